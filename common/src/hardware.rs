@@ -1,0 +1,359 @@
+//! What a machine says of itself: the hardware report as it is sent, and as it is believed once every bound
+//! has been checked. Version 1. Touches `id`, `limits`, `trust`.
+//!
+//! The report is a JSON document; its schema is this module. A list that is longer than its bound is cut by
+//! the reporter and named in `truncated`; the server never guesses what was left out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Mac;
+use crate::limits::{REPORT_LIST_MAX, REPORT_STRING_MAX};
+use crate::trust::{PublicKey, Signable};
+
+/// The version of the report that this program writes and reads.
+pub const REPORT_VERSION: u32 = 1;
+
+/// What kind of firmware started the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    /// Legacy BIOS.
+    Bios,
+    /// UEFI, with Secure Boot off or absent.
+    Uefi,
+    /// UEFI with Secure Boot enforced.
+    UefiSecure,
+    /// Not booted by firmware: the agent as an ordinary process.
+    None,
+}
+
+/// The machine's own names, from SMBIOS tables 1 to 3. Empty where the firmware gives none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct System {
+    /// Who made it.
+    pub manufacturer: String,
+    /// What it is called.
+    pub product: String,
+    /// The system's serial number.
+    pub serial: String,
+    /// The system's UUID, in the byte order that `dmidecode` and iPXE show.
+    pub uuid: String,
+    /// The main board's serial number.
+    pub board_serial: String,
+    /// The chassis' serial number.
+    pub chassis_serial: String,
+    /// The owner's asset tag.
+    pub asset_tag: String,
+}
+
+/// The processors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cpu {
+    /// The architecture as the kernel names it: `x86_64`, `aarch64`.
+    pub architecture: String,
+    /// The model's name.
+    pub model: String,
+    /// Logical processors online.
+    pub threads: u32,
+}
+
+/// How a disk is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bus {
+    /// NVM Express.
+    Nvme,
+    /// Serial or parallel ATA.
+    Ata,
+    /// SCSI, SAS, or a RAID controller that looks like it.
+    Scsi,
+    /// virtio-blk of a virtual machine.
+    Virtio,
+    /// USB.
+    Usb,
+    /// SD card or eMMC.
+    Mmc,
+    /// A file or device given to the agent as an ordinary process.
+    File,
+    /// Something else.
+    #[serde(other)]
+    Other,
+}
+
+/// What stands in the first sectors of a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contents {
+    /// The first MiB is zeros.
+    Blank,
+    /// A partition table and something that firmware would boot.
+    Bootable,
+    /// A partition table, but nothing that looks bootable.
+    Partitioned,
+    /// Bytes that are none of the above.
+    Data,
+    /// It could not be read.
+    #[default]
+    Unreadable,
+}
+
+/// One disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// The kernel's name on this boot, such as `nvme0n1`. Never used to find a disk again: names swap.
+    pub name: String,
+    /// How it is attached.
+    pub bus: Bus,
+    /// Bytes.
+    pub size: u64,
+    /// Logical sector size in bytes.
+    pub sector_bytes: u32,
+    /// The model's name.
+    #[serde(default)]
+    pub model: String,
+    /// The disk's serial number.
+    #[serde(default)]
+    pub serial: String,
+    /// World wide name, EUI-64 or NGUID, as sysfs shows it.
+    #[serde(default)]
+    pub wwn: String,
+    /// Where it is plugged in: the sysfs path of the device, such as `pci0000:00/0000:00:04.0/virtio1`.
+    #[serde(default)]
+    pub path: String,
+    /// Whether it spins.
+    #[serde(default)]
+    pub rotational: bool,
+    /// Whether it can be taken out (USB sticks, card readers).
+    #[serde(default)]
+    pub removable: bool,
+    /// Whether it refuses writes.
+    #[serde(default)]
+    pub read_only: bool,
+    /// What stands on it.
+    #[serde(default)]
+    pub contents: Contents,
+    /// What else is on it, in words: partition table kind, file systems, RAID or LVM signatures.
+    #[serde(default)]
+    pub found: Vec<String>,
+}
+
+/// One network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// The kernel's name on this boot.
+    pub name: String,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The kernel driver bound to it.
+    #[serde(default)]
+    pub driver: String,
+    /// Link speed in Mbit/s, when the driver tells.
+    #[serde(default)]
+    pub speed_mbit: Option<u32>,
+    /// Whether it has a link.
+    #[serde(default)]
+    pub link: bool,
+    /// The IPv4 address and prefix length it got, such as `10.0.0.7/24`.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Whether the machine network-booted from it.
+    #[serde(default)]
+    pub boot: bool,
+}
+
+/// One device on a bus that drivers are chosen for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its address on its bus, such as `0000:00:1f.2`.
+    pub address: String,
+    /// What the kernel matches drivers by: `pci:v00008086d…`, `virtio:d00000001v…`.
+    pub modalias: String,
+    /// The PCI class (24 bits), 0 where there is none.
+    #[serde(default)]
+    pub class: u32,
+    /// The driver that is bound, empty when none is.
+    #[serde(default)]
+    pub driver: String,
+}
+
+/// A machine's hardware, as its loader (or an agent as an ordinary process) reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardwareReport {
+    /// The version of this document: 1.
+    pub version: u32,
+    /// The version of the program that reports.
+    pub reporter: String,
+    /// The public half of the key that the machine made at this boot.
+    pub key: PublicKey,
+    /// What started it.
+    pub firmware: Firmware,
+    /// Its own names.
+    #[serde(default)]
+    pub system: System,
+    /// Its processors.
+    #[serde(default)]
+    pub cpu: Cpu,
+    /// Bytes of memory that the kernel can use.
+    pub memory_bytes: u64,
+    /// Its disks.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
+    /// Its network interfaces.
+    #[serde(default)]
+    pub nics: Vec<Nic>,
+    /// Its devices on PCI, virtio and USB.
+    #[serde(default)]
+    pub devices: Vec<Device>,
+    /// A name to show, where the reporter was given one (`--name`).
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The site the reporter was told it is at (`--site`).
+    #[serde(default)]
+    pub site: Option<String>,
+    /// The lists that were cut, each with how much was left out; empty when the report is whole.
+    #[serde(default)]
+    pub truncated: Vec<String>,
+}
+
+impl Signable for HardwareReport {
+    const DOMAIN: &'static str = "swarmboot hardware report 1";
+}
+
+/// Why a report was not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadReport {
+    /// A version this program does not know.
+    #[error("hardware report version {0}; this server reads version {REPORT_VERSION}")]
+    Version(u32),
+    /// A value outside its bounds.
+    #[error("hardware report with {0}")]
+    Value(String),
+}
+
+/// A report within every bound. Made only by [`CheckedHardware::check`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct CheckedHardware(HardwareReport);
+
+impl CheckedHardware {
+    /// Checks `report` against every bound.
+    ///
+    /// # Errors
+    /// When a bound is exceeded, or a text holds control characters (it would reach an admin's terminal).
+    pub fn check(report: HardwareReport) -> Result<Self, BadReport> {
+        if report.version != REPORT_VERSION {
+            return Err(BadReport::Version(report.version));
+        }
+        check_lists(&report)?;
+        check_texts(&report)?;
+        for disk in &report.disks {
+            if disk.sector_bytes != 512 && disk.sector_bytes != 4096 {
+                return Err(BadReport::Value(format!("a disk with sectors of {} bytes", disk.sector_bytes)));
+            }
+        }
+        Ok(Self(report))
+    }
+
+    /// The report.
+    #[must_use]
+    pub fn report(&self) -> &HardwareReport {
+        &self.0
+    }
+}
+
+fn check_lists(report: &HardwareReport) -> Result<(), BadReport> {
+    let lists = [
+        ("disks", report.disks.len()),
+        ("network interfaces", report.nics.len()),
+        ("devices", report.devices.len()),
+        ("truncated lists", report.truncated.len()),
+    ];
+    for (what, len) in lists {
+        if len > REPORT_LIST_MAX {
+            return Err(BadReport::Value(format!("{len} {what}, more than {REPORT_LIST_MAX}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_texts(report: &HardwareReport) -> Result<(), BadReport> {
+    let system = &report.system;
+    let own = [
+        &report.reporter,
+        &system.manufacturer,
+        &system.product,
+        &system.serial,
+        &system.uuid,
+        &system.board_serial,
+        &system.chassis_serial,
+        &system.asset_tag,
+        &report.cpu.architecture,
+        &report.cpu.model,
+    ];
+    let disks = report.disks.iter().flat_map(|disk| {
+        [&disk.name, &disk.model, &disk.serial, &disk.wwn, &disk.path].into_iter().chain(&disk.found)
+    });
+    let nics = report.nics.iter().flat_map(|nic| [&nic.name, &nic.driver].into_iter().chain(&nic.address));
+    let devices =
+        report.devices.iter().flat_map(|device| [&device.address, &device.modalias, &device.driver]);
+    let given = report.name.iter().chain(&report.site).chain(&report.truncated);
+    for text in own.into_iter().chain(disks).chain(nics).chain(devices).chain(given) {
+        if text.len() > REPORT_STRING_MAX {
+            return Err(BadReport::Value(format!("a text of {} bytes", text.len())));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(BadReport::Value("control characters in a text".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::trust::KeyPair;
+
+    pub(crate) fn report() -> HardwareReport {
+        HardwareReport {
+            version: REPORT_VERSION,
+            reporter: "0.1.0".to_owned(),
+            key: KeyPair::from_secret([1; 32]).public(),
+            firmware: Firmware::Bios,
+            system: System::default(),
+            cpu: Cpu::default(),
+            memory_bytes: 1 << 30,
+            disks: vec![],
+            nics: vec![],
+            devices: vec![],
+            name: None,
+            site: None,
+            truncated: vec![],
+        }
+    }
+
+    #[test]
+    fn what_exceeds_a_bound_is_not_believed() {
+        assert!(CheckedHardware::check(report()).is_ok());
+
+        let mut later = report();
+        later.version = 2;
+        assert_eq!(CheckedHardware::check(later), Err(BadReport::Version(2)));
+
+        let mut long = report();
+        long.system.serial = "x".repeat(REPORT_STRING_MAX + 1);
+        assert!(CheckedHardware::check(long).is_err());
+
+        let mut escape = report();
+        escape.system.product = "\u{1b}[2J".to_owned();
+        assert!(CheckedHardware::check(escape).is_err());
+    }
+
+    #[test]
+    fn a_field_of_a_later_reporter_is_no_error() {
+        let mut value = serde_json::to_value(report()).unwrap();
+        value["lldp"] = serde_json::json!({"port": "eth7"});
+        assert!(serde_json::from_value::<HardwareReport>(value).is_ok());
+    }
+}

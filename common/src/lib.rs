@@ -1,0 +1,38 @@
+//! What swarmboot's server and agent both say: the words, the formats and the wire.
+//!
+//! Nothing in here runs: no socket, no clock, no file (the `swarm` feature adds the libp2p behaviour, which
+//! both ends of a swarm connection need in the same words). The modules stand in the order in which a
+//! machine meets them.
+//!
+//! The words, each with one meaning everywhere: a **machine** is a computer that is or will be managed; an
+//! **image** is what is written to its disk, named by the hash of its **manifest**, which lists its
+//! **chunks**; the **loader** reports hardware and fetches the **agent**, which obeys a signed **plan**; a
+//! **deployment** is one order over many machines and a **job** its part for one machine; a **step** is a
+//! unit of a job, and its events are the log.
+
+// Names for machines, images, orders.
+pub mod id;
+
+// Every bound, with its reason.
+pub mod limits;
+
+// What a machine says of itself.
+pub mod hardware;
+
+// Pieces of an image, and sets of them.
+pub mod chunk;
+
+// The list of an image's pieces, whose hash is the image's name.
+pub mod manifest;
+
+// What one machine is told to do.
+pub mod plan;
+
+// Keys, signatures, and what is signed.
+pub mod trust;
+
+// What happened on the way.
+pub mod step;
+
+// What crosses the network: HTTP bodies, and the swarm's messages.
+pub mod wire;

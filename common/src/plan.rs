@@ -1,0 +1,206 @@
+//! What one machine is told to do: the server's verdict on its report, and the plan its agent obeys.
+//! Both are signed and bound to the key that the machine made at this boot, so an old one opens nothing.
+//! Touches `id`, `hardware`, `step`, `trust`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hardware::{Bus, Disk};
+use crate::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
+use crate::step::Step;
+use crate::trust::{PublicKey, Signable};
+
+/// The server's answer to a hardware report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The key in the report that this answers: an answer to another boot is not ours.
+    pub key: PublicKey,
+    /// What the server calls the machine.
+    pub machine: MachineId,
+    /// What to do now.
+    pub order: Order,
+}
+
+impl Signable for Verdict {
+    const DOMAIN: &'static str = "swarmboot verdict 1";
+}
+
+/// What a machine that reported is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Nothing is ordered and nothing on the disks would boot: report again after some seconds.
+    Wait {
+        /// Seconds until the next report.
+        seconds: u32,
+        /// Why, for the machine's console.
+        reason: String,
+    },
+    /// Nothing is ordered: restart, and the server will say "boot your disk".
+    BootDisk {
+        /// Why, for the machine's console.
+        reason: String,
+    },
+    /// Carry out this plan.
+    Deploy(Box<Plan>),
+}
+
+/// The stable marks of a disk. A disk is the target only if every mark that is not empty is equal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskIdentity {
+    /// How it is attached.
+    pub bus: Bus,
+    /// Bytes.
+    pub size: u64,
+    /// Logical sector size in bytes.
+    pub sector_bytes: u32,
+    /// The model's name.
+    pub model: String,
+    /// Serial number.
+    pub serial: String,
+    /// World wide name.
+    pub wwn: String,
+    /// Where it is plugged in; a mark only when the disk has neither serial nor WWN.
+    pub path: String,
+}
+
+impl DiskIdentity {
+    /// The marks of `disk`.
+    #[must_use]
+    pub fn of(disk: &Disk) -> Self {
+        let anonymous = disk.serial.is_empty() && disk.wwn.is_empty();
+        Self {
+            bus: disk.bus,
+            size: disk.size,
+            sector_bytes: disk.sector_bytes,
+            model: disk.model.clone(),
+            serial: disk.serial.clone(),
+            wwn: disk.wwn.clone(),
+            path: if anonymous { disk.path.clone() } else { String::new() },
+        }
+    }
+
+    /// Whether `disk` bears these marks.
+    #[must_use]
+    pub fn matches(&self, disk: &Disk) -> bool {
+        *self == Self::of(disk)
+    }
+}
+
+/// What the machine does when its disk is sealed and nobody needs it as a seed any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finish {
+    /// Restart into the new OS.
+    #[default]
+    Reboot,
+    /// Switch off.
+    PowerOff,
+    /// End the process: the agent as an ordinary process.
+    Exit,
+}
+
+/// Where the swarm's first seed is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// The server's key; also its name in the swarm.
+    pub key: PublicKey,
+    /// Where it listens, as multiaddrs such as `/ip4/10.0.0.1/tcp/4001`.
+    pub addresses: Vec<String>,
+}
+
+/// Memory and disk settings fit to the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// Bytes of wire frames to keep in memory for peers.
+    pub cache_bytes: u64,
+    /// Chunks being fetched at once, over all neighbours.
+    pub fetch_parallel: u32,
+    /// Verified chunks that may wait for the disk before fetching pauses.
+    pub write_backlog: u32,
+    /// Bytes between two syncs of the disk.
+    pub sync_bytes: u64,
+    /// Chunks uploaded at once.
+    pub upload_parallel: u32,
+}
+
+impl Default for Tuning {
+    /// What a machine with 1 GiB of memory gets.
+    fn default() -> Self {
+        Self {
+            cache_bytes: 256 << 20,
+            fetch_parallel: 16,
+            write_backlog: 16,
+            sync_bytes: 256 << 20,
+            upload_parallel: 4,
+        }
+    }
+}
+
+/// A profile resolved for one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The order it is part of.
+    pub deployment: DeploymentId,
+    /// The job.
+    pub job: JobId,
+    /// How often the job was started before this, plus one.
+    pub attempt: u32,
+    /// What to write.
+    pub image: ImageId,
+    /// Bytes of the image, raw.
+    pub image_bytes: u64,
+    /// The one disk to write.
+    pub target: DiskIdentity,
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// The first seed.
+    pub seed: Seed,
+    /// Memory and disk settings.
+    pub tuning: Tuning,
+    /// What to do at the end.
+    pub finish: Finish,
+    /// The agent bundle for this machine, and its length in bytes; none for an ordinary process.
+    pub bundle: Option<(Hash, u64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::Contents;
+
+    fn disk(serial: &str, path: &str) -> Disk {
+        Disk {
+            name: "sda".to_owned(),
+            bus: Bus::Ata,
+            size: 1 << 30,
+            sector_bytes: 512,
+            model: "M".to_owned(),
+            serial: serial.to_owned(),
+            wwn: String::new(),
+            path: path.to_owned(),
+            rotational: false,
+            removable: false,
+            read_only: false,
+            contents: Contents::Blank,
+            found: vec![],
+        }
+    }
+
+    #[test]
+    fn a_disk_is_known_by_its_marks_and_not_by_its_name() {
+        let mut moved = disk("S1", "port 1");
+        let identity = DiskIdentity::of(&moved);
+        moved.name = "sdb".to_owned();
+        moved.path = "port 2".to_owned();
+        assert!(identity.matches(&moved));
+        assert!(!identity.matches(&disk("S2", "port 1")));
+    }
+
+    #[test]
+    fn a_disk_without_serial_is_known_by_its_place() {
+        let identity = DiskIdentity::of(&disk("", "port 1"));
+        assert!(identity.matches(&disk("", "port 1")));
+        assert!(!identity.matches(&disk("", "port 2")));
+        assert!(!identity.matches(&disk("S1", "port 1")));
+    }
+}

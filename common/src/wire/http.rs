@@ -1,0 +1,70 @@
+//! The boot server's routes and the bodies they carry. Owns the paths, so that server and machine cannot
+//! disagree. Touches `trust`.
+//!
+//! | route | body | answer |
+//! | --- | --- | --- |
+//! | `GET /boot.ipxe`, `/autoexec.ipxe` | | iPXE script for the machine in the query |
+//! | `GET /boot/{kit}/{file}` | | kernel, loader; ranges and HEAD |
+//! | `GET /nbp/{file}` | | network boot program, for UEFI HTTP boot |
+//! | `GET /v1/identity` | | [`Identity`] |
+//! | `POST /v1/report` | `Signed<HardwareReport>` by its own key | `Signed<Verdict>` |
+//! | `GET /v1/bundle/{hash}` | | agent bundle: a zstd-compressed cpio archive |
+//! | `GET /v1/manifest/{image}` | | the manifest's bytes |
+//! | `POST /v1/events` | `Signed<EventBatch>` by the machine's key | [`EventsTaken`] |
+//! | `POST /v1/confirm/{token}` | anything | the installed OS is up |
+
+use serde::{Deserialize, Serialize};
+
+use crate::trust::PublicKey;
+
+/// Where a hardware report goes.
+pub const REPORT: &str = "/v1/report";
+/// Where step events go.
+pub const EVENTS: &str = "/v1/events";
+/// Who the server is.
+pub const IDENTITY: &str = "/v1/identity";
+/// Agent bundles, by hash.
+pub const BUNDLE: &str = "/v1/bundle";
+/// Manifests, by image.
+pub const MANIFEST: &str = "/v1/manifest";
+/// Where an installed OS calls home, by token.
+pub const CONFIRM: &str = "/v1/confirm";
+
+/// The kernel command line's word for the server's address: `swarmboot.server=http://10.0.0.1:8069`.
+pub const CMDLINE_SERVER: &str = "swarmboot.server";
+/// The kernel command line's word for the server's key.
+pub const CMDLINE_KEY: &str = "swarmboot.key";
+/// The kernel command line's word for the Ethernet address that the machine booted from.
+pub const CMDLINE_MAC: &str = "swarmboot.mac";
+
+/// Who the server is. Believed only where a person says so: a machine has the key on its command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The server's key.
+    pub key: PublicKey,
+    /// The server's version.
+    pub version: String,
+}
+
+/// How far the server has taken a machine's events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsTaken {
+    /// The highest number that is safely in the log.
+    pub through: u64,
+    /// Set when the job was cancelled: the agent stops where that is safe, with this reason.
+    #[serde(default)]
+    pub cancelled: Option<String>,
+}
+
+/// An error body: what, why and what to do, for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// One sentence.
+    pub error: String,
+    /// Why, when there is more to say.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// What to do about it.
+    #[serde(default)]
+    pub hint: Option<String>,
+}

@@ -1,0 +1,195 @@
+//! The swarm's messages. Two kinds of long-lived streams: `control` from each agent to the server, and
+//! `pull` from each node to each neighbour that it dialled. Bulk flows one way per connection, from the
+//! dialled to the dialler, because yamux 0.14 can freeze for good when both ends push (rust-yamux#227).
+//!
+//! Framing, the same on both: `u32` big-endian length, then that many bytes of CBOR. After the frame of a
+//! [`FromHolder::Chunk`] follow exactly `len` bytes of the chunk, outside CBOR. Touches `chunk`, `id`,
+//! `trust`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::{ChunkIndex, ChunkSet};
+use crate::id::{ImageId, JobId};
+use crate::trust::PublicKey;
+
+/// Protocol name of the control stream.
+pub const CONTROL_PROTOCOL: &str = "/swarmboot/control/1";
+/// Protocol name of the pull stream.
+pub const PULL_PROTOCOL: &str = "/swarmboot/pull/1";
+
+/// Another agent of the same image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Its key; also its name in the swarm.
+    pub key: PublicKey,
+    /// The name a person knows it by, for log lines.
+    pub name: String,
+    /// Where it listens, as multiaddrs.
+    pub addresses: Vec<String>,
+    /// Whether it is at the same site.
+    pub same_site: bool,
+}
+
+/// What the installed OS is given. Only ever sent over the encrypted control stream: it can hold secrets.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Personality {
+    /// The machine's name.
+    pub hostname: String,
+    /// SSH public keys of the OS image's default user.
+    pub ssh_keys: Vec<String>,
+    /// cloud-init user-data, as the admin gave it.
+    pub user_data: Option<String>,
+    /// What cloud-init takes for "a new instance": one per job and attempt.
+    pub instance_id: String,
+    /// Where the installed OS calls home once; none when the order does not wait for it.
+    pub confirm_url: Option<String>,
+}
+
+impl std::fmt::Debug for Personality {
+    // User-data can hold password hashes and tokens, the URL is the token itself: neither belongs in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Personality").field("hostname", &self.hostname).finish_non_exhaustive()
+    }
+}
+
+/// What an agent tells the server on its control stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToServer {
+    /// First message: who and what. Sent again on every new stream, so the server may restart.
+    Hello {
+        /// The job.
+        job: JobId,
+        /// The image it takes.
+        image: ImageId,
+        /// Where it listens, as multiaddrs.
+        addresses: Vec<String>,
+        /// What it can serve already.
+        held: ChunkSet,
+    },
+    /// It can serve these now.
+    Have {
+        /// Chunks that are new.
+        chunks: Vec<ChunkIndex>,
+    },
+    /// Payload bytes since the last report and how long that took: how fast its line is.
+    Speed {
+        /// Wire bytes sent to peers.
+        sent: u64,
+        /// Wire bytes received.
+        received: u64,
+        /// Over this time.
+        millis: u64,
+    },
+    /// A neighbour could not be reached.
+    Unreachable {
+        /// Which.
+        neighbour: PublicKey,
+        /// Why.
+        cause: String,
+    },
+    /// Its disk is sealed: it only serves now.
+    Sealed,
+}
+
+/// What the server tells an agent on its control stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToAgent {
+    /// Answer to `Hello`: what to personalise.
+    Welcome {
+        /// For the installed OS.
+        personality: Personality,
+    },
+    /// The gate is shut: wait for this many more machines, or for this long.
+    Gather {
+        /// Machines that have arrived.
+        arrived: u32,
+        /// Machines that are waited for.
+        wanted: u32,
+        /// Seconds until the gate opens anyway.
+        seconds: u64,
+    },
+    /// The gate is open (at once where there is none): transfer.
+    Start,
+    /// All nodes of the swarm that this agent may talk to; replaces the list before. Who is not on it and is
+    /// not the server is not let in.
+    Neighbours {
+        /// The list.
+        list: Vec<Neighbour>,
+    },
+    /// These may be pulled from the server, by this agent alone.
+    Lease {
+        /// Chunks.
+        chunks: Vec<ChunkIndex>,
+    },
+    /// These leases are over; what is in flight may finish.
+    Revoke {
+        /// Chunks.
+        chunks: Vec<ChunkIndex>,
+    },
+    /// Nobody needs it as a seed any more.
+    Release,
+    /// The job is cancelled.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the node that dialled asks of the node it pulls from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FromPuller {
+    /// First message: which image. The answer is `Holding`.
+    Open {
+        /// The image.
+        image: ImageId,
+    },
+    /// Send this chunk.
+    Get {
+        /// Which.
+        chunk: ChunkIndex,
+    },
+}
+
+/// Which form of a chunk is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// The wire form of the manifest, checked by its wire hash.
+    Wire,
+    /// The chunk's raw bytes, read from a disk; checked by its raw hash. Never recompressed: another
+    /// zstd would give other bytes.
+    Raw,
+}
+
+/// What a node answers to the one that pulls from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FromHolder {
+    /// What it holds of the image.
+    Holding {
+        /// All of it.
+        held: ChunkSet,
+    },
+    /// It holds these now as well.
+    Have {
+        /// Chunks that are new.
+        chunks: Vec<ChunkIndex>,
+    },
+    /// A chunk: `len` bytes follow this frame.
+    Chunk {
+        /// Which.
+        chunk: ChunkIndex,
+        /// What the bytes are.
+        form: Form,
+        /// How many.
+        len: u32,
+    },
+    /// It does not send this chunk: not held, not leased, or busy. Ask elsewhere.
+    Unavailable {
+        /// Which.
+        chunk: ChunkIndex,
+    },
+}

@@ -1,0 +1,41 @@
+//! The seed server. The modules stand in the order in which a machine meets them: the hall first, then the
+//! doors it comes through, then what is decided about it, then what is kept.
+
+// The hall: what an admin typed, and how the answers look.
+pub mod cli;
+
+// Flags and file, fully checked.
+pub mod config;
+
+// Binding everything before starting anything; the order of stopping.
+pub mod serve;
+
+// Step 1, `power-on`: who asks to network-boot, and what they deserve.
+pub mod dhcp;
+
+// Step 2, `loader`: network boot programs and the script that leads to the loader.
+pub mod boot;
+
+// Steps 2 to 6 and 15: the visitors that speak HTTP, and the admin's door.
+pub mod http;
+
+// Steps 3, 4 and the life of a job: who a machine is, what is ordered for it.
+pub mod fleet;
+
+// Step 5, `tailor`: the plan and the bundle for one machine.
+pub mod tailor;
+
+// What machines are booted with: kernels, modules, firmware, network boot programs.
+pub mod kit;
+
+// What is written to disks: import, store, export.
+pub mod image;
+
+// Steps 7 to 13 as the server sees them: the first seed, and who is given which chunk.
+pub mod swarm;
+
+// Everything that must outlive the process, in SQLite.
+pub mod records;
+
+// The shapes that the command line and the server exchange; also what `-o json` prints.
+pub mod api;

@@ -1,0 +1,2 @@
+//! The `swarmboot` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The lab: a private network and virtual machines.
