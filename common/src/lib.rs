@@ -19,6 +19,9 @@ pub mod limits;
 // What a machine says of itself.
 pub mod hardware;
 
+// Which kernel modules its devices want, and in which order.
+pub mod modules;
+
 // Pieces of an image, and sets of them.
 pub mod chunk;
 

@@ -1,0 +1,522 @@
+//! Core: which kernel modules a device wants, and in which order they load. Owns the index of a boot kit's
+//! modules, which the server computes once and the loader carries a cut of as `/lib/modules.json`; both must
+//! match in the same words, or the server would pack what the loader does not ask for. Touches nothing.
+//!
+//! The rules are those of `modprobe`: a name or alias is compared with `-` and `_` as one, an alias is a shell
+//! pattern, and what a module names before itself (`softdep pre`, then `depends`) loads first.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the index that this program writes and reads.
+pub const MODULE_INDEX_VERSION: u32 = 1;
+
+/// The most modules in an index. Debian's full kernel has about 4,000.
+pub const MODULES_MAX: usize = 1 << 15;
+
+/// The most aliases in an index. Debian's full kernel has about 27,000.
+pub const ALIASES_MAX: usize = 1 << 18;
+
+/// One kernel module that can be loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// Its name, with `_` for every `-`.
+    pub name: String,
+    /// Where its uncompressed file is, relative to the folder of modules: `kernel/drivers/net/tg3.ko` below
+    /// `/lib/modules` of an archive. Never absolute and never with a `..`.
+    pub path: String,
+    /// Patterns of the devices that it drives, and other names that it goes by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// Modules without which it does not load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends: Vec<String>,
+    /// Names or aliases to load before it where they exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pre: Vec<String>,
+    /// Names or aliases to load after it where they exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub post: Vec<String>,
+    /// Firmware files that it may ask for, relative to `/lib/firmware`; some are patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firmware: Vec<String>,
+}
+
+/// The modules of one kernel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "RawIndex", into = "RawIndex")]
+pub struct ModuleIndex {
+    kernel: String,
+    /// Ascending by name, each name once.
+    modules: Vec<Module>,
+    builtin: BTreeSet<String>,
+    /// Aliases by what stands before their first colon (`pci`, `virtio`); those without a plain one under
+    /// the empty text. Each as module and alias number.
+    by_bus: HashMap<String, Vec<(u32, u32)>>,
+}
+
+impl PartialEq for ModuleIndex {
+    fn eq(&self, other: &Self) -> bool {
+        self.kernel == other.kernel && self.modules == other.modules && self.builtin == other.builtin
+    }
+}
+
+impl Eq for ModuleIndex {}
+
+/// An index that is not to be believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadIndex {
+    /// Written by another swarmboot.
+    #[error("module index version {0}; this program reads version {MODULE_INDEX_VERSION}")]
+    Version(u32),
+    /// More than any kernel has.
+    #[error("module index with {0}")]
+    TooLarge(String),
+    /// Two modules of one name.
+    #[error("module index with two modules named `{0}`")]
+    Twice(String),
+    /// A path that leads out of the folder of modules.
+    #[error("module `{name}` with the path `{path}`, which is not inside the folder of modules")]
+    Path {
+        /// The module.
+        name: String,
+        /// Its path.
+        path: String,
+    },
+}
+
+impl ModuleIndex {
+    /// The index of `modules` for the kernel release `kernel` (`6.1.0-9-amd64`); `builtin` names what is part
+    /// of the kernel itself. Names are brought to one spelling.
+    ///
+    /// # Errors
+    /// When there are more than any kernel has, two modules have one name, or a path leads outside.
+    pub fn new(
+        kernel: String,
+        mut modules: Vec<Module>,
+        builtin: impl IntoIterator<Item = String>,
+    ) -> Result<Self, BadIndex> {
+        let aliases: usize = modules.iter().map(|module| module.aliases.len()).sum();
+        if modules.len() > MODULES_MAX || aliases > ALIASES_MAX {
+            return Err(BadIndex::TooLarge(format!("{} modules and {aliases} aliases", modules.len())));
+        }
+        for module in &mut modules {
+            module.name = module_name(&module.name);
+            if !is_inside(&module.path) {
+                return Err(BadIndex::Path { name: module.name.clone(), path: module.path.clone() });
+            }
+        }
+        modules.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(pair) = modules.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(BadIndex::Twice(pair[0].name.clone()));
+        }
+        let mut by_bus: HashMap<String, Vec<(u32, u32)>> = HashMap::new();
+        for (at, module) in (0u32..).zip(&modules) {
+            for (alias_at, alias) in (0u32..).zip(&module.aliases) {
+                by_bus.entry(bus_of(alias).to_owned()).or_default().push((at, alias_at));
+            }
+        }
+        let builtin = builtin.into_iter().map(|name| module_name(&name)).collect();
+        Ok(Self { kernel, modules, builtin, by_bus })
+    }
+
+    /// The release of the kernel that these modules fit.
+    #[must_use]
+    pub fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
+    /// All modules, ascending by name.
+    #[must_use]
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// Whether `name` is part of the kernel itself.
+    #[must_use]
+    pub fn is_builtin(&self, name: &str) -> bool {
+        self.builtin.contains(&module_name(name))
+    }
+
+    /// The module called `name`, with `-` or `_`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Module> {
+        let name = module_name(name);
+        self.modules.binary_search_by(|module| module.name.cmp(&name)).ok().map(|at| &self.modules[at])
+    }
+
+    /// The names of the modules that want to drive the device with this `modalias`, ascending; usually none
+    /// or one. Some names may be alternatives of which one fits, as `modprobe` tries them all.
+    #[must_use]
+    pub fn wanted(&self, modalias: &str) -> Vec<&str> {
+        let modalias = modalias.trim_end();
+        let mut names = BTreeSet::new();
+        for bus in BTreeSet::from([bus_of(modalias), ""]) {
+            for &(module, alias) in self.by_bus.get(bus).into_iter().flatten() {
+                let module = &self.modules[module as usize];
+                if alias_matches(&module.aliases[alias as usize], modalias) {
+                    names.insert(module.name.as_str());
+                }
+            }
+        }
+        names.into_iter().collect()
+    }
+
+    /// What `modprobe request` means: the module of that name, or else all with an alias that matches. Empty
+    /// when it is built in or unknown.
+    #[must_use]
+    pub fn resolve(&self, request: &str) -> Vec<&Module> {
+        if let Some(module) = self.get(request) {
+            return vec![module];
+        }
+        if self.is_builtin(request) {
+            return vec![];
+        }
+        self.wanted(request).into_iter().filter_map(|name| self.get(name)).collect()
+    }
+
+    /// `request` and everything it needs, in the order in which to load them, each once. Only the modules of
+    /// somebody's `depends` must succeed: one that came by an alias may rightly refuse this processor.
+    #[must_use]
+    pub fn load_order(&self, request: &str) -> Vec<&Module> {
+        self.load_order_of([request])
+    }
+
+    /// As [`ModuleIndex::load_order`], for several requests at once.
+    #[must_use]
+    pub fn load_order_of<'a>(&self, requests: impl IntoIterator<Item = &'a str>) -> Vec<&Module> {
+        let mut order = Vec::new();
+        let mut seen = HashSet::new();
+        // An explicit stack: a chain of dependencies in a hostile index must not overflow ours.
+        let mut stack: Vec<Visit<'_>> = Vec::new();
+        let mut requests: Vec<&str> = requests.into_iter().collect();
+        requests.reverse();
+        for request in requests {
+            stack.extend(self.resolve(request).into_iter().rev().map(Visit::Enter));
+        }
+        while let Some(visit) = stack.pop() {
+            match visit {
+                Visit::Leave(module) => order.push(module),
+                Visit::Enter(module) if seen.insert(module.name.as_str()) => {
+                    self.push_all(&mut stack, &module.post);
+                    stack.push(Visit::Leave(module));
+                    self.push_all(&mut stack, &module.depends);
+                    self.push_all(&mut stack, &module.pre);
+                }
+                Visit::Enter(_) => {}
+            }
+        }
+        order
+    }
+
+    fn push_all<'a>(&'a self, stack: &mut Vec<Visit<'a>>, names: &[String]) {
+        for name in names.iter().rev() {
+            stack.extend(self.resolve(name).into_iter().rev().map(Visit::Enter));
+        }
+    }
+
+    /// The part of this index that `names` and all they need make up; what is built in stays listed.
+    #[must_use]
+    pub fn cut<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let modules = self.load_order_of(names).into_iter().cloned().collect();
+        // A part of a valid index is valid: fewer modules, the same names and paths.
+        Self::new(self.kernel.clone(), modules, self.builtin.iter().cloned()).unwrap_or_else(|_| Self {
+            kernel: self.kernel.clone(),
+            modules: vec![],
+            builtin: self.builtin.clone(),
+            by_bus: HashMap::new(),
+        })
+    }
+}
+
+enum Visit<'a> {
+    Enter(&'a Module),
+    Leave(&'a Module),
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawIndex {
+    version: u32,
+    kernel: String,
+    modules: Vec<Module>,
+    builtin: Vec<String>,
+}
+
+impl From<ModuleIndex> for RawIndex {
+    fn from(index: ModuleIndex) -> Self {
+        Self {
+            version: MODULE_INDEX_VERSION,
+            kernel: index.kernel,
+            modules: index.modules,
+            builtin: index.builtin.into_iter().collect(),
+        }
+    }
+}
+
+impl TryFrom<RawIndex> for ModuleIndex {
+    type Error = BadIndex;
+    fn try_from(raw: RawIndex) -> Result<Self, BadIndex> {
+        if raw.version != MODULE_INDEX_VERSION {
+            return Err(BadIndex::Version(raw.version));
+        }
+        Self::new(raw.kernel, raw.modules, raw.builtin)
+    }
+}
+
+/// The one spelling of a module's name: the file may be `snd-hda-intel.ko`, the kernel says `snd_hda_intel`.
+#[must_use]
+pub fn module_name(text: &str) -> String {
+    text.replace('-', "_")
+}
+
+/// Whether `path` stays inside the folder that it is relative to.
+#[must_use]
+pub fn is_inside(path: &str) -> bool {
+    !path.is_empty()
+        && !path.contains(['\0', '\\'])
+        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}
+
+fn bus_of(alias: &str) -> &str {
+    match alias.split_once(':') {
+        Some((bus, _)) if !bus.contains(['*', '?', '[', '-', '_']) => bus,
+        _ => "",
+    }
+}
+
+/// Whether the shell pattern `pattern` covers `text`: `*`, `?`, `[a-f]`, `[!a]`; `-` and `_` are the same
+/// outside brackets. Takes time in proportion to the product of the lengths at worst.
+#[must_use]
+pub fn alias_matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    // Where to go on when what follows the last star did not fit: one more byte is taken by that star.
+    let mut retry: Option<(usize, usize)> = None;
+    loop {
+        if pattern.get(p) == Some(&b'*') {
+            p += 1;
+            retry = Some((p, t));
+            continue;
+        }
+        if t == text.len() && p == pattern.len() {
+            return true;
+        }
+        if let Some(next) = match_one(pattern, p, text.get(t)) {
+            (p, t) = (next, t + 1);
+            continue;
+        }
+        match retry {
+            Some((after_star, taken)) if taken < text.len() => {
+                retry = Some((after_star, taken + 1));
+                (p, t) = (after_star, taken + 1);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Where the pattern goes on if its item at `p` covers `byte`.
+fn match_one(pattern: &[u8], p: usize, byte: Option<&u8>) -> Option<usize> {
+    let byte = *byte?;
+    match *pattern.get(p)? {
+        b'?' => Some(p + 1),
+        b'[' => match_bracket(&pattern[p..], byte).map(|len| p + len),
+        item => (fold(item) == fold(byte)).then_some(p + 1),
+    }
+}
+
+fn fold(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte }
+}
+
+/// The length of the bracket at the start of `pattern`, if it covers `byte`. One that is never closed is a
+/// plain `[`, as for `fnmatch`.
+fn match_bracket(pattern: &[u8], byte: u8) -> Option<usize> {
+    let negated = matches!(pattern.get(1), Some(b'!' | b'^'));
+    let first = if negated { 2 } else { 1 };
+    // A `]` right at the start is a member, not the end.
+    let Some(len) = pattern.iter().skip(first + 1).position(|&item| item == b']') else {
+        return (byte == b'[').then_some(1);
+    };
+    let end = first + 1 + len;
+    let members = &pattern[first..end];
+    let (mut at, mut covered) = (0, false);
+    while at < members.len() {
+        if members.get(at + 1) == Some(&b'-') && at + 2 < members.len() {
+            covered |= (members[at]..=members[at + 2]).contains(&byte);
+            at += 3;
+        } else {
+            covered |= members[at] == byte;
+            at += 1;
+        }
+    }
+    (covered != negated).then_some(end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn aliases_of_real_modules_match_real_devices() {
+        let table = [
+            // e1000, an emulated 82540EM.
+            (
+                "pci:v00008086d0000100Esv*sd*bc*sc*i*",
+                "pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00",
+                true,
+            ),
+            (
+                "pci:v00008086d0000100Fsv*sd*bc*sc*i*",
+                "pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00",
+                false,
+            ),
+            // nvme and ahci go by class.
+            ("pci:v*d*sv*sd*bc01sc08i02*", "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02", true),
+            ("pci:v*d*sv*sd*bc01sc06i01*", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", true),
+            ("pci:v*d*sv*sd*bc01sc06i01*", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i00", false),
+            ("virtio:d00000001v*", "virtio:d00000001v00001AF4", true),
+            ("virtio:d00000002v*", "virtio:d00000001v00001AF4", false),
+            ("scsi:t-0x00*", "scsi:t-0x00", true),
+            ("scsi:t-0x05*", "scsi:t-0x00", false),
+            // usb-storage's unusual devices use brackets.
+            (
+                "usb:v0525pA4A5d033[0-3]dc*dsc*dp*ic*isc*ip*in*",
+                "usb:v0525pA4A5d0331dc00dsc00dp00ic08isc06ip50in00",
+                true,
+            ),
+            (
+                "usb:v0525pA4A5d033[0-3]dc*dsc*dp*ic*isc*ip*in*",
+                "usb:v0525pA4A5d0334dc00dsc00dp00ic08isc06ip50in00",
+                false,
+            ),
+            (
+                "usb:v*p*d*dc*dsc*dp*ic08isc06ip50in*",
+                "usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00",
+                true,
+            ),
+            ("acpi*:PNP0501:*", "acpi:PNP0501:", true),
+            ("mdio:0000000000100010000101000100????", "mdio:00000000001000100001010001001111", true),
+            ("mdio:0000000000100010000101000100????", "mdio:000000000010001000010100010011110", false),
+            ("crypto-crc32c", "crypto_crc32c", true),
+            ("vmbus:635161f83edfc546913ff2d2f965ed0e", "vmbus:635161f83edfc546913ff2d2f965ed0e", true),
+        ];
+        for (pattern, text, wanted) in table {
+            assert_eq!(alias_matches(pattern, text), wanted, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_read_as_fnmatch_reads_them() {
+        let table = [
+            ("", "", true),
+            ("*", "", true),
+            ("?", "", false),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXbYbZ", false),
+            ("*a", "aaa", true),
+            ("[!a]", "b", true),
+            ("[!a]", "a", false),
+            ("[]]", "]", true),
+            ("[a", "[a", true),
+            ("[a-]", "-", true),
+            ("[", "", false),
+            ("**", "x", true),
+        ];
+        for (pattern, text, wanted) in table {
+            assert_eq!(alias_matches(pattern, text), wanted, "{pattern:?} on {text:?}");
+        }
+    }
+
+    fn module(name: &str, depends: &[&str], pre: &[&str], post: &[&str], aliases: &[&str]) -> Module {
+        let own = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+        Module {
+            name: name.to_owned(),
+            path: format!("{name}.ko"),
+            aliases: own(aliases),
+            depends: own(depends),
+            pre: own(pre),
+            post: own(post),
+            firmware: vec![],
+        }
+    }
+
+    fn names(order: &[&Module]) -> Vec<String> {
+        order.iter().map(|module| module.name.clone()).collect()
+    }
+
+    fn index() -> ModuleIndex {
+        let modules = vec![
+            module(
+                "r8169",
+                &["libphy", "mdio-devres"],
+                &["realtek"],
+                &[],
+                &["pci:v000010ECd00008168sv*sd*bc*sc*i*"],
+            ),
+            module("realtek", &["libphy"], &[], &[], &["mdio:*"]),
+            module("libphy", &[], &[], &[], &[]),
+            module("mdio-devres", &["libphy"], &[], &[], &[]),
+            module("mlx4_core", &["devlink"], &[], &["mlx4_en"], &[]),
+            module("mlx4_en", &["mlx4_core"], &[], &[], &[]),
+            module("libcrc32c", &[], &["crc32c"], &[], &[]),
+            module("crc32c_generic", &[], &[], &[], &["crc32c"]),
+            module("loop_a", &["loop_b"], &[], &[], &[]),
+            module("loop_b", &["loop_a"], &[], &[], &[]),
+        ];
+        ModuleIndex::new("6.1.0".to_owned(), modules, ["devlink".to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn what_a_module_needs_loads_before_it() {
+        let index = index();
+        assert_eq!(names(&index.load_order("r8169")), ["libphy", "realtek", "mdio_devres", "r8169"]);
+        assert_eq!(names(&index.load_order("mlx4-core")), ["mlx4_core", "mlx4_en"]);
+        assert_eq!(names(&index.load_order("libcrc32c")), ["crc32c_generic", "libcrc32c"]);
+        assert_eq!(index.load_order("loop_a").len(), 2);
+        assert_eq!(index.load_order("devlink").len(), 0);
+        assert_eq!(index.wanted("pci:v000010ECd00008168sv0sd0bc02sc00i00"), ["r8169"]);
+        assert_eq!(index.wanted("pci:v000010ECd00008169sv0sd0bc02sc00i00"), [""; 0]);
+    }
+
+    #[test]
+    fn a_cut_holds_what_was_asked_for_and_all_it_needs() {
+        let cut = index().cut(["r8169"]);
+        assert_eq!(cut.modules().len(), 4);
+        assert!(cut.is_builtin("devlink"));
+        let text = serde_json::to_string(&cut).unwrap();
+        assert_eq!(serde_json::from_str::<ModuleIndex>(&text).unwrap(), cut);
+        assert_eq!(cut.wanted("pci:v000010ECd00008168sv0sd0bc02sc00i00"), ["r8169"]);
+    }
+
+    #[test]
+    fn an_index_from_outside_is_checked() {
+        for wrong in [
+            r#"{"version":2,"kernel":"6","modules":[],"builtin":[]}"#,
+            r#"{"version":1,"kernel":"6","modules":[{"name":"a","path":"../a.ko"}],"builtin":[]}"#,
+            r#"{"version":1,"kernel":"6","modules":[{"name":"a","path":"/a.ko"}],"builtin":[]}"#,
+            r#"{"version":1,"kernel":"6","modules":[{"name":"a-b","path":"a"},{"name":"a_b","path":"b"}],"builtin":[]}"#,
+        ] {
+            assert!(serde_json::from_str::<ModuleIndex>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_without_wildcards_covers_itself_and_stars_cover_all(text in "[a-z0-9:_]{0,40}", cut in 0usize..40) {
+            let cut = cut.min(text.len());
+            let starred = format!("{}*{}", &text[..cut], &text[cut..]);
+            prop_assert!(alias_matches(&text, &text));
+            prop_assert!(alias_matches(&starred, &text));
+        }
+
+        #[test]
+        fn nothing_makes_matching_panic(pattern in "[]\\[!^a*?-]{0,12}", text in "[]\\[a-c-]{0,12}") {
+            let _ = alias_matches(&pattern, &text);
+        }
+    }
+}
