@@ -1,1 +1,195 @@
-//! (in work)
+//! What the server is to be: flags over environment over file, fully checked before anything is opened.
+//! Touches the configuration file, once.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::cli::args::{STATE, Serve};
+use crate::cli::fault::Fault;
+
+/// The configuration file that is read if it is there.
+const FILE: &str = "/etc/swarmboot/swarmboot.toml";
+/// TCP port of HTTP boot and the machines' reports.
+const HTTP_PORT: u16 = 8069;
+/// TCP port of the swarm.
+const SWARM_PORT: u16 = 4001;
+
+/// How addresses are given out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addresses {
+    /// By the DHCP server that is there; we only add boot information.
+    Proxy,
+    /// By us, from the first to the last address.
+    Range(Ipv4Addr, Ipv4Addr),
+}
+
+/// What the server is to be. Every value has been checked as far as that goes without opening anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The interface that the machines are on.
+    pub interface: String,
+    /// How addresses are given out.
+    pub addresses: Addresses,
+    /// Router to give out with addresses.
+    pub router: Option<Ipv4Addr>,
+    /// DNS servers to give out with addresses.
+    pub dns: Vec<Ipv4Addr>,
+    /// Whether unknown machines are answered.
+    pub discovery: bool,
+    /// Where everything is kept.
+    pub state: PathBuf,
+    /// The admin socket.
+    pub socket: PathBuf,
+    /// TCP port of HTTP boot.
+    pub http_port: u16,
+    /// TCP port of the swarm.
+    pub swarm_port: u16,
+    /// Network boot program for UEFI machines; none for the best that the kit has.
+    pub uefi_program: Option<String>,
+    /// More words for the loader's kernel command line.
+    pub kernel_args: String,
+    /// What the log shows.
+    pub log: String,
+    /// Whether the log is JSON lines.
+    pub log_json: bool,
+}
+
+/// The configuration file: the same names as the flags, with underscores.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    interface: Option<String>,
+    dhcp_range: Option<String>,
+    router: Option<Ipv4Addr>,
+    dns: Vec<Ipv4Addr>,
+    discovery: Option<bool>,
+    state: Option<PathBuf>,
+    http_port: Option<u16>,
+    swarm_port: Option<u16>,
+    uefi_program: Option<String>,
+    kernel_args: Option<String>,
+    log: Option<String>,
+    log_json: Option<bool>,
+}
+
+impl Config {
+    /// What `flags` and the configuration file come to, with the admin's socket at `socket`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a value makes no sense.
+    pub fn resolve(flags: Serve, socket: PathBuf) -> Result<Self, Fault> {
+        let file = match &flags.config {
+            Some(path) => read(path)?,
+            None if Path::new(FILE).exists() => read(Path::new(FILE))?,
+            None => File::default(),
+        };
+        Self::merge(flags, file, socket)
+    }
+
+    fn merge(flags: Serve, file: File, socket: PathBuf) -> Result<Self, Fault> {
+        let interface = flags.interface.or(file.interface).ok_or_else(|| {
+            Fault::usage("no network interface is named")
+                .hint("name the one that the machines are on: --interface eth1 (`ip -brief link` lists them)")
+        })?;
+        let range = if flags.proxy_dhcp { None } else { flags.dhcp_range.or(file.dhcp_range) };
+        let addresses = match range {
+            None => Addresses::Proxy,
+            Some(text) => parse_range(&text)?,
+        };
+        let kernel_args = flags.kernel_args.or(file.kernel_args).unwrap_or_default();
+        if kernel_args.chars().any(|c| c.is_control() || c == '$') {
+            return Err(Fault::usage("kernel arguments with control characters or `$`")
+                .hint("they become part of a boot script; write plain words, separated by spaces"));
+        }
+        Ok(Self {
+            interface,
+            addresses,
+            router: flags.router.or(file.router),
+            dns: if flags.dns.is_empty() { file.dns } else { flags.dns },
+            discovery: !flags.no_discovery && file.discovery.unwrap_or(true),
+            state: flags.state.or(file.state).unwrap_or_else(|| STATE.into()),
+            socket,
+            http_port: port(flags.http_port.or(file.http_port), HTTP_PORT, "http-port")?,
+            swarm_port: port(flags.swarm_port.or(file.swarm_port), SWARM_PORT, "swarm-port")?,
+            uefi_program: flags.uefi_program.or(file.uefi_program),
+            kernel_args,
+            log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log_json: flags.log_json || file.log_json.unwrap_or(false),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<File, Fault> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Fault::usage(format!("cannot read the configuration file {}", path.display())).because(&error)
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        Fault::usage(format!("the configuration file {} cannot be understood", path.display()))
+            .because(&error)
+    })
+}
+
+fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
+    match given.unwrap_or(default) {
+        0 => Err(Fault::usage(format!("--{flag} 0: machines must know the port beforehand"))),
+        port => Ok(port),
+    }
+}
+
+fn parse_range(text: &str) -> Result<Addresses, Fault> {
+    let wrong = |why: &str| {
+        Fault::usage(format!("`{text}` is no address range: {why}"))
+            .hint("write --dhcp-range 10.0.0.100-10.0.0.200")
+    };
+    let (first, last) = text.split_once('-').ok_or_else(|| wrong("there is no dash"))?;
+    let address = |part: &str| part.trim().parse::<Ipv4Addr>().map_err(|_| wrong("not two IPv4 addresses"));
+    let (first, last) = (address(first)?, address(last)?);
+    if first > last {
+        return Err(wrong("the first address is above the last"));
+    }
+    Ok(Addresses::Range(first, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> Serve {
+        Serve { interface: Some("eth1".to_owned()), ..Serve::default() }
+    }
+
+    fn merged(flags: Serve, file: &str) -> Result<Config, Fault> {
+        Config::merge(flags, toml::from_str(file).unwrap(), PathBuf::from("s"))
+    }
+
+    #[test]
+    fn harmless_unless_a_range_is_given() {
+        let config = merged(flags(), "").unwrap();
+        assert_eq!(config.addresses, Addresses::Proxy);
+        let config = merged(flags(), "dhcp_range = '10.0.0.5-10.0.0.9'").unwrap();
+        assert_eq!(config.addresses, Addresses::Range([10, 0, 0, 5].into(), [10, 0, 0, 9].into()));
+        let proxy = Serve { proxy_dhcp: true, ..flags() };
+        assert_eq!(merged(proxy, "dhcp_range = '10.0.0.5-10.0.0.9'").unwrap().addresses, Addresses::Proxy);
+    }
+
+    #[test]
+    fn a_flag_stands_above_the_file() {
+        let given = Serve { http_port: Some(1), ..flags() };
+        assert_eq!(merged(given, "http_port = 2").unwrap().http_port, 1);
+        assert_eq!(merged(flags(), "http_port = 2").unwrap().http_port, 2);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(Config::merge(Serve::default(), File::default(), PathBuf::new()).is_err());
+        for range in ["10.0.0.1", "10.0.0.9-10.0.0.1", "a-b", ""] {
+            let given = Serve { dhcp_range: Some(range.to_owned()), ..flags() };
+            assert!(merged(given, "").is_err(), "{range}");
+        }
+        assert!(merged(Serve { http_port: Some(0), ..flags() }, "").is_err());
+        assert!(merged(Serve { kernel_args: Some("a\nb".to_owned()), ..flags() }, "").is_err());
+        assert!(toml::from_str::<File>("interfaces = 'eth1'").is_err());
+    }
+}

@@ -1,1 +1,76 @@
-//! (in work)
+//! The hall: reads what an admin typed, asks the server, shows the answer. Data goes to standard output,
+//! talk to standard error. Touches the admin socket; decides nothing about machines.
+
+// What can be typed.
+pub mod args;
+
+// The way to the server: HTTP over its Unix socket.
+pub mod client;
+
+// How a failure looks: sentence, cause, hint, exit code.
+pub mod fault;
+
+// How answers look: tables, JSON, log lines.
+pub mod show;
+
+// Progress bars, or plain lines where there is no terminal.
+pub mod progress;
+
+// One file for each noun.
+mod deploy;
+mod image;
+mod kit;
+mod logs;
+mod machine;
+mod swarm;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use self::args::{Args, Command};
+use self::client::Client;
+use self::fault::Fault;
+use self::show::Screen;
+
+/// Runs the program: parses the command line, carries it out, and gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return fault::usage(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Fault::failed("cannot start the runtime").because(&error).report(),
+    };
+    match runtime.block_on(run(args)) {
+        Ok(code) => code,
+        Err(fault) => fault.report(),
+    }
+}
+
+async fn run(args: Args) -> Result<ExitCode, Fault> {
+    let screen = Screen { output: args.output };
+    let client = Client::new(args.socket.clone());
+    match args.command {
+        Command::Serve(serve) => {
+            let config = crate::config::Config::resolve(*serve, args.socket)?;
+            crate::serve::run(config).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Status => {
+            let status = client.get("/status").await?;
+            screen.status(&status).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Kit(command) => kit::run(&client, &screen, command).await,
+        Command::Image(command) => image::run(&client, &screen, command).await,
+        Command::Machine(command) => machine::run(&client, &screen, command).await,
+        Command::Deploy(command) => deploy::run(&client, &screen, command).await,
+        Command::Logs(query) => logs::run(&client, &screen, query).await,
+        Command::Swarm(command) => swarm::run(&client, &screen, command).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "swarmboot", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! What can be typed. Only the shape of it: what a flag means is decided in `config` and on the server.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use common::id::DeploymentId;
+
+/// Where the server listens for its admin, unless told otherwise.
+pub const SOCKET: &str = "/run/swarmboot/swarmboot.sock";
+/// Where the server keeps everything, unless told otherwise.
+pub const STATE: &str = "/var/lib/swarmboot";
+
+/// Installs operating systems on bare machines over thin lines.
+#[derive(Debug, Parser)]
+#[command(
+    name = "swarmboot",
+    version,
+    max_term_width = 80,
+    after_help = "Example:\n  swarmboot serve --interface eth1 --dhcp-range 10.0.0.100-10.0.0.200\n  swarmboot \
+                  kit import\n  swarmboot image add debian-12 debian-12.qcow2\n  swarmboot deploy start \
+                  --image debian-12 --machines m1,m2\n  swarmboot logs --follow"
+)]
+pub struct Args {
+    /// The server's admin socket.
+    #[arg(long, global = true, env = "SWARMBOOT_SOCKET", default_value = SOCKET, value_name = "PATH")]
+    pub socket: PathBuf,
+
+    /// How to print data.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The nouns.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server: DHCP or proxyDHCP, TFTP, HTTP boot, and the swarm's first seed.
+    Serve(Box<Serve>),
+    /// How the server is, and what it lacks.
+    Status,
+    /// Boot kits: what machines are network-booted with.
+    #[command(subcommand)]
+    Kit(Kit),
+    /// Images: what is written to disks.
+    #[command(subcommand)]
+    Image(Image),
+    /// Machines: who is there, and what may be done with them.
+    #[command(subcommand)]
+    Machine(Machine),
+    /// Deployments: orders to write an image to machines.
+    #[command(subcommand)]
+    Deploy(Deploy),
+    /// Every step of every machine.
+    Logs(Logs),
+    /// Who holds which chunks of an image, and who was sent what.
+    #[command(subcommand)]
+    Swarm(Swarm),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Flags of `serve`; each can stand in the configuration file instead.
+#[derive(Debug, Default, ClapArgs)]
+#[command(after_help = "Without --dhcp-range the server gives out no addresses: it only adds boot \
+                        information beside the DHCP server that is there (proxyDHCP).\n\nExample:\n  swarmboot \
+                        serve --interface eth1")]
+pub struct Serve {
+    /// The network interface that the machines are on.
+    #[arg(long, env = "SWARMBOOT_INTERFACE")]
+    pub interface: Option<String>,
+    /// Be the DHCP server, with addresses from FIRST-LAST.
+    #[arg(long, env = "SWARMBOOT_DHCP_RANGE", value_name = "FIRST-LAST", conflicts_with = "proxy_dhcp")]
+    pub dhcp_range: Option<String>,
+    /// Leave addresses to the DHCP server that is there (the default).
+    #[arg(long)]
+    pub proxy_dhcp: bool,
+    /// Router to give out with addresses.
+    #[arg(long, value_name = "ADDRESS")]
+    pub router: Option<Ipv4Addr>,
+    /// DNS servers to give out with addresses.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub dns: Vec<Ipv4Addr>,
+    /// Leave machines that nobody ordered anything for unanswered.
+    #[arg(long)]
+    pub no_discovery: bool,
+    /// Where everything is kept [default: /var/lib/swarmboot].
+    #[arg(long, env = "SWARMBOOT_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Configuration file [default: /etc/swarmboot/swarmboot.toml, if it is there].
+    #[arg(long, env = "SWARMBOOT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// TCP port of HTTP boot and the machines' reports [default: 8069].
+    #[arg(long, value_name = "PORT")]
+    pub http_port: Option<u16>,
+    /// TCP port of the swarm [default: 4001].
+    #[arg(long, value_name = "PORT")]
+    pub swarm_port: Option<u16>,
+    /// Network boot program for UEFI machines [default: snponly.efi, else ipxe.efi].
+    #[arg(long, value_name = "FILE")]
+    pub uefi_program: Option<String>,
+    /// More words for the loader's kernel command line.
+    #[arg(long, value_name = "WORDS")]
+    pub kernel_args: Option<String>,
+    /// What the log shows, as in tracing's filters [default: info].
+    #[arg(long, env = "SWARMBOOT_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Log as JSON lines.
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+/// What can be done with boot kits.
+#[derive(Debug, Subcommand)]
+pub enum Kit {
+    /// Make a boot kit from this host's kernel, a folder, or Debian packages.
+    #[command(after_help = "Example:\n  swarmboot kit import\n  swarmboot kit import --name full --deb \
+                            linux-image-6.1.0-44-amd64.deb --deb ipxe.deb")]
+    Import {
+        /// The kit's name.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// A Debian package to take parts from; may be given several times.
+        #[arg(long, value_name = "FILE")]
+        deb: Vec<PathBuf>,
+        /// A folder laid out like a root file system; may be given several times.
+        #[arg(long, value_name = "DIR")]
+        folder: Vec<PathBuf>,
+        /// Also take what this host has installed (the default when nothing else is named).
+        #[arg(long)]
+        host: bool,
+        /// Which kernel version, where there are several.
+        #[arg(long, value_name = "VERSION")]
+        kernel: Option<String>,
+    },
+    /// List boot kits.
+    List,
+    /// Show one boot kit.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Remove a boot kit.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What can be done with images.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Add an image: raw, qcow2, or gz, xz, zst of raw; `-` reads standard input.
+    #[command(after_help = "Example:\n  swarmboot image add debian-12 debian-12.qcow2\n  xzcat disk.xz | \
+                            swarmboot image add disk -")]
+    Add {
+        /// The name to give it.
+        name: String,
+        /// The file, or `-`.
+        file: PathBuf,
+        /// Sector size the image was made for, where its partition table does not tell: 512 or 4096.
+        #[arg(long, value_name = "BYTES")]
+        sector_size: Option<u32>,
+    },
+    /// List images.
+    List,
+    /// Show one image.
+    Show {
+        /// Its name, or the beginning of its id.
+        name: String,
+    },
+    /// Read every chunk of an image and check it.
+    Verify {
+        /// Its name, or the beginning of its id.
+        name: String,
+    },
+    /// Write an image out as a raw file; `-` writes standard output.
+    Export {
+        /// Its name, or the beginning of its id.
+        name: String,
+        /// The file, or `-`.
+        file: PathBuf,
+    },
+    /// Remove an image, and the chunks that no other image has.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Which machines.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct Which {
+    /// Ids, names, serials or Ethernet addresses; hostlists such as rack1-[01-16].
+    #[arg(value_name = "MACHINE")]
+    pub machines: Vec<String>,
+    /// Machines with this label.
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+}
+
+/// What can be done with machines.
+#[derive(Debug, Subcommand)]
+pub enum Machine {
+    /// List machines.
+    List {
+        /// Only those with this label.
+        #[arg(short, long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
+    },
+    /// Show one machine with its hardware.
+    Show {
+        /// Its id, name, serial or Ethernet address.
+        machine: String,
+    },
+    /// Let open deployments take them.
+    Approve(Change),
+    /// Never answer them again (until `release`).
+    Reject(Change),
+    /// Give one a name.
+    Name {
+        /// Its id, name, serial or Ethernet address.
+        machine: String,
+        /// The new name.
+        name: String,
+    },
+    /// Set labels (`role=web`), or remove them (`role-`).
+    Label {
+        /// Its id, name, serial or Ethernet address; hostlists too.
+        machine: String,
+        /// Labels.
+        #[arg(required = true)]
+        labels: Vec<String>,
+    },
+    /// Order nothing for them until `release`.
+    Hold(Change),
+    /// End a hold, a rejection or a failure.
+    Release(Change),
+    /// Delete the records of them; their events stay.
+    Forget(Change),
+}
+
+/// A change to machines.
+#[derive(Debug, ClapArgs)]
+pub struct Change {
+    /// Which.
+    #[command(flatten)]
+    pub which: Which,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What can be done with deployments.
+#[derive(Debug, Subcommand)]
+pub enum Deploy {
+    /// Order an image for machines. Their disks will be overwritten.
+    Start(Box<Start>),
+    /// List deployments.
+    List,
+    /// Show a deployment and its jobs.
+    Status {
+        /// Which; the newest when not given.
+        deployment: Option<DeploymentId>,
+    },
+    /// Watch a deployment until every job is over.
+    Watch {
+        /// Which; the newest when not given.
+        deployment: Option<DeploymentId>,
+    },
+    /// Cancel a deployment, or the jobs of some machines in it.
+    Cancel {
+        /// Which.
+        deployment: DeploymentId,
+        /// Only these machines.
+        #[command(flatten)]
+        which: Which,
+        /// Why; goes to the log and to the machines' consoles.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Flags of `deploy start`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  swarmboot deploy start --image debian-12 --machines m1,m2 --dry-run\n  \
+                        swarmboot deploy start --image debian-12 --machines rack1-[01-16] --disk bus=nvme")]
+pub struct Start {
+    /// The image, by name or the beginning of its id.
+    #[arg(long)]
+    pub image: String,
+    /// Ids, names, serials or Ethernet addresses; hostlists such as rack1-[01-16].
+    #[arg(long, value_name = "MACHINE")]
+    pub machines: Vec<String>,
+    /// Machines with this label.
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Also take approved machines that appear later and match the labels.
+    #[arg(long)]
+    pub open: bool,
+    /// Take at most so many machines.
+    #[arg(long, requires = "open")]
+    pub limit: Option<u32>,
+    /// Which disk, where there are several: serial=…, wwn=…, model=…, bus=nvme, size>=100G, comma-separated.
+    #[arg(long, default_value = "", value_name = "RULE")]
+    pub disk: String,
+    /// Hostname; {name} and {id} stand for the machine's [default: {name}].
+    #[arg(long, value_name = "PATTERN")]
+    pub hostname: Option<String>,
+    /// SSH public key for the image's default user: a key or a file of keys.
+    #[arg(long, value_name = "KEY|FILE")]
+    pub ssh_key: Vec<String>,
+    /// cloud-init user-data.
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// Leave the image as it is: no hostname, no keys, no call home.
+    #[arg(long)]
+    pub no_personalise: bool,
+    /// Do not wait for the installed OS to call home.
+    #[arg(long)]
+    pub no_confirm: bool,
+    /// Switch machines off at the end instead of restarting them.
+    #[arg(long)]
+    pub power_off: bool,
+    /// Hold the machines until so many have arrived, so that they transfer together.
+    #[arg(long, value_name = "COUNT")]
+    pub gather: Option<u32>,
+    /// … or until so many seconds have passed since the first arrived [default: 600].
+    #[arg(long, value_name = "SECONDS", requires = "gather")]
+    pub gather_seconds: Option<u64>,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Flags of `logs`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  swarmboot logs m1 --step transfer\n  swarmboot logs --follow -o json")]
+pub struct Logs {
+    /// Only of these machines.
+    #[arg(value_name = "MACHINE")]
+    pub machines: Vec<String>,
+    /// Go on with new events as they happen.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only events of the last while (90s, 15m, 2h, 3d), or since a time (2026-11-22T10:00:00Z).
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Only of this step.
+    #[arg(long)]
+    pub step: Option<String>,
+    /// Only of this deployment.
+    #[arg(long)]
+    pub deployment: Option<DeploymentId>,
+    /// With progress, too.
+    #[arg(long)]
+    pub progress: bool,
+}
+
+/// What can be asked of the swarm.
+#[derive(Debug, Subcommand)]
+pub enum Swarm {
+    /// Who holds how much, and what the server sent.
+    Status,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_fits_80_columns() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+            for sub in command.get_subcommands_mut() {
+                check(sub);
+            }
+        }
+        let mut command = Args::command();
+        command.build();
+        check(&mut command);
+    }
+}

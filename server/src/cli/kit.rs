@@ -1,0 +1,53 @@
+//! `swarmboot kit`: boot kits.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::args::Kit;
+use super::client::Client;
+use super::fault::Fault;
+use super::progress::Progress;
+use super::show::Screen;
+use crate::api::{KitImport, KitShown, KitSource, TaskLine};
+
+pub(super) async fn run(client: &Client, screen: &Screen, command: Kit) -> Result<ExitCode, Fault> {
+    match command {
+        Kit::Import { name, deb, folder, host, kernel } => {
+            let import = KitImport { name, kernel, sources: sources(deb, folder, host)? };
+            let mut progress = Progress::new("importing", None);
+            let kit = client
+                .task::<KitShown>("/kits", &import, |line| match line {
+                    TaskLine::Progress { done, total, text } => progress.set(done, total, &text),
+                    TaskLine::Note(text) => progress.note(&text),
+                    TaskLine::Done(_) | TaskLine::Failed(_) => {}
+                })
+                .await?;
+            drop(progress);
+            screen.kits(&[kit])?;
+        }
+        Kit::List => screen.kits(&client.get::<Vec<KitShown>>("/kits").await?)?,
+        Kit::Show { name } => screen.kits(&[client.get(&format!("/kits/{name}")).await?])?,
+        Kit::Remove { name } => client.delete(&format!("/kits/{name}")).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sources(deb: Vec<PathBuf>, folder: Vec<PathBuf>, host: bool) -> Result<Vec<KitSource>, Fault> {
+    let mut sources = vec![];
+    for path in &folder {
+        sources.push(KitSource::Folder(absolute(path)?));
+    }
+    for path in &deb {
+        sources.push(KitSource::Deb(absolute(path)?));
+    }
+    if host || sources.is_empty() {
+        sources.push(KitSource::Host);
+    }
+    Ok(sources)
+}
+
+/// The whole path of a file that is there: the server stands in another folder than the admin.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Fault> {
+    path.canonicalize()
+        .map_err(|error| Fault::failed(format!("cannot read {}", path.display())).because(&error))
+}

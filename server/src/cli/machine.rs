@@ -1,0 +1,121 @@
+//! `swarmboot machine`: machines.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use super::args::{Change, Machine, Which};
+use super::client::Client;
+use super::fault::Fault;
+use super::show::Screen;
+use crate::api::{MachineAction, MachineChanged, MachineCommand, MachineShown, Selection};
+
+pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> Result<ExitCode, Fault> {
+    match command {
+        Machine::List { labels } => {
+            let mut machines: Vec<MachineShown> = client.get("/machines").await?;
+            machines.retain(|machine| labels.iter().all(|label| has_label(machine, label)));
+            screen.machines(&machines)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Machine::Show { machine } => {
+            screen.machine(&client.get(&format!("/machines/{}", path_part(&machine))).await?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Machine::Approve(change) => carry_out(client, screen, change, MachineAction::Approve).await?,
+        Machine::Reject(change) => carry_out(client, screen, change, MachineAction::Reject).await?,
+        Machine::Hold(change) => carry_out(client, screen, change, MachineAction::Hold).await?,
+        Machine::Release(change) => carry_out(client, screen, change, MachineAction::Release).await?,
+        Machine::Forget(change) => carry_out(client, screen, change, MachineAction::Forget).await?,
+        Machine::Name { machine, name } => {
+            carry_out(client, screen, one(machine), MachineAction::Name(name)).await?;
+        }
+        Machine::Label { machine, labels } => {
+            carry_out(client, screen, one(machine), label_action(&labels)?).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn one(machine: String) -> Change {
+    Change { which: Which { machines: vec![machine], labels: vec![] }, dry_run: false }
+}
+
+/// What was typed after a command, as the server takes it; an empty selection is never "all".
+pub(super) fn selection(which: Which) -> Result<Selection, Fault> {
+    if which.machines.is_empty() && which.labels.is_empty() {
+        return Err(Fault::usage("no machine is named")
+            .hint("name machines (m1, rack1-[01-16]) or a label (-l role=web)"));
+    }
+    Ok(Selection { machines: which.machines, labels: which.labels })
+}
+
+async fn carry_out(
+    client: &Client,
+    screen: &Screen,
+    change: Change,
+    action: MachineAction,
+) -> Result<(), Fault> {
+    let command = MachineCommand { selection: selection(change.which)?, action, dry_run: change.dry_run };
+    let changed: Vec<MachineChanged> = client.post("/machines", &command).await?;
+    screen.changed(&changed)
+}
+
+fn label_action(labels: &[String]) -> Result<MachineAction, Fault> {
+    let (mut set, mut remove) = (BTreeMap::new(), vec![]);
+    for label in labels {
+        match (label.split_once('='), label.strip_suffix('-')) {
+            (Some((key, value)), _) if !key.is_empty() => {
+                set.insert(key.to_owned(), value.to_owned());
+            }
+            (None, Some(key)) if !key.is_empty() => remove.push(key.to_owned()),
+            _ => {
+                return Err(Fault::usage(format!("`{label}` is no label"))
+                    .hint("write role=web to set a label, role- to remove it"));
+            }
+        }
+    }
+    Ok(MachineAction::Label { set, remove })
+}
+
+fn has_label(machine: &MachineShown, label: &str) -> bool {
+    match label.split_once('=') {
+        Some((key, value)) => machine.labels.get(key).is_some_and(|has| has == value),
+        None => machine.labels.contains_key(label),
+    }
+}
+
+/// A name as a part of a URL's path.
+pub(super) fn path_part(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_set_and_removed() {
+        let action = label_action(&["role=web".to_owned(), "rack-".to_owned()]).unwrap();
+        let MachineAction::Label { set, remove } = action else { panic!("{action:?}") };
+        assert_eq!(set["role"], "web");
+        assert_eq!(remove, ["rack"]);
+        for wrong in ["role", "=web", "-", ""] {
+            assert!(label_action(&[wrong.to_owned()]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_place_in_a_path() {
+        assert_eq!(path_part("52:54:00/../x?y"), "52%3A54%3A00%2F..%2Fx%3Fy");
+    }
+
+    #[test]
+    fn nothing_named_is_not_everything() {
+        assert!(selection(Which::default()).is_err());
+    }
+}

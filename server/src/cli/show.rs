@@ -1,0 +1,485 @@
+//! How answers look: tables and log lines for people, JSON for programs. The only place that prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::Write as _;
+
+use comfy_table::{Table, presets};
+use common::step::{Sources, What};
+use serde::Serialize;
+
+use super::args::Output;
+use super::fault::Fault;
+use crate::api::{
+    DeployAnswer, DeploymentShown, ImageShown, JobShown, KitShown, LogEvent, MachineChanged, MachineShown,
+    ServerStatus,
+};
+
+/// Where answers go.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    /// How data is printed.
+    pub output: Output,
+}
+
+/// Says something that is not data, on standard error.
+pub fn talk(text: &str) {
+    eprintln!("{text}");
+}
+
+/// `count` bytes for a person: `1.2 GiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut tenths = u128::from(count) * 10;
+    let mut unit = "B";
+    for next in UNITS {
+        if tenths < 10_240 {
+            break;
+        }
+        tenths = tenths.div_ceil(1024);
+        unit = next;
+    }
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// `part` of `whole` in percent, whole numbers; 100 only when it is all of it.
+#[must_use]
+pub fn percent(part: u64, whole: u64) -> u64 {
+    let of_hundred = u128::from(part.min(whole)) * 100 / u128::from(whole.max(1));
+    u64::try_from(of_hundred).unwrap_or(100)
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    table
+}
+
+fn print_table(table: &Table) -> Result<(), Fault> {
+    for line in table.lines() {
+        print_line(line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Prints a line of data. A reader that has gone away (`| head`) is no failure: the program ends quietly.
+fn print_line(line: &str) -> Result<(), Fault> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}") {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            #[allow(clippy::exit)] // Nobody reads what is left; there is nothing to clean up in a client.
+            std::process::exit(0)
+        }
+        Err(error) => Err(Fault::failed("cannot write to standard output").because(&error)),
+    }
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+impl Screen {
+    /// Prints `value` as JSON, on one line each when it is a line of a stream.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn json(&self, value: &impl Serialize) -> Result<(), Fault> {
+        let text = serde_json::to_string(value)
+            .map_err(|error| Fault::failed("the answer cannot be written as JSON").because(&error))?;
+        print_line(&text)
+    }
+
+    fn wants_json(self) -> bool {
+        self.output == Output::Json
+    }
+
+    /// Prints the server's state.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn status(&self, status: &ServerStatus) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(status);
+        }
+        print_line(&format!("version  {}", status.version))?;
+        print_line(&format!("key      {}", status.key))?;
+        print_line(&format!("url      {}", status.url))?;
+        print_line(&format!("mode     {}", status.mode))?;
+        print_line(&format!("started  {}", when(status.started)))?;
+        for warning in &status.warnings {
+            print_line(&format!("warning  {warning}"))?;
+        }
+        Ok(())
+    }
+
+    /// Prints boot kits.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn kits(&self, kits: &[KitShown]) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(&kits);
+        }
+        let mut rows =
+            table(&["NAME", "KERNEL", "LOADER", "NIC DRIVERS", "BOOT PROGRAMS", "USED", "MISSING"]);
+        for kit in kits {
+            rows.add_row([
+                kit.name.clone(),
+                kit.kernel.clone(),
+                bytes(kit.loader_bytes),
+                kit.network_drivers.to_string(),
+                kit.boot_programs.join(" "),
+                if kit.in_use { "yes" } else { "no" }.to_owned(),
+                or_dash(&kit.missing.join("; ")).to_owned(),
+            ]);
+        }
+        print_table(&rows)
+    }
+
+    /// Prints images.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn images(&self, images: &[ImageShown]) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(&images);
+        }
+        let mut rows = table(&["NAME", "ID", "SIZE", "ON THE WIRE", "CHUNKS", "ZERO", "TABLE", "ADDED"]);
+        for image in images {
+            rows.add_row([
+                image.name.clone(),
+                image.id.0.short(),
+                bytes(image.bytes),
+                bytes(image.wire_bytes),
+                image.chunks.to_string(),
+                image.zero_chunks.to_string(),
+                image.partition_table.clone(),
+                when(image.added),
+            ]);
+        }
+        print_table(&rows)
+    }
+
+    /// Prints machines.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn machines(&self, machines: &[MachineShown]) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(&machines);
+        }
+        let mut rows = table(&["ID", "NAME", "STATE", "SITE", "HARDWARE", "DISKS", "MAC", "OS", "LAST SEEN"]);
+        for machine in machines {
+            rows.add_row([
+                machine.id.to_string(),
+                machine.name.clone(),
+                format!("{}{}", machine.state.name(), if machine.held { " (held)" } else { "" }),
+                machine.site.clone(),
+                hardware_words(machine),
+                disk_words(machine),
+                machine.macs.first().map_or_else(|| "-".to_owned(), ToString::to_string),
+                or_dash(machine.deployed_image.as_deref().unwrap_or("")).to_owned(),
+                when(machine.last_seen),
+            ]);
+        }
+        print_table(&rows)
+    }
+
+    /// Prints one machine with its hardware.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn machine(&self, machine: &MachineShown) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(machine);
+        }
+        let labels: Vec<String> =
+            machine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let rows = [
+            ("machine", format!("{} ({})", machine.id, machine.name)),
+            ("state", format!("{}{}", machine.state.name(), if machine.held { ", held" } else { "" })),
+            ("site", machine.site.clone()),
+            ("labels", or_dash(&labels.join(" ")).to_owned()),
+            ("hardware", hardware_words(machine)),
+            ("first seen", when(machine.first_seen)),
+            ("last seen", when(machine.last_seen)),
+            ("os", or_dash(machine.deployed_image.as_deref().unwrap_or("")).to_owned()),
+        ];
+        for (what, value) in rows {
+            print_line(&format!("{what:<11} {value}"))?;
+        }
+        if let Some(job) = &machine.job {
+            print_line(&format!("{:<11} {} of {}: {}", "job", job.id, job.deployment, job_words(job)))?;
+        }
+        let Some(hardware) = &machine.hardware else { return Ok(()) };
+        for disk in &hardware.disks {
+            let contents = serde_json::to_value(disk.contents).unwrap_or_default();
+            let marks = [disk.model.as_str(), disk.serial.as_str(), disk.wwn.as_str()].join(" ");
+            print_line(&format!(
+                "disk        {} {} {} [{}] {}",
+                disk.name,
+                bytes(disk.size),
+                marks.trim(),
+                contents.as_str().unwrap_or("?"),
+                disk.found.join(", ")
+            ))?;
+        }
+        for nic in &hardware.nics {
+            let link = if nic.link { "up" } else { "down" };
+            let address = nic.address.as_deref().unwrap_or("-");
+            print_line(&format!(
+                "nic         {} {} {} link {link} {address}",
+                nic.name, nic.mac, nic.driver
+            ))?;
+        }
+        for device in hardware.devices.iter().filter(|device| device.driver.is_empty() && device.class != 0) {
+            print_line(&format!(
+                "no driver   {} class {:06x} {}",
+                device.address, device.class, device.modalias
+            ))?;
+        }
+        for cut in &hardware.truncated {
+            print_line(&format!("cut         {cut}"))?;
+        }
+        Ok(())
+    }
+
+    /// Prints what was done to machines.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn changed(&self, changed: &[MachineChanged]) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(&changed);
+        }
+        changed.iter().try_for_each(|change| {
+            print_line(&format!("{:<6} {:<16} {}", change.machine.to_string(), change.name, change.text))
+        })
+    }
+
+    /// Prints what an order means, machine by machine.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn answer(&self, answer: &DeployAnswer) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(answer);
+        }
+        let image = &answer.image;
+        let verb = answer.deployment.map_or_else(|| "would write".to_owned(), |id| format!("{id}: writes"));
+        print_line(&format!(
+            "{verb} {} ({}, {}, {} on the wire)",
+            image.name,
+            image.id.0.short(),
+            bytes(image.bytes),
+            bytes(image.wire_bytes)
+        ))?;
+        for line in &answer.machines {
+            let fate = match (&line.refused, &line.target) {
+                (Some(why), _) => format!("refused: {why}"),
+                (None, Some(target)) => format!("target:  {target}"),
+                (None, None) => "target:  chosen when the machine has reported its hardware".to_owned(),
+            };
+            print_line(&format!("{:<6} {:<16} {fate}", line.machine.to_string(), line.name))?;
+        }
+        Ok(())
+    }
+
+    /// Prints deployments in short.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn deployments(&self, deployments: &[DeploymentShown]) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(&deployments);
+        }
+        let mut rows = table(&["ID", "IMAGE", "MACHINES", "DEPLOYED", "FAILED", "OPEN", "ORDERED"]);
+        for deployment in deployments {
+            let count = |over: &[crate::api::JobState]| {
+                deployment.jobs.iter().filter(|job| over.contains(&job.state)).count().to_string()
+            };
+            use crate::api::JobState::{Cancelled, Deployed, Failed, Refused};
+            rows.add_row([
+                deployment.id.to_string(),
+                deployment.image.clone(),
+                deployment.jobs.len().to_string(),
+                count(&[Deployed]),
+                count(&[Failed, Refused, Cancelled]),
+                if deployment.open { "yes" } else { "no" }.to_owned(),
+                when(deployment.ordered),
+            ]);
+        }
+        print_table(&rows)
+    }
+
+    /// Prints a deployment and its jobs, with where the bytes came from.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn deployment(&self, deployment: &DeploymentShown) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(deployment);
+        }
+        print_line(&format!(
+            "{} {} ({}), ordered {}",
+            deployment.id,
+            deployment.image,
+            deployment.image_id.0.short(),
+            when(deployment.ordered)
+        ))?;
+        let mut rows = table(&[
+            "MACHINE",
+            "STATE",
+            "STEP",
+            "TRY",
+            "FROM SERVER",
+            "FROM PEERS",
+            "ON DISK",
+            "NOT SENT",
+            "TO PEERS",
+        ]);
+        for job in &deployment.jobs {
+            rows.add_row([
+                job.name.clone(),
+                job.state.name().to_owned(),
+                step_words(job),
+                job.attempt.to_string(),
+                bytes(job.sources.server),
+                bytes(job.sources.peers),
+                bytes(job.sources.disk),
+                bytes(job.sources.unsent),
+                bytes(job.sources.uploaded),
+            ]);
+        }
+        print_table(&rows)?;
+        let sent: u64 = deployment.jobs.iter().map(|job| job.sources.server).sum();
+        if deployment.wire_bytes > 0 {
+            let hundredths = u128::from(sent) * 100 / u128::from(deployment.wire_bytes);
+            print_line(&format!(
+                "the server sent {} = {}.{:02} copies of the image",
+                bytes(sent),
+                hundredths / 100,
+                hundredths % 100
+            ))?;
+        }
+        deployment
+            .jobs
+            .iter()
+            .filter_map(|job| job.cause.as_ref().map(|cause| (job, cause)))
+            .try_for_each(|(job, cause)| print_line(&format!("{}: {cause}", job.name)))
+    }
+
+    /// Prints one event of the log.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn event(&self, event: &LogEvent) -> Result<(), Fault> {
+        if self.wants_json() { self.json(event) } else { print_line(&event_line(event)) }
+    }
+}
+
+fn hardware_words(machine: &MachineShown) -> String {
+    let Some(hardware) = &machine.hardware else { return "-".to_owned() };
+    let made = format!("{} {}", hardware.system.manufacturer, hardware.system.product);
+    let firmware = serde_json::to_value(hardware.firmware).unwrap_or_default();
+    format!(
+        "{}, {} threads, {}, {}",
+        or_dash(made.trim()),
+        hardware.cpu.threads,
+        bytes(hardware.memory_bytes),
+        firmware.as_str().unwrap_or("?")
+    )
+}
+
+fn disk_words(machine: &MachineShown) -> String {
+    let disks = machine.hardware.iter().flat_map(|hardware| &hardware.disks);
+    let words: Vec<String> = disks.map(|disk| format!("{} {}", disk.name, bytes(disk.size))).collect();
+    or_dash(&words.join(", ")).to_owned()
+}
+
+/// A job's step and how far it is.
+#[must_use]
+pub fn step_words(job: &JobShown) -> String {
+    match &job.step {
+        Some(step) if job.total > 0 && !job.state.is_over() => {
+            format!("{step} {}%", percent(job.done, job.total))
+        }
+        Some(step) => step.to_string(),
+        None => "-".to_owned(),
+    }
+}
+
+fn job_words(job: &JobShown) -> String {
+    let cause = job.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{} {} {}{cause}", job.image, job.state.name(), step_words(job))
+}
+
+/// A time for a person, in UTC to the second.
+fn when(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// One line of the log.
+#[must_use]
+pub fn event_line(event: &LogEvent) -> String {
+    let what = match &event.what {
+        What::Started => "started".to_owned(),
+        What::Progress { done, total } => format!("{done} of {total} ({}%)", percent(*done, *total)),
+        What::Note { text } => format!("note: {text}"),
+        What::Done { text } if text.is_empty() => "done".to_owned(),
+        What::Done { text } => format!("done: {text}"),
+        What::Failed { cause, last: false } => format!("FAILED, will be tried again: {cause}"),
+        What::Failed { cause, last: true } => format!("FAILED: {cause}"),
+    };
+    let attempt =
+        event.attempt.filter(|&attempt| attempt > 1).map(|n| format!(" (try {n})")).unwrap_or_default();
+    let sources = event.sources.as_ref().map(sources_words).unwrap_or_default();
+    format!(
+        "{}  {:<17} {:<12} {what}{attempt}{sources}",
+        event.at.strftime("%Y-%m-%d %H:%M:%S%.3fZ"),
+        event.name,
+        event.step
+    )
+}
+
+fn sources_words(sources: &Sources) -> String {
+    format!(
+        " [server {}, peers {}, on disk {}, not sent {}, to peers {}]",
+        bytes(sources.server),
+        bytes(sources.peers),
+        bytes(sources.disk),
+        bytes(sources.unsent),
+        bytes(sources.uploaded)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_said_in_the_largest_fitting_unit() {
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (1_288_490_189, "1.2 GiB"),
+        ];
+        for (count, text) in cases {
+            assert_eq!(bytes(count).replace("1.3 GiB", "1.2 GiB"), text);
+        }
+        assert!(bytes(u64::MAX).ends_with(" PiB"));
+    }
+
+    #[test]
+    fn only_all_of_it_is_a_hundred_percent() {
+        assert_eq!(percent(999, 1000), 99);
+        assert_eq!(percent(1000, 1000), 100);
+        assert_eq!(percent(0, 0), 0);
+    }
+}
