@@ -39,3 +39,7 @@ pub mod step;
 
 // What crosses the network: HTTP bodies, and the swarm's messages.
 pub mod wire;
+
+// Connections and streams of the swarm; in libp2p's hands, and off for the loader.
+#[cfg(feature = "swarm")]
+pub mod swarm;

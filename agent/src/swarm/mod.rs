@@ -1,1 +1,14 @@
-//! (in work)
+//! Steps 7 to 9 and 13 as a machine lives them: in the swarm with the server and with peers, chunks come, are
+//! verified and go on to the disk, and are passed on to whoever asks.
+
+// What the steps say to the swarm, and hear from it.
+mod client;
+
+// The task that lives in the swarm.
+mod node;
+
+// Chunks that came, checked: the only way to a verified chunk.
+pub mod verify;
+
+pub use client::{HeldChunks, SwarmClient, SwarmConfig, SwarmEnds, SwarmError, SwarmEvent};
+pub use verify::VerifiedChunk;

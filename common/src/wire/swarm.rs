@@ -17,6 +17,9 @@ pub const CONTROL_PROTOCOL: &str = "/swarmboot/control/1";
 /// Protocol name of the pull stream.
 pub const PULL_PROTOCOL: &str = "/swarmboot/pull/1";
 
+/// Chunks that a puller may have asked for and not got yet, per stream: more ends the stream.
+pub const PULL_QUEUE_MAX: usize = 64;
+
 /// Another agent of the same image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour {
@@ -72,14 +75,26 @@ pub enum ToServer {
         /// Chunks that are new.
         chunks: Vec<ChunkIndex>,
     },
-    /// Payload bytes since the last report and how long that took: how fast its line is.
+    /// Payload bytes since the last report and how long that took: how fast its line is. Sent every two
+    /// seconds whatever happened, so it is also the sign of life; the answer is [`ToAgent::Heard`].
     Speed {
         /// Wire bytes sent to peers.
         sent: u64,
-        /// Wire bytes received.
-        received: u64,
+        /// The part of the time in which it was sending: `sent` over this is what its uplink can do.
+        sending_millis: u64,
+        /// Wire bytes received from peers.
+        from_peers: u64,
+        /// Wire bytes received from the server.
+        from_server: u64,
         /// Over this time.
         millis: u64,
+    },
+    /// A chunk from another agent failed its hash.
+    Corrupt {
+        /// Whose.
+        neighbour: PublicKey,
+        /// Which.
+        chunk: ChunkIndex,
     },
     /// A neighbour could not be reached.
     Unreachable {
@@ -128,6 +143,8 @@ pub enum ToAgent {
         /// Chunks.
         chunks: Vec<ChunkIndex>,
     },
+    /// Answer to `Speed`: the server lives.
+    Heard,
     /// Nobody needs it as a seed any more.
     Release,
     /// The job is cancelled.
@@ -146,8 +163,13 @@ pub enum FromPuller {
         /// The image.
         image: ImageId,
     },
-    /// Send this chunk.
+    /// Send this chunk. The answer is `Chunk` or `Unavailable`.
     Get {
+        /// Which.
+        chunk: ChunkIndex,
+    },
+    /// It came from elsewhere: do not send it, unless its sending has begun. No answer.
+    Cancel {
         /// Which.
         chunk: ChunkIndex,
     },
@@ -187,6 +209,8 @@ pub enum FromHolder {
         /// How many.
         len: u32,
     },
+    /// Alive, but the turn of what was asked has not come: others are being sent to.
+    Waiting,
     /// It does not send this chunk: not held, not leased, or busy. Ask elsewhere.
     Unavailable {
         /// Which.

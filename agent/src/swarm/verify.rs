@@ -1,0 +1,167 @@
+//! Core: a chunk's bytes against its manifest. Owns [`VerifiedChunk`], which can be made here alone, so that
+//! whoever writes one to a disk writes what the image's name promises. Touches `common`.
+
+use std::sync::Arc;
+
+use common::chunk::ChunkIndex;
+use common::id::Hash;
+use common::limits::CHUNK_BYTES;
+use common::manifest::{Encoding, Manifest};
+use common::wire::swarm::Form;
+
+/// Raw bytes of a chunk whose hash is the manifest's.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VerifiedChunk {
+    index: ChunkIndex,
+    bytes: Arc<Vec<u8>>,
+}
+
+impl std::fmt::Debug for VerifiedChunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "VerifiedChunk({}, {} bytes)", self.index.0, self.bytes.len())
+    }
+}
+
+impl VerifiedChunk {
+    /// Which chunk: the lowest number of its places ([`Manifest::places`]).
+    #[must_use]
+    pub fn index(&self) -> ChunkIndex {
+        self.index
+    }
+
+    /// Its raw bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its raw bytes, shared with nobody but the swarm's cache.
+    #[must_use]
+    pub fn into_bytes(self) -> Arc<Vec<u8>> {
+        self.bytes
+    }
+}
+
+/// Why bytes are not the chunk they were sent as.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTheChunk {
+    /// The image has no such chunk, or only zeros there.
+    #[error("the image has no chunk {0} to fetch")]
+    Unknown(u32),
+    /// Not as long as the manifest says.
+    #[error("{got} bytes where the manifest says {wanted}")]
+    Length {
+        /// Bytes by the manifest.
+        wanted: u32,
+        /// Bytes that came.
+        got: usize,
+    },
+    /// Another hash than the manifest's.
+    #[error("the hash is {got}, not {wanted}")]
+    Hash {
+        /// By the manifest.
+        wanted: Hash,
+        /// Of what came.
+        got: Hash,
+    },
+    /// The right wire form, which does not give the right bytes: the image itself is damaged, not the sender.
+    #[error("the image's own wire form is damaged: {0}")]
+    Image(String),
+}
+
+/// Checks what came for `index`. The wire form is checked before it is decompressed, so that only bytes that
+/// the server has vouched for reach the decoder.
+///
+/// # Errors
+/// When the bytes are not the chunk.
+pub fn verify(
+    manifest: &Manifest,
+    index: ChunkIndex,
+    form: Form,
+    bytes: &Arc<Vec<u8>>,
+) -> Result<VerifiedChunk, NotTheChunk> {
+    let stored = manifest.stored(index).ok_or(NotTheChunk::Unknown(index.0))?;
+    let raw_len = manifest.raw_len(index);
+    if form == Form::Raw {
+        check(bytes, raw_len, stored.raw)?;
+        return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes) });
+    }
+    check(bytes, stored.wire_len, stored.wire)?;
+    let raw = match stored.encoding {
+        Encoding::Raw => Arc::clone(bytes),
+        Encoding::Zstd => {
+            let raw = zstd::bulk::decompress(bytes, CHUNK_BYTES as usize)
+                .map_err(|error| NotTheChunk::Image(error.to_string()))?;
+            Arc::new(raw)
+        }
+    };
+    check(&raw, raw_len, stored.raw).map_err(|error| NotTheChunk::Image(error.to_string()))?;
+    Ok(VerifiedChunk { index, bytes: raw })
+}
+
+fn check(bytes: &[u8], wanted: u32, hash: Hash) -> Result<(), NotTheChunk> {
+    if bytes.len() != wanted as usize {
+        return Err(NotTheChunk::Length { wanted, got: bytes.len() });
+    }
+    let got = Hash::of(bytes);
+    if got == hash { Ok(()) } else { Err(NotTheChunk::Hash { wanted: hash, got }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::manifest::{Chunk, StoredChunk};
+
+    use super::*;
+
+    fn image(raw: &[u8], encoding: Encoding) -> (Manifest, Arc<Vec<u8>>) {
+        let wire = match encoding {
+            Encoding::Raw => raw.to_vec(),
+            Encoding::Zstd => zstd::bulk::compress(raw, 3).unwrap(),
+        };
+        let wire_len = u32::try_from(wire.len()).unwrap();
+        let stored = StoredChunk { raw: Hash::of(raw), wire: Hash::of(&wire), wire_len, encoding };
+        let chunks = vec![Chunk::Stored(stored)];
+        (Manifest::new(raw.len() as u64, 512, chunks).unwrap(), Arc::new(wire))
+    }
+
+    #[test]
+    fn the_right_bytes_pass_in_both_forms() {
+        let raw = vec![7; 4096];
+        for encoding in [Encoding::Raw, Encoding::Zstd] {
+            let (manifest, wire) = image(&raw, encoding);
+            let chunk = verify(&manifest, ChunkIndex(0), Form::Wire, &wire).unwrap();
+            assert_eq!(chunk.bytes(), raw);
+            let chunk = verify(&manifest, ChunkIndex(0), Form::Raw, &Arc::new(raw.clone())).unwrap();
+            assert_eq!(chunk.bytes(), raw);
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_and_any_cut_is_found() {
+        let raw: Vec<u8> = (0..4096u32).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
+        let (manifest, wire) = image(&raw, Encoding::Zstd);
+        for at in 0..wire.len() {
+            let mut wrong = wire.to_vec();
+            wrong[at] ^= 1;
+            let refused = verify(&manifest, ChunkIndex(0), Form::Wire, &Arc::new(wrong));
+            assert!(matches!(refused, Err(NotTheChunk::Hash { .. })), "{at}");
+        }
+        let short = Arc::new(wire[1..].to_vec());
+        let refused = verify(&manifest, ChunkIndex(0), Form::Wire, &short);
+        assert!(matches!(refused, Err(NotTheChunk::Length { .. })));
+        let refused = verify(&manifest, ChunkIndex(1), Form::Wire, &wire);
+        assert_eq!(refused, Err(NotTheChunk::Unknown(1)));
+        // The wire form in place of the raw one.
+        assert!(verify(&manifest, ChunkIndex(0), Form::Raw, &wire).is_err());
+    }
+
+    #[test]
+    fn an_image_whose_wire_form_is_wrong_in_itself_blames_no_sender() {
+        let (good, wire) = image(&[1; 4096], Encoding::Zstd);
+        let Some(mut stored) = good.stored(ChunkIndex(0)) else { panic!("stored") };
+        stored.raw = Hash::of(b"other");
+        let bad = Manifest::new(4096, 512, vec![Chunk::Stored(stored)]).unwrap();
+        let refused = verify(&bad, ChunkIndex(0), Form::Wire, &wire);
+        assert!(matches!(refused, Err(NotTheChunk::Image(_))));
+    }
+}

@@ -1,0 +1,534 @@
+//! The libp2p behaviour of every swarm node: lets in only the keys it was told to, opens on each connection that it
+//! *dialled* the one stream it was dialled for, and hands out raw streams. Owns the list of who is let
+//! in; touches libp2p and `trust`; reads and writes no byte of a stream.
+//!
+//! Own code rather than `libp2p-stream`, which loses inbound streams when several are opened at once
+//! (measured: 90 of 200 arrived) and picks any connection to a peer. Bulk must flow one way per connection
+//! (rust-yamux#227), so two nodes that pull from each other keep two connections, one dialled by each.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::core::{ConnectedPoint, Endpoint};
+use libp2p::identity;
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+};
+use libp2p::swarm::{
+    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, Stream, Swarm, SwarmBuilder, noise, tcp, yamux};
+
+use crate::trust::{KeyPair, PublicKey};
+use crate::wire::swarm::{CONTROL_PROTOCOL, PULL_PROTOCOL};
+
+/// Streams that one accepted connection may open in its life. A node opens one per connection and dials
+/// again when it ends; more is somebody else's program.
+const STREAMS_PER_CONNECTION_MAX: usize = 4;
+
+/// Connections that one key may have opened to us. An agent needs one for control and one for pulling; the
+/// oldest go first, because after a cut line the old ones look alive for minutes.
+const ACCEPTED_PER_PEER_MAX: usize = 4;
+
+/// Connections that are being shaken hands on, before a key is known: a bound on what strangers can hold open.
+const PENDING_MAX: usize = 1024;
+
+/// A connection without an open stream is closed after this.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// What a stream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Agent to server: hello, haves, leases.
+    Control,
+    /// Chunks, from the dialled node to the one that dialled.
+    Pull,
+}
+
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Control => CONTROL_PROTOCOL,
+            Self::Pull => PULL_PROTOCOL,
+        }
+    }
+}
+
+/// What the behaviour tells its node.
+#[derive(Debug)]
+pub enum MeshEvent {
+    /// A stream that this node asked for is open.
+    Opened {
+        /// The other end.
+        peer: PeerId,
+        /// The connection, for [`Mesh::close`].
+        connection: ConnectionId,
+        /// What for.
+        protocol: Protocol,
+        /// The stream.
+        stream: Stream,
+    },
+    /// The connection is there but the other end does not speak the protocol.
+    Refused {
+        /// The other end.
+        peer: PeerId,
+        /// The connection; it is being closed.
+        connection: ConnectionId,
+        /// What for.
+        protocol: Protocol,
+    },
+    /// The other end opened a stream.
+    Accepted {
+        /// The other end; its key is on the list.
+        peer: PeerId,
+        /// The connection.
+        connection: ConnectionId,
+        /// What for.
+        protocol: Protocol,
+        /// The address it came from.
+        remote: Multiaddr,
+        /// The stream.
+        stream: Stream,
+    },
+}
+
+/// A key that is not on the list wanted in.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not admitted")]
+struct NotAdmitted(PeerId);
+
+/// Too many connections whose key is not known yet.
+#[derive(Debug, thiserror::Error)]
+#[error("too many connections are being opened at once")]
+struct Crowded;
+
+/// The behaviour.
+pub struct Mesh {
+    allowed: HashSet<PeerId>,
+    always: Option<PeerId>,
+    pending: HashSet<ConnectionId>,
+    accepted: HashMap<PeerId, Vec<ConnectionId>>,
+    dialled: HashMap<ConnectionId, (PeerId, Protocol)>,
+    actions: VecDeque<ToSwarm<MeshEvent, Open>>,
+    waker: Option<Waker>,
+}
+
+impl fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mesh").field("allowed", &self.allowed.len()).finish_non_exhaustive()
+    }
+}
+
+impl Mesh {
+    /// Nobody is let in yet but `always` (for an agent: the server).
+    #[must_use]
+    pub fn new(always: Option<PeerId>) -> Self {
+        Self {
+            allowed: HashSet::new(),
+            always,
+            pending: HashSet::new(),
+            accepted: HashMap::new(),
+            dialled: HashMap::new(),
+            actions: VecDeque::new(),
+            waker: None,
+        }
+    }
+
+    /// Whether `peer` is let in.
+    #[must_use]
+    pub fn admits(&self, peer: &PeerId) -> bool {
+        self.always.as_ref() == Some(peer) || self.allowed.contains(peer)
+    }
+
+    /// Replaces the list of who is let in; connections of others are closed.
+    pub fn allow(&mut self, list: HashSet<PeerId>) {
+        self.allowed = list;
+        let connected = self.accepted.keys().copied().chain(self.dialled.values().map(|(peer, _)| *peer));
+        let out: HashSet<PeerId> = connected.filter(|peer| !self.admits(peer)).collect();
+        for peer_id in out {
+            self.push(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+        }
+    }
+
+    /// Dials `peer` anew and opens one stream of `protocol`. What becomes of it arrives as
+    /// [`MeshEvent::Opened`], [`MeshEvent::Refused`], or the swarm's own event that the dial with the
+    /// returned number failed or its connection closed.
+    pub fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, protocol: Protocol) -> ConnectionId {
+        let opts = DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(addresses)
+            .allocate_new_port()
+            .build();
+        let connection = opts.connection_id();
+        self.dialled.insert(connection, (peer, protocol));
+        self.push(ToSwarm::Dial { opts });
+        connection
+    }
+
+    /// Closes one connection; harmless when it is closed already.
+    pub fn close(&mut self, peer_id: PeerId, connection: ConnectionId) {
+        self.push(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) });
+    }
+
+    fn push(&mut self, action: ToSwarm<MeshEvent, Open>) {
+        self.actions.push_back(action);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn established(&mut self, event: &ConnectionEstablished<'_>) {
+        let (peer_id, connection) = (event.peer_id, event.connection_id);
+        if event.endpoint.is_listener() {
+            let list = self.accepted.entry(peer_id).or_default();
+            list.push(connection);
+            if list.len() > ACCEPTED_PER_PEER_MAX {
+                let oldest = list.remove(0);
+                self.close(peer_id, oldest);
+            }
+        } else if let Some(&(_, protocol)) = self.dialled.get(&connection) {
+            self.push(ToSwarm::NotifyHandler {
+                peer_id,
+                handler: NotifyHandler::One(connection),
+                event: Open(protocol),
+            });
+        }
+    }
+
+    fn closed(&mut self, event: &ConnectionClosed<'_>) {
+        self.dialled.remove(&event.connection_id);
+        if let ConnectedPoint::Listener { .. } = event.endpoint
+            && let Some(list) = self.accepted.get_mut(&event.peer_id)
+        {
+            list.retain(|connection| *connection != event.connection_id);
+            if list.is_empty() {
+                self.accepted.remove(&event.peer_id);
+            }
+        }
+    }
+}
+
+impl NetworkBehaviour for Mesh {
+    type ConnectionHandler = Handler;
+    type ToSwarm = MeshEvent;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _local: &Multiaddr,
+        _remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        if self.pending.len() >= PENDING_MAX {
+            return Err(ConnectionDenied::new(Crowded));
+        }
+        self.pending.insert(connection);
+        Ok(())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.pending.remove(&connection);
+        if self.admits(&peer) {
+            Ok(Handler::accepted(remote.clone()))
+        } else {
+            Err(ConnectionDenied::new(NotAdmitted(peer)))
+        }
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _connection: ConnectionId,
+        peer: PeerId,
+        _address: &Multiaddr,
+        _role: Endpoint,
+        _port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        if self.admits(&peer) {
+            Ok(Handler::dialled())
+        } else {
+            Err(ConnectionDenied::new(NotAdmitted(peer)))
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(event) => self.established(&event),
+            FromSwarm::ConnectionClosed(event) => self.closed(&event),
+            FromSwarm::DialFailure(event) => {
+                self.dialled.remove(&event.connection_id);
+            }
+            FromSwarm::ListenFailure(event) => {
+                self.pending.remove(&event.connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        let event = match event {
+            HandlerOut::Opened(protocol, stream) => MeshEvent::Opened { peer, connection, protocol, stream },
+            HandlerOut::Refused(protocol) => {
+                self.close(peer, connection);
+                MeshEvent::Refused { peer, connection, protocol }
+            }
+            HandlerOut::Accepted(protocol, remote, stream) => {
+                MeshEvent::Accepted { peer, connection, protocol, remote, stream }
+            }
+        };
+        self.push(ToSwarm::GenerateEvent(event));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<MeshEvent, THandlerInEvent<Self>>> {
+        if let Some(action) = self.actions.pop_front() {
+            return Poll::Ready(action);
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Opens a stream on a dialled connection.
+#[derive(Debug)]
+pub struct Open(Protocol);
+
+/// What a connection tells the behaviour.
+#[derive(Debug)]
+pub enum HandlerOut {
+    /// A stream we opened.
+    Opened(Protocol, Stream),
+    /// A stream that the other end would not have.
+    Refused(Protocol),
+    /// A stream that the other end opened.
+    Accepted(Protocol, Multiaddr, Stream),
+}
+
+/// Negotiates any of the offered protocols and says which one it was.
+#[derive(Debug, Clone)]
+pub struct Offer(Vec<Protocol>);
+
+/// A protocol as multistream-select names it.
+#[derive(Debug, Clone)]
+pub struct Named(Protocol);
+
+impl AsRef<str> for Named {
+    fn as_ref(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl UpgradeInfo for Offer {
+    type Info = Named;
+    type InfoIter = std::vec::IntoIter<Named>;
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.iter().copied().map(Named).collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Offer {
+    type Output = (Protocol, Stream);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+    fn upgrade_inbound(self, stream: Stream, named: Named) -> Self::Future {
+        ready(Ok((named.0, stream)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Offer {
+    type Output = (Protocol, Stream);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+    fn upgrade_outbound(self, stream: Stream, named: Named) -> Self::Future {
+        ready(Ok((named.0, stream)))
+    }
+}
+
+/// One connection's part of the behaviour.
+#[derive(Debug)]
+pub struct Handler {
+    /// Where an accepted connection came from; none for one that we dialled, which accepts no streams.
+    remote: Option<Multiaddr>,
+    streams_accepted: usize,
+    wanted: VecDeque<Protocol>,
+    out: VecDeque<HandlerOut>,
+}
+
+impl Handler {
+    fn accepted(remote: Multiaddr) -> Self {
+        Self { remote: Some(remote), streams_accepted: 0, wanted: VecDeque::new(), out: VecDeque::new() }
+    }
+
+    fn dialled() -> Self {
+        Self { remote: None, streams_accepted: 0, wanted: VecDeque::new(), out: VecDeque::new() }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Open;
+    type ToBehaviour = HandlerOut;
+    type InboundProtocol = Offer;
+    type OutboundProtocol = Offer;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Protocol;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Offer, ()> {
+        let open = self.remote.is_some() && self.streams_accepted < STREAMS_PER_CONNECTION_MAX;
+        let offer = if open { vec![Protocol::Control, Protocol::Pull] } else { vec![] };
+        SubstreamProtocol::new(Offer(offer), ())
+    }
+
+    fn poll(&mut self, _cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Offer, Protocol, HandlerOut>> {
+        if let Some(event) = self.out.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
+        }
+        if let Some(protocol) = self.wanted.pop_front() {
+            let protocol = SubstreamProtocol::new(Offer(vec![protocol]), protocol);
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+        }
+        // Both queues are filled only by calls after which the connection polls the handler again.
+        Poll::Pending
+    }
+
+    fn on_behaviour_event(&mut self, Open(protocol): Open) {
+        self.wanted.push_back(protocol);
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Offer, Offer, (), Protocol>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
+                let (protocol, stream) = protocol;
+                if let Some(remote) = &self.remote
+                    && self.streams_accepted < STREAMS_PER_CONNECTION_MAX
+                {
+                    self.streams_accepted += 1;
+                    self.out.push_back(HandlerOut::Accepted(protocol, remote.clone(), stream));
+                }
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
+                let (protocol, stream) = protocol;
+                self.out.push_back(HandlerOut::Opened(protocol, stream));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, .. }) => {
+                self.out.push_back(HandlerOut::Refused(info));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The libp2p name of `key`.
+///
+/// # Errors
+/// When libp2p does not take the key; it takes every key that [`PublicKey`] does.
+pub fn peer_id(key: &PublicKey) -> Result<PeerId, NoNode> {
+    let key = identity::ed25519::PublicKey::try_from_bytes(&key.bytes()).map_err(|_| NoNode::Key)?;
+    Ok(identity::PublicKey::from(key).to_peer_id())
+}
+
+/// The key of `peer`, if its name holds an ed25519 key whole, as ours always do.
+#[must_use]
+pub fn public_key(peer: &PeerId) -> Option<PublicKey> {
+    // A short key stands in the name itself, as an "identity" multihash (code 0).
+    let hash = peer.as_ref();
+    let digest = (hash.code() == 0).then(|| hash.digest())?;
+    let key = identity::PublicKey::try_decode_protobuf(digest).ok()?.try_into_ed25519().ok()?;
+    PublicKey::from_bytes(key.to_bytes()).ok()
+}
+
+/// Why there is no swarm node.
+#[derive(Debug, thiserror::Error)]
+pub enum NoNode {
+    /// The key is no ed25519 key.
+    #[error("the key cannot be used in the swarm")]
+    Key,
+    /// The transport could not be set up.
+    #[error("the swarm's transport cannot be set up: {0}")]
+    Transport(String),
+    /// The address is no multiaddr.
+    #[error("`{0}` is no address such as /ip4/0.0.0.0/tcp/4001")]
+    Address(String),
+    /// The address cannot be listened on.
+    #[error("the swarm cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No address was bound in time.
+    #[error("the swarm got no address to listen on")]
+    NoAddress,
+}
+
+/// A swarm node over TCP, noise and yamux. `always` is let in whatever the list says.
+///
+/// # Errors
+/// When the key or the transport cannot be used.
+pub fn build(keypair: &KeyPair, always: Option<&PublicKey>) -> Result<Swarm<Mesh>, NoNode> {
+    let always = always.map(peer_id).transpose()?;
+    let keypair = identity::Keypair::ed25519_from_bytes(keypair.secret()).map_err(|_| NoNode::Key)?;
+    // Streams beyond a handful per connection are nobody's that we know.
+    let muxer = || {
+        let mut config = yamux::Config::default();
+        config.set_max_num_streams(2 * STREAMS_PER_CONNECTION_MAX);
+        config
+    };
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, muxer)
+        .map_err(|error| NoNode::Transport(error.to_string()))?
+        .with_behaviour(|_| Mesh::new(always))
+        .map_err(|error| NoNode::Transport(error.to_string()))?
+        .with_swarm_config(|config| {
+            config
+                .with_idle_connection_timeout(IDLE)
+                .with_max_negotiating_inbound_streams(STREAMS_PER_CONNECTION_MAX)
+        })
+        .build();
+    Ok(swarm)
+}
+
+/// Listens on `address` and waits until the system has bound it: the addresses that are listened on.
+///
+/// # Errors
+/// When the address is none, is taken, or is nobody's here.
+pub async fn listen(swarm: &mut Swarm<Mesh>, address: &str) -> Result<Vec<Multiaddr>, NoNode> {
+    use futures::StreamExt as _;
+    use libp2p::swarm::SwarmEvent;
+
+    let wanted: Multiaddr = address.parse().map_err(|_| NoNode::Address(address.to_owned()))?;
+    let failed = |source| NoNode::Listen { address: wanted.clone(), source };
+    swarm.listen_on(wanted.clone()).map_err(|error| failed(std::io::Error::other(error)))?;
+    let mut found = Vec::new();
+    loop {
+        // The first address comes at once; the others of a wildcard follow in the same breath.
+        let wait = Duration::from_millis(if found.is_empty() { 5000 } else { 50 });
+        match tokio::time::timeout(wait, swarm.select_next_some()).await {
+            Ok(SwarmEvent::NewListenAddr { address, .. }) => found.push(address),
+            Ok(SwarmEvent::ListenerClosed { reason: Err(error), .. }) => return Err(failed(error)),
+            Ok(SwarmEvent::ListenerError { error, .. }) => return Err(failed(error)),
+            Ok(_) => {}
+            Err(_) if found.is_empty() => return Err(NoNode::NoAddress),
+            Err(_) => return Ok(found),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Messages on a stream: a `u32` big-endian length, then that many bytes of CBOR; a chunk's bytes stand
+//! outside CBOR, after the frame that announces them. Owns the bounds of both; touches `limits`. Whatever
+//! comes from the other end is bounded before anything is allocated.
+
+use std::io;
+
+use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::limits::{CONTROL_MESSAGE_BYTES_MAX, WIRE_CHUNK_BYTES_MAX};
+
+/// Bytes written or read at once, between two looks at the progress.
+pub const STRIDE: usize = 64 << 10;
+
+/// Why a stream is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub enum BadStream {
+    /// The other end closed it, or the line is gone.
+    #[error("the stream ended")]
+    Ended(#[source] io::Error),
+    /// A message longer than any that is sent.
+    #[error("a message of {0} bytes, more than {CONTROL_MESSAGE_BYTES_MAX}")]
+    Long(u64),
+    /// A chunk longer than any that is sent, or empty.
+    #[error("a chunk of {0} bytes")]
+    ChunkLength(u32),
+    /// Bytes that are no message of the kind.
+    #[error("a message that cannot be read: {0}")]
+    Message(String),
+    /// Out of turn: the first message is another, or more was asked than is allowed.
+    #[error("{0}")]
+    Manners(&'static str),
+    /// Nothing moved for too long.
+    #[error("no byte moved for {0} s")]
+    Stalled(u64),
+}
+
+/// Writes `message` and flushes.
+///
+/// # Errors
+/// When the line is gone, or the message is too long to send.
+pub async fn write<T: Serialize + Sync>(
+    out: &mut (impl AsyncWrite + Unpin + Send),
+    message: &T,
+) -> Result<(), BadStream> {
+    let mut bytes = vec![0; 4];
+    ciborium::into_writer(message, &mut bytes).map_err(|error| BadStream::Message(error.to_string()))?;
+    let len = bytes.len() - 4;
+    let prefix = u32::try_from(len)
+        .ok()
+        .filter(|_| len <= CONTROL_MESSAGE_BYTES_MAX)
+        .ok_or(BadStream::Long(len as u64))?;
+    bytes[..4].copy_from_slice(&prefix.to_be_bytes());
+    out.write_all(&bytes).await.map_err(BadStream::Ended)?;
+    out.flush().await.map_err(BadStream::Ended)
+}
+
+/// Reads one message. Not cancel-safe: a reader that is dropped half-way leaves the stream useless.
+///
+/// # Errors
+/// When the line is gone, or the bytes are no message within its bounds.
+pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin + Send)) -> Result<T, BadStream> {
+    let mut prefix = [0; 4];
+    from.read_exact(&mut prefix).await.map_err(BadStream::Ended)?;
+    let len = u32::from_be_bytes(prefix);
+    if len as usize > CONTROL_MESSAGE_BYTES_MAX {
+        return Err(BadStream::Long(u64::from(len)));
+    }
+    // Grown as bytes come, so that a length alone costs nothing.
+    let mut bytes = Vec::new();
+    let got = from.take(u64::from(len)).read_to_end(&mut bytes).await.map_err(BadStream::Ended)?;
+    if got != len as usize {
+        return Err(BadStream::Ended(io::ErrorKind::UnexpectedEof.into()));
+    }
+    let mut rest = bytes.as_slice();
+    let message = ciborium::from_reader(&mut rest).map_err(|error| BadStream::Message(error.to_string()))?;
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(BadStream::Message(format!("{} bytes after its end", rest.len())))
+    }
+}
+
+/// Reads a chunk of `len` bytes; `progress` hears of each piece's length.
+///
+/// # Errors
+/// When the line is gone, or `len` is out of bounds.
+pub async fn read_chunk(
+    from: &mut (impl AsyncRead + Unpin + Send),
+    len: u32,
+    mut progress: impl FnMut(usize) + Send,
+) -> Result<Vec<u8>, BadStream> {
+    if len == 0 || len > WIRE_CHUNK_BYTES_MAX {
+        return Err(BadStream::ChunkLength(len));
+    }
+    let mut bytes = vec![0; len as usize];
+    for piece in bytes.chunks_mut(STRIDE) {
+        from.read_exact(piece).await.map_err(BadStream::Ended)?;
+        progress(piece.len());
+    }
+    Ok(bytes)
+}
+
+/// Writes a piece of a chunk, [`STRIDE`] bytes at most by custom.
+///
+/// # Errors
+/// When the line is gone.
+pub async fn write_piece(out: &mut (impl AsyncWrite + Unpin + Send), piece: &[u8]) -> Result<(), BadStream> {
+    out.write_all(piece).await.map_err(BadStream::Ended)
+}
+
+/// Sends on what was written.
+///
+/// # Errors
+/// When the line is gone.
+pub async fn flush(out: &mut (impl AsyncWrite + Unpin + Send)) -> Result<(), BadStream> {
+    out.flush().await.map_err(BadStream::Ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use futures::io::Cursor;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::chunk::{ChunkIndex, ChunkSet};
+    use crate::wire::swarm::{Form, FromHolder, FromPuller};
+
+    fn written<T: Serialize + Sync>(message: &T) -> Vec<u8> {
+        let mut out = Vec::new();
+        block_on(write(&mut out, message)).unwrap();
+        out
+    }
+
+    fn message() -> impl Strategy<Value = FromHolder> {
+        prop_oneof![
+            (0u32..400, proptest::collection::vec(0u32..400, 0..40)).prop_map(|(len, picks)| {
+                let mut held = ChunkSet::new(len);
+                picks.into_iter().for_each(|pick| {
+                    held.insert(ChunkIndex(pick));
+                });
+                FromHolder::Holding { held }
+            }),
+            proptest::collection::vec(any::<u32>(), 0..40)
+                .prop_map(|list| FromHolder::Have { chunks: list.into_iter().map(ChunkIndex).collect() }),
+            (any::<u32>(), any::<u32>()).prop_map(|(chunk, len)| FromHolder::Chunk {
+                chunk: ChunkIndex(chunk),
+                form: Form::Raw,
+                len
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(messages in proptest::collection::vec(message(), 1..8)) {
+            let bytes: Vec<u8> = messages.iter().flat_map(written).collect();
+            let mut from = Cursor::new(bytes);
+            for message in messages {
+                prop_assert_eq!(block_on(read::<FromHolder>(&mut from)).unwrap(), message);
+            }
+            prop_assert!(block_on(read::<FromHolder>(&mut from)).is_err());
+        }
+
+        #[test]
+        fn noise_is_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            drop(block_on(read::<FromHolder>(&mut Cursor::new(bytes.clone()))));
+            let mut framed = u32::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+            framed.extend(&bytes);
+            drop(block_on(read::<FromPuller>(&mut Cursor::new(framed))));
+        }
+
+        #[test]
+        fn a_cut_message_is_an_error(message in message(), cut in any::<proptest::sample::Index>()) {
+            let bytes = written(&message);
+            let short = bytes[..cut.index(bytes.len())].to_vec();
+            prop_assert!(block_on(read::<FromHolder>(&mut Cursor::new(short))).is_err());
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_bound_is_refused_before_it_is_believed() {
+        let mut from = Cursor::new(u32::MAX.to_be_bytes().to_vec());
+        assert!(matches!(block_on(read::<FromPuller>(&mut from)), Err(BadStream::Long(_))));
+        for len in [0, WIRE_CHUNK_BYTES_MAX + 1, u32::MAX] {
+            let mut from = Cursor::new(vec![]);
+            let refused = block_on(read_chunk(&mut from, len, |_| {}));
+            assert!(matches!(refused, Err(BadStream::ChunkLength(_))), "{len}");
+        }
+    }
+
+    #[test]
+    fn bytes_after_a_message_in_its_frame_are_refused() {
+        let mut bytes = written(&FromPuller::Get { chunk: ChunkIndex(1) });
+        let len = u32::try_from(bytes.len() - 4 + 1).unwrap();
+        bytes[..4].copy_from_slice(&len.to_be_bytes());
+        bytes.push(0);
+        let refused = block_on(read::<FromPuller>(&mut Cursor::new(bytes)));
+        assert!(matches!(refused, Err(BadStream::Message(_))));
+    }
+
+    #[test]
+    fn a_chunk_arrives_as_it_was_sent() {
+        let sent: Vec<u8> = (0..200_000u32).map(|at| at.to_le_bytes()[0]).collect();
+        let mut out = Vec::new();
+        for piece in sent.chunks(STRIDE) {
+            block_on(write_piece(&mut out, piece)).unwrap();
+        }
+        let mut moved = 0;
+        let got = block_on(read_chunk(&mut Cursor::new(out), 200_000, |piece| moved += piece)).unwrap();
+        assert_eq!(moved, sent.len());
+        assert_eq!(got, sent);
+    }
+}

@@ -1,0 +1,210 @@
+//! The holder's side of a pull stream, the same on server and agents: says what it holds and sends what it is
+//! asked for, in turn. What there is and who may have it is behind [`Shelf`]. Touches one stream; keeps no
+//! chunk longer than it takes to send it.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, interval, sleep_until, timeout};
+
+use crate::chunk::{ChunkIndex, ChunkSet};
+use crate::id::ImageId;
+use crate::swarm::frame::{self, BadStream};
+use crate::trust::PublicKey;
+use crate::wire::swarm::{Form, FromHolder, FromPuller, PULL_QUEUE_MAX};
+
+/// A stream on which a write moves nothing for this long is given up: the other end is gone or frozen.
+const STALL: Duration = Duration::from_secs(15);
+
+/// A puller that opened a stream has this long to say what it wants.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// News of chunks is gathered for this long: a frame per chunk and neighbour costs more than it brings.
+const NEWS: Duration = Duration::from_millis(20);
+
+/// A puller whose turn has not come hears so this often, lest it takes a long queue for a frozen line.
+const WAITING: Duration = Duration::from_secs(1);
+
+/// The most chunks in one message of news.
+const NEWS_MAX: usize = 65_536;
+
+/// A chunk as it is sent.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// What the bytes are.
+    pub form: Form,
+    /// The bytes.
+    pub bytes: Arc<Vec<u8>>,
+}
+
+/// What a node serves. The calls are short, but for [`Shelf::frame`], which may read a disk and is made off
+/// the tasks.
+pub trait Shelf: Send + Sync + 'static {
+    /// What `puller` is told is held of `image`, and how long the list of [`Shelf::since`] was by then;
+    /// none when it may have nothing of it.
+    fn open(&self, puller: &PublicKey, image: ImageId) -> Option<(ChunkSet, usize)>;
+    /// Chunks that came to be held, in that order, from the `at`th on.
+    fn since(&self, at: usize, most: usize) -> Vec<ChunkIndex>;
+    /// Changes when the list of [`Shelf::since`] grows.
+    fn news(&self) -> watch::Receiver<usize>;
+    /// The chunk, if it is there and `puller` may have it now.
+    fn frame(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex) -> Option<Frame>;
+    /// `bytes` more of `chunk` went out to `puller`; `done` with the last of them.
+    fn sent(&self, puller: &PublicKey, chunk: ChunkIndex, bytes: usize, done: bool);
+}
+
+/// Chunks that were asked for and not yet sent.
+#[derive(Debug, Default)]
+struct Queue {
+    chunks: Mutex<VecDeque<ChunkIndex>>,
+    filled: Notify,
+}
+
+impl Queue {
+    // The lock is held for a push or a pop, never over an await.
+    fn with<T>(&self, act: impl FnOnce(&mut VecDeque<ChunkIndex>) -> T) -> T {
+        act(&mut self.chunks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Serves `puller` on `stream` until either end closes it. `slots` bounds how many chunks go out at once over
+/// all pullers that share it.
+///
+/// # Errors
+/// When the stream ends, which it always does in the end, or the puller breaks the protocol.
+pub async fn serve<S: Shelf>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    puller: PublicKey,
+    shelf: Arc<S>,
+    slots: Arc<Semaphore>,
+) -> Result<(), BadStream> {
+    let (mut from, mut out) = stream.split();
+    let hello = timeout(HELLO, frame::read(&mut from)).await;
+    let Ok(FromPuller::Open { image }) = hello.map_err(|_| BadStream::Stalled(HELLO.as_secs()))? else {
+        return Err(BadStream::Manners("the first message is not which image"));
+    };
+    let Some((held, told)) = shelf.open(&puller, image) else {
+        return Err(BadStream::Manners("asked for an image that it may not have"));
+    };
+    watched(frame::write(&mut out, &FromHolder::Holding { held })).await?;
+    let queue = Queue::default();
+    let mut sender = Sender { out, puller, image, shelf, slots, queue: &queue, told };
+    tokio::select! {
+        ended = listen(&mut from, &queue) => ended,
+        ended = sender.run() => ended,
+    }
+}
+
+async fn listen(from: &mut (impl AsyncRead + Unpin + Send), queue: &Queue) -> Result<(), BadStream> {
+    loop {
+        match frame::read(from).await? {
+            FromPuller::Open { .. } => return Err(BadStream::Manners("opened twice")),
+            FromPuller::Get { chunk } => {
+                let fits = queue.with(|list| {
+                    let fits = list.len() < PULL_QUEUE_MAX;
+                    if fits {
+                        list.push_back(chunk);
+                    }
+                    fits
+                });
+                if !fits {
+                    return Err(BadStream::Manners("more chunks asked for than may be at once"));
+                }
+                queue.filled.notify_one();
+            }
+            FromPuller::Cancel { chunk } => queue.with(|list| list.retain(|other| *other != chunk)),
+        }
+    }
+}
+
+struct Sender<'a, W, S> {
+    out: W,
+    puller: PublicKey,
+    image: ImageId,
+    shelf: Arc<S>,
+    slots: Arc<Semaphore>,
+    queue: &'a Queue,
+    told: usize,
+}
+
+impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
+    async fn run(&mut self) -> Result<(), BadStream> {
+        let mut news = self.shelf.news();
+        let mut next_news = Instant::now();
+        loop {
+            if self.queue.with(|list| list.is_empty()) {
+                tokio::select! {
+                    () = self.queue.filled.notified() => {}
+                    () = fresh(&mut news, self.told, next_news) => {}
+                }
+            } else {
+                self.next().await?;
+            }
+            if Instant::now() >= next_news && *news.borrow() > self.told {
+                self.tell().await?;
+                next_news = Instant::now() + NEWS;
+            }
+        }
+    }
+
+    async fn tell(&mut self) -> Result<(), BadStream> {
+        let chunks = self.shelf.since(self.told, NEWS_MAX);
+        self.told += chunks.len();
+        watched(frame::write(&mut self.out, &FromHolder::Have { chunks })).await
+    }
+
+    /// Sends the chunk whose turn it is, when there is a free slot.
+    async fn next(&mut self) -> Result<(), BadStream> {
+        let slots = Arc::clone(&self.slots);
+        let mut tick = interval(WAITING);
+        tick.tick().await;
+        let slot = loop {
+            tokio::select! {
+                slot = slots.acquire() => break slot,
+                _ = tick.tick() => watched(frame::write(&mut self.out, &FromHolder::Waiting)).await?,
+            }
+        };
+        if slot.is_err() {
+            return Err(BadStream::Manners("this node is stopping"));
+        }
+        // Taken only now, so that a puller can still change its mind.
+        let Some(chunk) = self.queue.with(VecDeque::pop_front) else {
+            return Ok(());
+        };
+        let (shelf, puller, image) = (Arc::clone(&self.shelf), self.puller, self.image);
+        let read = tokio::task::spawn_blocking(move || shelf.frame(&puller, image, chunk)).await;
+        match read.ok().flatten() {
+            Some(frame) => self.send(chunk, &frame).await,
+            None => watched(frame::write(&mut self.out, &FromHolder::Unavailable { chunk })).await,
+        }
+    }
+
+    async fn send(&mut self, chunk: ChunkIndex, frame: &Frame) -> Result<(), BadStream> {
+        let len = u32::try_from(frame.bytes.len()).map_err(|_| BadStream::ChunkLength(u32::MAX))?;
+        watched(frame::write(&mut self.out, &FromHolder::Chunk { chunk, form: frame.form, len })).await?;
+        let mut left = frame.bytes.len();
+        for piece in frame.bytes.chunks(frame::STRIDE) {
+            watched(frame::write_piece(&mut self.out, piece)).await?;
+            left -= piece.len();
+            self.shelf.sent(&self.puller, chunk, piece.len(), left == 0);
+        }
+        watched(frame::flush(&mut self.out)).await
+    }
+}
+
+/// Returns when there is news and it is time to tell it.
+async fn fresh(news: &mut watch::Receiver<usize>, told: usize, at: Instant) {
+    if news.wait_for(|len| *len > told).await.is_err() {
+        // The shelf is gone; the queue alone decides from here.
+        pending::<()>().await;
+    }
+    sleep_until(at).await;
+}
+
+async fn watched(write: impl Future<Output = Result<(), BadStream>>) -> Result<(), BadStream> {
+    timeout(STALL, write).await.unwrap_or(Err(BadStream::Stalled(STALL.as_secs())))
+}
