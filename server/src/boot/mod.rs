@@ -1,1 +1,11 @@
-//! (in work)
+//! Step 2, `loader`: which network boot program a machine gets, how it is carried there, and the scripts that
+//! lead it to the loader.
+
+// Core: firmware to boot program; the one firmware table.
+pub mod choose;
+
+// Core: the text of the boot scripts.
+pub mod script;
+
+// Boot programs over TFTP, from memory.
+pub mod tftp;

@@ -1,1 +1,25 @@
-//! (in work)
+//! Step 1, `power-on`: who asks to network-boot, and what they deserve. Either the network's DHCP server on a
+//! configured range, or a proxyDHCP server beside one that is not ours.
+
+// Core: bytes to a request; all suspicion of packets lives here.
+pub mod request;
+
+// Core: the address pool, in full-DHCP mode only.
+pub mod lease;
+
+// Core: request and the machine's standing to a decision.
+pub mod decide;
+
+// Core: a decision to bytes, and where and how to send them.
+pub mod reply;
+
+// Interfaces and their addresses, and the raw frames for clients that have no address yet.
+pub mod wire;
+
+// Ports 67 and 4011: receive, decide, send.
+pub mod socket;
+
+pub use decide::{Face, Mode, Network};
+pub use lease::{Lease, Range};
+pub use socket::{Bound, Config, DhcpError, bind};
+pub use wire::{Interface, interface_address};

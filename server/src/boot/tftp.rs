@@ -1,0 +1,272 @@
+//! Boot programs over TFTP, from memory: a fixed map, never a path. Touches one socket.
+//!
+//! async-tftp 0.4.2 has faults that are contained here (all tried): without limits one client can make it
+//! buffer gigabytes; a client's timeout of a second turns 1 % loss into a minute; an aborted transfer (every
+//! PXE ROM asks for the size first, then aborts) is repeated until its retries end and the same port is deaf
+//! meanwhile, so retries end after 5 seconds; the handler is behind a lock while a file opens, so opening only
+//! looks into a map; a server on 0.0.0.0 answers from the wrong address, so this one is bound to one address.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_tftp::packet::Error as Refusal;
+use async_tftp::server::{Handler, TftpServer, TftpServerBuilder};
+use bytes::{Buf, Bytes};
+use futures::io::{AsyncRead, Sink};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::fleet::standing::Sighting;
+
+/// Above it, fragments: boot ROMs cannot put them together. iPXE asks for 1,432 at most; 1,428 also passes
+/// common tunnels.
+const BLOCK_BYTES_MAX: u16 = 1428;
+/// EDK2 asks for 4. Sixteen hide a lost packet's wait without bursts that fill a switch's buffers.
+const WINDOW_MAX: u16 = 16;
+const TIMEOUT: Duration = Duration::from_millis(250);
+/// Times the timeout: 5 s, after which an aborted transfer's port is heard again.
+const RETRIES: u32 = 20;
+/// A room full of machines after a power cut, each with a leftover of an aborted transfer.
+const TRANSFERS_MAX: usize = 4096;
+/// A ROM has one transfer and one leftover; behind a router with address translation there are more machines.
+const TRANSFERS_PER_CLIENT_MAX: usize = 64;
+
+/// The files that are served, by name.
+pub type Files = Arc<HashMap<String, Bytes>>;
+
+/// Why TFTP cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TftpError {
+    /// The port cannot be had.
+    #[error("UDP port {} cannot be opened on {}", .at.port(), .at.ip())]
+    Bind {
+        /// Where.
+        at: SocketAddrV4,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The server could not be made of the socket, or its socket failed.
+    #[error("the TFTP server failed")]
+    Serve(#[source] async_tftp::Error),
+}
+
+impl TftpError {
+    /// What an admin can do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Bind { source, at } => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    format!("another TFTP server has it, stop it; see: ss -lunp 'sport = :{}'", at.port())
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "run as root, or give the program CAP_NET_BIND_SERVICE".to_owned()
+                }
+                _ => "see the cause".to_owned(),
+            },
+            Self::Serve(_) => "was the interface's address taken away?".to_owned(),
+        }
+    }
+}
+
+/// A socket that is bound, and nothing more yet.
+#[derive(Debug)]
+pub struct Bound {
+    socket: UdpSocket,
+}
+
+/// Opens port 69 at the interface's `address`.
+///
+/// # Errors
+///
+/// When the port cannot be had; see [`TftpError::hint`].
+pub fn bind(address: Ipv4Addr) -> Result<Bound, TftpError> {
+    bind_at(SocketAddrV4::new(address, 69))
+}
+
+fn bind_at(at: SocketAddrV4) -> Result<Bound, TftpError> {
+    UdpSocket::bind(at).map(|socket| Bound { socket }).map_err(|source| TftpError::Bind { at, source })
+}
+
+impl Bound {
+    /// Serves `files` until `cancel`; transfers under way end with it. Every transfer that got beyond its first
+    /// block is reported when it ends.
+    ///
+    /// # Errors
+    ///
+    /// When the socket fails.
+    pub async fn run(
+        self,
+        files: Files,
+        sightings: mpsc::Sender<Sighting>,
+        cancel: CancellationToken,
+    ) -> Result<(), TftpError> {
+        let server = build(self.socket, Shelf::new(&files, sightings)).await.map_err(TftpError::Serve)?;
+        tokio::select! {
+            () = cancel.cancelled() => Ok(()),
+            ended = server.serve() => ended.map_err(TftpError::Serve),
+        }
+    }
+}
+
+async fn build(socket: UdpSocket, shelf: Shelf) -> Result<TftpServer<Shelf>, async_tftp::Error> {
+    TftpServerBuilder::with_handler(shelf)
+        .std_socket(socket)?
+        .block_size_limit(BLOCK_BYTES_MAX)
+        .window_size_limit(WINDOW_MAX)
+        .timeout(TIMEOUT)
+        .ignore_client_timeout()
+        .max_send_retries(RETRIES)
+        .build()
+        .await
+}
+
+/// How many transfers each client has. Locked only to count, never across an await.
+type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// The files, by their names in lower case.
+struct Shelf {
+    files: HashMap<String, (String, Bytes)>,
+    counts: Counts,
+    sightings: mpsc::Sender<Sighting>,
+}
+
+impl Shelf {
+    fn new(files: &Files, sightings: mpsc::Sender<Sighting>) -> Self {
+        let lower =
+            |(name, bytes): (&String, &Bytes)| (name.to_ascii_lowercase(), (name.clone(), bytes.clone()));
+        Self { files: files.iter().map(lower).collect(), counts: Counts::default(), sightings }
+    }
+
+    /// Finds a file as firmware names it: with a leading slash, with backslashes, in capitals, or in a folder
+    /// that another program's own path put before it (iPXE looks for `autoexec.ipxe` beside itself).
+    fn find(&self, path: &str) -> Option<&(String, Bytes)> {
+        let name = path.replace('\\', "/").to_ascii_lowercase();
+        let name = name.trim_start_matches('/');
+        self.files.get(name).or_else(|| self.files.get(name.rsplit('/').next()?))
+    }
+
+    fn open(&self, client: SocketAddr, path: &str) -> Result<Reader, Refusal> {
+        let (name, bytes) = self.find(path).ok_or(Refusal::FileNotFound)?;
+        let slot = Slot::take(&self.counts, client.ip())?;
+        Ok(Reader {
+            _slot: slot,
+            client: client.ip(),
+            file: name.clone(),
+            size: bytes.len(),
+            rest: bytes.clone(),
+            reads: 0,
+            sightings: self.sightings.clone(),
+        })
+    }
+}
+
+impl Handler for Shelf {
+    type Reader = Reader;
+    type Writer = Sink;
+
+    async fn read_req_open(
+        &mut self,
+        client: &SocketAddr,
+        path: &Path,
+    ) -> Result<(Reader, Option<u64>), Refusal> {
+        let path = path.to_str().ok_or(Refusal::FileNotFound)?;
+        let reader = self.open(*client, path).inspect_err(|error| {
+            tracing::debug!(%client, path, ?error, "a TFTP request was refused");
+        })?;
+        let size = reader.size as u64;
+        Ok((reader, Some(size)))
+    }
+
+    async fn write_req_open(
+        &mut self,
+        _client: &SocketAddr,
+        _path: &Path,
+        _size: Option<u64>,
+    ) -> Result<Sink, Refusal> {
+        Err(Refusal::PermissionDenied)
+    }
+}
+
+/// One of the transfers that may run at once.
+struct Slot {
+    counts: Counts,
+    client: IpAddr,
+}
+
+impl Slot {
+    fn take(counts: &Counts, client: IpAddr) -> Result<Self, Refusal> {
+        let mut running = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only clients with a transfer are in the map, so the sum over it is bounded as well.
+        let busy = running.values().sum::<usize>() >= TRANSFERS_MAX
+            || running.get(&client).is_some_and(|own| *own >= TRANSFERS_PER_CLIENT_MAX);
+        if busy {
+            return Err(Refusal::Msg("too many transfers, try again".to_owned()));
+        }
+        *running.entry(client).or_default() += 1;
+        Ok(Self { counts: Arc::clone(counts), client })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut running = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = running.get_mut(&self.client) {
+            *own -= 1;
+            if *own == 0 {
+                running.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// A file on its way. What async-tftp has read counts as sent: up to one window more than was acknowledged.
+struct Reader {
+    _slot: Slot,
+    client: IpAddr,
+    file: String,
+    size: usize,
+    rest: Bytes,
+    reads: u32,
+    sightings: mpsc::Sender<Sighting>,
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let length = into.len().min(self.rest.len());
+        self.rest.copy_to_slice(&mut into[..length]);
+        self.reads = self.reads.saturating_add(1);
+        Poll::Ready(Ok(length))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // The first block is read before the client has agreed to the size: a question, not a transfer.
+        if self.reads <= 1 {
+            return;
+        }
+        let sent = self.size - self.rest.len();
+        let sighting = Sighting::BootProgram {
+            address: self.client,
+            file: std::mem::take(&mut self.file),
+            over: "tftp",
+            bytes: sent as u64,
+            whole: self.rest.is_empty(),
+        };
+        if self.sightings.try_send(sighting).is_err() {
+            tracing::debug!("a finished TFTP transfer could not be logged");
+        }
+    }
+}

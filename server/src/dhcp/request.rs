@@ -1,0 +1,312 @@
+//! Core: bytes to [`BootRequest`]. All suspicion of packets lives here: what this module has let through is
+//! never checked again. Touches `common`.
+//!
+//! Options are walked by hand, not by dhcproto: one malformed option makes its decoder drop all later ones
+//! without a word, a second architecture in option 93 is lost, some wrong lengths are a `debug_assert`, and an
+//! hlen above 16 panics when the address is asked for (all tried with 0.15.0). Firmware sends such packets.
+
+use std::net::Ipv4Addr;
+
+use common::id::Mac;
+
+use crate::fleet::standing::Asker;
+
+/// The BOOTP header and the magic cookie (RFC 2131 section 2).
+const HEADER: usize = 240;
+const MAGIC: [u8; 4] = [99, 130, 83, 99];
+/// Longer packets than one Ethernet frame are not from a client of ours.
+pub const REQUEST_BYTES_MAX: usize = 1500;
+
+/// What a client asks (option 53), as far as a server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ask {
+    /// Looking for servers.
+    Discover,
+    /// Takes an offer, or renews.
+    Request,
+    /// Found its address in use by another.
+    Decline,
+    /// Gives its address back.
+    Release,
+    /// Has an address, wants the rest.
+    Inform,
+}
+
+/// What kind of program asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// Does not want to network-boot: an installed OS, a phone.
+    Ordinary,
+    /// Our loader (vendor class `swarmboot`): it has booted and wants an address.
+    Loader,
+    /// A PXE ROM, BIOS or UEFI.
+    Pxe,
+    /// UEFI HTTP boot.
+    HttpBoot,
+    /// iPXE, from a NIC's ROM or the one that we sent.
+    Ipxe {
+        /// Whether it can fetch over HTTP. Some ROMs are built without.
+        http: bool,
+    },
+}
+
+impl Client {
+    /// Whether it asks to network-boot.
+    #[must_use]
+    pub fn netboots(self) -> bool {
+        matches!(self, Self::Pxe | Self::HttpBoot | Self::Ipxe { .. })
+    }
+}
+
+/// A DHCP request, checked. Can only be made by [`BootRequest::parse`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BootRequest {
+    /// What it asks.
+    pub ask: Ask,
+    /// What kind of program asks.
+    pub client: Client,
+    /// The transaction, copied into the answer.
+    pub xid: u32,
+    /// The flags, copied into the answer; see [`BootRequest::broadcast`].
+    pub flags: u16,
+    /// The address that the client already uses, or 0.0.0.0.
+    pub ciaddr: Ipv4Addr,
+    /// The relay it came through, or 0.0.0.0.
+    pub giaddr: Ipv4Addr,
+    /// Kind of hardware address; 1 is Ethernet.
+    pub htype: u8,
+    /// Bytes of `chaddr` in use: at most 16. Firmware that sends its GUID there says 16.
+    pub hlen: u8,
+    /// The hardware address, copied into the answer whole.
+    pub chaddr: [u8; 16],
+    /// Option 50: the address that it wants.
+    pub wanted: Option<Ipv4Addr>,
+    /// Option 54: the server that it means.
+    pub server: Option<Ipv4Addr>,
+    /// Option 57: the longest answer that it takes, with IP and UDP headers; at least 576.
+    pub max_bytes: u16,
+    /// Option 60, as it came.
+    pub vendor_class: Vec<u8>,
+    /// Option 61, as it came; empty when absent.
+    pub client_id: Vec<u8>,
+    /// Option 82, as it came, to be echoed; empty when absent.
+    pub relay_info: Vec<u8>,
+    /// Option 93: all architectures, raw, in the order of the client.
+    pub architectures: Vec<u16>,
+    /// Option 97, as it came, to be echoed; empty when absent.
+    pub guid: Vec<u8>,
+}
+
+/// Why bytes are no request. An expected value: port 67 hears everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotARequest {
+    /// Shorter than a header, or longer than a frame.
+    #[error("it has {0} bytes")]
+    Length(usize),
+    /// A reply, or nonsense.
+    #[error("its operation is {0}, not a request's 1")]
+    Operation(u8),
+    /// The cookie is wrong.
+    #[error("it has no DHCP cookie")]
+    Cookie,
+    /// The hardware address cannot be.
+    #[error("it claims a hardware address of {0} bytes")]
+    HardwareAddress(u8),
+    /// Option 53 is missing, has a wrong length, or is a server's message.
+    #[error("it is no client's DHCP message")]
+    MessageType,
+}
+
+impl BootRequest {
+    /// Reads a packet.
+    ///
+    /// # Errors
+    ///
+    /// When it is no client's DHCP message. Malformed options alone are not an error: what could be read before
+    /// and after them counts.
+    pub fn parse(packet: &[u8]) -> Result<Self, NotARequest> {
+        let header = packet.get(..HEADER).filter(|_| packet.len() <= REQUEST_BYTES_MAX);
+        let header = header.ok_or(NotARequest::Length(packet.len()))?;
+        if header[0] != 1 {
+            return Err(NotARequest::Operation(header[0]));
+        }
+        if header[HEADER - 4..] != MAGIC {
+            return Err(NotARequest::Cookie);
+        }
+        let hlen = header[2];
+        if hlen > 16 {
+            return Err(NotARequest::HardwareAddress(hlen));
+        }
+        let options = Options::of(packet);
+        let ask = match options.get(53) {
+            [1] => Ask::Discover,
+            [3] => Ask::Request,
+            [4] => Ask::Decline,
+            [7] => Ask::Release,
+            [8] => Ask::Inform,
+            _ => return Err(NotARequest::MessageType),
+        };
+        Ok(Self {
+            ask,
+            client: client(&options),
+            xid: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+            flags: u16::from_be_bytes([header[10], header[11]]),
+            ciaddr: address(&header[12..16]).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            giaddr: address(&header[24..28]).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            htype: header[1],
+            hlen,
+            chaddr: header[28..44].try_into().unwrap_or_default(),
+            wanted: address(options.get(50)),
+            server: address(options.get(54)),
+            max_bytes: max_bytes(options.get(57)),
+            vendor_class: options.get(60).to_vec(),
+            client_id: options.get(61).to_vec(),
+            relay_info: options.get(82).to_vec(),
+            architectures: architectures(options.get(93), options.get(60)),
+            guid: options.get(97).to_vec(),
+        })
+    }
+
+    /// Whether the answer must be broadcast, because the client cannot take unicast before it has an address.
+    #[must_use]
+    pub fn broadcast(&self) -> bool {
+        self.flags & 0x8000 != 0
+    }
+
+    /// The relay that it came through, if any.
+    #[must_use]
+    pub fn relay(&self) -> Option<Ipv4Addr> {
+        (!self.giaddr.is_unspecified()).then_some(self.giaddr)
+    }
+
+    /// The client's Ethernet address, when that is what it gave.
+    #[must_use]
+    pub fn mac(&self) -> Option<Mac> {
+        let bytes: [u8; 6] = self.chaddr[..6].try_into().ok()?;
+        let real = bytes != [0; 6] && bytes[0] & 1 == 0;
+        (self.htype == 1 && self.hlen == 6 && real).then_some(Mac(bytes))
+    }
+
+    /// Who asks, as far as a packet tells.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        Asker { mac: self.mac(), uuid: uuid(&self.guid), serial: None }
+    }
+}
+
+/// Who asks: by what it calls itself, iPXE before all else, because it also says `PXEClient`.
+fn client(options: &Options) -> Client {
+    let vendor = options.get(60);
+    // iPXE sends its user class raw; RFC 3004 wants a length before it. Either way the four letters are there.
+    // Its encapsulated options are the second proof, which a changed user class does not take away.
+    let user_class = options.get(77).windows(4).any(|four| four == b"iPXE");
+    let encapsulated = options.get(175);
+    if user_class || !encapsulated.is_empty() {
+        return Client::Ipxe { http: encapsulated.is_empty() || ipxe_has_http(encapsulated) };
+    }
+    if vendor.starts_with(b"PXEClient") {
+        Client::Pxe
+    } else if vendor.starts_with(b"HTTPClient") {
+        Client::HttpBoot
+    } else if vendor.starts_with(b"swarmboot") {
+        Client::Loader
+    } else {
+        Client::Ordinary
+    }
+}
+
+/// Whether iPXE's own options (175) hold feature 19, HTTP. gPXE and iPXE list only what they were built with.
+fn ipxe_has_http(encapsulated: &[u8]) -> bool {
+    let mut http = false;
+    walk(encapsulated, |code, value| http |= code == 19 && value.first() != Some(&0));
+    http
+}
+
+/// Option 93, or what option 60 says in text, or BIOS: old ROMs send neither, and no UEFI is that old.
+fn architectures(option: &[u8], vendor_class: &[u8]) -> Vec<u16> {
+    let listed: Vec<u16> =
+        option.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+    if !listed.is_empty() {
+        return listed;
+    }
+    let text = String::from_utf8_lossy(vendor_class);
+    let told =
+        text.split_once("Arch:").and_then(|(_, rest)| rest.get(..5)).and_then(|digits| digits.parse().ok());
+    vec![told.unwrap_or(0)]
+}
+
+/// Option 97 (RFC 4578 section 2.3): a type byte 0 and the SMBIOS UUID, whose first three fields have the low
+/// byte first. All zeros and all ones are no UUID: boards whose maker never set one send that.
+fn uuid(guid: &[u8]) -> Option<String> {
+    let [0, id @ ..] = guid else { return None };
+    let id: &[u8; 16] = id.try_into().ok()?;
+    if id.iter().all(|&byte| byte == 0) || id.iter().all(|&byte| byte == 0xff) {
+        return None;
+    }
+    let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+    let digits = hex::encode(order.map(|at| id[at]));
+    Some(format!(
+        "{}-{}-{}-{}-{}",
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..]
+    ))
+}
+
+fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
+}
+
+/// RFC 2132 section 9.10: 576 is the least that every host takes.
+fn max_bytes(option: &[u8]) -> u16 {
+    <[u8; 2]>::try_from(option).map_or(576, u16::from_be_bytes).clamp(576, 1500)
+}
+
+/// The options of a packet, those of one code joined in the order of their appearance (RFC 3396), wherever they
+/// stand: `file` and `sname` too when option 52 says so.
+struct Options(Vec<(u8, Vec<u8>)>);
+
+impl Options {
+    fn of(packet: &[u8]) -> Self {
+        let mut options = Self(Vec::new());
+        options.add(&packet[HEADER..]);
+        let overload = options.get(52).first().copied().unwrap_or(0);
+        if overload & 1 != 0 {
+            options.add(&packet[108..236]);
+        }
+        if overload & 2 != 0 {
+            options.add(&packet[44..108]);
+        }
+        options
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        walk(bytes, |code, value| match self.0.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, joined)) => joined.extend_from_slice(value),
+            None => self.0.push((code, value.to_vec())),
+        });
+    }
+
+    /// The option's bytes; empty when it is absent.
+    fn get(&self, code: u8) -> &[u8] {
+        self.0.iter().find(|(known, _)| *known == code).map_or(&[], |(_, value)| value)
+    }
+}
+
+/// Calls `each` with every option of a code-length-value list, until its end or the first that is cut short.
+fn walk(mut bytes: &[u8], mut each: impl FnMut(u8, &[u8])) {
+    loop {
+        match bytes {
+            [0, rest @ ..] => bytes = rest,
+            [255, ..] | [] | [_] => return,
+            [code, length, rest @ ..] => {
+                let Some((value, after)) = rest.split_at_checked(usize::from(*length)) else { return };
+                each(*code, value);
+                bytes = after;
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Ports 67 and 4011: receive, decide, send. Owns the address pool while it runs; touches sockets, and reads
+//! the latest standings without asking anybody, because iPXE waits two seconds for a proxy and no longer.
+//!
+//! Everything that can fail for a reason outside the network fails in [`bind`], before anything has started.
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::decide::{Answer, BootFile, Decision, Door, EXHAUSTED, Face, Mode, decide, firmware_of};
+use super::lease::{Lease, Pool, RANGE_MAX, Range, Verdict};
+use super::reply::{self, Destination};
+use super::request::{Ask, BootRequest, REQUEST_BYTES_MAX};
+use super::wire::{self, Frames, Interface, InterfaceError};
+use crate::boot::choose::Programs;
+use crate::fleet::standing::{Sighting, Standings};
+
+/// What to serve, and where.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The interface's name. Nothing is heard or said on any other.
+    pub interface: String,
+    /// The network's DHCP server, or beside one.
+    pub mode: Mode,
+    /// The port of boot HTTP.
+    pub http_port: u16,
+    /// Whether machines that nobody knows are answered.
+    pub discovery: bool,
+    /// The boot programs that TFTP and HTTP serve.
+    pub programs: Programs,
+}
+
+/// Why DHCP cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum DhcpError {
+    /// The interface will not do.
+    #[error("DHCP cannot be served on interface {name}")]
+    Interface {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: InterfaceError,
+    },
+    /// The range will not do.
+    #[error("the DHCP range {}-{} cannot be used: {why}", .range.start, .range.end)]
+    Range {
+        /// The range.
+        range: Range,
+        /// Why.
+        why: String,
+    },
+    /// A port cannot be had.
+    #[error("UDP port {port} cannot be opened on {interface}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// The interface.
+        interface: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket stopped receiving.
+    #[error("UDP port {port} failed")]
+    Receive {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl DhcpError {
+    /// What an admin can do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Interface { source: InterfaceError::NoAddress { name }, .. } => {
+                format!("give it one: ip address add 10.0.0.1/24 dev {name}")
+            }
+            Self::Interface { .. } => "name one of this host's interfaces: ip -brief address".to_owned(),
+            Self::Range { .. } => "choose addresses of the interface's own network".to_owned(),
+            Self::Port { source, port, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    format!(
+                        "another program has it, see: ss -lunp 'sport = :{port}'; stop it, or let it share the port"
+                    )
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "run as root, or give the program CAP_NET_BIND_SERVICE and CAP_NET_RAW".to_owned()
+                }
+                _ => "see the cause".to_owned(),
+            },
+            Self::Receive { .. } => "was the interface taken away?".to_owned(),
+        }
+    }
+}
+
+/// Sockets that are bound, and nothing more yet.
+#[derive(Debug)]
+pub struct Bound {
+    interface: Interface,
+    face: Face,
+    dhcp: UdpSocket,
+    pxe: UdpSocket,
+    frames: Option<Frames>,
+    client_port: u16,
+}
+
+/// Opens both ports on the interface. Must be called inside a tokio runtime.
+///
+/// # Errors
+///
+/// When interface, range or ports will not do; see [`DhcpError::hint`].
+pub fn bind(config: Config) -> Result<Bound, DhcpError> {
+    bind_at(config, 67, 4011, 68)
+}
+
+fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> Result<Bound, DhcpError> {
+    let interface = wire::interface_address(&config.interface)
+        .map_err(|source| DhcpError::Interface { name: config.interface.clone(), source })?;
+    if let Mode::Full(network) = &config.mode {
+        check_range(network.range, &interface)?;
+    }
+    let open = |port| {
+        wire::udp_socket(&interface, port).map_err(|source| DhcpError::Port {
+            port,
+            interface: interface.name.clone(),
+            source,
+        })
+    };
+    let (dhcp, pxe) = (open(dhcp)?, open(pxe)?);
+    let frames = Frames::open(&interface)
+        .inspect_err(|error| tracing::info!(%error, "no raw frames: DHCP answers will be broadcast"))
+        .ok();
+    let face = Face {
+        place: interface.place(),
+        http_port: config.http_port,
+        mode: config.mode,
+        discovery: config.discovery,
+        programs: config.programs,
+    };
+    Ok(Bound { interface, face, dhcp, pxe, frames, client_port })
+}
+
+fn check_range(range: Range, interface: &Interface) -> Result<(), DhcpError> {
+    let place = interface.place();
+    let wrong = |why: String| Err(DhcpError::Range { range, why });
+    if range.start > range.end {
+        return wrong("it ends before it starts".to_owned());
+    }
+    if range.end.to_bits() - range.start.to_bits() >= RANGE_MAX {
+        return wrong(format!("it has more than {RANGE_MAX} addresses"));
+    }
+    if !place.reaches(range.start) || !place.reaches(range.end) {
+        return wrong(format!("{} is {}/{}", interface.name, interface.address, interface.prefix));
+    }
+    Ok(())
+}
+
+impl Bound {
+    /// The interface that is served.
+    #[must_use]
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// Serves until `cancel`. Standings are read, never waited for; sightings and changed leases are sent
+    /// without waiting, and what does not fit is counted in the log. `kept` are the leases of earlier runs, and
+    /// every lease that comes over `changed` replaces the one of the same address there.
+    ///
+    /// # Errors
+    ///
+    /// When a socket fails.
+    pub async fn run(
+        self,
+        standings: watch::Receiver<Arc<Standings>>,
+        sightings: mpsc::Sender<Sighting>,
+        kept: Vec<Lease>,
+        changed: mpsc::Sender<Lease>,
+        cancel: CancellationToken,
+    ) -> Result<(), DhcpError> {
+        let pool = match &self.face.mode {
+            Mode::Full(network) => Some(pool(network.range, network.router, &self.face, kept)),
+            Mode::Proxy => None,
+        };
+        let mut server = Server { pool, standings, sightings, changed, noise: Noise::default() };
+        let mut dhcp = [0; REQUEST_BYTES_MAX + 1];
+        let mut pxe = [0; REQUEST_BYTES_MAX + 1];
+        loop {
+            let (door, received) = tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                received = self.dhcp.recv_from(&mut dhcp) => (Door::Dhcp, received),
+                received = self.pxe.recv_from(&mut pxe) => (Door::Pxe, received),
+            };
+            let (length, source) = match received {
+                Ok(received) => received,
+                // An unreachable client's ICMP answer is reported on the next receive; nothing is wrong here.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                Err(source) => return Err(DhcpError::Receive { port: self.port(door), source }),
+            };
+            let SocketAddr::V4(source) = source else { continue };
+            let packet = if door == Door::Dhcp { &dhcp[..length] } else { &pxe[..length] };
+            // No packet is known to panic here; one that did would otherwise stop every machine's boot.
+            let answer = catch_unwind(AssertUnwindSafe(|| server.handle(packet, door, source, &self.face)));
+            match answer {
+                Ok(Some((bytes, to))) => self.send(door, &bytes, to, &mut server.noise).await,
+                Ok(None) => {}
+                Err(_) => {
+                    tracing::error!(%source, packet = hex::encode(packet), "a DHCP packet caused a panic")
+                }
+            }
+        }
+    }
+
+    fn port(&self, door: Door) -> u16 {
+        let socket = if door == Door::Dhcp { &self.dhcp } else { &self.pxe };
+        socket.local_addr().map_or(0, |address| address.port())
+    }
+
+    async fn send(&self, door: Door, bytes: &[u8], to: Destination, noise: &mut Noise) {
+        let socket = if door == Door::Dhcp { &self.dhcp } else { &self.pxe };
+        // Ports are the protocol's, except in tests that may not open those.
+        let client = |port| if port == 68 { self.client_port } else { port };
+        let everyone = |port| SocketAddrV4::new(std::net::Ipv4Addr::BROADCAST, client(port));
+        let sent = match (to, &self.frames) {
+            (Destination::Unicast(to), _) => {
+                let to = SocketAddrV4::new(*to.ip(), client(to.port()));
+                wire::send(socket, &self.interface, bytes, to).await
+            }
+            (Destination::Broadcast(port), _) => {
+                wire::send(socket, &self.interface, bytes, everyone(port)).await
+            }
+            (Destination::Frame { mac, address }, Some(frames)) => {
+                frames.send(bytes, mac, address, (self.port(door), self.client_port))
+            }
+            (Destination::Frame { .. }, None) => {
+                wire::send(socket, &self.interface, bytes, everyone(68)).await
+            }
+        };
+        if let Err(error) = sent {
+            noise.warn(|unsaid| tracing::warn!(%error, ?to, unsaid, "a DHCP answer could not be sent"));
+        }
+    }
+}
+
+fn pool(range: Range, router: Option<std::net::Ipv4Addr>, face: &Face, kept: Vec<Lease>) -> Pool {
+    let mask = u32::MAX.checked_shl(32 - u32::from(face.place.prefix)).unwrap_or(0);
+    let network = face.place.address.to_bits() & mask;
+    let ends = [network, network | !mask].map(std::net::Ipv4Addr::from_bits);
+    let set_aside = ends.into_iter().chain(router).chain([face.place.address]).collect();
+    Pool::new(range, face.place, set_aside, kept)
+}
+
+/// What the loop keeps between packets.
+struct Server {
+    pool: Option<Pool>,
+    standings: watch::Receiver<Arc<Standings>>,
+    sightings: mpsc::Sender<Sighting>,
+    changed: mpsc::Sender<Lease>,
+    noise: Noise,
+}
+
+impl Server {
+    fn handle(
+        &mut self,
+        packet: &[u8],
+        door: Door,
+        source: SocketAddrV4,
+        face: &Face,
+    ) -> Option<(Vec<u8>, Destination)> {
+        let request = match BootRequest::parse(packet) {
+            Ok(request) => request,
+            Err(why) => {
+                tracing::debug!(%source, %why, "not a DHCP request");
+                return None;
+            }
+        };
+        let (_, standing) = self.standings.borrow().of(&request.asker());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (pool, changed, noise) = (&mut self.pool, &self.changed, &mut self.noise);
+        let decision = decide(&request, door, standing, face, |seconds| {
+            let Some(pool) = pool else { return Verdict::Silent("no addresses are given here") };
+            let (verdict, lease) = pool.answer(&request, seconds, now);
+            if let Some(lease) = lease
+                && changed.try_send(lease).is_err()
+            {
+                noise.warn(|unsaid| {
+                    tracing::warn!(unsaid, "a lease could not be saved; a restart may forget it")
+                });
+            }
+            verdict
+        });
+        self.tell(&request, door, &decision);
+        let Decision::Answer(answer) = decision else { return None };
+        match reply::encode(&request, &answer, face) {
+            Ok(bytes) => Some((bytes, reply::destination(&request, &answer, door, source))),
+            Err(error) => {
+                tracing::error!(%error, ?answer, "a DHCP answer could not be encoded");
+                None
+            }
+        }
+    }
+
+    /// Reports a machine's asking once per round: firmware asks twice for one address.
+    fn tell(&mut self, request: &BootRequest, door: Door, decision: &Decision) {
+        if let Decision::Silence(why) = decision
+            && why == EXHAUSTED
+        {
+            self.noise.warn(|unsaid| tracing::warn!(unsaid, "{EXHAUSTED}: make the range larger"));
+        }
+        let round = door == Door::Pxe || matches!(request.ask, Ask::Discover | Ask::Inform);
+        if !request.client.netboots() || !round {
+            return;
+        }
+        let (firmware, answer) = match decision {
+            Decision::Answer(answer) => (answer.firmware.clone(), words(answer)),
+            Decision::Silence(why) => {
+                (firmware_of(request.client).to_owned(), format!("not answered: {why}"))
+            }
+        };
+        let sighting = Sighting::PowerOn { asker: request.asker(), firmware, answer, relay: request.relay() };
+        if self.sightings.try_send(sighting).is_err() {
+            self.noise.warn(|unsaid| tracing::warn!(unsaid, "more machines ask than can be logged"));
+        }
+    }
+}
+
+/// What was answered, for the log.
+fn words(answer: &Answer) -> String {
+    let file = answer.boot.as_ref().and_then(|boot| boot.file.as_ref()).map(|file| match file {
+        BootFile::Tftp(name) => name.as_str(),
+        BootFile::Url(url) => url.as_str(),
+    });
+    match (answer.lease, file) {
+        (Some((address, _)), Some(file)) => format!("offered {address} and {file}"),
+        (Some((address, _)), None) => format!("offered {address}"),
+        (None, Some(file)) => format!("proxy offer of {file}"),
+        (None, None) => "proxy offer".to_owned(),
+    }
+}
+
+/// Keeps a flood of packets from becoming a flood of log lines: one line in ten seconds, and how many more there
+/// would have been.
+#[derive(Debug, Default)]
+struct Noise {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Noise {
+    fn warn(&mut self, say: impl FnOnce(u64)) {
+        if self.last.is_some_and(|last| last.elapsed() < Duration::from_secs(10)) {
+            self.unsaid += 1;
+        } else {
+            self.last = Some(Instant::now());
+            say(std::mem::take(&mut self.unsaid));
+        }
+    }
+}
