@@ -1,1 +1,40 @@
-//! (in work)
+//! What is written to disks: images come in (`source`, `qcow2`), are cut into chunks (`import`), rest in a
+//! store (`store`, over `blobs`), and go out again whole (`check`) or chunk by chunk to the swarm. Everything
+//! here blocks on files and uses threads of its own, so asynchronous callers wrap it in `spawn_blocking`.
+
+// What can go wrong, and what to do about it.
+mod error;
+
+// What others see of an image.
+mod info;
+
+// Raw bytes in order, from whatever an admin has.
+mod source;
+
+// The one input format that is more than a stream.
+mod qcow2;
+
+// What an image says of itself: partition table, sector size, how it boots.
+mod facts;
+
+// Raw bytes to chunks, on all cores.
+mod import;
+
+// Files, or one day an object store.
+mod blobs;
+
+// The images of this server.
+mod store;
+
+// Images read back: verify and export.
+mod check;
+
+// Raw images as files with holes.
+mod sparse;
+
+pub use error::ImageError;
+pub use info::{AddSpec, Added, DamagedChunk, ImageInfo, PartitionTable, Progress, Removed, VerifyReport};
+pub use qcow2::QcowError;
+pub use source::{ImageSource, SourceError};
+pub use sparse::SparseFile;
+pub use store::Images;

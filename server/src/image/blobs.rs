@@ -1,0 +1,166 @@
+//! Named blobs at rest: the seam behind which an S3-compatible store can stand one day. Owns the files of
+//! the image store and their atomic writing; knows nothing of images. Touches files.
+//!
+//! A blob is written to a temporary file, synced, and renamed, so that a crash leaves the old blob, the new
+//! one or none. Names of new files are synced once per import (`settle`), because syncing a folder after
+//! every chunk would double the commits to the journal for nothing: nothing refers to a chunk before that.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Blobs by key. Keys are made by this program only: `chunks/ab/<hash>`, `manifests/<hash>`, `names/<name>`.
+pub(super) trait Blobs: Send + Sync + fmt::Debug {
+    /// The blob under `key`, or none.
+    fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Puts a blob in place of whatever is under `key`; all of it or nothing.
+    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Removes the blob under `key`, if there is one; returns its bytes' number.
+    fn delete(&self, key: &str) -> io::Result<u64>;
+    /// All keys that begin with `folder`, a path without its last slash.
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+    /// Returns when everything put or deleted so far outlives a power cut. A store that is durable on `put`
+    /// has nothing to do.
+    fn settle(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Blobs as files under one folder.
+#[derive(Debug)]
+pub(super) struct Files {
+    root: PathBuf,
+    scratch: PathBuf,
+    /// Folders with names that are not synced yet.
+    unsettled: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Files {
+    /// Opens `root`, makes it if needed, and throws away temporary files that a crash left.
+    pub(super) fn open(root: &Path) -> io::Result<Self> {
+        let scratch = root.join("tmp");
+        match fs::remove_dir_all(&scratch) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        fs::create_dir_all(&scratch)?;
+        Ok(Self { root: root.to_owned(), scratch, unsettled: Mutex::default() })
+    }
+
+    /// The folder for temporary files, on the same file system.
+    pub(super) fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    fn touched(&self, folder: &Path) {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+    }
+
+    /// The folder of `path`, made if it is not there yet.
+    fn folder_of(&self, path: &Path) -> io::Result<PathBuf> {
+        let folder = path.parent().unwrap_or(&self.root).to_owned();
+        if !folder.is_dir() {
+            fs::create_dir_all(&folder)?;
+            for made in folder.ancestors().skip(1).take_while(|made| made.starts_with(&self.root)) {
+                self.touched(made);
+            }
+        }
+        Ok(folder)
+    }
+}
+
+impl Blobs for Files {
+    fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.root.join(key)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.root.join(key);
+        let folder = self.folder_of(&path)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.scratch)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        self.touched(&folder);
+        Ok(())
+    }
+
+    fn delete(&self, key: &str) -> io::Result<u64> {
+        let path = self.root.join(key);
+        let bytes = match fs::metadata(&path) {
+            Ok(meta) => meta.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        fs::remove_file(&path)?;
+        if let Some(folder) = path.parent() {
+            self.touched(folder);
+        }
+        Ok(bytes)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        let mut keys = Vec::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(self.root.join(&folder)) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
+                let entry = entry?;
+                // A name that is not text is none of ours.
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let key = format!("{folder}/{name}");
+                if entry.file_type()?.is_dir() { folders.push(key) } else { keys.push(key) }
+            }
+        }
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        let folders = std::mem::take(&mut *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner));
+        for folder in folders {
+            File::open(&folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_replaced_whole_and_listed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path()).unwrap();
+        assert_eq!(files.get("chunks/ab/abc").unwrap(), None);
+        files.put("chunks/ab/abc", b"one").unwrap();
+        files.put("chunks/ab/abc", b"three").unwrap();
+        files.put("chunks/cd/cde", b"").unwrap();
+        files.settle().unwrap();
+        assert_eq!(files.get("chunks/ab/abc").unwrap().unwrap(), b"three");
+        assert_eq!(files.list("chunks").unwrap(), ["chunks/ab/abc", "chunks/cd/cde"]);
+        assert!(files.list("nothing").unwrap().is_empty());
+        assert_eq!((files.delete("chunks/ab/abc").unwrap(), files.delete("chunks/ab/abc").unwrap()), (5, 0));
+    }
+
+    #[test]
+    fn what_a_crash_left_in_scratch_is_gone_after_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path()).unwrap();
+        fs::write(files.scratch().join("half"), b"x").unwrap();
+        let again = Files::open(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(again.scratch()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,216 @@
+//! What can go wrong with images, one variant per failed operation, and what an admin can do about each.
+//! Touches nothing.
+
+use std::io;
+use std::path::PathBuf;
+
+use common::id::{Hash, ImageId};
+use common::manifest::BadManifest;
+
+use super::source::SourceError;
+
+/// A failed operation on images.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The folder of the store cannot be made or read.
+    #[error("cannot open the image store {}", .path.display())]
+    Open {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has the store open.
+    #[error("the image store {} is in use by another swarmboot", .path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A name that cannot be used.
+    #[error("`{name}` cannot be an image's name: {why}")]
+    Name {
+        /// What was asked for.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The name belongs to an image with other content.
+    #[error("there is another image named `{name}` already ({})", .has.0.short())]
+    Taken {
+        /// The name.
+        name: String,
+        /// The image that has it.
+        has: ImageId,
+    },
+    /// No image of that name or id.
+    #[error("no image is named `{asked}`, and no image's id begins so")]
+    Unknown {
+        /// What was asked for.
+        asked: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// The beginning of more than one id.
+    #[error("`{asked}` is the beginning of several images' ids")]
+    Ambiguous {
+        /// What was asked for.
+        asked: String,
+        /// The images that match.
+        matches: Vec<String>,
+    },
+    /// The image to add cannot be read.
+    #[error("cannot read the image {name}")]
+    Source {
+        /// The file's name, or what stands for it.
+        name: String,
+        /// Why.
+        #[source]
+        source: SourceError,
+    },
+    /// No bytes at all.
+    #[error("the image {name} is empty")]
+    Empty {
+        /// The file's name, or what stands for it.
+        name: String,
+    },
+    /// More than the largest image.
+    #[error("the image {name} is larger than {max_gib} GiB")]
+    TooLarge {
+        /// The file's name, or what stands for it.
+        name: String,
+        /// The most that an image may have.
+        max_gib: u64,
+    },
+    /// A sector size that no disk has.
+    #[error("a sector size of {0} bytes is neither 512 nor 4096")]
+    SectorSize(u32),
+    /// The partition table promises more than there is.
+    #[error(
+        "the image {name} is cut short: its partition {partition} ends at byte {ends}, the image at {size}"
+    )]
+    CutShort {
+        /// The file's name, or what stands for it.
+        name: String,
+        /// The partition's number, from 1.
+        partition: u32,
+        /// Where the partition ends, in bytes.
+        ends: u64,
+        /// The image's size in bytes.
+        size: u64,
+    },
+    /// The store did not take something.
+    #[error("cannot write {what} to the image store")]
+    Write {
+        /// What was to be written.
+        what: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The store did not give something back.
+    #[error("cannot read {what} from the image store")]
+    Read {
+        /// What was to be read.
+        what: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A chunk that should be in the store is not.
+    #[error("chunk {wire} is missing from the image store")]
+    ChunkMissing {
+        /// Its wire hash, which is its name.
+        wire: Hash,
+    },
+    /// A chunk in the store is not what it was.
+    #[error("chunk {wire} is damaged in the image store: {why}")]
+    ChunkDamaged {
+        /// Its wire hash, which is its name.
+        wire: Hash,
+        /// How that shows.
+        why: &'static str,
+    },
+    /// A manifest that should be in the store is not.
+    #[error("the manifest of image {0} is missing from the image store")]
+    ManifestMissing(ImageId),
+    /// A manifest cannot be made of, or read from, these bytes.
+    #[error("the manifest of {what} is unusable")]
+    Manifest {
+        /// Which image.
+        what: String,
+        /// Why.
+        #[source]
+        source: BadManifest,
+    },
+    /// Somebody needs the image.
+    #[error("image `{name}` is in use by {by}")]
+    InUse {
+        /// The image.
+        name: String,
+        /// Who needs it, in words.
+        by: String,
+    },
+    /// The exported bytes could not be written where they should go.
+    #[error("cannot write the exported image")]
+    Export(#[source] io::Error),
+    /// The server is stopping.
+    #[error("stopped, because the server is stopping")]
+    Stopped,
+}
+
+impl ImageError {
+    /// What an admin can do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Open { source, .. } | Self::Write { source, .. } | Self::Read { source, .. } => {
+                io_hint(source)
+            }
+            Self::Export(source) => io_hint(source),
+            Self::Locked { .. } => {
+                Some("stop the other one, or give this one its own --state folder".to_owned())
+            }
+            Self::Name { .. } => Some(
+                "use up to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
+                    .to_owned(),
+            ),
+            Self::Taken { name, .. } => Some(format!(
+                "take another name, or remove the old image first: swarmboot image remove {name}"
+            )),
+            Self::Unknown { known, .. } if known.is_empty() => {
+                Some("there are no images yet: swarmboot image add FILE --name NAME".to_owned())
+            }
+            Self::Unknown { known, .. } => Some(format!("there are: {}", known.join(", "))),
+            Self::Ambiguous { matches, .. } => Some(format!("one of: {}", matches.join(", "))),
+            Self::Source { source, .. } => source.hint(),
+            Self::Empty { .. } => Some("check what makes it: nothing came".to_owned()),
+            Self::TooLarge { .. } => None,
+            Self::SectorSize(_) => Some("leave --sector-size out to take it from the image".to_owned()),
+            Self::CutShort { .. } => Some("get the image again: its end is missing".to_owned()),
+            Self::ChunkMissing { .. } | Self::ChunkDamaged { .. } => Some(
+                "see all damage with `swarmboot image verify NAME`; adding the same image again repairs it"
+                    .to_owned(),
+            ),
+            Self::ManifestMissing(_) | Self::Manifest { .. } => Some(
+                "check the disk under the state folder, then remove the image and add it again".to_owned(),
+            ),
+            Self::InUse { .. } => Some("cancel it or wait for its end".to_owned()),
+            Self::Stopped => None,
+        }
+    }
+}
+
+/// What helps against an error of the file system.
+pub(super) fn io_hint(error: &io::Error) -> Option<String> {
+    let text = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the disk is full: remove images that are not needed, or move the state folder (--state) to a larger disk"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "the state folder is on a file system that is mounted read-only",
+        io::ErrorKind::PermissionDenied => "run it as a user that may read and write there",
+        io::ErrorKind::NotFound => "check the path",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}

@@ -1,0 +1,478 @@
+//! Where an image's raw bytes come from: a file or a stream, as it is or compressed, told by its first bytes
+//! and not by its name. Owns the input and its decompressor. A stream that ends early, breaks, or goes on
+//! after its end is an error that names the byte: half an image must never pass for one. Touches files.
+//!
+//! A qcow2 image is read out of order, so one that comes as a stream or compressed is first put into an
+//! unnamed file beside the store.
+
+use std::fs::File;
+use std::io::{self, BufRead, Read, Seek as _, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use super::error::io_hint;
+use super::qcow2::{self, Qcow2, QcowError};
+
+const READ_BYTES: usize = 256 << 10;
+/// What is looked at to tell the format; the farthest magic is tar's.
+const HEAD_BYTES: usize = 512;
+/// xz -9 needs 65 MiB; a file may ask for up to 4 GiB.
+const XZ_MEMORY_MAX: u64 = 1 << 30;
+/// A window of 128 MiB: what `zstd -d` takes too unless it is told otherwise.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Where an image comes from.
+pub enum ImageSource {
+    /// A file or block device of this host.
+    File(PathBuf),
+    /// Bytes as they come: standard input, or the body of a request.
+    Stream {
+        /// The bytes.
+        reader: Box<dyn Read + Send>,
+        /// What to call it.
+        name: String,
+        /// How many bytes will come, if that is known.
+        length: Option<u64>,
+    },
+}
+
+impl std::fmt::Debug for ImageSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl ImageSource {
+    /// What to call it: the file's name without its folder.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            Self::Stream { name, .. } => name.clone(),
+        }
+    }
+}
+
+/// A source that cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It cannot be opened.
+    #[error("cannot open it")]
+    Open(#[source] io::Error),
+    /// It is a folder, a character device or a socket.
+    #[error("it is neither a file nor a block device")]
+    Kind,
+    /// The input itself gave an error.
+    #[error("reading failed after byte {offset}")]
+    Read {
+        /// How many bytes had come.
+        offset: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The input ended before the end of what it holds.
+    #[error("it is cut short: the {format} data ends at byte {offset} before its end")]
+    CutShort {
+        /// The format that expects more.
+        format: &'static str,
+        /// Where the input ends.
+        offset: u64,
+    },
+    /// The input breaks its own format.
+    #[error("its {format} data is corrupt near byte {offset}")]
+    Corrupt {
+        /// The format that is broken.
+        format: &'static str,
+        /// Where, within the 256 KiB that are read at once.
+        offset: u64,
+        /// How.
+        #[source]
+        source: io::Error,
+    },
+    /// The input goes on after its end.
+    #[error("something that is not {format} follows the {format} data at byte {offset}")]
+    Trailing {
+        /// The format that ended.
+        format: &'static str,
+        /// Where it ended.
+        offset: u64,
+    },
+    /// A format that is not read.
+    #[error("it is {what}, which is not an image that can be written to a disk")]
+    Foreign {
+        /// The format.
+        what: &'static str,
+        /// How to make something else of it.
+        hint: &'static str,
+    },
+    /// A qcow2 image that is not read.
+    #[error("it is a qcow2 image that cannot be used")]
+    Qcow2(#[source] QcowError),
+    /// The room for a streamed qcow2 image ran out.
+    #[error("cannot keep the qcow2 image while it is read")]
+    Spool(#[source] io::Error),
+}
+
+impl SourceError {
+    /// What an admin can do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Open(source) | Self::Read { source, .. } | Self::Spool(source) => io_hint(source),
+            Self::Kind => Some("name a file, or pipe the image into standard input".to_owned()),
+            Self::CutShort { .. } => {
+                Some("get the image again: the download or copy did not reach its end".to_owned())
+            }
+            Self::Corrupt { .. } => Some("get the image again, and compare its checksum".to_owned()),
+            Self::Trailing { .. } => {
+                Some("get the image again, or decompress it first and add the result".to_owned())
+            }
+            Self::Foreign { hint, .. } => Some((*hint).to_owned()),
+            Self::Qcow2(error) => error.hint(),
+        }
+    }
+}
+
+/// An open source: raw bytes, in order.
+pub(super) struct Source {
+    head: Vec<u8>,
+    head_at: usize,
+    body: Body,
+    total: Option<u64>,
+    wrapped_in: Option<&'static str>,
+}
+
+enum Body {
+    Raw(Input),
+    Gz(flate2::bufread::GzDecoder<Input>),
+    Xz(liblzma::bufread::XzDecoder<Input>),
+    Zst(zstd::stream::read::Decoder<'static, Input>),
+    Qcow2(Qcow2),
+    Over(Input),
+}
+
+impl Source {
+    /// Opens `from` and finds out what it is. `spool` is a folder for a streamed qcow2 image; `progress` is
+    /// told how far into the input that has come.
+    pub(super) fn open(
+        from: ImageSource,
+        spool: &Path,
+        progress: &mut dyn FnMut(u64, Option<u64>) -> Result<(), io::Error>,
+    ) -> Result<Self, SourceError> {
+        let (reader, total): (Box<dyn Read + Send>, _) = match from {
+            ImageSource::Stream { reader, length, .. } => (reader, length),
+            ImageSource::File(path) => {
+                let (file, length) = open_file(&path)?;
+                let mut magic = [0; 4];
+                if length.is_some() && read_magic(&file, &mut magic).is_ok() && magic == *qcow2::MAGIC {
+                    return Self::qcow2(file, None);
+                }
+                (Box::new(file), length)
+            }
+        };
+        let mut input =
+            Input { reader, buf: vec![0; READ_BYTES], start: 0, end: 0, consumed: 0, failed: false };
+        let mut source = match input.peek(6) {
+            Ok(magic) if magic.starts_with(&[0x1f, 0x8b]) => {
+                Self::new(Body::Gz(flate2::bufread::GzDecoder::new(input)), total, Some("gz"))
+            }
+            Ok([0xfd, b'7', b'z', b'X', b'Z', 0]) => Self::new(xz(input)?, total, Some("xz")),
+            Ok([0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) => {
+                Self::new(zst(input)?, total, Some("zst"))
+            }
+            Ok(_) => Self::new(Body::Raw(input), total, None),
+            Err(source) => return Err(SourceError::Read { offset: 0, source }),
+        };
+        let mut head = vec![0; HEAD_BYTES];
+        let got = source.fill(&mut head)?;
+        head.truncate(got);
+        if let Some((what, hint)) = foreign(&head) {
+            return Err(SourceError::Foreign { what, hint });
+        }
+        source.head = head;
+        if source.head.starts_with(qcow2::MAGIC) {
+            let wrapped_in = source.wrapped_in;
+            return Self::qcow2(source.spool(spool, progress)?, wrapped_in);
+        }
+        Ok(source)
+    }
+
+    fn new(body: Body, total: Option<u64>, wrapped_in: Option<&'static str>) -> Self {
+        Self { head: Vec::new(), head_at: 0, body, total, wrapped_in }
+    }
+
+    fn qcow2(file: File, wrapped_in: Option<&'static str>) -> Result<Self, SourceError> {
+        let image = Qcow2::open(file).map_err(SourceError::Qcow2)?;
+        let total = Some(image.size());
+        Ok(Self::new(Body::Qcow2(image), total, wrapped_in))
+    }
+
+    /// Copies everything into an unnamed file.
+    fn spool(
+        mut self,
+        folder: &Path,
+        progress: &mut dyn FnMut(u64, Option<u64>) -> Result<(), io::Error>,
+    ) -> Result<File, SourceError> {
+        let mut file = tempfile::tempfile_in(folder).map_err(SourceError::Spool)?;
+        let mut buf = vec![0; READ_BYTES];
+        loop {
+            let n = self.fill(&mut buf)?;
+            file.write_all(&buf[..n]).map_err(SourceError::Spool)?;
+            progress(self.position(), self.total).map_err(SourceError::Spool)?;
+            if n < buf.len() {
+                break;
+            }
+        }
+        file.rewind().map_err(SourceError::Spool)?;
+        Ok(file)
+    }
+
+    /// The next raw bytes: as many as fit into `buf`, fewer only at the end.
+    pub(super) fn fill(&mut self, buf: &mut [u8]) -> Result<usize, SourceError> {
+        let early = (self.head.len() - self.head_at).min(buf.len());
+        buf[..early].copy_from_slice(&self.head[self.head_at..self.head_at + early]);
+        self.head_at += early;
+        if let Body::Qcow2(image) = &mut self.body {
+            return image.fill(&mut buf[early..]).map(|n| early + n).map_err(SourceError::Qcow2);
+        }
+        let mut filled = early;
+        while filled < buf.len() {
+            match self.some(&mut buf[filled..])? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Some of the next raw bytes; none only at the end.
+    fn some(&mut self, buf: &mut [u8]) -> Result<usize, SourceError> {
+        let read = match &mut self.body {
+            Body::Raw(input) => input.read(buf),
+            Body::Gz(decoder) => decoder.read(buf),
+            Body::Xz(decoder) => decoder.read(buf),
+            Body::Zst(decoder) => decoder.read(buf),
+            Body::Qcow2(_) | Body::Over(_) => Ok(0),
+        };
+        match read {
+            Ok(0) => self.ended(buf),
+            Ok(n) => Ok(n),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// Decides what it means that the decompressor has no more: another member follows, or that is all.
+    fn ended(&mut self, buf: &mut [u8]) -> Result<usize, SourceError> {
+        let over = Body::Over(Input::none());
+        match std::mem::replace(&mut self.body, over) {
+            Body::Gz(decoder) => {
+                let mut input = decoder.into_inner();
+                let offset = input.consumed;
+                let more = match input.peek(2) {
+                    Ok(rest) if rest.is_empty() => None,
+                    Ok(rest) => Some(rest == [0x1f, 0x8b]),
+                    Err(source) => return Err(SourceError::Read { offset, source }),
+                };
+                match more {
+                    None => self.body = Body::Over(input),
+                    Some(true) => {
+                        self.body = Body::Gz(flate2::bufread::GzDecoder::new(input));
+                        return self.some(buf);
+                    }
+                    Some(false) => return Err(SourceError::Trailing { format: "gz", offset }),
+                }
+            }
+            Body::Raw(input) => {
+                // A pipe or a request that was to be longer, or a file that shrank while it was read.
+                if self.total.is_some_and(|total| input.consumed < total) {
+                    return Err(SourceError::CutShort { format: "raw", offset: input.consumed });
+                }
+                self.body = Body::Over(input);
+            }
+            Body::Xz(decoder) => self.body = Body::Over(decoder.into_inner()),
+            Body::Zst(decoder) => self.body = Body::Over(decoder.finish()),
+            other => self.body = other,
+        }
+        Ok(0)
+    }
+
+    /// Tells an input that failed from one that ended and one that is broken.
+    fn explain(&self, source: io::Error) -> SourceError {
+        let format = self.wrapped_in.unwrap_or("raw");
+        let offset = self.position();
+        match self.input() {
+            Some(input) if input.failed => SourceError::Read { offset, source },
+            _ if source.kind() == io::ErrorKind::UnexpectedEof => SourceError::CutShort { format, offset },
+            _ => SourceError::Corrupt { format, offset, source },
+        }
+    }
+
+    fn input(&self) -> Option<&Input> {
+        match &self.body {
+            Body::Raw(input) | Body::Over(input) => Some(input),
+            Body::Gz(decoder) => Some(decoder.get_ref()),
+            Body::Xz(decoder) => Some(decoder.get_ref()),
+            Body::Zst(decoder) => Some(decoder.get_ref()),
+            Body::Qcow2(_) => None,
+        }
+    }
+
+    /// How many bytes have been taken from the input.
+    pub(super) fn position(&self) -> u64 {
+        match &self.body {
+            Body::Qcow2(image) => image.position(),
+            _ => self.input().map_or(0, |input| input.consumed),
+        }
+    }
+
+    /// How many bytes the input has, if that is known.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// What it is, in words.
+    pub(super) fn format(&self) -> String {
+        let inner = if matches!(self.body, Body::Qcow2(_)) { "qcow2" } else { "raw" };
+        self.wrapped_in.map_or_else(|| inner.to_owned(), |outer| format!("{inner} in {outer}"))
+    }
+}
+
+fn xz(input: Input) -> Result<Body, SourceError> {
+    let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_MAX, liblzma::stream::CONCATENATED)
+        .map_err(|error| SourceError::Open(error.into()))?;
+    Ok(Body::Xz(liblzma::bufread::XzDecoder::new_stream(input, stream)))
+}
+
+fn zst(input: Input) -> Result<Body, SourceError> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(SourceError::Open)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(SourceError::Open)?;
+    Ok(Body::Zst(decoder))
+}
+
+/// Opens a file with its length; a pipe by name has none.
+fn open_file(path: &Path) -> Result<(File, Option<u64>), SourceError> {
+    let mut file = File::open(path).map_err(SourceError::Open)?;
+    let meta = file.metadata().map_err(SourceError::Open)?;
+    let kind = meta.file_type();
+    if kind.is_file() {
+        Ok((file, Some(meta.len())))
+    } else if kind.is_block_device() {
+        let length = file.seek(io::SeekFrom::End(0)).map_err(SourceError::Open)?;
+        file.rewind().map_err(SourceError::Open)?;
+        Ok((file, Some(length)))
+    } else if kind.is_fifo() {
+        Ok((file, None))
+    } else {
+        Err(SourceError::Kind)
+    }
+}
+
+fn read_magic(file: &File, magic: &mut [u8]) -> io::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    file.read_exact_at(magic, 0)
+}
+
+/// Formats that would be written to a disk byte by byte if nobody looked, and never boot.
+fn foreign(head: &[u8]) -> Option<(&'static str, &'static str)> {
+    const CONVERT: &str = "make a raw image of it: qemu-img convert -O raw OLD NEW";
+    const UNPACK: &str = "unpack it first, and add the image inside";
+    let table: [(usize, &[u8], &'static str, &'static str); 14] = [
+        (0, b"KDMV", "a VMDK image", CONVERT),
+        (0, b"# Disk DescriptorFile", "the description of a VMDK image", CONVERT),
+        (0, b"vhdxfile", "a VHDX image", CONVERT),
+        (0, b"conectix", "a VHD image", CONVERT),
+        (0, b"<<< ", "a VDI image", CONVERT),
+        (0, b"QED\0", "a QED image", CONVERT),
+        (0, b"PK\x03\x04", "a zip archive", UNPACK),
+        (
+            0,
+            b"BZh",
+            "compressed by bzip2",
+            "decompress it into swarmboot: bzip2 -dc FILE | swarmboot image add -",
+        ),
+        (
+            0,
+            b"\x04\x22\x4d\x18",
+            "compressed by lz4",
+            "decompress it into swarmboot: lz4 -dc FILE | swarmboot image add -",
+        ),
+        (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+        (0, b"\x1f\x8b", "compressed twice", UNPACK),
+        (0, b"\xfd7zXZ\0", "compressed twice", UNPACK),
+        (0, b"\x28\xb5\x2f\xfd", "compressed twice", UNPACK),
+        (257, b"ustar", "a tar archive", UNPACK),
+    ];
+    table
+        .into_iter()
+        .find(|(at, magic, ..)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic)))
+        .map(|(_, _, what, hint)| (what, hint))
+}
+
+/// A buffered input that knows how many bytes were taken from it, and whether it ever failed.
+struct Input {
+    reader: Box<dyn Read + Send>,
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+    consumed: u64,
+    failed: bool,
+}
+
+impl Input {
+    fn none() -> Self {
+        Self { reader: Box::new(io::empty()), buf: Vec::new(), start: 0, end: 0, consumed: 0, failed: false }
+    }
+
+    /// The next `n` bytes without taking them; fewer only at the end.
+    fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
+        if self.buf.len() - self.start < n {
+            self.buf.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        while self.end - self.start < n && self.more()? > 0 {}
+        Ok(&self.buf[self.start..self.end.min(self.start + n)])
+    }
+
+    /// Reads into the free rest of the buffer.
+    fn more(&mut self) -> io::Result<usize> {
+        loop {
+            match self.reader.read(&mut self.buf[self.end..]) {
+                Ok(n) => {
+                    self.end += n;
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.failed = true;
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+impl BufRead for Input {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            self.more()?;
+        }
+        Ok(&self.buf[self.start..self.end])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.start += n;
+        self.consumed += n as u64;
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let part = self.fill_buf()?;
+        let n = part.len().min(buf.len());
+        buf[..n].copy_from_slice(&part[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}

@@ -1,0 +1,481 @@
+//! The images of this server: which there are, and their chunks at rest. Owns the folder `images` of the
+//! state and everything in it; one process at a time. Touches files, the clock for the date of an image.
+//!
+//! ```text
+//! chunks/ab/<wire hash>   the wire form of a chunk; its name is its checksum
+//! manifests/<image id>    likewise
+//! names/<name>.json       an `ImageInfo`; written last: what has no name does not exist
+//! tmp/                    half-written files; emptied on opening
+//! unclean                 there while an add or a remove is under way
+//! lock                    held while the store is open
+//! ```
+//!
+//! Invariants: a name is written only after its manifest and all its chunks are durable; a chunk is deleted
+//! only while no add is under way and when no manifest has it; if any name or manifest cannot be read,
+//! nothing is deleted.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use common::id::{Hash, ImageId};
+use common::manifest::{Chunk, Manifest, StoredChunk};
+
+use super::blobs::{Blobs, Files};
+use super::error::ImageError;
+use super::import::{Import, Imported};
+use super::info::{AddSpec, Added, ImageInfo, Progress, Removed};
+use super::source::Source;
+
+const NAME_BYTES_MAX: usize = 64;
+/// Fewer digits of an id match too much.
+const PREFIX_DIGITS_MIN: usize = 4;
+
+/// The image store. Cheap to clone; all methods block.
+#[derive(Debug, Clone)]
+pub struct Images(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    blobs: Box<dyn Blobs>,
+    scratch: PathBuf,
+    unclean: PathBuf,
+    names: RwLock<BTreeMap<String, ImageInfo>>,
+    manifests: Mutex<HashMap<ImageId, (Arc<Manifest>, Bytes)>>,
+    /// Held for reading by every add, for writing by the sweep.
+    gate: RwLock<()>,
+    /// Chunks may lie about that no image has.
+    sweep: AtomicBool,
+    /// Names change one at a time.
+    commit: Mutex<()>,
+    stop: AtomicBool,
+    /// Some record could not be read: nothing may be deleted.
+    doubtful: bool,
+    _lock: File,
+}
+
+/// The key of a chunk in the store. Spread over 256 folders, so that a person can still list one.
+pub(super) fn chunk_key(wire: &Hash) -> String {
+    let name = wire.to_string();
+    format!("chunks/{}/{name}", &name[..2])
+}
+
+fn manifest_key(id: ImageId) -> String {
+    format!("manifests/{id}")
+}
+
+fn name_key(name: &str) -> String {
+    format!("names/{name}.json")
+}
+
+impl Images {
+    /// Opens the store in the folder `images` of `state`, makes it if needed, and clears away what an earlier
+    /// process left half done.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read, or another process has it open.
+    pub fn open(state: &Path) -> Result<Self, ImageError> {
+        let root = state.join("images");
+        let open = |source| ImageError::Open { path: root.clone(), source };
+        fs::create_dir_all(&root).map_err(open)?;
+        let lock = File::create(root.join("lock")).map_err(open)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(ImageError::Locked { path: root }),
+            Err(fs::TryLockError::Error(source)) => return Err(open(source)),
+        }
+        let files = Files::open(&root).map_err(open)?;
+        let scratch = files.scratch().to_owned();
+        let (names, doubtful) = read_names(&files)?;
+        let unclean = root.join("unclean");
+        let left = unclean.exists();
+        let images = Self(Arc::new(Inner {
+            blobs: Box::new(files),
+            scratch,
+            unclean,
+            names: RwLock::new(names),
+            manifests: Mutex::default(),
+            gate: RwLock::default(),
+            sweep: AtomicBool::new(left),
+            commit: Mutex::default(),
+            stop: AtomicBool::new(false),
+            doubtful,
+            _lock: lock,
+        }));
+        images.tidy();
+        Ok(images)
+    }
+
+    /// Ends every add, verify and export that is under way, each with `ImageError::Stopped`.
+    pub fn stop(&self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.0.stop.load(Ordering::Relaxed)
+    }
+
+    /// Adds an image. The same image under the same name is a success that repairs what is damaged in the store.
+    ///
+    /// # Errors
+    /// When the name is bad or taken by another image, the source cannot be read to its end or is no image,
+    /// or the store does not take it. Nothing of it is left then.
+    pub fn add(&self, spec: AddSpec, progress: &mut dyn FnMut(Progress)) -> Result<Added, ImageError> {
+        check_name(&spec.name)?;
+        if let Some(wrong) = spec.sector_size.filter(|size| *size != 512 && *size != 4096) {
+            return Err(ImageError::SectorSize(wrong));
+        }
+        let added = {
+            let _adding = self.0.gate.read().unwrap_or_else(PoisonError::into_inner);
+            self.mark_unclean()?;
+            self.add_inside(spec, progress)
+        };
+        if added.is_err() {
+            self.0.sweep.store(true, Ordering::SeqCst);
+        }
+        self.tidy();
+        added
+    }
+
+    fn add_inside(&self, spec: AddSpec, progress: &mut dyn FnMut(Progress)) -> Result<Added, ImageError> {
+        let source_name = spec.source.name();
+        let mut source = Source::open(spec.source, &self.0.scratch, &mut |bytes_read, total| {
+            progress(Progress { bytes_read, total, ..Progress::default() });
+            if self.stopping() { Err(io::Error::other("the server is stopping")) } else { Ok(()) }
+        })
+        .map_err(|source| ImageError::Source { name: source_name.clone(), source })?;
+        let expected = match self.named(&spec.name) {
+            Some(image) => Some(self.manifest(image.id)?),
+            None => None,
+        };
+        let import = Import {
+            name: &source_name,
+            blobs: &*self.0.blobs,
+            known: self.known_chunks()?,
+            expected: expected.as_deref().map(|manifest| (spec.name.as_str(), manifest)),
+            sector_size: spec.sector_size,
+            stop: &self.0.stop,
+        };
+        let imported = import.run(&mut source, progress)?;
+        self.commit(spec.name, source_name, source.format(), imported)
+    }
+
+    /// Makes an import an image: manifest first, name last.
+    fn commit(
+        &self,
+        name: String,
+        source: String,
+        format: String,
+        imported: Imported,
+    ) -> Result<Added, ImageError> {
+        let Imported { manifest, facts, new_chunks, new_bytes, repaired_chunks, mut notes } = imported;
+        let _one = self.0.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = Bytes::from(manifest.to_bytes());
+        let id = ImageId(Hash::of(&bytes));
+        let write = |what: &str| {
+            let what = what.to_owned();
+            move |source| ImageError::Write { what, source }
+        };
+        let existing = self.named(&name);
+        if let Some(other) = existing.as_ref().filter(|other| other.id != id) {
+            return Err(ImageError::Taken { name, has: other.id });
+        }
+        self.0.blobs.put(&manifest_key(id), &bytes).map_err(write("the manifest"))?;
+        self.0.blobs.settle().map_err(write("the image"))?;
+        let existed = existing.is_some();
+        let image = existing.unwrap_or_else(|| {
+            let (zero_chunks, stored_chunks) = count(&manifest);
+            ImageInfo {
+                name: name.clone(),
+                id,
+                size_bytes: manifest.size(),
+                sector_bytes: manifest.sector_bytes(),
+                chunks: manifest.len(),
+                zero_chunks,
+                stored_chunks,
+                wire_bytes: manifest.wire_bytes(),
+                source,
+                format,
+                added_at_ms: now_ms(),
+                partition_table: facts.table,
+                boots_bios: facts.boots_bios,
+                boots_uefi: facts.boots_uefi,
+            }
+        });
+        if existed {
+            notes.push(match repaired_chunks {
+                0 => "it was here already; nothing was changed".to_owned(),
+                n => format!("it was here already; {n} damaged chunks were repaired"),
+            });
+        } else {
+            let record = serde_json::to_vec_pretty(&image).map_err(io::Error::from);
+            record
+                .and_then(|record| self.0.blobs.put(&name_key(&name), &record))
+                .and_then(|()| self.0.blobs.settle())
+                .map_err(write("the image's name"))?;
+            self.0.names.write().unwrap_or_else(PoisonError::into_inner).insert(name, image.clone());
+        }
+        self.cache(id, Arc::new(manifest), bytes);
+        Ok(Added { image, existed, new_chunks, new_bytes, repaired_chunks, notes })
+    }
+
+    /// All images, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<ImageInfo> {
+        self.0.names.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn named(&self, name: &str) -> Option<ImageInfo> {
+        self.0.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The image of that name, or whose id begins so (four digits at least).
+    ///
+    /// # Errors
+    /// When there is none, or several ids begin so.
+    pub fn get(&self, asked: &str) -> Result<ImageInfo, ImageError> {
+        let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = names.get(asked) {
+            return Ok(image.clone());
+        }
+        let long_enough = asked.len() >= PREFIX_DIGITS_MIN;
+        let matches: Vec<&ImageInfo> =
+            names.values().filter(|image| long_enough && image.id.to_string().starts_with(asked)).collect();
+        match matches.as_slice() {
+            [] => {
+                Err(ImageError::Unknown { asked: asked.to_owned(), known: names.keys().cloned().collect() })
+            }
+            // One image may have several names.
+            [first, rest @ ..] if rest.iter().all(|other| other.id == first.id) => Ok((*first).clone()),
+            several => Err(ImageError::Ambiguous {
+                asked: asked.to_owned(),
+                matches: several
+                    .iter()
+                    .map(|image| format!("{} ({})", image.name, image.id.0.short()))
+                    .collect(),
+            }),
+        }
+    }
+
+    /// The manifest of an image, checked against its name; kept in memory from then on.
+    ///
+    /// # Errors
+    /// When the store does not have it or it is damaged.
+    pub fn manifest(&self, id: ImageId) -> Result<Arc<Manifest>, ImageError> {
+        self.load(id).map(|(manifest, _)| manifest)
+    }
+
+    /// The binary form of an image's manifest.
+    ///
+    /// # Errors
+    /// As `manifest`.
+    pub fn manifest_bytes(&self, id: ImageId) -> Result<Bytes, ImageError> {
+        self.load(id).map(|(_, bytes)| bytes)
+    }
+
+    fn load(&self, id: ImageId) -> Result<(Arc<Manifest>, Bytes), ImageError> {
+        if let Some(found) = self.0.manifests.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Ok(found.clone());
+        }
+        let bytes = self
+            .0
+            .blobs
+            .get(&manifest_key(id))
+            .map_err(|source| ImageError::Read { what: format!("manifest {}", id.0.short()), source })?
+            .ok_or(ImageError::ManifestMissing(id))?;
+        let manifest = Manifest::from_bytes_named(&bytes, id)
+            .map_err(|source| ImageError::Manifest { what: id.0.short(), source })?;
+        let found = (Arc::new(manifest), Bytes::from(bytes));
+        self.cache(id, found.0.clone(), found.1.clone());
+        Ok(found)
+    }
+
+    fn cache(&self, id: ImageId, manifest: Arc<Manifest>, bytes: Bytes) {
+        self.0.manifests.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (manifest, bytes));
+    }
+
+    /// The wire form of a chunk, checked against its hash: a rotten disk must not be served.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or cannot be read.
+    pub fn wire_chunk(&self, chunk: &StoredChunk) -> Result<Bytes, ImageError> {
+        let wire = chunk.wire;
+        let bytes = self
+            .0
+            .blobs
+            .get(&chunk_key(&wire))
+            .map_err(|source| ImageError::Read { what: format!("chunk {wire}"), source })?
+            .ok_or(ImageError::ChunkMissing { wire })?;
+        if Hash::of(&bytes) != wire || bytes.len() != chunk.wire_len as usize {
+            return Err(ImageError::ChunkDamaged { wire, why: "its bytes have another hash" });
+        }
+        Ok(Bytes::from(bytes))
+    }
+
+    /// Removes a name, and the image with its last name. `in_use` says in words who needs the image, if
+    /// anybody does; then nothing is removed.
+    ///
+    /// # Errors
+    /// When there is no such image, it is in use, or the store cannot be written.
+    pub fn remove(&self, asked: &str, in_use: Option<&str>) -> Result<Removed, ImageError> {
+        let image = self.get(asked)?;
+        let one = self.0.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = self.list().iter().any(|other| other.id == image.id && other.name != image.name);
+        if let Some(by) = in_use.filter(|_| !others) {
+            return Err(ImageError::InUse { name: image.name, by: by.to_owned() });
+        }
+        self.mark_unclean()?;
+        let write = |source| ImageError::Write { what: "the removal".to_owned(), source };
+        self.0.blobs.delete(&name_key(&image.name)).map_err(write)?;
+        self.0.names.write().unwrap_or_else(PoisonError::into_inner).remove(&image.name);
+        if !others {
+            self.0.blobs.delete(&manifest_key(image.id)).map_err(write)?;
+            self.0.manifests.lock().unwrap_or_else(PoisonError::into_inner).remove(&image.id);
+        }
+        self.0.blobs.settle().map_err(write)?;
+        drop(one);
+        self.0.sweep.store(true, Ordering::SeqCst);
+        Ok(Removed { image, freed_bytes: self.tidy() })
+    }
+
+    /// The stored form of every chunk that an image has, by raw hash. Damaged manifests are left out.
+    fn known_chunks(&self) -> Result<HashMap<Hash, StoredChunk>, ImageError> {
+        let mut known = HashMap::new();
+        for image in self.list() {
+            match self.manifest(image.id) {
+                Ok(manifest) => known.extend(stored(&manifest).map(|chunk| (chunk.raw, chunk))),
+                Err(error @ ImageError::Read { .. }) => return Err(error),
+                Err(error) => tracing::warn!(image = image.name, %error, "image cannot be shared with"),
+            }
+        }
+        Ok(known)
+    }
+
+    fn mark_unclean(&self) -> Result<(), ImageError> {
+        let write = |source| ImageError::Write { what: "a mark".to_owned(), source };
+        File::create(&self.0.unclean).and_then(|file| file.sync_all()).map_err(write)
+    }
+
+    /// Clears away what no image has, unless an add is under way: then the last add does it. Returns the bytes
+    /// freed. A failure is left to the next time, because what it leaves is only room.
+    fn tidy(&self) -> u64 {
+        let mut freed = 0;
+        loop {
+            let exclusive = match self.0.gate.try_write() {
+                Ok(guard) => guard,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return freed,
+            };
+            if self.0.sweep.swap(false, Ordering::SeqCst) {
+                match self.sweep() {
+                    Ok(bytes) => freed += bytes,
+                    Err(error) => {
+                        tracing::warn!(%error, "the image store could not be tidied");
+                        return freed;
+                    }
+                }
+            }
+            match fs::remove_file(&self.0.unclean) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, "the image store stays marked as unclean");
+                }
+                Ok(()) | Err(_) => {}
+            }
+            drop(exclusive);
+            // Somebody may have asked while the gate was held, and gone because it was.
+            if !self.0.sweep.load(Ordering::SeqCst) {
+                return freed;
+            }
+        }
+    }
+
+    /// Deletes manifests without a name and chunks without a manifest.
+    fn sweep(&self) -> io::Result<u64> {
+        if self.0.doubtful {
+            tracing::warn!("some image records cannot be read, so nothing is cleared away");
+            return Ok(0);
+        }
+        let named: HashSet<ImageId> = self.list().iter().map(|image| image.id).collect();
+        let mut needed = HashSet::new();
+        for &id in &named {
+            let manifest = self.manifest(id).map_err(io::Error::other)?;
+            needed.extend(stored(&manifest).map(|chunk| chunk_key(&chunk.wire)));
+        }
+        needed.extend(named.into_iter().map(manifest_key));
+        let mut freed = 0;
+        for folder in ["manifests", "chunks"] {
+            for key in self.0.blobs.list(folder)? {
+                if !needed.contains(&key) {
+                    freed += self.0.blobs.delete(&key)?;
+                }
+            }
+        }
+        Ok(freed)
+    }
+}
+
+/// The records of all names, and whether any of them is unreadable.
+fn read_names(blobs: &dyn Blobs) -> Result<(BTreeMap<String, ImageInfo>, bool), ImageError> {
+    let read = |source| ImageError::Read { what: "the images' names".to_owned(), source };
+    let (mut names, mut doubtful) = (BTreeMap::new(), false);
+    for key in blobs.list("names").map_err(read)? {
+        let record = blobs.get(&key).map_err(read)?.unwrap_or_default();
+        match serde_json::from_slice::<ImageInfo>(&record) {
+            Ok(image) if key == name_key(&image.name) => {
+                names.insert(image.name.clone(), image);
+            }
+            Ok(_) => doubtful = true,
+            Err(error) => {
+                tracing::warn!(key, %error, "the record of an image is damaged; it is left out");
+                doubtful = true;
+            }
+        }
+    }
+    Ok((names, doubtful))
+}
+
+fn stored(manifest: &Manifest) -> impl Iterator<Item = StoredChunk> + '_ {
+    manifest.iter().filter_map(|(_, chunk)| match chunk {
+        Chunk::Stored(stored) => Some(stored),
+        Chunk::Zero => None,
+    })
+}
+
+/// Zero chunks, and distinct stored ones.
+fn count(manifest: &Manifest) -> (u32, u32) {
+    let zero = manifest.iter().filter(|(_, chunk)| *chunk == Chunk::Zero).count();
+    let distinct = stored(manifest).map(|chunk| chunk.raw).collect::<HashSet<_>>().len();
+    (u32::try_from(zero).unwrap_or(u32::MAX), u32::try_from(distinct).unwrap_or(u32::MAX))
+}
+
+/// Names are file names, words of a command line and of profiles.
+fn check_name(name: &str) -> Result<(), ImageError> {
+    let bad = |why| Err(ImageError::Name { name: common::limits::cut(name, 80).to_owned(), why });
+    if name.is_empty() {
+        return bad("it is empty");
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return bad("it is too long");
+    }
+    if !name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        return bad("it does not begin with a letter or a digit");
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        return bad("it has characters that names do not have");
+    }
+    if name.parse::<Hash>().is_ok() {
+        return bad("it looks like an image's id");
+    }
+    Ok(())
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
