@@ -142,7 +142,7 @@ impl Import<'_> {
                 break;
             }
             if index == CHUNKS_MAX {
-                let max_gib = u64::from(CHUNKS_MAX) * u64::from(CHUNK_BYTES) >> 30;
+                let max_gib = (u64::from(CHUNKS_MAX) * u64::from(CHUNK_BYTES)) >> 30;
                 return Err(ImageError::TooLarge { name: self.name.to_owned(), max_gib });
             }
             bytes.truncate(got);

@@ -174,7 +174,7 @@ impl Source {
         let mut input =
             Input { reader, buf: vec![0; READ_BYTES], start: 0, end: 0, consumed: 0, failed: false };
         let mut source = match input.peek(6) {
-            Ok(magic) if magic.starts_with(&[0x1f, 0x8b]) => {
+            Ok([0x1f, 0x8b, ..]) => {
                 Self::new(Body::Gz(flate2::bufread::GzDecoder::new(input)), total, Some("gz"))
             }
             Ok([0xfd, b'7', b'z', b'X', b'Z', 0]) => Self::new(xz(input)?, total, Some("xz")),
@@ -270,8 +270,8 @@ impl Source {
                 let mut input = decoder.into_inner();
                 let offset = input.consumed;
                 let more = match input.peek(2) {
-                    Ok(rest) if rest.is_empty() => None,
-                    Ok(rest) => Some(rest == [0x1f, 0x8b]),
+                    Ok([]) => None,
+                    Ok(rest) => Some(*rest == [0x1f, 0x8b]),
                     Err(source) => return Err(SourceError::Read { offset, source }),
                 };
                 match more {
