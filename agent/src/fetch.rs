@@ -1,1 +1,452 @@
-//! (in work)
+//! The server over plain HTTP: identity, report and verdict, bundle, manifest, events. The only HTTP in the
+//! machine's programs. Blocking on purpose: the loader has no async runtime to wait in, and the agent calls
+//! it from blocking threads.
+//!
+//! HTTP proves nothing, so nothing that comes from it is believed as such: verdicts are opened with the
+//! server's key and must answer our own key, bundles and manifests must have the hash that a verdict names.
+//! Every body is bounded before it is read. Touches the network; `limits`, `trust`, `wire::http`.
+
+use std::io::Read;
+use std::time::Duration;
+
+use common::hardware::HardwareReport;
+use common::id::{Hash, ImageId};
+use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX, VERDICT_BYTES_MAX, cut};
+use common::manifest::{BadManifest, Manifest};
+use common::plan::Verdict;
+use common::step::EventBatch;
+use common::trust::{KeyPair, PublicKey, Signed, Untrusted};
+use common::wire::http::{BUNDLE, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, Refused};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::http::{Response, StatusCode, Uri, header};
+
+/// How long a connection may take to open.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long a body may stand still. A machine behind a thin line that forty others share still gets a
+/// packet within that time; a server that was restarted does not come back on the same connection.
+const STALLED: Duration = Duration::from_secs(20);
+
+/// How long the server may take to answer: the answer to a report can include building a bundle.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// Tries of a download in a row that bring no new byte before it is given up.
+const FRUITLESS_TRIES: u32 = 4;
+
+/// The longest error body that is read.
+const REFUSED_BYTES_MAX: u64 = 16 << 10;
+
+/// Bytes of a manifest that are not entries, and of its largest entry (hashes, length, encoding), rounded
+/// up: only a bound for reading, the manifest itself is checked by its hash.
+const MANIFEST_HEADER_BYTES: u64 = 256;
+const MANIFEST_ENTRY_BYTES: u64 = 72;
+
+/// Why something was not fetched. `what` is a noun such as `the agent bundle`.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The server's address is none.
+    #[error("`{url}` is not a server address such as http://10.0.0.1:8069")]
+    Url {
+        /// The text that was given.
+        url: String,
+    },
+    /// No answer, or the connection broke.
+    #[error("no answer from {url} for {what}")]
+    Unreachable {
+        /// What was asked for.
+        what: &'static str,
+        /// The address.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    /// The server said no.
+    #[error("the server refused {what} with status {status}: {}", sentence(.body))]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What the server says about it.
+        body: Box<Refused>,
+    },
+    /// The body ended early or stood still, again and again.
+    #[error("{what} stopped after {got} of {wanted} bytes")]
+    Broken {
+        /// What was asked for.
+        what: &'static str,
+        /// Bytes that came.
+        got: u64,
+        /// Bytes that should have come.
+        wanted: u64,
+        /// Why it stopped the last time.
+        #[source]
+        source: std::io::Error,
+    },
+    /// More bytes than the bound.
+    #[error("{what} of {bytes} bytes, more than {max}")]
+    TooLong {
+        /// What was asked for.
+        what: &'static str,
+        /// Its length, as announced.
+        bytes: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// The answer is no JSON of the kind.
+    #[error("the answer for {what} cannot be read")]
+    Content {
+        /// What was asked for.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The answer is not signed by the server's key.
+    #[error("the answer for {what} is not to be trusted")]
+    Untrusted {
+        /// What was asked for.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Untrusted,
+    },
+    /// Signed by the server, but for another machine or another boot of this one.
+    #[error("the verdict answers key {}, ours is {}", got.short(), ours.short())]
+    NotOurs {
+        /// The key it answers.
+        got: PublicKey,
+        /// Ours.
+        ours: PublicKey,
+    },
+    /// The bytes are not those that the plan names.
+    #[error("the agent bundle has hash {}, the plan names {}", got.short(), wanted.short())]
+    WrongHash {
+        /// The hash of what came.
+        got: Hash,
+        /// The hash in the plan.
+        wanted: Hash,
+    },
+    /// The manifest is not the one of this image.
+    #[error("the manifest is not the one of this image")]
+    Manifest(#[source] BadManifest),
+}
+
+impl FetchError {
+    /// What a person can do about it, for the console and the log.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Url { .. } => "check `swarmboot.server=` on the kernel command line, or `--server`",
+            Self::Unreachable { .. } | Self::Broken { .. } => {
+                "is `swarmboot serve` running there, and does a firewall pass its port?"
+            }
+            Self::Refused { .. } => "the server's log says more",
+            Self::TooLong { .. } | Self::Content { .. } => {
+                "is that address really a swarmboot server of this version?"
+            }
+            Self::Untrusted { .. } | Self::NotOurs { .. } => {
+                "another server answers at this address, or the server's key has changed: boot again from its own network boot"
+            }
+            Self::WrongHash { .. } | Self::Manifest(_) => {
+                "something on the way changes bytes, or the server's store is damaged: try `swarmboot image verify`"
+            }
+        }
+    }
+}
+
+fn sentence(body: &Refused) -> String {
+    let mut text = body.error.clone();
+    for more in body.cause.iter().chain(&body.hint) {
+        text = format!("{text}; {more}");
+    }
+    text
+}
+
+/// The server, as one machine speaks to it. Cheap to clone; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Server {
+    base: String,
+    key: PublicKey,
+    http: ureq::Agent,
+}
+
+impl Server {
+    /// The server at `url` (plain HTTP, an address and a port, no path), known by `key`.
+    ///
+    /// # Errors
+    /// When `url` is no such address.
+    pub fn new(url: &str, key: PublicKey) -> Result<Self, FetchError> {
+        Ok(Self { base: base_of(url)?, key, http: http() })
+    }
+
+    /// The server's address, without a slash at its end.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// The key that it is known by.
+    #[must_use]
+    pub fn key(&self) -> PublicKey {
+        self.key
+    }
+
+    /// Who answers at this address, by its own word.
+    ///
+    /// # Errors
+    /// When nobody does, or not as a swarmboot server.
+    pub fn identity(&self) -> Result<Identity, FetchError> {
+        identity_of(&self.base)
+    }
+
+    /// Reports `report`, signed with `pair`, and reads what to do: the verdict, and the signed form to pass on.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses, or its answer is not signed by its key or not for `pair`.
+    pub fn report(
+        &self,
+        pair: &KeyPair,
+        report: &HardwareReport,
+    ) -> Result<(Verdict, Signed<Verdict>), FetchError> {
+        let what = "the verdict";
+        let signed: Signed<Verdict> = self.post(what, REPORT, &pair.sign(report), ANSWER)?;
+        let verdict = signed.open(&self.key).map_err(|source| FetchError::Untrusted { what, source })?;
+        if verdict.key != pair.public() {
+            return Err(FetchError::NotOurs { got: verdict.key, ours: pair.public() });
+        }
+        Ok((verdict, signed))
+    }
+
+    /// Sends a batch of events.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses them.
+    pub fn events(&self, batch: &Signed<EventBatch>) -> Result<EventsTaken, FetchError> {
+        self.post("step events", EVENTS, batch, STALLED)
+    }
+
+    /// Downloads the agent bundle `hash` of `bytes` bytes into memory; goes on where a broken try stopped.
+    /// `progress` is told the bytes that are there.
+    ///
+    /// # Errors
+    /// When it is longer than `BUNDLE_BYTES_MAX`, does not come, or has another hash.
+    pub fn bundle(
+        &self,
+        hash: Hash,
+        bytes: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<u8>, FetchError> {
+        let what = "the agent bundle";
+        if bytes > BUNDLE_BYTES_MAX {
+            return Err(FetchError::TooLong { what, bytes, max: BUNDLE_BYTES_MAX });
+        }
+        let mut have = Vec::new();
+        let mut fruitless = 0;
+        while (have.len() as u64) < bytes {
+            let before = have.len();
+            let stopped =
+                match self.download_on(what, &format!("{BUNDLE}/{hash}"), bytes, &mut have, progress) {
+                    Ok(()) => continue,
+                    Err(refused @ (FetchError::Refused { .. } | FetchError::TooLong { .. })) => {
+                        return Err(refused);
+                    }
+                    Err(stopped) => stopped,
+                };
+            fruitless = if have.len() > before { 0 } else { fruitless + 1 };
+            if fruitless == FRUITLESS_TRIES {
+                return Err(stopped);
+            }
+            std::thread::sleep(Duration::from_millis(500) * 2u32.pow(fruitless));
+        }
+        let got = Hash::of(&have);
+        if got == hash { Ok(have) } else { Err(FetchError::WrongHash { got, wanted: hash }) }
+    }
+
+    /// Fetches the manifest of `image`, which is of `image_bytes` bytes.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, is longer than an image of that size can need, or is another image's.
+    pub fn manifest(&self, image: ImageId, image_bytes: u64) -> Result<Manifest, FetchError> {
+        let what = "the manifest";
+        let chunks = image_bytes.div_ceil(u64::from(CHUNK_BYTES)).min(u64::from(CHUNKS_MAX));
+        let max = MANIFEST_HEADER_BYTES + chunks * MANIFEST_ENTRY_BYTES;
+        let url = format!("{}{MANIFEST}/{image}", self.base);
+        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
+        let bytes = read_all(what, &url, accept(what, response)?, max)?;
+        Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)
+    }
+
+    fn post<T: Serialize, R: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        path: &str,
+        body: &T,
+        patience: Duration,
+    ) -> Result<R, FetchError> {
+        let url = format!("{}{path}", self.base);
+        let body = serde_json::to_vec(body).map_err(|source| FetchError::Content { what, source })?;
+        let response = self
+            .http
+            .post(&url)
+            .config()
+            .timeout_recv_response(Some(patience))
+            .build()
+            .header(header::CONTENT_TYPE, "application/json")
+            .send(&body[..])
+            .map_err(|source| unreachable(what, &url, source))?;
+        let answer = read_all(what, &url, accept(what, response)?, VERDICT_BYTES_MAX as u64)?;
+        serde_json::from_slice(&answer).map_err(|source| FetchError::Content { what, source })
+    }
+
+    /// One try to bring `have` to `bytes` bytes, from where it stands.
+    fn download_on(
+        &self,
+        what: &'static str,
+        path: &str,
+        bytes: u64,
+        have: &mut Vec<u8>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), FetchError> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self.http.get(&url);
+        if !have.is_empty() {
+            request = request.header(header::RANGE, format!("bytes={}-", have.len()));
+        }
+        let response = accept(what, request.call().map_err(|source| unreachable(what, &url, source))?)?;
+        let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
+            && starts_at(response.headers().get(header::CONTENT_RANGE)) == Some(have.len() as u64);
+        if !goes_on {
+            // A server that knows no ranges sends all of it again.
+            have.clear();
+        }
+        if let Some(announced) = response.body().content_length()
+            && announced > bytes - have.len() as u64
+        {
+            return Err(FetchError::TooLong { what, bytes: announced, max: bytes });
+        }
+        let mut body = response.into_body().into_reader();
+        let mut block = [0; 16 << 10];
+        loop {
+            let room = usize::try_from(bytes - have.len() as u64).unwrap_or(usize::MAX).min(block.len());
+            if room == 0 {
+                return Ok(());
+            }
+            let stopped = match body.read(&mut block[..room]) {
+                Ok(0) => std::io::Error::from(std::io::ErrorKind::UnexpectedEof),
+                Ok(len) => {
+                    have.extend_from_slice(&block[..len]);
+                    progress(have.len() as u64);
+                    continue;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            return Err(FetchError::Broken { what, got: have.len() as u64, wanted: bytes, source: stopped });
+        }
+    }
+}
+
+/// Who answers at `url`, by its own word: for a person who will believe it, never for a machine.
+///
+/// # Errors
+/// When nobody does, or not as a swarmboot server.
+pub fn identity_of(url: &str) -> Result<Identity, FetchError> {
+    let what = "the server's identity";
+    let url = format!("{}{IDENTITY}", base_of(url)?);
+    let response = http().get(&url).call().map_err(|source| unreachable(what, &url, source))?;
+    let answer = read_all(what, &url, accept(what, response)?, VERDICT_BYTES_MAX as u64)?;
+    serde_json::from_slice(&answer).map_err(|source| FetchError::Content { what, source })
+}
+
+/// `error` with its causes, as one line: `no answer from … for the verdict: connection refused`.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // ureq's wrappers repeat what they wrap.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn base_of(url: &str) -> Result<String, FetchError> {
+    let wrong = || FetchError::Url { url: cut(url, 200).to_owned() };
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let authority = uri.authority().ok_or_else(wrong)?;
+    let bare = uri.scheme_str() == Some("http")
+        && matches!(uri.path(), "" | "/")
+        && uri.query().is_none()
+        && !authority.as_str().contains('@');
+    if bare { Ok(format!("http://{authority}")) } else { Err(wrong()) }
+}
+
+fn http() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        // A proxy in the environment of whoever tries the agent on a spare box is for the internet, not for this.
+        .proxy(None)
+        .max_redirects(0)
+        .user_agent(concat!("swarmboot-agent/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT))
+        .timeout_recv_response(Some(STALLED))
+        .timeout_per_read(Some(STALLED))
+        .timeout_per_write(Some(STALLED))
+        .build()
+        .into()
+}
+
+fn unreachable(what: &'static str, url: &str, source: ureq::Error) -> FetchError {
+    FetchError::Unreachable { what, url: url.to_owned(), source: Box::new(source) }
+}
+
+fn accept(
+    what: &'static str,
+    mut response: Response<ureq::Body>,
+) -> Result<Response<ureq::Body>, FetchError> {
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status().as_u16();
+    let body = response.body_mut().with_config().limit(REFUSED_BYTES_MAX).read_to_vec().unwrap_or_default();
+    let body = serde_json::from_slice(&body).unwrap_or_else(|_| Refused {
+        error: printable(cut(String::from_utf8_lossy(&body).trim(), 200)),
+        cause: None,
+        hint: None,
+    });
+    Err(FetchError::Refused { what, status, body: Box::new(body) })
+}
+
+/// A page of somebody else's server must not steer the console's terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn read_all(
+    what: &'static str,
+    url: &str,
+    mut response: Response<ureq::Body>,
+    max: u64,
+) -> Result<Vec<u8>, FetchError> {
+    if let Some(bytes) = response.body().content_length()
+        && bytes > max
+    {
+        return Err(FetchError::TooLong { what, bytes, max });
+    }
+    response.body_mut().with_config().limit(max).read_to_vec().map_err(|error| match error {
+        ureq::Error::BodyExceedsLimit(_) => FetchError::TooLong { what, bytes: max.saturating_add(1), max },
+        error => unreachable(what, url, error),
+    })
+}
+
+/// Where a `Content-Range: bytes 100-199/200` starts.
+fn starts_at(range: Option<&header::HeaderValue>) -> Option<u64> {
+    range?.to_str().ok()?.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}

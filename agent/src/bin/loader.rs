@@ -1,2 +1,5 @@
-//! The loader.
-fn main() {}
+//! The loader: `/init` of the initramfs, PID 1 of a machine that has just booted from the network.
+
+fn main() {
+    agent::boot::loader::run()
+}

@@ -1,1 +1,128 @@
-//! (in work)
+//! Step 3, `inspect`: what this machine is made of, as a hardware report. Reads sysfs, procfs and the first
+//! bytes of disks under a given root, so that tests give it a tree; opens nothing for writing, ever.
+//!
+//! Texts come from firmware and disks and may hold anything: control characters become spaces, long ones and
+//! long lists are cut, and what was cut is named in `truncated`. The kernel has parsed the SMBIOS tables
+//! already (`/sys/class/dmi/id`): a second parser of whatever a firmware left there, inside PID 1, would buy
+//! nothing.
+
+use std::fs;
+use std::path::Path;
+
+use common::hardware::{HardwareReport, REPORT_VERSION};
+use common::id::Mac;
+use common::limits::{REPORT_BYTES_MAX, REPORT_LIST_MAX, REPORT_STRING_MAX, cut};
+use common::trust::PublicKey;
+
+// Core: what the bytes at a disk's start mean.
+pub mod contents;
+
+// Devices on PCI, virtio and USB.
+pub mod devices;
+
+// Disks, and what is on them.
+pub mod disks;
+
+// Physical network interfaces.
+pub mod nics;
+
+// Names, firmware, processors, memory.
+pub mod system;
+
+/// What the report says that the hardware cannot: who reports, and how the machine came here.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    /// The public half of this boot's key.
+    pub key: PublicKey,
+    /// Whether firmware booted this machine for us; not so for the agent as an ordinary process.
+    pub booted: bool,
+    /// The interface that the machine network-booted from.
+    pub boot_mac: Option<Mac>,
+    /// The interface that has an address, and the address with its prefix length.
+    pub address: Option<(String, String)>,
+    /// A name to show (`--name`).
+    pub name: Option<String>,
+    /// The site that it is at (`--site`).
+    pub site: Option<String>,
+}
+
+/// The hardware under `root` (`/`, or a tree that looks like it), within every bound of the server.
+#[must_use]
+pub fn report(root: &Path, reporter: &Reporter) -> HardwareReport {
+    let mut truncated = vec![];
+    let mut report = HardwareReport {
+        version: REPORT_VERSION,
+        reporter: env!("CARGO_PKG_VERSION").to_owned(),
+        key: reporter.key,
+        firmware: system::firmware(root, reporter.booted),
+        system: system::names(root),
+        cpu: system::cpu(root),
+        memory_bytes: system::memory_bytes(root),
+        disks: shorten("disks", disks::list(root), &mut truncated),
+        nics: shorten("nics", nics::list(root, reporter), &mut truncated),
+        devices: shorten("devices", devices::list(root), &mut truncated),
+        name: reporter.name.as_deref().map(tidy),
+        site: reporter.site.as_deref().map(tidy),
+        truncated,
+    };
+    fit(&mut report);
+    report
+}
+
+fn shorten<T>(what: &str, mut list: Vec<T>, truncated: &mut Vec<String>) -> Vec<T> {
+    if list.len() > REPORT_LIST_MAX {
+        truncated.push(format!("{what}: {} of {} left out", list.len() - REPORT_LIST_MAX, list.len()));
+        list.truncate(REPORT_LIST_MAX);
+    }
+    list
+}
+
+/// Leaves devices out until the report fits its bound with room for its quotes, which signing escapes.
+fn fit(report: &mut HardwareReport) {
+    let all = report.devices.len();
+    while !report.devices.is_empty()
+        && serde_json::to_vec(report).is_ok_and(|json| json.len() > REPORT_BYTES_MAX / 2)
+    {
+        report.devices.truncate(report.devices.len() / 2);
+    }
+    if report.devices.len() < all {
+        let left_out = all - report.devices.len();
+        report.truncated.push(format!("devices: {left_out} of {all} left out, the report was too long"));
+    }
+}
+
+/// `text` as it may stand in a report: one line, trimmed, cut.
+#[must_use]
+pub fn tidy(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    cut(text.trim(), REPORT_STRING_MAX).trim_end().to_owned()
+}
+
+/// The text of the file `path`, tidied; empty when there is none. sysfs files are at most a page.
+pub(crate) fn text(path: &Path) -> String {
+    fs::read(path)
+        .map(|bytes| tidy(&String::from_utf8_lossy(&bytes[..bytes.len().min(4096)])))
+        .unwrap_or_default()
+}
+
+/// The number in the file `path`.
+pub(crate) fn number(path: &Path) -> Option<u64> {
+    text(path).parse().ok()
+}
+
+/// The names in the folder `path`, sorted; none when it is not there.
+pub(crate) fn names_in(path: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The last part of where the link `path` leads; empty when it is none.
+pub(crate) fn link_name(path: &Path) -> String {
+    let target = fs::read_link(path).unwrap_or_default();
+    target.file_name().map(|name| tidy(&name.to_string_lossy())).unwrap_or_default()
+}

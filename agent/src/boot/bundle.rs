@@ -1,0 +1,106 @@
+//! The agent bundle: a zstd-compressed cpio archive (newc), unpacked into a fresh folder in memory.
+//!
+//! Its bytes have the hash that the signed plan names, so they are the server's own; even so nothing but plain
+//! files and folders comes out of it, nothing leads outside, and the sizes are bounded, so that a fault in the
+//! server is an error here and no full memory. Touches one folder.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use common::limits::BUNDLE_BYTES_MAX;
+use common::modules::is_inside;
+use cpio::NewcReader;
+
+/// The most bytes that may come out of a bundle. Modules and firmware shrink to a third.
+const UNPACKED_BYTES_MAX: u64 = 4 * BUNDLE_BYTES_MAX;
+
+/// The most files and folders in a bundle: more than a whole kernel has modules and firmware.
+const ENTRIES_MAX: u32 = 20_000;
+
+/// The agent's place in the bundle.
+pub const AGENT: &str = "agent";
+
+const KIND: u32 = 0o170_000;
+const FOLDER: u32 = 0o040_000;
+const FILE: u32 = 0o100_000;
+
+/// Why a bundle was not unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The archive is damaged.
+    #[error("the agent bundle is no archive that can be read")]
+    Archive(#[source] io::Error),
+    /// Something in it that must not be.
+    #[error("the agent bundle holds {0}")]
+    Entry(String),
+    /// A file cannot be written: memory is full, most likely.
+    #[error("cannot unpack {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no agent in it.
+    #[error("the agent bundle holds no agent")]
+    NoAgent,
+}
+
+/// Unpacks the bundle `bytes` into `dir`, which is emptied first. Returns the agent's path.
+///
+/// # Errors
+/// When the archive is damaged or holds what it must not, or does not fit into memory.
+pub fn unpack(bytes: &[u8], dir: &Path) -> Result<PathBuf, BundleError> {
+    let failed = |source| BundleError::Write { path: dir.to_owned(), source };
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    fs::create_dir_all(dir).map_err(failed)?;
+    let plain = zstd::stream::read::Decoder::new(bytes).map_err(BundleError::Archive)?;
+    let mut rest: Box<dyn Read + '_> = Box::new(plain.take(UNPACKED_BYTES_MAX));
+    for _ in 0..ENTRIES_MAX {
+        let mut entry = NewcReader::new(rest).map_err(BundleError::Archive)?;
+        if entry.entry().is_trailer() {
+            let agent = dir.join(AGENT);
+            return if agent.is_file() { Ok(agent) } else { Err(BundleError::NoAgent) };
+        }
+        unpack_entry(&mut entry, dir)?;
+        rest = entry.finish().map_err(BundleError::Archive)?;
+    }
+    Err(BundleError::Entry(format!("more than {ENTRIES_MAX} files")))
+}
+
+fn unpack_entry<R: Read>(entry: &mut NewcReader<R>, dir: &Path) -> Result<(), BundleError> {
+    let (name, mode) = (entry.entry().name().to_owned(), entry.entry().mode());
+    if name == "." {
+        return Ok(());
+    }
+    if !is_inside(&name) {
+        return Err(BundleError::Entry(format!("the path {name:?}, which leads outside")));
+    }
+    let path = dir.join(&name);
+    let failed = |source| BundleError::Write { path: path.clone(), source };
+    match mode & KIND {
+        FOLDER => fs::create_dir_all(&path).map_err(failed),
+        FILE => {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).map_err(failed)?;
+            }
+            // Only whether it is a program is taken over, never set-user-id or the like.
+            let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 };
+            let mut file =
+                fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(failed)?;
+            let wanted = u64::from(entry.entry().file_size());
+            let got = io::copy(entry, &mut file).map_err(failed)?;
+            if got != wanted {
+                return Err(BundleError::Archive(io::ErrorKind::UnexpectedEof.into()));
+            }
+            file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)
+        }
+        _ => Err(BundleError::Entry(format!("{name:?}, which is no plain file and no folder"))),
+    }
+}

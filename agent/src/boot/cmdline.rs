@@ -1,0 +1,91 @@
+//! Core: the kernel command line to what the loader is told by it. Touches `trust`, `wire::http`.
+
+use common::id::{BadId, Mac};
+use common::limits::cut;
+use common::trust::{PublicKey, Untrusted};
+use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
+
+/// What the boot script tells the loader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// The server's address, as written.
+    pub server: String,
+    /// The server's key: the root of all trust on this machine.
+    pub key: PublicKey,
+    /// The interface that the machine booted from, if the boot program told.
+    pub mac: Option<Mac>,
+}
+
+/// Why the command line is no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadCmdline {
+    /// A word that must be there is not.
+    #[error("the kernel command line has no `{0}=`")]
+    Missing(&'static str),
+    /// The key is none.
+    #[error("the kernel command line's `{CMDLINE_KEY}=` is no key")]
+    Key(#[source] Untrusted),
+    /// The Ethernet address is none.
+    #[error("the kernel command line's `{CMDLINE_MAC}=` is no Ethernet address")]
+    Mac(#[source] BadId),
+}
+
+impl Invocation {
+    /// Reads the words of ours in `line`. The last of several wins, as with the kernel's own; an empty
+    /// Ethernet address (iPXE's `${net0/mac}` without a `net0`) counts as none.
+    ///
+    /// # Errors
+    /// When the server or its key is missing, or a word has no sense.
+    pub fn parse(line: &str) -> Result<Self, BadCmdline> {
+        let word = |name: &'static str| {
+            line.split_ascii_whitespace()
+                .rev()
+                .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+                .map(|value| value.trim_matches('"'))
+                .filter(|value| !value.is_empty())
+        };
+        let server = word(CMDLINE_SERVER).ok_or(BadCmdline::Missing(CMDLINE_SERVER))?;
+        let key = word(CMDLINE_KEY).ok_or(BadCmdline::Missing(CMDLINE_KEY))?;
+        Ok(Self {
+            server: cut(server, 255).to_owned(),
+            key: key.parse().map_err(BadCmdline::Key)?,
+            mac: word(CMDLINE_MAC).map(str::parse).transpose().map_err(BadCmdline::Mac)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::trust::KeyPair;
+
+    #[test]
+    fn the_words_of_ours_are_found_among_the_kernels() {
+        let key = KeyPair::from_secret([3; 32]).public();
+        let line = format!(
+            "initrd=loader quiet swarmboot.server=http://10.9.9.9:1 console=tty0 console=ttyS0,115200 \
+             swarmboot.server=http://10.0.0.1:8069 swarmboot.key={key} swarmboot.mac=52-54-00-12-34-56\n"
+        );
+        let read = Invocation::parse(&line).unwrap();
+        assert_eq!(read.server, "http://10.0.0.1:8069");
+        assert_eq!(read.key, key);
+        assert_eq!(read.mac, Some(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])));
+
+        let without = Invocation::parse(&line.replace("52-54-00-12-34-56", "")).unwrap();
+        assert_eq!(without.mac, None);
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let key = KeyPair::from_secret([3; 32]).public();
+        assert_eq!(Invocation::parse("quiet"), Err(BadCmdline::Missing(CMDLINE_SERVER)));
+        assert_eq!(
+            Invocation::parse("swarmboot.server=http://10.0.0.1 swarmboot.serverkey=1"),
+            Err(BadCmdline::Missing(CMDLINE_KEY))
+        );
+        let short = Invocation::parse("swarmboot.server=http://10.0.0.1 swarmboot.key=ed25519:12");
+        assert!(matches!(short, Err(BadCmdline::Key(_))));
+        let mac = format!("swarmboot.server=http://10.0.0.1 swarmboot.key={key} swarmboot.mac=eth0");
+        assert!(matches!(Invocation::parse(&mac), Err(BadCmdline::Mac(_))));
+    }
+}

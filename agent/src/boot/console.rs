@@ -1,0 +1,68 @@
+//! What a person at the machine's screen or serial line sees: one line for each thing worth knowing.
+//!
+//! The kernel's `/dev/console` is only the last `console=` of its command line; a rack has people at both, so
+//! lines go to every console that the kernel names. They are opened without waiting: a serial line that
+//! nobody drains must not stop an installation, so it loses lines instead. Touches `/sys/class/tty`, `/dev`.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What every line of ours begins with, so that it is told from the kernel's.
+const PREFIX: &str = "swarmboot: ";
+
+/// Consoles to write to; the kernel itself takes at most eight.
+const CONSOLES_MAX: usize = 8;
+
+/// A handle to the machine's consoles; clones write to the same.
+#[derive(Debug, Clone, Default)]
+pub struct Console {
+    outs: Arc<Mutex<Vec<File>>>,
+}
+
+impl Console {
+    /// Opens every active console; on none, lines go nowhere.
+    #[must_use]
+    pub fn open() -> Self {
+        let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
+        let mut outs: Vec<File> = active
+            .split_ascii_whitespace()
+            .take(CONSOLES_MAX)
+            .filter_map(|name| open(&Path::new("/dev").join(name)))
+            .collect();
+        if outs.is_empty() {
+            outs.extend(open(Path::new("/dev/console")));
+        }
+        Self { outs: Arc::new(Mutex::new(outs)) }
+    }
+
+    /// Shows `text` as one line; control characters become spaces.
+    pub fn say(&self, text: &str) {
+        let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line = format!("{PREFIX}{clean}\r\n");
+        for out in self.outs.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            // A console that takes nothing now gets nothing; there is nobody to tell.
+            let _ = out.write_all(line.as_bytes());
+        }
+    }
+
+    /// Shows `error` with its causes, what was being done, and what comes next.
+    pub fn failed(&self, doing: &str, error: &dyn std::error::Error, next: &str) {
+        self.say(&format!("{doing} failed: {}; {next}", crate::fetch::with_causes(error)));
+    }
+
+    /// Makes every panic of any thread show here instead of on an error output that PID 1 does not have.
+    pub fn show_panics(&self) {
+        let console = self.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            console.say(&format!("internal error, please report it: {panic}"));
+        }));
+    }
+}
+
+fn open(path: &Path) -> Option<File> {
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC;
+    OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+}

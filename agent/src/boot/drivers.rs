@@ -1,0 +1,166 @@
+//! Modules for what is plugged in: walks the buses, loads what the devices ask for, and looks again, since a
+//! driver brings new devices (a PCI function becomes a virtio device, a host adapter finds disks).
+//!
+//! A module that does not load is no end: it is told, and the machine goes on with what there is. Touches
+//! `/sys/bus`, the modules below one folder, and the kernel's module call.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::modules::{Module, ModuleIndex};
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+
+use crate::inspect::devices::modaliases;
+
+/// How often the buses are looked at while they settle.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The longest module index that is read: Debian's whole kernel makes about 6 MiB.
+const INDEX_BYTES_MAX: u64 = 64 << 20;
+
+/// Disks and optical drives behind a SCSI host have a device that asks for nothing until these are there,
+/// and they bind by themselves; likewise for memory cards.
+const ALWAYS: [&str; 2] = ["sd_mod", "mmc_block"];
+
+/// Why there are no modules to load.
+#[derive(Debug, thiserror::Error)]
+pub enum DriversError {
+    /// The index cannot be read.
+    #[error("cannot read {}", path.display())]
+    Index {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The index makes no sense.
+    #[error("{} is no module index", path.display())]
+    Content {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Modules of one archive, and how far they are loaded.
+#[derive(Debug)]
+pub struct Drivers {
+    index: ModuleIndex,
+    dir: PathBuf,
+    asked: HashSet<String>,
+    tried: HashSet<String>,
+    loaded: u32,
+    failed: Vec<String>,
+}
+
+impl Drivers {
+    /// The modules below `root`: `lib/modules.json` and `lib/modules`.
+    ///
+    /// # Errors
+    /// When the index is missing or makes no sense.
+    pub fn open(root: &Path) -> Result<Self, DriversError> {
+        let path = root.join("lib/modules.json");
+        let failed = |source| DriversError::Index { path: path.clone(), source };
+        if fs::metadata(&path).map_err(failed)?.len() > INDEX_BYTES_MAX {
+            return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
+        }
+        let text = fs::read(&path).map_err(failed)?;
+        let index = serde_json::from_slice(&text)
+            .map_err(|source| DriversError::Content { path: path.clone(), source })?;
+        Ok(Self {
+            index,
+            dir: root.join("lib/modules"),
+            asked: HashSet::new(),
+            tried: HashSet::new(),
+            loaded: 0,
+            failed: vec![],
+        })
+    }
+
+    /// The kernel release that the modules are for.
+    #[must_use]
+    pub fn kernel(&self) -> &str {
+        self.index.kernel()
+    }
+
+    /// How many modules were loaded.
+    #[must_use]
+    pub fn loaded(&self) -> u32 {
+        self.loaded
+    }
+
+    /// The modules that did not load since the last call, each with its reason.
+    #[must_use]
+    pub fn take_failed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Loads what the devices ask for, until nothing new has asked for `quiet`, at most for `patience`.
+    pub fn settle(&mut self, quiet: Duration, patience: Duration) {
+        let begun = Instant::now();
+        let mut last_new = begun;
+        for name in ALWAYS {
+            self.load_with_needs(name);
+        }
+        while last_new.elapsed() < quiet && begun.elapsed() < patience {
+            if self.load_new() > 0 {
+                last_new = Instant::now();
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Loads what devices ask for that had not asked before. Returns how many there were.
+    fn load_new(&mut self) -> usize {
+        let new: Vec<String> = modaliases(Path::new("/"))
+            .into_iter()
+            .filter(|modalias| self.asked.insert(modalias.clone()))
+            .collect();
+        for modalias in &new {
+            let wanted: Vec<String> = self.index.wanted(modalias).into_iter().map(str::to_owned).collect();
+            for name in wanted {
+                self.load_with_needs(&name);
+            }
+        }
+        new.len()
+    }
+
+    fn load_with_needs(&mut self, name: &str) {
+        let order: Vec<Module> = self.index.load_order(name).into_iter().cloned().collect();
+        for module in order {
+            if !self.tried.insert(module.name.clone()) {
+                continue;
+            }
+            match load(&self.dir.join(&module.path)) {
+                Ok(()) => self.loaded += 1,
+                // There is no such hardware after all, or another driver has it: usual for alternatives.
+                Err(Errno::ENODEV) => {}
+                Err(errno) => self.failed.push(format!("{}: {}", module.name, explain(errno))),
+            }
+        }
+    }
+}
+
+fn load(file: &Path) -> Result<(), Errno> {
+    let open = File::open(file).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    match finit_module(&open, c"", ModuleInitFlags::empty()) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The kernel's few words for a module, in ours.
+fn explain(errno: Errno) -> String {
+    match errno {
+        Errno::ENOEXEC => "not for this kernel".to_owned(),
+        Errno::EKEYREJECTED | Errno::EPERM => "refused by Secure Boot: not signed for this kernel".to_owned(),
+        Errno::ENOENT => "not there, or something that it needs is not".to_owned(),
+        other => other.desc().to_owned(),
+    }
+}

@@ -1,0 +1,150 @@
+//! From loader to agent: what the loader leaves in memory for the agent, and how the agent finds it.
+//!
+//! Both are the same process, PID 1: the loader replaces itself. What the agent needs lies in files under
+//! [`DIR`], a file system in RAM that only this machine sees: the server and its key, the key pair of this
+//! boot, the signed verdict, the lease and the events that are not delivered yet. They stay there, so that an
+//! agent that has to start again finds them. Touches files under one directory.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use common::plan::Verdict;
+use common::trust::{KeyPair, PublicKey, Signed};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::boot::network::Attachment;
+use crate::courier::Backlog;
+
+/// Where the loader leaves things for the agent.
+pub const DIR: &str = "/run/swarmboot";
+
+/// The agent's argument that says: you are PID 1, take over from the loader.
+pub const PID1_ARGUMENT: &str = "pid1";
+
+const SERVER: &str = "server";
+const KEY: &str = "key";
+const MACHINE_KEY: &str = "machine.key";
+const VERDICT: &str = "verdict.json";
+const LEASE: &str = "lease.json";
+const EVENTS: &str = "events.json";
+
+/// Why a hand-over failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{} does not hold what the loader wrote", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What the loader hands to the agent.
+#[derive(Debug, Clone)]
+pub struct Handover {
+    /// The server's address.
+    pub server_url: String,
+    /// The server's key.
+    pub server_key: PublicKey,
+    /// The key pair of this boot.
+    pub machine_key: KeyPair,
+    /// The verdict, as the server signed it.
+    pub verdict: Signed<Verdict>,
+    /// The interface and the lease that is configured on it.
+    pub attachment: Attachment,
+    /// The loader's events that the server does not have yet.
+    pub backlog: Backlog,
+}
+
+/// What the loader left, for the agent as PID 1.
+///
+/// # Errors
+/// When something is missing or unreadable: then this is not a machine that our loader booted.
+pub fn take_over() -> Result<Handover, HandoverError> {
+    take_over_from(Path::new(DIR))
+}
+
+/// As [`take_over`], from another directory.
+///
+/// # Errors
+/// As [`take_over`].
+pub fn take_over_from(dir: &Path) -> Result<Handover, HandoverError> {
+    let key_file = dir.join(MACHINE_KEY);
+    let mut secret = [0; 32];
+    hex::decode_to_slice(read(&key_file)?.trim(), &mut secret)
+        .map_err(|_| HandoverError::Content { path: key_file.clone() })?;
+    let server_key = dir.join(KEY);
+    let handover = Handover {
+        server_url: read(&dir.join(SERVER))?.trim().to_owned(),
+        server_key: read(&server_key)?
+            .trim()
+            .parse()
+            .map_err(|_| HandoverError::Content { path: server_key })?,
+        machine_key: KeyPair::from_secret(secret),
+        verdict: read_json(&dir.join(VERDICT))?,
+        attachment: read_json(&dir.join(LEASE))?,
+        backlog: read_json(&dir.join(EVENTS))?,
+    };
+    Ok(handover)
+}
+
+/// Leaves `handover` in `dir`, which is made if need be; the machine's key is for root's eyes only.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn leave(dir: &Path, handover: &Handover) -> Result<(), HandoverError> {
+    fs::create_dir_all(dir).map_err(|source| HandoverError::Write { path: dir.to_owned(), source })?;
+    let secret = hex::encode(handover.machine_key.secret());
+    write(&dir.join(MACHINE_KEY), secret.as_bytes())?;
+    write(&dir.join(SERVER), handover.server_url.as_bytes())?;
+    write(&dir.join(KEY), handover.server_key.to_string().as_bytes())?;
+    write_json(&dir.join(VERDICT), &handover.verdict)?;
+    write_json(&dir.join(LEASE), &handover.attachment)?;
+    write_json(&dir.join(EVENTS), &handover.backlog)
+}
+
+fn read(path: &Path) -> Result<String, HandoverError> {
+    fs::read_to_string(path).map_err(|source| HandoverError::Read { path: path.to_owned(), source })
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, HandoverError> {
+    serde_json::from_str(&read(path)?).map_err(|_| HandoverError::Content { path: path.to_owned() })
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), HandoverError> {
+    let text = serde_json::to_vec(value).map_err(|_| HandoverError::Content { path: path.to_owned() })?;
+    write(path, &text)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), HandoverError> {
+    let failed = |source| HandoverError::Write { path: path.to_owned(), source };
+    // A file that is there already (an earlier try) would keep its old mode.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)
+}

@@ -1,0 +1,383 @@
+//! The loader's way: drivers, network, report, verdict, and then the agent, the machine's own disk, or
+//! another report. It never ends: whatever fails is shown on the console with what is tried next, told to the
+//! server where that is possible, and tried again after a pause. Touches everything in `boot`.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use common::id::{Hash, MachineId};
+use common::plan::{Order, Plan, Verdict};
+use common::step::{Step, What};
+use common::trust::{KeyPair, Signed};
+
+use crate::boot::bundle::{self, BundleError};
+use crate::boot::cmdline::{BadCmdline, Invocation};
+use crate::boot::console::Console;
+use crate::boot::drivers::{Drivers, DriversError};
+use crate::boot::handover::{self, DIR, Handover, HandoverError, PID1_ARGUMENT};
+use crate::boot::init;
+use crate::boot::network::{self, Attachment, LeaseKeeper, NetworkError};
+use crate::courier::{Backlog, Courier};
+use crate::fetch::{FetchError, Server, with_causes};
+use crate::inspect::{self, Reporter};
+
+/// Where the agent's bundle is unpacked.
+const BUNDLE_DIR: &str = "/bundle";
+
+/// Where the kernel looks for firmware first.
+const FIRMWARE_PATH: &str = "/sys/module/firmware_class/parameters/path";
+
+/// The longest pause between two tries of anything.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Reports in a row without an answer before the network is set up anew: another interface may reach further.
+const UNANSWERED_MAX: u32 = 6;
+
+/// How long events may take on their way before a restart or the hand-over.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Drivers are through when no new device has asked for one for this long; USB hubs and SCSI hosts find their
+/// devices one after the other.
+const QUIET: Duration = Duration::from_millis(700);
+
+/// How long devices may take to appear; a RAID controller takes up to half a minute.
+const DEVICES: Duration = Duration::from_secs(40);
+
+/// Between two tellings of the bundle's progress, in bytes.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// What ended a try.
+#[derive(Debug, thiserror::Error)]
+enum LoaderError {
+    #[error("cannot read the kernel command line")]
+    Cmdline(#[source] std::io::Error),
+    #[error(transparent)]
+    BadCmdline(#[from] BadCmdline),
+    #[error("the kernel has no random numbers to make a key from")]
+    Key(#[source] getrandom::Error),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error("cannot keep the lease")]
+    Lease(#[source] std::io::Error),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error("the plan names no agent bundle: it is for an agent as an ordinary process")]
+    NoBundle,
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    #[error("cannot start the agent")]
+    Start(#[source] std::io::Error),
+}
+
+impl LoaderError {
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Cmdline(_) | Self::Key(_) | Self::Lease(_) => "this kernel lacks something usual",
+            Self::BadCmdline(_) => {
+                "the loader is started by swarmboot's own boot script, which gives these words"
+            }
+            Self::Network(NetworkError::NoInterface) => {
+                "the boot kit may lack this card's driver: import a kit of the full kernel"
+            }
+            Self::Network(_) => "the boot kit may lack firmware for this card",
+            Self::Fetch(error) => error.hint(),
+            Self::Bundle(_) | Self::Handover(_) => "does this machine have at least 512 MiB of memory?",
+            Self::NoBundle | Self::Start(_) => "the server's log says more",
+        }
+    }
+}
+
+/// What stays over every try of one boot.
+struct Loader {
+    console: Console,
+    pair: Option<KeyPair>,
+    drivers: Option<Drivers>,
+    /// Events that were not delivered when a try ended.
+    backlog: Backlog,
+    /// Whether the first events of this boot have been told.
+    introduced: bool,
+}
+
+/// Runs as PID 1, for ever.
+pub fn run() -> ! {
+    let unmounted = init::mount_all();
+    let console = Console::open();
+    console.show_panics();
+    console.say(concat!("loader ", env!("CARGO_PKG_VERSION")));
+    for error in &unmounted {
+        console.failed("setting up", error, "going on without it");
+    }
+    let mut loader = Loader {
+        console: console.clone(),
+        pair: None,
+        drivers: None,
+        backlog: Backlog::default(),
+        introduced: false,
+    };
+    let mut pause = Duration::from_secs(2);
+    loop {
+        // The panic hook has shown a panic; what it left is only what a new try makes anew.
+        match catch_unwind(AssertUnwindSafe(|| loader.one_try())) {
+            Ok(Ok(never)) => match never {},
+            Ok(Err(error)) => {
+                let next = format!("({}) trying again in {} s", error.hint(), pause.as_secs());
+                console.failed("booting", &error, &next);
+            }
+            Err(_) => console.say(&format!("trying again in {} s", pause.as_secs())),
+        }
+        init::reap();
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+impl Loader {
+    fn one_try(&mut self) -> Result<Infallible, LoaderError> {
+        let line = fs::read_to_string("/proc/cmdline").map_err(LoaderError::Cmdline)?;
+        let invocation = Invocation::parse(&line)?;
+        let server = Server::new(&invocation.server, invocation.key)?;
+        self.load_drivers();
+        let pair = match &self.pair {
+            Some(pair) => pair.clone(),
+            None => self.pair.insert(KeyPair::generate().map_err(LoaderError::Key)?).clone(),
+        };
+        let courier = if self.introduced {
+            Courier::start(server.clone(), pair.clone(), None, std::mem::take(&mut self.backlog))
+        } else {
+            Courier::start_held(server.clone(), pair.clone())
+        };
+        courier.event(Step::Loader, What::Started, None);
+        let done = self.with_network(&invocation, &server, &pair, &courier);
+        let Err(error) = done;
+        if self.introduced {
+            let cause = with_causes(&error);
+            courier.event(step_of(&error), What::Failed { cause, last: false }, None);
+            let _ = courier.flush(LAST_WORDS);
+            self.backlog = courier.stop();
+        }
+        Err(error)
+    }
+
+    /// Loads drivers for what is there; without any, the kernel's own must do.
+    fn load_drivers(&mut self) {
+        if self.drivers.is_none() {
+            match Drivers::open(Path::new("/")) {
+                Ok(drivers) => self.drivers = Some(drivers),
+                Err(error) => return self.no_drivers(&error),
+            }
+        }
+        let Some(drivers) = &mut self.drivers else { return };
+        let running = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        if running.trim() != drivers.kernel() {
+            self.console.say(&format!(
+                "this kernel is {}, but the loader's modules are for {}: kernel and loader are of different boot kits",
+                running.trim(),
+                drivers.kernel()
+            ));
+        }
+        drivers.settle(QUIET, DEVICES);
+        self.console.say(&format!("{} kernel modules loaded", drivers.loaded()));
+        for failed in drivers.take_failed() {
+            self.console.say(&format!("kernel module {failed}"));
+        }
+    }
+
+    fn no_drivers(&self, error: &DriversError) {
+        self.console.failed("loading drivers", error, "going on with those of the kernel itself");
+    }
+
+    fn with_network(
+        &mut self,
+        invocation: &Invocation,
+        server: &Server,
+        pair: &KeyPair,
+        courier: &Courier,
+    ) -> Result<Infallible, LoaderError> {
+        let attachment = network::attach(&self.console, invocation.mac, |_| match server.identity() {
+            Ok(_) => true,
+            Err(error) => {
+                self.console.say(&with_causes(&error));
+                false
+            }
+        })?;
+        courier.event(Step::Loader, What::Done { text: on(&attachment) }, None);
+        let keeper =
+            LeaseKeeper::start(attachment.clone(), self.console.clone()).map_err(LoaderError::Lease)?;
+        let (machine, plan, verdict) = self.report(invocation, server, pair, courier, &attachment)?;
+        self.console.say(&format!(
+            "this is machine {machine}: {} of {} writes image {}",
+            plan.job,
+            plan.deployment,
+            plan.image.0.short()
+        ));
+        let Some((hash, bytes)) = plan.bundle else { return Err(LoaderError::NoBundle) };
+        courier.event(Step::Agent, What::Started, None);
+        let archive = self.fetch_bundle(server, courier, hash, bytes)?;
+        let agent = bundle::unpack(&archive, Path::new(BUNDLE_DIR))?;
+        drop(archive);
+        self.use_bundle();
+        let text = format!("{} bytes, {}", bytes, hash.short());
+        courier.event(Step::Agent, What::Done { text }, None);
+        let _ = courier.flush(LAST_WORDS);
+        let handover = Handover {
+            server_url: server.url().to_owned(),
+            server_key: server.key(),
+            machine_key: pair.clone(),
+            verdict,
+            backlog: courier.stop(),
+            attachment: keeper.stop().unwrap_or(attachment),
+        };
+        self.backlog = handover.backlog.clone();
+        handover::leave(Path::new(DIR), &handover)?;
+        self.start_agent(&agent)
+    }
+
+    /// Reports, and does as told, until there is a plan.
+    fn report(
+        &mut self,
+        invocation: &Invocation,
+        server: &Server,
+        pair: &KeyPair,
+        courier: &Courier,
+        attachment: &Attachment,
+    ) -> Result<(MachineId, Plan, Signed<Verdict>), LoaderError> {
+        let reporter = Reporter {
+            key: pair.public(),
+            booted: true,
+            boot_mac: invocation.mac.or(Some(attachment.mac)),
+            address: Some((attachment.interface.clone(), address_of(attachment))),
+            name: None,
+            site: None,
+        };
+        let (mut unanswered, mut said, mut inspected) = (0, String::new(), false);
+        loop {
+            init::reap();
+            if !inspected {
+                courier.event(Step::Inspect, What::Started, None);
+            }
+            let report = inspect::report(Path::new("/"), &reporter);
+            let text = format!("{} disks, {} network interfaces", report.disks.len(), report.nics.len());
+            if !inspected {
+                self.console.say(&text);
+                courier.event(Step::Inspect, What::Done { text }, None);
+                inspected = true;
+            }
+            let (verdict, signed) = match server.report(pair, &report) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    unanswered += 1;
+                    if unanswered == UNANSWERED_MAX {
+                        return Err(error.into());
+                    }
+                    let pause = Duration::from_secs(1) * 2u32.pow(unanswered);
+                    let next = format!("({}) trying again in {} s", error.hint(), pause.as_secs());
+                    self.console.failed("reporting to the server", &error, &next);
+                    std::thread::sleep(pause);
+                    continue;
+                }
+            };
+            unanswered = 0;
+            self.introduced = true;
+            courier.release();
+            match verdict.order {
+                Order::Deploy(plan) => return Ok((verdict.machine, *plan, signed)),
+                Order::BootDisk { reason } => {
+                    self.console.say(&format!(
+                        "this is machine {}: nothing to do ({reason}); restarting into its own disk",
+                        verdict.machine
+                    ));
+                    let _ = courier.flush(LAST_WORDS);
+                    init::reboot(&self.console);
+                }
+                Order::Wait { seconds, reason } => {
+                    let now = format!("this is machine {}: waiting ({reason})", verdict.machine);
+                    if now != said {
+                        self.console.say(&now);
+                        said = now;
+                    }
+                    std::thread::sleep(Duration::from_secs(u64::from(seconds.clamp(1, 600))));
+                }
+            }
+        }
+    }
+
+    fn fetch_bundle(
+        &self,
+        server: &Server,
+        courier: &Courier,
+        hash: Hash,
+        bytes: u64,
+    ) -> Result<Vec<u8>, FetchError> {
+        self.console.say(&format!("fetching the agent, {} KiB", bytes.div_ceil(1024)));
+        let mut told = 0;
+        server.bundle(hash, bytes, &mut |done| {
+            if done >= told + PROGRESS_BYTES {
+                told = done;
+                courier.event(Step::Agent, What::Progress { done, total: bytes }, None);
+            }
+        })
+    }
+
+    /// Lets the kernel find the bundle's firmware and loads what its modules add to the loader's.
+    fn use_bundle(&self) {
+        let firmware = Path::new(BUNDLE_DIR).join("lib/firmware");
+        if firmware.is_dir()
+            && let Err(error) = fs::write(FIRMWARE_PATH, firmware.as_os_str().as_bytes())
+        {
+            self.console.failed("naming the firmware to the kernel", &error, "going on without it");
+        }
+        match Drivers::open(Path::new(BUNDLE_DIR)) {
+            Ok(mut drivers) => {
+                drivers.settle(QUIET, DEVICES);
+                for failed in drivers.take_failed() {
+                    self.console.say(&format!("kernel module {failed}"));
+                }
+            }
+            Err(error) => self.console.failed("loading the agent's drivers", &error, "going on"),
+        }
+    }
+
+    /// Becomes the agent. What only the loader needed is taken from memory first.
+    fn start_agent(&mut self, agent: &Path) -> Result<Infallible, LoaderError> {
+        let name = CString::new(agent.as_os_str().as_bytes())
+            .map_err(|_| LoaderError::Start(std::io::ErrorKind::InvalidInput.into()))?;
+        let argument = CString::new(PID1_ARGUMENT)
+            .map_err(|_| LoaderError::Start(std::io::ErrorKind::InvalidInput.into()))?;
+        for used in ["/lib/modules", "/lib/firmware"] {
+            // All that could be loaded is; what is missing was never there.
+            let _ = fs::remove_dir_all(used);
+        }
+        self.console.say("starting the agent");
+        let no_environment: [CString; 0] = [];
+        match nix::unistd::execve(&name, &[name.clone(), argument], &no_environment) {
+            Ok(never) => match never {},
+            Err(errno) => Err(LoaderError::Start(errno.into())),
+        }
+    }
+}
+
+/// The step that an error ended.
+fn step_of(error: &LoaderError) -> Step {
+    match error {
+        LoaderError::Bundle(_) | LoaderError::NoBundle | LoaderError::Handover(_) | LoaderError::Start(_) => {
+            Step::Agent
+        }
+        LoaderError::Fetch(FetchError::WrongHash { .. } | FetchError::Broken { .. }) => Step::Agent,
+        _ => Step::Loader,
+    }
+}
+
+fn address_of(attachment: &Attachment) -> String {
+    format!("{}/{}", attachment.lease.address, attachment.lease.prefix)
+}
+
+fn on(attachment: &Attachment) -> String {
+    format!("{} on {}", address_of(attachment), attachment.interface)
+}

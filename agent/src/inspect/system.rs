@@ -1,0 +1,69 @@
+//! The machine's own names, its firmware, processors and memory. Touches `/sys/class/dmi`, `/sys/firmware`,
+//! `/proc/cpuinfo`, `/proc/meminfo` under the root it is given.
+
+use std::fs;
+use std::path::Path;
+
+use common::hardware::{Cpu, Firmware, System};
+
+use super::{text, tidy};
+
+/// The UEFI variable that says whether Secure Boot is enforced: four bytes of attributes, then 0 or 1.
+const SECURE_BOOT: &str = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+
+/// The machine's names, as the kernel read them from SMBIOS.
+#[must_use]
+pub fn names(root: &Path) -> System {
+    let dmi = root.join("sys/class/dmi/id");
+    let name = |file: &str| text(&dmi.join(file));
+    System {
+        manufacturer: name("sys_vendor"),
+        product: name("product_name"),
+        serial: name("product_serial"),
+        uuid: name("product_uuid").to_ascii_lowercase(),
+        board_serial: name("board_serial"),
+        chassis_serial: name("chassis_serial"),
+        asset_tag: name("chassis_asset_tag"),
+    }
+}
+
+/// What started the machine; none for a program that firmware did not boot (`booted` false).
+#[must_use]
+pub fn firmware(root: &Path, booted: bool) -> Firmware {
+    if !booted {
+        Firmware::None
+    } else if !root.join("sys/firmware/efi").is_dir() {
+        Firmware::Bios
+    } else if fs::read(root.join(SECURE_BOOT)).is_ok_and(|bytes| bytes.get(4) == Some(&1)) {
+        Firmware::UefiSecure
+    } else {
+        Firmware::Uefi
+    }
+}
+
+/// The processors.
+#[must_use]
+pub fn cpu(root: &Path) -> Cpu {
+    let info = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
+    let values = |name: &'static str| {
+        info.lines().filter_map(move |line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then_some(value)
+        })
+    };
+    Cpu {
+        architecture: std::env::consts::ARCH.to_owned(),
+        model: values("model name").next().map(tidy).unwrap_or_default(),
+        threads: u32::try_from(values("processor").count()).unwrap_or(u32::MAX),
+    }
+}
+
+/// Bytes of memory that the kernel can use.
+#[must_use]
+pub fn memory_bytes(root: &Path) -> u64 {
+    let info = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
+    info.lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
+        .map_or(0, |kib| kib.saturating_mul(1024))
+}
