@@ -19,7 +19,7 @@ use async_tftp::packet::Error as Refusal;
 use async_tftp::server::{Handler, TftpServer, TftpServerBuilder};
 use bytes::{Buf, Bytes};
 use futures::io::{AsyncRead, Sink};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::standing::Sighting;
@@ -37,7 +37,7 @@ const TRANSFERS_MAX: usize = 4096;
 /// A ROM has one transfer and one leftover; behind a router with address translation there are more machines.
 const TRANSFERS_PER_CLIENT_MAX: usize = 64;
 
-/// The files that are served, by name.
+/// The files that are served, by name; another map replaces the whole when a boot kit is imported.
 pub type Files = Arc<HashMap<String, Bytes>>;
 
 /// Why TFTP cannot be served.
@@ -104,11 +104,11 @@ impl Bound {
     /// When the socket fails.
     pub async fn run(
         self,
-        files: Files,
+        files: watch::Receiver<Files>,
         sightings: mpsc::Sender<Sighting>,
         cancel: CancellationToken,
     ) -> Result<(), TftpError> {
-        let server = build(self.socket, Shelf::new(&files, sightings)).await.map_err(TftpError::Serve)?;
+        let server = build(self.socket, Shelf::new(files, sightings)).await.map_err(TftpError::Serve)?;
         tokio::select! {
             () = cancel.cancelled() => Ok(()),
             ended = server.serve() => ended.map_err(TftpError::Serve),
@@ -131,26 +131,29 @@ async fn build(socket: UdpSocket, shelf: Shelf) -> Result<TftpServer<Shelf>, asy
 /// How many transfers each client has. Locked only to count, never across an await.
 type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
-/// The files, by their names in lower case.
+/// The files, and who is fetching some.
 struct Shelf {
-    files: HashMap<String, (String, Bytes)>,
+    files: watch::Receiver<Files>,
     counts: Counts,
     sightings: mpsc::Sender<Sighting>,
 }
 
 impl Shelf {
-    fn new(files: &Files, sightings: mpsc::Sender<Sighting>) -> Self {
-        let lower =
-            |(name, bytes): (&String, &Bytes)| (name.to_ascii_lowercase(), (name.clone(), bytes.clone()));
-        Self { files: files.iter().map(lower).collect(), counts: Counts::default(), sightings }
+    fn new(files: watch::Receiver<Files>, sightings: mpsc::Sender<Sighting>) -> Self {
+        Self { files, counts: Counts::default(), sightings }
     }
 
     /// Finds a file as firmware names it: with a leading slash, with backslashes, in capitals, or in a folder
     /// that another program's own path put before it (iPXE looks for `autoexec.ipxe` beside itself).
-    fn find(&self, path: &str) -> Option<&(String, Bytes)> {
-        let name = path.replace('\\', "/").to_ascii_lowercase();
-        let name = name.trim_start_matches('/');
-        self.files.get(name).or_else(|| self.files.get(name.rsplit('/').next()?))
+    fn find(&self, path: &str) -> Option<(String, Bytes)> {
+        let path = path.replace('\\', "/");
+        let path = path.trim_start_matches('/');
+        let files = self.files.borrow();
+        let named = |wanted: &str| {
+            let found = files.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+            Some((found.0.clone(), found.1.clone()))
+        };
+        named(path).or_else(|| named(path.rsplit('/').next()?))
     }
 
     fn open(&self, client: SocketAddr, path: &str) -> Result<Reader, Refusal> {
@@ -159,9 +162,9 @@ impl Shelf {
         Ok(Reader {
             _slot: slot,
             client: client.ip(),
-            file: name.clone(),
+            file: name,
             size: bytes.len(),
-            rest: bytes.clone(),
+            rest: bytes,
             reads: 0,
             sightings: self.sightings.clone(),
         })

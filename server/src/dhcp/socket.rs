@@ -32,8 +32,8 @@ pub struct Config {
     pub http_port: u16,
     /// Whether machines that nobody knows are answered.
     pub discovery: bool,
-    /// The boot programs that TFTP and HTTP serve.
-    pub programs: Programs,
+    /// The boot programs that TFTP and HTTP serve; they change when a boot kit is imported.
+    pub programs: watch::Receiver<Programs>,
 }
 
 /// Why DHCP cannot be served.
@@ -113,6 +113,7 @@ pub struct Bound {
     pxe: UdpSocket,
     frames: Option<Frames>,
     client_port: u16,
+    programs: watch::Receiver<Programs>,
 }
 
 /// Opens both ports on the interface. Must be called inside a tokio runtime.
@@ -146,9 +147,10 @@ fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> Result<Boun
         http_port: config.http_port,
         mode: config.mode,
         discovery: config.discovery,
-        programs: config.programs,
+        programs: config.programs.borrow().clone(),
     };
-    Ok(Bound { interface, face, dhcp, pxe, frames, client_port })
+    let programs = config.programs;
+    Ok(Bound { interface, face, dhcp, pxe, frames, client_port, programs })
 }
 
 fn check_range(range: Range, interface: &Interface) -> Result<(), DhcpError> {
@@ -181,7 +183,7 @@ impl Bound {
     ///
     /// When a socket fails.
     pub async fn run(
-        self,
+        mut self,
         standings: watch::Receiver<Arc<Standings>>,
         sightings: mpsc::Sender<Sighting>,
         kept: Vec<Lease>,
@@ -208,6 +210,9 @@ impl Bound {
                 Err(source) => return Err(DhcpError::Receive { port: self.port(door), source }),
             };
             let SocketAddr::V4(source) = source else { continue };
+            if self.programs.has_changed().unwrap_or(false) {
+                self.face.programs = self.programs.borrow_and_update().clone();
+            }
             let packet = if door == Door::Dhcp { &dhcp[..length] } else { &pxe[..length] };
             // No packet is known to panic here; one that did would otherwise stop every machine's boot.
             let answer = catch_unwind(AssertUnwindSafe(|| server.handle(packet, door, source, &self.face)));
@@ -215,7 +220,7 @@ impl Bound {
                 Ok(Some((bytes, to))) => self.send(door, &bytes, to, &mut server.noise).await,
                 Ok(None) => {}
                 Err(_) => {
-                    tracing::error!(%source, packet = hex::encode(packet), "a DHCP packet caused a panic")
+                    tracing::error!(%source, packet = hex::encode(packet), "a DHCP packet caused a panic");
                 }
             }
         }
@@ -294,7 +299,7 @@ impl Server {
                 && changed.try_send(lease).is_err()
             {
                 noise.warn(|unsaid| {
-                    tracing::warn!(unsaid, "a lease could not be saved; a restart may forget it")
+                    tracing::warn!(unsaid, "a lease could not be saved; a restart may forget it");
                 });
             }
             verdict
