@@ -1,4 +1,43 @@
-//! The fleet: all machines, deployments and jobs; who is who and what is ordered for whom.
+//! The fleet: all machines, deployments and jobs; who is who and what is ordered for whom. One task owns all
+//! of it (`actor`); what it decides is in cores that can be tried without it.
 
 // What the doors may know of a machine without asking: deploy it, inspect it, leave it alone.
 pub mod standing;
+
+// Core: many machines in one word.
+pub mod hostlist;
+
+// Core: who a machine is.
+pub mod identity;
+
+// Core: one machine.
+pub mod machine;
+
+// Core: one machine's part of an order.
+pub mod job;
+
+// Core: one order.
+pub mod deployment;
+
+// Core: everything that is known, and its changes.
+pub mod state;
+
+// Core: what is done with what the fleet is told.
+pub mod desk;
+
+// Core, part of the desk: a machine reported.
+pub mod reports;
+
+// Core, part of the desk: an admin ordered.
+pub mod orders;
+
+// Core: what an admin is shown.
+mod show;
+
+// What the fleet asks of the rooms beside it.
+pub mod crew;
+
+// The task that owns the fleet, and the handle to it.
+pub mod actor;
+
+pub use actor::{FleetError, FleetHandle, FleetTask, start};

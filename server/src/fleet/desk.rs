@@ -1,0 +1,443 @@
+//! Core: what the fleet does with what it is told. Every word from a door, a machine or an admin comes here
+//! with the time it came at, changes the state, and leaves behind what must be written down and what the
+//! swarm must know. The order desk (`orders`, `commands`) and the machines' desk (`reports`) are further
+//! parts of it. Touches `api`, `common` and the other cores of the fleet.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use common::id::{JobId, MachineId};
+use common::limits::{EVENT_TEXT_MAX, cut};
+use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::trust::PublicKey;
+use common::wire::http::EventsTaken;
+use jiff::{SignedDuration, Timestamp};
+
+use super::identity::{Fingerprint, is_worthy_mac, worthy};
+use super::job::{Effect, Job, JobEvent};
+use super::machine::Machine;
+use super::standing::{Asker, Sighting};
+use super::state::{Change, State};
+use crate::api::{JobState, LogEvent, MachineState};
+
+/// Machines that were only seen to ask for a boot: an address costs a liar nothing, so they are bounded.
+const BARE_SIGHTINGS_MAX: usize = 5_000;
+
+/// Firmware repeats itself; the same said again within this time is not logged again.
+const REPEATED: SignedDuration = SignedDuration::from_secs(60);
+
+/// A subnet whose machines are at one site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteRule {
+    /// The subnet's address.
+    pub network: Ipv4Addr,
+    /// Its prefix length.
+    pub prefix: u8,
+    /// The site's name.
+    pub site: String,
+}
+
+/// What an admin decided for the whole fleet.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether machines that nobody ordered anything for are inspected.
+    pub discover: bool,
+    /// Seconds after which a waiting machine reports again.
+    pub poll_seconds: u32,
+    /// How long an installed OS may take to call home.
+    pub confirm_within: SignedDuration,
+    /// How long events are kept; for ever when none.
+    pub keep_events: Option<SignedDuration>,
+    /// Named sites; machines elsewhere are at a site that is called like their /24.
+    pub sites: Vec<SiteRule>,
+    /// What the call-home tokens are derived from. Secret.
+    pub token_key: [u8; 32],
+    /// Where machines reach the server, such as `http://10.0.0.1:8069`.
+    pub url: String,
+}
+
+/// What has to be done outside for what was decided in here: first the changes, then the rest.
+#[derive(Debug, Default)]
+pub struct Aftermath {
+    /// To be written down.
+    pub changes: Vec<Change>,
+    /// Keys that are let into the swarm no more, each with what its agent is told.
+    pub dismissed: Vec<(PublicKey, Option<String>)>,
+}
+
+/// The desk.
+#[derive(Debug)]
+pub struct Desk {
+    /// What is known.
+    pub state: State,
+    /// What was decided for the whole fleet.
+    pub settings: Settings,
+    pub(super) after: Aftermath,
+    /// Who was last seen under an IP address; learnt again after a restart.
+    pub(super) by_address: HashMap<IpAddr, MachineId>,
+    said: HashMap<(String, Step), (String, Timestamp)>,
+    /// Events that were of no use: late, twice, or of an older attempt.
+    pub dropped: u64,
+}
+
+/// Why a batch of events was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventsRefused {
+    /// No machine's present boot has this key.
+    #[error("no machine has reported under the key {0}")]
+    UnknownKey(PublicKey),
+}
+
+impl Desk {
+    /// A desk over what is known.
+    #[must_use]
+    pub fn new(state: State, settings: Settings) -> Self {
+        Self {
+            state,
+            settings,
+            after: Aftermath::default(),
+            by_address: HashMap::new(),
+            said: HashMap::new(),
+            dropped: 0,
+        }
+    }
+
+    /// What has to be done outside since this was asked last.
+    pub fn take_aftermath(&mut self) -> Aftermath {
+        std::mem::take(&mut self.after)
+    }
+
+    pub(super) fn put(&mut self, change: Change) {
+        self.state.adopt(&change);
+        self.after.changes.push(change);
+    }
+
+    pub(super) fn put_machine(&mut self, machine: Machine) {
+        self.put(Change::Machine(Box::new(machine)));
+    }
+
+    /// Adds an event to the log.
+    pub(super) fn log(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
+        self.log_with(at, whose, step, what, None);
+    }
+
+    fn log_with(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What, sources: Option<Sources>) {
+        let (machine, job, name) = match whose {
+            Whose::Machine(id) => (Some(id), None, None),
+            Whose::Job(job) => (Some(job.machine), Some((job.id, job.deployment, job.attempt)), None),
+            Whose::Stranger(name) => (None, None, Some(name.to_owned())),
+        };
+        let known = machine.and_then(|id| self.state.machines.get(&id)).map(Machine::shown_name);
+        let event = LogEvent {
+            id: self.state.last_event + 1,
+            at,
+            machine,
+            name: name.or(known).or(machine.map(|id| id.to_string())).unwrap_or_default(),
+            deployment: job.map(|(_, deployment, _)| deployment),
+            job: job.map(|(id, _, _)| id),
+            attempt: job.map(|(_, _, attempt)| attempt),
+            step,
+            what: tidy(what),
+            sources,
+        };
+        self.put(Change::Event(Box::new(event)));
+    }
+
+    /// As [`Desk::log`], but not when the same was said of the same step a moment ago.
+    pub(super) fn log_once(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
+        let who = match &whose {
+            Whose::Machine(id) => id.to_string(),
+            Whose::Job(job) => job.id.to_string(),
+            Whose::Stranger(name) => (*name).to_owned(),
+        };
+        let words = format!("{what:?}");
+        let before = self.said.get(&(who.clone(), step.clone()));
+        if before.is_some_and(|(before, then)| *before == words && at.duration_since(*then) < REPEATED) {
+            return;
+        }
+        if self.said.len() >= 2 * BARE_SIGHTINGS_MAX {
+            self.said.clear();
+        }
+        self.said.insert((who, step.clone()), (words, at));
+        self.log(at, whose, step, what);
+    }
+
+    /// Lets `event` happen to a job, with all that follows.
+    pub(super) fn happen(&mut self, job: JobId, event: JobEvent, now: Timestamp) -> Happened {
+        let Some(mut job) = self.state.jobs.get(&job).cloned() else { return Happened::Dropped };
+        let before = job.clone();
+        let effects = job.apply(event, now);
+        if effects.contains(&Effect::Dropped) {
+            self.dropped += 1;
+            return Happened::Dropped;
+        }
+        if job != before {
+            self.put(Change::Job(Box::new(job.clone())));
+        }
+        for effect in effects {
+            self.follow(&job, effect, now);
+        }
+        Happened::Taken
+    }
+
+    fn follow(&mut self, job: &Job, effect: Effect, now: Timestamp) {
+        let machine = self.state.machines.get(&job.machine).cloned();
+        match (effect, machine) {
+            (Effect::Machine(state), Some(mut machine)) => {
+                let never_began = job.state == JobState::Cancelled && job.attempt == 0;
+                machine.state = match state {
+                    // A cancelled order that never began leaves the machine what it was.
+                    MachineState::Approved if never_began && machine.deployed_image.is_some() => {
+                        MachineState::Deployed
+                    }
+                    state => state,
+                };
+                self.put_machine(machine);
+            }
+            (Effect::Rest(rest), Some(mut machine)) => {
+                machine.rest = rest;
+                self.put_machine(machine);
+            }
+            (Effect::Deployed, Some(mut machine)) => {
+                let image = self.state.deployments.get(&job.deployment).map(|order| order.image_name.clone());
+                machine.deployed_image = image;
+                self.put_machine(machine);
+            }
+            (Effect::Dismiss(key, reason), _) => self.after.dismissed.push((key, reason)),
+            (Effect::Log(step, what), _) => self.log(now, Whose::Job(job), step, what),
+            (Effect::Dropped | Effect::Machine(_) | Effect::Rest(_) | Effect::Deployed, _) => {}
+        }
+    }
+
+    /// A machine told of its steps; the batch was signed by the key in it.
+    ///
+    /// # Errors
+    /// When no machine's present boot has that key.
+    pub fn events(&mut self, batch: EventBatch, now: Timestamp) -> Result<EventsTaken, EventsRefused> {
+        let refused = || EventsRefused::UnknownKey(batch.key);
+        let mut machine = self.state.by_key(&batch.key).cloned().ok_or_else(refused)?;
+        let mut boot = machine.boot.ok_or_else(refused)?;
+        let job = batch.job.filter(|job| {
+            self.state.jobs.get(job).is_some_and(|job| job.machine == machine.id && job.key == Some(batch.key))
+        });
+        let mut fresh = Vec::new();
+        for event in batch.events {
+            if event.number <= boot.through || (batch.job.is_some() && job.is_none()) {
+                self.dropped += 1;
+            } else {
+                fresh.push(event.clone());
+            }
+            boot.through = boot.through.max(event.number);
+        }
+        machine.boot = Some(boot);
+        machine.last_seen = now;
+        let id = machine.id;
+        self.put_machine(machine);
+        for event in fresh {
+            self.told(id, job, batch.key, event, batch.sent_at_ms, now);
+        }
+        let cancelled = batch.job.and_then(|job| self.state.jobs.get(&job)).and_then(|job| {
+            let ended = job.state == JobState::Cancelled && job.machine == id;
+            ended.then(|| job.cause.clone().unwrap_or_else(|| "cancelled".to_owned()))
+        });
+        Ok(EventsTaken { through: boot.through, cancelled })
+    }
+
+    fn told(
+        &mut self,
+        machine: MachineId,
+        job: Option<JobId>,
+        key: PublicKey,
+        event: StepEvent,
+        sent_at_ms: u64,
+        now: Timestamp,
+    ) {
+        let event = StepEvent { step: tidy_step(event.step), what: tidy(event.what), ..event };
+        // The machine's clock may be wrong, so an event is dated by its distance to the sending.
+        let age = i64::try_from(sent_at_ms.saturating_sub(event.at_ms)).unwrap_or(i64::MAX);
+        let at = now.checked_sub(SignedDuration::from_millis(age)).unwrap_or(now);
+        let job = job.and_then(|job| self.state.jobs.get(&job)).cloned();
+        let whose = job.as_ref().map_or(Whose::Machine(machine), Whose::Job);
+        self.log_with(at, whose, event.step.clone(), event.what.clone(), event.sources);
+        if let Some(job) = job {
+            self.happen(job.id, JobEvent::Told { key, event }, now);
+        }
+    }
+
+    /// The swarm or another room has something to say of a job.
+    pub fn remark(&mut self, job: JobId, step: Step, what: What, now: Timestamp) {
+        if let Some(job) = self.state.jobs.get(&job).cloned() {
+            self.log_once(now, Whose::Job(&job), step, what);
+        }
+    }
+
+    /// A door saw something.
+    pub fn sighting(&mut self, sighting: Sighting, now: Timestamp) {
+        match sighting {
+            Sighting::PowerOn { asker, firmware, answer, relay } => {
+                let Some(machine) = self.seen(&asker, relay, now) else { return };
+                // What was offered is the only link between the address of a TFTP request and its machine.
+                let offered = answer.split_whitespace().find_map(|word| word.parse::<IpAddr>().ok());
+                if let Some(address) = offered {
+                    self.remember(address, machine);
+                }
+                let what = What::Done { text: format!("{firmware}: {answer}") };
+                self.log_once(now, Whose::Machine(machine), Step::PowerOn, what);
+            }
+            Sighting::BootProgram { address, file, over, bytes, whole } => {
+                let text = format!("{file} over {over}, {bytes} bytes{}", if whole { "" } else { ", given up" });
+                self.saw_address(address, text, now);
+            }
+            Sighting::Script { asker, address, says } => {
+                if let Some(machine) = self.seen(&asker, None, now) {
+                    self.remember(address, machine);
+                }
+                self.saw_address(address, format!("boot script: {says}"), now);
+            }
+            Sighting::LoaderFile { address, file, bytes } => {
+                self.saw_address(address, format!("{file} over http, {bytes} bytes"), now);
+            }
+        }
+    }
+
+    fn saw_address(&mut self, address: IpAddr, text: String, now: Timestamp) {
+        let machine = self.by_address.get(&address).copied();
+        let name = address.to_string();
+        let whose = machine.map_or(Whose::Stranger(&name), Whose::Machine);
+        self.log_once(now, whose, Step::Loader, What::Note { text });
+    }
+
+    /// Remembers who was last seen under `address`. Addresses are cheap to make up, so they are bounded.
+    pub(super) fn remember(&mut self, address: IpAddr, machine: MachineId) {
+        if self.by_address.len() >= 2 * BARE_SIGHTINGS_MAX {
+            self.by_address.clear();
+        }
+        self.by_address.insert(address, machine);
+    }
+
+    /// The machine that asked, which is recorded if it is new and shows an Ethernet address.
+    fn seen(&mut self, asker: &Asker, relay: Option<Ipv4Addr>, now: Timestamp) -> Option<MachineId> {
+        let uuid = asker.uuid.as_deref().and_then(worthy);
+        let by_mac = asker.mac.and_then(|mac| self.state.by_mac(mac)).cloned();
+        let by_uuid = || {
+            let uuid = uuid.clone()?;
+            let mut same = self.state.machines.values().filter(|m| m.fingerprint.uuid.as_ref() == Some(&uuid));
+            same.next().filter(|_| same.next().is_none()).cloned()
+        };
+        if let Some(mut machine) = by_mac.or_else(by_uuid) {
+            let id = machine.id;
+            machine.last_seen = now;
+            self.put_machine(machine);
+            return Some(id);
+        }
+        let mac = asker.mac.filter(|mac| is_worthy_mac(*mac))?;
+        let bare = self.state.machines.values().filter(|machine| machine.is_bare_sighting()).count();
+        if bare >= BARE_SIGHTINGS_MAX {
+            self.dropped += 1;
+            return None;
+        }
+        let fingerprint = Fingerprint {
+            system_serial: asker.serial.as_deref().and_then(worthy),
+            uuid,
+            macs: [mac].into(),
+            ..Fingerprint::default()
+        };
+        let id = MachineId(self.state.last_machine + 1);
+        let site = relay.map_or_else(|| "local".to_owned(), |relay| self.settings.site_of(relay));
+        self.put_machine(Machine::new(id, fingerprint, site, now));
+        Some(id)
+    }
+
+    /// An installed OS called home with `token`; the job it is of, if the token is right.
+    pub fn confirm(&mut self, token: &str, now: Timestamp) -> Option<JobId> {
+        let (job, rest) = token.split_once('-')?;
+        let job: JobId = job.parse().ok()?;
+        let known = self.state.jobs.get(&job)?;
+        let wanted = self.settings.token(job, known.attempt);
+        // Compared as hashes, so that the time it takes tells nothing of the token.
+        let right = blake3::hash(format!("{job}-{rest}").as_bytes()) == blake3::hash(wanted.as_bytes());
+        if !right {
+            return None;
+        }
+        self.happen(job, JobEvent::CalledHome, now);
+        Some(job)
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now: Timestamp) {
+        let due: Vec<JobId> = self
+            .state
+            .jobs
+            .values()
+            .filter(|job| job.deadline.is_some_and(|at| now >= at))
+            .map(|job| job.id)
+            .collect();
+        for job in due {
+            self.happen(job, JobEvent::Tick, now);
+        }
+    }
+}
+
+impl Settings {
+    /// The site of an address: a named subnet, else its /24.
+    #[must_use]
+    pub fn site_of(&self, address: Ipv4Addr) -> String {
+        let inside = |rule: &&SiteRule| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(rule.prefix.min(32))).unwrap_or(0);
+            (rule.network.to_bits() ^ address.to_bits()) & mask == 0
+        };
+        // The longest prefix is the most particular name.
+        let named = self.sites.iter().filter(inside).max_by_key(|rule| rule.prefix);
+        let [a, b, c, _] = address.octets();
+        named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
+    }
+
+    /// The token with which the OS of this attempt calls home. Derived, so that nothing of it is kept and a
+    /// restarted server still knows it.
+    #[must_use]
+    pub fn token(&self, job: JobId, attempt: u32) -> String {
+        let key = blake3::derive_key("swarmboot 2026 call-home token 1", &self.token_key);
+        let mark = blake3::keyed_hash(&key, format!("{job} {attempt}").as_bytes());
+        format!("{job}-{}", hex::encode(&mark.as_bytes()[..16]))
+    }
+}
+
+/// Whose event it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose<'a> {
+    Machine(MachineId),
+    Job(&'a Job),
+    Stranger(&'a str),
+}
+
+/// Whether an event was of use to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Happened {
+    Taken,
+    Dropped,
+}
+
+/// A step that this version does not know keeps its name, as far as it is one.
+fn tidy_step(step: Step) -> Step {
+    match step {
+        Step::Other(name) => {
+            let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+            Step::Other(cut(&name, 40).chars().map(plain).collect())
+        }
+        step => step,
+    }
+}
+
+/// Texts from outside reach an admin's terminal: cut, and without control characters.
+fn tidy(what: What) -> What {
+    let clean = |text: String| -> String {
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        cut(&text, EVENT_TEXT_MAX).to_owned()
+    };
+    match what {
+        What::Note { text } => What::Note { text: clean(text) },
+        What::Done { text } => What::Done { text: clean(text) },
+        What::Failed { cause, last } => What::Failed { cause: clean(cause), last },
+        other => other,
+    }
+}

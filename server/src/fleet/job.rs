@@ -1,0 +1,518 @@
+//! Core: the life of a job, one machine's part of a deployment. Touches `api`, `common`.
+//!
+//! [`Job::apply`] is total: every event has an answer in every state, if only "dropped". Machines lose power
+//! and protocols repeat, so a machine that reports again just begins the next attempt, and what an older
+//! attempt says is dropped and counted.
+//!
+//! | state | plan given | tailor refused | told by the running attempt | called home | cancelled | time |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | ordered | running, attempt + 1 | refused | dropped | dropped | cancelled | – |
+//! | running | running, attempt + 1 | refused | running, written or failed | deployed, once sealed | cancelled | – |
+//! | written | dropped | dropped | written | deployed | cancelled | failed: no call home |
+//! | deployed | dropped | dropped | deployed | deployed | dropped | – |
+//! | failed | dropped | dropped | dropped | deployed, once sealed | dropped | – |
+//! | refused | running, attempt + 1 | refused | dropped | dropped | cancelled | – |
+//! | cancelled | dropped | dropped | dropped | dropped | dropped | – |
+//!
+//! Once the disk is sealed it boots, so the machine is sent there whatever happens next: no failure after
+//! that point may start an installation again.
+
+use common::id::{DeploymentId, JobId, MachineId};
+use common::step::{Sources, Step, StepEvent, What};
+use common::trust::PublicKey;
+use jiff::{SignedDuration, Timestamp};
+
+use super::machine::Rest;
+use crate::api::{JobState, MachineState};
+
+/// How a job goes on after the disk is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Confirm {
+    /// The installed OS calls home within this time.
+    Within(SignedDuration),
+    /// It calls home whenever somebody switches the machine on.
+    #[default]
+    Whenever,
+    /// It does not call home: written is deployed.
+    Never,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Its number.
+    pub id: JobId,
+    /// The deployment it is part of.
+    pub deployment: DeploymentId,
+    /// The machine.
+    pub machine: MachineId,
+    /// Its state.
+    pub state: JobState,
+    /// How often it was started.
+    pub attempt: u32,
+    /// The machine's key in the running attempt.
+    pub key: Option<PublicKey>,
+    /// The last step of the running attempt's plan.
+    pub last_step: Option<Step>,
+    /// Whether the installed OS is waited for.
+    pub confirm: Confirm,
+    /// Until when it is waited for.
+    pub deadline: Option<Timestamp>,
+    /// The disk that is written, in words.
+    pub target: Option<String>,
+    /// The step it is at.
+    pub step: Option<Step>,
+    /// Units of that step done.
+    pub done: u64,
+    /// Units of that step in all.
+    pub total: u64,
+    /// Where the bytes came from in the running attempt.
+    pub sources: Sources,
+    /// Whether the disk is whole and would boot.
+    pub sealed: bool,
+    /// Why it failed, was refused or cancelled; or what went wrong last.
+    pub cause: Option<String>,
+    /// When it last changed.
+    pub changed: Timestamp,
+}
+
+/// What happened to a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobEvent {
+    /// The machine reported and its plan is ready: a new attempt.
+    PlanGiven {
+        /// The machine's key of this boot.
+        key: PublicKey,
+        /// The last step of the plan.
+        last_step: Option<Step>,
+        /// The disk, in words.
+        target: String,
+        /// Whether the installed OS is waited for.
+        confirm: Confirm,
+    },
+    /// The tailor refused the machine as it is.
+    TailorRefused(String),
+    /// The agent told of a step.
+    Told {
+        /// Under this key.
+        key: PublicKey,
+        /// What.
+        event: StepEvent,
+    },
+    /// The installed OS called home with the job's token.
+    CalledHome,
+    /// An admin cancelled it.
+    Cancelled(String),
+    /// Time passed.
+    Tick,
+}
+
+/// What follows for the rest of the fleet.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// The machine's state is now this.
+    Machine(MachineState),
+    /// What the machine gets from now on when no job is open.
+    Rest(Rest),
+    /// The key is no longer let into the swarm; with a reason the agent is told to stop.
+    Dismiss(PublicKey, Option<String>),
+    /// The server itself has something for the log.
+    Log(Step, What),
+    /// The image is on the machine, and its OS is up.
+    Deployed,
+    /// The event is of no use: late, or of another attempt.
+    Dropped,
+}
+
+impl Job {
+    /// A job that has just been ordered.
+    #[must_use]
+    pub fn new(id: JobId, deployment: DeploymentId, machine: MachineId, now: Timestamp) -> Self {
+        Self {
+            id,
+            deployment,
+            machine,
+            state: JobState::Ordered,
+            attempt: 0,
+            key: None,
+            last_step: None,
+            confirm: Confirm::Whenever,
+            deadline: None,
+            target: None,
+            step: None,
+            done: 0,
+            total: 0,
+            sources: Sources::default(),
+            sealed: false,
+            cause: None,
+            changed: now,
+        }
+    }
+
+    /// Whether the machine is busy with it. A refused job is not: a better order may take its place.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, JobState::Ordered | JobState::Running | JobState::Written)
+    }
+
+    /// Whether it may still become a running attempt.
+    #[must_use]
+    pub fn wants_plan(&self) -> bool {
+        matches!(self.state, JobState::Ordered | JobState::Running | JobState::Refused)
+    }
+
+    /// The attempt that a plan for the boot with this key belongs to.
+    #[must_use]
+    pub fn attempt_for(&self, key: &PublicKey) -> u32 {
+        let same = self.state == JobState::Running && self.key.as_ref() == Some(key);
+        if same { self.attempt } else { self.attempt.saturating_add(1) }
+    }
+
+    /// What `event` does to the job at `now`, and what follows from it.
+    pub fn apply(&mut self, event: JobEvent, now: Timestamp) -> Vec<Effect> {
+        use JobState::{Cancelled, Deployed, Failed, Ordered, Refused, Running, Written};
+        let effects = match (self.state, event) {
+            (Ordered | Running | Refused, JobEvent::PlanGiven { key, last_step, target, confirm }) => {
+                self.begin(key, last_step, target, confirm)
+            }
+            (Ordered | Running | Refused, JobEvent::TailorRefused(reason)) => self.refuse(reason),
+            (Running | Written | Deployed, JobEvent::Told { key, event }) if self.key == Some(key) => {
+                self.hear(event, now)
+            }
+            (Written | Deployed, JobEvent::CalledHome) => self.come_home(),
+            (Running | Failed, JobEvent::CalledHome) if self.sealed => self.come_home(),
+            (Ordered | Running | Written | Refused, JobEvent::Cancelled(reason)) => self.cancel(reason),
+            (Written, JobEvent::Tick) if self.deadline.is_some_and(|at| now >= at) => self.miss_call(),
+            (_, JobEvent::Tick) => return vec![],
+            (Cancelled | Ordered | Refused | Failed | Running | Written | Deployed, _) => {
+                return vec![Effect::Dropped];
+            }
+        };
+        self.changed = now;
+        effects
+    }
+
+    fn begin(
+        &mut self,
+        key: PublicKey,
+        last_step: Option<Step>,
+        target: String,
+        confirm: Confirm,
+    ) -> Vec<Effect> {
+        if self.state == JobState::Running && self.key == Some(key) {
+            // The answer was lost on the way and the machine asked again: the same power-on, the same attempt.
+            return vec![];
+        }
+        let before = self.key.replace(key).filter(|before| *before != key);
+        self.state = JobState::Running;
+        self.attempt = self.attempt.saturating_add(1);
+        self.last_step = last_step;
+        self.target = Some(target);
+        self.confirm = confirm;
+        (self.step, self.done, self.total) = (None, 0, 0);
+        self.sources = Sources::default();
+        self.sealed = false;
+        self.cause = None;
+        let dismissed = before.map(|before| Effect::Dismiss(before, None));
+        dismissed.into_iter().chain([Effect::Machine(MachineState::Deploying)]).collect()
+    }
+
+    fn refuse(&mut self, reason: String) -> Vec<Effect> {
+        let repeated = self.state == JobState::Refused && self.cause.as_ref() == Some(&reason);
+        self.state = JobState::Refused;
+        self.cause = Some(reason.clone());
+        let mut effects = vec![Effect::Machine(MachineState::Failed)];
+        effects.extend(self.key.take().map(|key| Effect::Dismiss(key, None)));
+        if !repeated {
+            effects.push(Effect::Log(Step::Tailor, What::Failed { cause: reason, last: true }));
+        }
+        effects
+    }
+
+    fn hear(&mut self, told: StepEvent, now: Timestamp) -> Vec<Effect> {
+        if let Some(sources) = told.sources {
+            self.sources = sources;
+        }
+        if self.state != JobState::Running {
+            return vec![];
+        }
+        let step = told.step;
+        if self.step.as_ref() != Some(&step) {
+            (self.done, self.total) = (0, 0);
+        }
+        let mut effects = Vec::new();
+        match told.what {
+            What::Started => {
+                self.cause = None;
+                if self.sealed && step == Step::Reboot {
+                    effects = self.write(now);
+                }
+            }
+            What::Progress { done, total } => (self.done, self.total) = (done, total),
+            What::Note { .. } => {}
+            What::Done { .. } => {
+                self.done = self.total;
+                self.sealed |= step == Step::Seal;
+                if self.sealed && (step == Step::Reboot || self.last_step.as_ref() == Some(&step)) {
+                    effects = self.write(now);
+                }
+            }
+            What::Failed { cause, last } => {
+                self.cause = Some(format!("{step}: {cause}"));
+                if last {
+                    effects = self.fail();
+                }
+            }
+        }
+        self.step = Some(step);
+        effects
+    }
+
+    fn write(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut effects = vec![Effect::Rest(Rest::BootDisk)];
+        if self.confirm == Confirm::Never {
+            effects.extend(self.come_home());
+            return effects;
+        }
+        self.state = JobState::Written;
+        if let Confirm::Within(time) = self.confirm {
+            self.deadline = now.checked_add(time).ok();
+        }
+        effects.push(Effect::Log(Step::Confirm, What::Started));
+        effects
+    }
+
+    fn fail(&mut self) -> Vec<Effect> {
+        self.state = JobState::Failed;
+        let rest = if self.sealed { Rest::BootDisk } else { Rest::Load };
+        let mut effects = vec![Effect::Machine(MachineState::Failed), Effect::Rest(rest)];
+        effects.extend(self.key.map(|key| Effect::Dismiss(key, None)));
+        effects
+    }
+
+    fn come_home(&mut self) -> Vec<Effect> {
+        if self.state == JobState::Deployed {
+            return vec![];
+        }
+        self.state = JobState::Deployed;
+        self.deadline = None;
+        self.cause = None;
+        let mut effects =
+            vec![Effect::Deployed, Effect::Machine(MachineState::Deployed), Effect::Rest(Rest::BootDisk)];
+        if self.confirm != Confirm::Never {
+            self.step = Some(Step::Confirm);
+            effects.push(Effect::Log(Step::Confirm, What::Done { text: "the installed OS called home".to_owned() }));
+        }
+        effects
+    }
+
+    fn cancel(&mut self, reason: String) -> Vec<Effect> {
+        let rest = if self.sealed { Rest::BootDisk } else { Rest::Load };
+        // A machine that never began keeps what it had: its disk was not touched.
+        let touched = self.attempt > 0 && self.state != JobState::Refused;
+        self.state = JobState::Cancelled;
+        self.deadline = None;
+        self.cause = Some(reason.clone());
+        let at = self.step.clone().unwrap_or(Step::Decide);
+        let text = format!("cancelled: {reason}");
+        let mut effects = vec![Effect::Machine(MachineState::Approved), Effect::Log(at, What::Note { text })];
+        if touched {
+            effects.push(Effect::Rest(rest));
+        }
+        effects.extend(self.key.map(|key| Effect::Dismiss(key, Some(reason.clone()))));
+        effects
+    }
+
+    fn miss_call(&mut self) -> Vec<Effect> {
+        self.state = JobState::Failed;
+        self.deadline = None;
+        let cause = "no call home: the image is on the disk, but the installed OS was not heard of in time".to_owned();
+        self.step = Some(Step::Confirm);
+        self.cause = Some(cause.clone());
+        vec![
+            Effect::Machine(MachineState::Failed),
+            Effect::Rest(Rest::BootDisk),
+            Effect::Log(Step::Confirm, What::Failed { cause, last: true }),
+        ]
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use JobState as S;
+    use common::trust::KeyPair;
+    use proptest::prelude::*;
+
+    const STATES: [S; 7] =
+        [S::Ordered, S::Running, S::Written, S::Deployed, S::Failed, S::Refused, S::Cancelled];
+
+    fn key(n: u8) -> PublicKey {
+        KeyPair::from_secret([n; 32]).public()
+    }
+
+    pub(crate) fn job(state: S) -> Job {
+        let mut job = Job::new(JobId(1), DeploymentId(1), MachineId(1), Timestamp::UNIX_EPOCH);
+        job.state = state;
+        job.confirm = Confirm::Within(SignedDuration::from_mins(15));
+        if !matches!(state, S::Ordered) {
+            (job.attempt, job.key) = (1, Some(key(1)));
+        }
+        if matches!(state, S::Written | S::Deployed) {
+            job.sealed = true;
+            job.deadline = Some(at(900));
+        }
+        job
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn told(by: u8, step: Step, what: What) -> JobEvent {
+        let event = StepEvent { number: 1, at_ms: 0, step, what, sources: None };
+        JobEvent::Told { key: key(by), event }
+    }
+
+    fn done(step: Step) -> JobEvent {
+        told(1, step, What::Done { text: String::new() })
+    }
+
+    fn plan(by: u8) -> JobEvent {
+        JobEvent::PlanGiven {
+            key: key(by),
+            last_step: Some(Step::Reboot),
+            target: "disk".to_owned(),
+            confirm: Confirm::Within(SignedDuration::from_mins(15)),
+        }
+    }
+
+    #[test]
+    fn every_event_in_every_state() {
+        let failed = || told(1, Step::Transfer, What::Failed { cause: "c".to_owned(), last: true });
+        let retried = || told(1, Step::Transfer, What::Failed { cause: "c".to_owned(), last: false });
+        // In the order of STATES; a letter per state, `.` for dropped or nothing.
+        let table: Vec<(&str, JobEvent, i64, [Option<S>; 7])> = vec![
+            ("plan", plan(2), 0, [Some(S::Running), Some(S::Running), None, None, None, Some(S::Running), None]),
+            ("refusal", JobEvent::TailorRefused("r".to_owned()), 0, [Some(S::Refused), Some(S::Refused), None, None, None, Some(S::Refused), None]),
+            ("progress", told(1, Step::Transfer, What::Progress { done: 1, total: 2 }), 0, [None, Some(S::Running), Some(S::Written), Some(S::Deployed), None, None, None]),
+            ("progress of another key", told(9, Step::Transfer, What::Started), 0, [None; 7]),
+            ("failure that is retried", retried(), 0, [None, Some(S::Running), Some(S::Written), Some(S::Deployed), None, None, None]),
+            ("failure", failed(), 0, [None, Some(S::Failed), Some(S::Written), Some(S::Deployed), None, None, None]),
+            ("reboot before the disk is sealed", done(Step::Reboot), 0, [None, Some(S::Running), Some(S::Written), Some(S::Deployed), None, None, None]),
+            ("call home", JobEvent::CalledHome, 0, [None, None, Some(S::Deployed), Some(S::Deployed), None, None, None]),
+            ("cancel", JobEvent::Cancelled("c".to_owned()), 0, [Some(S::Cancelled), Some(S::Cancelled), Some(S::Cancelled), None, None, Some(S::Cancelled), None]),
+            ("time, early", JobEvent::Tick, 899, [None; 7]),
+            ("time, late", JobEvent::Tick, 900, [None, None, Some(S::Failed), None, None, None, None]),
+        ];
+        for (what, event, seconds, wanted) in table {
+            for (state, wanted) in STATES.into_iter().zip(wanted) {
+                let before = job(state);
+                let mut after = before.clone();
+                let effects = after.apply(event.clone(), at(seconds));
+                match wanted {
+                    Some(wanted) => {
+                        assert_eq!(after.state, wanted, "{what} in {state:?}");
+                        assert!(!effects.contains(&Effect::Dropped), "{what} in {state:?}");
+                    }
+                    None => {
+                        assert_eq!(after, before, "{what} in {state:?}");
+                        let silent = matches!(event, JobEvent::Tick);
+                        assert_eq!(effects, if silent { vec![] } else { vec![Effect::Dropped] }, "{what} in {state:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_life() {
+        let mut job = Job::new(JobId(1), DeploymentId(1), MachineId(1), at(0));
+        assert_eq!(job.apply(plan(1), at(1)), vec![Effect::Machine(MachineState::Deploying)]);
+        assert_eq!(job.attempt, 1);
+        assert!(job.apply(told(1, Step::Transfer, What::Progress { done: 5, total: 9 }), at(2)).is_empty());
+        assert_eq!((job.done, job.total), (5, 9));
+        assert!(job.apply(done(Step::Seal), at(3)).is_empty());
+        assert!(job.apply(done(Step::Reboot), at(4)).contains(&Effect::Rest(Rest::BootDisk)));
+        assert_eq!(job.state, S::Written);
+        assert!(job.apply(JobEvent::CalledHome, at(5)).contains(&Effect::Deployed));
+        assert_eq!(job.state, S::Deployed);
+    }
+
+    #[test]
+    fn power_loss_in_the_middle_begins_the_next_attempt_and_silences_the_last() {
+        let mut job = job(S::Running);
+        let effects = job.apply(plan(2), at(1));
+        assert!(effects.contains(&Effect::Dismiss(key(1), None)));
+        assert_eq!(job.attempt, 2);
+        assert_eq!(job.apply(done(Step::Seal), at(2)), vec![Effect::Dropped]);
+        assert!(!job.sealed);
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_is_given_again_in_the_same_attempt() {
+        let mut job = job(S::Running);
+        assert_eq!(job.attempt_for(&key(1)), 1);
+        assert!(job.apply(plan(1), at(1)).is_empty());
+        assert_eq!(job.attempt, 1);
+        assert_eq!(job.attempt_for(&key(2)), 2);
+    }
+
+    #[test]
+    fn without_confirmation_written_is_deployed() {
+        let mut job = job(S::Running);
+        job.confirm = Confirm::Never;
+        job.apply(done(Step::Seal), at(1));
+        job.apply(told(1, Step::Reboot, What::Started), at(2));
+        assert_eq!(job.state, S::Deployed);
+    }
+
+    #[test]
+    fn who_calls_home_late_is_deployed_after_all() {
+        let mut job = job(S::Written);
+        let effects = job.apply(JobEvent::Tick, at(901));
+        assert!(effects.contains(&Effect::Rest(Rest::BootDisk)), "never a reinstall loop");
+        assert_eq!(job.state, S::Failed);
+        job.apply(JobEvent::CalledHome, at(5000));
+        assert_eq!(job.state, S::Deployed);
+    }
+
+    #[test]
+    fn a_refusal_is_logged_once_until_it_changes() {
+        let mut job = job(S::Ordered);
+        let logged = |effects: Vec<Effect>| effects.iter().any(|effect| matches!(effect, Effect::Log(..)));
+        assert!(logged(job.apply(JobEvent::TailorRefused("two disks".to_owned()), at(1))));
+        assert!(!logged(job.apply(JobEvent::TailorRefused("two disks".to_owned()), at(2))));
+        assert!(logged(job.apply(JobEvent::TailorRefused("no disk".to_owned()), at(3))));
+    }
+
+    proptest! {
+        #[test]
+        fn a_sealed_disk_is_always_booted(events in prop::collection::vec(0_usize..9, 0..30)) {
+            let mut job = Job::new(JobId(1), DeploymentId(1), MachineId(1), at(0));
+            let mut rest = Rest::Load;
+            for (second, event) in (0_i64..).zip(events) {
+                let event = match event {
+                    0 => plan(1),
+                    1 => JobEvent::TailorRefused("r".to_owned()),
+                    2 => done(Step::Seal),
+                    3 => done(Step::Reboot),
+                    4 => told(1, Step::Linger, What::Failed { cause: "c".to_owned(), last: true }),
+                    5 => JobEvent::CalledHome,
+                    6 => JobEvent::Cancelled("c".to_owned()),
+                    7 => told(2, Step::Seal, What::Started),
+                    _ => JobEvent::Tick,
+                };
+                for effect in job.apply(event, at(second * 600)) {
+                    if let Effect::Rest(now) = effect { rest = now; }
+                }
+                if matches!(job.state, S::Written | S::Deployed) {
+                    prop_assert_eq!(rest, Rest::BootDisk);
+                }
+                if job.state == S::Failed && job.sealed {
+                    prop_assert_eq!(rest, Rest::BootDisk);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Core: one machine as the fleet knows it, what an admin's word does to it, and what it gets when it asks
+//! to network-boot. Touches `api`, `common`, `fleet::identity`, `fleet::job`, `fleet::standing`.
+//!
+//! A machine is `discovered` when it shows itself, `inspected` once an admin has said anything about it, and
+//! `approved` when that was "deploy it"; an order that names it says that as well. From then on its jobs move
+//! it. Whatever its state: nothing is written to it but by a job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::hardware::{CheckedHardware, Contents, HardwareReport};
+use common::id::MachineId;
+use common::trust::PublicKey;
+use jiff::Timestamp;
+
+use super::identity::Fingerprint;
+use super::job::Job;
+use super::standing::Standing;
+use crate::api::{JobState, MachineAction, MachineState};
+
+/// What a machine with no open job gets when it network-boots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rest {
+    /// The loader: its hardware is not known, or nothing on its disks would boot.
+    #[default]
+    Load,
+    /// Its own disk.
+    BootDisk,
+}
+
+/// The machine's present boot: events are taken only under its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Boot {
+    /// The key that it made at this boot.
+    pub key: PublicKey,
+    /// The highest number of its events that is in the log.
+    pub through: u64,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Machine {
+    /// The number the server gave it.
+    pub id: MachineId,
+    /// The name that an admin, or the machine itself, gave it.
+    pub name: Option<String>,
+    /// Its state.
+    pub state: MachineState,
+    /// Whether an admin holds it.
+    pub held: bool,
+    /// Where it was last seen.
+    pub site: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it is recognised by.
+    pub fingerprint: Fingerprint,
+    /// What it gets when no job is open.
+    pub rest: Rest,
+    /// Its last boot that reported.
+    pub boot: Option<Boot>,
+    /// When it was first heard of.
+    pub first_seen: Timestamp,
+    /// When it was last heard of.
+    pub last_seen: Timestamp,
+    /// The image whose OS called home last.
+    pub deployed_image: Option<String>,
+    /// Its last report.
+    pub hardware: Option<Arc<CheckedHardware>>,
+}
+
+impl Machine {
+    /// A machine that has just shown itself.
+    #[must_use]
+    pub fn new(id: MachineId, fingerprint: Fingerprint, site: String, now: Timestamp) -> Self {
+        Self {
+            id,
+            name: None,
+            state: MachineState::Discovered,
+            held: false,
+            site,
+            labels: BTreeMap::new(),
+            fingerprint,
+            rest: Rest::Load,
+            boot: None,
+            first_seen: now,
+            last_seen: now,
+            deployed_image: None,
+            hardware: None,
+        }
+    }
+
+    /// What a person calls it: its name, else its id.
+    #[must_use]
+    pub fn shown_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// Whether it was only seen to ask for a boot, and nobody has said anything about it.
+    #[must_use]
+    pub fn is_bare_sighting(&self) -> bool {
+        self.state == MachineState::Discovered && self.hardware.is_none() && self.labels.is_empty()
+    }
+
+    /// Whether it bears all of `labels`.
+    #[must_use]
+    pub fn has_labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.iter().all(|(key, value)| match key.as_str() {
+            "site" if !self.labels.contains_key("site") => self.site == *value,
+            _ => self.labels.get(key) == Some(value),
+        })
+    }
+
+    /// Whether jobs may be given out to it.
+    #[must_use]
+    pub fn takes_jobs(&self) -> bool {
+        !self.held && !matches!(self.state, MachineState::Rejected | MachineState::Retired)
+    }
+
+    /// What it gets when it asks to network-boot; `job` is its newest job, `discover` whether machines that
+    /// nobody ordered anything for are inspected at all.
+    #[must_use]
+    pub fn standing(&self, job: Option<&Job>, discover: bool) -> Standing {
+        if self.state == MachineState::Rejected {
+            return Standing::Ignore;
+        }
+        if self.state == MachineState::Retired {
+            return Standing::BootDisk;
+        }
+        let wanted = job.is_some_and(|job| {
+            matches!(job.state, JobState::Ordered | JobState::Running | JobState::Refused) && self.takes_jobs()
+        });
+        match (wanted, self.rest) {
+            (true, _) => Standing::Load,
+            (false, Rest::BootDisk) => Standing::BootDisk,
+            (false, Rest::Load) if !discover => Standing::Unknown,
+            (false, Rest::Load) => Standing::Load,
+        }
+    }
+
+    /// Does `action` and says what was done, or why not. `Forget` and jobs are the caller's.
+    ///
+    /// # Errors
+    /// When the action makes no sense in the machine's state.
+    pub fn obey(&mut self, action: &MachineAction) -> Result<String, String> {
+        match action {
+            MachineAction::Approve => self.approve(),
+            MachineAction::Reject => {
+                if self.state == MachineState::Deploying {
+                    return Err("a job is open for it; cancel that first".to_owned());
+                }
+                self.state = MachineState::Rejected;
+                Ok("rejected: it will not be answered any more".to_owned())
+            }
+            MachineAction::Name(name) => {
+                self.name = Some(name.clone());
+                self.said_something();
+                Ok(format!("named {name}"))
+            }
+            MachineAction::Label { set, remove } => {
+                for key in remove {
+                    self.labels.remove(key);
+                }
+                self.labels.extend(set.clone());
+                self.said_something();
+                let labels: Vec<_> = self.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                Ok(if labels.is_empty() { "has no labels".to_owned() } else { format!("labels: {}", labels.join(" ")) })
+            }
+            MachineAction::Hold => {
+                self.held = true;
+                self.said_something();
+                Ok("held: no job is given to it until it is released".to_owned())
+            }
+            MachineAction::Release => Ok(self.release()),
+            MachineAction::Forget => Ok("forgotten; its events stay".to_owned()),
+        }
+    }
+
+    fn approve(&mut self) -> Result<String, String> {
+        match self.state {
+            MachineState::Discovered | MachineState::Inspected | MachineState::Failed => {
+                self.state = MachineState::Approved;
+                Ok("approved: open deployments may take it".to_owned())
+            }
+            MachineState::Approved => Ok("was approved already".to_owned()),
+            MachineState::Rejected | MachineState::Retired => {
+                Err(format!("it is {}; release it first", self.state.name()))
+            }
+            MachineState::Deploying | MachineState::Deployed => Err(format!("it is {} already", self.state.name())),
+        }
+    }
+
+    fn release(&mut self) -> String {
+        let was_held = std::mem::take(&mut self.held);
+        match self.state {
+            MachineState::Rejected | MachineState::Retired => {
+                self.state = MachineState::Inspected;
+                "released: it will be answered again".to_owned()
+            }
+            MachineState::Failed => {
+                self.state = MachineState::Approved;
+                "released: its failure is set aside".to_owned()
+            }
+            _ if was_held => "released: jobs are given to it again".to_owned(),
+            _ => "was not held".to_owned(),
+        }
+    }
+
+    fn said_something(&mut self) {
+        if self.state == MachineState::Discovered {
+            self.state = MachineState::Inspected;
+        }
+    }
+}
+
+/// Whether a disk of the machine would boot, so that it can be sent there.
+#[must_use]
+pub fn has_bootable_disk(report: &HardwareReport) -> bool {
+    report.disks.iter().any(|disk| disk.contents == Contents::Bootable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::job::tests::job;
+
+    fn machine() -> Machine {
+        Machine::new(MachineId(1), Fingerprint::default(), "lab".to_owned(), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn nothing_but_an_open_job_leads_a_settled_machine_to_the_loader() {
+        let mut known = machine();
+        known.rest = Rest::BootDisk;
+        assert_eq!(known.standing(None, true), Standing::BootDisk);
+        for (state, wanted) in [
+            (JobState::Ordered, Standing::Load),
+            (JobState::Running, Standing::Load),
+            (JobState::Refused, Standing::Load),
+            (JobState::Written, Standing::BootDisk),
+            (JobState::Deployed, Standing::BootDisk),
+            (JobState::Failed, Standing::BootDisk),
+            (JobState::Cancelled, Standing::BootDisk),
+        ] {
+            assert_eq!(known.standing(Some(&job(state)), true), wanted, "{state:?}");
+        }
+        known.held = true;
+        assert_eq!(known.standing(Some(&job(JobState::Ordered)), true), Standing::BootDisk);
+        known.state = MachineState::Rejected;
+        assert_eq!(known.standing(Some(&job(JobState::Ordered)), true), Standing::Ignore);
+    }
+
+    #[test]
+    fn without_discovery_only_ordered_machines_are_answered() {
+        let new = machine();
+        assert_eq!(new.standing(None, true), Standing::Load);
+        assert_eq!(new.standing(None, false), Standing::Unknown);
+        assert_eq!(new.standing(Some(&job(JobState::Ordered)), false), Standing::Load);
+    }
+
+    #[test]
+    fn an_admins_word_in_every_state() {
+        use MachineState as S;
+        let all = [S::Discovered, S::Inspected, S::Approved, S::Deploying, S::Deployed, S::Failed, S::Rejected, S::Retired];
+        let after = |state: S, action: &MachineAction| {
+            let mut known = machine();
+            known.state = state;
+            known.obey(action).is_ok().then_some(known.state)
+        };
+        let approved: Vec<_> = all.iter().map(|state| after(*state, &MachineAction::Approve)).collect();
+        let wanted = [Some(S::Approved), Some(S::Approved), Some(S::Approved), None, None, Some(S::Approved), None, None];
+        assert_eq!(approved, wanted);
+        let rejected: Vec<_> = all.iter().map(|state| after(*state, &MachineAction::Reject)).collect();
+        assert_eq!(rejected.iter().filter(|state| **state == Some(S::Rejected)).count(), 7);
+        assert_eq!(rejected[3], None);
+        let held: Vec<_> = all.iter().map(|state| after(*state, &MachineAction::Hold)).collect();
+        assert_eq!(held[0], Some(S::Inspected));
+        assert_eq!(held[1..], all[1..].iter().map(|state| Some(*state)).collect::<Vec<_>>());
+        let released: Vec<_> = all.iter().map(|state| after(*state, &MachineAction::Release)).collect();
+        assert_eq!(released[5..], [Some(S::Approved), Some(S::Inspected), Some(S::Inspected)]);
+    }
+
+    #[test]
+    fn a_site_is_a_label_too() {
+        let mut known = machine();
+        let lab = BTreeMap::from([("site".to_owned(), "lab".to_owned())]);
+        assert!(known.has_labels(&lab));
+        known.labels.insert("site".to_owned(), "roof".to_owned());
+        assert!(!known.has_labels(&lab));
+    }
+}

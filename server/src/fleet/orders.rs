@@ -1,0 +1,355 @@
+//! Core: an admin's orders. Which machines are meant, what an order would do to each, placing it, and taking
+//! it back. Part of the desk. Touches `api`, `common` and the other cores of the fleet.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use common::hardware::CheckedHardware;
+use common::id::{DeploymentId, JobId, MachineId};
+use common::limits::USER_DATA_BYTES_MAX;
+use common::step::{Step, What};
+use common::wire::http::Refused;
+use jiff::Timestamp;
+
+use super::crew::Commission;
+use super::deployment::{Deployment, labels};
+use super::desk::{Desk, Whose};
+use super::hostlist;
+use super::job::{Job, JobEvent};
+use super::machine::Machine;
+use super::state::Change;
+use crate::api::{
+    Cancel, DeployLine, DeployOrder, ImageShown, JobState, MachineAction, MachineChanged, MachineCommand,
+    MachineState, Selection,
+};
+
+/// The most SSH keys of one order.
+const SSH_KEYS_MAX: usize = 256;
+/// The longest SSH key; an RSA key of 16,384 bits has about 2,800 characters.
+const SSH_KEY_MAX: usize = 16 << 10;
+/// The longest name of a machine, label or value.
+const NAME_MAX: usize = 128;
+
+/// One machine of an order, before anything is done.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The machine.
+    pub machine: MachineId,
+    /// Its name.
+    pub name: String,
+    /// Why it takes no order now.
+    pub refused: Option<String>,
+    /// What the tailor is to be asked, when its hardware is known.
+    pub commission: Option<(Commission, Arc<CheckedHardware>)>,
+}
+
+/// A refusal with its cause and hint.
+pub(super) fn refused(error: impl Into<String>, hint: &str) -> Refused {
+    Refused { error: error.into(), cause: None, hint: Some(hint.to_owned()) }
+}
+
+impl Desk {
+    /// The machines that `selection` means, in order. Empty when it says nothing.
+    ///
+    /// # Errors
+    /// When a name is no hostlist, or names no machine or several.
+    pub fn select(&self, selection: &Selection) -> Result<Vec<MachineId>, Refused> {
+        let wanted = labels(&selection.labels)
+            .map_err(|error| refused(error.to_string(), "write labels as key=value"))?;
+        let mut chosen = BTreeSet::new();
+        let mut unknown = Vec::new();
+        for text in selection.machines.iter().flat_map(|text| hostlist::split(text)) {
+            let names = hostlist::expand(text)
+                .map_err(|error| refused(error.to_string(), "write hostlists as rack1-[01-16]"))?;
+            for name in names {
+                match self.state.named(&name).as_slice() {
+                    [] => unknown.push(name),
+                    [one] => drop(chosen.insert(*one)),
+                    several => {
+                        let ids: Vec<_> = several.iter().map(ToString::to_string).collect();
+                        let error = format!("`{name}` names {} machines: {}", ids.len(), ids.join(", "));
+                        return Err(refused(error, "name the machine by its id"));
+                    }
+                }
+            }
+        }
+        if !unknown.is_empty() {
+            let more = if unknown.len() > 8 { format!(" and {} more", unknown.len() - 8) } else { String::new() };
+            unknown.truncate(8);
+            let error = format!("no machine is known as {}{more}", unknown.join(", "));
+            return Err(refused(error, "`swarmboot machine list` shows who is known; machines that have not shown themselves yet are taken by `deploy start --open`"));
+        }
+        let all = selection.machines.is_empty() && !wanted.is_empty();
+        let fits = |machine: &&Machine| (all || chosen.contains(&machine.id)) && machine.has_labels(&wanted);
+        Ok(self.state.machines.values().filter(fits).map(|machine| machine.id).collect())
+    }
+
+    /// What an order means for each machine that is there already. Changes nothing.
+    ///
+    /// # Errors
+    /// When the order itself makes no sense.
+    pub fn candidates(&self, order: &DeployOrder, image: &ImageShown) -> Result<Vec<Candidate>, Refused> {
+        check(order)?;
+        let selection = &order.selection;
+        if selection.machines.is_empty() && selection.labels.is_empty() && !order.open {
+            return Err(refused("the order names no machine", "name machines with --machines or -l, or take those that appear with --open"));
+        }
+        let trial = self.deployment(order.clone(), image, Timestamp::UNIX_EPOCH);
+        let mut chosen = self.select(selection)?;
+        if order.open {
+            // Who is named is ordered for; who only matches is taken as if it had just appeared.
+            let named = !selection.machines.is_empty();
+            let room = order.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+            let all = self.state.machines.values().filter(|machine| trial.takes(machine, 0));
+            let matching = all.filter(|machine| self.free(machine.id)).map(|machine| machine.id);
+            chosen = if named { chosen } else { matching.collect() };
+            chosen.truncate(room);
+        }
+        if chosen.is_empty() && !order.open {
+            return Err(refused("no machine matches the order", "`swarmboot machine list` shows machines and their labels"));
+        }
+        Ok(chosen.into_iter().filter_map(|id| self.candidate(id, &trial)).collect())
+    }
+
+    fn candidate(&self, id: MachineId, trial: &Deployment) -> Option<Candidate> {
+        let machine = self.state.machines.get(&id)?;
+        let busy = self.state.newest_job(id).filter(|job| job.is_open());
+        let reason = match (machine.state, busy) {
+            (MachineState::Rejected | MachineState::Retired, _) => {
+                Some(format!("it is {}; `swarmboot machine release` ends that", machine.state.name()))
+            }
+            (_, Some(job)) => Some(format!(
+                "it is busy with job {} of deployment {} ({}); cancel that first",
+                job.id,
+                job.deployment,
+                job.state.name()
+            )),
+            _ if machine.held => Some("it is held; `swarmboot machine release` ends that".to_owned()),
+            _ => None,
+        };
+        let job = Job::new(JobId(self.state.last_job + 1), trial.id, id, Timestamp::UNIX_EPOCH);
+        let commission = machine.hardware.as_ref().map(|hardware| {
+            let mut commission = self.commission(&job, machine, hardware.report(), None);
+            commission.image = trial.image;
+            commission.disk.clone_from(&trial.order.disk);
+            commission.personalise = !trial.order.no_personalise;
+            (commission, Arc::clone(hardware))
+        });
+        Some(Candidate { machine: id, name: machine.shown_name(), refused: reason, commission })
+    }
+
+    fn free(&self, id: MachineId) -> bool {
+        self.state.newest_job(id).is_none_or(|job| !job.is_open())
+    }
+
+    fn deployment(&self, order: DeployOrder, image: &ImageShown, now: Timestamp) -> Deployment {
+        let last = self.state.deployments.keys().next_back().map_or(0, |id| id.0);
+        Deployment {
+            id: DeploymentId(last + 1),
+            ordered: now,
+            image: image.id,
+            image_name: image.name.clone(),
+            wire_bytes: image.wire_bytes,
+            open: order.open,
+            order,
+        }
+    }
+
+    /// Places an order for those of `lines` that are not refused.
+    ///
+    /// # Errors
+    /// When nothing is left to order.
+    pub fn place(
+        &mut self,
+        order: DeployOrder,
+        image: &ImageShown,
+        lines: &mut [DeployLine],
+        now: Timestamp,
+    ) -> Result<DeploymentId, Refused> {
+        for line in lines.iter_mut().filter(|line| line.refused.is_none()) {
+            // Between asking the tailor and now, somebody else may have been faster.
+            if !self.state.machines.contains_key(&line.machine) || !self.free(line.machine) {
+                line.refused = Some("another order was faster".to_owned());
+            }
+        }
+        if !order.open && lines.iter().all(|line| line.refused.is_some()) {
+            let reasons: Vec<_> =
+                lines.iter().filter_map(|line| Some(format!("{}: {}", line.name, line.refused.as_ref()?))).collect();
+            return Err(Refused {
+                error: "the order can be carried out on none of its machines".to_owned(),
+                cause: Some(reasons.join("; ")),
+                hint: Some("`deploy start --dry-run` shows what an order would do".to_owned()),
+            });
+        }
+        let deployment = self.deployment(order, image, now);
+        let id = deployment.id;
+        self.put(Change::Deployment(Box::new(deployment)));
+        for line in lines.iter().filter(|line| line.refused.is_none()) {
+            self.open_job(id, line.machine, now);
+        }
+        Ok(id)
+    }
+
+    fn open_job(&mut self, deployment: DeploymentId, machine: MachineId, now: Timestamp) -> Option<Job> {
+        let mut known = self.state.machines.get(&machine)?.clone();
+        if let Some(stale) = self.state.newest_job(machine).filter(|job| job.state == JobState::Refused) {
+            let stale = stale.id;
+            self.happen(stale, JobEvent::Cancelled(format!("deployment {deployment} takes its place")), now);
+            known = self.state.machines.get(&machine)?.clone();
+        }
+        if known.state != MachineState::Deployed {
+            // An order that names a machine says that it may be deployed.
+            known.state = MachineState::Approved;
+            self.put_machine(known);
+        }
+        let job = Job::new(JobId(self.state.last_job + 1), deployment, machine, now);
+        self.put(Change::Job(Box::new(job.clone())));
+        let image = self.state.deployments.get(&deployment).map_or("", |order| order.image_name.as_str());
+        let text = format!("{image} is ordered");
+        self.log(now, Whose::Job(&job), Step::Decide, What::Note { text });
+        Some(job)
+    }
+
+    /// A job for `machine` from the oldest open order that takes it.
+    pub(super) fn take_open(&mut self, machine: MachineId, now: Timestamp) -> Option<Job> {
+        let known = self.state.machines.get(&machine)?;
+        if !self.free(machine) {
+            return None;
+        }
+        let had = |order: &Deployment| self.state.jobs_of(order.id).any(|job| job.machine == machine);
+        let open = self.state.deployments.values().filter(|order| order.open && order.order.selection.machines.is_empty());
+        let taken = |order: &&Deployment| order.takes(known, self.state.jobs_of(order.id).count());
+        let id = open.filter(taken).find(|order| !had(order))?.id;
+        self.open_job(id, machine, now)
+    }
+
+    /// Takes back an order, or its part for some machines.
+    ///
+    /// # Errors
+    /// When there is no such deployment, or the selection makes no sense.
+    pub fn cancel(&mut self, id: DeploymentId, cancel: &Cancel, now: Timestamp) -> Result<(), Refused> {
+        let hint = "`swarmboot deploy list` shows the deployments";
+        let Some(mut order) = self.state.deployments.get(&id).cloned() else {
+            return Err(refused(format!("there is no deployment {id}"), hint));
+        };
+        let everyone = cancel.selection.machines.is_empty() && cancel.selection.labels.is_empty();
+        let chosen = self.select(&cancel.selection)?;
+        if everyone && order.open {
+            order.open = false;
+            self.put(Change::Deployment(Box::new(order)));
+        }
+        let reason = cancel.reason.clone().unwrap_or_else(|| "an admin cancelled it".to_owned());
+        let jobs: Vec<JobId> = self
+            .state
+            .jobs_of(id)
+            .filter(|job| everyone || chosen.contains(&job.machine))
+            .map(|job| job.id)
+            .collect();
+        for job in jobs {
+            self.happen(job, JobEvent::Cancelled(reason.clone()), now);
+        }
+        Ok(())
+    }
+
+    /// Does what an admin wants with machines.
+    ///
+    /// # Errors
+    /// When no machine is meant, or the command makes no sense for one of them; then nothing was done.
+    pub fn command(&mut self, command: &MachineCommand, now: Timestamp) -> Result<Vec<MachineChanged>, Refused> {
+        let chosen = self.select(&command.selection)?;
+        if chosen.is_empty() {
+            return Err(refused("no machine is meant", "name machines, or select them with -l"));
+        }
+        self.check_action(&command.action, &chosen)?;
+        let mut changed = Vec::new();
+        let mut after = Vec::new();
+        for id in chosen {
+            let Some(mut machine) = self.state.machines.get(&id).cloned() else { continue };
+            let name = machine.shown_name();
+            let busy = self.state.newest_job(id).is_some_and(Job::is_open);
+            let done = match command.action {
+                MachineAction::Forget if busy => Err("a job is open for it; cancel that first".to_owned()),
+                _ => machine.obey(&command.action),
+            };
+            let text = done.map_err(|why| refused(format!("{name}: {why}"), "nothing was changed"))?;
+            changed.push(MachineChanged { machine: id, name, text });
+            after.push(machine);
+        }
+        if !command.dry_run {
+            for (machine, changed) in after.into_iter().zip(&changed) {
+                self.carry_out(machine, &command.action, &changed.text, now);
+            }
+        }
+        Ok(changed)
+    }
+
+    fn carry_out(&mut self, machine: Machine, action: &MachineAction, text: &str, now: Timestamp) {
+        let id = machine.id;
+        self.log(now, Whose::Machine(id), Step::Decide, What::Note { text: format!("an admin: {text}") });
+        if matches!(action, MachineAction::Forget) {
+            if let Some(boot) = machine.boot {
+                self.after.dismissed.push((boot.key, Some("the machine was forgotten".to_owned())));
+            }
+            self.put(Change::Forget(id));
+            return;
+        }
+        self.put_machine(machine);
+        if matches!(action, MachineAction::Approve | MachineAction::Label { .. } | MachineAction::Release) {
+            // An open order may have waited for just this.
+            self.take_open(id, now);
+        }
+    }
+
+    fn check_action(&self, action: &MachineAction, chosen: &[MachineId]) -> Result<(), Refused> {
+        let short = |text: &str| !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control);
+        match action {
+            MachineAction::Name(name) => {
+                let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+                if !short(name) || !name.chars().all(fits) || name.parse::<MachineId>().is_ok() {
+                    let error = format!("`{}` cannot be a machine's name", common::limits::cut(name, 80));
+                    return Err(refused(error, "letters, digits, dots and dashes; not an id such as m7"));
+                }
+                let [one] = chosen else {
+                    return Err(refused("several machines cannot have one name", "name them one by one"));
+                };
+                if self.state.named(name).iter().any(|other| other != one) {
+                    return Err(refused(format!("another machine is called `{name}`"), "names are unique"));
+                }
+            }
+            MachineAction::Label { set, .. } => {
+                if !set.iter().all(|(key, value)| short(key) && !key.contains(['=', ',']) && short(value)) {
+                    return Err(refused("a label is empty, too long, or holds control characters", "write labels as key=value"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether an order is within its bounds.
+fn check(order: &DeployOrder) -> Result<(), Refused> {
+    let bytes = order.user_data.as_ref().map_or(0, String::len);
+    if bytes > USER_DATA_BYTES_MAX {
+        let error = format!("user-data of {bytes} bytes, more than {USER_DATA_BYTES_MAX}");
+        return Err(refused(error, "let the user-data fetch what is large"));
+    }
+    let key = |key: &String| key.len() <= SSH_KEY_MAX && !key.chars().any(char::is_control) && key.contains(' ');
+    if order.ssh_keys.len() > SSH_KEYS_MAX || !order.ssh_keys.iter().all(key) {
+        return Err(refused("an SSH key is no line such as `ssh-ed25519 AAAA… name`", "give public keys, one a line"));
+    }
+    if order.hostname.as_ref().is_some_and(|name| name.len() > NAME_MAX || name.chars().any(char::is_control)) {
+        return Err(refused("the hostname pattern is too long or holds control characters", "such as web-{id}"));
+    }
+    if order.limit == Some(0) || order.gather == Some(0) {
+        return Err(refused("a limit or gate of 0 machines", "leave it out, or give a number from 1"));
+    }
+    if order.limit.is_some() && !order.open {
+        return Err(refused("--limit without --open", "a limit bounds how many machines an open order takes"));
+    }
+    if order.no_personalise && (order.user_data.is_some() || !order.ssh_keys.is_empty() || order.hostname.is_some()) {
+        return Err(refused("the order gives the OS something and forbids to personalise it", "leave out one of the two"));
+    }
+    labels(&order.selection.labels).map_err(|error| refused(error.to_string(), "write labels as key=value"))?;
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Core: what an admin is shown. Touches `api`, `common` and the fleet's state.
+
+use common::id::DeploymentId;
+
+use super::deployment::Deployment;
+use super::job::Job;
+use super::machine::Machine;
+use super::state::State;
+use crate::api::{DeploymentShown, JobShown, MachineShown};
+
+impl State {
+    /// A machine, with its hardware when `whole`.
+    #[must_use]
+    pub fn show_machine(&self, machine: &Machine, whole: bool) -> MachineShown {
+        let hardware = machine.hardware.as_ref();
+        MachineShown {
+            id: machine.id,
+            name: machine.shown_name(),
+            state: machine.state,
+            held: machine.held,
+            site: machine.site.clone(),
+            labels: machine.labels.clone(),
+            macs: machine.fingerprint.macs.iter().copied().collect(),
+            firmware: hardware.map(|checked| checked.report().firmware),
+            first_seen: machine.first_seen,
+            last_seen: machine.last_seen,
+            job: self.newest_job(machine.id).map(|job| self.show_job(job)),
+            deployed_image: machine.deployed_image.clone(),
+            hardware: hardware.filter(|_| whole).map(|checked| checked.report().clone()),
+        }
+    }
+
+    /// A job.
+    #[must_use]
+    pub fn show_job(&self, job: &Job) -> JobShown {
+        let machine = self.machines.get(&job.machine);
+        let order = self.deployments.get(&job.deployment);
+        JobShown {
+            id: job.id,
+            deployment: job.deployment,
+            machine: job.machine,
+            name: machine.map_or_else(|| job.machine.to_string(), Machine::shown_name),
+            image: order.map(|order| order.image_name.clone()).unwrap_or_default(),
+            state: job.state,
+            attempt: job.attempt,
+            step: job.step.clone(),
+            done: job.done,
+            total: job.total,
+            sources: job.sources,
+            cause: job.cause.clone(),
+            changed: job.changed,
+        }
+    }
+
+    /// A deployment.
+    #[must_use]
+    pub fn show_deployment(&self, order: &Deployment) -> DeploymentShown {
+        DeploymentShown {
+            id: order.id,
+            image: order.image_name.clone(),
+            image_id: order.image,
+            ordered: order.ordered,
+            open: order.open,
+            wire_bytes: order.wire_bytes,
+            jobs: self.jobs_of(order.id).map(|job| self.show_job(job)).collect(),
+        }
+    }
+
+    /// A deployment by its number.
+    #[must_use]
+    pub fn find_deployment(&self, id: DeploymentId) -> Option<DeploymentShown> {
+        self.deployments.get(&id).map(|order| self.show_deployment(order))
+    }
+}

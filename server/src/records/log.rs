@@ -1,0 +1,166 @@
+//! The step log: every event is one row, kept until the retention ends. Progress is the exception: of each
+//! step only the newest row is kept, or a 40-minute transfer of a rack would fill the disk with it.
+
+use std::path::Path;
+
+use common::id::{DeploymentId, JobId, MachineId};
+use common::step::{Sources, Step, What};
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
+
+use super::rows::{instant, json, number, parse, run, text, unsigned};
+use super::{RecordsError, connect};
+use crate::api::LogEvent;
+
+/// Writes one event.
+pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(), RecordsError> {
+    let (kind, content, done, total) = match &event.what {
+        What::Started => ("started", "", 0, 0),
+        What::Progress { done, total } => ("progress", "", *done, *total),
+        What::Note { text } => ("note", text.as_str(), 0, 0),
+        What::Done { text } => ("done", text.as_str(), 0, 0),
+        What::Failed { cause, last: false } => ("failed", cause.as_str(), 0, 0),
+        What::Failed { cause, last: true } => ("failed-last", cause.as_str(), 0, 0),
+    };
+    let machine = event.machine.map(|id| number(id.0));
+    let job = event.job.map(|id| number(id.0));
+    if kind == "progress" {
+        run(
+            transaction,
+            "delete from events where kind = 'progress' and machine = $1 and coalesce(job, 0) = $2 and step = $3",
+            params![machine, job.unwrap_or(0), event.step.name()],
+        )?;
+    }
+    run(
+        transaction,
+        "insert into events (id, at, machine, name, deployment, job, attempt, step, kind, content, done, total,
+             sources)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        params![
+            number(event.id),
+            event.at.as_millisecond(),
+            machine,
+            event.name,
+            event.deployment.map(|id| number(id.0)),
+            job,
+            event.attempt.map(i64::from),
+            event.step.name(),
+            kind,
+            content,
+            number(done),
+            number(total),
+            event.sources.as_ref().map(|sources| json("sources", sources)).transpose()?,
+        ],
+    )
+}
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LogFilter {
+    /// Of these machines; none means all.
+    pub machines: Option<Vec<MachineId>>,
+    /// Of this deployment.
+    pub deployment: Option<DeploymentId>,
+    /// Of this step.
+    pub step: Option<Step>,
+    /// Not older than this.
+    pub since: Option<Timestamp>,
+    /// With progress events.
+    pub progress: bool,
+}
+
+impl LogFilter {
+    /// Whether `event` is wanted.
+    #[must_use]
+    pub fn wants(&self, event: &LogEvent) -> bool {
+        self.machines.as_ref().is_none_or(|wanted| event.machine.is_some_and(|id| wanted.contains(&id)))
+            && self.deployment.is_none_or(|wanted| event.deployment == Some(wanted))
+            && self.step.as_ref().is_none_or(|wanted| event.step == *wanted)
+            && self.since.is_none_or(|since| event.at >= since)
+            && (self.progress || !matches!(event.what, What::Progress { .. }))
+    }
+}
+
+/// A reader of the log, beside the writer.
+#[derive(Debug)]
+pub struct LogReader(Connection);
+
+impl LogReader {
+    /// A reader of the records in `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, RecordsError> {
+        connect(path).map(Self).map_err(|source| RecordsError::Open { path: path.to_owned(), source })
+    }
+
+    /// At most `limit` events that `filter` wants, in order, from the first after number `after`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn page(&self, filter: &LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, RecordsError> {
+        let mut sql = String::from(
+            "select id, at, machine, name, deployment, job, attempt, step, kind, content, done, total, sources
+             from events where id > $1",
+        );
+        let mut values = vec![Value::Integer(number(after))];
+        let mut and = |condition: &str, value: Value| {
+            values.push(value);
+            sql.push_str(&format!(" and {condition} ${}", values.len()));
+        };
+        if let Some(deployment) = filter.deployment {
+            and("deployment =", Value::Integer(number(deployment.0)));
+        }
+        if let Some(step) = &filter.step {
+            and("step =", Value::Text(step.name().to_owned()));
+        }
+        if let Some(since) = filter.since {
+            and("at >=", Value::Integer(since.as_millisecond()));
+        }
+        if !filter.progress {
+            and("kind <>", Value::Text("progress".to_owned()));
+        }
+        if let Some(machines) = &filter.machines {
+            // The numbers are ours, not text from outside; a parameter each would meet SQLite's bound.
+            let list: Vec<_> = machines.iter().map(|id| id.0.to_string()).collect();
+            sql.push_str(&format!(" and machine in ({})", list.join(", ")));
+        }
+        sql.push_str(&format!(" order by id limit {limit}"));
+        let mut statement = self.0.prepare_cached(&sql).map_err(RecordsError::Read)?;
+        let rows = statement.query_map(params_from_iter(values), event).map_err(RecordsError::Read)?;
+        rows.map(|row| row.map_err(RecordsError::Read)?).collect()
+    }
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<Result<LogEvent, RecordsError>> {
+    let (id, at, name): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
+    let (machine, deployment): (Option<i64>, Option<i64>) = (row.get(2)?, row.get(4)?);
+    let (job, attempt): (Option<i64>, Option<i64>) = (row.get(5)?, row.get(6)?);
+    let (step, kind, content): (String, String, String) = (row.get(7)?, row.get(8)?, row.get(9)?);
+    let (done, total) = (unsigned(row.get(10)?), unsigned(row.get(11)?));
+    let sources: Option<String> = row.get(12)?;
+    Ok((|| {
+        let what = match kind.as_str() {
+            "started" => What::Started,
+            "progress" => What::Progress { done, total },
+            "note" => What::Note { text: content },
+            "done" => What::Done { text: content },
+            "failed" => What::Failed { cause: content, last: false },
+            "failed-last" => What::Failed { cause: content, last: true },
+            other => return Err(RecordsError::Value { what: "kind of event", cause: other.to_owned() }),
+        };
+        Ok(LogEvent {
+            id: unsigned(id),
+            at: instant(at)?,
+            machine: machine.map(|id| MachineId(unsigned(id))),
+            name,
+            deployment: deployment.map(|id| DeploymentId(unsigned(id))),
+            job: job.map(|id| JobId(unsigned(id))),
+            attempt: attempt.map(|attempt| u32::try_from(attempt).unwrap_or(u32::MAX)),
+            step: text("step", &step)?,
+            what,
+            sources: sources.map(|sources| parse::<Sources>("sources", &sources)).transpose()?,
+        })
+    })())
+}

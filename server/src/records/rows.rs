@@ -1,0 +1,373 @@
+//! Machines, deployments and jobs as rows, and back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::hardware::CheckedHardware;
+use common::id::{DeploymentId, JobId, MachineId};
+use common::step::Step;
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, Row, Transaction, params};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::RecordsError;
+use super::log;
+use crate::fleet::deployment::Deployment;
+use crate::fleet::identity::Fingerprint;
+use crate::fleet::job::{Confirm, Job};
+use crate::fleet::machine::{Boot, Machine, Rest};
+use crate::fleet::state::{Change, State};
+
+type Written = Result<(), RecordsError>;
+
+/// Writes one change.
+pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> Written {
+    match change {
+        Change::Machine(machine) => write_machine(transaction, machine),
+        Change::Hardware(id, hardware) => run(
+            transaction,
+            "insert into hardware (machine, report) values ($1, $2)
+             on conflict (machine) do update set report = excluded.report",
+            params![number(id.0), json("hardware report", hardware.report())?],
+        ),
+        Change::Forget(id) => run(transaction, "delete from machines where id = $1", params![number(id.0)]),
+        Change::Deployment(deployment) => write_deployment(transaction, deployment),
+        Change::Job(job) => write_job(transaction, job),
+        Change::Event(event) => log::write(transaction, event),
+    }
+}
+
+/// Runs one statement that changes something.
+pub(super) fn run(transaction: &Transaction<'_>, sql: &str, values: &[&dyn rusqlite::ToSql]) -> Written {
+    let mut statement = transaction.prepare_cached(sql).map_err(RecordsError::Write)?;
+    statement.execute(values).map(|_| ()).map_err(RecordsError::Write)
+}
+
+fn count(transaction: &Transaction<'_>, name: &str, last: u64) -> Written {
+    run(
+        transaction,
+        "insert into counters (name, last) values ($1, $2)
+         on conflict (name) do update set last = excluded.last where excluded.last > counters.last",
+        params![name, number(last)],
+    )
+}
+
+fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
+    count(transaction, "machine", machine.id.0)?;
+    let id = number(machine.id.0);
+    let print = &machine.fingerprint;
+    let rest = match machine.rest {
+        Rest::Load => "load",
+        Rest::BootDisk => "boot-disk",
+    };
+    run(
+        transaction,
+        "insert into machines (id, name, state, held, site, system_serial, chassis_serial, board_serial, uuid,
+             rest, boot_key, boot_through, first_seen, last_seen, deployed_image)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         on conflict (id) do update set name = excluded.name, state = excluded.state, held = excluded.held,
+             site = excluded.site, system_serial = excluded.system_serial,
+             chassis_serial = excluded.chassis_serial, board_serial = excluded.board_serial,
+             uuid = excluded.uuid, rest = excluded.rest, boot_key = excluded.boot_key,
+             boot_through = excluded.boot_through, last_seen = excluded.last_seen,
+             deployed_image = excluded.deployed_image",
+        params![
+            id,
+            machine.name,
+            machine.state.name(),
+            i64::from(machine.held),
+            machine.site,
+            print.system_serial,
+            print.chassis_serial,
+            print.board_serial,
+            print.uuid,
+            rest,
+            machine.boot.map(|boot| boot.key.to_string()),
+            number(machine.boot.map_or(0, |boot| boot.through)),
+            machine.first_seen.as_millisecond(),
+            machine.last_seen.as_millisecond(),
+            machine.deployed_image,
+        ],
+    )?;
+    run(transaction, "delete from labels where machine = $1", params![id])?;
+    for (name, content) in &machine.labels {
+        let sql = "insert into labels (machine, name, content) values ($1, $2, $3)";
+        run(transaction, sql, params![id, name, content])?;
+    }
+    run(transaction, "delete from macs where machine = $1", params![id])?;
+    for mac in &print.macs {
+        let sql = "insert into macs (mac, machine) values ($1, $2)
+                   on conflict (mac) do update set machine = excluded.machine";
+        run(transaction, sql, params![mac.to_string(), id])?;
+    }
+    Ok(())
+}
+
+fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> Written {
+    run(
+        transaction,
+        "insert into deployments (id, ordered, image, image_name, wire_bytes, demand, is_open)
+         values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict (id) do update set is_open = excluded.is_open",
+        params![
+            number(deployment.id.0),
+            deployment.ordered.as_millisecond(),
+            deployment.image.to_string(),
+            deployment.image_name,
+            number(deployment.wire_bytes),
+            json("order", &deployment.order)?,
+            i64::from(deployment.open),
+        ],
+    )
+}
+
+fn write_job(transaction: &Transaction<'_>, job: &Job) -> Written {
+    count(transaction, "job", job.id.0)?;
+    // Null is "whenever", zero "never": a time to wait of zero makes no sense.
+    let confirm = match job.confirm {
+        Confirm::Within(time) => Some(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
+        Confirm::Whenever => None,
+        Confirm::Never => Some(0),
+    };
+    run(
+        transaction,
+        "insert into jobs (id, deployment, machine, state, attempt, boot_key, last_step, confirm_ms, deadline,
+             target, step, done, total, sources, sealed, cause, changed)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+         on conflict (id) do update set state = excluded.state, attempt = excluded.attempt,
+             boot_key = excluded.boot_key, last_step = excluded.last_step, confirm_ms = excluded.confirm_ms,
+             deadline = excluded.deadline, target = excluded.target, step = excluded.step,
+             done = excluded.done, total = excluded.total, sources = excluded.sources,
+             sealed = excluded.sealed, cause = excluded.cause, changed = excluded.changed",
+        params![
+            number(job.id.0),
+            number(job.deployment.0),
+            number(job.machine.0),
+            job.state.name(),
+            i64::from(job.attempt),
+            job.key.map(|key| key.to_string()),
+            job.last_step.as_ref().map(Step::name),
+            confirm,
+            job.deadline.map(Timestamp::as_millisecond),
+            job.target,
+            job.step.as_ref().map(Step::name),
+            number(job.done),
+            number(job.total),
+            json("sources", &job.sources)?,
+            i64::from(job.sealed),
+            job.cause,
+            job.changed.as_millisecond(),
+        ],
+    )
+}
+
+/// All rows, as the state that they describe.
+pub(super) fn load(connection: &Connection) -> Result<State, RecordsError> {
+    let mut state = State::default();
+    for machine in machines(connection)? {
+        state.adopt(&Change::Machine(Box::new(machine)));
+    }
+    let reports = all(connection, "select machine, report from hardware order by machine", |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    })?;
+    for (machine, report) in reports {
+        let report = parse("hardware report", &report)?;
+        let checked = CheckedHardware::check(report)
+            .map_err(|error| RecordsError::Value { what: "hardware report", cause: error.to_string() })?;
+        state.adopt(&Change::Hardware(MachineId(unsigned(machine)), Arc::new(checked)));
+    }
+    let sql = "select id, ordered, image, image_name, wire_bytes, demand, is_open from deployments order by id";
+    for row in all(connection, sql, deployment)? {
+        state.adopt(&Change::Deployment(Box::new(row?)));
+    }
+    let sql = "select id, deployment, machine, state, attempt, boot_key, last_step, confirm_ms, deadline, target,
+                   step, done, total, sources, sealed, cause, changed from jobs order by id";
+    for row in all(connection, sql, job)? {
+        state.adopt(&Change::Job(Box::new(row?)));
+    }
+    for (name, last) in all(connection, "select name, last from counters", |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+    })? {
+        match name.as_str() {
+            "machine" => state.last_machine = unsigned(last),
+            "job" => state.last_job = unsigned(last),
+            _ => {}
+        }
+    }
+    let sql = "select coalesce(max(id), 0) from events";
+    let last: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(RecordsError::Read)?;
+    state.last_event = unsigned(last);
+    Ok(state)
+}
+
+fn machines(connection: &Connection) -> Result<Vec<Machine>, RecordsError> {
+    let mut labels: BTreeMap<i64, BTreeMap<String, String>> = BTreeMap::new();
+    for (machine, name, content) in all(connection, "select machine, name, content from labels", |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+    })? {
+        labels.entry(machine).or_default().insert(name, content);
+    }
+    let mut macs: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    for (machine, mac) in all(connection, "select machine, mac from macs", |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    })? {
+        macs.entry(machine).or_default().push(mac);
+    }
+    let sql = "select id, name, state, held, site, system_serial, chassis_serial, board_serial, uuid, rest,
+                   boot_key, boot_through, first_seen, last_seen, deployed_image from machines order by id";
+    let mut found = Vec::new();
+    for row in all(connection, sql, machine)? {
+        let mut machine = row?;
+        let id = number(machine.id.0);
+        machine.labels = labels.remove(&id).unwrap_or_default();
+        for mac in macs.remove(&id).unwrap_or_default() {
+            machine.fingerprint.macs.insert(text("Ethernet address", &mac)?);
+        }
+        found.push(machine);
+    }
+    Ok(found)
+}
+
+/// A row that was read, but maybe not understood.
+type Understood<T> = rusqlite::Result<Result<T, RecordsError>>;
+
+fn machine(row: &Row<'_>) -> Understood<Machine> {
+    let (state, rest): (String, String) = (row.get(2)?, row.get(9)?);
+    let (first, last): (i64, i64) = (row.get(12)?, row.get(13)?);
+    let key: Option<String> = row.get(10)?;
+    let through = unsigned(row.get(11)?);
+    let fingerprint = Fingerprint {
+        system_serial: row.get(5)?,
+        chassis_serial: row.get(6)?,
+        board_serial: row.get(7)?,
+        uuid: row.get(8)?,
+        ..Fingerprint::default()
+    };
+    let (id, held): (i64, i64) = (row.get(0)?, row.get(3)?);
+    let (name, site, deployed_image) = (row.get(1)?, row.get(4)?, row.get(14)?);
+    Ok((|| {
+        let boot = match key {
+            Some(key) => Some(Boot { key: text("machine key", &key)?, through }),
+            None => None,
+        };
+        Ok(Machine {
+            id: MachineId(unsigned(id)),
+            name,
+            state: word("machine state", &state)?,
+            held: held != 0,
+            site,
+            labels: BTreeMap::new(),
+            fingerprint,
+            rest: if rest == "boot-disk" { Rest::BootDisk } else { Rest::Load },
+            boot,
+            first_seen: instant(first)?,
+            last_seen: instant(last)?,
+            deployed_image,
+            hardware: None,
+        })
+    })())
+}
+
+fn deployment(row: &Row<'_>) -> Understood<Deployment> {
+    let (id, ordered, wire): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(4)?);
+    let (image, demand): (String, String) = (row.get(2)?, row.get(5)?);
+    let image_name = row.get(3)?;
+    let open: i64 = row.get(6)?;
+    Ok((|| {
+        Ok(Deployment {
+            id: DeploymentId(unsigned(id)),
+            ordered: instant(ordered)?,
+            image: parse("image id", &format!("\"{image}\""))?,
+            image_name,
+            wire_bytes: unsigned(wire),
+            order: parse("order", &demand)?,
+            open: open != 0,
+        })
+    })())
+}
+
+fn job(row: &Row<'_>) -> Understood<Job> {
+    let (id, deployment, machine): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let (state, sources): (String, String) = (row.get(3)?, row.get(13)?);
+    let (attempt, sealed, changed): (i64, i64, i64) = (row.get(4)?, row.get(14)?, row.get(16)?);
+    let (key, last_step, step): (Option<String>, Option<String>, Option<String>) =
+        (row.get(5)?, row.get(6)?, row.get(10)?);
+    let (confirm, deadline): (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
+    let (target, cause) = (row.get(9)?, row.get(15)?);
+    let (done, total) = (unsigned(row.get(11)?), unsigned(row.get(12)?));
+    Ok((|| {
+        Ok(Job {
+            id: JobId(unsigned(id)),
+            deployment: DeploymentId(unsigned(deployment)),
+            machine: MachineId(unsigned(machine)),
+            state: word("job state", &state)?,
+            attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
+            key: key.map(|key| text("machine key", &key)).transpose()?,
+            last_step: last_step.map(|step| text("step", &step)).transpose()?,
+            confirm: match confirm {
+                None => Confirm::Whenever,
+                Some(0) => Confirm::Never,
+                Some(ms) => Confirm::Within(SignedDuration::from_millis(ms)),
+            },
+            deadline: deadline.map(instant).transpose()?,
+            target,
+            step: step.map(|step| text("step", &step)).transpose()?,
+            done,
+            total,
+            sources: parse("sources", &sources)?,
+            sealed: sealed != 0,
+            cause,
+            changed: instant(changed)?,
+        })
+    })())
+}
+
+/// Every row of a query.
+pub(super) fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, RecordsError> {
+    let mut statement = connection.prepare(sql).map_err(RecordsError::Read)?;
+    let rows = statement.query_map([], read).map_err(RecordsError::Read)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(RecordsError::Read)
+}
+
+/// SQL's numbers are signed; the few that could exceed it are byte counts far below.
+pub(super) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The number that [`number`] wrote.
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// The instant that was written as milliseconds.
+pub(super) fn instant(ms: i64) -> Result<Timestamp, RecordsError> {
+    let cause = |error: jiff::Error| RecordsError::Value { what: "time", cause: error.to_string() };
+    Timestamp::from_millisecond(ms).map_err(cause)
+}
+
+/// `value` as JSON text.
+pub(super) fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String, RecordsError> {
+    serde_json::to_string(value).map_err(|error| RecordsError::Value { what, cause: error.to_string() })
+}
+
+/// The value that was written as JSON text.
+pub(super) fn parse<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, RecordsError> {
+    serde_json::from_str(text).map_err(|error| RecordsError::Value { what, cause: error.to_string() })
+}
+
+/// The value whose serde name is `name`.
+fn word<T: DeserializeOwned>(what: &'static str, name: &str) -> Result<T, RecordsError> {
+    parse(what, &format!("\"{name}\""))
+}
+
+/// The value that was written by its `Display`.
+pub(super) fn text<T: std::str::FromStr<Err: std::fmt::Display>>(
+    what: &'static str,
+    text: &str,
+) -> Result<T, RecordsError> {
+    text.parse().map_err(|error: T::Err| RecordsError::Value { what, cause: error.to_string() })
+}

@@ -1,0 +1,129 @@
+//! The tables, one step per version. A step is never changed once it was released: later ones follow it.
+
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+
+use super::RecordsError;
+
+const STEPS: &[&str] = &["
+create table machines (
+    id bigint primary key,
+    name text,
+    state text not null,
+    held bigint not null,
+    site text not null,
+    system_serial text,
+    chassis_serial text,
+    board_serial text,
+    uuid text,
+    rest text not null,
+    boot_key text,
+    boot_through bigint not null,
+    first_seen bigint not null,
+    last_seen bigint not null,
+    deployed_image text
+);
+create table labels (
+    machine bigint not null references machines (id) on delete cascade,
+    name text not null,
+    content text not null,
+    primary key (machine, name)
+);
+create table macs (
+    mac text primary key,
+    machine bigint not null references machines (id) on delete cascade
+);
+create index macs_machine on macs (machine);
+create table hardware (
+    machine bigint primary key references machines (id) on delete cascade,
+    report text not null
+);
+create table deployments (
+    id bigint primary key,
+    ordered bigint not null,
+    image text not null,
+    image_name text not null,
+    wire_bytes bigint not null,
+    demand text not null,
+    is_open bigint not null
+);
+create table jobs (
+    id bigint primary key,
+    deployment bigint not null references deployments (id),
+    machine bigint not null references machines (id) on delete cascade,
+    state text not null,
+    attempt bigint not null,
+    boot_key text,
+    last_step text,
+    confirm_ms bigint,
+    deadline bigint,
+    target text,
+    step text,
+    done bigint not null,
+    total bigint not null,
+    sources text not null,
+    sealed bigint not null,
+    cause text,
+    changed bigint not null
+);
+create index jobs_deployment on jobs (deployment);
+create index jobs_machine on jobs (machine);
+create table events (
+    id bigint primary key,
+    at bigint not null,
+    machine bigint,
+    name text not null,
+    deployment bigint,
+    job bigint,
+    attempt bigint,
+    step text not null,
+    kind text not null,
+    content text not null,
+    done bigint not null,
+    total bigint not null,
+    sources text
+);
+create index events_machine on events (machine, id);
+create index events_deployment on events (deployment, id);
+create index events_at on events (at);
+create index events_progress on events (kind, machine, job, step);
+create table leases (
+    address text primary key,
+    holder text not null,
+    until bigint not null,
+    state text not null
+);
+create table counters (
+    name text primary key,
+    last bigint not null
+);
+"];
+
+/// The schema that this program writes.
+pub(super) fn newest() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+/// Brings the tables up to date, each step in a transaction of its own.
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), RecordsError> {
+    let failed = |source| RecordsError::Open { path: path.to_owned(), source };
+    connection
+        .execute_batch("create table if not exists schema_version (version bigint not null)")
+        .map_err(failed)?;
+    let found: i64 = connection
+        .query_row("select coalesce(max(version), 0) from schema_version", [], |row| row.get(0))
+        .map_err(failed)?;
+    if found > newest() {
+        return Err(RecordsError::Newer { path: path.to_owned(), found, known: newest() });
+    }
+    for (step, version) in STEPS.iter().zip(1_i64..).skip_while(|(_, version)| *version <= found) {
+        let transaction = connection.transaction().map_err(failed)?;
+        transaction.execute_batch(step).map_err(failed)?;
+        transaction
+            .execute("insert into schema_version (version) values ($1)", params![version])
+            .map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,329 @@
+use std::net::Ipv4Addr;
+
+use common::hardware::{CheckedHardware, Cpu, Firmware, HardwareReport, Nic, REPORT_VERSION, System};
+use common::id::{DeploymentId, Hash, ImageId, JobId, Mac, MachineId};
+use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::trust::KeyPair;
+use jiff::SignedDuration;
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::{Cancel, DeployLine, DeployOrder, ImageShown, MachineAction, MachineCommand, Selection};
+use crate::fleet::crew::Tailored;
+use crate::fleet::desk::{Desk, Settings};
+use crate::fleet::reports::Next;
+use crate::fleet::standing::{Asker, Sighting};
+
+fn settings() -> Settings {
+    Settings {
+        discover: true,
+        poll_seconds: 5,
+        confirm_within: SignedDuration::from_mins(15),
+        keep_events: None,
+        sites: vec![],
+        token_key: [3; 32],
+        url: "http://10.0.0.1:8069".to_owned(),
+    }
+}
+
+fn image() -> ImageShown {
+    ImageShown {
+        name: "debian".to_owned(),
+        id: ImageId(Hash::of(b"debian")),
+        added: Timestamp::UNIX_EPOCH,
+        bytes: 1 << 30,
+        wire_bytes: 1 << 28,
+        chunks: 1024,
+        zero_chunks: 0,
+        sector_bytes: 512,
+        partition_table: "gpt".to_owned(),
+        source: "test".to_owned(),
+    }
+}
+
+fn report(machine: u8, boot: u8) -> CheckedHardware {
+    let nic = Nic {
+        name: "eth0".to_owned(),
+        mac: Mac([2, 0, 0, 0, 0, machine]),
+        driver: String::new(),
+        speed_mbit: None,
+        link: true,
+        address: Some(format!("10.0.0.{machine}/24")),
+        boot: true,
+    };
+    let system = System { serial: format!("SN{machine}"), ..System::default() };
+    CheckedHardware::check(HardwareReport {
+        version: REPORT_VERSION,
+        reporter: "test".to_owned(),
+        key: key(machine, boot).public(),
+        firmware: Firmware::Bios,
+        system,
+        cpu: Cpu::default(),
+        memory_bytes: 1 << 30,
+        disks: vec![],
+        nics: vec![nic],
+        devices: vec![],
+        name: None,
+        site: None,
+        truncated: vec![],
+    })
+    .unwrap()
+}
+
+fn key(machine: u8, boot: u8) -> KeyPair {
+    KeyPair::from_secret([machine.wrapping_mul(16).wrapping_add(boot); 32])
+}
+
+fn plan(commission: &crate::fleet::crew::Commission) -> common::plan::Plan {
+    serde_json::from_value(serde_json::json!({
+        "deployment": commission.deployment, "job": commission.job, "attempt": commission.attempt,
+        "image": commission.image, "image_bytes": 1,
+        "target": {"bus": "ata", "size": 1, "sector_bytes": 512, "model": "", "serial": "S", "wwn": "", "path": ""},
+        "steps": ["join", "transfer", "seal", "reboot", "confirm"],
+        "seed": {"key": key(0, 0).public(), "addresses": []},
+        "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
+        "finish": "reboot", "bundle": null,
+    }))
+    .unwrap()
+}
+
+/// Something that happens to a fleet.
+#[derive(Debug, Clone)]
+enum Deed {
+    Report(u8, u8),
+    Told(u8, u8, Step, What),
+    Order(u8),
+    OrderOpen,
+    Cancel(u64),
+    Act(u8, MachineAction),
+    Sighting(u8),
+    Confirm(u8),
+    Pass(i64),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let machine = 1_u8..5;
+    let boot = 0_u8..3;
+    let step = prop::sample::select(vec![Step::Transfer, Step::Seal, Step::Reboot]);
+    let what = prop_oneof![
+        Just(What::Started),
+        Just(What::Done { text: "ok".to_owned() }),
+        (0_u64..9).prop_map(|done| What::Progress { done, total: 9 }),
+        any::<bool>().prop_map(|last| What::Failed { cause: "c".to_owned(), last }),
+    ];
+    let action = prop_oneof![
+        Just(MachineAction::Approve),
+        Just(MachineAction::Reject),
+        Just(MachineAction::Hold),
+        Just(MachineAction::Release),
+        Just(MachineAction::Forget),
+        Just(MachineAction::Label { set: [("role".to_owned(), "web".to_owned())].into(), remove: vec![] }),
+    ];
+    prop_oneof![
+        (machine.clone(), boot.clone()).prop_map(|(m, b)| Deed::Report(m, b)),
+        (machine.clone(), boot, step, what).prop_map(|(m, b, s, w)| Deed::Told(m, b, s, w)),
+        machine.clone().prop_map(Deed::Order),
+        Just(Deed::OrderOpen),
+        (1_u64..4).prop_map(Deed::Cancel),
+        (machine.clone(), action).prop_map(|(m, a)| Deed::Act(m, a)),
+        machine.clone().prop_map(Deed::Sighting),
+        machine.prop_map(Deed::Confirm),
+        (1_i64..2000).prop_map(Deed::Pass),
+    ]
+}
+
+fn order(text: serde_json::Value) -> DeployOrder {
+    serde_json::from_value(text).unwrap()
+}
+
+fn place(desk: &mut Desk, order: DeployOrder, now: Timestamp) {
+    let Ok(candidates) = desk.candidates(&order, &image()) else { return };
+    let mut lines: Vec<_> = candidates
+        .into_iter()
+        .map(|c| DeployLine { machine: c.machine, name: c.name, target: None, refused: c.refused })
+        .collect();
+    drop(desk.place(order, &image(), &mut lines, now));
+}
+
+fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
+    match deed {
+        Deed::Report(machine, boot) => {
+            let hardware = std::sync::Arc::new(report(machine, boot));
+            if let Next::Tailor(commission, _) = desk.report(&hardware, None, now).next {
+                let made = if number % 5 == 0 {
+                    Err("two disks match".to_owned())
+                } else {
+                    Ok(Tailored { plan: plan(&commission), target: "disk".to_owned(), notes: vec![] })
+                };
+                desk.tailored(commission.job, key(machine, boot).public(), made, now);
+            }
+        }
+        Deed::Told(machine, boot, step, what) => {
+            let key = key(machine, boot).public();
+            let job = desk.state.by_key(&key).and_then(|m| desk.state.newest_job(m.id)).map(|job| job.id);
+            let sources = Some(Sources { server: number, ..Sources::default() });
+            let event = StepEvent { number, at_ms: 0, step, what, sources };
+            drop(desk.events(EventBatch { key, job, sent_at_ms: 5, events: vec![event] }, now));
+        }
+        Deed::Order(machine) => {
+            place(desk, order(serde_json::json!({"image": "debian", "selection": {"machines": [format!("m{machine}")]}})), now);
+        }
+        Deed::OrderOpen => place(
+            desk,
+            order(serde_json::json!({"image": "debian", "selection": {"labels": ["role=web"]}, "open": true, "limit": 2})),
+            now,
+        ),
+        Deed::Cancel(id) => drop(desk.cancel(DeploymentId(id), &Cancel::default(), now)),
+        Deed::Act(machine, action) => {
+            let selection = Selection { machines: vec![format!("m{machine}")], labels: vec![] };
+            drop(desk.command(&MachineCommand { selection, action, dry_run: false }, now));
+        }
+        Deed::Sighting(machine) => {
+            let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 1, machine])), uuid: None, serial: None };
+            let sighting = Sighting::PowerOn {
+                asker,
+                firmware: "bios".to_owned(),
+                answer: "offered 10.0.0.9".to_owned(),
+                relay: None,
+            };
+            desk.sighting(sighting, now);
+        }
+        Deed::Confirm(machine) => {
+            let job = desk.state.newest_job(MachineId(machine.into())).cloned();
+            if let Some(job) = job {
+                let token = desk.settings.token(job.id, job.attempt);
+                assert_eq!(desk.confirm(&token, now), Some(job.id));
+                assert_eq!(desk.confirm(&format!("{token}0"), now), None);
+            }
+        }
+        Deed::Pass(_) => desk.tick(now),
+    }
+}
+
+/// The state without its hash maps, whose order means nothing.
+fn plain(state: &State) -> String {
+    let numbers = (state.last_event, state.last_machine, state.last_job);
+    format!("{:#?}\n{:#?}\n{:#?}\n{numbers:?}", state.machines, state.deployments, state.jobs)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn what_was_written_down_is_what_was_decided(deeds in prop::collection::vec(deed(), 1..60)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records.sqlite");
+        let mut records = Records::open(&path).unwrap();
+        let mut desk = Desk::new(records.load().unwrap(), settings());
+        let mut now = Timestamp::from_second(1_000_000).unwrap();
+        for (number, deed) in (1_u64..).zip(deeds) {
+            let seconds = if let Deed::Pass(seconds) = deed { seconds } else { 1 };
+            now = now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+            perform(&mut desk, deed, number, now);
+            records.commit(&desk.take_aftermath().changes).unwrap();
+        }
+        drop(records);
+        let again = Records::open(&path).unwrap().load().unwrap();
+        prop_assert_eq!(plain(&again), plain(&desk.state));
+        // The machine's way is a state of affairs, too: what the doors are told must not change by a restart.
+        let mut before: Vec<_> = desk.state.standings(true).by_mac.into_iter().collect();
+        let mut after: Vec<_> = again.standings(true).by_mac.into_iter().collect();
+        before.sort_by_key(|(mac, _)| *mac);
+        after.sort_by_key(|(mac, _)| *mac);
+        prop_assert_eq!(before, after);
+    }
+}
+
+fn event(id: u64, job: Option<u64>, step: Step, what: What) -> Change {
+    Change::Event(Box::new(crate::api::LogEvent {
+        id,
+        at: Timestamp::from_second(i64::try_from(id).unwrap()).unwrap(),
+        machine: Some(MachineId(1)),
+        name: "m1".to_owned(),
+        deployment: job.map(|_| DeploymentId(1)),
+        job: job.map(JobId),
+        attempt: job.map(|_| 1),
+        step,
+        what,
+        sources: None,
+    }))
+}
+
+#[test]
+fn of_progress_only_the_newest_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    let mut records = Records::open(&path).unwrap();
+    let progress = |id, done| event(id, Some(1), Step::Transfer, What::Progress { done, total: 9 });
+    records
+        .commit(&[
+            event(1, Some(1), Step::Transfer, What::Started),
+            progress(2, 1),
+            progress(3, 2),
+            event(4, Some(1), Step::Verify, What::Progress { done: 1, total: 9 }),
+            event(5, None, Step::Loader, What::Note { text: "'; drop table events; --".to_owned() }),
+        ])
+        .unwrap();
+    let reader = LogReader::open(&path).unwrap();
+    let ids = |filter: &LogFilter, after| -> Vec<u64> {
+        reader.page(filter, after, 100).unwrap().iter().map(|event| event.id).collect()
+    };
+    let all = LogFilter { progress: true, ..LogFilter::default() };
+    assert_eq!(ids(&all, 0), [1, 3, 4, 5]);
+    assert_eq!(ids(&all, 3), [4, 5]);
+    assert_eq!(ids(&LogFilter::default(), 0), [1, 5]);
+    let filters = [
+        (LogFilter { deployment: Some(DeploymentId(1)), ..all.clone() }, vec![1, 3, 4]),
+        (LogFilter { step: Some(Step::Verify), ..all.clone() }, vec![4]),
+        (LogFilter { since: Timestamp::from_second(4).ok(), ..all.clone() }, vec![4, 5]),
+        (LogFilter { machines: Some(vec![MachineId(2)]), ..all.clone() }, vec![]),
+    ];
+    for (filter, wanted) in filters {
+        assert_eq!(ids(&filter, 0), wanted, "{filter:?}");
+        let kept = reader.page(&all, 0, 100).unwrap();
+        let same: Vec<_> = kept.iter().filter(|event| filter.wants(event)).map(|event| event.id).collect();
+        assert_eq!(same, wanted, "a follower sees the same: {filter:?}");
+    }
+    assert_eq!(records.forget_events(Timestamp::from_second(1000).unwrap()).unwrap(), 3);
+    assert_eq!(records.load().unwrap().last_event, 5);
+}
+
+#[test]
+fn leases_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    drop(Records::open(&path).unwrap());
+    let book = LeaseBook::open(&path).unwrap();
+    let lease = |holder: &str| LeaseRow {
+        address: Ipv4Addr::new(10, 0, 0, 7),
+        holder: holder.to_owned(),
+        until: 9,
+        state: "held".to_owned(),
+    };
+    book.save(&lease("a")).unwrap();
+    book.save(&lease("b")).unwrap();
+    assert_eq!(LeaseBook::open(&path).unwrap().load().unwrap(), [lease("b")]);
+}
+
+#[test]
+fn records_of_a_later_version_or_of_no_version_are_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    drop(Records::open(&path).unwrap());
+    let connection = Connection::open(&path).unwrap();
+    connection.execute("insert into schema_version (version) values (99)", []).unwrap();
+    assert!(matches!(Records::open(&path), Err(RecordsError::Newer { found: 99, .. })));
+    let text = dir.path().join("text");
+    std::fs::write(&text, b"this is no database, but a text that somebody put there").unwrap();
+    assert!(matches!(Records::open(&text), Err(RecordsError::Open { .. })));
+    assert!(matches!(Records::open(dir.path()), Err(RecordsError::Open { .. })));
+}
+
+#[test]
+fn a_change_that_fails_leaves_nothing_of_its_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = Records::open(&dir.path().join("r")).unwrap();
+    let orphan = crate::fleet::job::Job::new(JobId(1), DeploymentId(9), MachineId(9), Timestamp::UNIX_EPOCH);
+    let group = [event(1, None, Step::Loader, What::Started), Change::Job(Box::new(orphan))];
+    assert!(records.commit(&group).is_err(), "the deployment does not exist");
+    assert_eq!(records.load().unwrap().last_event, 0);
+}
