@@ -1,1 +1,33 @@
-//! The lab: a private network and virtual machines.
+//! The lab: a rack in a network namespace, made of virtual machines that know nothing of being tested. They come
+//! up by their own firmware (BIOS, UEFI PXE, UEFI HTTP boot), ask the network what to do, and are believed only
+//! for what their serial console, their disk and the server's own answers show.
+//!
+//! Everything that is started belongs to a value that ends it when it is dropped, also on panic; and waiting ends
+//! with an error when the program is told to stop, so that dropping happens then, too. Names in the system begin
+//! with `sbl-` and the process id, which is how [`scratch::sweep`] finds what a killed run left behind.
+//!
+//! Needs root, and the packages that `tests/setup` installs.
+
+// Where a run keeps its files, what its names begin with, and how it hears that it must stop.
+pub mod scratch;
+
+// Programs that are run and waited for, and programs that run beside us until they are dropped.
+pub mod process;
+
+// The rack's cables: a namespace with a bridge for each segment and a tap for each NIC.
+pub mod net;
+
+// Disks: blank, random, copied; and what is on them afterwards.
+pub mod disk;
+
+// The machines.
+pub mod vm;
+
+// Somebody else's DHCP server on the segment.
+pub mod dnsmasq;
+
+// The server that is tried, and its command line.
+pub mod server;
+
+// Operating systems to install, and the boot kit's packages.
+pub mod images;

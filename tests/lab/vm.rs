@@ -1,0 +1,443 @@
+//! Owns the machines: QEMU processes, emulated, because KVM cannot be counted on. A machine is described by a
+//! [`Spec`] as one would describe hardware, starts when it is switched on, and is seen through its serial console.
+//! Touches QEMU, its monitor socket, and the files of the folder it was given.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::net::{Net, Segment};
+use crate::process::{self, Beside};
+use crate::scratch;
+
+/// Where Debian and Ubuntu put UEFI firmware.
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// The UEFI variables that every machine gets a copy of.
+const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// How long the monitor may take: it answers at once, but not while a large request holds QEMU's lock.
+const MONITOR_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a machine runs first. All of them try the network before the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS, with iPXE in the NIC's ROM, as in real BIOS machines of the last decade.
+    Bios,
+    /// OVMF with its own PXE client.
+    Uefi,
+    /// OVMF with UEFI HTTP boot only.
+    UefiHttp,
+}
+
+/// What a disk is plugged into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// virtio-blk.
+    Virtio,
+    /// AHCI.
+    Sata,
+    /// NVM Express.
+    Nvme,
+    /// virtio-scsi.
+    Scsi,
+}
+
+/// One disk. The serial number is what a target rule can name.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// What it is plugged into.
+    pub bus: Bus,
+    /// The raw file.
+    pub path: PathBuf,
+    /// What it calls itself.
+    pub serial: String,
+}
+
+/// A network card's model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    /// virtio-net.
+    Virtio,
+    /// Intel 82540.
+    E1000,
+    /// Intel 82574.
+    E1000e,
+    /// Realtek 8139.
+    Rtl8139,
+}
+
+/// One network card and where its cable goes.
+#[derive(Debug, Clone)]
+pub struct Nic {
+    /// Its model.
+    pub model: Model,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// Where its cable goes.
+    pub segment: Segment,
+}
+
+/// A machine as one would describe hardware.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// What we call it; the prefix of its files.
+    pub name: String,
+    /// What it runs first.
+    pub firmware: Firmware,
+    /// Its memory.
+    pub memory_mib: u32,
+    /// Its processors.
+    pub processors: u32,
+    /// Its disks, in boot order.
+    pub disks: Vec<Disk>,
+    /// Its network cards, in boot order.
+    pub nics: Vec<Nic>,
+    /// Its SMBIOS UUID.
+    pub uuid: String,
+    /// Its SMBIOS serial number.
+    pub serial: String,
+}
+
+impl Spec {
+    /// Machine number `number`: one NIC on `segment`, 1 GiB, no disk yet. Name, MAC, UUID and serial number follow
+    /// from the number, so that it is the same machine in every run.
+    #[must_use]
+    pub fn new(number: u8, firmware: Firmware, segment: Segment) -> Self {
+        let mac = format!("52:54:00:5b:00:{number:02x}");
+        Self {
+            name: format!("vm{number}"),
+            firmware,
+            memory_mib: 1024,
+            processors: 1,
+            disks: vec![],
+            nics: vec![Nic { model: Model::Virtio, mac, segment }],
+            uuid: format!("5b000000-0000-4000-8000-0000000000{number:02x}"),
+            serial: format!("LAB-{number:04}"),
+        }
+    }
+
+    /// With one more disk.
+    #[must_use]
+    pub fn disk(mut self, bus: Bus, path: &Path) -> Self {
+        let serial = format!("DISK-{}-{}", self.name, self.disks.len());
+        self.disks.push(Disk { bus, path: path.to_owned(), serial });
+        self
+    }
+
+    /// With another model of network card.
+    #[must_use]
+    pub fn model(mut self, model: Model) -> Self {
+        for nic in &mut self.nics {
+            nic.model = model;
+        }
+        self
+    }
+
+    /// With one more network card, on `segment`.
+    #[must_use]
+    pub fn nic(mut self, model: Model, segment: Segment) -> Self {
+        let first = self.nics.first().map_or("52:54:00:5b:00:00", |nic| nic.mac.as_str());
+        let mac = format!("{}{:02x}{}", &first[..12], self.nics.len(), &first[14..]);
+        self.nics.push(Nic { model, mac, segment });
+        self
+    }
+
+    /// With another amount of memory.
+    #[must_use]
+    pub fn memory(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// Plugs the machine into `net` and switches it on. Its files go to `folder`; a machine of the same name there is
+    /// the same machine: it keeps its UEFI variables, and its console goes on in the same file.
+    ///
+    /// # Errors
+    /// When QEMU, its firmware or a disk is missing.
+    pub fn power_on(&self, net: &Net, folder: &Path) -> Result<Vm> {
+        let file = |suffix: &str| folder.join(format!("{}.{suffix}", self.name));
+        let console = file("console");
+        let monitor = file("monitor");
+        let _ = std::fs::remove_file(&monitor);
+        // QEMU empties the file it writes the console to; what was said before stays with us.
+        let before = std::fs::read(&console).unwrap_or_default();
+        std::fs::write(file("console.old"), before).context("cannot keep the old console")?;
+
+        let taps = self.nics.iter().map(|nic| net.tap(nic.segment)).collect::<Result<Vec<_>>>()?;
+        let mut command = net.command("nice");
+        command.args(["-n", "5", "qemu-system-x86_64"]);
+        command.args(self.board(folder)?);
+        command.args(self.cards(&taps));
+        command.args(self.drives()?);
+        command.arg("-serial").arg(format!("file:{}", console.display()));
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
+        let qemu = Beside::start(&self.name, &mut command, &file("qemu.log"))?;
+        Ok(Vm { name: self.name.clone(), qemu, console, monitor, taps, mark: 0 })
+    }
+
+    /// Everything that is soldered on.
+    fn board(&self, folder: &Path) -> Result<Vec<String>> {
+        let mut words: Vec<String> = [
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            // A guest that asks for entropy shall not wait for an emulated clock's jitter.
+            "-device",
+            "virtio-rng-pci",
+        ]
+        .map(str::to_owned)
+        .into();
+        let pairs = [
+            ("-name", self.name.clone()),
+            ("-m", self.memory_mib.to_string()),
+            ("-smp", self.processors.to_string()),
+            ("-uuid", self.uuid.clone()),
+            ("-smbios", format!("type=1,manufacturer=swarmboot,product=lab,serial={}", self.serial)),
+        ];
+        words.extend(pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
+        words.extend(match self.firmware {
+            // graphics=off makes SeaBIOS and iPXE speak on the serial line.
+            Firmware::Bios => vec!["-machine".to_owned(), "pc,graphics=off".to_owned()],
+            Firmware::Uefi | Firmware::UefiHttp => self.uefi(folder)?,
+        });
+        Ok(words)
+    }
+
+    /// UEFI firmware with variables of this machine's own.
+    fn uefi(&self, folder: &Path) -> Result<Vec<String>> {
+        let variables = folder.join(format!("{}.variables", self.name));
+        if !variables.exists() {
+            std::fs::copy(OVMF_VARIABLES, &variables)
+                .with_context(|| format!("no UEFI firmware ({OVMF_VARIABLES}); hint: run tests/setup"))?;
+        }
+        // PXE over IPv6 would be tried between IPv4 and the disk, and costs a minute of waiting for nobody.
+        let off: &[&str] = match self.firmware {
+            Firmware::UefiHttp => &["IPv4PXESupport", "IPv6PXESupport"],
+            _ => &["IPv6PXESupport"],
+        };
+        let mut words = vec!["-machine".to_owned(), "q35".to_owned()];
+        for drive in [
+            format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
+            format!("if=pflash,format=raw,file={}", variables.display()),
+        ] {
+            words.extend(["-drive".to_owned(), drive]);
+        }
+        for name in off {
+            words.extend(["-fw_cfg".to_owned(), format!("name=opt/org.tianocore/{name},string=n")]);
+        }
+        Ok(words)
+    }
+
+    /// The network cards, first in the boot order.
+    fn cards(&self, taps: &[String]) -> Vec<String> {
+        let mut words = vec![];
+        for (number, (nic, tap)) in self.nics.iter().zip(taps).enumerate() {
+            let model = match nic.model {
+                Model::Virtio => "virtio-net-pci",
+                Model::E1000 => "e1000",
+                Model::E1000e => "e1000e",
+                Model::Rtl8139 => "rtl8139",
+            };
+            // With UEFI no ROM, so that the firmware's own PXE and HTTP clients are what boots.
+            let rom = if self.firmware == Firmware::Bios { "" } else { ",romfile=" };
+            words.extend([
+                "-netdev".to_owned(),
+                format!("tap,id=net{number},ifname={tap},script=no,downscript=no"),
+                "-device".to_owned(),
+                format!("{model},netdev=net{number},mac={},bootindex={}{rom}", nic.mac, number + 1),
+            ]);
+        }
+        words
+    }
+
+    /// The disks, behind the network cards in the boot order: a machine that is told "boot your disk" falls through.
+    fn drives(&self) -> Result<Vec<String>> {
+        let mut words = vec![];
+        let device = |words: &mut Vec<String>, text: String| words.extend(["-device".to_owned(), text]);
+        if self.disks.iter().any(|disk| disk.bus == Bus::Sata) {
+            device(&mut words, "ich9-ahci,id=sata".to_owned());
+        }
+        if self.disks.iter().any(|disk| disk.bus == Bus::Scsi) {
+            device(&mut words, "virtio-scsi-pci,id=scsi".to_owned());
+        }
+        for (number, disk) in self.disks.iter().enumerate() {
+            if !disk.path.exists() {
+                bail!("{} has no disk {}", self.name, disk.path.display());
+            }
+            // unsafe: a guest's flush need not reach the host's disk, which outlives the guest here anyway.
+            let path = disk.path.display();
+            let backend =
+                format!("if=none,id=disk{number},format=raw,cache=unsafe,discard=unmap,file={path}");
+            words.extend(["-drive".to_owned(), backend]);
+            let ahci_port = self.disks[..number].iter().filter(|other| other.bus == Bus::Sata).count();
+            let model = match disk.bus {
+                Bus::Virtio => "virtio-blk-pci".to_owned(),
+                Bus::Sata => format!("ide-hd,bus=sata.{ahci_port}"),
+                Bus::Nvme => "nvme".to_owned(),
+                Bus::Scsi => "scsi-hd,bus=scsi.0".to_owned(),
+            };
+            let boot_index = self.nics.len() + number + 1;
+            let rest = format!("drive=disk{number},serial={},bootindex={boot_index}", disk.serial);
+            device(&mut words, format!("{model},{rest}"));
+        }
+        Ok(words)
+    }
+}
+
+/// A machine that is switched on. Dropping it pulls the power plug.
+#[derive(Debug)]
+pub struct Vm {
+    name: String,
+    qemu: Beside,
+    console: PathBuf,
+    monitor: PathBuf,
+    taps: Vec<String>,
+    mark: usize,
+}
+
+impl Vm {
+    /// What we call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The taps that its network cards hang on, in order.
+    #[must_use]
+    pub fn taps(&self) -> &[String] {
+        &self.taps
+    }
+
+    /// Everything its serial console has shown since it was switched on.
+    #[must_use]
+    pub fn console(&self) -> String {
+        std::fs::read(&self.console)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Whether its console has shown `text` at any time.
+    #[must_use]
+    pub fn has_shown(&self, text: &str) -> bool {
+        self.console().contains(text)
+    }
+
+    /// Waits until its console shows `text`, behind where the last such wait ended, and gives the line it stands on.
+    ///
+    /// # Errors
+    /// When the time is over or the machine is off; the error holds the end of the console.
+    pub fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
+        let what = format!("{text:?} on the console of {}", self.name);
+        let (console, mark) = (self.console.clone(), self.mark);
+        let qemu = &mut self.qemu;
+        let found = scratch::until(&what, limit, || {
+            let bytes = std::fs::read(&console).unwrap_or_default();
+            let new = String::from_utf8_lossy(bytes.get(mark..).unwrap_or_default()).into_owned();
+            if let Some(at) = new.find(text) {
+                return Ok(Some((new, at)));
+            }
+            qemu.check_running().map(|()| None)
+        });
+        let (new, at) = found.with_context(|| format!("console:\n{}", process::tail(&self.console(), 20)))?;
+        // Bytes that are no UTF-8 have become longer on the way, so the mark may come to lie a little early or late;
+        // what firmware and login prompts say is ASCII.
+        self.mark = mark + at + text.len();
+        let begin = new[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = new[at..].find('\n').map_or(new.len(), |newline| at + newline);
+        Ok(new[begin..end].trim_end().to_owned())
+    }
+
+    /// Presses the reset button.
+    ///
+    /// # Errors
+    /// When the machine is off.
+    pub fn reset(&self) -> Result<()> {
+        self.ask("system_reset").map(drop)
+    }
+
+    /// Stops its processor, as if time stood still for it, or lets it go on.
+    ///
+    /// # Errors
+    /// When the machine is off.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        self.ask(if frozen { "stop" } else { "cont" }).map(drop)
+    }
+
+    /// Waits until it switches itself off.
+    ///
+    /// # Errors
+    /// When the time is over.
+    pub fn wait_off(&mut self, limit: Duration) -> Result<()> {
+        self.qemu.wait(limit).map(drop)
+    }
+
+    /// Whether it is still on.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn is_on(&mut self) -> Result<bool> {
+        Ok(self.qemu.ended()?.is_none())
+    }
+
+    /// Pulls the power plug. What the guest had not written to its disk is lost.
+    pub fn power_off(self) {}
+
+    /// Sends one command to the monitor (QMP: one JSON object a line, a greeting first) and gives its answer.
+    fn ask(&self, command: &str) -> Result<Value> {
+        let stream =
+            scratch::until("the monitor", MONITOR_LIMIT, || Ok(UnixStream::connect(&self.monitor).ok()))
+                .with_context(|| format!("{} has no monitor", self.name))?;
+        stream.set_read_timeout(Some(MONITOR_LIMIT))?;
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        let mut stream = stream;
+        lines.next().context("the monitor does not greet")??;
+        for execute in ["qmp_capabilities", command] {
+            writeln!(stream, "{}", json!({ "execute": execute }))?;
+            loop {
+                let line = lines.next().context("the monitor hung up")??;
+                let mut answer: Value = serde_json::from_str(&line)?;
+                if let Some(error) = answer.get("error") {
+                    bail!("{} refuses {execute}: {error}", self.name);
+                }
+                // Events come in between.
+                if answer.get("return").is_some() {
+                    if execute == command {
+                        return Ok(answer["return"].take());
+                    }
+                    break;
+                }
+            }
+        }
+        bail!("{} gave no answer to {command}", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_cards_come_before_disks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = crate::disk::blank(&folder.path().join("disk"), 1 << 20).unwrap();
+        let (net, segment) = match Net::with_segment() {
+            Ok(made) => made,
+            Err(_) if !nix::unistd::geteuid().is_root() => return,
+            Err(error) => panic!("{error:#}"),
+        };
+        drop(net);
+        let spec = Spec::new(1, Firmware::Bios, segment).nic(Model::E1000, segment).disk(Bus::Sata, &path);
+        assert_eq!(spec.nics[1].mac, "52:54:00:5b:01:01");
+        assert!(spec.cards(&["tap0".into(), "tap1".into()])[7].contains("bootindex=2"));
+        assert!(spec.drives().unwrap().last().unwrap().contains("bus=sata.0,drive=disk0"));
+        assert!(spec.drives().unwrap().last().unwrap().contains("bootindex=3"));
+    }
+}
