@@ -1,0 +1,151 @@
+//! The last writes, after which the disk boots. Touches `device` and `held`.
+//!
+//! Order: the chunks held back at the end of the disk and what personalising put over the image, but for the
+//! last 64 KiB; a sync; those (the backup GPT); a sync; the first MiB but its first two sectors; a sync; those
+//! two (boot code or protective MBR, and the GPT header), small enough to be all there or not. A power cut
+//! between any two leaves a disk without a partition table, or, once the backup GPT is down, one whose every
+//! byte but the table is in place.
+
+use std::io;
+
+use common::chunk::ChunkIndex;
+use common::limits::CHUNK_BYTES;
+use common::manifest::Manifest;
+
+use super::device::Device;
+use super::held::Held;
+use super::write::GUARD_BYTES;
+
+/// Why a disk was not sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The first chunk is not in memory: the transfer did not end.
+    #[error("the image's first chunk is not there yet")]
+    NoFirst,
+    /// A write failed.
+    #[error("cannot write {len} bytes at byte {offset}")]
+    Write {
+        /// Where.
+        offset: u64,
+        /// How many.
+        len: usize,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The disk lost what was written.
+    #[error("the disk failed to keep what was written")]
+    Sync(#[source] io::Error),
+    /// It could not be read back.
+    #[error("cannot read back {len} bytes at byte {offset}")]
+    Read {
+        /// Where.
+        offset: u64,
+        /// How many.
+        len: usize,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The disk shows other bytes than were written.
+    #[error("the disk gives back other bytes than were written at byte {offset}")]
+    Differs {
+        /// Where.
+        offset: u64,
+    },
+}
+
+/// The bytes that are written last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// The first MiB, or all of a smaller image.
+    pub first: Vec<u8>,
+    /// What goes over the image, in this order: offset and bytes.
+    pub over: Vec<(u64, Vec<u8>)>,
+}
+
+impl Seal {
+    /// The image as it is: what was held back, nothing over it.
+    ///
+    /// # Errors
+    /// When the first chunk has not come yet.
+    pub fn of_image(manifest: &Manifest, held: &Held) -> Result<Self, SealError> {
+        let mut back = held.back();
+        let first = match back.remove(&ChunkIndex(0)) {
+            Some(bytes) => bytes.to_vec(),
+            None if manifest.stored(ChunkIndex(0)).is_none() => {
+                vec![0; manifest.raw_len(ChunkIndex(0)) as usize]
+            }
+            None => return Err(SealError::NoFirst),
+        };
+        let over = back.into_iter().map(|(chunk, bytes)| (chunk.offset(), bytes.to_vec())).collect();
+        Ok(Self { first, over })
+    }
+
+    /// Writes it all in the order of caution and reads it back. Safe to repeat. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses, or gives back something else.
+    pub fn write(&self, device: &dyn Device, held: &Held) -> Result<(), SealError> {
+        let guard = device.size().saturating_sub(GUARD_BYTES);
+        for (offset, bytes) in &self.over {
+            // What is overwritten is no longer the image's chunk, and must not be served as one. A chunk that
+            // was held back goes on being served from memory.
+            held.forget(&(*offset..*offset + bytes.len() as u64));
+            let below = usize::try_from(guard.saturating_sub(*offset)).unwrap_or(usize::MAX).min(bytes.len());
+            write(device, *offset, &bytes[..below])?;
+        }
+        device.sync().map_err(SealError::Sync)?;
+        for (offset, bytes) in &self.over {
+            let below = usize::try_from(guard.saturating_sub(*offset)).unwrap_or(usize::MAX).min(bytes.len());
+            write(device, *offset + below as u64, &bytes[below..])?;
+        }
+        device.sync().map_err(SealError::Sync)?;
+        let head = (2 * device.sector_bytes() as usize).min(self.first.len());
+        write(device, head as u64, &self.first[head..])?;
+        device.sync().map_err(SealError::Sync)?;
+        write(device, 0, &self.first[..head])?;
+        device.sync().map_err(SealError::Sync)?;
+        self.read_back(device)
+    }
+
+    fn read_back(&self, device: &dyn Device) -> Result<(), SealError> {
+        device.drop_cache().map_err(SealError::Sync)?;
+        let mut wanted: Vec<(u64, Vec<u8>)> = self.over.clone();
+        // What lies over something else was written later: compare with the last of the two.
+        for at in 1..wanted.len() {
+            let (before, from) = wanted.split_at_mut(at);
+            let (offset, bytes) = &from[0];
+            before.iter_mut().for_each(|(under, old)| lay_over(*under, old, *offset, bytes));
+        }
+        wanted.push((0, self.first.clone()));
+        for (offset, bytes) in wanted {
+            let mut there = vec![0; bytes.len()];
+            device
+                .read_at(offset, &mut there)
+                .map_err(|cause| SealError::Read { offset, len: bytes.len(), cause })?;
+            if there != bytes {
+                return Err(SealError::Differs { offset });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies the part of `new` (at `new_at`) that lies over `old` (at `old_at`) into it.
+fn lay_over(old_at: u64, old: &mut [u8], new_at: u64, new: &[u8]) {
+    let start = old_at.max(new_at);
+    let end = (old_at + old.len() as u64).min(new_at + new.len() as u64);
+    if start < end {
+        let place = |from: u64| usize::try_from(from).unwrap_or(usize::MAX);
+        old[place(start - old_at)..place(end - old_at)]
+            .copy_from_slice(&new[place(start - new_at)..place(end - new_at)]);
+    }
+}
+
+fn write(device: &dyn Device, offset: u64, bytes: &[u8]) -> Result<(), SealError> {
+    for (piece, at) in bytes.chunks(CHUNK_BYTES as usize).zip((offset..).step_by(CHUNK_BYTES as usize)) {
+        device.write_at(at, piece).map_err(|cause| SealError::Write { offset: at, len: piece.len(), cause })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,317 @@
+//! Which of the disks seen now is the plan's, or why none is. The choice is pure; opening touches `device`.
+//! Everything that can be refused is refused before the first write.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use common::hardware::{Bus, Contents, Disk};
+use common::plan::DiskIdentity;
+
+use super::device::{self, Device as _, FileDevice};
+
+/// How many disks a refusal names: a storage server has hundreds.
+const NAMED_MAX: usize = 16;
+
+/// Why nothing is written.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// No disk bears the marks.
+    #[error("no disk is {wanted}; seen: {seen}")]
+    Missing {
+        /// The marks, in words.
+        wanted: String,
+        /// The disks, in words.
+        seen: String,
+    },
+    /// Several disks bear the marks.
+    #[error("{count} disks are {wanted}; seen: {seen}")]
+    Several {
+        /// How many.
+        count: usize,
+        /// The marks, in words.
+        wanted: String,
+        /// The disks, in words.
+        seen: String,
+    },
+    /// The disk refuses writes.
+    #[error("{disk} is read-only")]
+    ReadOnly {
+        /// The disk, in words.
+        disk: String,
+    },
+    /// The image does not fit.
+    #[error("the image has {image} bytes, {disk} only {size}")]
+    TooSmall {
+        /// The disk, in words.
+        disk: String,
+        /// Its bytes.
+        size: u64,
+        /// The image's bytes.
+        image: u64,
+    },
+    /// The image's partition table would be read at the wrong places.
+    #[error("the image is made for sectors of {image} bytes, {disk} has sectors of {disk_sector}")]
+    Sector {
+        /// The disk, in words.
+        disk: String,
+        /// Its sector size.
+        disk_sector: u32,
+        /// The image's sector size.
+        image: u32,
+    },
+    /// The device is no longer what was reported.
+    #[error("{path} has {now} bytes now, {reported} were reported")]
+    Changed {
+        /// Where.
+        path: PathBuf,
+        /// Bytes now.
+        now: u64,
+        /// Bytes reported.
+        reported: u64,
+    },
+    /// It could not be opened for this process alone.
+    #[error("cannot open {path} for writing (mounted, or part of a RAID or volume group?)")]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// It could not be looked at.
+    #[error("cannot read {path}")]
+    Look {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A file to be made has no size.
+    #[error("{path} is not there or empty: give the disk a size with --size")]
+    NoSize {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+/// The one disk among `seen` that bears the marks of `wanted` and takes an image of `image_bytes`, made for
+/// sectors of `image_sector` bytes.
+///
+/// # Errors
+/// When there is not exactly one, or it does not suit.
+pub fn choose<'a>(
+    wanted: &DiskIdentity,
+    seen: &'a [Disk],
+    image_bytes: u64,
+    image_sector: u32,
+) -> Result<&'a Disk, TargetError> {
+    let matching: Vec<&Disk> = seen.iter().filter(|disk| wanted.matches(disk)).collect();
+    let in_words = || (marks(wanted), list(seen));
+    let disk = match matching.as_slice() {
+        [disk] => *disk,
+        [] => {
+            let (wanted, seen) = in_words();
+            return Err(TargetError::Missing { wanted, seen });
+        }
+        several => {
+            let (wanted, seen) = in_words();
+            return Err(TargetError::Several { count: several.len(), wanted, seen });
+        }
+    };
+    let name = describe(disk);
+    if disk.read_only {
+        return Err(TargetError::ReadOnly { disk: name });
+    }
+    if disk.sector_bytes != image_sector {
+        return Err(TargetError::Sector {
+            disk: name,
+            disk_sector: disk.sector_bytes,
+            image: image_sector,
+        });
+    }
+    if disk.size < image_bytes {
+        return Err(TargetError::TooSmall { disk: name, size: disk.size, image: image_bytes });
+    }
+    Ok(disk)
+}
+
+/// Opens `disk` for this process alone, and checks that it still is what was reported.
+///
+/// # Errors
+/// When it is in use, or has changed since the report.
+pub fn open(disk: &Disk) -> Result<FileDevice, TargetError> {
+    let path = device_path(disk);
+    let opened = FileDevice::open(&path, disk.rotational)
+        .map_err(|cause| TargetError::Open { path: path.clone(), cause })?;
+    if opened.size() != disk.size {
+        return Err(TargetError::Changed { path, now: opened.size(), reported: disk.size });
+    }
+    if opened.sector_bytes() != disk.sector_bytes {
+        let name = describe(disk);
+        let (disk_sector, image) = (opened.sector_bytes(), disk.sector_bytes);
+        return Err(TargetError::Sector { disk: name, disk_sector, image });
+    }
+    Ok(opened)
+}
+
+fn device_path(disk: &Disk) -> PathBuf {
+    match disk.bus {
+        Bus::File => PathBuf::from(&disk.path),
+        _ => crate::inspect::disks::device_file(Path::new("/"), &disk.name),
+    }
+}
+
+/// The file or device at `path` as the one disk of a machine. A file that is missing, empty or shorter than
+/// `size` is made that long.
+///
+/// # Errors
+/// When it is neither a plain file nor a block device, cannot be read, or has no size.
+pub fn as_disk(path: &Path, size: Option<u64>) -> Result<Disk, TargetError> {
+    let look = |cause| TargetError::Look { path: path.to_owned(), cause };
+    if !device::is_block_device(path) {
+        let grown = OpenOptions::new().create(size.is_some()).read(true).append(true).open(path);
+        let file = match grown {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                return Err(TargetError::NoSize { path: path.to_owned() });
+            }
+            other => other.map_err(look)?,
+        };
+        let now = file.metadata().map_err(look)?.len();
+        if now < size.unwrap_or(0) {
+            file.set_len(size.unwrap_or(0)).map_err(look)?;
+        }
+    }
+    let facts = device::facts(path).map_err(look)?;
+    if facts.size == 0 {
+        return Err(TargetError::NoSize { path: path.to_owned() });
+    }
+    let path = path.canonicalize().map_err(look)?;
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Ok(Disk {
+        name,
+        bus: Bus::File,
+        size: facts.size,
+        sector_bytes: facts.sector_bytes,
+        model: String::new(),
+        serial: String::new(),
+        wwn: String::new(),
+        path: path.to_string_lossy().into_owned(),
+        rotational: false,
+        removable: false,
+        read_only: facts.read_only,
+        contents: contents(&path),
+        found: vec![],
+    })
+}
+
+fn contents(path: &Path) -> Contents {
+    let mut first = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(1 << 20).read_to_end(&mut first));
+    match read {
+        Err(_) => Contents::Unreadable,
+        Ok(_) if first.iter().all(|&byte| byte == 0) => Contents::Blank,
+        Ok(_) if first.get(510..512) == Some(&[0x55, 0xaa]) => Contents::Partitioned,
+        Ok(_) => Contents::Data,
+    }
+}
+
+fn marks(wanted: &DiskIdentity) -> String {
+    let mut words = vec![format!("{} bytes", wanted.size)];
+    let texts = [
+        ("model", &wanted.model),
+        ("serial", &wanted.serial),
+        ("wwn", &wanted.wwn),
+        ("at", &wanted.path),
+    ];
+    words.extend(
+        texts.iter().filter(|(_, text)| !text.is_empty()).map(|(what, text)| format!("{what} {text}")),
+    );
+    let bus = format!("{:?}", wanted.bus).to_lowercase();
+    format!("{bus} disk with {}", words.join(", "))
+}
+
+fn describe(disk: &Disk) -> String {
+    format!("{} ({})", disk.name, marks(&DiskIdentity::of(disk)))
+}
+
+fn list(seen: &[Disk]) -> String {
+    if seen.is_empty() {
+        return "no disk at all".to_owned();
+    }
+    let named: Vec<String> = seen.iter().take(NAMED_MAX).map(describe).collect();
+    let rest = seen.len().saturating_sub(NAMED_MAX);
+    let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
+    format!("{}{more}", named.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(name: &str, serial: &str) -> Disk {
+        Disk {
+            name: name.to_owned(),
+            bus: Bus::Ata,
+            size: 8 << 20,
+            sector_bytes: 512,
+            model: "M".to_owned(),
+            serial: serial.to_owned(),
+            wwn: String::new(),
+            path: format!("port {name}"),
+            rotational: false,
+            removable: false,
+            read_only: false,
+            contents: Contents::Blank,
+            found: vec![],
+        }
+    }
+
+    #[test]
+    fn exactly_one_suitable_disk_or_none() {
+        let wanted = DiskIdentity::of(&disk("sda", "S1"));
+        let read_only = Disk { read_only: true, ..disk("sda", "S1") };
+        // (disks seen, image bytes, image sector, what must be said; empty where it is taken)
+        let table = [
+            (vec![disk("sdb", "S1"), disk("sda", "S2")], 8 << 20, 512, ""),
+            (vec![], 1, 512, "no disk at all"),
+            (vec![disk("sda", "S2")], 1, 512, "serial S2"),
+            (vec![disk("sda", "S1"), disk("sdb", "S1")], 1, 512, "2 disks are"),
+            (vec![read_only], 1, 512, "read-only"),
+            (vec![disk("sda", "S1")], (8 << 20) + 512, 512, "only 8388608"),
+            (vec![disk("sda", "S1")], 1, 4096, "sectors of 4096"),
+        ];
+        for (seen, bytes, sector, said) in table {
+            match choose(&wanted, &seen, bytes, sector) {
+                Ok(disk) => assert!(said.is_empty() && disk.name == "sdb"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!said.is_empty() && text.contains(said), "{text} should say {said}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_thousand_disks_do_not_make_an_endless_refusal() {
+        let seen: Vec<Disk> = (0..1000).map(|at| disk(&format!("sd{at}"), "S2")).collect();
+        let wanted = DiskIdentity::of(&disk("sda", "S1"));
+        let text = choose(&wanted, &seen, 1, 512).unwrap_err().to_string();
+        assert!(text.contains("and 984 more") && text.len() < 2000, "{text}");
+    }
+
+    #[test]
+    fn a_file_is_made_as_long_as_asked_and_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        assert!(matches!(as_disk(&path, None), Err(TargetError::NoSize { .. })));
+        assert!(!path.exists(), "nothing is made without a size");
+        let made = as_disk(&path, Some(4 << 20)).unwrap();
+        assert_eq!((made.size, made.contents, made.bus), (4 << 20, Contents::Blank, Bus::File));
+        assert_eq!(as_disk(&path, Some(1 << 20)).unwrap().size, 4 << 20, "never made shorter");
+        assert!(open(&made).is_ok());
+        assert!(matches!(open(&Disk { size: 1, ..made }), Err(TargetError::Changed { .. })));
+        assert!(as_disk(Path::new("/dev/null"), Some(1)).is_err());
+    }
+}

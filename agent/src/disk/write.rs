@@ -1,0 +1,339 @@
+//! The one thread that writes, and the clearing before it. Touches `device` and `held`.
+//!
+//! The order of caution, and the invariant behind every line here and in `seal`: **a disk that boots is
+//! whole**. First what would boot (the first MiB) and what firmware would repair it from (a GPT at the end)
+//! becomes zeros, synced and read back. Then chunks go down, but those that would bring either back are held
+//! in memory. Only `seal` writes them, after all else has been read back from the disk.
+//!
+//! Chunks that wait are written ascending, so that a disk that spins sweeps and the page cache hands the
+//! device long runs; zeros go down while nothing waits. A chunk counts as durable only after a sync.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use common::chunk::{ChunkIndex, ChunkSet};
+use common::limits::CHUNK_BYTES;
+use common::manifest::{Chunk, Manifest};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::device::Device;
+use super::held::Held;
+use super::scan::is_zero;
+use crate::swarm::VerifiedChunk;
+
+/// What is cleared at either end of the disk. Boot code and both kinds of partition table live in the first
+/// MiB; the last one holds the backup GPT and the superblocks of old RAIDs.
+const EDGE_BYTES: u64 = 1 << 20;
+
+/// No chunk that reaches into so many bytes at the disk's end goes down before the seal: a backup GPT there
+/// (33 sectors of 512 bytes, or 5 of 4096) lets UEFI firmware repair the table that was cleared.
+pub(super) const GUARD_BYTES: u64 = 64 << 10;
+
+/// Zeros go down in pieces of so many chunks, so that a chunk that arrives meanwhile waits shortly.
+const ZERO_PIECE_CHUNKS: u64 = 64;
+
+/// Why writing ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The old beginning and end of the disk could not be cleared.
+    #[error("cannot clear the disk's old partition table")]
+    Clear(#[source] io::Error),
+    /// The disk took zeros and gives something else back.
+    #[error("the disk still shows its old partition table after it was cleared: it drops writes")]
+    NotCleared,
+    /// A chunk could not be written.
+    #[error("cannot write chunk {} at byte {}", .chunk.0, .chunk.offset())]
+    Chunk {
+        /// Which.
+        chunk: ChunkIndex,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// Zeros could not be written.
+    #[error("cannot write zeros at byte {offset}")]
+    Zeros {
+        /// Where.
+        offset: u64,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The disk lost what was written.
+    #[error("the disk failed to keep what was written")]
+    Sync(#[source] io::Error),
+    /// The job was cancelled.
+    #[error("writing was cancelled")]
+    Cancelled,
+    /// The thread ended without a result.
+    #[error("the writing thread ended unexpectedly")]
+    Thread(#[source] tokio::task::JoinError),
+}
+
+/// Makes the old beginning and end of the disk zeros, and reads both back. Nothing else may be written
+/// before. Blocks.
+///
+/// # Errors
+/// When the disk refuses, or shows something else afterwards.
+pub fn clear(device: &dyn Device) -> Result<(), WriteError> {
+    let edge = EDGE_BYTES.min(device.size());
+    let ends = [0, device.size() - edge];
+    for offset in ends {
+        device.zero_at(offset, edge).map_err(WriteError::Clear)?;
+    }
+    device.sync().map_err(WriteError::Clear)?;
+    device.drop_cache().map_err(WriteError::Clear)?;
+    let mut bytes = vec![0xff; usize::try_from(edge).unwrap_or(CHUNK_BYTES as usize)];
+    for offset in ends {
+        device.read_at(offset, &mut bytes).map_err(WriteError::Clear)?;
+        if !is_zero(&bytes) {
+            return Err(WriteError::NotCleared);
+        }
+    }
+    Ok(())
+}
+
+/// The chunks that stay in memory until the seal, on a disk of `disk_bytes`: the first, and those that reach
+/// into its last 64 KiB. At most three.
+#[must_use]
+pub fn held_back(manifest: &Manifest, disk_bytes: u64) -> ChunkSet {
+    let mut set = ChunkSet::new(manifest.len());
+    set.insert(ChunkIndex(0));
+    let guard = disk_bytes.saturating_sub(GUARD_BYTES);
+    for back in 1..=2 {
+        let Some(index) = manifest.len().checked_sub(back).map(ChunkIndex) else { break };
+        if index.offset() + u64::from(manifest.raw_len(index)) > guard {
+            set.insert(index);
+        }
+    }
+    set
+}
+
+/// The chunks that [`clear`] overwrites, on a disk of `disk_bytes`: never counted as held before it.
+#[must_use]
+pub fn cleared(manifest: &Manifest, disk_bytes: u64) -> ChunkSet {
+    let mut set = held_back(manifest, disk_bytes);
+    let edge = disk_bytes.saturating_sub(EDGE_BYTES);
+    for (chunk, _) in manifest.iter() {
+        if chunk.offset() + u64::from(manifest.raw_len(chunk)) > edge {
+            set.insert(chunk);
+        }
+    }
+    set
+}
+
+/// How the writer works on this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Chunks that may wait for the disk.
+    pub backlog: usize,
+    /// Bytes between two syncs.
+    pub sync_bytes: u64,
+}
+
+/// A handle on the writing thread.
+#[derive(Debug)]
+pub struct Writer {
+    down: watch::Receiver<u64>,
+    thread: tokio::task::JoinHandle<Result<(), WriteError>>,
+}
+
+impl Writer {
+    /// Starts the thread. It writes what comes out of `chunks` and the image's zeros, and ends when nothing of
+    /// the image is missing, all senders are gone, or `cancel` is cancelled.
+    #[must_use]
+    pub fn start(
+        device: Arc<dyn Device>,
+        manifest: Arc<Manifest>,
+        held: Held,
+        chunks: mpsc::Receiver<VerifiedChunk>,
+        pace: Pace,
+        cancel: CancellationToken,
+    ) -> Self {
+        let (down_sender, down) = watch::channel(0);
+        let work = Work::new(device, manifest, held, pace, down_sender, cancel);
+        let thread = tokio::task::spawn_blocking(move || work.run(chunks));
+        Self { down, thread }
+    }
+
+    /// Raw bytes of the image that are down or held back.
+    #[must_use]
+    pub fn down(&self) -> watch::Receiver<u64> {
+        self.down.clone()
+    }
+
+    /// Waits for the end of the thread: everything that came is down and synced. The senders are dropped first.
+    ///
+    /// # Errors
+    /// When the disk failed, or the job was cancelled.
+    pub async fn finish(self) -> Result<(), WriteError> {
+        self.thread.await.map_err(WriteError::Thread)?
+    }
+}
+
+struct Work {
+    device: Arc<dyn Device>,
+    manifest: Arc<Manifest>,
+    held: Held,
+    back: ChunkSet,
+    /// Where chunks with equal bytes go, by the lowest number; only those with several places.
+    places: HashMap<ChunkIndex, Vec<ChunkIndex>>,
+    /// Zeros to write: first chunk and how many.
+    zeros: VecDeque<(ChunkIndex, u32)>,
+    pace: Pace,
+    unsynced: u64,
+    down: watch::Sender<u64>,
+    cancel: CancellationToken,
+}
+
+impl Work {
+    fn new(
+        device: Arc<dyn Device>,
+        manifest: Arc<Manifest>,
+        held: Held,
+        pace: Pace,
+        down: watch::Sender<u64>,
+        cancel: CancellationToken,
+    ) -> Self {
+        let mut places = manifest.places();
+        places.retain(|_, all| all.len() > 1);
+        let missing = held.missing();
+        let left: u64 = missing.iter().map(|&chunk| u64::from(manifest.raw_len(chunk))).sum();
+        down.send_replace(manifest.size() - left);
+        let zeros = zero_runs(&manifest, &missing);
+        let back = held_back(&manifest, device.size());
+        Self { device, manifest, held, back, places, zeros, pace, unsynced: 0, down, cancel }
+    }
+
+    fn run(mut self, mut waiting: mpsc::Receiver<VerifiedChunk>) -> Result<(), WriteError> {
+        let mut batch = BTreeMap::new();
+        loop {
+            let more = self.gather(&mut waiting, &mut batch)?;
+            self.write_batch(std::mem::take(&mut batch))?;
+            if self.unsynced >= self.pace.sync_bytes {
+                self.sync()?;
+            }
+            if self.cancel.is_cancelled() {
+                self.sync()?;
+                return Err(WriteError::Cancelled);
+            }
+            if !more {
+                break;
+            }
+        }
+        while self.write_some_zeros()? {}
+        self.sync()
+    }
+
+    /// Puts what waits into `batch`, writing zeros while nothing does. False when nothing more will come.
+    fn gather(
+        &mut self,
+        waiting: &mut mpsc::Receiver<VerifiedChunk>,
+        batch: &mut BTreeMap<ChunkIndex, Arc<Vec<u8>>>,
+    ) -> Result<bool, WriteError> {
+        let first = loop {
+            match waiting.try_recv() {
+                Ok(chunk) => break Some(chunk),
+                Err(mpsc::error::TryRecvError::Disconnected) => break None,
+                Err(mpsc::error::TryRecvError::Empty) if self.cancel.is_cancelled() => return Ok(false),
+                Err(mpsc::error::TryRecvError::Empty) if self.write_some_zeros()? => {}
+                Err(mpsc::error::TryRecvError::Empty) if self.complete() => break None,
+                Err(mpsc::error::TryRecvError::Empty) => break waiting.blocking_recv(),
+            }
+        };
+        let Some(first) = first else { return Ok(false) };
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(chunk) = next {
+            self.place(chunk, batch);
+            taken += 1;
+            next = if taken < self.pace.backlog { waiting.try_recv().ok() } else { None };
+        }
+        Ok(true)
+    }
+
+    /// Puts `chunk` where its bytes belong: into the batch, once for each place, or into memory.
+    fn place(&self, chunk: VerifiedChunk, batch: &mut BTreeMap<ChunkIndex, Arc<Vec<u8>>>) {
+        let only = [chunk.index()];
+        let places = self.places.get(&chunk.index()).map_or(&only[..], Vec::as_slice);
+        let bytes = chunk.into_bytes();
+        for &place in places {
+            if self.held.has(place) {
+                continue;
+            }
+            if self.back.contains(place) {
+                self.held.hold_back(place, Arc::clone(&bytes));
+                self.count(u64::from(self.manifest.raw_len(place)));
+            } else {
+                batch.insert(place, Arc::clone(&bytes));
+            }
+        }
+    }
+
+    fn write_batch(&mut self, batch: BTreeMap<ChunkIndex, Arc<Vec<u8>>>) -> Result<(), WriteError> {
+        let mut run = 0..0;
+        for (chunk, bytes) in batch {
+            let offset = chunk.offset();
+            self.device.write_at(offset, &bytes).map_err(|cause| WriteError::Chunk { chunk, cause })?;
+            self.held.wrote(chunk);
+            let len = bytes.len() as u64;
+            self.unsynced += len;
+            self.count(len);
+            if run.end != offset {
+                self.device.start_writeout(run.start, run.end - run.start);
+                run.start = offset;
+            }
+            run.end = offset + len;
+        }
+        if !run.is_empty() {
+            self.device.start_writeout(run.start, run.end - run.start);
+        }
+        Ok(())
+    }
+
+    /// Writes the next piece of zeros. False when there is none left.
+    fn write_some_zeros(&mut self) -> Result<bool, WriteError> {
+        let Some((first, count)) = self.zeros.pop_front() else { return Ok(false) };
+        let last = ChunkIndex(first.0 + count - 1);
+        let (offset, end) = (first.offset(), last.offset() + u64::from(self.manifest.raw_len(last)));
+        self.device
+            .zero_at(offset, end - offset)
+            .map_err(|cause| WriteError::Zeros { offset, cause })?;
+        for chunk in first.0..=last.0 {
+            self.held.wrote(ChunkIndex(chunk));
+        }
+        self.count(end - offset);
+        Ok(true)
+    }
+
+    fn sync(&mut self) -> Result<(), WriteError> {
+        self.device.sync().map_err(WriteError::Sync)?;
+        self.held.synced();
+        self.unsynced = 0;
+        Ok(())
+    }
+
+    fn complete(&self) -> bool {
+        *self.down.borrow() >= self.manifest.size()
+    }
+
+    fn count(&self, bytes: u64) {
+        self.down.send_modify(|down| *down += bytes);
+    }
+}
+
+/// The zero chunks among `missing` (ascending), in runs of at most 64.
+fn zero_runs(manifest: &Manifest, missing: &[ChunkIndex]) -> VecDeque<(ChunkIndex, u32)> {
+    let mut runs: VecDeque<(ChunkIndex, u32)> = VecDeque::new();
+    for &chunk in missing.iter().filter(|&&chunk| manifest.get(chunk) == Some(Chunk::Zero)) {
+        match runs.back_mut() {
+            Some((first, count)) if first.0 + *count == chunk.0 && u64::from(*count) < ZERO_PIECE_CHUNKS => {
+                *count += 1;
+            }
+            _ => runs.push_back((chunk, 1)),
+        }
+    }
+    runs
+}
