@@ -1,1 +1,24 @@
-//! (in work)
+//! The plan's steps, one file each, and the runner that walks them. A step says what came of it in a few
+//! words or why it failed; the runner alone tells the log of beginnings and ends.
+
+// The runner: order, tries, events.
+pub mod run;
+
+// What the steps share: the plan, the disk, the swarm.
+pub mod machine;
+
+// In the swarm, and hearing from it all the time.
+mod session;
+
+// One file per step.
+mod gather;
+mod join;
+mod linger;
+mod personalise;
+mod reboot;
+mod seal;
+mod transfer;
+mod verify;
+
+pub use machine::{Machine, Means};
+pub use run::{Ended, Journal, StepError, Teller, Work, walk};

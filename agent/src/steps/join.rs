@@ -1,0 +1,54 @@
+//! Step `join`: the manifest, the one disk, what it holds already, and the door of the swarm. Everything that
+//! can be refused is refused here, and nothing is written.
+
+use std::sync::Arc;
+
+use super::machine::{Machine, Target, blocking};
+use super::run::{StepError, Teller};
+use crate::disk::resume::held_already;
+use crate::disk::{target, write};
+
+pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
+    if machine.target.is_none() {
+        machine.target = Some(open(machine, teller).await?);
+    }
+    machine.take_part().await?;
+    let personality = machine.wait(|heard| heard.personality.clone(), |_| {}).await?;
+    let name = personality.hostname.clone();
+    machine.personality = Some(personality);
+    let target = machine.target()?;
+    let had = target.disk_bytes >> 20;
+    Ok(if had == 0 {
+        format!("as {name}")
+    } else {
+        format!("as {name}; the disk holds {had} MiB of the image already")
+    })
+}
+
+async fn open(machine: &Machine, teller: &Teller) -> Result<Target, StepError> {
+    let (server, plan) = (machine.means.server.clone(), machine.plan.clone());
+    let manifest = blocking(move || server.manifest(plan.image, plan.image_bytes))
+        .await?
+        .map_err(|error| StepError::again(&error))?;
+    let (wanted, disks) = (&machine.plan.target, &machine.means.disks);
+    let disk = target::choose(wanted, disks, manifest.size(), manifest.sector_bytes())
+        .map_err(|error| StepError::last(&error))?;
+    let device = Arc::new(target::open(disk).map_err(|error| StepError::last(&error))?);
+    if !disk.found.is_empty() {
+        teller.note(format!("on {} there was: {}", disk.name, disk.found.join(", ")));
+    }
+    let manifest = Arc::new(manifest);
+    let skip = write::cleared(&manifest, disk.size);
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| StepError::Final(error.to_string()))?;
+    let (cancel, teller) = (machine.means.cancel.clone(), teller.clone());
+    let (opened, listed) = (Arc::clone(&device), Arc::clone(&manifest));
+    let scan = blocking(move || {
+        let total = listed.size();
+        let progress = |done| teller.progress(done, total, None);
+        held_already(&*opened, &listed, &skip, u64::from_le_bytes(random), &cancel, &progress)
+    })
+    .await?;
+    machine.check_cancelled()?;
+    Ok(Target::new(device, manifest, scan.same))
+}

@@ -1,0 +1,50 @@
+//! Step `linger`: serving peers until the server releases this machine. The disk is sealed: whatever goes
+//! wrong with the swarm from here on ends the step, never the job.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::machine::Machine;
+use super::run::{StepError, Teller};
+
+/// Without a release (the server may be gone for good) a machine that nobody has pulled from for so long goes
+/// on to its OS.
+const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
+
+pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
+    let Some(session) = &machine.session else { return Ok("not in the swarm any more".to_owned()) };
+    let client_sources = machine.counted();
+    let mut heard = session.heard.clone();
+    let mut busy = (client_sources.uploaded, Instant::now());
+    loop {
+        let now = heard.borrow_and_update().clone();
+        let uploaded = machine.counted().uploaded;
+        if now.released {
+            return Ok(served(uploaded));
+        }
+        machine.check_cancelled()?;
+        if let Some(cause) = now.broken.or(now.cancelled) {
+            teller.note(format!("leaving the swarm: {cause}"));
+            return Ok(served(uploaded));
+        }
+        if uploaded > busy.0 {
+            busy = (uploaded, Instant::now());
+            teller.progress(uploaded, uploaded, Some(machine.counted()));
+        }
+        if busy.1.elapsed() > IDLE_MAX {
+            teller.note("nobody has asked for a chunk for a long time, and no release came: going on");
+            return Ok(served(uploaded));
+        }
+        let cancel = machine.means.cancel.clone();
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            changed = heard.changed() => if changed.is_err() { tokio::time::sleep(super::machine::LOOK).await },
+            () = tokio::time::sleep(super::machine::LOOK) => {}
+        }
+    }
+}
+
+fn served(uploaded: u64) -> String {
+    format!("{} MiB sent to peers", uploaded >> 20)
+}

@@ -1,0 +1,270 @@
+//! What the steps share: the plan, the disk, the part in the swarm. One step after the other owns it, so
+//! nothing in here is locked. Dispatches each step to its file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::chunk::ChunkSet;
+use common::hardware::Disk;
+use common::manifest::{Chunk, Manifest};
+use common::plan::Plan;
+use common::step::{Sources, Step};
+use common::trust::KeyPair;
+use common::wire::swarm::Personality;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::run::{Journal, StepError, Teller, Work};
+use super::session::{Heard, Session};
+use super::{gather, join, linger, personalise, reboot, seal, transfer, verify};
+use crate::disk::device::FileDevice;
+use crate::disk::held::Held;
+use crate::disk::seal::Seal;
+use crate::fetch::Server;
+use crate::swarm::SwarmConfig;
+
+/// How often a step that waits looks around.
+pub(super) const LOOK: Duration = Duration::from_millis(500);
+
+/// With what the plan is carried out.
+#[derive(Clone)]
+pub struct Means {
+    /// The server.
+    pub server: Server,
+    /// The key of this boot.
+    pub key: KeyPair,
+    /// Where events go.
+    pub journal: Arc<dyn Journal>,
+    /// The disks seen now.
+    pub disks: Vec<Disk>,
+    /// Where to listen for peers, as a multiaddr.
+    pub listen: String,
+    /// Ends the job where that is safe.
+    pub cancel: CancellationToken,
+}
+
+impl std::fmt::Debug for Means {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Means").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+/// The opened target and what is on it. There from `join` on.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) device: Arc<FileDevice>,
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) held: Held,
+    /// Raw bytes that were on the disk already, and that are never sent.
+    pub(super) disk_bytes: u64,
+    pub(super) unsent_bytes: u64,
+    /// Whether the old partition table has been cleared.
+    pub(super) cleared: bool,
+}
+
+impl Target {
+    /// `already` is on the disk.
+    pub(super) fn new(device: Arc<FileDevice>, manifest: Arc<Manifest>, already: ChunkSet) -> Self {
+        let places = manifest.places();
+        let (mut disk_bytes, mut unsent_bytes) = (0, 0);
+        for (index, chunk) in manifest.iter() {
+            let bytes = u64::from(manifest.raw_len(index));
+            if already.contains(index) {
+                disk_bytes += bytes;
+            } else if chunk == Chunk::Zero || !places.contains_key(&index) {
+                unsent_bytes += bytes;
+            }
+        }
+        let shared: Arc<dyn crate::disk::device::Device> = device.clone();
+        let held = Held::new(shared, Arc::clone(&manifest), already);
+        Self { device, manifest, held, disk_bytes, unsent_bytes, cleared: false }
+    }
+}
+
+/// One job on this machine.
+#[derive(Debug)]
+pub struct Machine {
+    pub(super) plan: Plan,
+    pub(super) means: Means,
+    pub(super) target: Option<Target>,
+    pub(super) session: Option<Session>,
+    /// What the sessions before this one brought.
+    pub(super) before: Sources,
+    /// What the server wants the installed OS to be given.
+    pub(super) personality: Option<Personality>,
+    pub(super) seal: Option<Seal>,
+    pub(super) sealed: bool,
+    now: watch::Sender<Step>,
+}
+
+impl Machine {
+    /// A machine that is to carry out `plan`.
+    #[must_use]
+    pub fn new(plan: Plan, means: Means) -> Self {
+        let (now, _) = watch::channel(Step::Join);
+        Self {
+            plan,
+            means,
+            target: None,
+            session: None,
+            before: Sources::default(),
+            personality: None,
+            seal: None,
+            sealed: false,
+            now,
+        }
+    }
+
+    /// Whether the disk was sealed: it boots the new OS, whatever failed afterwards.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Leaves the swarm, if the job ended before it did.
+    pub async fn leave(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.before = sum(self.before, session.sources());
+            session.leave().await;
+        }
+    }
+
+    pub(super) fn target(&mut self) -> Result<&mut Target, StepError> {
+        self.target.as_mut().ok_or_else(|| out_of_order("join"))
+    }
+
+    pub(super) fn session(&mut self) -> Result<&mut Session, StepError> {
+        self.session.as_mut().ok_or_else(|| out_of_order("join"))
+    }
+
+    /// Takes part in the swarm anew, with what the disk holds now.
+    pub(super) async fn take_part(&mut self) -> Result<(), StepError> {
+        self.leave().await;
+        let target = self.target.as_ref().ok_or_else(|| out_of_order("join"))?;
+        let config = SwarmConfig {
+            keypair: self.means.key.clone(),
+            job: self.plan.job,
+            image: self.plan.image,
+            manifest: Arc::clone(&target.manifest),
+            seed: self.plan.seed.clone(),
+            listen: self.means.listen.clone(),
+            tuning: self.plan.tuning.clone(),
+            held: target.held.readable(),
+            disk: Arc::new(target.held.clone()),
+        };
+        let journal = Arc::clone(&self.means.journal);
+        self.session = Some(Session::join(config, journal, self.now.subscribe()).await?);
+        Ok(())
+    }
+
+    /// Takes part anew where the swarm had ended.
+    pub(super) async fn rejoin_if_broken(&mut self) -> Result<(), StepError> {
+        if self.session.as_ref().is_none_or(|session| session.heard.borrow().broken.is_some()) {
+            self.take_part().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `ready` finds in what was heard what the step waits for, or the job ends. `look` runs every
+    /// half second and when something was heard.
+    pub(super) async fn wait<T>(
+        &mut self,
+        mut ready: impl FnMut(&Heard) -> Option<T>,
+        mut look: impl FnMut(&Heard),
+    ) -> Result<T, StepError> {
+        let mut heard = self.session()?.heard.clone();
+        loop {
+            let now = heard.borrow_and_update().clone();
+            if let Some(found) = ready(&now) {
+                return Ok(found);
+            }
+            self.check(&now)?;
+            look(&now);
+            let cancel = self.means.cancel.clone();
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                // An end of the listener is told in `broken` first.
+                _ = heard.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Whether the job goes on, by the admin, the server and the swarm.
+    pub(super) fn check(&self, heard: &Heard) -> Result<(), StepError> {
+        self.check_cancelled()?;
+        if let Some(reason) = &heard.cancelled {
+            return Err(StepError::Cancelled(reason.clone()));
+        }
+        match &heard.broken {
+            Some(cause) => Err(StepError::Again(cause.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this process or the server's log has ended the job.
+    pub(super) fn check_cancelled(&self) -> Result<(), StepError> {
+        if let Some(reason) = self.means.journal.cancelled() {
+            return Err(StepError::Cancelled(reason));
+        }
+        if self.means.cancel.is_cancelled() {
+            return Err(StepError::Cancelled("the agent was told to stop".to_owned()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn counted(&self) -> Sources {
+        let now = self.session.as_ref().map(Session::sources).unwrap_or_default();
+        let (disk, unsent) =
+            self.target.as_ref().map_or((0, 0), |target| (target.disk_bytes, target.unsent_bytes));
+        Sources { disk, unsent, ..sum(self.before, now) }
+    }
+}
+
+impl Work for Machine {
+    async fn carry_out(&mut self, step: &Step, teller: &Teller) -> Result<String, StepError> {
+        self.now.send_replace(step.clone());
+        self.check_cancelled()?;
+        match step {
+            Step::Join => join::run(self, teller).await,
+            Step::Gather => gather::run(self, teller).await,
+            Step::Transfer => transfer::run(self, teller).await,
+            Step::Verify => verify::run(self, teller).await,
+            Step::Personalise => personalise::run(self),
+            Step::Seal => seal::run(self).await,
+            Step::Linger => linger::run(self, teller).await,
+            Step::Reboot => reboot::run(self).await,
+            other => Err(StepError::Final(format!(
+                "this agent ({}) does not know the step {other}; it is older than its plan",
+                env!("CARGO_PKG_VERSION")
+            ))),
+        }
+    }
+
+    fn sources(&self) -> Option<Sources> {
+        Some(self.counted())
+    }
+}
+
+pub(super) fn out_of_order(missing: &str) -> StepError {
+    StepError::Final(format!("the plan's steps are out of order: `{missing}` has to come before"))
+}
+
+/// Runs `work` on a thread that may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StepError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StepError::again(&error))
+}
+
+fn sum(a: Sources, b: Sources) -> Sources {
+    Sources {
+        server: a.server + b.server,
+        peers: a.peers + b.peers,
+        server_chunks: a.server_chunks + b.server_chunks,
+        peer_chunks: a.peer_chunks + b.peer_chunks,
+        disk: a.disk + b.disk,
+        unsent: a.unsent + b.unsent,
+        uploaded: a.uploaded + b.uploaded,
+    }
+}

@@ -1,0 +1,282 @@
+//! The runner: walks the plan's steps in order, tells the log of each beginning and end, tries again where
+//! that helps. Knows nothing of disks and networks: what a step does is behind [`Work`].
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use common::step::{Sources, Step, What};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How often a step is begun before the job fails.
+const TRIES: u32 = 3;
+
+/// The pause before the second try; each further one is four times as long.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Progress is told at most this often: a person reads no faster, and forty machines share one log.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Where events go: the courier, or a test.
+pub trait Journal: Send + Sync {
+    /// Takes an event; never waits.
+    fn event(&self, step: Step, what: What, sources: Option<Sources>);
+
+    /// Why the server cancelled the job, once it has.
+    fn cancelled(&self) -> Option<String>;
+}
+
+impl Journal for crate::courier::Courier {
+    fn event(&self, step: Step, what: What, sources: Option<Sources>) {
+        Self::event(self, step, what, sources);
+    }
+
+    fn cancelled(&self) -> Option<String> {
+        Self::cancelled(self)
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// It may go well the next time: the network, a server that restarts.
+    #[error("{0}")]
+    Again(String),
+    /// It will fail the same way every time.
+    #[error("{0}")]
+    Final(String),
+    /// The job was cancelled.
+    #[error("cancelled: {0}")]
+    Cancelled(String),
+}
+
+impl StepError {
+    /// A failure that another try may mend, with all its causes.
+    pub fn again(error: &dyn std::error::Error) -> Self {
+        Self::Again(crate::fetch::with_causes(error))
+    }
+
+    /// A failure that no further try mends, with all its causes.
+    pub fn last(error: &dyn std::error::Error) -> Self {
+        Self::Final(crate::fetch::with_causes(error))
+    }
+}
+
+/// How a step tells of itself while it runs. Clones are the same teller.
+#[derive(Clone)]
+pub struct Teller {
+    journal: Arc<dyn Journal>,
+    step: Step,
+    told: Arc<Mutex<Option<Instant>>>,
+}
+
+impl std::fmt::Debug for Teller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Teller").field(&self.step).finish()
+    }
+}
+
+impl Teller {
+    /// For `step`.
+    #[must_use]
+    pub fn new(journal: Arc<dyn Journal>, step: Step) -> Self {
+        Self { journal, step, told: Arc::default() }
+    }
+
+    /// So far: `done` of `total`. Told at most once a second; what comes between is left out.
+    pub fn progress(&self, done: u64, total: u64, sources: Option<Sources>) {
+        let now = Instant::now();
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.is_some_and(|last| now - last < PROGRESS_EVERY) {
+                return;
+            }
+            *told = Some(now);
+        }
+        self.journal.event(self.step.clone(), What::Progress { done, total }, sources);
+    }
+
+    /// Something worth knowing that is no failure.
+    pub fn note(&self, text: impl Into<String>) {
+        self.journal.event(self.step.clone(), What::Note { text: text.into() }, None);
+    }
+}
+
+/// What the steps do.
+pub trait Work {
+    /// Carries out `step`: a few words on what came of it.
+    fn carry_out(
+        &mut self,
+        step: &Step,
+        teller: &Teller,
+    ) -> impl Future<Output = Result<String, StepError>>;
+
+    /// Where the bytes came from so far.
+    fn sources(&self) -> Option<Sources>;
+}
+
+/// How a job ended before its last step.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{step}: {cause}")]
+pub struct Ended {
+    /// The step that failed.
+    pub step: Step,
+    /// Why.
+    pub cause: String,
+}
+
+/// Whether the agent carries out `step`. The others are the server's, the loader's and the installed OS's.
+fn is_ours(step: &Step) -> bool {
+    !matches!(
+        step,
+        Step::PowerOn
+            | Step::Loader
+            | Step::Inspect
+            | Step::Decide
+            | Step::Tailor
+            | Step::Agent
+            | Step::Confirm
+    )
+}
+
+/// Walks `steps`. `cancel` ends the running step; so does the server by the journal's answer.
+///
+/// # Errors
+/// When a step failed for good; the journal has been told.
+pub async fn walk(
+    steps: &[Step],
+    work: &mut impl Work,
+    journal: Arc<dyn Journal>,
+    cancel: &CancellationToken,
+) -> Result<(), Ended> {
+    for step in steps.iter().filter(|step| is_ours(step)) {
+        let mut pause = PAUSE;
+        for attempt in 1.. {
+            journal.event(step.clone(), What::Started, None);
+            let teller = Teller::new(Arc::clone(&journal), step.clone());
+            let error = match work.carry_out(step, &teller).await {
+                Ok(text) => {
+                    journal.event(step.clone(), What::Done { text }, counted(step, work.sources()));
+                    break;
+                }
+                Err(error) => error,
+            };
+            let last = attempt >= TRIES || !matches!(error, StepError::Again(_));
+            let cause = error.to_string();
+            let sources = counted(step, work.sources());
+            journal.event(step.clone(), What::Failed { cause: cause.clone(), last }, sources);
+            if last {
+                return Err(Ended { step: step.clone(), cause });
+            }
+            // A cancelled job is not worth waiting for: the next try ends at once.
+            let _ = cancel.run_until_cancelled(tokio::time::sleep(pause)).await;
+            pause *= 4;
+        }
+    }
+    Ok(())
+}
+
+/// The sources go with those steps that move bytes.
+fn counted(step: &Step, sources: Option<Sources>) -> Option<Sources> {
+    matches!(step, Step::Transfer | Step::Linger | Step::Reboot).then_some(sources).flatten()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    #[derive(Default)]
+    pub(crate) struct Lines(Mutex<Vec<String>>);
+
+    impl Lines {
+        pub(crate) fn all(&self) -> Vec<String> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    impl Journal for Lines {
+        fn event(&self, step: Step, what: What, sources: Option<Sources>) {
+            let what = match what {
+                What::Started => "started".to_owned(),
+                What::Progress { done, total } => format!("{done}/{total}"),
+                What::Note { text } => format!("note {text}"),
+                What::Done { text } => format!("done {text}"),
+                What::Failed { cause, last } => format!("failed {cause}{}", if last { " for good" } else { "" }),
+            };
+            let bytes = sources.map_or(String::new(), |sources| format!(" ({} from peers)", sources.peers));
+            self.0.lock().unwrap().push(format!("{step} {what}{bytes}"));
+        }
+
+        fn cancelled(&self) -> Option<String> {
+            None
+        }
+    }
+
+    struct Fake(VecDeque<Result<String, StepError>>);
+
+    impl Work for Fake {
+        async fn carry_out(&mut self, _: &Step, teller: &Teller) -> Result<String, StepError> {
+            teller.progress(1, 3, None);
+            teller.progress(2, 3, None);
+            self.0.pop_front().unwrap()
+        }
+
+        fn sources(&self) -> Option<Sources> {
+            Some(Sources { peers: 7, ..Sources::default() })
+        }
+    }
+
+    async fn told(
+        steps: &[Step],
+        results: &[Result<&str, StepError>],
+    ) -> (Vec<String>, Result<(), Ended>) {
+        let lines = Arc::new(Lines::default());
+        let results = results.iter().cloned().map(|result| result.map(str::to_owned)).collect();
+        let journal: Arc<dyn Journal> = lines.clone();
+        let end = walk(steps, &mut Fake(results), journal, &CancellationToken::new()).await;
+        (lines.all(), end)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_helps_is_tried_again_and_told() {
+        let again = StepError::Again("no answer".to_owned());
+        let (lines, end) =
+            told(&[Step::Decide, Step::Join, Step::Transfer], &[Err(again), Ok("in"), Ok("")]).await;
+        assert_eq!(end, Ok(()));
+        assert_eq!(
+            lines,
+            [
+                "join started",
+                "join 1/3",
+                "join failed no answer",
+                "join started",
+                "join 1/3",
+                "join done in",
+                "transfer started",
+                "transfer 1/3",
+                "transfer done  (7 from peers)",
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_help_ends_the_job_at_once() {
+        for error in [StepError::Final("too small".to_owned()), StepError::Cancelled("by ada".to_owned())] {
+            let (lines, end) = told(&[Step::Join, Step::Seal], &[Err(error.clone())]).await;
+            assert_eq!(end, Err(Ended { step: Step::Join, cause: error.to_string() }));
+            assert_eq!(lines.last().unwrap(), &format!("join failed {error} for good"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_third_failure_is_the_last() {
+        let again = || Err(StepError::Again("no answer".to_owned()));
+        let (lines, end) = told(&[Step::Join], &[again(), again(), again()]).await;
+        assert!(end.is_err());
+        assert_eq!(lines.iter().filter(|line| line.contains("started")).count(), 3);
+        assert!(lines.last().unwrap().ends_with("for good"));
+    }
+}

@@ -1,0 +1,99 @@
+//! In the swarm, and hearing from it all the time: events are taken as they come, whatever step runs, because
+//! a swarm that nobody listens to would stop serving peers. Owns the client and the listening task.
+
+use std::sync::Arc;
+
+use common::chunk::ChunkSet;
+use common::step::{Sources, Step, What};
+use common::wire::swarm::Personality;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::run::{Journal, StepError};
+use crate::swarm::{SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent, VerifiedChunk};
+
+/// All that was heard so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heard {
+    pub(super) personality: Option<Personality>,
+    /// Machines that have arrived, that are waited for, and seconds left.
+    pub(super) gather: Option<(u32, u32, u64)>,
+    pub(super) started: bool,
+    pub(super) released: bool,
+    pub(super) cancelled: Option<String>,
+    pub(super) broken: Option<String>,
+}
+
+/// A part in the swarm.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: SwarmClient,
+    pub(super) heard: watch::Receiver<Heard>,
+    /// Verified chunks, until the writer takes them.
+    pub(super) chunks: Option<mpsc::Receiver<VerifiedChunk>>,
+    /// The chunks that the swarm was told of.
+    pub(super) told: ChunkSet,
+    listening: JoinHandle<()>,
+}
+
+impl Session {
+    /// Joins; notes go to `journal` under the step that is in `now`.
+    pub(super) async fn join(
+        config: SwarmConfig,
+        journal: Arc<dyn Journal>,
+        now: watch::Receiver<Step>,
+    ) -> Result<Self, StepError> {
+        let told = config.held.clone();
+        let (client, SwarmEnds { chunks, events }) =
+            SwarmClient::start(config).await.map_err(|error| StepError::again(&error))?;
+        let (sender, heard) = watch::channel(Heard::default());
+        let listening = tokio::spawn(listen(events, sender, journal, now));
+        Ok(Self { client, heard, chunks: Some(chunks), told, listening })
+    }
+
+    pub(super) fn sources(&self) -> Sources {
+        self.client.sources()
+    }
+
+    /// Leaves the swarm; the chunk stream ends.
+    pub(super) async fn leave(self) {
+        self.client.stop().await;
+        self.listening.abort();
+        // It ends by abort or because the events have ended; neither is news.
+        let _ = self.listening.await;
+    }
+}
+
+async fn listen(
+    mut events: mpsc::Receiver<SwarmEvent>,
+    heard: watch::Sender<Heard>,
+    journal: Arc<dyn Journal>,
+    now: watch::Receiver<Step>,
+) {
+    let note = |text: String| {
+        let step = now.borrow().clone();
+        journal.event(step, What::Note { text }, None);
+    };
+    while let Some(event) = events.recv().await {
+        match event {
+            SwarmEvent::Welcome(personality) => {
+                heard.send_modify(|heard| heard.personality = Some(*personality));
+            }
+            SwarmEvent::Gather { arrived, wanted, seconds } => {
+                heard.send_modify(|heard| heard.gather = Some((arrived, wanted, seconds)));
+            }
+            SwarmEvent::Start => heard.send_modify(|heard| heard.started = true),
+            // The writer knows better when all is down.
+            SwarmEvent::Complete => {}
+            SwarmEvent::Corrupt { from, chunk, cause } => {
+                note(format!("chunk {} from {from} was thrown away: {cause}", chunk.0));
+            }
+            SwarmEvent::Note(text) => note(text),
+            SwarmEvent::Release => heard.send_modify(|heard| heard.released = true),
+            SwarmEvent::Cancel(reason) => heard.send_modify(|heard| heard.cancelled = Some(reason)),
+            SwarmEvent::Broken(cause) => heard.send_modify(|heard| heard.broken = Some(cause)),
+        }
+    }
+    let ended = || "the swarm ended".to_owned();
+    heard.send_modify(|heard| heard.broken = Some(heard.broken.take().unwrap_or_else(ended)));
+}

@@ -1,0 +1,103 @@
+//! Step `transfer`: chunks from the swarm to the disk, until nothing of the image is missing. The first write
+//! of the whole job happens here, and it is the clearing of what would boot.
+
+use std::sync::Arc;
+
+use common::chunk::ChunkIndex;
+
+use super::machine::{LOOK, Machine, blocking, out_of_order};
+use super::run::{StepError, Teller};
+use crate::disk::device::Device;
+use crate::disk::write::{Pace, WriteError, Writer, clear};
+
+pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
+    let target = machine.target()?;
+    if !target.cleared {
+        let device = Arc::clone(&target.device);
+        blocking(move || clear(&*device)).await?.map_err(|error| StepError::last(&error))?;
+        machine.target()?.cleared = true;
+    }
+    fetch_missing(machine, teller).await?;
+    let sources = machine.counted();
+    let mib = |bytes: u64| bytes >> 20;
+    Ok(format!(
+        "{} MiB from the server, {} from peers, {} on the disk already, {} never sent",
+        mib(sources.server),
+        mib(sources.peers),
+        mib(sources.disk),
+        mib(sources.unsent)
+    ))
+}
+
+/// Fetches and writes what is missing: what a transfer is, and what mends a disk that failed its verification.
+pub(super) async fn fetch_missing(machine: &mut Machine, teller: &Teller) -> Result<(), StepError> {
+    if machine.session.as_ref().is_none_or(|session| session.chunks.is_none()) {
+        machine.take_part().await?;
+    }
+    machine.rejoin_if_broken().await?;
+    let tuning = machine.plan.tuning.clone();
+    let target = machine.target.as_ref().ok_or_else(|| out_of_order("join"))?;
+    let device: Arc<dyn Device> = target.device.clone();
+    let (manifest, held) = (Arc::clone(&target.manifest), target.held.clone());
+    let pace = Pace { backlog: tuning.write_backlog.max(1) as usize, sync_bytes: tuning.sync_bytes };
+    let chunks = machine.session()?.chunks.take().ok_or_else(|| out_of_order("join"))?;
+    // Its own token: a failed try stops its writer, not the job.
+    let stop = machine.means.cancel.child_token();
+    let writer = Writer::start(device, manifest, held, chunks, pace, stop.clone());
+    let down = writer.down();
+    let finished = writer.finish();
+    tokio::pin!(finished);
+    let ended = loop {
+        tokio::select! {
+            result = &mut finished => break Ok(result),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let heard = machine.session()?.heard.borrow().clone();
+        if let Err(error) = machine.check(&heard) {
+            break Err(error);
+        }
+        tell_held(machine).await?;
+        let total = machine.target()?.manifest.size();
+        let done = *down.borrow();
+        teller.progress(done, total, Some(machine.counted()));
+    };
+    let result = match ended {
+        Ok(result) => result,
+        Err(error) => {
+            // The stream of chunks ends with the session, and the writer with it.
+            stop.cancel();
+            machine.leave().await;
+            return match finished.await {
+                Ok(()) | Err(WriteError::Cancelled) => Err(error),
+                Err(disk) => Err(StepError::last(&disk)),
+            };
+        }
+    };
+    match result {
+        Ok(()) => {}
+        Err(WriteError::Cancelled) => return machine.check_cancelled(),
+        Err(disk) => {
+            machine.leave().await;
+            return Err(StepError::last(&disk));
+        }
+    }
+    tell_held(machine).await?;
+    let missing = machine.target()?.held.missing().len();
+    if missing > 0 {
+        machine.leave().await;
+        return Err(StepError::Again(format!("the swarm ended with {missing} chunks missing")));
+    }
+    Ok(())
+}
+
+/// Tells the swarm which chunks the disk can serve since it was last told.
+async fn tell_held(machine: &mut Machine) -> Result<(), StepError> {
+    let readable = machine.target()?.held.readable();
+    let session = machine.session()?;
+    let new: Vec<ChunkIndex> = readable.iter().filter(|&chunk| !session.told.contains(chunk)).collect();
+    if !new.is_empty() {
+        session.told = readable;
+        session.client.held(new).await;
+    }
+    Ok(())
+}

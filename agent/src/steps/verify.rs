@@ -1,0 +1,62 @@
+//! Step `verify`: all that was written is read back from the disk and compared with the manifest; what differs
+//! is fetched and written again, a few times. What is held back in memory was checked as it came.
+
+use std::sync::Arc;
+
+use common::chunk::ChunkIndex;
+
+use super::machine::{Machine, blocking};
+use super::run::{StepError, Teller};
+use super::transfer::fetch_missing;
+use crate::disk::device::Device as _;
+use crate::disk::scan::{Scan, scan};
+use crate::disk::write::held_back;
+
+/// A disk that still shows other bytes after so many repairs is broken.
+const REPAIRS: u32 = 2;
+
+pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
+    for repair in 0.. {
+        let (bad, found) = read_back(machine, teller).await?;
+        let Some(first) = bad.first().copied() else { break };
+        let cause = found.unreadable.map_or_else(
+            || "it gives back other bytes than were written".to_owned(),
+            |(chunk, cause)| format!("chunk {} cannot be read: {cause}", chunk.0),
+        );
+        let text = format!("{} chunks on the disk are wrong, the first is {}: {cause}", bad.len(), first.0);
+        if repair == REPAIRS {
+            return Err(StepError::Final(text));
+        }
+        teller.note(format!("{text}; fetching them again"));
+        machine.target()?.held.lose(&bad);
+        // The session has delivered each chunk once: only a new one asks for them again.
+        machine.leave().await;
+        fetch_missing(machine, teller).await?;
+    }
+    Ok(format!("{} MiB read back", machine.target()?.manifest.size() >> 20))
+}
+
+async fn read_back(machine: &mut Machine, teller: &Teller) -> Result<(Vec<ChunkIndex>, Scan), StepError> {
+    let target = machine.target()?;
+    let (device, manifest) = (Arc::clone(&target.device), Arc::clone(&target.manifest));
+    let back = held_back(&manifest, device.size());
+    // A zero chunk is written even where a stored one would be held back.
+    let chunks: Vec<ChunkIndex> = manifest
+        .iter()
+        .map(|(index, _)| index)
+        .filter(|&index| !back.contains(index) || manifest.stored(index).is_none())
+        .collect();
+    let (cancel, teller, all) = (machine.means.cancel.clone(), teller.clone(), chunks.clone());
+    let found = blocking(move || {
+        device.drop_cache().map(|()| {
+            let total = manifest.size();
+            let progress = |done| teller.progress(done, total, None);
+            scan(&*device, &manifest, &chunks, &cancel, &progress)
+        })
+    })
+    .await?
+    .map_err(|error| StepError::last(&error))?;
+    machine.check_cancelled()?;
+    let bad = all.into_iter().filter(|&chunk| !found.same.contains(chunk)).collect();
+    Ok((bad, found))
+}
