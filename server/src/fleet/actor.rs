@@ -27,8 +27,8 @@ use super::reports::{Decided, Next};
 use super::standing::{Sighting, Standings};
 use super::state::Change;
 use crate::api::{
-    Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, LogEvent, LogQuery,
-    MachineChanged, MachineCommand, MachineShown, Selection,
+    Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, LogEvent, LogQuery, MachineChanged,
+    MachineCommand, MachineShown, Selection,
 };
 use crate::records::{LogFilter, LogReader, Records, RecordsError};
 
@@ -132,7 +132,8 @@ pub fn start(
     let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
     let (publish, standings) = watch::channel(Arc::new(desk.state.standings(desk.settings.discover)));
     let (events, _) = broadcast::channel(FOLLOW_MAX);
-    let office = Office { desk, records, standings: publish, events: events.clone(), crew: Arc::clone(&crew) };
+    let office =
+        Office { desk, records, standings: publish, events: events.clone(), crew: Arc::clone(&crew) };
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::Builder::new()
         .name("fleet".to_owned())
@@ -211,7 +212,10 @@ impl Office {
 
     fn fall_back(&mut self, error: RecordsError, answers: Vec<Answer>) {
         let error = Arc::new(error);
-        tracing::error!(error = &*error as &dyn std::error::Error, "nothing was done: it could not be written down");
+        tracing::error!(
+            error = &*error as &dyn std::error::Error,
+            "nothing was done: it could not be written down"
+        );
         match self.records.load() {
             Ok(state) => self.desk.state = state,
             Err(error) => {
@@ -227,7 +231,9 @@ impl Office {
         match self.records.forget_events(until) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, %until, "old events were forgotten"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old events could not be forgotten"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "old events could not be forgotten")
+            }
         }
     }
 }
@@ -406,7 +412,9 @@ impl FleetHandle {
     /// When the fleet has stopped.
     pub async fn jobs_of_image(&self, image: ImageId) -> Result<Vec<JobId>, FleetError> {
         self.look(move |desk| {
-            let writes = |deployment| desk.state.deployments.get(&deployment).is_some_and(|order| order.image == image);
+            let writes = |deployment| {
+                desk.state.deployments.get(&deployment).is_some_and(|order| order.image == image)
+            };
             let open = desk.state.jobs.values().filter(|job| job.is_open() || job.wants_plan());
             open.filter(|job| writes(job.deployment)).map(|job| job.id).collect()
         })
@@ -479,7 +487,10 @@ impl FleetHandle {
         let (name, rule) = (order.image.clone(), order.disk.clone());
         let image = tokio::task::spawn_blocking(move || {
             crew.check_disk_rule(&rule).map_err(|why| {
-                super::orders::refused(why, "such as bus=nvme,size>=100G; leave it out where there is one disk")
+                super::orders::refused(
+                    why,
+                    "such as bus=nvme,size>=100G; leave it out where there is one disk",
+                )
             })?;
             crew.image(&name)
         })
@@ -533,8 +544,10 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn deployments(&self) -> Result<Vec<DeploymentShown>, FleetError> {
-        self.look(|desk| desk.state.deployments.values().map(|order| desk.state.show_deployment(order)).collect())
-            .await
+        self.look(|desk| {
+            desk.state.deployments.values().map(|order| desk.state.show_deployment(order)).collect()
+        })
+        .await
     }
 
     /// One deployment, if there is one with this number.
@@ -551,9 +564,7 @@ impl FleetHandle {
     /// When there is no such deployment, the selection makes no sense, or it could not be written down.
     pub async fn cancel(&self, id: DeploymentId, cancel: Cancel) -> Result<DeploymentShown, FleetError> {
         let shown = self
-            .ask(move |desk, now| {
-                desk.cancel(id, &cancel, now).map(|()| desk.state.find_deployment(id))
-            })
+            .ask(move |desk, now| desk.cancel(id, &cancel, now).map(|()| desk.state.find_deployment(id)))
             .await?
             .map_err(FleetError::Refused)?;
         shown.ok_or(FleetError::Stopping)
@@ -591,7 +602,12 @@ impl FleetHandle {
     ///
     /// # Errors
     /// When the records cannot be read.
-    pub async fn log_page(&self, filter: LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, FleetError> {
+    pub async fn log_page(
+        &self,
+        filter: LogFilter,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<LogEvent>, FleetError> {
         let path = self.records.clone();
         let page = move || LogReader::open(&path)?.page(&filter, after, limit);
         Ok(tokio::task::spawn_blocking(page).await.map_err(FleetError::Worker)??)

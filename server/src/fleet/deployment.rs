@@ -54,7 +54,8 @@ impl Deployment {
     /// a selector does not name a machine, and what stands on it may be somebody's.
     #[must_use]
     pub fn takes(&self, machine: &Machine, jobs_taken: usize) -> bool {
-        let room = self.order.limit.is_none_or(|limit| jobs_taken < usize::try_from(limit).unwrap_or(usize::MAX));
+        let room =
+            self.order.limit.is_none_or(|limit| jobs_taken < usize::try_from(limit).unwrap_or(usize::MAX));
         let Ok(labels) = labels(&self.order.selection.labels) else { return false };
         let occupied = machine.hardware.as_ref().is_none_or(|checked| has_bootable_disk(checked.report()));
         let state = match machine.state {
@@ -70,7 +71,10 @@ impl Deployment {
     pub fn hostname(&self, machine: &Machine) -> String {
         let pattern = self.order.hostname.as_deref().unwrap_or("{name}");
         let name = machine.shown_name();
-        as_hostname(&pattern.replace("{name}", &name).replace("{id}", &machine.id.to_string()), &machine.id.to_string())
+        as_hostname(
+            &pattern.replace("{name}", &name).replace("{id}", &machine.id.to_string()),
+            &machine.id.to_string(),
+        )
     }
 }
 
@@ -128,7 +132,9 @@ mod tests {
         let mut held = approved;
         held.held = true;
         assert!(!order(true, None).takes(&held, 0));
-        for state in [MachineState::Rejected, MachineState::Retired, MachineState::Deployed, MachineState::Failed] {
+        for state in
+            [MachineState::Rejected, MachineState::Retired, MachineState::Deployed, MachineState::Failed]
+        {
             assert!(!order(true, None).takes(&machine(state), 0), "{state:?}");
         }
         assert!(!order(true, None).takes(&machine(MachineState::Discovered), 0), "its disks are not known");

@@ -121,7 +121,14 @@ impl Desk {
         self.log_with(at, whose, step, what, None);
     }
 
-    fn log_with(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What, sources: Option<Sources>) {
+    fn log_with(
+        &mut self,
+        at: Timestamp,
+        whose: Whose<'_>,
+        step: Step,
+        what: What,
+        sources: Option<Sources>,
+    ) {
         let (machine, job, name) = match whose {
             Whose::Machine(id) => (Some(id), None, None),
             Whose::Job(job) => (Some(job.machine), Some((job.id, job.deployment, job.attempt)), None),
@@ -218,7 +225,10 @@ impl Desk {
         let mut machine = self.state.by_key(&batch.key).cloned().ok_or_else(refused)?;
         let mut boot = machine.boot.ok_or_else(refused)?;
         let job = batch.job.filter(|job| {
-            self.state.jobs.get(job).is_some_and(|job| job.machine == machine.id && job.key == Some(batch.key))
+            self.state
+                .jobs
+                .get(job)
+                .is_some_and(|job| job.machine == machine.id && job.key == Some(batch.key))
         });
         let mut fresh = Vec::new();
         for event in batch.events {
@@ -285,7 +295,8 @@ impl Desk {
                 self.log_once(now, Whose::Machine(machine), Step::PowerOn, what);
             }
             Sighting::BootProgram { address, file, over, bytes, whole } => {
-                let text = format!("{file} over {over}, {bytes} bytes{}", if whole { "" } else { ", given up" });
+                let text =
+                    format!("{file} over {over}, {bytes} bytes{}", if whole { "" } else { ", given up" });
                 self.saw_address(address, text, now);
             }
             Sighting::Script { asker, address, says } => {
@@ -321,7 +332,8 @@ impl Desk {
         let by_mac = asker.mac.and_then(|mac| self.state.by_mac(mac)).cloned();
         let by_uuid = || {
             let uuid = uuid.clone()?;
-            let mut same = self.state.machines.values().filter(|m| m.fingerprint.uuid.as_ref() == Some(&uuid));
+            let mut same =
+                self.state.machines.values().filter(|m| m.fingerprint.uuid.as_ref() == Some(&uuid));
             same.next().filter(|_| same.next().is_none()).cloned()
         };
         if let Some(mut machine) = by_mac.or_else(by_uuid) {

@@ -75,7 +75,8 @@ fn numbers(list: &str, whole: &str) -> Result<Vec<String>, BadHostlist> {
     for part in list.split(',') {
         let wrong = || BadHostlist::Range(part.to_owned());
         let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let digits = |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit());
+        let digits =
+            |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit());
         if !digits(from) || !digits(to) {
             return Err(wrong());
         }

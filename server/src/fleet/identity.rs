@@ -198,15 +198,45 @@ mod tests {
         let table = [
             ("only an address is known", print("", "", "", &[1]), print("S1", "B1", "u-1", &[1]), true),
             ("same in everything", print("S1", "B1", "u-1", &[1]), print("S1", "B1", "u-1", &[1]), true),
-            ("NIC moved to another machine", print("S1", "B1", "u-1", &[1]), print("S2", "B2", "u-2", &[1]), false),
-            ("two ports moved, only UUIDs known", print("", "", "u-1", &[1, 2]), print("", "", "u-2", &[1, 2]), false),
-            ("eight ports moved", print("S1", "B1", "u-1", &[1, 2, 3, 4, 5, 6, 7, 8]), print("S2", "B2", "u-2", &[1, 2, 3, 4, 5, 6, 7, 8]), false),
+            (
+                "NIC moved to another machine",
+                print("S1", "B1", "u-1", &[1]),
+                print("S2", "B2", "u-2", &[1]),
+                false,
+            ),
+            (
+                "two ports moved, only UUIDs known",
+                print("", "", "u-1", &[1, 2]),
+                print("", "", "u-2", &[1, 2]),
+                false,
+            ),
+            (
+                "eight ports moved",
+                print("S1", "B1", "u-1", &[1, 2, 3, 4, 5, 6, 7, 8]),
+                print("S2", "B2", "u-2", &[1, 2, 3, 4, 5, 6, 7, 8]),
+                false,
+            ),
             ("NIC replaced", print("S1", "B1", "u-1", &[1]), print("S1", "B1", "u-1", &[9]), true),
             ("boards of a batch share a UUID", print("", "", "u-1", &[1]), print("", "", "u-1", &[2]), false),
-            ("UUID changed by a firmware update", print("S1", "B1", "u-1", &[1]), print("S1", "B1", "u-2", &[1]), true),
-            ("main board replaced, same chassis and NIC", print("S1", "B1", "", &[1]), print("S1", "B2", "", &[1]), true),
+            (
+                "UUID changed by a firmware update",
+                print("S1", "B1", "u-1", &[1]),
+                print("S1", "B1", "u-2", &[1]),
+                true,
+            ),
+            (
+                "main board replaced, same chassis and NIC",
+                print("S1", "B1", "", &[1]),
+                print("S1", "B2", "", &[1]),
+                true,
+            ),
             ("nothing in common", print("S1", "", "", &[1]), print("", "B1", "", &[]), false),
-            ("placeholders are no marks", print("Default string", "To be filled by O.E.M.", "", &[]), print("Default string", "To be filled by O.E.M.", "", &[]), false),
+            (
+                "placeholders are no marks",
+                print("Default string", "To be filled by O.E.M.", "", &[]),
+                print("Default string", "To be filled by O.E.M.", "", &[]),
+                false,
+            ),
         ];
         for (what, known, shown, same) in table {
             let found = recognise(&shown, [(MachineId(1), &known)].into_iter());
@@ -226,9 +256,22 @@ mod tests {
     #[test]
     fn what_makers_left_in_is_worth_nothing() {
         for text in [
-            "", " ", "0", "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff",
-            "To Be Filled By O.E.M.", "To be filled by O.E.M", "Default string", "Not Specified", "None", "N/A",
-            "System Serial Number", "1234567890", "123456789", "XXXXXXXX", "........",
+            "",
+            " ",
+            "0",
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "To Be Filled By O.E.M.",
+            "To be filled by O.E.M",
+            "Default string",
+            "Not Specified",
+            "None",
+            "N/A",
+            "System Serial Number",
+            "1234567890",
+            "123456789",
+            "XXXXXXXX",
+            "........",
             "03000200-0400-0500-0006-000700080009",
         ] {
             assert_eq!(worthy(text), None, "{text}");

@@ -301,7 +301,10 @@ impl Job {
             vec![Effect::Deployed, Effect::Machine(MachineState::Deployed), Effect::Rest(Rest::BootDisk)];
         if self.confirm != Confirm::Never {
             self.step = Some(Step::Confirm);
-            effects.push(Effect::Log(Step::Confirm, What::Done { text: "the installed OS called home".to_owned() }));
+            effects.push(Effect::Log(
+                Step::Confirm,
+                What::Done { text: "the installed OS called home".to_owned() },
+            ));
         }
         effects
     }
@@ -326,7 +329,8 @@ impl Job {
     fn miss_call(&mut self) -> Vec<Effect> {
         self.state = JobState::Failed;
         self.deadline = None;
-        let cause = "no call home: the image is on the disk, but the installed OS was not heard of in time".to_owned();
+        let cause = "no call home: the image is on the disk, but the installed OS was not heard of in time"
+            .to_owned();
         self.step = Some(Step::Confirm);
         self.cause = Some(cause.clone());
         vec![
@@ -393,15 +397,63 @@ pub(crate) mod tests {
         let retried = || told(1, Step::Transfer, What::Failed { cause: "c".to_owned(), last: false });
         // In the order of STATES; a letter per state, `.` for dropped or nothing.
         let table: Vec<(&str, JobEvent, i64, [Option<S>; 7])> = vec![
-            ("plan", plan(2), 0, [Some(S::Running), Some(S::Running), None, None, None, Some(S::Running), None]),
-            ("refusal", JobEvent::TailorRefused("r".to_owned()), 0, [Some(S::Refused), Some(S::Refused), None, None, None, Some(S::Refused), None]),
-            ("progress", told(1, Step::Transfer, What::Progress { done: 1, total: 2 }), 0, [None, Some(S::Running), Some(S::Written), Some(S::Deployed), None, None, None]),
+            (
+                "plan",
+                plan(2),
+                0,
+                [Some(S::Running), Some(S::Running), None, None, None, Some(S::Running), None],
+            ),
+            (
+                "refusal",
+                JobEvent::TailorRefused("r".to_owned()),
+                0,
+                [Some(S::Refused), Some(S::Refused), None, None, None, Some(S::Refused), None],
+            ),
+            (
+                "progress",
+                told(1, Step::Transfer, What::Progress { done: 1, total: 2 }),
+                0,
+                [None, Some(S::Running), Some(S::Written), Some(S::Deployed), None, None, None],
+            ),
             ("progress of another key", told(9, Step::Transfer, What::Started), 0, [None; 7]),
-            ("failure that is retried", retried(), 0, [None, Some(S::Running), Some(S::Written), Some(S::Deployed), None, None, None]),
-            ("failure", failed(), 0, [None, Some(S::Failed), Some(S::Written), Some(S::Deployed), None, None, None]),
-            ("reboot before the disk is sealed", done(Step::Reboot), 0, [None, Some(S::Running), Some(S::Written), Some(S::Deployed), None, None, None]),
-            ("call home", JobEvent::CalledHome, 0, [None, None, Some(S::Deployed), Some(S::Deployed), None, None, None]),
-            ("cancel", JobEvent::Cancelled("c".to_owned()), 0, [Some(S::Cancelled), Some(S::Cancelled), Some(S::Cancelled), None, None, Some(S::Cancelled), None]),
+            (
+                "failure that is retried",
+                retried(),
+                0,
+                [None, Some(S::Running), Some(S::Written), Some(S::Deployed), None, None, None],
+            ),
+            (
+                "failure",
+                failed(),
+                0,
+                [None, Some(S::Failed), Some(S::Written), Some(S::Deployed), None, None, None],
+            ),
+            (
+                "reboot before the disk is sealed",
+                done(Step::Reboot),
+                0,
+                [None, Some(S::Running), Some(S::Written), Some(S::Deployed), None, None, None],
+            ),
+            (
+                "call home",
+                JobEvent::CalledHome,
+                0,
+                [None, None, Some(S::Deployed), Some(S::Deployed), None, None, None],
+            ),
+            (
+                "cancel",
+                JobEvent::Cancelled("c".to_owned()),
+                0,
+                [
+                    Some(S::Cancelled),
+                    Some(S::Cancelled),
+                    Some(S::Cancelled),
+                    None,
+                    None,
+                    Some(S::Cancelled),
+                    None,
+                ],
+            ),
             ("time, early", JobEvent::Tick, 899, [None; 7]),
             ("time, late", JobEvent::Tick, 900, [None, None, Some(S::Failed), None, None, None, None]),
         ];
@@ -418,7 +470,11 @@ pub(crate) mod tests {
                     None => {
                         assert_eq!(after, before, "{what} in {state:?}");
                         let silent = matches!(event, JobEvent::Tick);
-                        assert_eq!(effects, if silent { vec![] } else { vec![Effect::Dropped] }, "{what} in {state:?}");
+                        assert_eq!(
+                            effects,
+                            if silent { vec![] } else { vec![Effect::Dropped] },
+                            "{what} in {state:?}"
+                        );
                     }
                 }
             }

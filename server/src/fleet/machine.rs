@@ -127,7 +127,8 @@ impl Machine {
             return Standing::BootDisk;
         }
         let wanted = job.is_some_and(|job| {
-            matches!(job.state, JobState::Ordered | JobState::Running | JobState::Refused) && self.takes_jobs()
+            matches!(job.state, JobState::Ordered | JobState::Running | JobState::Refused)
+                && self.takes_jobs()
         });
         match (wanted, self.rest) {
             (true, _) => Standing::Load,
@@ -163,7 +164,11 @@ impl Machine {
                 self.labels.extend(set.clone());
                 self.said_something();
                 let labels: Vec<_> = self.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-                Ok(if labels.is_empty() { "has no labels".to_owned() } else { format!("labels: {}", labels.join(" ")) })
+                Ok(if labels.is_empty() {
+                    "has no labels".to_owned()
+                } else {
+                    format!("labels: {}", labels.join(" "))
+                })
             }
             MachineAction::Hold => {
                 self.held = true;
@@ -185,7 +190,9 @@ impl Machine {
             MachineState::Rejected | MachineState::Retired => {
                 Err(format!("it is {}; release it first", self.state.name()))
             }
-            MachineState::Deploying | MachineState::Deployed => Err(format!("it is {} already", self.state.name())),
+            MachineState::Deploying | MachineState::Deployed => {
+                Err(format!("it is {} already", self.state.name()))
+            }
         }
     }
 
@@ -260,14 +267,32 @@ mod tests {
     #[test]
     fn an_admins_word_in_every_state() {
         use MachineState as S;
-        let all = [S::Discovered, S::Inspected, S::Approved, S::Deploying, S::Deployed, S::Failed, S::Rejected, S::Retired];
+        let all = [
+            S::Discovered,
+            S::Inspected,
+            S::Approved,
+            S::Deploying,
+            S::Deployed,
+            S::Failed,
+            S::Rejected,
+            S::Retired,
+        ];
         let after = |state: S, action: &MachineAction| {
             let mut known = machine();
             known.state = state;
             known.obey(action).is_ok().then_some(known.state)
         };
         let approved: Vec<_> = all.iter().map(|state| after(*state, &MachineAction::Approve)).collect();
-        let wanted = [Some(S::Approved), Some(S::Approved), Some(S::Approved), None, None, Some(S::Approved), None, None];
+        let wanted = [
+            Some(S::Approved),
+            Some(S::Approved),
+            Some(S::Approved),
+            None,
+            None,
+            Some(S::Approved),
+            None,
+            None,
+        ];
         assert_eq!(approved, wanted);
         let rejected: Vec<_> = all.iter().map(|state| after(*state, &MachineAction::Reject)).collect();
         assert_eq!(rejected.iter().filter(|state| **state == Some(S::Rejected)).count(), 7);

@@ -74,10 +74,14 @@ impl Desk {
             }
         }
         if !unknown.is_empty() {
-            let more = if unknown.len() > 8 { format!(" and {} more", unknown.len() - 8) } else { String::new() };
+            let more =
+                if unknown.len() > 8 { format!(" and {} more", unknown.len() - 8) } else { String::new() };
             unknown.truncate(8);
             let error = format!("no machine is known as {}{more}", unknown.join(", "));
-            return Err(refused(error, "`swarmboot machine list` shows who is known; machines that have not shown themselves yet are taken by `deploy start --open`"));
+            return Err(refused(
+                error,
+                "`swarmboot machine list` shows who is known; machines that have not shown themselves yet are taken by `deploy start --open`",
+            ));
         }
         let all = selection.machines.is_empty() && !wanted.is_empty();
         let fits = |machine: &&Machine| (all || chosen.contains(&machine.id)) && machine.has_labels(&wanted);
@@ -92,7 +96,10 @@ impl Desk {
         check(order)?;
         let selection = &order.selection;
         if selection.machines.is_empty() && selection.labels.is_empty() && !order.open {
-            return Err(refused("the order names no machine", "name machines with --machines or -l, or take those that appear with --open"));
+            return Err(refused(
+                "the order names no machine",
+                "name machines with --machines or -l, or take those that appear with --open",
+            ));
         }
         let trial = self.deployment(order.clone(), image, Timestamp::UNIX_EPOCH);
         let mut chosen = self.select(selection)?;
@@ -106,7 +113,10 @@ impl Desk {
             chosen.truncate(room);
         }
         if chosen.is_empty() && !order.open {
-            return Err(refused("no machine matches the order", "`swarmboot machine list` shows machines and their labels"));
+            return Err(refused(
+                "no machine matches the order",
+                "`swarmboot machine list` shows machines and their labels",
+            ));
         }
         Ok(chosen.into_iter().filter_map(|id| self.candidate(id, &trial)).collect())
     }
@@ -173,8 +183,10 @@ impl Desk {
             }
         }
         if !order.open && lines.iter().all(|line| line.refused.is_some()) {
-            let reasons: Vec<_> =
-                lines.iter().filter_map(|line| Some(format!("{}: {}", line.name, line.refused.as_ref()?))).collect();
+            let reasons: Vec<_> = lines
+                .iter()
+                .filter_map(|line| Some(format!("{}: {}", line.name, line.refused.as_ref()?)))
+                .collect();
             return Err(Refused {
                 error: "the order can be carried out on none of its machines".to_owned(),
                 cause: Some(reasons.join("; ")),
@@ -217,7 +229,11 @@ impl Desk {
             return None;
         }
         let had = |order: &Deployment| self.state.jobs_of(order.id).any(|job| job.machine == machine);
-        let open = self.state.deployments.values().filter(|order| order.open && order.order.selection.machines.is_empty());
+        let open = self
+            .state
+            .deployments
+            .values()
+            .filter(|order| order.open && order.order.selection.machines.is_empty());
         let taken = |order: &&Deployment| order.takes(known, self.state.jobs_of(order.id).count());
         let id = open.filter(taken).find(|order| !had(order))?.id;
         self.open_job(id, machine, now)
@@ -255,7 +271,11 @@ impl Desk {
     ///
     /// # Errors
     /// When no machine is meant, or the command makes no sense for one of them; then nothing was done.
-    pub fn command(&mut self, command: &MachineCommand, now: Timestamp) -> Result<Vec<MachineChanged>, Refused> {
+    pub fn command(
+        &mut self,
+        command: &MachineCommand,
+        now: Timestamp,
+    ) -> Result<Vec<MachineChanged>, Refused> {
         let chosen = self.select(&command.selection)?;
         if chosen.is_empty() {
             return Err(refused("no machine is meant", "name machines, or select them with -l"));
@@ -301,7 +321,8 @@ impl Desk {
     }
 
     fn check_action(&self, action: &MachineAction, chosen: &[MachineId]) -> Result<(), Refused> {
-        let short = |text: &str| !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control);
+        let short =
+            |text: &str| !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control);
         match action {
             MachineAction::Name(name) => {
                 let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
@@ -318,7 +339,10 @@ impl Desk {
             }
             MachineAction::Label { set, .. } => {
                 if !set.iter().all(|(key, value)| short(key) && !key.contains(['=', ',']) && short(value)) {
-                    return Err(refused("a label is empty, too long, or holds control characters", "write labels as key=value"));
+                    return Err(refused(
+                        "a label is empty, too long, or holds control characters",
+                        "write labels as key=value",
+                    ));
                 }
             }
             _ => {}
@@ -334,22 +358,39 @@ fn check(order: &DeployOrder) -> Result<(), Refused> {
         let error = format!("user-data of {bytes} bytes, more than {USER_DATA_BYTES_MAX}");
         return Err(refused(error, "let the user-data fetch what is large"));
     }
-    let key = |key: &String| key.len() <= SSH_KEY_MAX && !key.chars().any(char::is_control) && key.contains(' ');
+    let key =
+        |key: &String| key.len() <= SSH_KEY_MAX && !key.chars().any(char::is_control) && key.contains(' ');
     if order.ssh_keys.len() > SSH_KEYS_MAX || !order.ssh_keys.iter().all(key) {
-        return Err(refused("an SSH key is no line such as `ssh-ed25519 AAAA… name`", "give public keys, one a line"));
+        return Err(refused(
+            "an SSH key is no line such as `ssh-ed25519 AAAA… name`",
+            "give public keys, one a line",
+        ));
     }
-    if order.hostname.as_ref().is_some_and(|name| name.len() > NAME_MAX || name.chars().any(char::is_control)) {
-        return Err(refused("the hostname pattern is too long or holds control characters", "such as web-{id}"));
+    if order.hostname.as_ref().is_some_and(|name| name.len() > NAME_MAX || name.chars().any(char::is_control))
+    {
+        return Err(refused(
+            "the hostname pattern is too long or holds control characters",
+            "such as web-{id}",
+        ));
     }
     if order.limit == Some(0) || order.gather == Some(0) {
         return Err(refused("a limit or gate of 0 machines", "leave it out, or give a number from 1"));
     }
     if order.limit.is_some() && !order.open {
-        return Err(refused("--limit without --open", "a limit bounds how many machines an open order takes"));
+        return Err(refused(
+            "--limit without --open",
+            "a limit bounds how many machines an open order takes",
+        ));
     }
-    if order.no_personalise && (order.user_data.is_some() || !order.ssh_keys.is_empty() || order.hostname.is_some()) {
-        return Err(refused("the order gives the OS something and forbids to personalise it", "leave out one of the two"));
+    if order.no_personalise
+        && (order.user_data.is_some() || !order.ssh_keys.is_empty() || order.hostname.is_some())
+    {
+        return Err(refused(
+            "the order gives the OS something and forbids to personalise it",
+            "leave out one of the two",
+        ));
     }
-    labels(&order.selection.labels).map_err(|error| refused(error.to_string(), "write labels as key=value"))?;
+    labels(&order.selection.labels)
+        .map_err(|error| refused(error.to_string(), "write labels as key=value"))?;
     Ok(())
 }

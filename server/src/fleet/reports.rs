@@ -47,7 +47,12 @@ pub enum Next {
 
 impl Desk {
     /// A machine reported its hardware from `address`, in a text signed by the key in it.
-    pub fn report(&mut self, hardware: &Arc<CheckedHardware>, address: Option<IpAddr>, now: Timestamp) -> Decided {
+    pub fn report(
+        &mut self,
+        hardware: &Arc<CheckedHardware>,
+        address: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Decided {
         let machine = self.inspect(hardware, address, now);
         let next = self.decide(machine, hardware, address, now);
         Decided { machine, next }
@@ -82,7 +87,8 @@ impl Desk {
         if is_new_boot {
             machine.boot = Some(Boot { key: report.key, through: 0 });
         }
-        machine.name = machine.name.or_else(|| report.name.clone().filter(|name| self.state.named(name).is_empty()));
+        machine.name =
+            machine.name.or_else(|| report.name.clone().filter(|name| self.state.named(name).is_empty()));
         machine.fingerprint = shown;
         machine.site = site;
         machine.last_seen = now;
@@ -274,7 +280,14 @@ impl Desk {
     pub fn admission(&self, job: &Job) -> Option<Admission> {
         let order = self.state.deployments.get(&job.deployment)?;
         let machine = self.state.machines.get(&job.machine)?;
-        let url = || format!("{}{}/{}", self.settings.url, common::wire::http::CONFIRM, self.settings.token(job.id, job.attempt));
+        let url = || {
+            format!(
+                "{}{}/{}",
+                self.settings.url,
+                common::wire::http::CONFIRM,
+                self.settings.token(job.id, job.attempt)
+            )
+        };
         let personality = Personality {
             hostname: order.hostname(machine),
             ssh_keys: order.order.ssh_keys.clone(),
@@ -282,10 +295,10 @@ impl Desk {
             instance_id: format!("swarmboot-{}-{}", job.id, job.attempt),
             confirm_url: (job.confirm != Confirm::Never).then(url),
         };
-        let gate = order.order.gather.map(|machines| Gate {
-            machines,
-            seconds: order.order.gather_seconds.unwrap_or(GATE_SECONDS),
-        });
+        let gate = order
+            .order
+            .gather
+            .map(|machines| Gate { machines, seconds: order.order.gather_seconds.unwrap_or(GATE_SECONDS) });
         Some(Admission {
             key: job.key?,
             deployment: job.deployment,
@@ -317,7 +330,11 @@ pub fn summary(report: &HardwareReport) -> String {
         .collect();
     let disks = if disks.is_empty() { "no disk".to_owned() } else { disks.join(", ") };
     let lead = if maker.is_empty() { String::new() } else { format!("{maker}, ") };
-    format!("{lead}{firmware}, {} MiB of memory, {} NICs, {disks}", report.memory_bytes >> 20, report.nics.len())
+    format!(
+        "{lead}{firmware}, {} MiB of memory, {} NICs, {disks}",
+        report.memory_bytes >> 20,
+        report.nics.len()
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown to one digit")]

@@ -1,1 +1,84 @@
-//! (in work)
+//! Steps 2 to 6 and 15: the visitors that speak HTTP, and the admin's door. Two doors with nothing in common
+//! but this folder: the machines' door is a TCP port that anybody on the network can knock at, the admin's is
+//! a Unix socket.
+
+// Connections, and the bounds on them.
+mod server;
+
+// Errors as they go out.
+pub mod refusal;
+
+// Whole files, parts of files.
+pub mod content;
+
+// What is given out and made elsewhere.
+mod shelves;
+
+// Scripts, kernels, loaders, boot programs.
+mod boot;
+
+// Reports, events, bundles, calls home.
+mod machine;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+
+pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
+pub use shelves::Shelves;
+
+use crate::fleet::FleetHandle;
+use refusal::Refusal;
+
+/// Reports that are read and decided at once; each may take some MiB.
+const REPORTS_MAX: usize = 32;
+
+/// What the machines' door needs.
+pub struct Public {
+    fleet: FleetHandle,
+    shelves: Arc<dyn Shelves>,
+    kernel_arguments: Vec<String>,
+    discover: bool,
+    reports: tokio::sync::Semaphore,
+}
+
+impl std::fmt::Debug for Public {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Public").field("fleet", &self.fleet).finish_non_exhaustive()
+    }
+}
+
+/// The machines' routes. `kernel_arguments` go to every loader; `discover` says whether machines that were
+/// never seen are given one.
+#[must_use]
+pub fn public(
+    fleet: FleetHandle,
+    shelves: Arc<dyn Shelves>,
+    kernel_arguments: Vec<String>,
+    discover: bool,
+) -> Router {
+    let reports = tokio::sync::Semaphore::new(REPORTS_MAX);
+    let public = Arc::new(Public { fleet, shelves, kernel_arguments, discover, reports });
+    Router::new()
+        .merge(boot::routes())
+        .merge(machine::routes())
+        .fallback(async || Refusal::absent("there is nothing here"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with this")
+        })
+        .with_state(public)
+}
+
+/// Asks the shelves, which may read a disk, off the async threads.
+async fn shelf<T: Send + 'static>(
+    shelves: &Arc<dyn Shelves>,
+    ask: impl FnOnce(&dyn Shelves) -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let shelves = Arc::clone(shelves);
+    tokio::task::spawn_blocking(move || ask(&*shelves)).await.map_err(|error| {
+        tracing::error!(%error, "a worker thread failed");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a worker thread failed")
+            .hint("the server's own log has more")
+    })
+}

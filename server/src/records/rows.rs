@@ -176,11 +176,13 @@ pub(super) fn load(connection: &Connection) -> Result<State, RecordsError> {
             .map_err(|error| RecordsError::Value { what: "hardware report", cause: error.to_string() })?;
         state.adopt(&Change::Hardware(MachineId(unsigned(machine)), Arc::new(checked)));
     }
-    let sql = "select id, ordered, image, image_name, wire_bytes, demand, is_open from deployments order by id";
+    let sql =
+        "select id, ordered, image, image_name, wire_bytes, demand, is_open from deployments order by id";
     for row in all(connection, sql, deployment)? {
         state.adopt(&Change::Deployment(Box::new(row?)));
     }
-    let sql = "select id, deployment, machine, state, attempt, boot_key, last_step, confirm_ms, deadline, target,
+    let sql =
+        "select id, deployment, machine, state, attempt, boot_key, last_step, confirm_ms, deadline, target,
                    step, done, total, sources, sealed, cause, changed from jobs order by id";
     for row in all(connection, sql, job)? {
         state.adopt(&Change::Job(Box::new(row?)));

@@ -166,11 +166,19 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
             drop(desk.events(EventBatch { key, job, sent_at_ms: 5, events: vec![event] }, now));
         }
         Deed::Order(machine) => {
-            place(desk, order(serde_json::json!({"image": "debian", "selection": {"machines": [format!("m{machine}")]}})), now);
+            place(
+                desk,
+                order(
+                    serde_json::json!({"image": "debian", "selection": {"machines": [format!("m{machine}")]}}),
+                ),
+                now,
+            );
         }
         Deed::OrderOpen => place(
             desk,
-            order(serde_json::json!({"image": "debian", "selection": {"labels": ["role=web"]}, "open": true, "limit": 2})),
+            order(
+                serde_json::json!({"image": "debian", "selection": {"labels": ["role=web"]}, "open": true, "limit": 2}),
+            ),
             now,
         ),
         Deed::Cancel(id) => drop(desk.cancel(DeploymentId(id), &Cancel::default(), now)),

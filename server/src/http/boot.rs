@@ -1,0 +1,160 @@
+//! Step 2, `loader`, over HTTP: boot scripts, kernel and loader, and network boot programs for UEFI HTTP boot.
+//! Nothing in a path becomes a file name: names are compared with what the shelves have. Touches the fleet's
+//! standings and tells it what went out.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use common::limits::cut;
+
+use super::content::{Bytestore, Content, answer};
+use super::refusal::Refusal;
+use super::server::Ends;
+use super::{Public, shelf};
+use crate::boot::script;
+use crate::fleet::standing::{Sighting, Standing};
+
+/// The routes.
+pub(super) fn routes() -> Router<Arc<Public>> {
+    Router::new()
+        .route("/boot.ipxe", get(boot_script))
+        .route("/autoexec.ipxe", get(boot_script))
+        .route("/boot/{kit}/{file}", get(kit_file))
+        .route("/nbp/{file}", get(boot_program))
+}
+
+async fn boot_script(
+    State(public): State<Arc<Public>>,
+    Extension(ends): Extension<Ends>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let pairs = query_pairs(query.as_deref().unwrap_or_default());
+    let asked = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let Some(asker) = asked else { return Ok(as_script(script::entry(ends.local))) };
+    let (_, standing) = public.fleet.standings().borrow().of(&asker);
+    let kit = match standing {
+        Standing::Load => true,
+        Standing::Unknown => public.discover,
+        Standing::BootDisk | Standing::Ignore => false,
+    };
+    let (text, says) = match (kit, standing) {
+        (true, _) => (load_script(&public, ends).await?, "load"),
+        (false, Standing::BootDisk) => {
+            (script::boot_disk(ends.local, "nothing is to be installed"), "boot disk")
+        }
+        (false, _) => (script::ignored(ends.local), "boot disk"),
+    };
+    public.fleet.sighting(Sighting::Script { asker, address: ends.peer.ip(), says });
+    Ok(as_script(text))
+}
+
+async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
+    let kit = shelf(&public.shelves, |shelves| shelves.kit()).await?;
+    let Some(kit) = kit else {
+        tracing::warn!(machine = %ends.peer.ip(), "a machine asks for the loader, but there is no boot kit");
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is no boot kit")
+            .hint("`swarmboot kit import` makes one; the machine asks again"));
+    };
+    let load = script::Load {
+        server: ends.local,
+        key: &public.fleet.key(),
+        kit: &kit,
+        kernel_arguments: &public.kernel_arguments,
+    };
+    script::load(&load).map_err(|error| {
+        tracing::error!(%error, "the boot script cannot be made");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the boot script cannot be made").because(error)
+    })
+}
+
+fn as_script(text: String) -> Response {
+    let mut response = text.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    // What a machine is told changes with its standing; a proxy between must not keep it.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn kit_file(
+    State(public): State<Arc<Public>>,
+    Extension(ends): Extension<Ends>,
+    Path((kit, file)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let name = file.clone();
+    let content = shelf(&public.shelves, move |shelves| shelves.kit_file(&kit, &file)).await?;
+    let content = content.ok_or_else(|| Refusal::absent("no boot kit has such a file"))?;
+    let fleet = public.fleet.clone();
+    let told = Box::new(move |bytes| {
+        fleet.sighting(Sighting::LoaderFile { address: ends.peer.ip(), file: name, bytes });
+    });
+    answer(&method, &headers, content, told).await
+}
+
+async fn boot_program(
+    State(public): State<Arc<Public>>,
+    Extension(ends): Extension<Ends>,
+    Path(file): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let name = file.clone();
+    let bytes = shelf(&public.shelves, move |shelves| shelves.boot_program(&file)).await?;
+    let bytes = bytes.ok_or_else(|| Refusal::absent("there is no such network boot program"))?;
+    let (fleet, whole) = (public.fleet.clone(), bytes.len() as u64);
+    // UEFI tells an EFI program from a disk image by its media type (UEFI 2.10 section 24.7.3.1) before it
+    // looks at the name.
+    let media = if name.ends_with(".efi") { "application/efi" } else { "application/octet-stream" };
+    let told = Box::new(move |bytes| {
+        let (address, whole) = (ends.peer.ip(), bytes >= whole);
+        fleet.sighting(Sighting::BootProgram { address, file: name, over: "http", bytes, whole });
+    });
+    answer(&method, &headers, Content { bytes: Bytestore::Memory(bytes), media, tag: None }, told).await
+}
+
+/// The pairs of a query, decoded, at most 16 and each at most 256 bytes. What is not UTF-8 is left out.
+fn query_pairs(query: &str) -> Vec<(String, String)> {
+    let pair = |text: &str| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        Some((decoded(cut(name, 256))?, decoded(cut(value, 256))?))
+    };
+    query.split('&').take(16).filter_map(pair).collect()
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                let mut byte = [0];
+                hex::decode_to_slice(digits, &mut byte).ok()?;
+                byte[0]
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_with_suspicion() {
+        let pairs = query_pairs("mac=52-54&serial=a%20b+c&bad=%zz&cut=%4&raw=%ff&empty=");
+        let wanted = [("mac", "52-54"), ("serial", "a b c"), ("empty", "")];
+        let wanted: Vec<_> = wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert_eq!(pairs, wanted);
+        assert_eq!(query_pairs(&"x=1&".repeat(1000)).len(), 16);
+    }
+}

@@ -1,0 +1,284 @@
+//! Connections: binding a port or a socket, taking visitors in, and letting the last ones finish. Bounded in
+//! number and in patience, because anybody on the network can knock. Touches sockets.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections of machines at once: two for each of 2,000 machines.
+const CONNECTIONS_MAX: usize = 4096;
+/// Connections of admins at once.
+const ADMINS_MAX: usize = 64;
+/// A request's head must have come within this time, and an idle connection is kept as long.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// A machine that takes nothing for so long has lost power.
+const STALLED: Duration = Duration::from_secs(60);
+/// How long the last answers may take when the server stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why a door cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The port cannot be bound.
+    #[error("cannot listen for HTTP on {address}")]
+    Port {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The socket cannot be bound.
+    #[error("cannot listen on the admin socket {}", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another server listens on the socket.
+    #[error("another swarmboot listens on {}", .0.display())]
+    Taken(PathBuf),
+}
+
+impl HttpError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Port { address, source } => match source.kind() {
+                io::ErrorKind::AddrInUse => format!(
+                    "another program has port {}: `ss -ltnp 'sport = :{0}'` shows which; stop it or choose another port",
+                    address.port()
+                ),
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need root or CAP_NET_BIND_SERVICE".to_owned()
+                }
+                io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
+                _ => "look at the address and port".to_owned(),
+            },
+            Self::Socket { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => "run as root, or name a socket elsewhere".to_owned(),
+                _ => "look whether its folder exists and can be written".to_owned(),
+            },
+            Self::Taken(_) => "stop it first, or name another socket".to_owned(),
+        }
+    }
+}
+
+/// Both ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// Who asks.
+    pub peer: SocketAddr,
+    /// Which of our addresses it reached.
+    pub local: SocketAddr,
+}
+
+impl Ends {
+    /// Of a connection that has no addresses: the admin's socket.
+    const NONE: Self = {
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        Self { peer: nowhere, local: nowhere }
+    };
+}
+
+/// The machines' door, open but not yet answering.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Opens the machines' door.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn bind(address: SocketAddr) -> Result<Bound, HttpError> {
+    let failed = |source| HttpError::Port { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Bound { listener, address })
+}
+
+impl Bound {
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers with `router` until `cancel`, then lets the last answers go out.
+    pub async fn run(self, router: Router, cancel: CancellationToken) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let guests = Guests::new(&cancel);
+        loop {
+            let turn = Arc::clone(&room).acquire_owned();
+            let accepted = tokio::select! {
+                () = cancel.cancelled() => break,
+                accepted = async { (turn.await, self.listener.accept().await) } => accepted,
+            };
+            match accepted {
+                (Ok(turn), Ok((stream, peer))) => {
+                    let local = stream.local_addr().unwrap_or(self.address);
+                    let socket = socket2::SockRef::from(&stream);
+                    // Best effort: without them a dead machine is only noticed later.
+                    let _ = socket.set_tcp_nodelay(true);
+                    let _ = socket.set_tcp_user_timeout(Some(STALLED));
+                    let _ = socket.set_keepalive(true);
+                    attend(stream, Ends { peer, local }, router.clone(), &guests, turn);
+                }
+                (_, Err(error)) => refused_by_kernel(&error).await,
+                (Err(_), _) => break,
+            }
+        }
+        drop(self.listener);
+        guests.say_goodbye().await;
+    }
+}
+
+/// The admin's door, open but not yet answering.
+#[derive(Debug)]
+pub struct AdminBound {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Opens the admin's door: a socket that only its owner and group may use. A socket that a killed server
+/// left behind is replaced.
+///
+/// # Errors
+/// When it cannot be bound, or another server listens there.
+pub async fn bind_admin(path: &Path) -> Result<AdminBound, HttpError> {
+    let failed = |source| HttpError::Socket { path: path.to_owned(), source };
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        if !there.file_type().is_socket() {
+            return Err(failed(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "something that is no socket is there",
+            )));
+        }
+        if tokio::net::UnixStream::connect(path).await.is_ok() {
+            return Err(HttpError::Taken(path.to_owned()));
+        }
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    // Bound under a name of its own with the mode set before it has its real name: nobody else can connect in
+    // between, whatever the umask.
+    let early = path.with_extension(format!("new-{}", std::process::id()));
+    drop(std::fs::remove_file(&early));
+    let listener = UnixListener::bind(&early).map_err(failed)?;
+    let placed = std::fs::set_permissions(&early, std::fs::Permissions::from_mode(0o660))
+        .and_then(|()| std::fs::rename(&early, path));
+    if let Err(source) = placed {
+        drop(std::fs::remove_file(&early));
+        return Err(failed(source));
+    }
+    Ok(AdminBound { listener, path: path.to_owned() })
+}
+
+impl AdminBound {
+    /// Answers with `router` until `cancel`, then lets the last answers go out and removes the socket.
+    pub async fn run(self, router: Router, cancel: CancellationToken) {
+        let room = Arc::new(Semaphore::new(ADMINS_MAX));
+        let guests = Guests::new(&cancel);
+        loop {
+            let turn = Arc::clone(&room).acquire_owned();
+            let accepted = tokio::select! {
+                () = cancel.cancelled() => break,
+                accepted = async { (turn.await, self.listener.accept().await) } => accepted,
+            };
+            match accepted {
+                (Ok(turn), Ok((stream, _))) => attend(stream, Ends::NONE, router.clone(), &guests, turn),
+                (_, Err(error)) => refused_by_kernel(&error).await,
+                (Err(_), _) => break,
+            }
+        }
+        drop(std::fs::remove_file(&self.path));
+        guests.say_goodbye().await;
+    }
+}
+
+/// One visitor, until it leaves or the server stops.
+fn attend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    ends: Ends,
+    router: Router,
+    guests: &Guests,
+    turn: tokio::sync::OwnedSemaphorePermit,
+) {
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ends);
+        let answer = tower_call(router.clone(), request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .serve_connection(TokioIo::new(stream), service);
+    let leaving = guests.leaving.clone();
+    guests.inside.spawn(async move {
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = leaving.cancelled() => {
+                // What is being answered is answered; then the connection is closed.
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            // Scanners, browsers that change their mind, machines that lose power: nothing to act on.
+            tracing::debug!(peer = %ends.peer, %error, "a connection ended early");
+        }
+        drop(turn);
+    });
+}
+
+/// Who is inside, each with a task of its own.
+struct Guests {
+    inside: TaskTracker,
+    leaving: CancellationToken,
+}
+
+impl Guests {
+    fn new(cancel: &CancellationToken) -> Self {
+        Self { inside: TaskTracker::new(), leaving: cancel.child_token() }
+    }
+
+    /// Lets the last answers go out.
+    async fn say_goodbye(self) {
+        self.leaving.cancel();
+        self.inside.close();
+        self.inside.wait().await;
+    }
+}
+
+async fn tower_call(router: Router, request: hyper::Request<Incoming>) -> axum::response::Response {
+    use hyper::service::Service as _;
+    let Ok(response) = hyper_util::service::TowerToHyperService::new(router).call(request).await;
+    response
+}
+
+/// The kernel has no more files or memory: wait for some to be given back.
+async fn refused_by_kernel(error: &io::Error) {
+    tracing::warn!(%error, "a connection could not be taken");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
