@@ -199,3 +199,139 @@ fn checked_arguments(arguments: &[String]) -> Result<String, ScriptError> {
     }
     if text.len() > KERNEL_ARGUMENTS_BYTES_MAX { Err(ScriptError::TooLong(text.len())) } else { Ok(text) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn server() -> SocketAddr {
+        "10.0.0.1:8069".parse().unwrap()
+    }
+
+    fn key() -> PublicKey {
+        common::trust::KeyPair::from_secret([7; 32]).public()
+    }
+
+    fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
+        let kernel_arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
+        load(&Load { server: server(), key: &key(), kit, kernel_arguments: &kernel_arguments })
+    }
+
+    fn all() -> [String; 4] {
+        [
+            entry(server()),
+            loaded("debian-12", &[]).unwrap(),
+            boot_disk(server(), "nothing is ordered for it"),
+            ignored(server()),
+        ]
+    }
+
+    #[test]
+    fn every_script_is_one_and_every_jump_lands() {
+        for script in all() {
+            assert!(
+                script.starts_with("#!ipxe\n") && script.ends_with('\n') && script.is_ascii(),
+                "{script}"
+            );
+            let mut words = script.split_ascii_whitespace();
+            while let Some(word) = words.next() {
+                if word == "goto" {
+                    let label = format!("\n:{}\n", words.next().unwrap());
+                    assert!(script.contains(&label), "{label} is missing in {script}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failing_command_never_ends_a_script_unnoticed() {
+        // iPXE leaves a script at the first command that fails without `||` behind it.
+        let harmless = ["#!ipxe", ":", "echo ", "set ", "goto ", "imgfree", "exit "];
+        for script in all() {
+            for line in script.lines().filter(|line| !harmless.iter().any(|start| line.starts_with(start))) {
+                assert!(line.contains("||"), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_script_asks_with_everything_and_for_ever() {
+        let script = entry(server());
+        assert!(script.contains(
+            "chain --autofree --replace http://10.0.0.1:8069/boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}\
+             &serial=${serial:uristring}&platform=${platform}&buildarch=${buildarch} || goto failed\n"
+        ));
+        assert!(script.ends_with("sleep ${wait} ||\niseq ${wait} 30 || inc wait 4\ngoto ask\n"));
+        // Starting at 2 (or 10), steps of 4 hit 30 and stay there.
+        assert!((30 - 2) % 4 == 0 && (30 - 10) % 4 == 0);
+    }
+
+    #[test]
+    fn the_loader_is_told_who_the_server_is() {
+        let script = loaded("debian-12", &["net.ifnames=0", "pci=nomsi"]).unwrap();
+        let line = format!(
+            "kernel --name vmlinuz http://10.0.0.1:8069/boot/debian-12/vmlinuz initrd=loader.img console=tty0 \
+             console=ttyS0,115200 swarmboot.server=http://10.0.0.1:8069 swarmboot.key={} \
+             swarmboot.mac=${{netX/mac}} net.ifnames=0 pci=nomsi || goto failed\n",
+            key()
+        );
+        assert!(script.contains(&line), "{script}");
+        assert!(
+            script.contains("initrd --name loader.img http://10.0.0.1:8069/boot/debian-12/loader.img ||")
+        );
+    }
+
+    #[test]
+    fn efi_leaves_with_an_error_and_bios_by_its_first_disk() {
+        let script = boot_disk(server(), "it is deployed");
+        assert!(
+            script.contains("iseq ${platform} efi && goto leave ||\nsanboot --no-describe --drive 0x80 ||\n")
+        );
+        assert!(script.ends_with(":leave\nexit 1\n"));
+    }
+
+    #[test]
+    fn nothing_that_ipxe_would_misread_gets_in() {
+        for kit in ["", "..", "a b", "a/b", "a\nb", "${net0/mac}", ".hidden", "ä"] {
+            assert!(matches!(loaded(kit, &[]), Err(ScriptError::KitName(_))), "{kit}");
+        }
+        for argument in ["", "a b", "a\nboot", "${x}", "||", "a&&b", "#x", ";", "a\\", "ä"] {
+            assert!(matches!(loaded("k", &[argument]), Err(ScriptError::Argument(_))), "{argument}");
+        }
+        let long = "x".repeat(KERNEL_ARGUMENTS_BYTES_MAX);
+        assert_eq!(loaded("k", &[&long]), Err(ScriptError::TooLong(KERNEL_ARGUMENTS_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn a_visitor_is_known_by_what_has_the_right_form() {
+        let ask = |mac, uuid, serial| visitor([("mac", mac), ("uuid", uuid), ("serial", serial), ("x", "y")]);
+        let who = ask("52-54-00-00-00-01", "12345678-9ABC-DEF0-0102-030405060708", " S1 ").unwrap();
+        assert_eq!(who.mac, Some(Mac([0x52, 0x54, 0, 0, 0, 1])));
+        assert_eq!(who.uuid.as_deref(), Some("12345678-9abc-def0-0102-030405060708"));
+        assert_eq!(who.serial.as_deref(), Some("S1"));
+        let zeros = "00000000-0000-0000-0000-000000000000";
+        let odd = ask("52-54-00-00-00-01", zeros, "a\nb").unwrap();
+        assert_eq!((odd.uuid, odd.serial), (None, None));
+        assert_eq!(ask("", "", ""), None);
+        assert_eq!(visitor([]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_query_never_panics(mac in ".{0,40}", uuid in ".{0,40}", serial in ".{0,80}") {
+            let asker = visitor([("mac", mac.as_str()), ("uuid", &uuid), ("serial", &serial)]);
+            if let Some(Asker { uuid: Some(uuid), .. }) = asker {
+                prop_assert!(uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
+            }
+        }
+
+        #[test]
+        fn arguments_stay_on_their_line(argument in ".{0,40}") {
+            if let Ok(script) = loaded("k", &[&argument]) {
+                let plain = loaded("k", &["x"]).unwrap();
+                prop_assert_eq!(script.lines().count(), plain.lines().count());
+            }
+        }
+    }
+}

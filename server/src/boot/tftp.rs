@@ -273,3 +273,125 @@ impl Drop for Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> Files {
+        let program: Bytes = (0..50_000_u32).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect();
+        Arc::new(HashMap::from([
+            ("snponly.efi".to_owned(), program),
+            ("autoexec.ipxe".to_owned(), Bytes::from_static(b"#!ipxe\n")),
+        ]))
+    }
+
+    fn shelf() -> (Shelf, mpsc::Receiver<Sighting>) {
+        let (sightings, seen) = mpsc::channel(8);
+        (Shelf::new(&files(), sightings), seen)
+    }
+
+    fn client(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 2070))
+    }
+
+    #[test]
+    fn a_file_is_found_as_firmware_names_it() {
+        let (shelf, _seen) = shelf();
+        for name in ["snponly.efi", "/snponly.efi", "\\SNPONLY.EFI", "boot\\snponly.efi", "//a/b/Snponly.efi"]
+        {
+            assert_eq!(shelf.find(name).unwrap().0, "snponly.efi", "{name}");
+        }
+        for name in ["", "/", "..", "../../etc/passwd", "snponly.efi/", "snponly"] {
+            assert!(shelf.find(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn transfers_are_capped_for_each_client_and_counted_down() {
+        let (shelf, _seen) = shelf();
+        let mut open: Vec<_> =
+            (0..TRANSFERS_PER_CLIENT_MAX).map(|_| shelf.open(client(1), "snponly.efi").unwrap()).collect();
+        assert!(matches!(shelf.open(client(1), "snponly.efi"), Err(Refusal::Msg(_))));
+        assert!(shelf.open(client(2), "snponly.efi").is_ok());
+        open.pop();
+        assert!(shelf.open(client(1), "snponly.efi").is_ok());
+        open.clear();
+        assert!(shelf.counts.lock().unwrap().is_empty());
+    }
+
+    /// Fetches over a socket as a ROM does; stops after `blocks`. Gives the bytes and the negotiated options.
+    async fn fetch(server: SocketAddr, name: &str, options: &[&str], blocks: usize) -> (Vec<u8>, Vec<u8>) {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut request = vec![0, 1];
+        for text in [&[name, "octet"], options].concat() {
+            request.extend(text.as_bytes());
+            request.push(0);
+        }
+        socket.send_to(&request, server).await.unwrap();
+        let (mut whole, mut agreed, mut block_bytes) = (Vec::new(), Vec::new(), 512);
+        let mut buffer = [0; 2048];
+        for _ in 0..=blocks {
+            let wait = tokio::time::timeout(Duration::from_secs(5), socket.recv_from(&mut buffer));
+            let (length, peer) = wait.await.unwrap().unwrap();
+            match buffer[1] {
+                6 => {
+                    agreed = buffer[2..length].to_vec();
+                    block_bytes = usize::from(BLOCK_BYTES_MAX);
+                    socket.send_to(&[0, 4, 0, 0], peer).await.unwrap();
+                }
+                3 => {
+                    whole.extend(&buffer[4..length]);
+                    socket.send_to(&[0, 4, buffer[2], buffer[3]], peer).await.unwrap();
+                    if length - 4 < block_bytes {
+                        break;
+                    }
+                }
+                other => panic!("packet {other}: {:?}", &buffer[..length]),
+            }
+        }
+        (whole, agreed)
+    }
+
+    #[tokio::test]
+    async fn a_rom_gets_the_whole_file_in_blocks_that_fit() {
+        let bound = bind_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = bound.socket.local_addr().unwrap();
+        let (sightings, mut seen) = mpsc::channel(8);
+        let cancel = CancellationToken::new();
+        let server = tokio::spawn(bound.run(files(), sightings, cancel.clone()));
+
+        let options = ["blksize", "9000", "tsize", "0", "timeout", "9"];
+        let (bytes, agreed) = fetch(at, "/SNPONLY.efi", &options, 100).await;
+        assert_eq!(bytes, files()["snponly.efi"]);
+        let agreed = String::from_utf8(agreed).unwrap();
+        assert!(agreed.contains("blksize\x001428\0") && agreed.contains("tsize\x0050000\0"), "{agreed:?}");
+        assert!(!agreed.contains("timeout"), "{agreed:?}");
+        let wanted = Sighting::BootProgram {
+            address: at.ip(),
+            file: "snponly.efi".to_owned(),
+            over: "tftp",
+            bytes: 50_000,
+            whole: true,
+        };
+        assert_eq!(seen.recv().await, Some(wanted));
+
+        let (script, _) = fetch(at, "autoexec.ipxe", &[], 1).await;
+        assert_eq!(script, b"#!ipxe\n");
+
+        cancel.cancel();
+        server.await.unwrap().unwrap();
+        assert!(UdpSocket::bind(at).is_ok(), "the port is free again");
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_what_to_do() {
+        let bound = bind_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let SocketAddr::V4(at) = bound.socket.local_addr().unwrap() else { panic!("not IPv4") };
+        let error = bind_at(at).unwrap_err();
+        assert!(
+            error.to_string().contains(&at.port().to_string())
+                && error.hint().contains("another TFTP server")
+        );
+    }
+}

@@ -19,6 +19,14 @@ pub mod wire;
 // Ports 67 and 4011: receive, decide, send.
 pub mod socket;
 
+// Packets as firmware sends them.
+#[cfg(test)]
+mod testing;
+
+// The whole way of each kind of firmware, from its first packet to the script.
+#[cfg(test)]
+mod tests;
+
 pub use decide::{Face, Mode, Network};
 pub use lease::{Lease, Range};
 pub use socket::{Bound, Config, DhcpError, bind};
