@@ -288,7 +288,7 @@ mod tests {
 
     fn shelf() -> (Shelf, mpsc::Receiver<Sighting>) {
         let (sightings, seen) = mpsc::channel(8);
-        (Shelf::new(&files(), sightings), seen)
+        (Shelf::new(watch::channel(files()).1, sightings), seen)
     }
 
     fn client(last: u8) -> SocketAddr {
@@ -359,7 +359,10 @@ mod tests {
         let at = bound.socket.local_addr().unwrap();
         let (sightings, mut seen) = mpsc::channel(8);
         let cancel = CancellationToken::new();
-        let server = tokio::spawn(bound.run(files(), sightings, cancel.clone()));
+        let (imported, shelf) = watch::channel(Files::default());
+        let server = tokio::spawn(bound.run(shelf, sightings, cancel.clone()));
+        // A boot kit that is imported later is served without a restart.
+        imported.send(files()).unwrap();
 
         let options = ["blksize", "9000", "tsize", "0", "timeout", "9"];
         let (bytes, agreed) = fetch(at, "/SNPONLY.efi", &options, 100).await;

@@ -168,7 +168,7 @@ fn full(
 ) -> Decision {
     // First whether it can boot at all: a machine that cannot takes no address.
     let leaves = matches!(request.ask, Ask::Decline | Ask::Release);
-    let boot = if request.client.netboots() && !leaves {
+    let (boot, firmware) = if request.client.netboots() && !leaves {
         match boot(request, Shape::Full, face) {
             Ok((boot, firmware)) => (Some(boot), firmware),
             Err(no) => return Decision::Silence(no.to_string()),
@@ -176,7 +176,6 @@ fn full(
     } else {
         (None, firmware_of(request.client).to_owned())
     };
-    let (boot, firmware) = boot;
     let seconds = lease_seconds(request.client, network.lease_seconds);
     let answer = |kind, address: Option<Ipv4Addr>, boot| {
         let lease = address.map(|address| (address, seconds));

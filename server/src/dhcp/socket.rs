@@ -380,7 +380,7 @@ mod tests {
     use crate::dhcp::testing::{Packet, beside, full};
 
     fn config(interface: &str, mode: Mode) -> Config {
-        let programs = beside().programs;
+        let programs = watch::channel(beside().programs).1;
         Config { interface: interface.to_owned(), mode, http_port: 8069, discovery: true, programs }
     }
 
