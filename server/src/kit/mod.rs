@@ -1,1 +1,41 @@
-//! (in work)
+//! Boot kits: what machines are booted with. A kit is a folder `<state>/kits/<name>/` that is made whole or
+//! not at all: a kernel, the modules and firmware that a deployment can need, the network boot programs, and
+//! the loader's initramfs made from them. Plain blocking calls: the command line uses them directly, the
+//! server from a blocking thread.
+
+// The kits there are, and one kit.
+mod store;
+
+// What can go wrong, and what to do about it.
+mod error;
+
+// Import: from sources to a kit, in steps.
+mod import;
+
+// Sources as one tree of files.
+mod tree;
+
+// Sources: `.deb` files.
+mod deb;
+
+// Core: what a kernel image says of itself.
+mod kernel;
+
+// Core: what a module says of itself.
+mod modinfo;
+
+// Core: which kernel, which modules, which boot programs.
+mod choose;
+
+// Deterministic archives of files.
+pub mod archive;
+
+// The loader's initramfs.
+mod initramfs;
+
+pub use choose::{Part, part_of};
+pub use error::KitError;
+pub use import::{ImportSpec, Progress, Source};
+pub use store::{FileMark, Kit, KitInfo, Kits};
+
+pub(crate) use store::replace_file;

@@ -1,0 +1,198 @@
+//! Imports from small sources that look like real ones.
+
+use super::super::deb::tests::package;
+use super::super::kernel::tests::image;
+use super::super::modinfo::tests::module_file;
+use super::*;
+
+const RELEASE: &str = "6.1.0-9-amd64";
+
+/// A package of a kernel with one network and one disk driver, and what they need.
+fn kernel_files() -> Vec<(String, Vec<u8>)> {
+    let magic = format!("vermagic={RELEASE} SMP");
+    let ko = |path: &str, info: &[&str]| {
+        let info = [info, &[magic.as_str()]].concat();
+        (format!("./lib/modules/{RELEASE}/kernel/{path}"), module_file(&info))
+    };
+    vec![
+        (format!("./boot/vmlinuz-{RELEASE}"), image(RELEASE)),
+        (format!("./boot/config-{RELEASE}"), b"CONFIG_RD_ZSTD=y\n".to_vec()),
+        (format!("./lib/modules/{RELEASE}/modules.builtin"), b"kernel/lib/built-in.ko\n".to_vec()),
+        ko(
+            "drivers/net/ethernet/realtek/r8169.ko",
+            &[
+                "alias=pci:v000010ECd00008168sv*sd*bc*sc*i*",
+                "depends=libphy,built-in",
+                "softdep=pre: realtek",
+                "firmware=rtl_nic/a.fw",
+                "firmware=rtl_nic/b.fw",
+            ],
+        ),
+        ko("drivers/net/phy/libphy.ko", &["depends="]),
+        ko("drivers/net/phy/realtek.ko", &["depends=libphy"]),
+        ko("drivers/scsi/sd_mod.ko", &["alias=scsi:t-0x00*", "depends=scsi_mod", "softdep=pre: crc-t"]),
+        ko("drivers/scsi/scsi_mod.ko", &["depends="]),
+        ko("drivers/scsi/broken.ko", &["depends=not_there"]),
+        ko("crypto/crct_generic.ko", &["alias=crc-t", "depends="]),
+        ko("fs/ext4/ext4.ko", &["depends="]),
+    ]
+}
+
+fn boot_files() -> Vec<(String, Vec<u8>)> {
+    vec![
+        ("./usr/lib/ipxe/undionly.kpxe".to_owned(), b"bios".to_vec()),
+        ("./boot/ipxe.efi".to_owned(), b"uefi".to_vec()),
+        ("./usr/lib/firmware/rtl_nic/a.fw.xz".to_owned(), xz(b"firmware")),
+    ]
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    std::io::Read::read_to_end(&mut liblzma::read::XzEncoder::new(bytes, 1), &mut out).unwrap();
+    out
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    kits: Kits,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("loader"), b"loader").unwrap();
+        let kits = Kits::open(dir.path()).unwrap();
+        Self { dir, kits }
+    }
+
+    fn deb(&self, name: &str, files: &[(String, Vec<u8>)]) -> Source {
+        let path = self.dir.path().join(name);
+        let files: Vec<(&str, &[u8])> =
+            files.iter().map(|(path, bytes)| (path.as_str(), &bytes[..])).collect();
+        let links = [("./usr/lib/ipxe/ipxe.efi", "/boot/ipxe.efi")];
+        fs::write(&path, package(&files, if name.contains("ipxe") { &links } else { &[] }, ".xz")).unwrap();
+        Source::Path(path)
+    }
+
+    fn folder(&self, name: &str, files: &[(String, Vec<u8>)]) -> Source {
+        let root = self.dir.path().join(name);
+        for (path, bytes) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        Source::Path(root)
+    }
+
+    fn import(&self, sources: Vec<Source>) -> Result<store::KitInfo> {
+        let loader = self.dir.path().join("loader");
+        let spec = ImportSpec { name: None, sources, kernel: None, loader, replace: false };
+        self.kits.import(&spec, &mut |_| {})
+    }
+
+    fn left_over(&self) -> Vec<String> {
+        let names = fs::read_dir(self.kits.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).filter(|name| name != ".lock").collect()
+    }
+}
+
+#[test]
+fn a_kit_is_made_from_packages() {
+    let bench = Bench::new();
+    let sources = vec![bench.deb("linux.deb", &kernel_files()), bench.deb("ipxe.deb", &boot_files())];
+    let info = bench.import(sources).unwrap();
+    assert_eq!((info.name.as_str(), info.kernel.as_str(), info.default), (RELEASE, RELEASE, true));
+    assert_eq!(info.boot_programs, ["ipxe.efi", "undionly.kpxe"]);
+    assert_eq!(info.firmware, 1);
+
+    let kit = bench.kits.default_kit().unwrap();
+    let names: Vec<&str> = kit.modules().modules().iter().map(|module| module.name.as_str()).collect();
+    assert_eq!(names, ["crct_generic", "libphy", "r8169", "realtek", "scsi_mod", "sd_mod"]);
+    assert_eq!(kit.read("firmware/rtl_nic/a.fw").unwrap(), b"firmware");
+    assert_eq!(kit.boot_programs().unwrap()["ipxe.efi"], b"uefi");
+    assert_eq!(fs::read(kit.kernel_path()).unwrap(), image(RELEASE));
+    assert!(info.warnings.iter().any(|text| text.contains("broken")), "{:?}", info.warnings);
+    assert!(info.warnings.iter().any(|text| text.contains("r8169")), "{:?}", info.warnings);
+    assert_eq!(bench.left_over(), [RELEASE]);
+}
+
+#[test]
+fn the_loader_has_what_the_kernel_and_the_loader_look_for() {
+    let bench = Bench::new();
+    bench.import(vec![bench.folder("root", &[kernel_files(), boot_files()].concat())]).unwrap();
+    let kit = bench.kits.get(RELEASE).unwrap();
+    let archive = zstd::decode_all(&fs::read(kit.loader_img_path()).unwrap()[..]).unwrap();
+    let mut rest = &archive[..];
+    let mut files = BTreeMap::new();
+    loop {
+        let mut reader = cpio::newc::Reader::new(rest).unwrap();
+        if reader.entry().is_trailer() {
+            break;
+        }
+        let (name, mode) = (reader.entry().name().to_owned(), reader.entry().mode());
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
+        files.insert(name, (mode, bytes));
+        rest = reader.finish().unwrap();
+    }
+    assert_eq!(files["init"], (0o100_755, b"loader".to_vec()));
+    assert_eq!(files["dev/console"].0, 0o020_600);
+    assert!(files.contains_key("proc") && files.contains_key("lib/firmware/rtl_nic/a.fw"));
+    let index: ModuleIndex = serde_json::from_slice(&files["lib/modules.json"].1).unwrap();
+    for module in index.modules() {
+        assert!(files.contains_key(&format!("lib/modules/{}", module.path)), "{}", module.path);
+    }
+    assert_eq!(index.wanted("scsi:t-0x00"), ["sd_mod"]);
+
+    let loader = bench.dir.path().join("loader");
+    assert!(!bench.kits.refresh_loader(RELEASE, &loader).unwrap());
+    fs::write(&loader, b"newer").unwrap();
+    assert!(bench.kits.refresh_loader(RELEASE, &loader).unwrap());
+    assert!(bench.kits.get(RELEASE).unwrap().read("loader.img").is_ok());
+}
+
+#[test]
+fn what_is_missing_is_named_and_nothing_is_left() {
+    let bench = Bench::new();
+    let without = |part: &str| -> Vec<(String, Vec<u8>)> {
+        [kernel_files(), boot_files()].concat().into_iter().filter(|(path, _)| !path.contains(part)).collect()
+    };
+    let cases = [
+        ("boot/vmlinuz", "linux-image-amd64"),
+        ("kernel/", "linux-modules"),
+        ("ethernet", "linux-modules-extra"),
+        ("ipxe", "apt install ipxe"),
+    ];
+    for (number, (part, hint)) in cases.into_iter().enumerate() {
+        let error = bench.import(vec![bench.folder(&number.to_string(), &without(part))]).unwrap_err();
+        assert!(error.hint().unwrap().contains(hint), "{part}: {error} ({:?})", error.hint());
+    }
+    let error = bench.import(vec![Source::Path(bench.dir.path().join("loader"))]).unwrap_err();
+    assert!(matches!(error, KitError::Source(_)), "{error}");
+    assert_eq!(bench.left_over(), [""; 0]);
+}
+
+#[test]
+fn a_kit_in_use_is_not_replaced_unasked_and_damage_is_seen() {
+    let bench = Bench::new();
+    let source = bench.folder("root", &[kernel_files(), boot_files()].concat());
+    bench.import(vec![source.clone()]).unwrap();
+    assert!(matches!(bench.import(vec![source]).unwrap_err(), KitError::Exists(_)));
+
+    let kit = bench.kits.get(RELEASE).unwrap();
+    fs::write(kit.dir.join("boot/ipxe.efi"), b"evil").unwrap();
+    assert!(matches!(kit.boot_programs().unwrap_err(), KitError::Changed(_)));
+    bench.kits.remove(RELEASE).unwrap();
+    assert_eq!(bench.left_over(), [""; 0]);
+}
+
+#[test]
+fn a_kernel_that_is_none_is_refused() {
+    let bench = Bench::new();
+    let mut files = [kernel_files(), boot_files()].concat();
+    files[0].1 = b"not a kernel".to_vec();
+    assert!(matches!(bench.import(vec![bench.folder("a", &files)]).unwrap_err(), KitError::Kernel { .. }));
+    files[0].1 = image("5.10.0-1-amd64");
+    let error = bench.import(vec![bench.folder("b", &files)]).unwrap_err();
+    assert!(error.to_string().contains("5.10.0-1-amd64"), "{error}");
+}

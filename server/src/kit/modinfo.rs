@@ -1,0 +1,149 @@
+//! Core: what a kernel module says of itself in its `.modinfo` section. A package carries no output of
+//! `depmod`, so the index is computed from the modules. Touches nothing.
+
+use common::modules::{Module, module_name};
+use object::{Object as _, ObjectSection as _};
+
+/// Modules that ask for others by name while they run, which only works where there is a `modprobe`: here they
+/// are loaded after them. mlx4_core asks for mlx4_en when it finds an Ethernet port.
+const ASKED_FOR: [(&str, &str); 1] = [("mlx4_core", "mlx4_en")];
+
+/// Reads what the module file `bytes` says. `path` is where it will be in the kit; `release` the kernel that it
+/// must have been built for.
+///
+/// # Errors
+/// In words, when it is no module of that kernel.
+pub(crate) fn read_module(bytes: &[u8], path: &str, release: &str) -> Result<Module, String> {
+    let file = object::File::parse(bytes).map_err(|error| format!("no ELF file: {error}"))?;
+    if file.architecture() != object::Architecture::X86_64 {
+        return Err("not for x86-64".to_owned());
+    }
+    let section = file.section_by_name(".modinfo").ok_or("no .modinfo section")?;
+    let info = section.data().map_err(|error| format!("its .modinfo cannot be read: {error}"))?;
+    let mut module = Module { name: stem(path).to_owned(), path: path.to_owned(), ..Module::default() };
+    for entry in info.split(|&byte| byte == 0) {
+        let entry = String::from_utf8_lossy(entry);
+        let Some((key, value)) = entry.split_once('=') else { continue };
+        match key {
+            "vermagic" if value.split(' ').next() != Some(release) => {
+                return Err(format!("built for kernel {}", value.split(' ').next().unwrap_or_default()));
+            }
+            "alias" => module.aliases.push(value.to_owned()),
+            "firmware" => module.firmware.push(value.to_owned()),
+            "depends" => module
+                .depends
+                .extend(value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(module_name)),
+            "softdep" => read_softdep(value, &mut module),
+            _ => {}
+        }
+    }
+    let after = ASKED_FOR.iter().filter(|(name, _)| *name == module.name);
+    module.post.extend(after.map(|(_, asked)| (*asked).to_owned()));
+    module.aliases.sort();
+    module.aliases.dedup();
+    module.firmware.sort();
+    module.firmware.dedup();
+    Ok(module)
+}
+
+/// `pre: a b post: c`; names before the first marker belong nowhere, as for `modprobe`.
+fn read_softdep(text: &str, module: &mut Module) {
+    let mut into: Option<&mut Vec<String>> = None;
+    for word in text.split_ascii_whitespace() {
+        match word {
+            "pre:" => into = Some(&mut module.pre),
+            "post:" => into = Some(&mut module.post),
+            name => {
+                if let Some(list) = &mut into {
+                    list.push(name.to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// The name of the module in the file `path`: `kernel/drivers/net/tg3.ko.xz` holds `tg3`.
+pub(crate) fn stem_name(path: &str) -> String {
+    module_name(stem(path))
+}
+
+fn stem(path: &str) -> &str {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split_once(".ko").map_or(file, |(stem, _)| stem)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The smallest ELF file with a `.modinfo` section: header, the two sections' bytes, three section headers.
+    pub(crate) fn module_file(info: &[&str]) -> Vec<u8> {
+        let names = b"\0.modinfo\0.shstrtab\0";
+        let info: Vec<u8> = info.iter().flat_map(|entry| [entry.as_bytes(), b"\0"].concat()).collect();
+        let (info_at, names_at) = (64, 64 + info.len());
+        let headers_at = (names_at + names.len()).next_multiple_of(8);
+        let mut file = Vec::new();
+        file.extend(b"\x7fELF\x02\x01\x01");
+        file.resize(16, 0);
+        file.extend([1, 0, 62, 0, 1, 0, 0, 0]); // relocatable, x86-64, version 1
+        file.extend([0; 16]); // no entry, no program headers
+        file.extend((headers_at as u64).to_le_bytes());
+        file.extend([0; 4]);
+        file.extend([64, 0, 0, 0, 0, 0, 64, 0, 3, 0, 2, 0]);
+        file.extend(&info);
+        file.extend(names);
+        file.resize(headers_at + 64, 0);
+        for (name, kind, at, len) in [(1u32, 1u32, info_at, info.len()), (10, 3, names_at, names.len())] {
+            file.extend(name.to_le_bytes());
+            file.extend(kind.to_le_bytes());
+            file.extend([0; 16]);
+            file.extend((at as u64).to_le_bytes());
+            file.extend((len as u64).to_le_bytes());
+            file.extend([0; 8]);
+            file.extend(1u64.to_le_bytes());
+            file.extend([0; 8]);
+        }
+        file
+    }
+
+    #[test]
+    fn a_module_says_what_it_drives_and_needs() {
+        let file = module_file(&[
+            "alias=pci:v000010ECd00008168sv*sd*bc*sc*i*",
+            "firmware=rtl_nic/rtl8168h-2.fw",
+            "depends=libphy,mdio-devres",
+            "softdep=pre: realtek post: later",
+            "vermagic=6.1.0-9-amd64 SMP preempt mod_unload modversions ",
+            "nonsense",
+        ]);
+        let module =
+            read_module(&file, "kernel/drivers/net/ethernet/realtek/r8169.ko", "6.1.0-9-amd64").unwrap();
+        assert_eq!(module.name, "r8169");
+        assert_eq!(module.depends, ["libphy", "mdio_devres"]);
+        assert_eq!(
+            (module.pre.as_slice(), module.post.as_slice()),
+            (&["realtek".to_owned()][..], &["later".to_owned()][..])
+        );
+        assert_eq!(module.firmware, ["rtl_nic/rtl8168h-2.fw"]);
+        assert_eq!(module.aliases.len(), 1);
+        assert!(read_module(&file, "r8169.ko", "6.1.0-10-amd64").unwrap_err().contains("6.1.0-9-amd64"));
+    }
+
+    #[test]
+    fn what_is_no_module_is_refused() {
+        let file = module_file(&["depends="]);
+        for cut in 0..file.len() {
+            // Some cuts leave a file that still parses; none may panic.
+            let _ = read_module(&file[..cut], "a.ko", "6");
+        }
+        assert!(read_module(b"", "a.ko", "6").is_err());
+        assert!(read_module(b"\x7fELF", "a.ko", "6").is_err());
+    }
+
+    #[test]
+    fn a_name_is_the_file_without_its_endings() {
+        for (path, name) in [("a/b/virtio-net.ko.xz", "virtio_net"), ("tg3.ko", "tg3"), ("x/y.ko.zst", "y")] {
+            assert_eq!(stem_name(path), name);
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The kits there are, and one kit. Owns `<state>/kits`: reads whole kits only, since an import appears by one
+//! rename. Touches files; the clock only through `import`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use common::id::Hash;
+use common::modules::ModuleIndex;
+use serde::{Deserialize, Serialize};
+
+use super::error::{KitError, Result, reading, writing};
+use super::import::{ImportSpec, Progress};
+use super::{import, initramfs};
+
+/// The version of `kit.json` that this program writes and reads.
+const FORMAT: u32 = 1;
+const DEFAULT_MARK: &str = "default";
+pub(crate) const KERNEL: &str = "vmlinuz";
+pub(crate) const LOADER: &str = "loader.img";
+pub(crate) const MODULES: &str = "modules.json";
+
+/// Length and hash of one file of a kit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMark {
+    /// Bytes.
+    pub bytes: u64,
+    /// BLAKE3.
+    pub blake3: Hash,
+}
+
+impl FileMark {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, blake3: Hash::of(bytes) }
+    }
+}
+
+/// `kit.json`: what a kit is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) format: u32,
+    pub(crate) name: String,
+    pub(crate) kernel: String,
+    pub(crate) architecture: String,
+    pub(crate) imported_at: u64,
+    pub(crate) sources: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+    /// How the loader's initramfs is compressed, for when it is made again.
+    pub(crate) compression: super::archive::Compression,
+    /// The loader program inside `loader.img`.
+    pub(crate) loader: Hash,
+    /// Every file but this one, by its path in the kit.
+    pub(crate) files: BTreeMap<String, FileMark>,
+}
+
+/// What a person sees of a kit; also its JSON form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KitInfo {
+    /// Its name.
+    pub name: String,
+    /// Whether machines are booted with it when nothing else is said.
+    pub default: bool,
+    /// The kernel's release, such as `6.1.0-9-amd64`.
+    pub kernel: String,
+    /// `x86_64`.
+    pub architecture: String,
+    /// Seconds since 1970.
+    pub imported_at: u64,
+    /// What it was made from.
+    pub sources: Vec<String>,
+    /// How many modules it has.
+    pub modules: usize,
+    /// How many firmware files it has.
+    pub firmware: usize,
+    /// Its network boot programs.
+    pub boot_programs: Vec<String>,
+    /// Bytes of the kernel.
+    pub kernel_bytes: u64,
+    /// Bytes of the loader's initramfs, compressed.
+    pub loader_bytes: u64,
+    /// Bytes of all files together.
+    pub total_bytes: u64,
+    /// What is missing but not vital, each with what to do about it.
+    pub warnings: Vec<String>,
+}
+
+/// The kits of one state folder.
+#[derive(Debug, Clone)]
+pub struct Kits {
+    dir: PathBuf,
+}
+
+impl Kits {
+    /// The kits below `state_dir`; the folder is made if it is not there.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn open(state_dir: &Path) -> Result<Self> {
+        let dir = state_dir.join("kits");
+        fs::create_dir_all(&dir).map_err(writing(&dir))?;
+        Ok(Self { dir })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes a kit. Blocks for seconds to minutes; an import that does not end well leaves nothing.
+    ///
+    /// # Errors
+    /// When a source cannot be read, something vital is missing in them, the name is taken, or the disk is full.
+    pub fn import(&self, spec: &ImportSpec, progress: &mut dyn FnMut(Progress)) -> Result<KitInfo> {
+        let name = import::run(self, spec, progress)?;
+        self.info(&name)
+    }
+
+    /// All kits, the newest import first.
+    ///
+    /// # Errors
+    /// When the folder or a `kit.json` cannot be read.
+    pub fn list(&self) -> Result<Vec<KitInfo>> {
+        let default = self.default_name()?;
+        let records = self.records()?;
+        Ok(records.iter().map(|record| info_of(record, default.as_deref())).collect())
+    }
+
+    /// What the kit `name` is.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn info(&self, name: &str) -> Result<KitInfo> {
+        let default = self.default_name()?;
+        Ok(info_of(&self.record(name)?, default.as_deref()))
+    }
+
+    /// The kit `name`, with its module index.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn get(&self, name: &str) -> Result<Kit> {
+        let record = self.record(name)?;
+        let dir = self.dir.join(name);
+        let path = dir.join(MODULES);
+        let text = fs::read(&path).map_err(reading(&path))?;
+        let modules = serde_json::from_slice(&text).map_err(|source| KitError::Index { path, source })?;
+        Ok(Kit { dir, record, modules })
+    }
+
+    /// The kit that machines are booted with when nothing else is said: the marked one, else the newest.
+    ///
+    /// # Errors
+    /// When there is no kit, or it cannot be read.
+    pub fn default_kit(&self) -> Result<Kit> {
+        self.get(&self.default_name()?.ok_or(KitError::None)?)
+    }
+
+    /// Marks the kit `name` as the default.
+    ///
+    /// # Errors
+    /// When there is none, or the mark cannot be written.
+    pub fn set_default(&self, name: &str) -> Result<()> {
+        self.record(name)?;
+        replace_file(&self.dir.join(DEFAULT_MARK), name.as_bytes())
+    }
+
+    /// Removes the kit `name`. The caller sees to it that no machine is being booted with it.
+    ///
+    /// # Errors
+    /// When there is none, or its files cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.record(name)?;
+        // Renamed first: a kit half removed must not be listed.
+        let doomed = self.dir.join(format!(".removed-{name}"));
+        match fs::remove_dir_all(&doomed) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(KitError::Write { path: doomed, source });
+            }
+            _ => {}
+        }
+        fs::rename(self.dir.join(name), &doomed).map_err(writing(&doomed))?;
+        fs::remove_dir_all(&doomed).map_err(writing(&doomed))
+    }
+
+    /// Makes the loader's initramfs of the kit `name` again if the program at `loader` is not the one inside:
+    /// for a server that was upgraded. True if it was made again.
+    ///
+    /// # Errors
+    /// When there is no such kit, or a file cannot be read or written.
+    pub fn refresh_loader(&self, name: &str, loader: &Path) -> Result<bool> {
+        let mut kit = self.get(name)?;
+        let program = fs::read(loader).map_err(reading(loader))?;
+        let hash = Hash::of(&program);
+        if kit.record.loader == hash && kit.dir.join(LOADER).exists() {
+            return Ok(false);
+        }
+        let image = initramfs::build(&kit, &program, &mut |_| {})?;
+        replace_file(&kit.dir.join(LOADER), &image)?;
+        kit.record.loader = hash;
+        kit.record.files.insert(LOADER.to_owned(), FileMark::of(&image));
+        kit.save_record()?;
+        Ok(true)
+    }
+
+    fn default_name(&self) -> Result<Option<String>> {
+        let records = self.records()?;
+        let path = self.dir.join(DEFAULT_MARK);
+        let marked = match fs::read_to_string(&path) {
+            Ok(name) => Some(name.trim().to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => return Err(KitError::Read { path, source }),
+        };
+        let marked = marked.filter(|name| records.iter().any(|record| record.name == *name));
+        Ok(marked.or_else(|| records.first().map(|record| record.name.clone())))
+    }
+
+    /// The records of all kits, the newest first.
+    fn records(&self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(reading(&self.dir))? {
+            let name = entry.map_err(reading(&self.dir))?.file_name();
+            if let Some(name) = name.to_str()
+                && check_name(name).is_ok()
+                && self.dir.join(name).join("kit.json").exists()
+            {
+                records.push(self.record(name)?);
+            }
+        }
+        records.sort_by(|a, b| b.imported_at.cmp(&a.imported_at).then_with(|| a.name.cmp(&b.name)));
+        Ok(records)
+    }
+
+    fn record(&self, name: &str) -> Result<Record> {
+        check_name(name)?;
+        let path = self.dir.join(name).join("kit.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let known = self.records()?.into_iter().map(|record| record.name).collect();
+                return Err(KitError::Unknown { name: name.to_owned(), known });
+            }
+            Err(source) => return Err(KitError::Read { path, source }),
+        };
+        let record: Record =
+            serde_json::from_slice(&text).map_err(|source| KitError::Index { path: path.clone(), source })?;
+        if record.format != FORMAT {
+            let wrong = format!("format {}; this program reads format {FORMAT}", record.format);
+            return Err(KitError::Index { path, source: serde::de::Error::custom(wrong) });
+        }
+        Ok(record)
+    }
+}
+
+fn info_of(record: &Record, default: Option<&str>) -> KitInfo {
+    let count = |folder: &str| record.files.keys().filter(|path| path.starts_with(folder)).count();
+    let bytes = |file: &str| record.files.get(file).map_or(0, |mark| mark.bytes);
+    KitInfo {
+        name: record.name.clone(),
+        default: default == Some(&record.name),
+        kernel: record.kernel.clone(),
+        architecture: record.architecture.clone(),
+        imported_at: record.imported_at,
+        sources: record.sources.clone(),
+        modules: count("modules/"),
+        firmware: count("firmware/"),
+        boot_programs: record
+            .files
+            .keys()
+            .filter_map(|path| path.strip_prefix("boot/").map(str::to_owned))
+            .collect(),
+        kernel_bytes: bytes(KERNEL),
+        loader_bytes: bytes(LOADER),
+        total_bytes: record.files.values().map(|mark| mark.bytes).sum(),
+        warnings: record.warnings.clone(),
+    }
+}
+
+/// One kit.
+#[derive(Debug, Clone)]
+pub struct Kit {
+    pub(crate) dir: PathBuf,
+    pub(crate) record: Record,
+    pub(crate) modules: ModuleIndex,
+}
+
+impl Kit {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// The kernel's release.
+    #[must_use]
+    pub fn kernel(&self) -> &str {
+        &self.record.kernel
+    }
+
+    /// The kernel's file.
+    #[must_use]
+    pub fn kernel_path(&self) -> PathBuf {
+        self.dir.join(KERNEL)
+    }
+
+    /// The loader's initramfs.
+    #[must_use]
+    pub fn loader_img_path(&self) -> PathBuf {
+        self.dir.join(LOADER)
+    }
+
+    /// Length and hash of the kernel and of the loader's initramfs, in this order.
+    #[must_use]
+    pub fn marks(&self) -> (Option<FileMark>, Option<FileMark>) {
+        (self.record.files.get(KERNEL).copied(), self.record.files.get(LOADER).copied())
+    }
+
+    /// Its modules.
+    #[must_use]
+    pub fn modules(&self) -> &ModuleIndex {
+        &self.modules
+    }
+
+    /// The names of its firmware files, relative to `/lib/firmware`, ascending.
+    pub fn firmware(&self) -> impl Iterator<Item = &str> {
+        self.record.files.keys().filter_map(|path| path.strip_prefix("firmware/"))
+    }
+
+    /// Its network boot programs by name (`undionly.kpxe`, `ipxe.efi`, `snponly.efi`), each under 2 MiB.
+    ///
+    /// # Errors
+    /// When one cannot be read, or is not what was imported.
+    pub fn boot_programs(&self) -> Result<HashMap<String, Vec<u8>>> {
+        let names = self.record.files.keys().filter_map(|path| path.strip_prefix("boot/"));
+        names.map(|name| Ok((name.to_owned(), self.read(&format!("boot/{name}"))?))).collect()
+    }
+
+    /// The bytes of one of its files, checked against the hash that was taken at import.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what was imported.
+    pub fn read(&self, file: &str) -> Result<Vec<u8>> {
+        let path = self.dir.join(file);
+        let mark = self.record.files.get(file).ok_or_else(|| KitError::Changed(path.clone()))?;
+        let bytes = fs::read(&path).map_err(reading(&path))?;
+        if FileMark::of(&bytes) == *mark { Ok(bytes) } else { Err(KitError::Changed(path)) }
+    }
+
+    /// The hash that a file of the kit had at import.
+    #[must_use]
+    pub fn mark(&self, file: &str) -> Option<FileMark> {
+        self.record.files.get(file).copied()
+    }
+
+    pub(crate) fn save_record(&self) -> Result<()> {
+        let path = self.dir.join("kit.json");
+        let text = serde_json::to_vec_pretty(&self.record)
+            .map_err(|source| KitError::Index { path: path.clone(), source })?;
+        replace_file(&path, &text)
+    }
+}
+
+impl Record {
+    pub(crate) fn new(name: String, kernel: String, sources: Vec<String>, imported_at: u64) -> Self {
+        Self {
+            format: FORMAT,
+            name,
+            kernel,
+            architecture: "x86_64".to_owned(),
+            imported_at,
+            sources,
+            warnings: vec![],
+            compression: super::archive::Compression::Zstd,
+            loader: Hash([0; 32]),
+            files: BTreeMap::new(),
+        }
+    }
+}
+
+/// Whether `name` can name a kit: a plain folder name that is safe in a URL.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+    let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if starts && name.len() <= 64 && name != DEFAULT_MARK && name.chars().all(plain) {
+        Ok(())
+    } else {
+        Err(KitError::Name(common::limits::cut(name, 80).to_owned()))
+    }
+}
+
+/// Writes `bytes` beside `path` and renames them over it, so that a reader sees the old or the new, never less.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(dir)
+        .map_err(writing(dir))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(writing(path))?;
+    file.persist(path).map_err(|error| KitError::Write { path: path.to_owned(), source: error.error })?;
+    sync_dir(dir)
+}
+
+/// Makes the names in `dir` durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(writing(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_plain_folder_name() {
+        for good in ["a", "debian-12", "6.1.0-56-amd64", "x_y"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for wrong in ["", ".", "..", ".x", "a/b", "A", "default", "a b", "-a", &"a".repeat(65)] {
+            assert!(check_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn no_kit_is_said_with_a_hint() {
+        let state = tempfile::tempdir().unwrap();
+        let kits = Kits::open(state.path()).unwrap();
+        assert_eq!(kits.list().unwrap(), []);
+        let error = kits.default_kit().unwrap_err();
+        assert!(matches!(error, KitError::None) && error.hint().unwrap().contains("kit import"));
+        assert!(matches!(kits.get("x").unwrap_err(), KitError::Unknown { .. }));
+    }
+}
