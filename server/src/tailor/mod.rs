@@ -1,1 +1,22 @@
-//! (in work)
+//! Step 5, `tailor`: from a machine's report and the order, its plan or a refusal with its reason, and an agent
+//! bundle with just the modules and firmware that this hardware needs. Blocking calls in `bundle`, all else pure.
+
+// Core: which disk a person means.
+pub mod target;
+
+// Core: the plan, or why there is none.
+pub mod plan;
+
+// Core: memory and disk settings for one machine.
+mod tuning;
+
+// Core: which modules and firmware this hardware needs.
+pub mod modules;
+
+// The bundle: built once for all machines that need the same.
+pub mod bundle;
+
+pub use bundle::{BundleError, Bundles};
+pub use modules::{Needs, needs};
+pub use plan::{ImageFacts, Refusal, Request, plan};
+pub use target::{BadRule, TargetRule};

@@ -1,0 +1,64 @@
+//! Core: which modules and firmware one machine needs of a kit: the drivers of its network and its disks, and what
+//! those depend on. Touches `common` and the kit's rules on what a module is there for.
+
+use std::collections::BTreeSet;
+
+use common::hardware::{CheckedHardware, Firmware};
+use common::modules::{ModuleIndex, alias_matches};
+use serde::{Deserialize, Serialize};
+
+use crate::kit::part_of;
+
+/// Drivers that a device asks for only once another one has been loaded, which a report of buses cannot show:
+/// a disk behind a SCSI, ATA or USB controller, and a card behind its slot.
+const BEHIND: [(&str, &str); 3] = [("scsi_mod", "sd_mod"), ("mmc_core", "mmc_block"), ("usb_storage", "uas")];
+
+/// What a machine's bundle carries. Equal needs are equal bundles.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Needs {
+    /// Names of modules with all they depend on, ascending.
+    pub modules: Vec<String>,
+    /// Firmware files, ascending.
+    pub firmware: Vec<String>,
+}
+
+/// What the machine that reported `hardware` needs of a kit with the modules `index` and the firmware files
+/// `firmware`.
+#[must_use]
+pub fn needs<'a>(
+    hardware: &CheckedHardware,
+    index: &ModuleIndex,
+    firmware: impl IntoIterator<Item = &'a str>,
+) -> Needs {
+    let report = hardware.report();
+    // Machines have many devices of one kind; each kind is looked up once.
+    let kinds: BTreeSet<&str> = report.devices.iter().map(|device| device.modalias.as_str()).collect();
+    let mut wanted: BTreeSet<&str> = kinds.into_iter().flat_map(|alias| index.wanted(alias)).collect();
+    let bound =
+        report.devices.iter().map(|device| &device.driver).chain(report.nics.iter().map(|nic| &nic.driver));
+    wanted.extend(bound.filter_map(|driver| index.get(driver)).map(|module| module.name.as_str()));
+    // Dependencies are in the kit too, and some drive devices of their own that no deployment needs.
+    wanted.retain(|name| index.get(name).is_some_and(|module| part_of(&module.path).is_some()));
+    if matches!(report.firmware, Firmware::Uefi | Firmware::UefiSecure) {
+        wanted.extend(index.get("efivarfs").map(|module| module.name.as_str()));
+    }
+    let mut modules = closure(index, &wanted);
+    for (before, behind) in BEHIND {
+        if modules.contains(before) {
+            wanted.extend(index.get(behind).map(|module| module.name.as_str()));
+        }
+    }
+    modules = closure(index, &wanted);
+    let named: Vec<&String> =
+        modules.iter().filter_map(|name| index.get(name)).flat_map(|module| &module.firmware).collect();
+    let fits = |name: &&str| named.iter().any(|pattern| alias_matches(pattern, name));
+    let firmware: BTreeSet<&str> = firmware.into_iter().filter(fits).collect();
+    Needs {
+        modules: modules.into_iter().map(str::to_owned).collect(),
+        firmware: firmware.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+fn closure<'a>(index: &'a ModuleIndex, wanted: &BTreeSet<&str>) -> BTreeSet<&'a str> {
+    index.load_order_of(wanted.iter().copied()).into_iter().map(|module| module.name.as_str()).collect()
+}

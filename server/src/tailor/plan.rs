@@ -1,0 +1,301 @@
+//! Core: the plan for one machine, or why there is none. Owns the choice of the one disk to write: exactly one, or
+//! nothing is written. Touches `common`.
+
+use common::hardware::{CheckedHardware, Disk};
+use common::id::{DeploymentId, Hash, ImageId, JobId};
+use common::plan::{DiskIdentity, Finish, Plan, Seed};
+use common::step::Step;
+
+use super::target::TargetRule;
+use super::tuning::tuning;
+
+/// What must be known of an image to place it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its name.
+    pub id: ImageId,
+    /// Bytes, raw.
+    pub size: u64,
+    /// The sector size that its partition table counts in: 512 or 4096.
+    pub sector_bytes: u32,
+    /// Bytes on the wire.
+    pub wire_bytes: u64,
+}
+
+/// One job's wishes for one machine: the profile, and which order it is part of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The order.
+    pub deployment: DeploymentId,
+    /// The job.
+    pub job: JobId,
+    /// How often the job was started before this, plus one.
+    pub attempt: u32,
+    /// What to write.
+    pub image: ImageFacts,
+    /// Where to write it.
+    pub target: TargetRule,
+    /// Whether machines wait for each other before the transfer.
+    pub gather: bool,
+    /// Whether the written disk is given hostname, keys and user-data.
+    pub personalise: bool,
+    /// What the machine does at the end.
+    pub finish: Finish,
+    /// The first seed.
+    pub seed: Seed,
+}
+
+/// Why a machine gets no plan. Nothing is written to it; it stays inspectable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The report's list of disks was cut.
+    #[error(
+        "the machine has more disks than a report holds ({0}), so the one that is meant may not be among them"
+    )]
+    Truncated(String),
+    /// No disk was reported.
+    #[error("the machine reports no disk")]
+    NoDisk {
+        /// Storage controllers that no driver is bound to, by address and modalias.
+        unclaimed: Vec<String>,
+    },
+    /// No disk is what the rule says.
+    #[error("no disk is what `{rule}` says; the machine has {}", list(seen))]
+    NoMatch {
+        /// The rule.
+        rule: TargetRule,
+        /// What was seen.
+        seen: Vec<String>,
+    },
+    /// Several disks are what the rule says.
+    #[error("{} disks are what `{rule}` says, and just one must be: {}", matching.len(), list(matching))]
+    Ambiguous {
+        /// The rule.
+        rule: TargetRule,
+        /// The disks that match.
+        matching: Vec<String>,
+        /// A rule that would match the first of them only.
+        suggestion: String,
+    },
+    /// The disk refuses writes.
+    #[error("the target {disk} is read-only")]
+    ReadOnly {
+        /// The disk.
+        disk: String,
+    },
+    /// The image does not fit.
+    #[error("the image has {image_bytes} bytes and the target {disk} only {disk_bytes}")]
+    TooSmall {
+        /// The disk.
+        disk: String,
+        /// Bytes of the disk.
+        disk_bytes: u64,
+        /// Bytes of the image.
+        image_bytes: u64,
+    },
+    /// The image's partition table counts in other sectors than the disk.
+    #[error(
+        "the image is made for sectors of {image_sector} bytes and the target {disk} has sectors of {disk_sector}"
+    )]
+    SectorSize {
+        /// The disk.
+        disk: String,
+        /// Bytes of its sectors.
+        disk_sector: u32,
+        /// Bytes of the image's.
+        image_sector: u32,
+    },
+    /// Nothing tells the disk from another one.
+    #[error("the target {disk} bears the same marks as another disk, so the agent could not tell them apart")]
+    NotUnique {
+        /// The disk.
+        disk: String,
+    },
+}
+
+impl Refusal {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Truncated(_) => "detach what is not needed, or deploy to this machine by hand".to_owned(),
+            Self::NoDisk { unclaimed } if unclaimed.is_empty() => {
+                "check that the disk is attached and its controller switched on in the firmware's setup".to_owned()
+            }
+            Self::NoDisk { unclaimed } => format!(
+                "no driver is bound to {}: import a boot kit with a newer kernel, or switch the controller from RAID \
+                 to AHCI in the firmware's setup",
+                list(unclaimed)
+            ),
+            Self::NoMatch { .. } => "give a target rule that fits one of them".to_owned(),
+            Self::Ambiguous { suggestion, .. } => format!("say which one, for example: {suggestion}"),
+            Self::ReadOnly { .. } => "switch its write protection off".to_owned(),
+            Self::TooSmall { .. } => "use a smaller image, or a target rule for a larger disk".to_owned(),
+            Self::SectorSize { .. } => {
+                "use an image made for this sector size, or reformat the drive to the other one (nvme format)"
+                    .to_owned()
+            }
+            Self::NotUnique { .. } => {
+                "one disk seen over two paths (multipath) or a controller that hides serial numbers: leave one path \
+                 attached for the installation"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// The plan for the machine that reported `hardware`. `bundle` is its agent's hash and length; none for an agent
+/// that runs already.
+///
+/// # Errors
+/// When not exactly one disk is meant, or the image cannot stand on it.
+pub fn plan(
+    hardware: &CheckedHardware,
+    request: &Request,
+    bundle: Option<(Hash, u64)>,
+) -> Result<Plan, Refusal> {
+    let report = hardware.report();
+    let disk = choose_disk(hardware, request)?;
+    check_disk(disk, &report.disks, &request.image)?;
+    Ok(Plan {
+        deployment: request.deployment,
+        job: request.job,
+        attempt: request.attempt,
+        image: request.image.id,
+        image_bytes: request.image.size,
+        target: DiskIdentity::of(disk),
+        steps: steps(request),
+        seed: request.seed.clone(),
+        tuning: tuning(report, disk, request.image.wire_bytes),
+        finish: request.finish,
+        bundle,
+    })
+}
+
+fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&'a Disk, Refusal> {
+    let report = hardware.report();
+    if let Some(cut) = report.truncated.iter().find(|text| text.starts_with("disks")) {
+        return Err(Refusal::Truncated(cut.clone()));
+    }
+    if report.disks.is_empty() {
+        return Err(Refusal::NoDisk { unclaimed: unclaimed_controllers(hardware) });
+    }
+    let rule = &request.target;
+    let covered: Vec<&Disk> = report.disks.iter().filter(|disk| rule.covers(disk)).collect();
+    // Without a rule only a disk that can take the image is meant. With one, a disk that cannot is a reason to
+    // stop: a person pointed at it.
+    let able = |disk: &&&Disk| !disk.read_only && disk.size >= request.image.size;
+    let meant: Vec<&Disk> = match rule.is_default() && covered.iter().any(|disk| able(&disk)) {
+        true => covered.iter().filter(able).copied().collect(),
+        false => covered,
+    };
+    match meant.as_slice() {
+        [] => Err(Refusal::NoMatch { rule: rule.clone(), seen: report.disks.iter().map(describe).collect() }),
+        [disk] => Ok(disk),
+        [first, ..] => Err(Refusal::Ambiguous {
+            rule: rule.clone(),
+            matching: meant.iter().map(|disk| describe(disk)).collect(),
+            suggestion: rule_for(first, &report.disks),
+        }),
+    }
+}
+
+fn check_disk(disk: &Disk, all: &[Disk], image: &ImageFacts) -> Result<(), Refusal> {
+    let text = describe(disk);
+    if disk.read_only {
+        return Err(Refusal::ReadOnly { disk: text });
+    }
+    if disk.size < image.size {
+        return Err(Refusal::TooSmall { disk: text, disk_bytes: disk.size, image_bytes: image.size });
+    }
+    if disk.sector_bytes != image.sector_bytes {
+        return Err(Refusal::SectorSize {
+            disk: text,
+            disk_sector: disk.sector_bytes,
+            image_sector: image.sector_bytes,
+        });
+    }
+    let identity = DiskIdentity::of(disk);
+    // Two paths to one disk share its WWN even where their other marks differ.
+    let same = |other: &&Disk| {
+        identity.matches(other) || (!disk.wwn.is_empty() && disk.wwn == other.wwn && disk.size == other.size)
+    };
+    if all.iter().filter(same).count() > 1 {
+        return Err(Refusal::NotUnique { disk: text });
+    }
+    Ok(())
+}
+
+/// The steps of the agent, in order.
+fn steps(request: &Request) -> Vec<Step> {
+    let mut steps = vec![Step::Join];
+    if request.gather {
+        steps.push(Step::Gather);
+    }
+    steps.extend([Step::Transfer, Step::Verify]);
+    if request.personalise {
+        steps.push(Step::Personalise);
+    }
+    steps.extend([Step::Seal, Step::Linger]);
+    if request.finish != Finish::Exit {
+        steps.push(Step::Reboot);
+    }
+    steps
+}
+
+/// Mass storage controllers (PCI class 01) that no driver is bound to.
+fn unclaimed_controllers(hardware: &CheckedHardware) -> Vec<String> {
+    let devices = hardware.report().devices.iter();
+    devices
+        .filter(|device| device.class >> 16 == 1 && device.driver.is_empty())
+        .map(|device| format!("{} ({})", device.address, device.modalias))
+        .collect()
+}
+
+/// A disk in words.
+fn describe(disk: &Disk) -> String {
+    let mut text = format!("{} ({:?}, {} bytes", disk.name, disk.bus, disk.size).to_lowercase();
+    for (key, value) in [("model", &disk.model), ("serial", &disk.serial), ("wwn", &disk.wwn)] {
+        if !value.trim().is_empty() {
+            text.push_str(&format!(", {key} {}", value.trim()));
+        }
+    }
+    if disk.serial.trim().is_empty() && disk.wwn.is_empty() && !disk.path.is_empty() {
+        text.push_str(&format!(", path {}", disk.path));
+    }
+    for (is, word) in [(disk.removable, "removable"), (disk.read_only, "read-only")] {
+        if is {
+            text.push_str(&format!(", {word}"));
+        }
+    }
+    text.push(')');
+    text
+}
+
+/// The shortest rule that means `disk` and none of the others.
+fn rule_for(disk: &Disk, all: &[Disk]) -> String {
+    let candidates = [
+        ("serial", disk.serial.trim()),
+        ("wwn", disk.wwn.trim()),
+        ("model", disk.model.trim()),
+        ("path", disk.path.trim()),
+    ];
+    let fits =
+        candidates.into_iter().filter(|(_, value)| !value.is_empty()).map(|(k, v)| format!("{k}={v}")).find(
+            |text| {
+                let rule: Option<TargetRule> = text.parse().ok();
+                rule.is_some_and(|rule| all.iter().filter(|other| rule.covers(other)).count() == 1)
+            },
+        );
+    fits.unwrap_or_else(|| format!("size={}", disk.size))
+}
+
+fn list(texts: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match texts.len() {
+        0 => "none".to_owned(),
+        1..=SHOWN => texts.join(", "),
+        more => format!("{} and {} more", texts[..SHOWN].join(", "), more - SHOWN),
+    }
+}
+
