@@ -28,7 +28,7 @@ impl Images {
         id: ImageId,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<VerifyReport, ImageError> {
-        let manifest = self.manifest(id)?;
+        let (manifest, _) = self.read_manifest(id)?;
         let mut firsts: Vec<ChunkIndex> = manifest.places().into_keys().collect();
         firsts.sort_unstable();
         let workers = std::thread::available_parallelism().map_or(1, usize::from);

@@ -179,7 +179,7 @@ impl ImageError {
                 "take another name, or remove the old image first: swarmboot image remove {name}"
             )),
             Self::Unknown { known, .. } if known.is_empty() => {
-                Some("there are no images yet: swarmboot image add FILE --name NAME".to_owned())
+                Some("there are no images yet: swarmboot image add NAME FILE".to_owned())
             }
             Self::Unknown { known, .. } => Some(format!("there are: {}", known.join(", "))),
             Self::Ambiguous { matches, .. } => Some(format!("one of: {}", matches.join(", "))),

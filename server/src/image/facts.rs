@@ -175,6 +175,7 @@ pub(super) mod tests {
     pub(in super::super) fn gpt_disk(sector: u32, mib: usize, kind: [u8; 16], code: bool) -> Vec<u8> {
         let mut disk = Cursor::new(vec![0u8; mib << 20]);
         let mut table = gptman::GPT::new_from(&mut disk, u64::from(sector), [7; 16]).unwrap();
+        table.align = 8;
         let start = table.find_first_place(4).unwrap();
         table[1] = gptman::GPTPartitionEntry {
             partition_type_guid: kind,

@@ -22,7 +22,10 @@ use super::info::Progress;
 use super::source::Source;
 use super::store::chunk_key;
 
-/// zstd's level. Measured on 1 MiB chunks of a Debian system, one core: see the commit that set it.
+/// zstd's level. 1 MiB chunks of a Debian image (412 that are not zero), MB per CPU-second and wire MiB of the
+/// whole: level 3 191 and 116.3, 6 70 and 109.6, 9 42 and 108.1, 12 26 and 107.6, 15 10 and 107.3; 17 and 19
+/// give 5 and 8 % less than 9 for 8 and 15 times its time. At 9 an import still keeps up with a fast network
+/// or a slow disk on two cores.
 const LEVEL: i32 = 9;
 
 /// What an import needs from the store.

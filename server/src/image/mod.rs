@@ -11,6 +11,9 @@ mod info;
 // Raw bytes in order, from whatever an admin has.
 mod source;
 
+// A stream that knows how far it has come.
+mod input;
+
 // The one input format that is more than a stream.
 mod qcow2;
 
@@ -31,6 +34,9 @@ mod check;
 
 // Raw images as files with holes.
 mod sparse;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::ImageError;
 pub use info::{AddSpec, Added, DamagedChunk, ImageInfo, PartitionTable, Progress, Removed, VerifyReport};

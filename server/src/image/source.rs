@@ -6,14 +6,14 @@
 //! unnamed file beside the store.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read, Seek as _, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::io_hint;
+use super::input::{Input, READ_BYTES};
 use super::qcow2::{self, Qcow2, QcowError};
 
-const READ_BYTES: usize = 256 << 10;
 /// What is looked at to tell the format; the farthest magic is tar's.
 const HEAD_BYTES: usize = 512;
 /// xz -9 needs 65 MiB; a file may ask for up to 4 GiB.
@@ -171,19 +171,13 @@ impl Source {
                 (Box::new(file), length)
             }
         };
-        let mut input =
-            Input { reader, buf: vec![0; READ_BYTES], start: 0, end: 0, consumed: 0, failed: false };
-        let mut source = match input.peek(6) {
-            Ok([0x1f, 0x8b, ..]) => {
-                Self::new(Body::Gz(flate2::bufread::GzDecoder::new(input)), total, Some("gz"))
-            }
-            Ok([0xfd, b'7', b'z', b'X', b'Z', 0]) => Self::new(xz(input)?, total, Some("xz")),
-            Ok([0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) => {
-                Self::new(zst(input)?, total, Some("zst"))
-            }
-            Ok(_) => Self::new(Body::Raw(input), total, None),
-            Err(source) => return Err(SourceError::Read { offset: 0, source }),
+        let mut input = Input::new(reader);
+        let format = wrapper(&mut input).map_err(|source| SourceError::Read { offset: 0, source })?;
+        let body = match format {
+            Some(format) => unwrap(input, format)?,
+            None => Body::Raw(input),
         };
+        let mut source = Self::new(body, total, format);
         let mut head = vec![0; HEAD_BYTES];
         let got = source.fill(&mut head)?;
         head.truncate(got);
@@ -248,53 +242,56 @@ impl Source {
 
     /// Some of the next raw bytes; none only at the end.
     fn some(&mut self, buf: &mut [u8]) -> Result<usize, SourceError> {
-        let read = match &mut self.body {
-            Body::Raw(input) => input.read(buf),
-            Body::Gz(decoder) => decoder.read(buf),
-            Body::Xz(decoder) => decoder.read(buf),
-            Body::Zst(decoder) => decoder.read(buf),
-            Body::Qcow2(_) | Body::Over(_) => Ok(0),
-        };
-        match read {
-            Ok(0) => self.ended(buf),
-            Ok(n) => Ok(n),
-            Err(error) => Err(self.explain(error)),
+        loop {
+            let read = match &mut self.body {
+                Body::Raw(input) => input.read(buf),
+                Body::Gz(decoder) => decoder.read(buf),
+                Body::Xz(decoder) => decoder.read(buf),
+                Body::Zst(decoder) => decoder.read(buf),
+                Body::Qcow2(_) | Body::Over(_) => return Ok(0),
+            };
+            match read {
+                Ok(0) => self.next_member()?,
+                Ok(n) => return Ok(n),
+                Err(error) => return Err(self.explain(error)),
+            }
         }
     }
 
-    /// Decides what it means that the decompressor has no more: another member follows, or that is all.
-    fn ended(&mut self, buf: &mut [u8]) -> Result<usize, SourceError> {
-        let over = Body::Over(Input::none());
-        match std::mem::replace(&mut self.body, over) {
-            Body::Gz(decoder) => {
-                let mut input = decoder.into_inner();
-                let offset = input.consumed;
-                let more = match input.peek(2) {
-                    Ok([]) => None,
-                    Ok(rest) => Some(*rest == [0x1f, 0x8b]),
-                    Err(source) => return Err(SourceError::Read { offset, source }),
-                };
-                match more {
-                    None => self.body = Body::Over(input),
-                    Some(true) => {
-                        self.body = Body::Gz(flate2::bufread::GzDecoder::new(input));
-                        return self.some(buf);
-                    }
-                    Some(false) => return Err(SourceError::Trailing { format: "gz", offset }),
-                }
-            }
+    /// Decides what it means that the decompressor has no more: another member follows (pigz, pixz and
+    /// `cat a.zst b.zst` make such files), padding, something foreign, or that is all.
+    fn next_member(&mut self) -> Result<(), SourceError> {
+        let (mut input, format) = match std::mem::replace(&mut self.body, Body::Over(Input::none())) {
+            Body::Gz(decoder) => (decoder.into_inner(), "gz"),
+            Body::Xz(decoder) => (decoder.into_inner(), "xz"),
+            Body::Zst(decoder) => (decoder.finish(), "zst"),
             Body::Raw(input) => {
                 // A pipe or a request that was to be longer, or a file that shrank while it was read.
-                if self.total.is_some_and(|total| input.consumed < total) {
-                    return Err(SourceError::CutShort { format: "raw", offset: input.consumed });
+                if self.total.is_some_and(|total| input.consumed() < total) {
+                    return Err(SourceError::CutShort { format: "raw", offset: input.consumed() });
                 }
                 self.body = Body::Over(input);
+                return Ok(());
             }
-            Body::Xz(decoder) => self.body = Body::Over(decoder.into_inner()),
-            Body::Zst(decoder) => self.body = Body::Over(decoder.finish()),
-            other => self.body = other,
+            other => {
+                self.body = other;
+                return Ok(());
+            }
+        };
+        let offset = input.consumed();
+        let failed = |source| SourceError::Read { offset, source };
+        // xz allows zeros between and after streams (its specification, 2.2), gzip skips those of tapes.
+        if format != "zst" {
+            input.skip_zeros().map_err(failed)?;
         }
-        Ok(0)
+        self.body = if input.peek(1).map_err(failed)?.is_empty() {
+            Body::Over(input)
+        } else if wrapper(&mut input).map_err(failed)? == Some(format) {
+            unwrap(input, format)?
+        } else {
+            return Err(SourceError::Trailing { format, offset });
+        };
+        Ok(())
     }
 
     /// Tells an input that failed from one that ended and one that is broken.
@@ -302,7 +299,7 @@ impl Source {
         let format = self.wrapped_in.unwrap_or("raw");
         let offset = self.position();
         match self.input() {
-            Some(input) if input.failed => SourceError::Read { offset, source },
+            Some(input) if input.failed() => SourceError::Read { offset, source },
             _ if source.kind() == io::ErrorKind::UnexpectedEof => SourceError::CutShort { format, offset },
             _ => SourceError::Corrupt { format, offset, source },
         }
@@ -322,7 +319,7 @@ impl Source {
     pub(super) fn position(&self) -> u64 {
         match &self.body {
             Body::Qcow2(image) => image.position(),
-            _ => self.input().map_or(0, |input| input.consumed),
+            _ => self.input().map_or(0, |input| input.consumed()),
         }
     }
 
@@ -338,16 +335,32 @@ impl Source {
     }
 }
 
-fn xz(input: Input) -> Result<Body, SourceError> {
-    let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_MAX, liblzma::stream::CONCATENATED)
-        .map_err(|error| SourceError::Open(error.into()))?;
-    Ok(Body::Xz(liblzma::bufread::XzDecoder::new_stream(input, stream)))
+/// What the next bytes are compressed by, if they are.
+fn wrapper(input: &mut Input) -> io::Result<Option<&'static str>> {
+    Ok(match input.peek(6)? {
+        [0x1f, 0x8b, ..] => Some("gz"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("xz"),
+        // A frame, or one to be skipped (RFC 8878, 3.1.2).
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some("zst"),
+        _ => None,
+    })
 }
 
-fn zst(input: Input) -> Result<Body, SourceError> {
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(SourceError::Open)?;
-    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(SourceError::Open)?;
-    Ok(Body::Zst(decoder))
+/// A decompressor for one member of `format`.
+fn unwrap(input: Input, format: &'static str) -> Result<Body, SourceError> {
+    match format {
+        "gz" => Ok(Body::Gz(flate2::bufread::GzDecoder::new(input))),
+        "xz" => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_MAX, 0)
+                .map_err(|error| SourceError::Open(error.into()))?;
+            Ok(Body::Xz(liblzma::bufread::XzDecoder::new_stream(input, stream)))
+        }
+        _ => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(SourceError::Open)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(SourceError::Open)?;
+            Ok(Body::Zst(decoder.single_frame()))
+        }
+    }
 }
 
 /// Opens a file with its length; a pipe by name has none.
@@ -389,13 +402,13 @@ fn foreign(head: &[u8]) -> Option<(&'static str, &'static str)> {
             0,
             b"BZh",
             "compressed by bzip2",
-            "decompress it into swarmboot: bzip2 -dc FILE | swarmboot image add -",
+            "decompress it into swarmboot: bzip2 -dc FILE | swarmboot image add NAME -",
         ),
         (
             0,
             b"\x04\x22\x4d\x18",
             "compressed by lz4",
-            "decompress it into swarmboot: lz4 -dc FILE | swarmboot image add -",
+            "decompress it into swarmboot: lz4 -dc FILE | swarmboot image add NAME -",
         ),
         (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
         (0, b"\x1f\x8b", "compressed twice", UNPACK),
@@ -407,72 +420,4 @@ fn foreign(head: &[u8]) -> Option<(&'static str, &'static str)> {
         .into_iter()
         .find(|(at, magic, ..)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic)))
         .map(|(_, _, what, hint)| (what, hint))
-}
-
-/// A buffered input that knows how many bytes were taken from it, and whether it ever failed.
-struct Input {
-    reader: Box<dyn Read + Send>,
-    buf: Vec<u8>,
-    start: usize,
-    end: usize,
-    consumed: u64,
-    failed: bool,
-}
-
-impl Input {
-    fn none() -> Self {
-        Self { reader: Box::new(io::empty()), buf: Vec::new(), start: 0, end: 0, consumed: 0, failed: false }
-    }
-
-    /// The next `n` bytes without taking them; fewer only at the end.
-    fn peek(&mut self, n: usize) -> io::Result<&[u8]> {
-        if self.buf.len() - self.start < n {
-            self.buf.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        while self.end - self.start < n && self.more()? > 0 {}
-        Ok(&self.buf[self.start..self.end.min(self.start + n)])
-    }
-
-    /// Reads into the free rest of the buffer.
-    fn more(&mut self) -> io::Result<usize> {
-        loop {
-            match self.reader.read(&mut self.buf[self.end..]) {
-                Ok(n) => {
-                    self.end += n;
-                    return Ok(n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.failed = true;
-                    return Err(error);
-                }
-            }
-        }
-    }
-}
-
-impl BufRead for Input {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            self.more()?;
-        }
-        Ok(&self.buf[self.start..self.end])
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-        self.consumed += n as u64;
-    }
-}
-
-impl Read for Input {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let part = self.fill_buf()?;
-        let n = part.len().min(buf.len());
-        buf[..n].copy_from_slice(&part[..n]);
-        self.consume(n);
-        Ok(n)
-    }
 }

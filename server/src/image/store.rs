@@ -149,9 +149,10 @@ impl Images {
             if self.stopping() { Err(io::Error::other("the server is stopping")) } else { Ok(()) }
         })
         .map_err(|source| ImageError::Source { name: source_name.clone(), source })?;
-        let expected = match self.named(&spec.name) {
-            Some(image) => Some(self.manifest(image.id)?),
-            None => None,
+        let expected = match self.named(&spec.name).map(|image| self.manifest(image.id)) {
+            // Adding the image again is what repairs its manifest, too.
+            None | Some(Err(ImageError::ManifestMissing(_) | ImageError::Manifest { .. })) => None,
+            Some(manifest) => Some(manifest?),
         };
         let import = Import {
             name: &source_name,
@@ -282,6 +283,13 @@ impl Images {
         if let Some(found) = self.0.manifests.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(found.clone());
         }
+        let found = self.read_manifest(id)?;
+        self.cache(id, found.0.clone(), found.1.clone());
+        Ok(found)
+    }
+
+    /// Reads a manifest from the store, whether it is in memory or not.
+    pub(super) fn read_manifest(&self, id: ImageId) -> Result<(Arc<Manifest>, Bytes), ImageError> {
         let bytes = self
             .0
             .blobs
@@ -290,9 +298,7 @@ impl Images {
             .ok_or(ImageError::ManifestMissing(id))?;
         let manifest = Manifest::from_bytes_named(&bytes, id)
             .map_err(|source| ImageError::Manifest { what: id.0.short(), source })?;
-        let found = (Arc::new(manifest), Bytes::from(bytes));
-        self.cache(id, found.0.clone(), found.1.clone());
-        Ok(found)
+        Ok((Arc::new(manifest), Bytes::from(bytes)))
     }
 
     fn cache(&self, id: ImageId, manifest: Arc<Manifest>, bytes: Bytes) {

@@ -1,0 +1,83 @@
+//! What the image store promises, tried over real files in a temporary folder.
+
+mod qcow2;
+mod source;
+mod store;
+
+use std::io::{Cursor, Write as _};
+use std::path::Path;
+
+use common::id::ImageId;
+
+use super::{AddSpec, Added, ImageError, ImageSource, Images};
+
+const MIB: usize = 1 << 20;
+
+fn from_bytes(bytes: Vec<u8>) -> ImageSource {
+    let length = Some(bytes.len() as u64);
+    ImageSource::Stream { reader: Box::new(Cursor::new(bytes)), name: "test image".to_owned(), length }
+}
+
+fn add(images: &Images, name: &str, bytes: Vec<u8>) -> Result<Added, ImageError> {
+    add_from(images, name, from_bytes(bytes))
+}
+
+fn add_from(images: &Images, name: &str, source: ImageSource) -> Result<Added, ImageError> {
+    images.add(AddSpec { name: name.to_owned(), source, sector_size: None }, &mut |_| {})
+}
+
+fn export(images: &Images, id: ImageId) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    images.export(id, &mut bytes, &mut |_| {}).unwrap();
+    bytes
+}
+
+/// Bytes that do not compress and are the same for the same seed.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut out = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
+
+fn zst(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+/// An error with its causes, as a person sees it.
+fn told(error: &ImageError) -> String {
+    std::iter::successors(Some(error as &dyn std::error::Error), |it| it.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// All files of the store but its lock.
+fn files(state: &Path) -> Vec<String> {
+    let (mut found, mut folders) = (Vec::new(), vec![state.join("images")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().is_none_or(|name| name != "lock") {
+                found.push(path.strip_prefix(state).unwrap().display().to_string());
+            }
+        }
+    }
+    found.sort_unstable();
+    found
+}
