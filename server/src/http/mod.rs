@@ -20,13 +20,24 @@ mod boot;
 // Reports, events, bundles, calls home.
 mod machine;
 
+// What the admin's door shows of images and kits.
+mod stock;
+
+// Long tasks, line by line.
+mod tasks;
+
+// The admin's routes.
+mod admin;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
 
+pub use admin::{Admin, admin};
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 pub use shelves::Shelves;
+pub use stock::{KitRoom, OnProgress, image_refused, image_shown};
 
 use crate::fleet::FleetHandle;
 use refusal::Refusal;
@@ -82,3 +93,4 @@ async fn shelf<T: Send + 'static>(
             .hint("the server's own log has more")
     })
 }
+

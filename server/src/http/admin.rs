@@ -1,0 +1,426 @@
+//! The admin's door: everything that the command line can ask for. It is a Unix socket that only its owner and
+//! group can open, so whoever speaks here may do anything; nothing here is ever put on a TCP port. Touches the
+//! fleet, the image store, the kits and the swarm's handle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use common::id::DeploymentId;
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::refusal::Refusal;
+use super::stock::{KitRoom, image_refused, image_shown};
+use super::tasks::{Teller, inlet, lines_of, task, written_by};
+use crate::api::{
+    Cancel, DeployAnswer, DeployOrder, DeploymentShown, ImageAdd, ImageShown, ImageVerified, KitImport,
+    KitShown, LogEvent, LogQuery, MachineChanged, MachineCommand, MachineShown, PREFIX, Selection,
+    ServerStatus,
+};
+use crate::fleet::FleetHandle;
+use crate::image::{AddSpec, Added, ImageSource, Images};
+use crate::records::LogFilter;
+use crate::swarm::{SwarmHandle, SwarmStatus};
+
+/// The longest order: user-data and keys fit several times.
+const ORDER_BYTES_MAX: usize = 8 << 20;
+/// Events that are read from the records at once.
+const PAGE: u32 = 500;
+/// Lines of a log that may wait for a slow terminal.
+const LINES_MAX: usize = 256;
+/// The most bytes that a name in a path may have.
+const NAME_MAX: usize = 256;
+
+/// What the admin's door needs.
+#[derive(Clone)]
+pub struct Admin {
+    /// The fleet.
+    pub fleet: FleetHandle,
+    /// The images.
+    pub images: Images,
+    /// The boot kits.
+    pub kits: Arc<dyn KitRoom>,
+    /// The swarm.
+    pub swarm: SwarmHandle,
+    /// What the server says of itself.
+    pub status: Arc<dyn Fn() -> ServerStatus + Send + Sync>,
+    /// Ends what would go on for ever.
+    pub cancel: CancellationToken,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("fleet", &self.fleet).finish_non_exhaustive()
+    }
+}
+
+type Answered<T> = Result<Json<T>, Refusal>;
+
+/// The admin's routes.
+#[must_use]
+pub fn admin(admin: Admin) -> Router {
+    let routes = Router::new()
+        .route("/status", get(status))
+        .route("/kits", get(kits).post(import_kit))
+        .route("/kits/{name}", get(kit).delete(remove_kit))
+        .route("/images", get(images).post(add_image))
+        .route("/images/{name}", get(image).put(upload_image).delete(remove_image))
+        .route("/images/{name}/verify", post(verify_image))
+        .route("/images/{name}/export", get(export_image))
+        .route("/machines", get(machines).post(command))
+        .route("/machines/{machine}", get(machine))
+        .route("/deployments", get(deployments).post(order))
+        .route("/deployments/{id}", get(deployment))
+        .route("/deployments/{id}/cancel", post(cancel))
+        .route("/logs", get(logs))
+        .route("/swarm", get(swarm));
+    Router::new()
+        .nest(PREFIX, routes)
+        .fallback(async || {
+            Refusal::absent("the server does not know this request")
+                .hint("client and server are of different versions")
+        })
+        .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
+        .with_state(admin)
+}
+
+/// A body that is JSON, with a sentence where it is not.
+struct Told<T>(T);
+
+impl<T: DeserializeOwned> axum::extract::FromRequest<Admin> for Told<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: axum::extract::Request, state: &Admin) -> Result<Self, Refusal> {
+        let unreadable = |cause: String| {
+            Refusal::new(StatusCode::BAD_REQUEST, "the request cannot be read")
+                .because(cause)
+                .hint("client and server are of different versions")
+        };
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|error| unreadable(error.body_text()))?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| unreadable(error.to_string()))
+    }
+}
+
+async fn status(State(admin): State<Admin>) -> Answered<ServerStatus> {
+    let status = Arc::clone(&admin.status);
+    blocking(move || Ok(status())).await
+}
+
+/// Does `work`, which reads or writes a disk, off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Answered<T> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a worker thread failed");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a worker thread failed")
+            .hint("the server's own log has more")
+    })?;
+    done.map(Json)
+}
+
+async fn kits(State(admin): State<Admin>) -> Answered<Vec<KitShown>> {
+    blocking(move || Ok(admin.kits.list()?)).await
+}
+
+async fn kit(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<KitShown> {
+    blocking(move || Ok(admin.kits.show(&bounded(name)?)?)).await
+}
+
+async fn import_kit(State(admin): State<Admin>, Told(import): Told<KitImport>) -> Response {
+    task(move |teller: &mut Teller<KitShown>| {
+        let shown =
+            admin.kits.import(&import, &mut |done, total, text| teller.progress(done, total, text))?;
+        for missing in &shown.missing {
+            teller.note(missing.clone());
+        }
+        tracing::info!(kit = shown.name, kernel = shown.kernel, "a boot kit was imported");
+        Ok(shown)
+    })
+}
+
+async fn remove_kit(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<serde_json::Value> {
+    blocking(move || {
+        admin.kits.remove(&bounded(name)?)?;
+        Ok(serde_json::json!({}))
+    })
+    .await
+}
+
+async fn images(State(admin): State<Admin>) -> Answered<Vec<ImageShown>> {
+    blocking(move || Ok(admin.images.list().iter().map(image_shown).collect())).await
+}
+
+async fn image(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<ImageShown> {
+    blocking(move || {
+        let info = admin.images.get(&bounded(name)?).map_err(|error| image_refused(&error))?;
+        Ok(image_shown(&info))
+    })
+    .await
+}
+
+async fn add_image(State(admin): State<Admin>, Told(add): Told<ImageAdd>) -> Response {
+    let source = ImageSource::File(add.path);
+    let spec = AddSpec { name: add.name, source, sector_size: add.sector_bytes };
+    task(move |teller| add_to(&admin.images, spec, teller))
+}
+
+/// The query of an upload.
+#[derive(Debug, Deserialize)]
+struct Upload {
+    sector_bytes: Option<u32>,
+}
+
+async fn upload_image(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    Query(upload): Query<Upload>,
+    headers: axum::http::HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let name = bounded(name)?;
+    let length =
+        headers.get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let reader = Box::new(inlet(body));
+    let source = ImageSource::Stream { reader, name: "standard input".to_owned(), length };
+    let spec = AddSpec { name, source, sector_size: upload.sector_bytes };
+    Ok(task(move |teller| add_to(&admin.images, spec, teller)))
+}
+
+fn add_to(
+    images: &Images,
+    spec: AddSpec,
+    teller: &mut Teller<ImageShown>,
+) -> Result<ImageShown, common::wire::http::Refused> {
+    let added = images.add(spec, &mut |at| {
+        let text = format!(
+            "{} chunks, {} of zeros, {} MiB stored",
+            at.chunks,
+            at.zero_chunks,
+            at.stored_bytes >> 20
+        );
+        teller.progress(at.bytes_read, at.total, text);
+    });
+    let Added { image, existed, new_chunks, new_bytes, repaired_chunks, notes } =
+        added.map_err(|error| image_refused(&error))?;
+    tracing::info!(image = image.name, id = %image.id, new_chunks, new_bytes, "an image was added");
+    if existed {
+        teller.note("the same image was there already under this name".to_owned());
+    }
+    if repaired_chunks > 0 {
+        teller.note(format!("{repaired_chunks} damaged chunks were repaired"));
+    }
+    for note in notes {
+        teller.note(note);
+    }
+    Ok(image_shown(&image))
+}
+
+async fn verify_image(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    let name = bounded(name)?;
+    Ok(task(move |teller: &mut Teller<ImageVerified>| {
+        let info = admin.images.get(&name).map_err(|error| image_refused(&error))?;
+        let found = admin.images.verify(info.id, &mut |at| {
+            teller.progress(at.bytes_read, at.total, format!("{} chunks", at.chunks));
+        });
+        let report = found.map_err(|error| image_refused(&error))?;
+        for damage in report.damaged.iter().take(20) {
+            teller.note(format!("chunk {}: {}", damage.chunk, damage.what));
+        }
+        let damaged = report.damaged.iter().map(|damage| damage.chunk).collect();
+        Ok(ImageVerified { name: info.name, chunks: report.chunks, damaged })
+    }))
+}
+
+async fn export_image(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    let name = bounded(name)?;
+    let images = admin.images.clone();
+    let Json(info) =
+        blocking(move || images.get(&name).map_err(|error| image_refused(&error).into())).await?;
+    Ok(written_by(info.size_bytes, move |out| {
+        let mut out = out;
+        admin.images.export(info.id, &mut out, &mut |_| ()).map_err(Into::into)
+    }))
+}
+
+async fn remove_image(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<serde_json::Value> {
+    let name = bounded(name)?;
+    let (images, asked) = (admin.images.clone(), name.clone());
+    let Json(info) =
+        blocking(move || images.get(&asked).map_err(|error| image_refused(&error).into())).await?;
+    let jobs = admin.fleet.jobs_of_image(info.id).await?;
+    // Another name of the same image keeps it for the jobs.
+    let images = admin.images.clone();
+    blocking(move || {
+        let names = images.list().iter().filter(|other| other.id == info.id).count();
+        let needed =
+            jobs.first().filter(|_| names < 2).map(|job| format!("job {job} and {} more", jobs.len() - 1));
+        let removed = images.remove(&name, needed.as_deref()).map_err(|error| image_refused(&error))?;
+        tracing::info!(image = removed.image.name, freed_bytes = removed.freed_bytes, "an image was removed");
+        Ok(serde_json::json!({}))
+    })
+    .await
+}
+
+async fn machines(State(admin): State<Admin>) -> Answered<Vec<MachineShown>> {
+    Ok(Json(admin.fleet.machines(Selection::default()).await?))
+}
+
+async fn machine(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<MachineShown> {
+    Ok(Json(admin.fleet.machine(bounded(name)?).await?))
+}
+
+async fn command(
+    State(admin): State<Admin>,
+    Told(command): Told<MachineCommand>,
+) -> Answered<Vec<MachineChanged>> {
+    Ok(Json(admin.fleet.command(command).await?))
+}
+
+async fn deployments(State(admin): State<Admin>) -> Answered<Vec<DeploymentShown>> {
+    Ok(Json(admin.fleet.deployments().await?))
+}
+
+async fn order(State(admin): State<Admin>, Told(order): Told<DeployOrder>) -> Answered<DeployAnswer> {
+    Ok(Json(admin.fleet.order(order).await?))
+}
+
+async fn deployment(State(admin): State<Admin>, Path(id): Path<String>) -> Answered<DeploymentShown> {
+    let id = deployment_id(&id)?;
+    let shown = admin.fleet.deployment(id).await?;
+    shown.map(Json).ok_or_else(|| no_deployment(&id.to_string()))
+}
+
+async fn cancel(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    Told(cancel): Told<Cancel>,
+) -> Answered<DeploymentShown> {
+    Ok(Json(admin.fleet.cancel(deployment_id(&id)?, cancel).await?))
+}
+
+fn deployment_id(text: &str) -> Result<DeploymentId, Refusal> {
+    text.parse().map_err(|_| no_deployment(text))
+}
+
+fn no_deployment(text: &str) -> Refusal {
+    Refusal::absent(format!("there is no deployment `{}`", common::limits::cut(text, 80)))
+        .hint("`swarmboot deploy list` shows the deployments")
+}
+
+/// A name from a path, within reason.
+fn bounded(name: String) -> Result<String, Refusal> {
+    if name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "a name that is too long or holds control characters",
+        ));
+    }
+    Ok(name)
+}
+
+async fn swarm(State(admin): State<Admin>) -> Answered<Vec<SwarmStatus>> {
+    let status = admin.swarm.status().await.map_err(|error| {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).hint("the server's own log has more")
+    })?;
+    Ok(Json(status))
+}
+
+async fn logs(State(admin): State<Admin>, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
+    let follow = query.follow;
+    // Before the first page is read, so that nothing happens in between.
+    let news = admin.fleet.follow();
+    let filter = admin.fleet.log_filter(query).await?;
+    let (lines, waiting) = mpsc::channel(LINES_MAX);
+    let first = admin.fleet.log_page(filter.clone(), 0, PAGE).await?;
+    // Ends with its reader, with the log, or with the server.
+    tokio::spawn(async move {
+        let cancel = admin.cancel.clone();
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tell(admin.fleet, filter, first, follow.then_some(news), lines) => {}
+        }
+    });
+    Ok(lines_of(waiting))
+}
+
+/// Tells the log from its first page on, and then what is new.
+async fn tell(
+    fleet: FleetHandle,
+    filter: LogFilter,
+    first: Vec<LogEvent>,
+    news: Option<broadcast::Receiver<Arc<LogEvent>>>,
+    lines: mpsc::Sender<Bytes>,
+) {
+    let Some(mut last) = tell_pages(&fleet, &filter, first, 0, &lines).await else { return };
+    let Some(mut news) = news else { return };
+    // A reader that went away is noticed at the next event; on a silent fleet, by this.
+    let mut look = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        let event = tokio::select! {
+            event = news.recv() => event,
+            _ = look.tick() => {
+                if lines.is_closed() { return }
+                continue;
+            }
+        };
+        match event {
+            Ok(event) if event.id <= last || !filter.wants(&event) => {}
+            Ok(event) => {
+                last = event.id;
+                if !send(&lines, &event).await {
+                    return;
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                let Ok(page) = fleet.log_page(filter.clone(), last, PAGE).await else { return };
+                let Some(through) = tell_pages(&fleet, &filter, page, last, &lines).await else { return };
+                last = through;
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Tells `page` and all pages after it; the number of the last event, or none when nobody reads any more.
+async fn tell_pages(
+    fleet: &FleetHandle,
+    filter: &LogFilter,
+    mut page: Vec<LogEvent>,
+    mut last: u64,
+    lines: &mpsc::Sender<Bytes>,
+) -> Option<u64> {
+    loop {
+        let whole = page.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
+        for event in &page {
+            last = event.id;
+            if !send(lines, event).await {
+                return None;
+            }
+        }
+        if !whole {
+            return Some(last);
+        }
+        page = match fleet.log_page(filter.clone(), last, PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be read");
+                return None;
+            }
+        };
+    }
+}
+
+async fn send(lines: &mpsc::Sender<Bytes>, event: &LogEvent) -> bool {
+    let Ok(mut line) = serde_json::to_vec(event) else { return false };
+    line.push(b'\n');
+    lines.send(line.into()).await.is_ok()
+}
