@@ -1,2 +1,327 @@
-//! The agent.
-fn main() {}
+//! The agent: PID 1 of a machine after the loader, or an ordinary process with a file or device as its target.
+//! Owns the command line, the runtime and the process's end; what is done is in `agent::steps`.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::courier::{Backlog, Courier};
+use agent::disk::target::as_disk;
+use agent::fetch::{Server, identity_of, with_causes};
+use agent::inspect::{self, Reporter};
+use agent::steps::life::{Answer, Asking, LAST_WORDS, Outcome, carry_out, runtime};
+use agent::steps::pid1;
+use agent::steps::shown::{Shown, line};
+use agent::steps::{Journal, Means};
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use common::hardware::{Firmware, HardwareReport};
+use common::plan::{Finish, Plan};
+use common::step::{Step, StepEvent, What};
+use common::trust::{KeyPair, PublicKey};
+use tokio_util::sync::CancellationToken;
+
+/// The system's own allocator keeps what the chunks' buffers leave behind; this one gives it back, and is
+/// faster where many threads free what others allocated.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Any free port: several processes may share a host.
+const LISTEN_ANY: &str = "/ip4/0.0.0.0/tcp/0";
+
+/// Exit codes: the thing asked for failed; no server.
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const NO_SERVER: u8 = 3;
+
+/// Writes an image that the swarm brings onto one disk.
+#[derive(Debug, Parser)]
+#[command(
+    name = "swarmboot-agent",
+    version,
+    max_term_width = 80,
+    after_help = "Example:\n  swarmboot-agent run --server http://10.0.0.1:8069 \\\n      --target disk.img \
+                  --size 4294967296 --name spare-1"
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// As an ordinary process: wait for an order for this target, carry it
+    /// out, and end. The host is never restarted.
+    #[command(
+        after_help = "Example:\n  swarmboot-agent run --server http://10.0.0.1:8069 --target disk.img \\\n      \
+                      --size 4294967296 --name spare-1\n\nEverything on the target is lost once an order \
+                      for it is carried out."
+    )]
+    Run(Run),
+    /// As the first process of a machine, after the loader.
+    #[command(hide = true)]
+    Pid1,
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// The server, such as http://10.0.0.1:8069.
+    #[arg(long, env = "SWARMBOOT_SERVER", value_name = "URL")]
+    server: String,
+
+    /// The server's key; without it, whoever answers is believed.
+    #[arg(long, env = "SWARMBOOT_SERVER_KEY", value_name = "KEY")]
+    server_key: Option<PublicKey>,
+
+    /// The file or block device to write.
+    #[arg(long, value_name = "PATH")]
+    target: PathBuf,
+
+    /// Makes a file that is missing or shorter this long.
+    #[arg(long, value_name = "BYTES")]
+    size: Option<u64>,
+
+    /// A name to be known by [default: host and target].
+    #[arg(long)]
+    name: Option<String>,
+
+    /// The site this process is at.
+    #[arg(long)]
+    site: Option<String>,
+
+    /// Where to listen for peers: an address and port, or a multiaddr
+    /// [default: any free port].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+
+    /// End after the first order, even if it failed; otherwise wait for
+    /// another one.
+    #[arg(long)]
+    once: bool,
+
+    /// How to print step events.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// One line each, for people.
+    Table,
+    /// One JSON object each, for programs.
+    Json,
+}
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Pid1 => pid1::run(),
+        Command::Run(run) => process(run),
+    }
+}
+
+fn process(run: Run) -> ExitCode {
+    log_to_stderr();
+    let listen = match listen_address(run.listen.as_deref()) {
+        Ok(listen) => listen,
+        Err(error) => return complain(&error, USAGE),
+    };
+    let key = match run.server_key.map_or_else(|| ask_key(&run.server), Ok) {
+        Ok(key) => key,
+        Err(error) => return complain(&error, NO_SERVER),
+    };
+    match work(&run, key, listen) {
+        Ok(code) => code,
+        Err(error) => complain(&error, FAILED),
+    }
+}
+
+fn ask_key(url: &str) -> anyhow::Result<PublicKey> {
+    let key =
+        identity_of(url).map_err(|error| anyhow::anyhow!("{} ({})", with_causes(&error), error.hint()))?.key;
+    say(&format!("no --server-key: believing {key}, who answers at {url}"));
+    Ok(key)
+}
+
+fn work(run: &Run, server_key: PublicKey, listen: String) -> anyhow::Result<ExitCode> {
+    let server = Server::new(&run.server, server_key)?;
+    let disk = as_disk(&run.target, run.size)?;
+    let key = KeyPair::generate().context("there is no random source")?;
+    let name = run.name.clone().unwrap_or_else(|| default_name(&disk.name));
+    say(&format!(
+        "{name} ({}) is waiting for an order for {} ({} bytes)",
+        key.public().short(),
+        disk.path,
+        disk.size
+    ));
+    let reporter = Reporter {
+        key: key.public(),
+        booted: false,
+        boot_mac: None,
+        address: None,
+        name: Some(name),
+        site: run.site.clone(),
+    };
+    let asking =
+        Asking { server: server.clone(), key: key.clone(), report: report_as_process(reporter, disk) };
+    let cancel = CancellationToken::new();
+    let runtime = runtime().context("cannot start the runtime")?;
+    runtime.spawn(interrupted(cancel.clone()));
+    let (mut done, mut backlog) = (None, Backlog::default());
+    let code = loop {
+        let plan = match runtime.block_on(asking.order(done, &cancel, &mut |text| say(text))) {
+            Answer::Plan(machine, plan) => {
+                say(&format!("this is machine {machine}: {} of {}", plan.job, plan.deployment));
+                Plan { finish: Finish::Exit, ..*plan }
+            }
+            Answer::BootDisk(reason) => {
+                say(&format!("nothing to do: {reason}"));
+                break ExitCode::SUCCESS;
+            }
+            Answer::Stopped => break ExitCode::from(FAILED),
+        };
+        done = Some((plan.job, plan.attempt));
+        let courier = Courier::start(server.clone(), key.clone(), Some(plan.job), backlog);
+        let output = run.output;
+        let journal: Arc<dyn Journal> =
+            Arc::new(Shown::new(courier.clone(), Duration::ZERO, move |event: &StepEvent| {
+                print(event, output);
+            }));
+        journal.event(Step::Agent, What::Started, None);
+        journal.event(Step::Agent, What::Done { text: "as an ordinary process".to_owned() }, None);
+        let means = Means {
+            server: server.clone(),
+            key: key.clone(),
+            journal,
+            disks: vec![as_disk(&run.target, run.size)?],
+            listen: listen.clone(),
+            cancel: cancel.clone(),
+        };
+        let outcome = runtime.block_on(carry_out(plan, means));
+        if !courier.flush(LAST_WORDS) {
+            say("the server did not take the last events");
+        }
+        backlog = courier.stop();
+        match outcome {
+            Outcome::Done => break ExitCode::SUCCESS,
+            Outcome::Failed(ended) | Outcome::FailedSealed(ended) => {
+                say(&format!("failed: {ended}"));
+                if run.once || cancel.is_cancelled() {
+                    break ExitCode::from(FAILED);
+                }
+            }
+        }
+    };
+    // Threads that hang on a dead disk must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    Ok(code)
+}
+
+/// An ordinary process shows its target as its only disk and none of its host's marks: many of them may share
+/// one host, and the host itself may be a machine of the server's.
+fn report_as_process(
+    reporter: Reporter,
+    disk: common::hardware::Disk,
+) -> Arc<dyn Fn() -> HardwareReport + Send + Sync> {
+    Arc::new(move || {
+        let whole = inspect::report(Path::new("/"), &reporter);
+        HardwareReport {
+            firmware: Firmware::None,
+            system: common::hardware::System::default(),
+            disks: vec![disk.clone()],
+            nics: vec![],
+            devices: vec![],
+            truncated: vec![],
+            ..whole
+        }
+    })
+}
+
+fn default_name(disk: &str) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{disk}", host.trim()).trim_matches('-').to_owned()
+}
+
+/// `text` as a multiaddr.
+fn listen_address(text: Option<&str>) -> anyhow::Result<String> {
+    let Some(text) = text else { return Ok(LISTEN_ANY.to_owned()) };
+    if text.starts_with('/') {
+        return Ok(text.to_owned());
+    }
+    match text.parse() {
+        Ok(SocketAddr::V4(at)) => Ok(format!("/ip4/{}/tcp/{}", at.ip(), at.port())),
+        Ok(SocketAddr::V6(at)) => Ok(format!("/ip6/{}/tcp/{}", at.ip(), at.port())),
+        Err(_) => bail!("`{text}` is no address to listen on, such as 0.0.0.0:4001 or /ip4/0.0.0.0/tcp/4001"),
+    }
+}
+
+/// The first interrupt ends the job where that is safe, the second one the process.
+async fn interrupted(cancel: CancellationToken) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        say("stopping where that is safe; once more to leave at once");
+        cancel.cancel();
+        if tokio::signal::ctrl_c().await.is_ok() {
+            leave_at_once();
+        }
+    }
+}
+
+#[expect(clippy::exit, reason = "who interrupts twice wants no more order of stopping")]
+fn leave_at_once() -> ! {
+    std::process::exit(130)
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+fn print(event: &StepEvent, output: Output) {
+    let text = match output {
+        Output::Table => {
+            format!("{:>5}.{} s  {}", event.at_ms / 1000, event.at_ms % 1000 / 100, line(event))
+        }
+        Output::Json => serde_json::to_string(event).unwrap_or_default(),
+    };
+    // A reader that went away ends the showing, not the job.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "swarmboot-agent: {text}");
+}
+
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    say(&format!("{error:#}"));
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_fits_a_terminal_and_has_an_example() {
+        for command in [Args::command(), Args::command().find_subcommand("run").unwrap().clone()] {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example:"));
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        assert_eq!(listen_address(None).unwrap(), LISTEN_ANY);
+        assert_eq!(listen_address(Some("10.0.0.7:4001")).unwrap(), "/ip4/10.0.0.7/tcp/4001");
+        assert_eq!(listen_address(Some("[::1]:0")).unwrap(), "/ip6/::1/tcp/0");
+        assert_eq!(listen_address(Some("/ip4/1.2.3.4/tcp/5")).unwrap(), "/ip4/1.2.3.4/tcp/5");
+        assert!(listen_address(Some("4001")).is_err());
+    }
+}

@@ -30,7 +30,9 @@ const MBR_PROTECTIVE: u8 = 0xee;
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// Nothing to add a partition to.
-    #[error("the image has no partition table, so there is no place for the hostname and keys; leave the step `personalise` out of its profile")]
+    #[error(
+        "the image has no partition table, so there is no place for the hostname and keys; leave the step `personalise` out of its profile"
+    )]
     NoTable,
     /// A table that cannot be believed.
     #[error("the image's partition table is damaged: {0}")]
@@ -93,7 +95,8 @@ pub fn lay_out(
 
 fn with_gpt(first: &[u8], disk_bytes: u64, sector: u64, guid: [u8; 16]) -> Result<Layout, LayoutError> {
     let (mut header, mut entries) = read_gpt(first, sector)?;
-    let array_bytes = u64::from(header.number_of_partition_entries) * u64::from(header.size_of_partition_entry);
+    let array_bytes =
+        u64::from(header.number_of_partition_entries) * u64::from(header.size_of_partition_entry);
     let array_sectors = array_bytes.div_ceil(sector);
     let last = disk_bytes / sector - 1;
     let last_usable = last
@@ -172,8 +175,7 @@ fn protect(first: &mut [u8], last: u64) {
 }
 
 fn with_mbr(first: &[u8], disk_bytes: u64, sector: u64) -> Result<Layout, LayoutError> {
-    let mut header =
-        mbrman::MBRHeader::read_from(&mut Cursor::new(first)).map_err(LayoutError::Mbr)?;
+    let mut header = mbrman::MBRHeader::read_from(&mut Cursor::new(first)).map_err(LayoutError::Mbr)?;
     // An MBR counts sectors in 32 bits: what lies behind is out of its reach.
     let end = (disk_bytes / sector).min(u64::from(u32::MAX));
     let mut used = Vec::new();
@@ -224,9 +226,7 @@ fn find_room(used: &[Range<u64>], usable: Range<u64>, sector: u64) -> Result<Ran
             .filter_map(|ceiling| ceiling.min(usable.end).checked_sub(sectors))
             .map(|start| start / align * align)
             .filter(|&start| start >= usable.start)
-            .filter(|&start| {
-                used.iter().all(|range| start + sectors <= range.start || range.end <= start)
-            })
+            .filter(|&start| used.iter().all(|range| start + sectors <= range.start || range.end <= start))
             .max();
         if let Some(start) = free {
             return Ok(start..start + sectors);
@@ -269,6 +269,7 @@ impl Seek for Window {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a table with one partition is a list of one range")]
 mod tests {
     use std::process::Command;
 
@@ -378,7 +379,8 @@ mod tests {
 
     #[test]
     fn what_is_no_table_is_refused_in_words() {
-        let no_table = |first: &[u8]| matches!(lay_out(first, 64 * MIB, 512, [0; 16]), Err(LayoutError::NoTable));
+        let no_table =
+            |first: &[u8]| matches!(lay_out(first, 64 * MIB, 512, [0; 16]), Err(LayoutError::NoTable));
         assert!(no_table(&[]) && no_table(&[0; 512]) && no_table(&[0; 1 << 20]));
         assert!(no_table(&mbr_image(&[])));
         let mut damaged = gpt_image(16 * MIB, 512, &[1..16]);

@@ -61,8 +61,7 @@ async fn deploy(device: Arc<Recording>, manifest: Arc<Manifest>, raw: &[u8]) -> 
     let missing = held.missing();
     let pace = Pace { backlog: 3, sync_bytes: 2 << 20 };
     let (chunks, coming) = tokio::sync::mpsc::channel(3);
-    let writer =
-        Writer::start(Arc::clone(&disk), Arc::clone(&manifest), held.clone(), coming, pace, cancel);
+    let writer = Writer::start(Arc::clone(&disk), Arc::clone(&manifest), held.clone(), coming, pace, cancel);
     let places = manifest.places();
     // Descending on purpose: the first chunk comes last but one, the writer puts what waits in order.
     let mut keys: Vec<ChunkIndex> = places.keys().copied().collect();

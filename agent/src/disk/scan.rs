@@ -120,13 +120,8 @@ mod tests {
         let (manifest, mut raw) = image(&[Some(1), Some(2)], 512);
         raw.truncate(1 << 20);
         let disk = Recording::holding(raw, 512);
-        let found = scan(
-            &disk,
-            &manifest,
-            &[ChunkIndex(0), ChunkIndex(1)],
-            &CancellationToken::new(),
-            &|_| {},
-        );
+        let found =
+            scan(&disk, &manifest, &[ChunkIndex(0), ChunkIndex(1)], &CancellationToken::new(), &|_| {});
         assert_eq!(found.same.count(), 1);
         assert_eq!(found.unreadable.unwrap().0, ChunkIndex(1));
     }

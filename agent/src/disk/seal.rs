@@ -121,9 +121,11 @@ impl Seal {
         wanted.push((0, self.first.clone()));
         for (offset, bytes) in wanted {
             let mut there = vec![0; bytes.len()];
-            device
-                .read_at(offset, &mut there)
-                .map_err(|cause| SealError::Read { offset, len: bytes.len(), cause })?;
+            device.read_at(offset, &mut there).map_err(|cause| SealError::Read {
+                offset,
+                len: bytes.len(),
+                cause,
+            })?;
             if there != bytes {
                 return Err(SealError::Differs { offset });
             }
@@ -145,7 +147,11 @@ fn lay_over(old_at: u64, old: &mut [u8], new_at: u64, new: &[u8]) {
 
 fn write(device: &dyn Device, offset: u64, bytes: &[u8]) -> Result<(), SealError> {
     for (piece, at) in bytes.chunks(CHUNK_BYTES as usize).zip((offset..).step_by(CHUNK_BYTES as usize)) {
-        device.write_at(at, piece).map_err(|cause| SealError::Write { offset: at, len: piece.len(), cause })?;
+        device.write_at(at, piece).map_err(|cause| SealError::Write {
+            offset: at,
+            len: piece.len(),
+            cause,
+        })?;
     }
     Ok(())
 }

@@ -125,11 +125,7 @@ pub fn choose<'a>(
         return Err(TargetError::ReadOnly { disk: name });
     }
     if disk.sector_bytes != image_sector {
-        return Err(TargetError::Sector {
-            disk: name,
-            disk_sector: disk.sector_bytes,
-            image: image_sector,
-        });
+        return Err(TargetError::Sector { disk: name, disk_sector: disk.sector_bytes, image: image_sector });
     }
     if disk.size < image_bytes {
         return Err(TargetError::TooSmall { disk: name, size: disk.size, image: image_bytes });
@@ -219,12 +215,8 @@ fn contents(path: &Path) -> Contents {
 
 fn marks(wanted: &DiskIdentity) -> String {
     let mut words = vec![format!("{} bytes", wanted.size)];
-    let texts = [
-        ("model", &wanted.model),
-        ("serial", &wanted.serial),
-        ("wwn", &wanted.wwn),
-        ("at", &wanted.path),
-    ];
+    let texts =
+        [("model", &wanted.model), ("serial", &wanted.serial), ("wwn", &wanted.wwn), ("at", &wanted.path)];
     words.extend(
         texts.iter().filter(|(_, text)| !text.is_empty()).map(|(what, text)| format!("{what} {text}")),
     );

@@ -298,9 +298,7 @@ impl Work {
         let Some((first, count)) = self.zeros.pop_front() else { return Ok(false) };
         let last = ChunkIndex(first.0 + count - 1);
         let (offset, end) = (first.offset(), last.offset() + u64::from(self.manifest.raw_len(last)));
-        self.device
-            .zero_at(offset, end - offset)
-            .map_err(|cause| WriteError::Zeros { offset, cause })?;
+        self.device.zero_at(offset, end - offset).map_err(|cause| WriteError::Zeros { offset, cause })?;
         for chunk in first.0..=last.0 {
             self.held.wrote(ChunkIndex(chunk));
         }

@@ -10,6 +10,15 @@ pub mod machine;
 // In the swarm, and hearing from it all the time.
 mod session;
 
+// From an order to its end, and to the next order.
+pub mod life;
+
+// The whole of it as PID 1.
+pub mod pid1;
+
+// Events, shown on their way.
+pub mod shown;
+
 // One file per step.
 mod gather;
 mod join;

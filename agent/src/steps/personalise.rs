@@ -25,8 +25,7 @@ fn prepare(machine: &mut Machine, personality: &Personality) -> Result<Seal, Ste
     guid[8] = guid[8] & 0x3f | 0x80;
     let target = machine.target()?;
     let (size, sector) = (target.device.size(), target.device.sector_bytes());
-    let mut seal =
-        Seal::of_image(&target.manifest, &target.held).map_err(|error| StepError::last(&error))?;
+    let mut seal = Seal::of_image(&target.manifest, &target.held).map_err(|error| StepError::last(&error))?;
     let layout = lay_out(&seal.first, size, sector, guid).map_err(|error| StepError::last(&error))?;
     let bytes = usize::try_from(layout.partition.end - layout.partition.start).unwrap_or(usize::MAX);
     let given = files(personality).map_err(|error| StepError::last(&error))?;

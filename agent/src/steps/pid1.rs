@@ -1,0 +1,149 @@
+//! The agent as a machine's first process: takes over from the loader, carries out its order, and restarts
+//! the machine. It never ends by itself, because the kernel would panic. After a failure the machine stays
+//! up with its reason on the console, and asks until the server has another order for it.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::plan::{Finish, Order};
+use common::step::StepEvent;
+use common::trust::Untrusted;
+use tokio_util::sync::CancellationToken;
+
+use super::life::{Answer, Asking, LAST_WORDS, Outcome, carry_out, runtime};
+use super::machine::Means;
+use super::shown::{Shown, line};
+use crate::boot::console::Console;
+use crate::boot::handover::{Handover, HandoverError, take_over};
+use crate::boot::init;
+use crate::boot::network::LeaseKeeper;
+use crate::courier::Courier;
+use crate::fetch::{FetchError, Server};
+use crate::inspect::{self, Reporter};
+
+/// Where a machine listens for peers. Nobody else is there to take the port.
+const LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
+
+/// How often progress is shown on the console.
+const CONSOLE_PACE: Duration = Duration::from_secs(10);
+
+/// How long a person has to read why the machine starts over.
+const READING: Duration = Duration::from_secs(60);
+
+/// Why there is no job.
+#[derive(Debug, thiserror::Error)]
+enum NoJob {
+    #[error("the loader left no order")]
+    Handover(#[from] HandoverError),
+    #[error("the server's address cannot be used")]
+    Server(#[from] FetchError),
+    #[error("the order is not our server's")]
+    Verdict(#[from] Untrusted),
+    #[error("the order is for another machine, or for another boot of this one")]
+    NotOurs,
+    #[error("the loader left an order that is no deployment")]
+    NotDeploy,
+    #[error("cannot keep the network's lease")]
+    Lease(#[source] io::Error),
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+/// What a machine does when its agent is through.
+enum End {
+    Restart(String),
+    PowerOff,
+}
+
+/// Runs as PID 1, until the machine restarts or is switched off.
+pub fn run() -> ! {
+    let console = Console::open();
+    console.show_panics();
+    console.say(concat!("agent ", env!("CARGO_PKG_VERSION")));
+    match catch_unwind(AssertUnwindSafe(|| live(&console))) {
+        Ok(Ok(End::Restart(why))) => {
+            console.say(&why);
+            init::reboot(&console)
+        }
+        Ok(Ok(End::PowerOff)) => init::power_off(&console),
+        Ok(Err(error)) => console.failed("the agent", &error, "this machine starts over in a minute"),
+        // The panic hook has shown it.
+        Err(_) => console.say("this machine starts over in a minute"),
+    }
+    std::thread::sleep(READING);
+    init::reboot(&console)
+}
+
+fn live(console: &Console) -> Result<End, NoJob> {
+    let Handover { server_url, server_key, machine_key, verdict, attachment, mut backlog } = take_over()?;
+    let server = Server::new(&server_url, server_key)?;
+    let verdict = verdict.open(&server_key)?;
+    if verdict.key != machine_key.public() {
+        return Err(NoJob::NotOurs);
+    }
+    let Order::Deploy(mut plan) = verdict.order else { return Err(NoJob::NotDeploy) };
+    let reporter = Reporter {
+        key: machine_key.public(),
+        booted: true,
+        boot_mac: Some(attachment.mac),
+        address: Some((
+            attachment.interface.clone(),
+            format!("{}/{}", attachment.lease.address, attachment.lease.prefix),
+        )),
+        name: None,
+        site: None,
+    };
+    let _lease = LeaseKeeper::start(attachment, console.clone()).map_err(NoJob::Lease)?;
+    let report = Arc::new(move || inspect::report(Path::new("/"), &reporter));
+    let asking = Asking { server: server.clone(), key: machine_key.clone(), report };
+    let runtime = runtime().map_err(NoJob::Runtime)?;
+    let never = CancellationToken::new();
+    loop {
+        let courier = Courier::start(server.clone(), machine_key.clone(), Some(plan.job), backlog);
+        let show = console.clone();
+        let journal =
+            Shown::new(courier.clone(), CONSOLE_PACE, move |event: &StepEvent| show.say(&line(event)));
+        let (done, finish) = (Some((plan.job, plan.attempt)), plan.finish);
+        let means = Means {
+            server: server.clone(),
+            key: machine_key.clone(),
+            journal: Arc::new(journal),
+            disks: inspect::disks::list(Path::new("/")),
+            listen: LISTEN.to_owned(),
+            cancel: never.clone(),
+        };
+        let outcome = runtime.block_on(carry_out(*plan, means));
+        if !courier.flush(LAST_WORDS) {
+            console.say("the server did not take the last events");
+        }
+        match outcome {
+            Outcome::Done => return Ok(end(finish)),
+            Outcome::FailedSealed(ended) => {
+                console.say(&format!("{ended}; but the disk is whole"));
+                return Ok(end(finish));
+            }
+            Outcome::Failed(ended) => {
+                console.say(&format!("this job has failed ({ended}); waiting for another order"));
+            }
+        }
+        // The courier lives on while this waits: what the server did not take yet it is still to have.
+        let answer = runtime.block_on(asking.order(done, &never, &mut |text| console.say(text)));
+        backlog = courier.stop();
+        plan = match answer {
+            Answer::Plan(_, next) => next,
+            Answer::BootDisk(reason) => return Ok(End::Restart(format!("restarting: {reason}"))),
+            Answer::Stopped => return Ok(End::Restart("restarting".to_owned())),
+        };
+    }
+}
+
+fn end(finish: Finish) -> End {
+    match finish {
+        Finish::PowerOff => End::PowerOff,
+        // The first process of a machine cannot just end.
+        Finish::Reboot | Finish::Exit => End::Restart("restarting into the new OS".to_owned()),
+    }
+}

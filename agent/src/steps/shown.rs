@@ -1,0 +1,107 @@
+//! Events on their way to the log, shown on the way: on the machine's console, or by the ordinary process to
+//! whoever started it. Owns the words; where they go is the caller's.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use common::step::{Sources, Step, StepEvent, What};
+use tokio::time::Instant;
+
+use super::run::Journal;
+use crate::courier::Courier;
+
+/// A courier that shows what it takes.
+pub struct Shown<F> {
+    courier: Courier,
+    show: F,
+    started: Instant,
+    number: AtomicU64,
+    /// Progress is shown no more often than this: a serial line carries about 100 lines a second.
+    pace: Duration,
+    progress: Mutex<Option<Instant>>,
+}
+
+impl<F> std::fmt::Debug for Shown<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shown").field("courier", &self.courier).finish_non_exhaustive()
+    }
+}
+
+impl<F: Fn(&StepEvent) + Send + Sync> Shown<F> {
+    /// Shows with `show` what goes to `courier`, progress every `pace` at most.
+    pub fn new(courier: Courier, pace: Duration, show: F) -> Self {
+        let (number, progress) = (AtomicU64::new(0), Mutex::new(None));
+        Self { courier, show, started: Instant::now(), number, pace, progress }
+    }
+
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now - last < self.pace) {
+            return false;
+        }
+        *last = Some(now);
+        true
+    }
+}
+
+impl<F: Fn(&StepEvent) + Send + Sync> Journal for Shown<F> {
+    fn event(&self, step: Step, what: What, sources: Option<Sources>) {
+        if !matches!(what, What::Progress { .. }) || self.is_due() {
+            let event = StepEvent {
+                number: self.number.fetch_add(1, Ordering::Relaxed) + 1,
+                at_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                step: step.clone(),
+                what: what.clone(),
+                sources,
+            };
+            (self.show)(&event);
+        }
+        self.courier.event(step, what, sources);
+    }
+
+    fn cancelled(&self) -> Option<String> {
+        self.courier.cancelled()
+    }
+}
+
+/// `event` as one line for a person.
+#[must_use]
+pub fn line(event: &StepEvent) -> String {
+    let step = event.step.name();
+    match &event.what {
+        What::Started => format!("{step}: started"),
+        What::Progress { done, total } => {
+            format!("{step}: {} %", u128::from(*done) * 100 / u128::from((*total).max(1)))
+        }
+        What::Note { text } => format!("{step}: {text}"),
+        What::Done { text } if text.is_empty() => format!("{step}: done"),
+        What::Done { text } => format!("{step}: done, {text}"),
+        What::Failed { cause, last: true } => format!("{step}: failed: {cause}"),
+        What::Failed { cause, last: false } => format!("{step}: failed: {cause}; trying again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_as_a_sentence() {
+        let failed = |last| What::Failed { cause: "no answer".to_owned(), last };
+        let table = [
+            (What::Started, "verify: started"),
+            (What::Progress { done: 1 << 60, total: 1 << 61 }, "verify: 50 %"),
+            (What::Progress { done: 0, total: 0 }, "verify: 0 %"),
+            (What::Done { text: String::new() }, "verify: done"),
+            (What::Done { text: "2 MiB".to_owned() }, "verify: done, 2 MiB"),
+            (failed(false), "verify: failed: no answer; trying again"),
+            (failed(true), "verify: failed: no answer"),
+        ];
+        for (what, expected) in table {
+            let event = StepEvent { number: 1, at_ms: 0, step: Step::Verify, what, sources: None };
+            assert_eq!(line(&event), expected);
+        }
+    }
+}
