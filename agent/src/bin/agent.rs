@@ -307,8 +307,11 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal_and_has_an_example() {
-        for command in [Args::command(), Args::command().find_subcommand("run").unwrap().clone()] {
-            let help = command.clone().render_long_help().to_string();
+        let mut whole = Args::command();
+        whole.build();
+        let run = whole.find_subcommand("run").unwrap().clone();
+        for mut command in [whole, run] {
+            let help = command.render_long_help().to_string();
             assert!(help.contains("Example:"));
             for line in help.lines() {
                 assert!(line.chars().count() <= 80, "{line}");
