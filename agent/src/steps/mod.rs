@@ -29,5 +29,9 @@ mod seal;
 mod transfer;
 mod verify;
 
+// All of them on a plain file.
+#[cfg(test)]
+mod whole;
+
 pub use machine::{Machine, Means};
 pub use run::{Ended, Journal, StepError, Teller, Work, walk};

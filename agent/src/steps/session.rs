@@ -33,7 +33,7 @@ pub(super) struct Session {
     pub(super) chunks: Option<mpsc::Receiver<VerifiedChunk>>,
     /// The chunks that the swarm was told of.
     pub(super) told: ChunkSet,
-    listening: JoinHandle<()>,
+    pub(super) listening: JoinHandle<()>,
 }
 
 impl Session {

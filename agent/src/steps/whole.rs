@@ -1,0 +1,202 @@
+//! The steps one after the other on a plain file, with a hand in the place of the swarm: it feeds the chunks
+//! that a swarm would bring. What is on the file at the end is the image, with what personalising adds.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::chunk::{ChunkIndex, ChunkSet};
+use common::hardware::Disk;
+use common::id::{DeploymentId, Hash, ImageId, JobId};
+use common::limits::CHUNK_BYTES;
+use common::manifest::Manifest;
+use common::plan::{DiskIdentity, Finish, Plan, Seed, Tuning};
+use common::step::Step;
+use common::trust::KeyPair;
+use common::wire::swarm::Personality;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::machine::{Machine, Means, Target};
+use super::run::tests::Lines;
+use super::run::{Journal, walk};
+use super::session::{Heard, Session};
+use crate::disk::recording::{manifest_of, verified};
+use crate::disk::target::{as_disk, open};
+use crate::fetch::Server;
+use crate::swarm::{SwarmClient, SwarmConfig};
+
+const MIB: usize = 1 << 20;
+
+/// An image with a GPT, one partition, zeros, two equal chunks and a short last chunk.
+fn os_image() -> Vec<u8> {
+    let mut raw = vec![0; 6 * MIB + 8192];
+    for (at, seed) in [(1, 5), (3, 5), (4, 9)] {
+        raw[at * MIB..(at + 1) * MIB].fill(seed);
+    }
+    let mut disk = std::io::Cursor::new(&mut raw);
+    let mut gpt = gptman::GPT::new_from(&mut disk, 512, [7; 16]).unwrap();
+    gpt[1] = gptman::GPTPartitionEntry {
+        partition_type_guid: [3; 16],
+        unique_partition_guid: [4; 16],
+        starting_lba: 2048,
+        ending_lba: 5 * 2048 - 1,
+        attribute_bits: 0,
+        partition_name: "root".into(),
+    };
+    gpt.write_into(&mut disk).unwrap();
+    gptman::GPT::write_protective_mbr_into(&mut disk, 512).unwrap();
+    raw
+}
+
+fn plan_for(disk: &Disk, manifest: &Manifest, steps: &[Step]) -> Plan {
+    Plan {
+        deployment: DeploymentId(1),
+        job: JobId(1),
+        attempt: 1,
+        image: manifest.id(),
+        image_bytes: manifest.size(),
+        target: DiskIdentity::of(disk),
+        steps: steps.to_vec(),
+        seed: Seed {
+            key: KeyPair::from_secret([2; 32]).public(),
+            addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
+        },
+        tuning: Tuning { sync_bytes: u64::from(CHUNK_BYTES), write_backlog: 2, ..Tuning::default() },
+        finish: Finish::Exit,
+        bundle: None,
+    }
+}
+
+/// A machine that has joined: its chunks come from the sender, its news from the watch.
+async fn joined(
+    path: &Path,
+    manifest: &Arc<Manifest>,
+    steps: &[Step],
+    lines: &Arc<Lines>,
+    heard: Heard,
+) -> (Machine, mpsc::Sender<crate::swarm::VerifiedChunk>) {
+    let disk = as_disk(path, Some(20 << 20)).unwrap();
+    let plan = plan_for(&disk, manifest, steps);
+    let journal: Arc<dyn Journal> = lines.clone();
+    let means = Means {
+        server: Server::new("http://127.0.0.1:1", plan.seed.key).unwrap(),
+        key: KeyPair::from_secret([3; 32]),
+        journal,
+        disks: vec![disk.clone()],
+        listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
+        cancel: CancellationToken::new(),
+    };
+    let device = Arc::new(open(&disk).unwrap());
+    let target = Target::new(device, Arc::clone(manifest), ChunkSet::new(manifest.len()));
+    let config = SwarmConfig {
+        keypair: means.key.clone(),
+        job: plan.job,
+        image: ImageId(Hash([0; 32])),
+        manifest: Arc::clone(manifest),
+        seed: plan.seed.clone(),
+        listen: means.listen.clone(),
+        tuning: plan.tuning.clone(),
+        held: ChunkSet::new(manifest.len()),
+        disk: Arc::new(target.held.clone()),
+    };
+    // Nobody answers at the seed's address; only this end of the client is used.
+    let (client, _) = SwarmClient::start(config).await.unwrap();
+    let (sender, chunks) = mpsc::channel(2);
+    let (_, heard) = watch::channel(heard);
+    let mut machine = Machine::new(plan, means);
+    machine.personality = Some(Personality {
+        hostname: "rack1-01".to_owned(),
+        ssh_keys: vec![],
+        user_data: None,
+        instance_id: "j1-1".to_owned(),
+        confirm_url: None,
+    });
+    machine.target = Some(target);
+    machine.session = Some(Session {
+        client,
+        heard,
+        chunks: Some(chunks),
+        told: ChunkSet::new(manifest.len()),
+        listening: tokio::spawn(async {}),
+    });
+    (machine, sender)
+}
+
+async fn feed(raw: &[u8], manifest: &Manifest, sender: &mpsc::Sender<crate::swarm::VerifiedChunk>) {
+    let mut keys: Vec<ChunkIndex> = manifest.places().into_keys().collect();
+    keys.sort_unstable_by(|a, b| b.cmp(a));
+    for key in keys {
+        sender.send(verified(manifest, raw, key.0)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn from_the_first_chunk_to_the_last_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    std::fs::write(&path, vec![0xa5; 20 * MIB]).unwrap();
+    let raw = os_image();
+    let manifest = Arc::new(manifest_of(&raw, 512));
+    let lines = Arc::new(Lines::default());
+    let steps = [Step::Transfer, Step::Verify, Step::Personalise, Step::Seal, Step::Linger, Step::Reboot];
+    let heard = Heard { started: true, released: true, ..Heard::default() };
+    let (mut machine, sender) = joined(&path, &manifest, &steps, &lines, heard).await;
+    let journal: Arc<dyn Journal> = lines.clone();
+    let cancel = CancellationToken::new();
+    // The swarm keeps its end of the channel until the machine leaves it.
+    let (walked, ()) =
+        tokio::join!(walk(&steps, &mut machine, journal, &cancel), feed(&raw, &manifest, &sender),);
+    assert_eq!(walked, Ok(()), "{:#?}", lines.all());
+    assert!(machine.is_sealed());
+    drop(machine);
+
+    let ended: Vec<String> = lines.all().into_iter().filter(|line| line.contains(" done ")).collect();
+    assert_eq!(
+        ended,
+        [
+            "transfer done 0 MiB from the server, 0 from peers, 0 on the disk already, 2 never sent (0 from peers)",
+            "verify done 6 MiB read back",
+            "personalise done hostname rack1-01",
+            "seal done ",
+            "linger done 0 MiB sent to peers (0 from peers)",
+            "reboot done done (0 from peers)",
+        ]
+    );
+    let disk = std::fs::read(&path).unwrap();
+    assert!(disk[MIB..raw.len()] == raw[MIB..], "the image but its table");
+    let table = gptman::GPT::find_from(&mut std::io::Cursor::new(&disk)).unwrap();
+    assert_eq!(table.header.backup_lba, 20 * 2048 - 1);
+    let given = &table[2];
+    assert_eq!(given.partition_name.as_str(), "cidata");
+    let at = usize::try_from(given.starting_lba * 512).unwrap();
+    let len = usize::try_from(given.size().unwrap() * 512).unwrap();
+    let part = std::io::Cursor::new(disk[at..at + len].to_vec());
+    let files = fatfs::FileSystem::new(part, fatfs::FsOptions::new()).unwrap();
+    assert_eq!(files.volume_label(), "CIDATA");
+}
+
+#[tokio::test]
+async fn a_cancelled_transfer_leaves_a_disk_that_does_not_boot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let raw = os_image();
+    let manifest = Arc::new(manifest_of(&raw, 512));
+    let lines = Arc::new(Lines::default());
+    let steps = [Step::Transfer, Step::Seal];
+    let (mut machine, sender) =
+        joined(&path, &manifest, &steps, &lines, Heard { started: true, ..Heard::default() }).await;
+    sender.send(verified(&manifest, &raw, 0)).await.unwrap();
+    let cancel = machine.means.cancel.clone();
+    let journal: Arc<dyn Journal> = lines.clone();
+    let (walked, ()) = tokio::join!(walk(&steps, &mut machine, journal, &cancel), async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        cancel.cancel();
+        // What the swarm does when the machine leaves it.
+        drop(sender);
+    });
+    assert_eq!(walked.unwrap_err().step, Step::Transfer);
+    assert!(lines.all().last().unwrap().contains("for good"), "{:?}", lines.all());
+    assert!(!machine.is_sealed());
+    let disk = std::fs::read(&path).unwrap();
+    assert!(disk[..MIB].iter().all(|&byte| byte == 0), "nothing that boots");
+}
