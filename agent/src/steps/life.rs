@@ -1,5 +1,5 @@
 //! The agent's life around the steps: from an order to its end, and what comes after a failure. The machine as
-//! PID 1 and the ordinary process differ only in where events are shown and in what [`Finish`] means.
+//! PID 1 and the ordinary process differ only in where events are shown and in what a plan's finish means.
 
 use std::sync::Arc;
 use std::time::Duration;
