@@ -116,8 +116,6 @@ pub struct KitShown {
     pub imported: Timestamp,
     /// How many modules it has.
     pub modules: u64,
-    /// How many of them are network drivers in the loader.
-    pub network_drivers: u64,
     /// How many firmware files it has.
     pub firmware_files: u64,
     /// Network boot programs that it has.

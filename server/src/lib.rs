@@ -31,6 +31,9 @@ pub mod kit;
 // What is written to disks: import, store, export.
 pub mod image;
 
+// All of the above in one place, behind the seams through which the others ask for it.
+pub mod stock;
+
 // Steps 7 to 13 as the server sees them: the first seed, and who is given which chunk.
 pub mod swarm;
 

@@ -99,7 +99,16 @@ pub fn differences(disk: &Path, image: &Path) -> Result<Vec<u64>> {
 /// # Errors
 /// When it cannot be read.
 pub fn is_blank(path: &Path) -> Result<bool> {
-    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    is_blank_until(path, u64::MAX)
+}
+
+/// Whether the first `bytes` of a file are zeros.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_blank_until(path: &Path, bytes: u64) -> Result<bool> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut file = file.take(bytes);
     let mut piece = vec![0; 1 << 20];
     loop {
         let count = file.read(&mut piece)?;

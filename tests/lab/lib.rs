@@ -31,3 +31,9 @@ pub mod server;
 
 // Operating systems to install, and the boot kit's packages.
 pub mod images;
+
+// A server with a boot kit and images, and what an admin does with it.
+pub mod rack;
+
+// The main job, for the demo and for the flow of the same name.
+pub mod main_job;

@@ -112,6 +112,12 @@ impl Net {
         command
     }
 
+    /// What a person types to get a shell inside the namespace.
+    #[must_use]
+    pub fn shell(&self) -> String {
+        format!("ip netns exec {} bash", self.namespace)
+    }
+
     /// Pulls the cable of `interface`, or puts it back.
     ///
     /// # Errors

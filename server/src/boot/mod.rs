@@ -9,3 +9,6 @@ pub mod script;
 
 // Boot programs over TFTP, from memory.
 pub mod tftp;
+
+/// The script that iPXE looks for beside itself when DHCP named none.
+pub const AUTOEXEC: &str = "autoexec.ipxe";

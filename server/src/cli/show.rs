@@ -124,14 +124,13 @@ impl Screen {
         if self.wants_json() {
             return self.json(&kits);
         }
-        let mut rows =
-            table(&["NAME", "KERNEL", "LOADER", "NIC DRIVERS", "BOOT PROGRAMS", "USED", "MISSING"]);
+        let mut rows = table(&["NAME", "KERNEL", "LOADER", "MODULES", "BOOT PROGRAMS", "USED", "MISSING"]);
         for kit in kits {
             rows.add_row([
                 kit.name.clone(),
                 kit.kernel.clone(),
                 bytes(kit.loader_bytes),
-                kit.network_drivers.to_string(),
+                kit.modules.to_string(),
                 kit.boot_programs.join(" "),
                 if kit.in_use { "yes" } else { "no" }.to_owned(),
                 or_dash(&kit.missing.join("; ")).to_owned(),

@@ -93,4 +93,3 @@ async fn shelf<T: Send + 'static>(
             .hint("the server's own log has more")
     })
 }
-

@@ -213,4 +213,3 @@ fn store(path: &Path) -> impl FnOnce(io::Error) -> BundleError {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-

@@ -298,4 +298,3 @@ fn list(texts: &[String]) -> String {
         more => format!("{} and {} more", texts[..SHOWN].join(", "), more - SHOWN),
     }
 }
-

@@ -1,0 +1,356 @@
+//! Binding everything before starting anything; the order of stopping. Touches every shell below, and the
+//! state folder.
+//!
+//! Stopping, in this order, with ten seconds in all: the doors close (DHCP, TFTP, HTTP, the admin's socket,
+//! each letting its last answers go out), the swarm ends, the fleet writes down what it was told. A second
+//! signal leaves at once; nothing is lost by that but the politeness, as after a power failure.
+
+// Which tasks run, and what becomes of the others when one ends.
+mod crew;
+
+// What the swarm tells, in the words of the log.
+mod facts;
+
+// The state folder, and the server's identity in it.
+mod home;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::crew::Crew;
+use self::home::Home;
+use crate::api::ServerStatus;
+use crate::boot::tftp;
+use crate::cli::fault::Fault;
+use crate::config::{Addresses, Config};
+use crate::dhcp::{self, Lease, Mode, Network, Range};
+use crate::fleet::desk::Settings;
+use crate::fleet::{self, FleetHandle};
+use crate::http;
+use crate::image::Images;
+use crate::kit::Kits;
+use crate::records::{LeaseBook, LeaseRow, Records};
+use crate::stock::{Parts, Stock};
+use crate::swarm;
+use crate::tailor::Bundles;
+
+/// Sightings and leases that may wait; a power cut brings a few for each of 2,000 machines at once.
+const BACKLOG: usize = 4096;
+/// Seconds after which a waiting machine reports again.
+const POLL_SECONDS: u32 = 10;
+/// How long an installed OS may take to call home. A server with a lot of memory tests it for minutes first.
+const CONFIRM_WITHIN: SignedDuration = SignedDuration::from_mins(30);
+/// The lease of an installed OS. The loader's is shorter, see `dhcp::lease`.
+const LEASE_SECONDS: u32 = 12 * 3600;
+/// How long the whole of stopping may take.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// When something cannot be bound, or a task ends early.
+pub async fn run(config: Config) -> Result<(), Fault> {
+    log_to_stderr(&config)?;
+    let home = Home::open(&config.state)?;
+    let programs = Programs::beside_us()?;
+
+    // Everything is bound before anything runs: a server that cannot do all of its work does none of it.
+    let place = dhcp::interface_address(&config.interface).map_err(|error| {
+        Fault::failed(format!("cannot use the interface {}", config.interface))
+            .because(&error)
+            .hint("`ip -brief address` lists the interfaces and their addresses")
+    })?;
+    let http_at = SocketAddr::new(place.address.into(), config.http_port);
+    let stock = Arc::new(open_stock(&config, &home, &programs, http_at)?);
+    let (records, leases) = open_records(&home)?;
+    let web = http::bind(http_at).await.map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot serve HTTP").because(&error).hint(hint)
+    })?;
+    let doors = bind_doors(&config, &stock, place.address)?;
+    let admin = http::bind_admin(&config.socket).await.map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot open the admin socket").because(&error).hint(hint)
+    })?;
+    let (facts, facts_told) = mpsc::channel(BACKLOG);
+    let listen = format!("/ip4/{}/tcp/{}", place.address, config.swarm_port);
+    let node =
+        swarm::bind(&home.keys, &listen, Arc::<Stock>::clone(&stock), facts).await.map_err(|error| {
+            Fault::failed(format!("cannot open the swarm's port {}", config.swarm_port)).because(&error).hint(
+                format!(
+                    "`ss -ltnp 'sport = :{0}'` shows who has it; --swarm-port chooses another",
+                    config.swarm_port
+                ),
+            )
+        })?;
+    let swarm_handle = node.handle();
+    stock.join(swarm_handle.clone());
+
+    let url = format!("http://{http_at}");
+    let settings = settings(&config, &home, &url);
+    let (fleet, fleet_task) = fleet::start(records, Arc::<Stock>::clone(&stock), home.keys.clone(), settings)
+        .map_err(|error| Fault::failed("cannot start the fleet").because(&error))?;
+    fleet.readmit().await.map_err(|error| Fault::failed("cannot go on with running jobs").because(&error))?;
+
+    let kept = leases.load().map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
+    let (changed, leases_changed) = mpsc::channel(BACKLOG);
+    let (sightings, sighted) = mpsc::channel(BACKLOG);
+    let kept = kept.into_iter().filter_map(lease_of).collect();
+    let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
+    let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
+    let status = status(&config, &home, &url, Arc::clone(&stock));
+    let (outer, inner, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let private = http::admin(http::Admin {
+        fleet: fleet.clone(),
+        images: stock.images().clone(),
+        kits: Arc::<Stock>::clone(&stock),
+        swarm: swarm_handle,
+        status: Arc::new(status),
+        cancel: outer.clone(),
+    });
+
+    let refresh = Arc::clone(&stock);
+    tokio::task::spawn_blocking(move || refresh.prepare())
+        .await
+        .map_err(|error| Fault::failed("cannot read the boot kits").because(&error))?;
+    tracing::info!(url, mode = mode_words(&config), key = %home.keys.public(), "swarmboot serves");
+
+    let mut crew = Crew::new();
+    let standings = fleet.standings();
+    crew.door("dhcp", doors.dhcp.run(standings, sightings.clone(), kept, changed, outer.clone()));
+    crew.door("tftp", doors.tftp.run(stock.files(), sightings, outer.clone()));
+    crew.door("http", done(web.run(public, outer.clone())));
+    crew.door("admin", done(admin.run(private, outer.clone())));
+    crew.room("sightings", done(pass_on_sightings(sighted, fleet.clone())));
+    crew.room("leases", done(keep_leases(leases_changed, leases)));
+    crew.room("swarm", done(node.run(inner.clone())));
+    crew.room("swarm facts", done(facts::log(facts_told, fleet.clone())));
+    crew.last("fleet", fleet_task.run(last.clone()));
+    drop(fleet);
+
+    let ended = crew.watch(asked_to_stop()).await;
+    stock.images().stop();
+    let stopping = async {
+        outer.cancel();
+        crew.doors_closed().await;
+        inner.cancel();
+        crew.rooms_left().await;
+        last.cancel();
+        crew.all_gone().await
+    };
+    let stopped = tokio::time::timeout(GRACE, stopping).await;
+    match (ended, stopped) {
+        (Err(fault), _) => Err(fault),
+        (Ok(()), Ok(result)) => result,
+        (Ok(()), Err(_)) => {
+            tracing::warn!("not everything ended in time");
+            Ok(())
+        }
+    }
+}
+
+/// A task that cannot fail, in the form of one that can.
+async fn done(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    task.await;
+    Ok(())
+}
+
+/// The programs that machines run. They are built with the server and stand beside it.
+struct Programs {
+    loader: PathBuf,
+    agent: PathBuf,
+}
+
+impl Programs {
+    fn beside_us() -> Result<Self, Fault> {
+        let us = std::env::current_exe()
+            .map_err(|error| Fault::failed("cannot find this program's own folder").because(&error))?;
+        let beside = |name: &str| {
+            let path = us.with_file_name(name);
+            if path.is_file() {
+                return Ok(path);
+            }
+            Err(Fault::failed(format!("{} is not there", path.display()))
+                .hint("swarmboot, swarmboot-loader and swarmboot-agent belong into one folder"))
+        };
+        Ok(Self { loader: beside("swarmboot-loader")?, agent: beside("swarmboot-agent")? })
+    }
+}
+
+fn open_stock(config: &Config, home: &Home, programs: &Programs, http: SocketAddr) -> Result<Stock, Fault> {
+    let images = Images::open(&home.dir).map_err(|error| {
+        let fault = Fault::failed("cannot open the image store").because(&error);
+        match error.hint() {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        }
+    })?;
+    let kits =
+        Kits::open(&home.dir).map_err(|error| Fault::failed("cannot open the boot kits").because(&error))?;
+    let bundles = Bundles::open(&home.dir, &programs.agent)
+        .map_err(|error| Fault::failed("cannot open the bundles").because(&error))?;
+    Ok(Stock::new(Parts {
+        images,
+        kits,
+        bundles,
+        loader: programs.loader.clone(),
+        http,
+        key: home.keys.public(),
+        prefer: config.uefi_program.clone(),
+    }))
+}
+
+fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
+    let path = home.dir.join("records.sqlite");
+    let failed = |error: &dyn std::error::Error| {
+        Fault::failed("cannot open the records")
+            .because(error)
+            .hint("the state folder must be writable, with room on its disk")
+    };
+    let records = Records::open(&path).map_err(|error| failed(&error))?;
+    let leases = LeaseBook::open(&path).map_err(|error| failed(&error))?;
+    Ok((records, leases))
+}
+
+/// What answers firmware.
+struct Doors {
+    dhcp: dhcp::Bound,
+    tftp: tftp::Bound,
+}
+
+fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Result<Doors, Fault> {
+    let mode = match &config.addresses {
+        Addresses::Proxy => Mode::Proxy,
+        Addresses::Range(start, end) => Mode::Full(Network {
+            range: Range { start: *start, end: *end },
+            router: config.router,
+            dns: config.dns.clone(),
+            domain: None,
+            lease_seconds: LEASE_SECONDS,
+        }),
+    };
+    let settings = dhcp::Config {
+        interface: config.interface.clone(),
+        mode,
+        http_port: config.http_port,
+        discovery: config.discovery,
+        programs: stock.programs(),
+    };
+    let dhcp = dhcp::bind(settings).map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot serve DHCP").because(&error).hint(hint)
+    })?;
+    let tftp = tftp::bind(address).map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot serve TFTP").because(&error).hint(hint)
+    })?;
+    Ok(Doors { dhcp, tftp })
+}
+
+/// What the server says of itself, asked anew each time for its warnings.
+fn status(config: &Config, home: &Home, url: &str, stock: Arc<Stock>) -> impl Fn() -> ServerStatus + use<> {
+    let status = ServerStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        key: home.keys.public(),
+        url: url.to_owned(),
+        mode: mode_words(config),
+        started: Timestamp::now(),
+        warnings: vec![],
+    };
+    move || ServerStatus { warnings: stock.warnings(), ..status.clone() }
+}
+
+fn settings(config: &Config, home: &Home, url: &str) -> Settings {
+    Settings {
+        discover: config.discovery,
+        poll_seconds: POLL_SECONDS,
+        confirm_within: CONFIRM_WITHIN,
+        keep_events: None,
+        sites: vec![],
+        token_key: home.keys.secret(),
+        url: url.to_owned(),
+    }
+}
+
+fn mode_words(config: &Config) -> String {
+    match config.addresses {
+        Addresses::Proxy => format!("proxy-dhcp on {}", config.interface),
+        Addresses::Range(first, last) => format!("dhcp {first}-{last} on {}", config.interface),
+    }
+}
+
+async fn pass_on_sightings(mut sighted: mpsc::Receiver<fleet::standing::Sighting>, fleet: FleetHandle) {
+    while let Some(sighting) = sighted.recv().await {
+        fleet.sighting(sighting);
+    }
+}
+
+/// Keeps leases across a restart: written one by one, off the async threads.
+async fn keep_leases(mut changed: mpsc::Receiver<Lease>, book: LeaseBook) {
+    let writer = tokio::task::spawn_blocking(move || {
+        while let Some(lease) = changed.blocking_recv() {
+            if let Err(error) = book.save(&row_of(&lease)) {
+                tracing::warn!(error = &error as &dyn std::error::Error, address = %lease.address, "a lease was not kept");
+            }
+        }
+    });
+    if let Err(error) = writer.await {
+        tracing::error!(%error, "leases are not kept any more");
+    }
+}
+
+fn row_of(lease: &Lease) -> LeaseRow {
+    let state = serde_json::to_value(lease.state).ok().and_then(|value| value.as_str().map(str::to_owned));
+    LeaseRow {
+        address: lease.address,
+        holder: lease.holder.clone(),
+        until: lease.until,
+        state: state.unwrap_or_default(),
+    }
+}
+
+/// A lease of an earlier run; one in words that this version does not know is let go.
+fn lease_of(row: LeaseRow) -> Option<Lease> {
+    let state = serde_json::from_value(row.state.into()).ok()?;
+    Some(Lease { address: row.address, holder: row.holder, until: row.until, state })
+}
+
+fn log_to_stderr(config: &Config) -> Result<(), Fault> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(|error| {
+        Fault::usage(format!("`{}` is no log filter", config.log))
+            .because(&error)
+            .hint("write info, debug, or server::dhcp=debug")
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = if config.log_json { log.json().try_init() } else { log.with_ansi(false).try_init() };
+    // Only a second server in one process finds a log set up already, and there is none.
+    drop(set);
+    Ok(())
+}
+
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("stopping; a second signal leaves at once");
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        #[allow(clippy::exit)] // Asked for twice.
+        std::process::exit(1);
+    });
+}

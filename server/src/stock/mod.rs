@@ -1,0 +1,349 @@
+//! What the server has in stock: images, boot kits and bundles, behind the seams through which the fleet, the
+//! doors and the swarm ask for them. Decides nothing; joins the rooms. Touches the image store, the kits, the
+//! bundles, and the swarm's handle.
+
+// The admin's way to the boot kits.
+mod kits;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use common::chunk::ChunkIndex;
+use common::hardware::{CheckedHardware, Firmware};
+use common::id::{Hash, ImageId};
+use common::manifest::Manifest;
+use common::plan::Seed;
+use common::trust::PublicKey;
+use common::wire::http::Refused;
+use tokio::sync::watch;
+
+use crate::api::ImageShown;
+use crate::boot::choose::Programs;
+use crate::boot::tftp::Files;
+use crate::boot::{AUTOEXEC, script};
+use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored};
+use crate::http::content::{Bytestore, Content};
+use crate::http::refusal::causes;
+use crate::http::{Shelves, image_refused, image_shown};
+use crate::image::Images;
+use crate::kit::Kits;
+use crate::swarm::{self, ChunkSource, SwarmHandle};
+use crate::tailor::{self, Bundles, ImageFacts, Request, TargetRule};
+
+/// What machines are booted with at this moment; another value when a kit is imported or removed.
+#[derive(Debug, Clone, Default)]
+struct Booting {
+    kit: Option<String>,
+    files: Files,
+}
+
+/// Everything in stock. One for the whole server.
+#[derive(Debug)]
+pub struct Stock {
+    images: Images,
+    kits: Kits,
+    bundles: Bundles,
+    loader: PathBuf,
+    http: std::net::SocketAddr,
+    key: PublicKey,
+    prefer: Option<String>,
+    booting: watch::Sender<Booting>,
+    programs: watch::Sender<Programs>,
+    files: watch::Sender<Files>,
+    swarm: OnceLock<SwarmHandle>,
+}
+
+/// What stock is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The image store.
+    pub images: Images,
+    /// The boot kits.
+    pub kits: Kits,
+    /// The bundles.
+    pub bundles: Bundles,
+    /// The `swarmboot-loader` program, for kits.
+    pub loader: PathBuf,
+    /// Where machines reach us over HTTP.
+    pub http: std::net::SocketAddr,
+    /// The server's key.
+    pub key: PublicKey,
+    /// The network boot program an admin prefers.
+    pub prefer: Option<String>,
+}
+
+impl Stock {
+    /// Stock out of its parts; nothing is read yet but what the parts have read.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { images, kits, bundles, loader, http, key, prefer } = parts;
+        Self {
+            images,
+            kits,
+            bundles,
+            loader,
+            http,
+            key,
+            prefer,
+            booting: watch::Sender::default(),
+            programs: watch::Sender::default(),
+            files: watch::Sender::default(),
+            swarm: OnceLock::new(),
+        }
+    }
+
+    /// The image store.
+    #[must_use]
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// The names of the boot programs that there are, for DHCP.
+    #[must_use]
+    pub fn programs(&self) -> watch::Receiver<Programs> {
+        self.programs.subscribe()
+    }
+
+    /// The boot programs themselves, for TFTP.
+    #[must_use]
+    pub fn files(&self) -> watch::Receiver<Files> {
+        self.files.subscribe()
+    }
+
+    /// The swarm, which is bound after the stock it serves from. Only the first call counts.
+    pub fn join(&self, swarm: SwarmHandle) {
+        let _ = self.swarm.set(swarm);
+    }
+
+    /// Reads the default kit's boot programs into memory and tells the doors. Blocking.
+    fn kits_changed(&self) {
+        let booting =
+            match self.kits.default_kit().and_then(|kit| Ok((kit.name().to_owned(), kit.boot_programs()?))) {
+                Ok((kit, programs)) => {
+                    let mut files: HashMap<String, Bytes> =
+                        programs.into_iter().map(|(name, bytes)| (name, Bytes::from(bytes))).collect();
+                    // iPXE that cannot be given a script by DHCP (the signed one) looks for this beside itself.
+                    files.insert(AUTOEXEC.to_owned(), Bytes::from(script::entry(self.http)));
+                    Booting { kit: Some(kit), files: Arc::new(files) }
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "machines cannot be booted: no boot kit"
+                    );
+                    Booting::default()
+                }
+            };
+        let names = booting.files.keys().filter(|name| *name != AUTOEXEC).cloned();
+        self.programs.send_replace(Programs::new(names, self.prefer.clone()));
+        self.files.send_replace(Arc::clone(&booting.files));
+        self.booting.send_replace(booting);
+    }
+
+    /// Makes ready what machines are booted with: puts this server's loader into kits that were made with
+    /// another version of it, and tells the doors what there is. Blocking.
+    pub fn prepare(&self) {
+        for kit in self.kits.list().unwrap_or_default() {
+            match self.kits.refresh_loader(&kit.name, &self.loader) {
+                Ok(true) => tracing::info!(kit = kit.name, "the kit got this version's loader"),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        kit = kit.name,
+                        error = &error as &dyn std::error::Error,
+                        "the kit keeps its old loader"
+                    );
+                }
+            }
+        }
+        self.kits_changed();
+    }
+
+    /// What an admin should look at, each in one sentence.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = vec![];
+        if self.booting.borrow().kit.is_none() {
+            warnings
+                .push("there is no boot kit, so no machine can be booted: `swarmboot kit import`".to_owned());
+        }
+        if self.images.list().is_empty() {
+            warnings.push("there is no image: `swarmboot image add NAME FILE`".to_owned());
+        }
+        warnings
+    }
+
+    fn request(&self, commission: &Commission) -> Result<Request, String> {
+        let manifest = self.images.manifest(commission.image).map_err(|error| chain(&error))?;
+        let target: TargetRule = commission.disk.parse().map_err(|error| chain(&error))?;
+        Ok(Request {
+            deployment: commission.deployment,
+            job: commission.job,
+            attempt: commission.attempt,
+            image: ImageFacts {
+                id: commission.image,
+                size: manifest.size(),
+                sector_bytes: manifest.sector_bytes(),
+                wire_bytes: manifest.wire_bytes(),
+            },
+            target,
+            gather: commission.gather,
+            personalise: commission.personalise,
+            finish: commission.finish,
+            seed: self.seed(commission.server),
+        })
+    }
+
+    /// The swarm's first seed as a machine sees it: at the address that the machine reported to.
+    fn seed(&self, reached: Option<IpAddr>) -> Seed {
+        let listening = self.swarm.get().map(SwarmHandle::addresses).unwrap_or_default();
+        let addresses = match reached {
+            Some(ip) => listening.iter().map(|address| at(address, ip)).collect(),
+            None => listening.to_vec(),
+        };
+        Seed { key: self.key, addresses }
+    }
+}
+
+/// The multiaddr `address` with its IP address replaced by `ip`.
+fn at(address: &str, ip: IpAddr) -> String {
+    let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
+    let rest: Vec<&str> = address.split('/').skip(3).collect();
+    format!("/{family}/{ip}/{}", rest.join("/"))
+}
+
+/// An error with all its causes, in one sentence.
+fn chain(error: &dyn std::error::Error) -> String {
+    match causes(error) {
+        Some(causes) => format!("{error}: {causes}"),
+        None => error.to_string(),
+    }
+}
+
+impl Crew for Stock {
+    fn image(&self, name: &str) -> Result<ImageShown, Refused> {
+        self.images.get(name).map(|info| image_shown(&info)).map_err(|error| image_refused(&error))
+    }
+
+    fn check_disk_rule(&self, rule: &str) -> Result<(), String> {
+        rule.parse::<TargetRule>().map(drop).map_err(|error| chain(&error))
+    }
+
+    fn target(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<String, String> {
+        let plan =
+            tailor::plan(hardware, &self.request(commission)?, None).map_err(|refusal| said(&refusal))?;
+        Ok(target_words(hardware, &plan))
+    }
+
+    fn tailor(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Tailored, String> {
+        let request = self.request(commission)?;
+        let mut plan = tailor::plan(hardware, &request, None).map_err(|refusal| said(&refusal))?;
+        // An agent that runs as an ordinary process has its drivers.
+        if hardware.report().firmware != Firmware::None {
+            let kit = self.kits.default_kit().map_err(|error| chain(&error))?;
+            let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
+            plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(|error| chain(&error))?);
+        }
+        let target = target_words(hardware, &plan);
+        Ok(Tailored { plan, target, notes: vec![] })
+    }
+
+    fn admit(&self, admission: Admission) -> Soon<'_, ()> {
+        Box::pin(async move {
+            let Some(swarm) = self.swarm.get() else { return };
+            let admission = swarm::Admission {
+                key: admission.key,
+                job: admission.job,
+                image: admission.image,
+                name: admission.name,
+                site: admission.site,
+                personality: admission.personality,
+                gather: admission
+                    .gate
+                    .map(|gate| swarm::Gather { wanted: gate.machines, seconds: gate.seconds }),
+            };
+            if swarm.admit(admission).await.is_err() {
+                tracing::warn!("a machine could not be let into the swarm: it is stopping");
+            }
+        })
+    }
+
+    fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()> {
+        Box::pin(async move {
+            let Some(swarm) = self.swarm.get() else { return };
+            // A swarm that is stopping lets nobody in anyway.
+            let _ = swarm.expel(key, reason.unwrap_or_else(|| "its job is over".to_owned())).await;
+        })
+    }
+}
+
+fn said(refusal: &tailor::Refusal) -> String {
+    format!("{refusal} ({})", refusal.hint())
+}
+
+fn target_words(hardware: &CheckedHardware, plan: &common::plan::Plan) -> String {
+    let disks = &hardware.report().disks;
+    let Some(disk) = disks.iter().find(|disk| plan.target.matches(disk)) else { return String::new() };
+    let marks = [disk.model.as_str(), disk.serial.as_str()].join(" ");
+    let holds =
+        if disk.found.is_empty() { String::new() } else { format!(", holds {}", disk.found.join(", ")) };
+    format!("{} {} {}{holds}", disk.name, crate::cli::show::bytes(disk.size), marks.trim())
+}
+
+impl Shelves for Stock {
+    fn kit(&self) -> Option<String> {
+        self.booting.borrow().kit.clone()
+    }
+
+    fn kit_file(&self, kit: &str, file: &str) -> Option<Content> {
+        let kit = self.kits.get(kit).ok()?;
+        let (kernel, loader) = kit.marks();
+        let (path, mark) = match file {
+            "vmlinuz" => (kit.kernel_path(), kernel),
+            "loader.img" => (kit.loader_img_path(), loader),
+            _ => return None,
+        };
+        let tag = mark.map(|mark| mark.blake3.to_string());
+        Some(Content { bytes: Bytestore::File(path), media: "application/octet-stream", tag })
+    }
+
+    fn boot_program(&self, file: &str) -> Option<Bytes> {
+        self.booting.borrow().files.get(file).cloned()
+    }
+
+    fn bundle(&self, hash: Hash) -> Option<Content> {
+        let path = self.bundles.path(hash)?;
+        let tag = Some(hash.to_string());
+        Some(Content { bytes: Bytestore::File(path), media: "application/octet-stream", tag })
+    }
+
+    fn manifest(&self, image: ImageId) -> Option<Bytes> {
+        self.images.manifest_bytes(image).ok()
+    }
+}
+
+impl ChunkSource for Stock {
+    fn manifest(&self, image: ImageId) -> Option<Arc<Manifest>> {
+        self.images.manifest(image).ok()
+    }
+
+    fn wire_chunk(&self, image: ImageId, chunk: ChunkIndex) -> std::io::Result<Vec<u8>> {
+        let manifest = self.images.manifest(image).map_err(std::io::Error::other)?;
+        let stored = manifest.stored(chunk).ok_or(std::io::ErrorKind::NotFound)?;
+        self.images.wire_chunk(&stored).map(Vec::from).map_err(std::io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_where_the_machine_reached_us() {
+        assert_eq!(at("/ip4/0.0.0.0/tcp/4001", [10, 0, 0, 1].into()), "/ip4/10.0.0.1/tcp/4001");
+        assert_eq!(at("/ip4/127.0.0.1/tcp/9", "fe80::1".parse().unwrap()), "/ip6/fe80::1/tcp/9");
+    }
+}

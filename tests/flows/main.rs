@@ -1,0 +1,17 @@
+//! The flows: what swarmboot is for, tried with real firmware, a real kernel and a real Debian. They need root and
+//! packages, so a plain `cargo test` leaves them out and says so; `tests/run` sets everything up and runs them.
+
+// Two machines get one image, a third another, a fourth is left alone.
+mod main_job;
+
+// A disk that holds an OS gets another.
+mod redeploy;
+
+// The power fails in the middle of a transfer, and the server's, too.
+mod power_loss;
+
+// Somebody else gives out the addresses.
+mod proxy;
+
+// UEFI HTTP boot, without TFTP.
+mod http_boot;
