@@ -85,6 +85,12 @@ impl ChunkSet {
         true
     }
 
+    /// One bit per chunk, lowest first, in words of 64: for set arithmetic that looks at many chunks at once.
+    #[must_use]
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// The chunks in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = ChunkIndex> + '_ {
         self.words.iter().zip(0u32..).flat_map(|(&word, at)| {

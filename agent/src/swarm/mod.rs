@@ -7,6 +7,9 @@ mod client;
 // The task that lives in the swarm.
 mod node;
 
+// Which chunk from whom, now.
+pub mod schedule;
+
 // Chunks that came, checked: the only way to a verified chunk.
 pub mod verify;
 

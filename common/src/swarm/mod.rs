@@ -10,3 +10,6 @@ pub mod frame;
 
 // The holder's side of a pull stream.
 pub mod serve;
+
+// Repeatable chance, for the cores of both sides.
+pub mod dice;
