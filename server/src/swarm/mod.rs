@@ -4,6 +4,9 @@
 // What the rest of the server says to the swarm, and hears from it.
 mod door;
 
+// Which chunk the server gives to whom.
+pub mod inject;
+
 // The task that is the server's node.
 mod node;
 

@@ -1,0 +1,248 @@
+//! The injection's rules as cases, and its invariants over random histories.
+
+use proptest::prelude::*;
+
+use common::trust::KeyPair;
+
+use super::*;
+
+fn key(number: u8) -> PublicKey {
+    KeyPair::from_secret([number; 32]).public()
+}
+
+fn at(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn full(len: u32) -> ChunkSet {
+    let mut set = ChunkSet::new(len);
+    (0..len).for_each(|chunk| {
+        set.insert(ChunkIndex(chunk));
+    });
+    set
+}
+
+fn injector(len: u32) -> Injector {
+    Injector::new(full(len), u64::from(len) << 20, 7)
+}
+
+fn join(injector: &mut Injector, agent: u8, site: &str, held: ChunkSet, now: Duration) -> Vec<Effect> {
+    injector.handle(Event::Joined { agent: key(agent), site: site.to_owned(), held }, now)
+}
+
+fn leases(effects: &[Effect]) -> Vec<(PublicKey, ChunkIndex)> {
+    effects
+        .iter()
+        .flat_map(|effect| match effect {
+            Effect::Lease { agent, chunks } => chunks.iter().map(|chunk| (*agent, *chunk)).collect(),
+            _ => vec![],
+        })
+        .collect()
+}
+
+/// Every lease is served and announced at once, until there are none: who got what.
+fn run(injector: &mut Injector, first: Vec<Effect>, now: Duration) -> Vec<(PublicKey, ChunkIndex)> {
+    let (mut todo, mut done) = (leases(&first), Vec::new());
+    while let Some((agent, chunk)) = todo.pop() {
+        done.push((agent, chunk));
+        let effects = injector.handle(Event::Have { agent, chunks: vec![chunk] }, now);
+        todo.extend(leases(&effects));
+    }
+    done
+}
+
+#[test]
+fn one_agent_alone_gets_everything_once() {
+    let mut injector = injector(100);
+    let first = join(&mut injector, 1, "a", ChunkSet::new(100), at(0));
+    let got = run(&mut injector, first, at(1));
+    let distinct: BTreeSet<ChunkIndex> = got.iter().map(|(_, chunk)| *chunk).collect();
+    assert_eq!((got.len(), distinct.len()), (100, 100));
+    assert!(!injector.lacks(&key(1)));
+}
+
+#[test]
+fn two_agents_get_half_each_and_each_chunk_leaves_once() {
+    let mut injector = injector(100);
+    let mut first = join(&mut injector, 1, "a", ChunkSet::new(100), at(0));
+    first.extend(join(&mut injector, 2, "a", ChunkSet::new(100), at(0)));
+    let got = run(&mut injector, first, at(1));
+    let distinct: BTreeSet<ChunkIndex> = got.iter().map(|(_, chunk)| *chunk).collect();
+    assert_eq!((got.len(), distinct.len()), (100, 100));
+    let one = got.iter().filter(|(agent, _)| *agent == key(1)).count();
+    assert!((40..=60).contains(&one), "{one}");
+}
+
+#[test]
+fn a_late_joiner_is_leased_nothing_that_others_hold() {
+    let mut injector = injector(10);
+    join(&mut injector, 1, "a", full(10), at(0));
+    assert_eq!(leases(&join(&mut injector, 2, "a", ChunkSet::new(10), at(1))), []);
+    let other_site = join(&mut injector, 3, "b", ChunkSet::new(10), at(1));
+    assert!(!leases(&other_site).is_empty(), "another site has nothing yet");
+}
+
+#[test]
+fn a_lease_without_progress_goes_to_another() {
+    let mut injector = injector(4);
+    let first = leases(&join(&mut injector, 1, "a", ChunkSet::new(4), at(0)));
+    assert_eq!(first.len(), 4);
+    join(&mut injector, 2, "a", ChunkSet::new(4), at(10));
+    let effects = injector.handle(Event::Tick, at(30_000));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Revoke { agent, .. } if *agent == key(1))));
+    let second = leases(&effects);
+    assert_eq!(second.len(), 4);
+    assert!(second.iter().all(|(agent, _)| *agent == key(2)));
+}
+
+#[test]
+fn a_sole_holder_that_leaves_is_replaced() {
+    let mut injector = injector(10);
+    let first = join(&mut injector, 1, "a", ChunkSet::new(10), at(0));
+    assert_eq!(run(&mut injector, first, at(1)).len(), 10);
+    assert_eq!(leases(&join(&mut injector, 2, "a", ChunkSet::new(10), at(2))), []);
+    let effects = injector.handle(Event::Left { agent: key(1) }, at(3));
+    assert_eq!(run(&mut injector, effects, at(3)).len(), 10);
+}
+
+#[test]
+fn a_slow_uplink_is_not_chosen_while_others_can() {
+    let mut injector = injector(64);
+    let none = || ChunkSet::new(64);
+    let mut first = join(&mut injector, 1, "a", none(), at(0));
+    first.extend(join(&mut injector, 2, "a", none(), at(0)));
+    first.extend(join(&mut injector, 3, "a", none(), at(0)));
+    for (agent, sent) in [(1, 1_000_000), (2, 100_000_000), (3, 100_000_000)] {
+        let (agent, sending) = (key(agent), at(1000));
+        injector.handle(Event::Speed { agent, sent, sending, from_peers: 0 }, at(1));
+    }
+    let before = leases(&first).into_iter().filter(|(agent, _)| *agent == key(1)).count();
+    let got = run(&mut injector, first, at(2));
+    assert_eq!(got.len(), 64);
+    assert_eq!(got.iter().filter(|(agent, _)| *agent == key(1)).count(), before);
+}
+
+#[test]
+fn who_gets_nothing_from_peers_is_served_directly_in_the_end() {
+    let mut injector = injector(100);
+    join(&mut injector, 1, "a", full(100), at(0));
+    join(&mut injector, 2, "a", ChunkSet::new(100), at(0));
+    assert_eq!(leases(&injector.handle(Event::Tick, at(5_000))), []);
+    assert_eq!(leases(&injector.handle(Event::Tick, at(6_000))).len(), 1, "one, to begin with");
+    let effects = injector.handle(Event::Tick, at(15_000));
+    assert!(effects.contains(&Effect::CutOff { agent: key(2) }));
+    assert_eq!(run(&mut injector, effects, at(15_001)).len(), 99);
+}
+
+#[test]
+fn chunks_of_an_accused_sender_do_not_count_but_an_accuser_of_all_is_not_believed() {
+    let mut injector = injector(10);
+    join(&mut injector, 1, "a", full(10), at(0));
+    join(&mut injector, 2, "a", ChunkSet::new(10), at(0));
+    let effects = injector.handle(Event::Corrupt { by: key(2), from: key(1) }, at(1));
+    assert!(!leases(&effects).is_empty(), "the server gives what only the accused holds");
+
+    let mut injector = self::injector(10);
+    for agent in 1..=4 {
+        join(&mut injector, agent, "a", full(10), at(0));
+    }
+    join(&mut injector, 5, "a", ChunkSet::new(10), at(0));
+    let mut given = vec![];
+    for from in 1..=4 {
+        given.extend(injector.handle(Event::Corrupt { by: key(5), from: key(from) }, at(1)));
+    }
+    assert_eq!(leases(&given), []);
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Join(u8, bool, Vec<u32>),
+    Leave(u8),
+    Have(u8, u32),
+    Serve(usize),
+    Fail(usize),
+    Accuse(u8, u8),
+    Pass(u16),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let who = 1u8..6;
+    prop_oneof![
+        (who.clone(), any::<bool>(), proptest::collection::vec(0u32..30, 0..10))
+            .prop_map(|(who, site, held)| Act::Join(who, site, held)),
+        who.clone().prop_map(Act::Leave),
+        (who.clone(), 0u32..33).prop_map(|(who, chunk)| Act::Have(who, chunk)),
+        any::<usize>().prop_map(Act::Serve),
+        any::<usize>().prop_map(Act::Fail),
+        (who.clone(), who).prop_map(|(by, from)| Act::Accuse(by, from)),
+        any::<u16>().prop_map(Act::Pass),
+    ]
+}
+
+fn play(acts: &[Act]) -> Vec<Effect> {
+    let mut injector = injector(30);
+    let (mut now, mut trace, mut out) = (at(0), Vec::new(), Vec::new());
+    for act in acts {
+        let event = match act.clone() {
+            Act::Join(agent, site, picks) => {
+                let mut held = ChunkSet::new(30);
+                picks.into_iter().for_each(|pick| {
+                    held.insert(ChunkIndex(pick));
+                });
+                let site = if site { "a" } else { "b" }.to_owned();
+                Event::Joined { agent: key(agent), site, held }
+            }
+            Act::Leave(agent) => Event::Left { agent: key(agent) },
+            Act::Have(agent, chunk) => Event::Have { agent: key(agent), chunks: vec![ChunkIndex(chunk)] },
+            Act::Serve(_) | Act::Fail(_) if out.is_empty() => Event::Tick,
+            Act::Serve(which) => {
+                let (agent, chunk) = out.swap_remove(which % out.len());
+                Event::Have { agent, chunks: vec![chunk] }
+            }
+            Act::Fail(which) => {
+                let (agent, chunk) = out.swap_remove(which % out.len());
+                Event::Failed { agent, chunk }
+            }
+            Act::Accuse(by, from) => Event::Corrupt { by: key(by), from: key(from) },
+            Act::Pass(millis) => {
+                now += at(u64::from(millis) / 4);
+                Event::Tick
+            }
+        };
+        let effects = injector.handle(event, now);
+        out.extend(leases(&effects));
+        trace.extend(effects);
+        check(&injector);
+    }
+    trace
+}
+
+fn check(injector: &Injector) {
+    for (name, site) in &injector.sites {
+        let here = || injector.agents.values().filter(|agent| agent.site == *name);
+        for chunk in injector.wanted.iter() {
+            let copies = here().filter(|agent| agent.trusted && agent.held.contains(chunk)).count();
+            assert_eq!(site.copies[chunk.at()] as usize, copies, "copies of {chunk:?} at {name}");
+            let leases = here().filter(|agent| agent.leases.contains(&chunk)).count();
+            assert!(leases <= 1, "{chunk:?} is leased {leases} times at {name}");
+            assert_eq!(site.leased.contains(chunk), leases == 1);
+            let somewhere = copies > 0 || leases > 0 || site.open.contains(&chunk);
+            assert!(somewhere, "{chunk:?} is lost at {name}");
+        }
+    }
+    for agent in injector.agents.values().filter(|agent| agent.trusted) {
+        let copies = &injector.sites[&agent.site].copies;
+        let sole = agent.held.iter().filter(|chunk| copies[chunk.at()] == 1).count();
+        assert_eq!(agent.sole, sole);
+        assert!(agent.leases.iter().all(|chunk| !agent.held.contains(*chunk)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn no_chunk_is_lost_or_leased_twice(acts in proptest::collection::vec(act(), 0..120)) {
+        let trace = play(&acts);
+        prop_assert_eq!(trace, play(&acts), "same seed, same trace");
+    }
+}

@@ -1,0 +1,156 @@
+//! Core: who of an image's agents may leave the swarm. A sealed machine stays as long as somebody at its site needs
+//! it, but not for ever. Touches nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::chunk::ChunkSet;
+use common::trust::PublicKey;
+
+/// How long machines stay for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Linger {
+    /// A sealed machine stays at least so long: news of who else comes may be on its way.
+    pub grace: Duration,
+    /// A machine that was admitted, or lost its line, holds others back for so long; a machine needs about a
+    /// minute from its report to the swarm.
+    pub expected: Duration,
+    /// A sealed machine goes after this, whoever needs it.
+    pub longest: Duration,
+}
+
+impl Default for Linger {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(1),
+            expected: Duration::from_secs(120),
+            longest: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+/// One agent, as far as leaving goes.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// Where it is.
+    pub site: String,
+    /// Whether its control stream is up.
+    pub connected: bool,
+    /// What it holds.
+    pub held: ChunkSet,
+    /// When its disk was sealed.
+    pub sealed: Option<Duration>,
+    /// Whether it was told to leave.
+    pub released: bool,
+    /// When it was admitted, or last came or went.
+    changed: Duration,
+}
+
+impl Seat {
+    /// A machine that was admitted and is not here yet.
+    #[must_use]
+    pub fn new(site: String, now: Duration) -> Self {
+        let held = ChunkSet::new(0);
+        Self { site, connected: false, held, sealed: None, released: false, changed: now }
+    }
+
+    /// It is here.
+    pub fn join(&mut self, now: Duration) {
+        self.connected = true;
+        self.changed = now;
+    }
+
+    /// It is gone, perhaps to come back.
+    pub fn leave(&mut self, now: Duration) {
+        self.connected = false;
+        self.changed = now;
+    }
+
+    /// Its disk is sealed. True if that is news.
+    pub fn seal(&mut self, now: Duration) -> bool {
+        let news = self.sealed.is_none();
+        self.sealed.get_or_insert(now);
+        news
+    }
+
+    /// Whether it needs chunks from others and is here or expected.
+    fn needs(&self, wanted: u32, linger: Linger, now: Duration) -> bool {
+        let lacks = self.sealed.is_none() && self.held.count() < wanted;
+        lacks && (self.connected || now < self.changed + linger.expected)
+    }
+}
+
+/// Who may leave now: sealed, and nobody else at the site needs chunks of the `wanted` ones.
+#[must_use]
+pub fn releasable(
+    seats: &BTreeMap<PublicKey, &Seat>,
+    wanted: u32,
+    linger: Linger,
+    now: Duration,
+) -> Vec<PublicKey> {
+    let needy: Vec<&str> = seats
+        .values()
+        .filter(|seat| seat.needs(wanted, linger, now))
+        .map(|seat| seat.site.as_str())
+        .collect();
+    let free = |seat: &Seat| {
+        let Some(sealed) = seat.sealed else { return false };
+        let needed = needy.contains(&seat.site.as_str()) && now < sealed + linger.longest;
+        seat.connected && !seat.released && now >= sealed + linger.grace && !needed
+    };
+    seats.iter().filter(|(_, seat)| free(seat)).map(|(key, _)| *key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use common::chunk::ChunkIndex;
+    use common::trust::KeyPair;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn seat(site: &str, held: u32, sealed: Option<u64>) -> Seat {
+        let mut seat = Seat::new(site.to_owned(), at(0));
+        seat.join(at(0));
+        seat.held = ChunkSet::new(4);
+        (0..held).for_each(|chunk| {
+            seat.held.insert(ChunkIndex(chunk));
+        });
+        seat.sealed = sealed.map(at);
+        seat
+    }
+
+    fn may_go(other: &Seat, now: u64) -> bool {
+        let keys = [1, 2].map(|number| KeyPair::from_secret([number; 32]).public());
+        let sealed = seat("a", 4, Some(10));
+        let seats = BTreeMap::from([(keys[0], &sealed), (keys[1], other)]);
+        releasable(&seats, 4, Linger::default(), at(now)).contains(&keys[0])
+    }
+
+    #[test]
+    fn a_sealed_machine_stays_while_it_is_needed_and_not_for_ever() {
+        let absent = Seat { connected: false, ..seat("a", 0, None) };
+        let cases = [
+            ("nobody needs it", seat("a", 4, None), 11, true),
+            ("the grace is not over", seat("a", 4, None), 10, false),
+            ("one lacks chunks", seat("a", 3, None), 11, false),
+            ("one lacks chunks elsewhere", seat("b", 3, None), 11, true),
+            ("one lacks chunks, for too long", seat("a", 3, None), 10 + 30 * 60, true),
+            ("one is expected", absent.clone(), 119, false),
+            ("one was expected for too long", absent, 120, true),
+        ];
+        for (what, other, now, goes) in cases {
+            assert_eq!(may_go(&other, now), goes, "{what}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_sealed_is_not_released() {
+        let key = KeyPair::from_secret([1; 32]).public();
+        let done = seat("a", 4, None);
+        assert!(releasable(&BTreeMap::from([(key, &done)]), 4, Linger::default(), at(9999)).is_empty());
+    }
+}

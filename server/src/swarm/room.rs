@@ -1,0 +1,480 @@
+//! Core: one image's agents, from admission to release: the gate, who is told of whom, who may go. Owns that
+//! and the image's injection; touches `inject`, `release` and the wire's words. Time is an argument.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::chunk::ChunkSet;
+use common::id::ImageId;
+use common::trust::PublicKey;
+use common::wire::swarm::{Neighbour, ToAgent, ToServer};
+
+use super::door::{Admission, NodeStatus, SwarmFact, SwarmStatus};
+use super::inject::{Effect, Event, Injector};
+use super::release::{Linger, Seat, releasable};
+
+/// Up to so many agents of a site all know each other; beyond, each knows about 2 log2 of them: more than the
+/// natural logarithm keeps the graph whole when some leave.
+const FULL_MESH_MAX: usize = 16;
+
+/// Complaints about neighbours that one agent may make: a bound on what a broken one writes to the log.
+const COMPLAINTS_MAX: u32 = 200;
+
+/// How long an agent that was told to cancel may still hold its line, to hear it.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// What the node is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Out {
+    /// Send it on the agent's control stream.
+    Tell(PublicKey, ToAgent),
+    /// Let the agent pull these.
+    Grant(PublicKey, Vec<common::chunk::ChunkIndex>),
+    /// No longer.
+    Withdraw(PublicKey, Vec<common::chunk::ChunkIndex>),
+    /// Tell the fleet.
+    Fact(SwarmFact),
+    /// It is let in no more.
+    Forget(PublicKey),
+}
+
+/// What a new control stream says.
+#[derive(Debug, Clone)]
+pub(super) struct Hello {
+    pub(super) addresses: Vec<String>,
+    pub(super) held: ChunkSet,
+    pub(super) started: bool,
+}
+
+/// What a room is of.
+#[derive(Debug, Clone)]
+pub(super) struct Stock {
+    /// The chunks that have to be fetched.
+    pub(super) wanted: ChunkSet,
+    /// Wire bytes of one copy.
+    pub(super) wire_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    admission: Admission,
+    seat: Seat,
+    addresses: Vec<String>,
+    told: Option<Vec<Neighbour>>,
+    started: bool,
+    complaints: u32,
+    from_server: u64,
+    from_peers: u64,
+    sent: u64,
+    expelled: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// Nobody has arrived.
+    Fresh,
+    /// The first arrived then.
+    Shut(Duration),
+    Open,
+}
+
+/// One image's agents.
+#[derive(Debug)]
+pub(super) struct Room {
+    image: ImageId,
+    stock: Option<Stock>,
+    injector: Option<Injector>,
+    members: BTreeMap<PublicKey, Member>,
+    gate: Gate,
+    linger: Linger,
+    chance: u64,
+    injected: u64,
+    /// Who is there has changed since neighbours were last told.
+    stale: bool,
+}
+
+impl Room {
+    pub(super) fn new(image: ImageId, linger: Linger, chance: u64) -> Self {
+        Self {
+            image,
+            stock: None,
+            injector: None,
+            members: BTreeMap::new(),
+            gate: Gate::Fresh,
+            linger,
+            chance,
+            injected: 0,
+            stale: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub(super) fn admission(&self, key: &PublicKey) -> Option<&Admission> {
+        self.members.get(key).map(|member| &member.admission)
+    }
+
+    pub(super) fn admit(&mut self, admission: Admission, now: Duration) {
+        let seat = Seat::new(admission.site.clone(), now);
+        let key = admission.key;
+        if let Some(member) = self.members.get_mut(&key) {
+            member.expelled = None;
+            member.admission = admission;
+            return;
+        }
+        let member = Member {
+            admission,
+            seat,
+            addresses: vec![],
+            told: None,
+            started: false,
+            complaints: 0,
+            from_server: 0,
+            from_peers: 0,
+            sent: 0,
+            expelled: None,
+        };
+        self.members.insert(key, member);
+    }
+
+    pub(super) fn expel(&mut self, key: PublicKey, reason: String, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        member.expelled = Some(now);
+        let mut out = vec![Out::Tell(key, ToAgent::Cancel { reason })];
+        out.extend(self.inject(Event::Left { agent: key }, now));
+        self.stale = true;
+        out
+    }
+
+    /// A control stream said hello.
+    pub(super) fn hello(&mut self, key: PublicKey, hello: Hello, stock: Stock, now: Duration) -> Vec<Out> {
+        let chance = self.chance;
+        let (wanted, wire_bytes) = (stock.wanted.clone(), stock.wire_bytes);
+        self.injector.get_or_insert_with(|| Injector::new(wanted, wire_bytes, chance));
+        self.stock.get_or_insert(stock);
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        if member.expelled.is_some() {
+            return vec![Out::Tell(key, ToAgent::Cancel { reason: "the job is cancelled".to_owned() })];
+        }
+        member.addresses = hello.addresses;
+        member.told = None;
+        member.seat.join(now);
+        member.started |= hello.started;
+        let personality = member.admission.personality.clone();
+        let mut out = vec![
+            Out::Tell(key, ToAgent::Welcome { personality }),
+            Out::Fact(SwarmFact::Joined { job: member.admission.job }),
+        ];
+        self.stale = true;
+        out.extend(self.knock(key, hello.held, now));
+        out
+    }
+
+    /// At the gate: through it, or wait.
+    fn knock(&mut self, key: PublicKey, held: ChunkSet, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        member.seat.held = held;
+        if member.started || member.admission.gather.is_none() || self.gate == Gate::Open {
+            return self.start(key, now);
+        }
+        if self.gate == Gate::Fresh {
+            self.gate = Gate::Shut(now);
+        }
+        let mut out = self.open_gate(now);
+        if self.gate != Gate::Open {
+            out.extend(self.tell_waiting(now));
+        }
+        out
+    }
+
+    fn waiting(&self) -> Vec<PublicKey> {
+        let waits = |member: &Member| member.seat.connected && !member.started && member.expelled.is_none();
+        self.members.iter().filter(|(_, member)| waits(member)).map(|(key, _)| *key).collect()
+    }
+
+    /// The strictest of the gates that the waiting ones were ordered to wait at.
+    fn gather(&self) -> Option<(u32, Duration)> {
+        let waiting = self.waiting();
+        let gathers = waiting.iter().filter_map(|key| self.members.get(key)?.admission.gather);
+        gathers
+            .map(|gather| (gather.wanted, Duration::from_secs(gather.seconds)))
+            .reduce(|one, other| (one.0.max(other.0), one.1.max(other.1)))
+    }
+
+    fn open_gate(&mut self, now: Duration) -> Vec<Out> {
+        let (Gate::Shut(since), Some((wanted, patience))) = (self.gate, self.gather()) else {
+            return vec![];
+        };
+        let waiting = self.waiting();
+        let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
+        if arrived < wanted && now < since + patience {
+            return vec![];
+        }
+        self.gate = Gate::Open;
+        let mut out = vec![Out::Fact(SwarmFact::GatherOpened { image: self.image, arrived })];
+        // They learn of each other before anybody is leased anything.
+        out.extend(self.tell_neighbours());
+        out.extend(waiting.into_iter().flat_map(|key| self.start(key, now)));
+        out
+    }
+
+    fn tell_waiting(&self, now: Duration) -> Vec<Out> {
+        let (Gate::Shut(since), Some((wanted, patience))) = (self.gate, self.gather()) else {
+            return vec![];
+        };
+        let waiting = self.waiting();
+        let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
+        let seconds = (since + patience).saturating_sub(now).as_secs();
+        let gather = ToAgent::Gather { arrived, wanted, seconds };
+        waiting.into_iter().map(|key| Out::Tell(key, gather.clone())).collect()
+    }
+
+    fn start(&mut self, key: PublicKey, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        member.started = true;
+        let (site, held) = (member.admission.site.clone(), member.seat.held.clone());
+        let mut out = vec![Out::Tell(key, ToAgent::Start)];
+        out.extend(self.inject(Event::Joined { agent: key, site, held }, now));
+        out
+    }
+
+    pub(super) fn left(&mut self, key: PublicKey, cause: String, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        member.seat.leave(now);
+        let mut out = vec![Out::Fact(SwarmFact::Left { job: member.admission.job, cause })];
+        self.stale = true;
+        out.extend(self.inject(Event::Left { agent: key }, now));
+        out
+    }
+
+    /// Any message but the first.
+    pub(super) fn message(&mut self, key: PublicKey, message: ToServer, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        let job = member.admission.job;
+        match message {
+            // A second hello on one stream says nothing new.
+            ToServer::Hello { .. } => vec![],
+            ToServer::Have { chunks } => {
+                chunks.iter().for_each(|chunk| {
+                    member.seat.held.insert(*chunk);
+                });
+                self.inject(Event::Have { agent: key, chunks }, now)
+            }
+            ToServer::Speed { sent, sending_millis, from_peers, .. } => {
+                member.sent += sent;
+                member.from_peers += from_peers;
+                let sending = Duration::from_millis(sending_millis);
+                let mut out = vec![Out::Tell(key, ToAgent::Heard)];
+                out.extend(self.inject(Event::Speed { agent: key, sent, sending, from_peers }, now));
+                out
+            }
+            ToServer::Sealed => {
+                let news = member.seat.seal(now);
+                if news { vec![Out::Fact(SwarmFact::Sealed { job })] } else { vec![] }
+            }
+            ToServer::Corrupt { neighbour, chunk } => {
+                if !complain(member) {
+                    return vec![];
+                }
+                let from = self.admission(&neighbour).map(|admission| admission.job);
+                let mut out = vec![Out::Fact(SwarmFact::Corrupt { by: job, from, chunk })];
+                out.extend(self.inject(Event::Corrupt { by: key, from: neighbour }, now));
+                out
+            }
+            ToServer::Unreachable { neighbour, cause } => {
+                if !complain(member) {
+                    return vec![];
+                }
+                let neighbour = self.admission(&neighbour).map(|admission| admission.job);
+                let cause = common::limits::cut(&cause, common::limits::EVENT_TEXT_MAX).to_owned();
+                vec![Out::Fact(SwarmFact::Unreachable { by: job, neighbour, cause })]
+            }
+        }
+    }
+
+    /// So many bytes went to the agent.
+    pub(super) fn sent(&mut self, key: PublicKey, bytes: u64, now: Duration) -> Vec<Out> {
+        self.injected += bytes;
+        if let Some(member) = self.members.get_mut(&key) {
+            member.from_server += bytes;
+        }
+        self.inject(Event::Sent { agent: key, bytes }, now)
+    }
+
+    /// A leased chunk could not be read.
+    pub(super) fn failed(
+        &mut self,
+        key: PublicKey,
+        chunk: common::chunk::ChunkIndex,
+        cause: String,
+        now: Duration,
+    ) -> Vec<Out> {
+        let mut out = vec![Out::Fact(SwarmFact::ChunkLost { image: self.image, chunk, cause })];
+        out.extend(self.inject(Event::Failed { agent: key, chunk }, now));
+        out
+    }
+
+    /// Time has passed: to be told several times a second.
+    pub(super) fn tick(&mut self, now: Duration) -> Vec<Out> {
+        let mut out = self.open_gate(now);
+        if std::mem::take(&mut self.stale) {
+            out.extend(self.tell_neighbours());
+        }
+        out.extend(self.inject(Event::Tick, now));
+        out.extend(self.release(now));
+        let over = |member: &Member| {
+            member.expelled.is_some_and(|at| now >= at + FAREWELL)
+                || member.seat.released && !member.seat.connected
+        };
+        let over: Vec<PublicKey> =
+            self.members.iter().filter(|(_, member)| over(member)).map(|(key, _)| *key).collect();
+        for key in over {
+            self.members.remove(&key);
+            out.push(Out::Forget(key));
+        }
+        out
+    }
+
+    fn release(&mut self, now: Duration) -> Vec<Out> {
+        let wanted = self.stock.as_ref().map_or(u32::MAX, |stock| stock.wanted.count());
+        let seats = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.expelled.is_none())
+            .map(|(key, member)| (*key, &member.seat))
+            .collect();
+        let mut out = Vec::new();
+        for key in releasable(&seats, wanted, self.linger, now) {
+            if let Some(member) = self.members.get_mut(&key) {
+                member.seat.released = true;
+                out.push(Out::Tell(key, ToAgent::Release));
+                out.push(Out::Fact(SwarmFact::Released { job: member.admission.job }));
+            }
+        }
+        out
+    }
+
+    /// What the injection makes of `event`.
+    fn inject(&mut self, event: Event, now: Duration) -> Vec<Out> {
+        let Some(injector) = &mut self.injector else {
+            return vec![];
+        };
+        let mut out = Vec::new();
+        for effect in injector.handle(event, now) {
+            match effect {
+                // The right comes before the word of it, or the agent could be quicker.
+                Effect::Lease { agent, chunks } => {
+                    out.push(Out::Grant(agent, chunks.clone()));
+                    out.push(Out::Tell(agent, ToAgent::Lease { chunks }));
+                }
+                Effect::Revoke { agent, chunks } => {
+                    out.push(Out::Withdraw(agent, chunks.clone()));
+                    out.push(Out::Tell(agent, ToAgent::Revoke { chunks }));
+                }
+                Effect::CutOff { agent } => {
+                    let job = self.members.get(&agent).map(|member| member.admission.job);
+                    out.extend(job.map(|job| Out::Fact(SwarmFact::Starving { job })));
+                }
+            }
+        }
+        out
+    }
+
+    fn tell_neighbours(&mut self) -> Vec<Out> {
+        let mut sites: BTreeMap<String, Vec<PublicKey>> = BTreeMap::new();
+        for (key, member) in &self.members {
+            if member.seat.connected && member.expelled.is_none() && !member.seat.released {
+                sites.entry(member.admission.site.clone()).or_default().push(*key);
+            }
+        }
+        let mut out = Vec::new();
+        for keys in sites.values() {
+            for (at, key) in keys.iter().enumerate() {
+                let others = neighbours_of(at, keys.len()).into_iter().filter_map(|at| keys.get(at));
+                let list: Vec<Neighbour> = others.filter_map(|other| self.neighbour(other)).collect();
+                if let Some(member) = self.members.get_mut(key)
+                    && member.told.as_ref() != Some(&list)
+                {
+                    member.told = Some(list.clone());
+                    out.push(Out::Tell(*key, ToAgent::Neighbours { list }));
+                }
+            }
+        }
+        out
+    }
+
+    fn neighbour(&self, key: &PublicKey) -> Option<Neighbour> {
+        let member = self.members.get(key)?;
+        Some(Neighbour {
+            key: *key,
+            name: member.admission.name.clone(),
+            addresses: member.addresses.clone(),
+            same_site: true,
+        })
+    }
+
+    pub(super) fn status(&self) -> SwarmStatus {
+        let nodes = self.members.iter().map(|(key, member)| {
+            let counts = self.injector.as_ref().map_or((0, 0), |injector| injector.counts(key));
+            NodeStatus {
+                job: member.admission.job,
+                name: member.admission.name.clone(),
+                site: member.admission.site.clone(),
+                connected: member.seat.connected,
+                held: member.seat.held.count(),
+                leased: counts.1,
+                from_server: member.from_server,
+                from_peers: member.from_peers,
+                sent: member.sent,
+                sealed: member.seat.sealed.is_some(),
+            }
+        });
+        SwarmStatus {
+            image: self.image,
+            chunks: self.stock.as_ref().map_or(0, |stock| stock.wanted.count()),
+            wire_bytes: self.stock.as_ref().map_or(0, |stock| stock.wire_bytes),
+            injected_bytes: self.injected,
+            nodes: nodes.collect(),
+        }
+    }
+}
+
+fn complain(member: &mut Member) -> bool {
+    member.complaints += 1;
+    member.complaints <= COMPLAINTS_MAX
+}
+
+/// Whom the `at`th of `len` agents knows: all, or those at distances of powers of two around the ring, both
+/// ways, so that knowing is mutual.
+fn neighbours_of(at: usize, len: usize) -> Vec<usize> {
+    if len <= FULL_MESH_MAX {
+        return (0..len).filter(|other| *other != at).collect();
+    }
+    let mut list: Vec<usize> = Vec::new();
+    let mut distance = 1;
+    while distance <= len / 2 {
+        list.push((at + distance) % len);
+        list.push((at + len - distance) % len);
+        distance *= 2;
+    }
+    list.sort_unstable();
+    list.dedup();
+    list
+}
+
+#[cfg(test)]
+mod tests;
