@@ -69,6 +69,8 @@ pub enum ToServer {
         addresses: Vec<String>,
         /// What it can serve already.
         held: ChunkSet,
+        /// Whether it was told to start before: the line was cut, or the server restarted. No gate any more.
+        started: bool,
     },
     /// It can serve these now.
     Have {

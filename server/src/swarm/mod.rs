@@ -7,6 +7,18 @@ mod door;
 // Which chunk the server gives to whom.
 pub mod inject;
 
+// Who may leave.
+pub mod release;
+
+// One image's agents: gate, neighbours, injection, release.
+mod room;
+
+// What the server serves, and to whom.
+mod desk;
+
+// One agent's control stream.
+mod control;
+
 // The task that is the server's node.
 mod node;
 

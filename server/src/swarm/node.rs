@@ -1,47 +1,94 @@
-//! The server's node: one task owns the libp2p swarm.
+//! The server's node: one task owns the libp2p swarm and every image's room; the tasks of the streams talk to it over
+//! bounded channels and end with it. Carries out what the rooms decide and decides nothing itself.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use libp2p::Swarm;
-use tokio::sync::mpsc;
+use libp2p::multiaddr::{Multiaddr, Protocol as Part};
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{PeerId, Swarm};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use common::swarm::behaviour::{Mesh, build, listen};
-use common::trust::KeyPair;
+use common::id::ImageId;
+use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
+use common::swarm::serve::serve;
+use common::trust::{KeyPair, PublicKey};
+use common::wire::swarm::ToAgent;
 
-use super::door::{ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
+use super::control::{self, FirstWord, Inbound, Word};
+use super::desk::Desk;
+use super::door::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
+use super::release::Linger;
+use super::room::{Out, Room};
+
+/// How often the rooms hear that time has passed.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Chunks that go out at once to one site: enough to fill a line, few enough that on a thin one the first chunks
+/// can be passed on soon.
+const SENDING_PER_SITE: usize = 3;
+
+/// Facts that may wait for a busy fleet before the oldest is dropped.
+const FACTS_WAITING_MAX: usize = 65_536;
+
+/// Addresses that one agent may be known by.
+const ADDRESSES_MAX: usize = 8;
 
 /// A node that has its address and does not run yet.
-#[derive(Debug)]
 pub struct Bound {
     handle: SwarmHandle,
     commands: mpsc::Receiver<Command>,
-    swarm: Box<SwarmBox>,
+    node: Node,
 }
 
-struct SwarmBox(Swarm<Mesh>);
-
-impl std::fmt::Debug for SwarmBox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Swarm")
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("handle", &self.handle).finish_non_exhaustive()
     }
 }
 
-/// Listens on `address`, a multiaddr such as `/ip4/0.0.0.0/tcp/4001`.
+/// Listens on `address`, a multiaddr such as `/ip4/0.0.0.0/tcp/4001`. What happens goes to `facts`.
 ///
 /// # Errors
 /// When the address cannot be listened on.
 pub async fn bind(
     keypair: &KeyPair,
     address: &str,
-    _images: Arc<dyn ChunkSource>,
-    _facts: mpsc::Sender<SwarmFact>,
+    images: Arc<dyn ChunkSource>,
+    facts: mpsc::Sender<SwarmFact>,
 ) -> Result<Bound, SwarmError> {
     let mut swarm = build(keypair, None)?;
     let found = listen(&mut swarm, address).await?;
     let (send, commands) = mpsc::channel(64);
-    let handle = SwarmHandle { commands: send, addresses: found.iter().map(ToString::to_string).collect() };
-    Ok(Bound { handle, commands, swarm: Box::new(SwarmBox(swarm)) })
+    let (inbox_in, inbox) = mpsc::channel(1024);
+    let addresses = found.iter().map(ToString::to_string).collect();
+    let [chance @ .., _, _, _, _, _, _, _, _] = keypair.public().bytes();
+    let node = Node {
+        swarm,
+        desk: Arc::new(Desk::new(Arc::clone(&images))),
+        images,
+        facts,
+        waiting: VecDeque::new(),
+        inbox_in,
+        inbox,
+        rooms: BTreeMap::new(),
+        room_of: HashMap::new(),
+        controls: HashMap::new(),
+        streams: 0,
+        slots: HashMap::new(),
+        tasks: JoinSet::new(),
+        linger: Linger::default(),
+        chance: chance.iter().fold(0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte)),
+        began: Instant::now(),
+    };
+    Ok(Bound { handle: SwarmHandle { commands: send, addresses }, commands, node })
 }
 
 impl Bound {
@@ -51,15 +98,326 @@ impl Bound {
         self.handle.clone()
     }
 
-    /// Runs until `cancel`.
-    pub async fn run(mut self, cancel: CancellationToken) {
-        drop(self.handle);
+    /// How long sealed machines stay for others; a default that suits most networks otherwise.
+    #[must_use]
+    pub fn with_linger(mut self, linger: Linger) -> Self {
+        self.node.linger = linger;
+        self
+    }
+
+    /// Runs until `cancel`; every task of the swarm has ended when it returns.
+    pub async fn run(self, cancel: CancellationToken) {
+        let Self { handle, commands, node } = self;
+        // Ours would keep the channel open when every other handle is gone.
+        drop(handle);
+        node.run(commands, cancel).await;
+    }
+}
+
+struct Control {
+    stream: u64,
+    peer: PeerId,
+    connection: ConnectionId,
+    remote: Multiaddr,
+    /// None until the agent has said hello.
+    out: Option<mpsc::Sender<ToAgent>>,
+}
+
+struct Node {
+    swarm: Swarm<Mesh>,
+    desk: Arc<Desk>,
+    images: Arc<dyn ChunkSource>,
+    facts: mpsc::Sender<SwarmFact>,
+    waiting: VecDeque<SwarmFact>,
+    inbox_in: mpsc::Sender<Inbound>,
+    inbox: mpsc::Receiver<Inbound>,
+    rooms: BTreeMap<ImageId, Room>,
+    room_of: HashMap<PublicKey, ImageId>,
+    controls: HashMap<PublicKey, Control>,
+    streams: u64,
+    slots: HashMap<String, Arc<Semaphore>>,
+    tasks: JoinSet<()>,
+    linger: Linger,
+    chance: u64,
+    began: Instant,
+}
+
+impl Node {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, cancel: CancellationToken) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut commanded = true;
         loop {
+            let facts = self.facts.clone();
             tokio::select! {
-                () = cancel.cancelled() => return,
-                Some(_) = self.commands.recv() => {}
-                _ = self.swarm.0.select_next_some() => {}
+                () = cancel.cancelled() => break,
+                event = self.swarm.select_next_some() => self.network(event),
+                Some(inbound) = self.inbox.recv() => self.word(inbound),
+                command = commands.recv(), if commanded => match command {
+                    Some(command) => self.command(command),
+                    None => commanded = false,
+                },
+                _ = tick.tick() => self.tick(),
+                Some(_) = self.tasks.join_next() => {}
+                permit = facts.reserve(), if !self.waiting.is_empty() => match permit {
+                    Ok(permit) => if let Some(fact) = self.waiting.pop_front() {
+                        permit.send(fact);
+                    },
+                    // Nobody listens any more.
+                    Err(_) => self.waiting.clear(),
+                },
             }
         }
+        self.tasks.shutdown().await;
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn network(&mut self, event: SwarmEvent<MeshEvent>) {
+        match event {
+            SwarmEvent::Behaviour(MeshEvent::Accepted { peer, connection, protocol, remote, stream }) => {
+                let Some(agent) = public_key(&peer) else { return };
+                match protocol {
+                    Protocol::Control => {
+                        self.streams += 1;
+                        let stream_number = self.streams;
+                        let control = Control { stream: stream_number, peer, connection, remote, out: None };
+                        if let Some(old) = self.controls.insert(agent, control) {
+                            self.swarm.behaviour_mut().close(old.peer, old.connection);
+                        }
+                        let (images, inbox) = (Arc::clone(&self.images), self.inbox_in.clone());
+                        self.tasks.spawn(control::run(stream, agent, stream_number, images, inbox));
+                    }
+                    Protocol::Pull => {
+                        let slots = self.slots_of(&agent);
+                        let desk = Arc::clone(&self.desk);
+                        self.tasks.spawn(async move {
+                            if let Err(ended) = serve(stream, agent, desk, slots).await {
+                                tracing::debug!(agent = %agent.short(), %ended, "pull stream ended");
+                            }
+                        });
+                    }
+                }
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "the swarm's listener has a fault");
+            }
+            SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
+                tracing::error!(%error, "the swarm no longer listens");
+            }
+            SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
+                tracing::debug!(%error, from = %send_back_addr, "not let into the swarm");
+            }
+            _ => {}
+        }
+    }
+
+    fn slots_of(&mut self, agent: &PublicKey) -> Arc<Semaphore> {
+        let admission = self.room_of.get(agent).and_then(|image| self.rooms.get(image)?.admission(agent));
+        let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
+        let slots = self.slots.entry(site).or_insert_with(|| Arc::new(Semaphore::new(SENDING_PER_SITE)));
+        Arc::clone(slots)
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Admit(admission) => self.admit(*admission),
+            Command::Expel { key, reason } => {
+                let now = self.now();
+                let image = self.room_of.get(&key).copied();
+                let room = image.and_then(|image| self.rooms.get_mut(&image));
+                let out = room.map(|room| room.expel(key, reason, now)).unwrap_or_default();
+                self.carry_out(out);
+            }
+            // Who asked may have gone.
+            Command::Status(reply) => {
+                reply.send(self.rooms.values().map(Room::status).collect()).ok();
+            }
+        }
+    }
+
+    fn admit(&mut self, admission: Admission) {
+        let (now, key, image) = (self.now(), admission.key, admission.image);
+        if let Some(old) = self.room_of.insert(key, image).filter(|old| *old != image)
+            && let Some(room) = self.rooms.get_mut(&old)
+        {
+            let out = room.expel(key, "the machine was given another image".to_owned(), now);
+            self.carry_out(out);
+        }
+        let (linger, chance) = (self.linger, self.chance);
+        let room = self.rooms.entry(image).or_insert_with(|| Room::new(image, linger, chance));
+        room.admit(admission, now);
+        self.update_list();
+    }
+
+    fn update_list(&mut self) {
+        let list: HashSet<PeerId> = self.room_of.keys().filter_map(|key| peer_id(key).ok()).collect();
+        self.swarm.behaviour_mut().allow(list);
+    }
+
+    fn word(&mut self, inbound: Inbound) {
+        let Inbound { agent, stream, word } = inbound;
+        // A stream that a newer one has replaced has nothing more to say.
+        if self.controls.get(&agent).is_none_or(|control| control.stream != stream) {
+            return;
+        }
+        let now = self.now();
+        let Some(image) = self.room_of.get(&agent).copied() else { return };
+        match word {
+            Word::Hello(first) => self.hello(agent, image, *first),
+            Word::Message(message) => {
+                let out = self.rooms.get_mut(&image).map(|room| room.message(agent, message, now));
+                self.carry_out(out.unwrap_or_default());
+            }
+            Word::Ended(cause) => {
+                let known = self.hang_up(&agent);
+                let room = self.rooms.get_mut(&image).filter(|_| known);
+                let out = room.map(|room| room.left(agent, cause, now));
+                self.carry_out(out.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Ends the agent's control stream. True if it had said hello.
+    fn hang_up(&mut self, agent: &PublicKey) -> bool {
+        let Some(control) = self.controls.remove(agent) else {
+            return false;
+        };
+        self.swarm.behaviour_mut().close(control.peer, control.connection);
+        control.out.is_some()
+    }
+
+    fn hello(&mut self, agent: PublicKey, image: ImageId, first: FirstWord) {
+        let now = self.now();
+        let Some(room) = self.rooms.get_mut(&image) else { return };
+        let job = room.admission(&agent).map(|admission| admission.job);
+        let Some(control) = self.controls.get_mut(&agent) else { return };
+        if job != Some(first.job) || image != first.image {
+            tracing::warn!(agent = %agent.short(), job = %first.job, "came for a job or image that is not its own");
+            self.hang_up(&agent);
+            return;
+        }
+        control.out = Some(first.out);
+        let mut hello = first.hello;
+        hello.addresses = reachable(&control.remote, &hello.addresses);
+        self.desk.seat(agent, image, first.stock.wanted.len());
+        let out = room.hello(agent, hello, first.stock, now);
+        self.carry_out(out);
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        let (sent, lost) = self.desk.take();
+        let mut out = Vec::new();
+        for (agent, bytes) in sent {
+            let image = self.room_of.get(&agent).copied();
+            if let Some(room) = image.and_then(|image| self.rooms.get_mut(&image)) {
+                out.extend(room.sent(agent, bytes, now));
+            }
+        }
+        for lost in lost {
+            if let Some(room) = self.rooms.get_mut(&lost.image) {
+                out.extend(room.failed(lost.agent, lost.chunk, lost.cause, now));
+            }
+        }
+        for room in self.rooms.values_mut() {
+            out.extend(room.tick(now));
+        }
+        self.carry_out(out);
+        self.rooms.retain(|_, room| !room.is_empty());
+    }
+
+    fn carry_out(&mut self, out: Vec<Out>) {
+        let mut forgotten = false;
+        for out in out {
+            match out {
+                Out::Tell(agent, word) => self.tell(agent, word),
+                Out::Grant(agent, chunks) => self.desk.grant(agent, &chunks),
+                Out::Withdraw(agent, chunks) => self.desk.withdraw(&agent, &chunks),
+                Out::Fact(fact) => {
+                    if self.waiting.len() >= FACTS_WAITING_MAX {
+                        self.waiting.pop_front();
+                        tracing::warn!("the fleet is too busy: a fact of the swarm was dropped");
+                    }
+                    self.waiting.push_back(fact);
+                }
+                Out::Forget(agent) => {
+                    forgotten = true;
+                    self.room_of.remove(&agent);
+                    self.hang_up(&agent);
+                    self.desk.forget(&agent);
+                }
+            }
+        }
+        if forgotten {
+            self.update_list();
+        }
+    }
+
+    fn tell(&mut self, agent: PublicKey, word: ToAgent) {
+        let Some(out) = self.controls.get(&agent).and_then(|control| control.out.as_ref()) else {
+            return;
+        };
+        if out.try_send(word).is_err() {
+            // It reads nothing, or has just gone. Its stream's end brings it to the room's notice.
+            tracing::debug!(agent = %agent.short(), "does not read its control stream");
+            if let Some(control) = self.controls.get(&agent) {
+                let (peer, connection) = (control.peer, control.connection);
+                self.swarm.behaviour_mut().close(peer, connection);
+            }
+        }
+    }
+}
+
+/// Where an agent that came from `remote` can be reached by its peers: first at the address it came from, on the
+/// ports it listens on; then at what it says of itself.
+fn reachable(remote: &Multiaddr, own: &[String]) -> Vec<String> {
+    let own: Vec<Multiaddr> =
+        own.iter().take(ADDRESSES_MAX).filter_map(|address| address.parse().ok()).collect();
+    let seen = ip(remote);
+    let mut list: Vec<Multiaddr> = Vec::new();
+    for address in &own {
+        if let (Some(seen), Some(port)) = (seen, port(address)) {
+            list.push(Multiaddr::from(seen).with(Part::Tcp(port)));
+        }
+    }
+    // A loopback address says nothing to anybody who is not on the same host.
+    let local = seen.is_some_and(|seen| seen.is_loopback());
+    list.extend(own.into_iter().filter(|own| local || !ip(own).is_some_and(|ip| ip.is_loopback())));
+    let mut known = HashSet::new();
+    list.retain(|address| known.insert(address.clone()));
+    list.truncate(ADDRESSES_MAX);
+    list.iter().map(ToString::to_string).collect()
+}
+
+fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Part::Ip4(ip) => Some(IpAddr::V4(ip)),
+        Part::Ip6(ip) => Some(IpAddr::V6(ip)),
+        _ => None,
+    })
+}
+
+fn port(address: &Multiaddr) -> Option<u16> {
+    address.iter().find_map(|part| match part {
+        Part::Tcp(port) => Some(port),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_reached_where_it_came_from() {
+        let remote: Multiaddr = "/ip4/10.0.0.7/tcp/51234".parse().unwrap();
+        let own = ["/ip4/127.0.0.1/tcp/4001", "/ip4/10.0.0.7/tcp/4001", "/ip4/172.17.0.1/tcp/4001", "x"]
+            .map(ToOwned::to_owned);
+        assert_eq!(reachable(&remote, &own), ["/ip4/10.0.0.7/tcp/4001", "/ip4/172.17.0.1/tcp/4001"]);
+        let local: Multiaddr = "/ip4/127.0.0.1/tcp/51234".parse().unwrap();
+        assert_eq!(reachable(&local, &own[..1]), ["/ip4/127.0.0.1/tcp/4001"]);
     }
 }

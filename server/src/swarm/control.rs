@@ -1,0 +1,120 @@
+//! The server's end of one agent's control stream: reads its words into the node's inbox and writes the node's
+//! words to it. Touches one stream, and the image store for the manifest of the first word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use common::chunk::ChunkSet;
+use common::id::{ImageId, JobId};
+use common::swarm::frame::{self, BadStream};
+use common::trust::PublicKey;
+use common::wire::swarm::{ToAgent, ToServer};
+
+use super::door::ChunkSource;
+use super::room::{Hello, Stock};
+
+/// An agent reports its speed every two seconds; one that says nothing for this long is gone.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// A write that moves nothing for this long: the line is gone.
+const STALL: Duration = Duration::from_secs(15);
+
+/// What a control stream tells the node, each with the stream's number: an agent may have opened a newer one.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    pub(super) agent: PublicKey,
+    pub(super) stream: u64,
+    pub(super) word: Word,
+}
+
+#[derive(Debug)]
+pub(super) enum Word {
+    Hello(Box<FirstWord>),
+    Message(ToServer),
+    Ended(String),
+}
+
+#[derive(Debug)]
+pub(super) struct FirstWord {
+    pub(super) job: JobId,
+    pub(super) image: ImageId,
+    pub(super) hello: Hello,
+    pub(super) stock: Stock,
+    pub(super) out: mpsc::Sender<ToAgent>,
+}
+
+/// Words that may wait for a slow agent; one that lets more wait is cut off.
+pub(super) const WAITING_MAX: usize = 256;
+
+/// Serves the stream to its end, and tells the node of that end.
+pub(super) async fn run(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    agent: PublicKey,
+    number: u64,
+    source: Arc<dyn ChunkSource>,
+    inbox: mpsc::Sender<Inbound>,
+) {
+    let (mut from, mut to) = stream.split();
+    let (out, mut words) = mpsc::channel(WAITING_MAX);
+    let tell = |word| inbox.send(Inbound { agent, stream: number, word });
+    let listen = async {
+        let first = first_word(&mut from, source, out).await?;
+        tell(Word::Hello(Box::new(first))).await.ok();
+        loop {
+            let message = timeout(SILENCE, frame::read(&mut from)).await;
+            let message = message.map_err(|_| BadStream::Stalled(SILENCE.as_secs()))??;
+            tell(Word::Message(message)).await.ok();
+        }
+    };
+    let speak = async {
+        while let Some(word) = words.recv().await {
+            let written = timeout(STALL, frame::write(&mut to, &word)).await;
+            written.map_err(|_| BadStream::Stalled(STALL.as_secs()))??;
+        }
+        Ok(())
+    };
+    let ended: Result<(), BadStream> = tokio::select! {
+        ended = listen => ended,
+        ended = speak => ended,
+    };
+    let cause = ended.map_or_else(|error| error.to_string(), |()| "told all there was to tell".to_owned());
+    tell(Word::Ended(cause)).await.ok();
+}
+
+async fn first_word(
+    from: &mut (impl AsyncRead + Unpin + Send),
+    source: Arc<dyn ChunkSource>,
+    out: mpsc::Sender<ToAgent>,
+) -> Result<FirstWord, BadStream> {
+    let first = timeout(SILENCE, frame::read(from)).await;
+    let ToServer::Hello { job, image, addresses, held, started } =
+        first.map_err(|_| BadStream::Stalled(SILENCE.as_secs()))??
+    else {
+        return Err(BadStream::Manners("the first message is not a hello"));
+    };
+    // Counting the chunks of a large manifest takes a while, and reading it may touch the disk.
+    let stock = tokio::task::spawn_blocking(move || {
+        let manifest = source.manifest(image)?;
+        let mut wanted = ChunkSet::new(manifest.len());
+        manifest.places().into_keys().for_each(|chunk| {
+            wanted.insert(chunk);
+        });
+        Some(Stock { wanted, wire_bytes: manifest.wire_bytes() })
+    });
+    let Some(stock) = stock.await.ok().flatten() else {
+        return Err(BadStream::Manners("wants an image that is not here"));
+    };
+    if held.len() != stock.wanted.len() {
+        return Err(BadStream::Manners("says it holds chunks of another image"));
+    }
+    let mut own = ChunkSet::new(held.len());
+    held.iter().filter(|chunk| stock.wanted.contains(*chunk)).for_each(|chunk| {
+        own.insert(chunk);
+    });
+    let hello = Hello { addresses, held: own, started };
+    Ok(FirstWord { job, image, hello, stock, out })
+}

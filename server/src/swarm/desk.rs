@@ -1,0 +1,121 @@
+//! What the server serves on pull streams: the chunks that are leased to whoever asks, and nothing else. Shared
+//! between the node, which grants, and the tasks of the streams. Touches the image store; the operating
+//! system's page cache is its only cache.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use common::chunk::{ChunkIndex, ChunkSet};
+use common::id::ImageId;
+use common::swarm::serve::{Frame, Shelf};
+use common::trust::PublicKey;
+use common::wire::swarm::Form;
+
+use super::door::ChunkSource;
+
+/// A leased chunk that could not be read.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) agent: PublicKey,
+    pub(super) image: ImageId,
+    pub(super) chunk: ChunkIndex,
+    pub(super) cause: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    images: HashMap<PublicKey, (ImageId, u32)>,
+    granted: HashMap<PublicKey, HashSet<ChunkIndex>>,
+    sent: HashMap<PublicKey, u64>,
+    lost: Vec<Lost>,
+}
+
+/// The desk.
+pub(super) struct Desk {
+    source: Arc<dyn ChunkSource>,
+    state: Mutex<State>,
+    /// The server tells nobody what it holds, so there is never news; kept for the receivers.
+    news: watch::Sender<usize>,
+}
+
+impl Desk {
+    pub(super) fn new(source: Arc<dyn ChunkSource>) -> Self {
+        Self { source, state: Mutex::default(), news: watch::Sender::new(0) }
+    }
+
+    // Held for a look-up or an insertion, never over an await or a read.
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `agent` takes `image`, of so many chunks.
+    pub(super) fn seat(&self, agent: PublicKey, image: ImageId, chunks: u32) {
+        self.with(|state| state.images.insert(agent, (image, chunks)));
+    }
+
+    pub(super) fn forget(&self, agent: &PublicKey) {
+        self.with(|state| {
+            state.images.remove(agent);
+            state.granted.remove(agent);
+        });
+    }
+
+    pub(super) fn grant(&self, agent: PublicKey, chunks: &[ChunkIndex]) {
+        self.with(|state| state.granted.entry(agent).or_default().extend(chunks));
+    }
+
+    pub(super) fn withdraw(&self, agent: &PublicKey, chunks: &[ChunkIndex]) {
+        self.with(|state| {
+            if let Some(granted) = state.granted.get_mut(agent) {
+                chunks.iter().for_each(|chunk| {
+                    granted.remove(chunk);
+                });
+            }
+        });
+    }
+
+    /// Takes what was sent and what was lost since the last call.
+    pub(super) fn take(&self) -> (HashMap<PublicKey, u64>, Vec<Lost>) {
+        self.with(|state| (std::mem::take(&mut state.sent), std::mem::take(&mut state.lost)))
+    }
+}
+
+impl Shelf for Desk {
+    fn open(&self, puller: &PublicKey, image: ImageId) -> Option<(ChunkSet, usize)> {
+        let (own, chunks) = self.with(|state| state.images.get(puller).copied())?;
+        // Nothing: what may be had from the server is told by leases.
+        (own == image).then(|| (ChunkSet::new(chunks), 0))
+    }
+
+    fn since(&self, _at: usize, _most: usize) -> Vec<ChunkIndex> {
+        vec![]
+    }
+
+    fn news(&self) -> watch::Receiver<usize> {
+        self.news.subscribe()
+    }
+
+    fn frame(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex) -> Option<Frame> {
+        let may = self.with(|state| state.granted.get(puller).is_some_and(|list| list.contains(&chunk)));
+        if !may {
+            return None;
+        }
+        match self.source.wire_chunk(image, chunk) {
+            Ok(bytes) => Some(Frame { form: Form::Wire, bytes: Arc::new(bytes) }),
+            Err(error) => {
+                let lost = Lost { agent: *puller, image, chunk, cause: error.to_string() };
+                self.with(|state| {
+                    state.granted.entry(*puller).or_default().remove(&chunk);
+                    state.lost.push(lost);
+                });
+                None
+            }
+        }
+    }
+
+    fn sent(&self, puller: &PublicKey, _chunk: ChunkIndex, bytes: usize, _done: bool) {
+        self.with(|state| *state.sent.entry(*puller).or_default() += bytes as u64);
+    }
+}

@@ -1,0 +1,157 @@
+//! A room from admission to release, word by word.
+
+use common::chunk::ChunkIndex;
+use common::id::{Hash, JobId};
+use common::trust::KeyPair;
+use common::wire::swarm::Personality;
+
+use super::super::door::Gather;
+use super::*;
+
+fn key(number: u8) -> PublicKey {
+    KeyPair::from_secret([number; 32]).public()
+}
+
+fn at(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn admission(number: u8, gather: Option<Gather>) -> Admission {
+    Admission {
+        key: key(number),
+        job: JobId(number.into()),
+        image: ImageId(Hash([0; 32])),
+        name: format!("m{number}"),
+        site: "a".to_owned(),
+        personality: Personality {
+            hostname: format!("m{number}"),
+            ssh_keys: vec![],
+            user_data: None,
+            instance_id: String::new(),
+            confirm_url: None,
+        },
+        gather,
+    }
+}
+
+fn room() -> Room {
+    Room::new(ImageId(Hash([0; 32])), Linger::default(), 1)
+}
+
+fn hello(room: &mut Room, number: u8, started: bool, now: Duration) -> Vec<Out> {
+    let mut wanted = ChunkSet::new(8);
+    (0..8).for_each(|chunk| {
+        wanted.insert(ChunkIndex(chunk));
+    });
+    let hello = Hello { addresses: vec![], held: ChunkSet::new(8), started };
+    room.hello(key(number), hello, Stock { wanted, wire_bytes: 8 << 20 }, now)
+}
+
+fn told(out: &[Out], number: u8) -> Vec<&ToAgent> {
+    out.iter()
+        .filter_map(|out| match out {
+            Out::Tell(agent, word) if *agent == key(number) => Some(word),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn without_a_gate_an_agent_starts_at_once_and_is_leased_chunks_it_was_granted() {
+    let mut room = room();
+    room.admit(admission(1, None), at(0));
+    let out = hello(&mut room, 1, false, at(1));
+    let words = told(&out, 1);
+    assert!(matches!(words[..], [ToAgent::Welcome { .. }, ToAgent::Start, ToAgent::Lease { .. }]));
+    let grant = out.iter().position(|out| matches!(out, Out::Grant(..)));
+    let lease = out.iter().position(|out| matches!(out, Out::Tell(_, ToAgent::Lease { .. })));
+    assert!(grant < lease, "the right comes before the word of it");
+}
+
+#[test]
+fn a_gate_opens_when_enough_have_come_and_nobody_is_leased_anything_before() {
+    let gather = Some(Gather { wanted: 2, seconds: 60 });
+    let mut room = room();
+    (1..=3).for_each(|number| room.admit(admission(number, gather), at(0)));
+    let out = hello(&mut room, 1, false, at(1));
+    assert!(told(&out, 1).contains(&&ToAgent::Gather { arrived: 1, wanted: 2, seconds: 60 }));
+    assert!(!told(&out, 1).contains(&&ToAgent::Start));
+    let out = hello(&mut room, 2, false, at(2));
+    assert!(told(&out, 1).contains(&&ToAgent::Start) && told(&out, 2).contains(&&ToAgent::Start));
+    assert!(told(&hello(&mut room, 3, false, at(3)), 3).contains(&&ToAgent::Start), "a late one just joins");
+}
+
+#[test]
+fn a_gate_opens_when_the_time_is_up() {
+    let mut room = room();
+    room.admit(admission(1, Some(Gather { wanted: 2, seconds: 60 })), at(0));
+    hello(&mut room, 1, false, at(0));
+    assert!(!told(&room.tick(at(59_999)), 1).contains(&&ToAgent::Start));
+    assert!(told(&room.tick(at(60_000)), 1).contains(&&ToAgent::Start));
+}
+
+#[test]
+fn who_had_started_before_the_server_restarted_waits_at_no_gate() {
+    let mut room = room();
+    room.admit(admission(1, Some(Gather { wanted: 2, seconds: 60 })), at(0));
+    assert!(told(&hello(&mut room, 1, true, at(1)), 1).contains(&&ToAgent::Start));
+}
+
+#[test]
+fn agents_of_a_site_are_told_of_each_other_and_of_leaving() {
+    let mut room = room();
+    (1..=2).for_each(|number| room.admit(admission(number, None), at(0)));
+    hello(&mut room, 1, false, at(1));
+    hello(&mut room, 2, false, at(1));
+    let names = |out: &[Out], number| -> Option<Vec<String>> {
+        told(out, number).into_iter().find_map(|word| match word {
+            ToAgent::Neighbours { list } => Some(list.iter().map(|other| other.name.clone()).collect()),
+            _ => None,
+        })
+    };
+    let out = room.tick(at(100));
+    assert_eq!((names(&out, 1), names(&out, 2)), (Some(vec!["m2".into()]), Some(vec!["m1".into()])));
+    assert_eq!(names(&room.tick(at(200)), 1), None, "nothing new, nothing told");
+    room.left(key(2), String::new(), at(300));
+    assert_eq!(names(&room.tick(at(400)), 1), Some(vec![]));
+}
+
+#[test]
+fn a_cancelled_agent_is_told_and_then_forgotten() {
+    let mut room = room();
+    room.admit(admission(1, None), at(0));
+    hello(&mut room, 1, false, at(1));
+    let out = room.expel(key(1), "no more".to_owned(), at(2));
+    assert_eq!(told(&out, 1), [&ToAgent::Cancel { reason: "no more".to_owned() }]);
+    assert!(!room.tick(at(100)).contains(&Out::Forget(key(1))));
+    assert!(room.tick(at(2) + FAREWELL).contains(&Out::Forget(key(1))));
+    assert!(room.is_empty());
+}
+
+#[test]
+fn complaints_of_one_agent_are_bounded() {
+    let mut room = room();
+    room.admit(admission(1, None), at(0));
+    hello(&mut room, 1, false, at(1));
+    let complaint = || ToServer::Unreachable { neighbour: key(2), cause: String::new() };
+    let facts: usize = (0..1000).map(|_| room.message(key(1), complaint(), at(2)).len()).sum();
+    assert_eq!(facts, COMPLAINTS_MAX as usize);
+}
+
+#[test]
+fn knowing_is_mutual_and_the_graph_is_whole() {
+    for len in [1usize, 2, 16, 17, 18, 33, 64, 100] {
+        let mut reached = vec![false; len];
+        let mut todo = vec![0];
+        while let Some(at) = todo.pop() {
+            if std::mem::replace(&mut reached[at], true) {
+                continue;
+            }
+            let others = neighbours_of(at, len);
+            assert!(!others.contains(&at));
+            assert!(others.iter().all(|other| neighbours_of(*other, len).contains(&at)), "{len}");
+            todo.extend(others);
+        }
+        assert!(reached.into_iter().all(|reached| reached), "{len}");
+    }
+}
