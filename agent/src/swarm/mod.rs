@@ -4,6 +4,16 @@
 // What the steps say to the swarm, and hear from it.
 mod client;
 
+// Whom to dial, and when again.
+mod links;
+
+// What can be passed on to peers.
+mod store;
+
+// One neighbour's pull stream, and the control stream.
+mod control;
+mod pull;
+
 // The task that lives in the swarm.
 mod node;
 

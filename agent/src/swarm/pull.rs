@@ -1,0 +1,112 @@
+//! The puller's side of a pull stream: writes the node's requests and reads what comes into the node's inbox. Touches one
+//! stream. A chunk that was not asked for ends the stream, so what can be in memory is what was asked for.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use common::chunk::{ChunkIndex, ChunkSet};
+use common::id::ImageId;
+use common::swarm::frame::{self, BadStream};
+use common::trust::PublicKey;
+use common::wire::swarm::{Form, FromHolder, FromPuller, PULL_QUEUE_MAX};
+
+/// A request that cannot be written for this long: the line is gone.
+const STALL: Duration = Duration::from_secs(10);
+
+/// The node hears at most so often that bytes move.
+const MOVED: Duration = Duration::from_millis(200);
+
+/// What a stream tells the node, with the stream's number: the neighbour may have been dialled anew.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    pub(super) from: PublicKey,
+    pub(super) stream: u64,
+    pub(super) word: Word,
+}
+
+#[derive(Debug)]
+pub(super) enum Word {
+    Up(ChunkSet),
+    Have(Vec<ChunkIndex>),
+    Moved,
+    Chunk { chunk: ChunkIndex, form: Form, bytes: Vec<u8> },
+    Unavailable(ChunkIndex),
+    Ended(String),
+}
+
+/// Requests that may wait to be written; the scheduler asks for fewer.
+pub(super) const REQUESTS_MAX: usize = PULL_QUEUE_MAX;
+
+/// Pulls until either end closes, and tells the node of that end.
+pub(super) async fn run(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    from: PublicKey,
+    number: u64,
+    image: ImageId,
+    mut requests: mpsc::Receiver<FromPuller>,
+    inbox: mpsc::Sender<Inbound>,
+) {
+    let (mut reader, mut writer) = stream.split();
+    // What was asked for; the lock is held for a look-up, never over an await.
+    let asked: Arc<Mutex<HashSet<ChunkIndex>>> = Arc::default();
+    let note = Arc::clone(&asked);
+    let ask = async move {
+        write(&mut writer, &FromPuller::Open { image }).await?;
+        while let Some(request) = requests.recv().await {
+            if let FromPuller::Get { chunk } = request {
+                note.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk);
+            }
+            write(&mut writer, &request).await?;
+        }
+        Ok(())
+    };
+    let tell = async |word| {
+        // The node ends its streams when it ends.
+        inbox.send(Inbound { from, stream: number, word }).await.ok();
+    };
+    let listen = async {
+        loop {
+            let word = match frame::read(&mut reader).await? {
+                FromHolder::Holding { held } => Word::Up(held),
+                FromHolder::Have { chunks } => Word::Have(chunks),
+                FromHolder::Waiting => Word::Moved,
+                FromHolder::Unavailable { chunk } => {
+                    asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&chunk);
+                    Word::Unavailable(chunk)
+                }
+                FromHolder::Chunk { chunk, form, len } => {
+                    if !asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&chunk) {
+                        return Err(BadStream::Manners("sent a chunk that was not asked for"));
+                    }
+                    let mut told = Instant::now();
+                    let moved = |_| {
+                        if told.elapsed() >= MOVED {
+                            told = Instant::now();
+                            // A full inbox means that the node has enough to hear.
+                            inbox.try_send(Inbound { from, stream: number, word: Word::Moved }).ok();
+                        }
+                    };
+                    let bytes = frame::read_chunk(&mut reader, len, moved).await?;
+                    Word::Chunk { chunk, form, bytes }
+                }
+            };
+            tell(word).await;
+        }
+    };
+    let ended: Result<(), BadStream> = tokio::select! {
+        ended = listen => ended,
+        ended = ask => ended,
+    };
+    let cause = ended.map_or_else(|error| error.to_string(), |()| "no longer needed".to_owned());
+    tell(Word::Ended(cause)).await;
+}
+
+async fn write(writer: &mut (impl AsyncWrite + Unpin + Send), request: &FromPuller) -> Result<(), BadStream> {
+    let written = timeout(STALL, frame::write(writer, request)).await;
+    written.map_err(|_| BadStream::Stalled(STALL.as_secs()))?
+}

@@ -1,0 +1,187 @@
+//! What this agent can pass on: chunks in memory as they came, and chunks on the disk. Shared between the node, which
+//! adds, and the tasks that serve peers. Owns the cache and its bound; reads the disk through [`HeldChunks`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use common::chunk::{ChunkIndex, ChunkSet};
+use common::id::ImageId;
+use common::swarm::serve::{Frame, Shelf};
+use common::trust::PublicKey;
+use common::wire::swarm::Form;
+
+use super::client::HeldChunks;
+
+/// Frames by last use; the least recently used go first.
+#[derive(Debug, Default)]
+struct Cache {
+    frames: HashMap<ChunkIndex, (Frame, u64)>,
+    order: BTreeMap<u64, ChunkIndex>,
+    uses: u64,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Cache {
+    fn get(&mut self, chunk: ChunkIndex) -> Option<Frame> {
+        let (frame, used) = self.frames.get_mut(&chunk)?;
+        self.uses += 1;
+        self.order.remove(used);
+        self.order.insert(self.uses, chunk);
+        *used = self.uses;
+        Some(frame.clone())
+    }
+
+    fn put(&mut self, chunk: ChunkIndex, frame: Frame) {
+        if self.frames.contains_key(&chunk) {
+            return;
+        }
+        self.uses += 1;
+        self.bytes += frame.bytes.len() as u64;
+        self.frames.insert(chunk, (frame, self.uses));
+        self.order.insert(self.uses, chunk);
+        while self.bytes > self.bytes_max {
+            let Some((_, oldest)) = self.order.pop_first() else { return };
+            if let Some((frame, _)) = self.frames.remove(&oldest) {
+                self.bytes -= frame.bytes.len() as u64;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    held: ChunkSet,
+    on_disk: ChunkSet,
+    /// Everything held, in the order in which it came to be.
+    log: Vec<ChunkIndex>,
+    cache: Cache,
+    sent: u64,
+}
+
+/// The store.
+pub(super) struct Store {
+    image: ImageId,
+    disk: Arc<dyn HeldChunks>,
+    state: Mutex<State>,
+    news: watch::Sender<usize>,
+}
+
+impl Store {
+    pub(super) fn new(image: ImageId, chunks: u32, cache_bytes: u64, disk: Arc<dyn HeldChunks>) -> Self {
+        let state = State {
+            held: ChunkSet::new(chunks),
+            on_disk: ChunkSet::new(chunks),
+            log: Vec::new(),
+            cache: Cache { bytes_max: cache_bytes, ..Cache::default() },
+            sent: 0,
+        };
+        Self { image, disk, state: Mutex::new(state), news: watch::Sender::new(0) }
+    }
+
+    // Held for a look-up or an insertion, never over an await or a read of the disk.
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn hold(&self, state: &mut State, chunk: ChunkIndex) -> bool {
+        let news = state.held.insert(chunk);
+        if news {
+            state.log.push(chunk);
+            self.news.send_replace(state.log.len());
+        }
+        news
+    }
+
+    /// A verified chunk, as it came. True if it was not held before.
+    pub(super) fn put(&self, chunk: ChunkIndex, frame: Frame) -> bool {
+        self.with(|state| {
+            state.cache.put(chunk, frame);
+            self.hold(state, chunk)
+        })
+    }
+
+    /// The disk can give this chunk now. True if it was not held before.
+    pub(super) fn on_disk(&self, chunk: ChunkIndex) -> bool {
+        self.with(|state| {
+            state.on_disk.insert(chunk);
+            self.hold(state, chunk)
+        })
+    }
+
+    /// Everything that can be served.
+    pub(super) fn held(&self) -> ChunkSet {
+        self.with(|state| state.held.clone())
+    }
+
+    /// Bytes that went to peers so far.
+    pub(super) fn uploaded(&self) -> u64 {
+        self.with(|state| state.sent)
+    }
+}
+
+impl Shelf for Store {
+    fn open(&self, _puller: &PublicKey, image: ImageId) -> Option<(ChunkSet, usize)> {
+        (image == self.image).then(|| self.with(|state| (state.held.clone(), state.log.len())))
+    }
+
+    fn since(&self, at: usize, most: usize) -> Vec<ChunkIndex> {
+        self.with(|state| state.log.iter().skip(at).take(most).copied().collect())
+    }
+
+    fn news(&self) -> watch::Receiver<usize> {
+        self.news.subscribe()
+    }
+
+    fn frame(&self, _puller: &PublicKey, _image: ImageId, chunk: ChunkIndex) -> Option<Frame> {
+        let (cached, on_disk) = self.with(|state| (state.cache.get(chunk), state.on_disk.contains(chunk)));
+        if cached.is_some() || !on_disk {
+            return cached;
+        }
+        match self.disk.read(chunk) {
+            Ok(bytes) => Some(Frame { form: Form::Raw, bytes: Arc::new(bytes) }),
+            Err(error) => {
+                tracing::warn!(chunk = chunk.0, %error, "a chunk cannot be read back for a peer");
+                None
+            }
+        }
+    }
+
+    fn sent(&self, _puller: &PublicKey, _chunk: ChunkIndex, bytes: usize, _done: bool) {
+        self.with(|state| state.sent += bytes as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::id::Hash;
+    use common::trust::KeyPair;
+
+    struct Disk;
+    impl HeldChunks for Disk {
+        fn read(&self, chunk: ChunkIndex) -> std::io::Result<Vec<u8>> {
+            Ok(vec![chunk.0.to_le_bytes()[0]; 3])
+        }
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_bound_and_the_disk_takes_over() {
+        let image = ImageId(Hash([1; 32]));
+        let puller = KeyPair::from_secret([1; 32]).public();
+        let store = Store::new(image, 10, 25, Arc::new(Disk));
+        let frame = |byte| Frame { form: Form::Wire, bytes: Arc::new(vec![byte; 10]) };
+        assert!(store.put(ChunkIndex(0), frame(0)));
+        assert!(store.put(ChunkIndex(1), frame(1)));
+        let get = |chunk| store.frame(&puller, image, ChunkIndex(chunk)).map(|frame| frame.form);
+        assert_eq!(get(0), Some(Form::Wire));
+        assert!(store.put(ChunkIndex(2), frame(2)));
+        assert_eq!((get(0), get(1), get(2)), (Some(Form::Wire), None, Some(Form::Wire)));
+        assert!(!store.on_disk(ChunkIndex(1)));
+        assert_eq!(get(1), Some(Form::Raw));
+        assert_eq!(store.since(1, 10), [ChunkIndex(1), ChunkIndex(2)]);
+        assert_eq!(store.open(&puller, ImageId(Hash([2; 32]))), None);
+    }
+}
