@@ -27,6 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::fetch::{Server, with_causes};
 
+#[cfg(test)]
+mod tests;
+
 /// The most events that wait.
 pub const KEPT_MAX: usize = 4096;
 
@@ -118,8 +121,8 @@ impl Courier {
     /// As [`Courier::start`], but keeps everything until [`Courier::release`]: the server learns our key only
     /// from the report, and refuses events of keys that it does not know.
     #[must_use]
-    pub fn start_held(server: Server, pair: KeyPair) -> Self {
-        Self::build(server, pair, None, Backlog::default(), true)
+    pub fn start_held(server: Server, pair: KeyPair, backlog: Backlog) -> Self {
+        Self::build(server, pair, None, backlog, true)
     }
 
     fn build(server: Server, pair: KeyPair, job: Option<JobId>, backlog: Backlog, held: bool) -> Self {

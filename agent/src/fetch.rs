@@ -21,6 +21,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode, Uri, header};
 
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(10);
 

@@ -13,6 +13,9 @@ use common::limits::BUNDLE_BYTES_MAX;
 use common::modules::is_inside;
 use cpio::NewcReader;
 
+#[cfg(test)]
+mod tests;
+
 /// The most bytes that may come out of a bundle. Modules and firmware shrink to a third.
 const UNPACKED_BYTES_MAX: u64 = 4 * BUNDLE_BYTES_MAX;
 

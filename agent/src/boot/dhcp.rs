@@ -17,6 +17,9 @@ use common::id::Mac;
 use dhcproto::v4::{self, DhcpOption, Encodable as _, MessageType, Opcode, OptionCode};
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+mod tests;
+
 /// What we call ourselves in option 60.
 pub const VENDOR_CLASS: &str = "swarmboot";
 

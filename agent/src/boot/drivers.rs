@@ -21,9 +21,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The longest module index that is read: Debian's whole kernel makes about 6 MiB.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 
-/// Disks and optical drives behind a SCSI host have a device that asks for nothing until these are there,
-/// and they bind by themselves; likewise for memory cards.
-const ALWAYS: [&str; 2] = ["sd_mod", "mmc_block"];
+/// What no device asks for by itself on every kernel: disks behind SCSI hosts, memory cards, and the UEFI
+/// variables, which tell whether Secure Boot is on.
+const ALWAYS: [&str; 3] = ["sd_mod", "mmc_block", "efivarfs"];
 
 /// Why there are no modules to load.
 #[derive(Debug, thiserror::Error)]

@@ -18,6 +18,9 @@ use serde::de::DeserializeOwned;
 use crate::boot::network::Attachment;
 use crate::courier::Backlog;
 
+#[cfg(test)]
+mod tests;
+
 /// Where the loader leaves things for the agent.
 pub const DIR: &str = "/run/swarmboot";
 

@@ -27,7 +27,7 @@ pub struct MountError {
     source: std::io::Error,
 }
 
-/// Mounts devtmpfs, proc, sysfs, `/run`, and the UEFI variables where there are any. What is mounted already
+/// Mounts devtmpfs, proc, sysfs and `/run`. What is mounted already
 /// stays as it is, so the agent may call it again after the loader.
 ///
 /// # Errors
@@ -41,12 +41,21 @@ pub fn mount_all() -> Vec<MountError> {
         // Everything that a program leaves for the next is small; a leak must not eat the machine's memory.
         ("tmpfs", "/run", closed, "mode=0755,size=16m"),
     ];
-    let mut failed: Vec<MountError> = mounts.into_iter().filter_map(|entry| mount_one(entry).err()).collect();
-    if Path::new("/sys/firmware/efi/efivars").is_dir() {
-        let flags = closed | MsFlags::MS_RDONLY;
-        failed.extend(mount_one(("efivarfs", "/sys/firmware/efi/efivars", flags, "")).err());
+    mounts.into_iter().filter_map(|entry| mount_one(entry).err()).collect()
+}
+
+/// Mounts the UEFI variables, for reading; nothing to do where there are none. Only once drivers are loaded:
+/// Debian's kernel has the file system as a module.
+///
+/// # Errors
+/// When there are variables, but they cannot be mounted.
+pub fn mount_firmware_variables() -> Result<(), MountError> {
+    let target = "/sys/firmware/efi/efivars";
+    if !Path::new(target).is_dir() {
+        return Ok(());
     }
-    failed
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    mount_one(("efivarfs", target, flags, ""))
 }
 
 fn mount_one((kind, target, flags, options): Mount) -> Result<(), MountError> {

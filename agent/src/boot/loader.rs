@@ -101,7 +101,9 @@ struct Loader {
     drivers: Option<Drivers>,
     /// Events that were not delivered when a try ended.
     backlog: Backlog,
-    /// Whether the first events of this boot have been told.
+    /// The step that a failure ends.
+    doing: Step,
+    /// Whether the server knows our key, so that it takes events.
     introduced: bool,
 }
 
@@ -119,6 +121,7 @@ pub fn run() -> ! {
         pair: None,
         drivers: None,
         backlog: Backlog::default(),
+        doing: Step::Loader,
         introduced: false,
     };
     let mut pause = Duration::from_secs(2);
@@ -148,20 +151,21 @@ impl Loader {
             Some(pair) => pair.clone(),
             None => self.pair.insert(KeyPair::generate().map_err(LoaderError::Key)?).clone(),
         };
+        let backlog = std::mem::take(&mut self.backlog);
         let courier = if self.introduced {
-            Courier::start(server.clone(), pair.clone(), None, std::mem::take(&mut self.backlog))
+            Courier::start(server.clone(), pair.clone(), None, backlog)
         } else {
-            Courier::start_held(server.clone(), pair.clone())
+            Courier::start_held(server.clone(), pair.clone(), backlog)
         };
+        self.doing = Step::Loader;
         courier.event(Step::Loader, What::Started, None);
-        let done = self.with_network(&invocation, &server, &pair, &courier);
-        let Err(error) = done;
+        let Err(error) = self.with_network(&invocation, &server, &pair, &courier);
+        let cause = with_causes(&error);
+        courier.event(self.doing.clone(), What::Failed { cause, last: false }, None);
         if self.introduced {
-            let cause = with_causes(&error);
-            courier.event(step_of(&error), What::Failed { cause, last: false }, None);
             let _ = courier.flush(LAST_WORDS);
-            self.backlog = courier.stop();
         }
+        self.backlog = courier.stop();
         Err(error)
     }
 
@@ -183,6 +187,9 @@ impl Loader {
             ));
         }
         drivers.settle(QUIET, DEVICES);
+        if let Err(error) = init::mount_firmware_variables() {
+            self.console.failed("setting up", &error, "Secure Boot will look switched off");
+        }
         self.console.say(&format!("{} kernel modules loaded", drivers.loaded()));
         for failed in drivers.take_failed() {
             self.console.say(&format!("kernel module {failed}"));
@@ -217,6 +224,7 @@ impl Loader {
             plan.deployment,
             plan.image.0.short()
         ));
+        self.doing = Step::Agent;
         let Some((hash, bytes)) = plan.bundle else { return Err(LoaderError::NoBundle) };
         courier.event(Step::Agent, What::Started, None);
         let archive = self.fetch_bundle(server, courier, hash, bytes)?;
@@ -234,7 +242,6 @@ impl Loader {
             backlog: courier.stop(),
             attachment: keeper.stop().unwrap_or(attachment),
         };
-        self.backlog = handover.backlog.clone();
         handover::leave(Path::new(DIR), &handover)?;
         self.start_agent(&agent)
     }
@@ -256,6 +263,7 @@ impl Loader {
             name: None,
             site: None,
         };
+        self.doing = Step::Inspect;
         let (mut unanswered, mut said, mut inspected) = (0, String::new(), false);
         loop {
             init::reap();
@@ -360,17 +368,6 @@ impl Loader {
             Ok(never) => match never {},
             Err(errno) => Err(LoaderError::Start(errno.into())),
         }
-    }
-}
-
-/// The step that an error ended.
-fn step_of(error: &LoaderError) -> Step {
-    match error {
-        LoaderError::Bundle(_) | LoaderError::NoBundle | LoaderError::Handover(_) | LoaderError::Start(_) => {
-            Step::Agent
-        }
-        LoaderError::Fetch(FetchError::WrongHash { .. } | FetchError::Broken { .. }) => Step::Agent,
-        _ => Step::Loader,
     }
 }
 

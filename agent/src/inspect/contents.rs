@@ -6,6 +6,9 @@
 
 use common::hardware::Contents;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes of a disk's start that are looked at.
 pub const HEAD_BYTES: usize = 1 << 20;
 

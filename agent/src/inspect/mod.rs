@@ -29,6 +29,9 @@ pub mod nics;
 // Names, firmware, processors, memory.
 pub mod system;
 
+#[cfg(test)]
+mod tests;
+
 /// What the report says that the hardware cannot: who reports, and how the machine came here.
 #[derive(Debug, Clone)]
 pub struct Reporter {

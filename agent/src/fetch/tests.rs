@@ -1,0 +1,168 @@
+use common::hardware::{Firmware, REPORT_VERSION};
+use common::id::MachineId;
+use common::manifest::{Chunk, Manifest};
+use common::plan::Order;
+
+use super::testing::{Answer, Request, TestServer};
+use super::*;
+
+fn keys() -> (KeyPair, KeyPair) {
+    (KeyPair::from_secret([1; 32]), KeyPair::from_secret([2; 32]))
+}
+
+fn report(pair: &KeyPair) -> HardwareReport {
+    HardwareReport {
+        version: REPORT_VERSION,
+        reporter: "test".to_owned(),
+        key: pair.public(),
+        firmware: Firmware::None,
+        system: common::hardware::System::default(),
+        cpu: common::hardware::Cpu::default(),
+        memory_bytes: 1,
+        disks: vec![],
+        nics: vec![],
+        devices: vec![],
+        name: None,
+        site: None,
+        truncated: vec![],
+    }
+}
+
+fn wait(key: PublicKey) -> Verdict {
+    let order = Order::Wait { seconds: 3, reason: "nothing ordered".to_owned() };
+    Verdict { key, machine: MachineId(7), order }
+}
+
+#[test]
+fn an_address_is_plain_http_without_a_path() {
+    for good in ["http://10.0.0.1:8069", "http://10.0.0.1:8069/", "http://[fd00::1]:80", "http://seed"] {
+        assert!(base_of(good).is_ok(), "{good}");
+    }
+    for bad in [
+        "https://10.0.0.1",
+        "10.0.0.1:8069",
+        "http://",
+        "http://a/b",
+        "http://u@h/",
+        "http://h/?q",
+        "",
+        "ftp://h",
+    ] {
+        assert!(matches!(base_of(bad), Err(FetchError::Url { .. })), "{bad}");
+    }
+}
+
+#[test]
+fn a_verdict_counts_only_from_our_server_and_for_our_key() {
+    let (server_key, ours) = keys();
+    let other = KeyPair::from_secret([3; 32]);
+    let table: [(KeyPair, PublicKey, &str); 3] = [
+        (server_key.clone(), ours.public(), "good"),
+        (other.clone(), ours.public(), "untrusted"),
+        (server_key.clone(), other.public(), "not ours"),
+    ];
+    for (signer, answers, wanted) in table {
+        let verdict = wait(answers);
+        let (signed, expected) = (signer.sign(&verdict), ours.public());
+        let server = TestServer::start(move |request: &Request| {
+            let sent: Signed<HardwareReport> = serde_json::from_slice(&request.body).unwrap();
+            assert_eq!(sent.open(&expected).unwrap().key, expected);
+            assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", REPORT));
+            Answer::json(&signed)
+        });
+        let client = Server::new(&server.url, server_key.public()).unwrap();
+        let got = match client.report(&ours, &report(&ours)) {
+            Ok((read, _)) if read == verdict => "good",
+            Err(FetchError::Untrusted { .. }) => "untrusted",
+            Err(FetchError::NotOurs { .. }) => "not ours",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(got, wanted);
+    }
+}
+
+#[test]
+fn a_refusal_is_told_in_the_servers_words_or_safely_in_anybodys() {
+    let (server_key, ours) = keys();
+    let refused = Refused {
+        error: "the report is too long".to_owned(),
+        cause: None,
+        hint: Some("update the loader".to_owned()),
+    };
+    let body = serde_json::to_vec(&refused).unwrap();
+    let server = TestServer::start(move |_| Answer::Whole(413, vec![], body.clone()));
+    let client = Server::new(&server.url, server_key.public()).unwrap();
+    let error = client.report(&ours, &report(&ours)).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("413: the report is too long; update the loader"), "{text}");
+
+    let server = TestServer::start(|_| Answer::Whole(404, vec![], b"<html>\x1b[2J no".to_vec()));
+    let client = Server::new(&server.url, server_key.public()).unwrap();
+    let text = client.identity().unwrap_err().to_string();
+    assert!(text.contains("404: <html> [2J no") && !text.contains('\x1b'), "{text}");
+}
+
+#[test]
+fn an_answer_longer_than_its_bound_is_not_read() {
+    let server = TestServer::start(|_| Answer::Cut(200, vec![], vec![b'a'; VERDICT_BYTES_MAX + 1], 10));
+    let error = identity_of(&server.url).unwrap_err();
+    assert!(matches!(error, FetchError::TooLong { .. }), "{error:?}");
+}
+
+/// Serves `bundle`, ending the connection after `step` bytes of every answer.
+fn dribble(bundle: Vec<u8>, step: usize, ranges: bool) -> TestServer {
+    TestServer::start(move |request: &Request| {
+        let from = if ranges { request.from.unwrap_or(0) } else { 0 };
+        let rest = bundle[from..].to_vec();
+        let sent = step.min(rest.len());
+        if from == 0 {
+            return Answer::Cut(200, vec![], rest, sent);
+        }
+        let range = format!("Content-Range: bytes {from}-{}/{}", bundle.len() - 1, bundle.len());
+        Answer::Cut(206, vec![range], rest, sent)
+    })
+}
+
+#[test]
+fn a_broken_download_goes_on_where_it_stopped() {
+    let bundle: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+    let server = dribble(bundle.clone(), 150_000, true);
+    let client = Server::new(&server.url, keys().0.public()).unwrap();
+    let mut told = vec![];
+    let got = client.bundle(Hash::of(&bundle), bundle.len() as u64, &mut |at| told.push(at)).unwrap();
+    assert!(got == bundle);
+    assert!(told.is_sorted() && told.last() == Some(&(bundle.len() as u64)));
+    let from: Vec<_> = server.requests().iter().map(|request| request.from).collect();
+    assert_eq!(from, [None, Some(150_000), Some(300_000)]);
+}
+
+#[test]
+fn a_bundle_with_another_hash_or_length_is_refused() {
+    let bundle = vec![7; 1000];
+    let client = |server: &TestServer| Server::new(&server.url, keys().0.public()).unwrap();
+    let server = dribble(bundle.clone(), 1000, true);
+    let wrong = client(&server).bundle(Hash::of(b"other"), 1000, &mut |_| {}).unwrap_err();
+    assert!(matches!(wrong, FetchError::WrongHash { .. }), "{wrong:?}");
+    let longer = client(&server).bundle(Hash::of(&bundle), 999, &mut |_| {}).unwrap_err();
+    assert!(matches!(longer, FetchError::TooLong { bytes: 1000, max: 999, .. }), "{longer:?}");
+    let huge = client(&server).bundle(Hash::of(&bundle), BUNDLE_BYTES_MAX + 1, &mut |_| {}).unwrap_err();
+    assert!(matches!(huge, FetchError::TooLong { .. }), "{huge:?}");
+}
+
+#[test]
+fn a_manifest_is_the_one_asked_for() {
+    let manifest = Manifest::new(u64::from(CHUNK_BYTES), 512, vec![Chunk::Zero]).unwrap();
+    let bytes = manifest.to_bytes();
+    let server = TestServer::start(move |_| Answer::Whole(200, vec![], bytes.clone()));
+    let client = Server::new(&server.url, keys().0.public()).unwrap();
+    assert_eq!(client.manifest(manifest.id(), manifest.size()).unwrap(), manifest);
+    let other = ImageId(Hash::of(b"other"));
+    assert!(matches!(client.manifest(other, manifest.size()), Err(FetchError::Manifest(_))));
+}
+
+#[test]
+fn causes_are_told_once_each() {
+    let error = Server::new("http://127.0.0.1:1", keys().0.public()).unwrap().identity().unwrap_err();
+    let text = with_causes(&error);
+    assert_eq!(text.to_lowercase().matches("refused").count(), 1, "{text}");
+}

@@ -1,0 +1,158 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const SECTOR: usize = 512;
+
+fn blank() -> Vec<u8> {
+    vec![0; HEAD_BYTES]
+}
+
+fn put(head: &mut [u8], at: usize, bytes: &[u8]) {
+    head[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// An MBR with one partition of `kind`, and code or not.
+fn with_mbr(kind: u8, active: bool, code: bool) -> Vec<u8> {
+    let mut head = blank();
+    if code {
+        put(&mut head, 0, b"\xeb\x63\x90");
+    }
+    put(&mut head, 446, &[if active { 0x80 } else { 0 }, 0, 0, 0, kind]);
+    put(&mut head, 446 + 8, &2048u32.to_le_bytes());
+    put(&mut head, 446 + 12, &4096u32.to_le_bytes());
+    put(&mut head, 510, &[0x55, 0xaa]);
+    head
+}
+
+/// A GPT with partitions of these types.
+fn with_gpt(kinds: &[[u8; 16]], sector: usize) -> Vec<u8> {
+    let mut head = with_mbr(PROTECTIVE, false, false);
+    put(&mut head, sector, b"EFI PART");
+    put(&mut head, sector + 72, &2u64.to_le_bytes());
+    put(&mut head, sector + 80, &128u32.to_le_bytes());
+    put(&mut head, sector + 84, &128u32.to_le_bytes());
+    for (index, kind) in kinds.iter().enumerate() {
+        let at = 2 * sector + index * 128;
+        put(&mut head, at, kind);
+        put(&mut head, at + 32, &(2048 + 8 * index as u64).to_le_bytes());
+    }
+    head
+}
+
+fn random(seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(HEAD_BYTES).collect()
+}
+
+const LINUX: [u8; 16] = [0xaf; 16];
+
+#[test]
+fn a_disk_is_called_what_firmware_would_find_on_it() {
+    let marked = |at: usize, mark: &[u8]| {
+        let mut head = blank();
+        put(&mut head, at, mark);
+        head
+    };
+    let mut random_marked = random(3);
+    put(&mut random_marked, 510, &[0x55, 0xaa]);
+    let mut fat = marked(82, b"FAT32   ");
+    put(&mut fat, 0, b"\xeb\x58\x90mkfs.fat");
+    put(&mut fat, 510, &[0x55, 0xaa]);
+    let mut ext4 = marked(0x438, &[0x53, 0xef]);
+    ext4[0x460] = 0xc2;
+    let mut grub_without_table = blank();
+    put(&mut grub_without_table, 0, b"\xeb\x63\x90");
+    put(&mut grub_without_table, 510, &[0x55, 0xaa]);
+    let mut bios_gpt = with_gpt(&[LINUX], SECTOR);
+    put(&mut bios_gpt, 0, b"\xeb\x63\x90");
+    let mut legacy = with_gpt(&[LINUX], SECTOR);
+    legacy[2 * SECTOR + 48] = 4;
+
+    let table: Vec<(&str, Vec<u8>, Contents, &[&str])> = vec![
+        ("zeros", blank(), Contents::Blank, &[]),
+        ("a small blank disk", vec![0; 512], Contents::Blank, &[]),
+        ("nothing read", vec![], Contents::Unreadable, &[]),
+        ("random bytes", random(1), Contents::Data, &[]),
+        ("random bytes with the mark of an MBR", random_marked, Contents::Data, &[]),
+        (
+            "an MBR with code and an active partition",
+            with_mbr(0x83, true, true),
+            Contents::Bootable,
+            &["mbr"],
+        ),
+        ("an MBR with code only", with_mbr(0x83, false, true), Contents::Bootable, &["mbr"]),
+        ("an MBR without code", with_mbr(0x83, true, false), Contents::Partitioned, &["mbr"]),
+        ("an MBR with an EFI partition", with_mbr(MBR_ESP, false, false), Contents::Bootable, &["mbr"]),
+        ("boot code before a file system", grub_without_table, Contents::Bootable, &[]),
+        ("a GPT of data", with_gpt(&[LINUX], SECTOR), Contents::Partitioned, &["gpt"]),
+        ("an empty GPT", with_gpt(&[], SECTOR), Contents::Partitioned, &["gpt"]),
+        ("a GPT with an ESP", with_gpt(&[LINUX, ESP], SECTOR), Contents::Bootable, &["gpt"]),
+        ("a GPT for a BIOS", with_gpt(&[BIOS_BOOT], SECTOR), Contents::Bootable, &["gpt"]),
+        ("a GPT with boot code", bios_gpt, Contents::Bootable, &["gpt"]),
+        ("a GPT with the attribute for BIOS", legacy, Contents::Bootable, &["gpt"]),
+        ("a FAT without partitions", fat, Contents::Data, &["vfat"]),
+        ("ext4", ext4, Contents::Data, &["ext4"]),
+        ("ext2", marked(0x438, &[0x53, 0xef]), Contents::Data, &["ext2"]),
+        ("xfs", marked(0, b"XFSB"), Contents::Data, &["xfs"]),
+        ("btrfs", marked(0x1_0040, b"_BHRfS_M"), Contents::Data, &["btrfs"]),
+        ("luks", marked(0, b"LUKS\xba\xbe"), Contents::Data, &["luks"]),
+        ("bitlocker", marked(3, b"-FVE-FS-"), Contents::Data, &["bitlocker"]),
+        ("md", marked(4096, &[0xfc, 0x4e, 0x2b, 0xa9]), Contents::Data, &["md raid"]),
+        ("zfs", marked(131 << 10, &0x00ba_b10cu64.to_le_bytes()), Contents::Data, &["zfs"]),
+    ];
+    for (what, head, contents, found) in table {
+        let sector = 512;
+        assert_eq!(look(&head, sector), (contents, found.iter().map(|&f| f.to_owned()).collect()), "{what}");
+    }
+    let mut lvm = blank();
+    put(&mut lvm, 512, b"LABELONE");
+    put(&mut lvm, 512 + 24, b"LVM2 001");
+    assert_eq!(signatures(&lvm), ["lvm2"]);
+}
+
+#[test]
+fn large_sectors_are_counted_as_such() {
+    let head = with_gpt(&[ESP], 4096);
+    assert_eq!(look(&head, 4096).0, Contents::Bootable);
+    assert_eq!(partitions(&head, 4096), [(1, 2048 * 4096)]);
+}
+
+#[test]
+fn partitions_are_found_where_they_begin() {
+    assert_eq!(partitions(&with_mbr(0x83, true, true), 512), [(1, 1 << 20)]);
+    assert_eq!(partitions(&with_gpt(&[ESP, LINUX], SECTOR), 512), [(1, 1 << 20), (2, (1 << 20) + 4096)]);
+    let many = with_gpt(&[LINUX; 100], SECTOR);
+    assert_eq!(partitions(&many, 512).len(), PARTITIONS_MAX);
+    let mut far = with_gpt(&[LINUX], SECTOR);
+    put(&mut far, 2 * SECTOR + 32, &u64::MAX.to_le_bytes());
+    assert_eq!(partitions(&far, 512), []);
+}
+
+#[test]
+fn random_disks_are_data() {
+    for seed in 0..64 {
+        assert_eq!(look(&random(seed), 512).0, Contents::Data, "{seed}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_break_the_look(
+        bytes in proptest::collection::vec(any::<u8>(), 0..3000),
+        sector in prop_oneof![Just(512u32), Just(4096), any::<u32>()],
+        gpt in any::<bool>(),
+    ) {
+        let mut head = bytes;
+        if gpt && head.len() > 600 {
+            put(&mut head, 512, b"EFI PART");
+            put(&mut head, 510, &[0x55, 0xaa]);
+        }
+        let _ = look(&head, sector);
+        prop_assert!(partitions(&head, sector).len() <= PARTITIONS_MAX);
+    }
+}
