@@ -48,6 +48,9 @@ const QUIET: Duration = Duration::from_millis(700);
 /// How long devices may take to appear; a RAID controller takes up to half a minute.
 const DEVICES: Duration = Duration::from_secs(40);
 
+/// Bits that the kernel gathers before it gives out random numbers.
+const RANDOM_BITS: u32 = 256;
+
 /// Between two tellings of the bundle's progress, in bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
@@ -149,7 +152,7 @@ impl Loader {
         self.load_drivers();
         let pair = match &self.pair {
             Some(pair) => pair.clone(),
-            None => self.pair.insert(KeyPair::generate().map_err(LoaderError::Key)?).clone(),
+            None => self.new_key()?,
         };
         let backlog = std::mem::take(&mut self.backlog);
         let courier = if self.introduced {
@@ -167,6 +170,20 @@ impl Loader {
         }
         self.backlog = courier.stop();
         Err(error)
+    }
+
+    /// Makes this boot's key. The kernel waits until its random numbers are good, which takes a machine whose
+    /// processor has no source of its own some seconds; a person should know what it waits for.
+    fn new_key(&mut self) -> Result<KeyPair, LoaderError> {
+        let gathered: u32 = fs::read_to_string("/proc/sys/kernel/random/entropy_avail")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(RANDOM_BITS);
+        if gathered < RANDOM_BITS {
+            self.console.say("waiting for the kernel to gather random numbers (this processor makes none)");
+        }
+        let pair = KeyPair::generate().map_err(LoaderError::Key)?;
+        Ok(self.pair.insert(pair).clone())
     }
 
     /// Loads drivers for what is there; without any, the kernel's own must do.

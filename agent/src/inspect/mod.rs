@@ -80,11 +80,11 @@ fn shorten<T>(what: &str, mut list: Vec<T>, truncated: &mut Vec<String>) -> Vec<
     list
 }
 
-/// Leaves devices out until the report fits its bound with room for its quotes, which signing escapes.
+/// Leaves devices out until the report fits its bound when signed, which doubles its quotes and backslashes.
 fn fit(report: &mut HardwareReport) {
     let all = report.devices.len();
     while !report.devices.is_empty()
-        && serde_json::to_vec(report).is_ok_and(|json| json.len() > REPORT_BYTES_MAX / 2)
+        && serde_json::to_vec(report).is_ok_and(|json| json.len() > REPORT_BYTES_MAX / 2 - 1024)
     {
         report.devices.truncate(report.devices.len() / 2);
     }

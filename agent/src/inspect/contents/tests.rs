@@ -44,7 +44,7 @@ fn random(seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
+        state.to_be_bytes()[0]
     };
     std::iter::repeat_with(next).take(HEAD_BYTES).collect()
 }
