@@ -103,14 +103,18 @@ impl Drivers {
 
     /// Loads what the devices ask for, until nothing new has asked for `quiet`, at most for `patience`.
     pub fn settle(&mut self, quiet: Duration, patience: Duration) {
-        let begun = Instant::now();
-        let mut last_new = begun;
         for name in ALWAYS {
             self.load_with_needs(name);
         }
-        while last_new.elapsed() < quiet && begun.elapsed() < patience {
+        let begun = Instant::now();
+        let mut last_new = begun;
+        loop {
+            // Looked at before the time is: on a slow machine a single module takes longer than `quiet`.
             if self.load_new() > 0 {
                 last_new = Instant::now();
+            }
+            if last_new.elapsed() >= quiet || begun.elapsed() >= patience {
+                return;
             }
             std::thread::sleep(LOOK);
         }
