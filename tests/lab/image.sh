@@ -234,7 +234,8 @@ rm -rf "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/* "$root"/var
 vmlinuz="$(cd "$root/boot" && ls vmlinuz-* | tail -1)"
 initrd="$(cd "$root/boot" && ls initrd.img-* | tail -1)"
 
-# What tells one image from the other: written into the finished file system, so that the two share every other byte.
+# What tells one image from the other, so that only a system that has come up to its login prompt says it (the boot menu
+# does not): written into the finished file system, so that the two share every other byte.
 variant_files() { # LETTER UUID FOLDER
     mkdir -p "$3"
     printf 'swarmboot lab image %s \\n \\l\n\n' "${1^^}" >"$3/issue"
@@ -245,7 +246,7 @@ serial --unit=0 --speed=115200
 terminal_output serial console
 terminal_input serial console
 set timeout=0
-menuentry 'swarmboot lab image ${1^^}' {
+menuentry 'lab' {
     linux /boot/$vmlinuz root=UUID=$2 $kernel_arguments
     initrd /boot/$initrd
 }

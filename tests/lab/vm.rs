@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use crate::net::{Net, Segment};
@@ -346,7 +346,8 @@ impl Vm {
             }
             qemu.check_running().map(|()| None)
         });
-        let (new, at) = found.with_context(|| format!("console:\n{}", process::tail(&self.console(), 20)))?;
+        let (new, at) =
+            found.map_err(|error| anyhow!("{error:#}; it ends:\n{}", process::tail(&self.console(), 20)))?;
         // Bytes that are no UTF-8 have become longer on the way, so the mark may come to lie a little early or late;
         // what firmware and login prompts say is ASCII.
         self.mark = mark + at + text.len();
