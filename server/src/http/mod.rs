@@ -93,3 +93,6 @@ async fn shelf<T: Send + 'static>(
             .hint("the server's own log has more")
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,612 @@
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use axum::body::Body;
+use axum::http::{Request, Response, header};
+use bytes::Bytes;
+use common::hardware::{
+    Bus, CheckedHardware, Contents, Cpu, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System,
+};
+use common::id::{Hash, ImageId, JobId, Mac};
+use common::plan::{Order, Verdict};
+use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::trust::{KeyPair, PublicKey, Signed};
+use common::wire::http::{EventsTaken, Refused};
+use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::content::{Bytestore, Content};
+use super::*;
+use crate::api::{
+    Cancel, DeployOrder, ImageShown, JobState, LogQuery, MachineAction, MachineCommand, MachineState,
+    Selection,
+};
+use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored};
+use crate::fleet::desk::Settings;
+use crate::fleet::standing::{Asker, Sighting, Standing};
+use crate::records::{LogFilter, Records};
+
+/// Rooms beside the fleet that do what they are asked and remember it.
+#[derive(Default)]
+struct Rooms {
+    admitted: Mutex<Vec<Admission>>,
+    dismissed: Mutex<Vec<(PublicKey, Option<String>)>>,
+    kit: Option<PathBuf>,
+}
+
+fn image() -> ImageShown {
+    ImageShown {
+        name: "debian".to_owned(),
+        id: ImageId(Hash::of(b"debian")),
+        added: Timestamp::UNIX_EPOCH,
+        bytes: 1 << 30,
+        wire_bytes: 1 << 28,
+        chunks: 1024,
+        zero_chunks: 0,
+        sector_bytes: 512,
+        partition_table: "gpt".to_owned(),
+        source: "test".to_owned(),
+    }
+}
+
+impl Crew for Rooms {
+    fn image(&self, name: &str) -> Result<ImageShown, Refused> {
+        let absent = || Refused { error: format!("no image `{name}`"), cause: None, hint: None };
+        (name == "debian").then(image).ok_or_else(absent)
+    }
+
+    fn check_disk_rule(&self, rule: &str) -> Result<(), String> {
+        if rule.contains("sda") { Err("kernel names change".to_owned()) } else { Ok(()) }
+    }
+
+    fn target(&self, _: &Commission, hardware: &CheckedHardware) -> Result<String, String> {
+        match hardware.report().disks.as_slice() {
+            [disk] => Ok(disk.serial.clone()),
+            disks => Err(format!("{} disks match", disks.len())),
+        }
+    }
+
+    fn tailor(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Tailored, String> {
+        let target = self.target(commission, hardware)?;
+        let plan = serde_json::json!({
+            "deployment": commission.deployment, "job": commission.job, "attempt": commission.attempt,
+            "image": commission.image, "image_bytes": 1,
+            "target": {"bus": "ata", "size": 1, "sector_bytes": 512, "model": "", "serial": "S", "wwn": "", "path": ""},
+            "steps": ["join", "transfer", "seal", "linger", "reboot"],
+            "seed": {"key": server_key().public(), "addresses": []},
+            "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
+            "finish": commission.finish, "bundle": null,
+        });
+        Ok(Tailored { plan: serde_json::from_value(plan).unwrap(), target, notes: vec![] })
+    }
+
+    fn admit(&self, admission: Admission) -> Soon<'_, ()> {
+        self.admitted.lock().unwrap().push(admission);
+        Box::pin(async {})
+    }
+
+    fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()> {
+        self.dismissed.lock().unwrap().push((key, reason));
+        Box::pin(async {})
+    }
+}
+
+impl Shelves for Rooms {
+    fn kit(&self) -> Option<String> {
+        self.kit.is_some().then(|| "debian-12".to_owned())
+    }
+
+    fn kit_file(&self, kit: &str, file: &str) -> Option<Content> {
+        let path = self.kit.clone().filter(|_| kit == "debian-12" && file == "vmlinuz")?;
+        Some(Content { bytes: Bytestore::File(path), media: "application/octet-stream", tag: None })
+    }
+
+    fn boot_program(&self, file: &str) -> Option<Bytes> {
+        (file == "snponly.efi").then(|| Bytes::from_static(b"MZ program"))
+    }
+
+    fn bundle(&self, hash: Hash) -> Option<Content> {
+        let bytes = Bytestore::Memory(Bytes::from_static(b"bundle"));
+        (hash == Hash::of(b"bundle")).then(|| Content {
+            bytes,
+            media: "application/octet-stream",
+            tag: Some(hash.to_string()),
+        })
+    }
+
+    fn manifest(&self, image: ImageId) -> Option<Bytes> {
+        (image == self::image().id).then(|| Bytes::from_static(b"SBMF"))
+    }
+}
+
+fn server_key() -> KeyPair {
+    KeyPair::from_secret([9; 32])
+}
+
+/// A server without sockets, over records in a folder of its own.
+struct Bench {
+    fleet: FleetHandle,
+    rooms: Arc<Rooms>,
+    door: Router,
+    dir: tempfile::TempDir,
+    task: tokio::task::JoinHandle<Result<(), crate::fleet::FleetError>>,
+    cancel: CancellationToken,
+}
+
+impl Bench {
+    fn open() -> Self {
+        Self::over(tempfile::tempdir().unwrap(), true)
+    }
+
+    fn over(dir: tempfile::TempDir, discover: bool) -> Self {
+        let kernel = dir.path().join("kernel");
+        let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        std::fs::write(&kernel, bytes).unwrap();
+        let rooms = Arc::new(Rooms { kit: Some(kernel), ..Rooms::default() });
+        let settings = Settings {
+            discover,
+            poll_seconds: 5,
+            confirm_within: SignedDuration::from_mins(15),
+            keep_events: None,
+            sites: vec![],
+            token_key: [3; 32],
+            url: "http://10.0.0.1:8069".to_owned(),
+        };
+        let records = Records::open(&dir.path().join("records.sqlite")).unwrap();
+        let crew: Arc<dyn Crew> = Arc::clone(&rooms) as _;
+        let (fleet, task) = crate::fleet::start(records, crew, server_key(), settings).unwrap();
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(task.run(cancel.clone()));
+        let door = public(fleet.clone(), Arc::clone(&rooms) as _, vec!["quiet".to_owned()], discover);
+        Self { fleet, rooms, door, dir, task, cancel }
+    }
+
+    async fn restart(self) -> Self {
+        self.cancel.cancel();
+        self.task.await.unwrap().unwrap();
+        Self::over(self.dir, true)
+    }
+
+    async fn call(&self, request: Request<Body>) -> Response<Body> {
+        let mut request = request;
+        let end = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 8069);
+        request.extensions_mut().insert(Ends { peer: end(7), local: end(1) });
+        hyper_util::service::TowerToHyperService::new(self.door.clone()).call(request).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Response<Body> {
+        self.call(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn post(&self, path: &str, body: impl Into<Body>) -> Response<Body> {
+        self.call(Request::post(path).body(body.into()).unwrap()).await
+    }
+
+    async fn report(&self, report: HardwareReport, key: &KeyPair) -> Order {
+        let body = serde_json::to_vec(&key.sign(&report)).unwrap();
+        let answer = self.post("/v1/report", body).await;
+        assert_eq!(answer.status(), 200);
+        let verdict: Verdict =
+            read::<Signed<Verdict>>(answer).await.open(&server_key().public()).expect("the server signed it");
+        assert_eq!(verdict.key, key.public());
+        verdict.order
+    }
+
+    async fn told(&self, key: &KeyPair, job: JobId, number: u64, step: Step, what: What) -> EventsTaken {
+        let sources = Some(Sources { peers: 5, ..Sources::default() });
+        let events = vec![StepEvent { number, at_ms: 10, step, what, sources }];
+        let batch = EventBatch { key: key.public(), job: Some(job), sent_at_ms: 20, events };
+        let answer = self.post("/v1/events", serde_json::to_vec(&key.sign(&batch)).unwrap()).await;
+        assert_eq!(answer.status(), 200);
+        read(answer).await
+    }
+
+    async fn order(
+        &self,
+        text: serde_json::Value,
+    ) -> Result<crate::api::DeployAnswer, crate::fleet::FleetError> {
+        self.fleet.order(serde_json::from_value::<DeployOrder>(text).unwrap()).await
+    }
+
+    async fn standing(&self, machine: u8) -> Standing {
+        let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 0, machine])), uuid: None, serial: None };
+        self.fleet.standings().borrow().of(&asker).1
+    }
+}
+
+async fn bytes(response: Response<Body>) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+async fn read<T: DeserializeOwned>(response: Response<Body>) -> T {
+    serde_json::from_slice(&bytes(response).await).unwrap()
+}
+
+fn key(machine: u8, boot: u8) -> KeyPair {
+    KeyPair::from_secret([machine.wrapping_mul(16).wrapping_add(boot); 32])
+}
+
+fn report(machine: u8, boot: u8, contents: &[Contents]) -> HardwareReport {
+    let disk = |(number, contents): (usize, &Contents)| Disk {
+        name: "sda".to_owned(),
+        bus: Bus::Ata,
+        size: 1 << 30,
+        sector_bytes: 512,
+        model: String::new(),
+        serial: format!("DISK{machine}{number}"),
+        wwn: String::new(),
+        path: String::new(),
+        rotational: false,
+        removable: false,
+        read_only: false,
+        contents: *contents,
+        found: vec![],
+    };
+    HardwareReport {
+        version: REPORT_VERSION,
+        reporter: "test".to_owned(),
+        key: key(machine, boot).public(),
+        firmware: Firmware::Bios,
+        system: System { serial: format!("SN{machine}"), ..System::default() },
+        cpu: Cpu::default(),
+        memory_bytes: 1 << 30,
+        disks: contents.iter().enumerate().map(disk).collect(),
+        nics: vec![Nic {
+            name: "eth0".to_owned(),
+            mac: Mac([2, 0, 0, 0, 0, machine]),
+            driver: String::new(),
+            speed_mbit: None,
+            link: true,
+            address: None,
+            boot: true,
+        }],
+        devices: vec![],
+        name: None,
+        site: None,
+        truncated: vec![],
+    }
+}
+
+fn done() -> What {
+    What::Done { text: String::new() }
+}
+
+#[tokio::test]
+async fn a_blank_machine_comes_to_its_os() {
+    let bench = Bench::open();
+    let (first, second) = (key(1, 1), key(1, 2));
+    let blank = report(1, 1, &[Contents::Blank]);
+    assert!(matches!(bench.report(blank.clone(), &first).await, Order::Wait { seconds: 5, .. }));
+    let known = bench.fleet.machine("sn1".to_owned()).await.unwrap();
+    assert_eq!((known.state, known.site.as_str()), (MachineState::Discovered, "10.0.0.0/24"));
+
+    let answer =
+        bench.order(serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}})).await.unwrap();
+    assert_eq!(answer.machines[0].target.as_deref(), Some("DISK10"));
+    let Order::Deploy(plan) = bench.report(blank, &first).await else { panic!("no plan") };
+    assert_eq!(plan.attempt, 1);
+    assert_eq!(bench.standing(1).await, Standing::Load);
+    let job = plan.job;
+    assert_eq!(
+        bench.told(&first, job, 1, Step::Transfer, What::Progress { done: 1, total: 9 }).await.through,
+        1
+    );
+
+    // It loses power and the server restarts; the next boot is the next attempt.
+    let bench = bench.restart().await;
+    assert_eq!(bench.fleet.readmit().await.unwrap(), 1);
+    assert_eq!(bench.rooms.admitted.lock().unwrap()[0].key, first.public());
+    let again = report(1, 2, &[Contents::Data]);
+    let Order::Deploy(plan) = bench.report(again, &second).await else { panic!("no plan") };
+    assert_eq!((plan.job, plan.attempt), (job, 2));
+    let personality = bench.rooms.admitted.lock().unwrap()[1].personality.clone();
+    assert_eq!(personality.hostname, "m1");
+    assert!(bench.told(&second, job, 1, Step::Seal, done()).await.cancelled.is_none());
+    bench.told(&second, job, 2, Step::Reboot, What::Started).await;
+    assert_eq!(bench.standing(1).await, Standing::BootDisk, "never a reinstall loop");
+
+    let url = personality.confirm_url.unwrap();
+    let path = url.strip_prefix("http://10.0.0.1:8069").unwrap();
+    assert_eq!(bench.post(&format!("{path}0"), "x").await.status(), 403);
+    assert_eq!(bench.post(path, "hostname=m1").await.status(), 200);
+    assert_eq!(bench.post(path, "").await.status(), 200, "cloud-init may call twice");
+    let known = bench.fleet.machine("m1".to_owned()).await.unwrap();
+    assert_eq!((known.state, known.deployed_image.as_deref()), (MachineState::Deployed, Some("debian")));
+
+    let log = bench.fleet.log_page(LogFilter::default(), 0, 100).await.unwrap();
+    let steps: Vec<_> = log.iter().map(|event| event.step.name().to_owned()).collect();
+    for step in ["inspect", "decide", "tailor", "seal", "reboot", "confirm"] {
+        assert!(steps.iter().any(|seen| seen == step), "{step} is missing in {steps:?}");
+    }
+    let seal = log.iter().find(|event| event.step == Step::Seal).unwrap();
+    assert_eq!((seal.attempt, seal.job), (Some(2), Some(job)));
+}
+
+#[tokio::test]
+async fn nobody_asked_so_its_own_disk_boots() {
+    let bench = Bench::open();
+    let order = bench.report(report(1, 1, &[Contents::Bootable]), &key(1, 1)).await;
+    assert!(matches!(order, Order::BootDisk { .. }));
+    assert_eq!(bench.standing(1).await, Standing::BootDisk);
+    bench.order(serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}})).await.unwrap();
+    assert_eq!(bench.standing(1).await, Standing::Load);
+    let reject = |action| MachineCommand {
+        selection: Selection { machines: vec!["m1".to_owned()], labels: vec![] },
+        action,
+        dry_run: false,
+    };
+    bench.fleet.command(reject(MachineAction::Hold)).await.unwrap();
+    assert_eq!(bench.standing(1).await, Standing::BootDisk);
+    let order = bench.report(report(1, 2, &[Contents::Bootable]), &key(1, 2)).await;
+    assert!(matches!(order, Order::BootDisk { .. }), "held machines are given nothing");
+}
+
+#[tokio::test]
+async fn an_open_order_takes_blank_machines_that_appear_and_no_others() {
+    let bench = Bench::open();
+    bench
+        .order(serde_json::json!({"image": "debian", "selection": {"labels": ["site=10.0.0.0/24"]}, "open": true, "limit": 2}))
+        .await
+        .unwrap();
+    let order = bench.report(report(1, 1, &[Contents::Bootable]), &key(1, 1)).await;
+    assert!(matches!(order, Order::BootDisk { .. }), "somebody's OS is on it");
+    for machine in 2..4 {
+        let order = bench.report(report(machine, 1, &[Contents::Blank]), &key(machine, 1)).await;
+        assert!(matches!(order, Order::Deploy(_)));
+    }
+    let order = bench.report(report(4, 1, &[Contents::Blank]), &key(4, 1)).await;
+    assert!(matches!(order, Order::Wait { .. }), "the limit is reached");
+}
+
+#[tokio::test]
+async fn orders_that_make_no_sense_are_refused_with_a_hint() {
+    let bench = Bench::open();
+    bench.report(report(1, 1, &[Contents::Blank, Contents::Blank]), &key(1, 1)).await;
+    let one = serde_json::json!({"machines": ["m1"]});
+    let table = [
+        serde_json::json!({"image": "nixos", "selection": one}),
+        serde_json::json!({"image": "debian", "selection": {}}),
+        serde_json::json!({"image": "debian", "selection": {"machines": ["rack1-[01-16]"]}}),
+        serde_json::json!({"image": "debian", "selection": {"machines": ["rack1-[01"]}}),
+        serde_json::json!({"image": "debian", "selection": {"labels": ["web"]}}),
+        serde_json::json!({"image": "debian", "selection": one, "disk": "sda"}),
+        serde_json::json!({"image": "debian", "selection": one, "limit": 3}),
+        serde_json::json!({"image": "debian", "selection": one, "ssh_keys": ["no key"]}),
+        serde_json::json!({"image": "debian", "selection": one, "no_personalise": true, "user_data": "x"}),
+        serde_json::json!({"image": "debian", "selection": one}),
+    ];
+    for order in table {
+        let refused = bench.order(order.clone()).await;
+        assert!(matches!(refused, Err(crate::fleet::FleetError::Refused(_))), "{order}: {refused:?}");
+    }
+    let dry = serde_json::json!({"image": "debian", "selection": one, "dry_run": true});
+    let answer = bench.order(dry).await.unwrap();
+    assert_eq!(answer.machines[0].refused.as_deref(), Some("2 disks match"));
+    assert!(bench.fleet.deployments().await.unwrap().is_empty(), "nothing was ordered");
+}
+
+#[tokio::test]
+async fn a_busy_machine_takes_no_second_order_and_a_cancelled_job_stops() {
+    let bench = Bench::open();
+    let blank = report(1, 1, &[Contents::Blank]);
+    bench.report(blank.clone(), &key(1, 1)).await;
+    let order = serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}});
+    let placed = bench.order(order.clone()).await.unwrap().deployment.unwrap();
+    assert!(bench.order(order.clone()).await.is_err(), "it is busy");
+    let Order::Deploy(plan) = bench.report(blank, &key(1, 1)).await else { panic!("no plan") };
+    let shown = bench.fleet.cancel(placed, Cancel::default()).await.unwrap();
+    assert_eq!(shown.jobs[0].state, JobState::Cancelled);
+    let taken = bench.told(&key(1, 1), plan.job, 1, Step::Transfer, What::Started).await;
+    assert_eq!(taken.cancelled.as_deref(), Some("an admin cancelled it"));
+    assert!(bench.order(order).await.is_ok(), "it is free again");
+    bench.cancel.cancel();
+    bench.task.await.unwrap().unwrap();
+    assert_eq!(bench.rooms.dismissed.lock().unwrap()[0].0, key(1, 1).public());
+}
+
+#[tokio::test]
+async fn hostile_reports_are_refused_before_they_cost_anything() {
+    let bench = Bench::open();
+    let own = key(1, 1);
+    let signed = serde_json::to_string(&own.sign(&report(1, 1, &[]))).unwrap();
+
+    // Told its length beforehand, and not told.
+    let whole = vec![b' '; 100 << 20];
+    let told = Request::post("/v1/report").header(header::CONTENT_LENGTH, whole.len());
+    let answer = bench.call(told.body(Body::from(whole)).unwrap()).await;
+    assert_eq!(answer.status(), 413);
+    assert!(read::<Refused>(answer).await.error.contains("hardware report"));
+    let pieces = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 4096])));
+    assert_eq!(bench.post("/v1/report", Body::from_stream(pieces)).await.status(), 413);
+
+    for nonsense in ["", "{}", "[]", "\u{0}", "{\"payload\":1}", "GET / HTTP/1.1", &"[".repeat(100_000)] {
+        let answer = bench.post("/v1/report", nonsense.to_owned()).await;
+        assert_eq!(answer.status(), 400, "{}", &nonsense[..nonsense.len().min(20)]);
+        read::<Refused>(answer).await;
+    }
+    let other = serde_json::to_string(&key(2, 1).sign(&report(1, 1, &[]))).unwrap();
+    assert_eq!(bench.post("/v1/report", other).await.status(), 403, "signed by another key");
+    let changed = signed.replace("test", "best");
+    assert_eq!(bench.post("/v1/report", changed).await.status(), 403, "changed on the way");
+    let mut long = report(1, 1, &[]);
+    long.system.serial = "x".repeat(10_000);
+    let long = serde_json::to_string(&own.sign(&long)).unwrap();
+    assert_eq!(bench.post("/v1/report", long).await.status(), 400);
+
+    let batch = EventBatch { key: own.public(), job: None, sent_at_ms: 0, events: vec![] };
+    let events = serde_json::to_string(&own.sign(&batch)).unwrap();
+    assert_eq!(bench.post("/v1/events", events).await.status(), 409, "nobody reported under this key");
+    assert_eq!(bench.post("/v1/events", signed).await.status(), 400, "a report is no batch of events");
+    assert!(bench.fleet.machines(Selection::default()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn events_are_taken_once_and_only_of_the_running_attempt() {
+    let bench = Bench::open();
+    let own = key(1, 1);
+    let blank = report(1, 1, &[Contents::Blank]);
+    bench.report(blank.clone(), &own).await;
+    bench.order(serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}})).await.unwrap();
+    let Order::Deploy(plan) = bench.report(blank, &own).await else { panic!("no plan") };
+    let note = |text: &str| What::Note { text: text.to_owned() };
+    bench.told(&own, plan.job, 1, Step::Transfer, note("one\u{1b}[2J")).await;
+    assert_eq!(bench.told(&own, plan.job, 1, Step::Transfer, note("twice")).await.through, 1);
+    bench.told(&own, JobId(99), 2, Step::Transfer, note("of another job")).await;
+    bench.report(report(1, 2, &[Contents::Blank]), &key(1, 2)).await;
+    let batch = EventBatch { key: own.public(), job: Some(plan.job), sent_at_ms: 0, events: vec![] };
+    let late = serde_json::to_string(&own.sign(&batch)).unwrap();
+    assert_eq!(bench.post("/v1/events", late).await.status(), 409, "an earlier boot's key opens nothing");
+    let filter = LogFilter { step: Some(Step::Transfer), ..LogFilter::default() };
+    let log = bench.fleet.log_page(filter, 0, 100).await.unwrap();
+    let texts: Vec<_> = log.iter().map(|event| event.what.clone()).collect();
+    assert_eq!(texts, [note("one [2J")], "once, and harmless to a terminal");
+}
+
+#[tokio::test]
+async fn scripts_follow_the_standing() {
+    let bench = Bench::open();
+    let text = |path: &'static str| async {
+        String::from_utf8(bytes(bench.get(path).await).await.to_vec()).unwrap()
+    };
+    assert!(text("/boot.ipxe").await.contains("chain"), "who asks is asked for");
+    assert!(text("/autoexec.ipxe").await.contains("chain"));
+    let script = text("/boot.ipxe?mac=02-00-00-00-00-01").await;
+    assert!(
+        script.contains("http://10.0.0.1:8069/boot/debian-12/vmlinuz") && script.contains(" quiet "),
+        "{script}"
+    );
+    bench.report(report(1, 1, &[Contents::Bootable]), &key(1, 1)).await;
+    assert!(!text("/boot.ipxe?mac=02:00:00:00:00:01").await.contains("vmlinuz"));
+
+    let closed = Bench::over(tempfile::tempdir().unwrap(), false);
+    let answer = closed.get("/boot.ipxe?mac=02-00-00-00-00-01").await;
+    assert!(!String::from_utf8_lossy(&bytes(answer).await).contains("vmlinuz"), "no discovery");
+}
+
+#[tokio::test]
+async fn files_come_whole_in_part_or_as_their_length() {
+    let bench = Bench::open();
+    let ask = |method: &str, range: Option<&str>| {
+        let mut request = Request::builder().method(method).uri("/boot/debian-12/vmlinuz");
+        if let Some(range) = range {
+            request = request.header(header::RANGE, range);
+        }
+        bench.call(request.body(Body::empty()).unwrap())
+    };
+    let length =
+        |answer: &Response<Body>| answer.headers()[header::CONTENT_LENGTH].to_str().unwrap().to_owned();
+    let whole = ask("GET", None).await;
+    assert_eq!((whole.status().as_u16(), length(&whole).as_str()), (200, "1000"));
+    assert_eq!(bytes(whole).await.len(), 1000);
+    let head = ask("HEAD", None).await;
+    assert_eq!((head.status().as_u16(), length(&head).as_str()), (200, "1000"));
+    assert!(bytes(head).await.is_empty());
+    let part = ask("GET", Some("bytes=256-511")).await;
+    assert_eq!((part.status().as_u16(), length(&part).as_str()), (206, "256"));
+    assert_eq!(part.headers()[header::CONTENT_RANGE], "bytes 256-511/1000");
+    assert_eq!(bytes(part).await, (0..=255).collect::<Vec<u8>>());
+    assert_eq!(bytes(ask("GET", Some("bytes=-1")).await).await, [231][..]);
+    assert_eq!(ask("GET", Some("bytes=1000-")).await.status(), 416);
+
+    let program = bench.get("/nbp/snponly.efi").await;
+    assert_eq!(program.headers()[header::CONTENT_TYPE], "application/efi");
+    assert_eq!(length(&program), "10");
+    let bundle = format!("/v1/bundle/{}", Hash::of(b"bundle"));
+    assert_eq!(bytes(bench.get(&bundle).await).await, "bundle");
+    assert_eq!(bytes(bench.get(&format!("/v1/manifest/{}", image().id)).await).await, "SBMF");
+    for path in [
+        "/boot/debian-12/../../etc/passwd",
+        "/boot/debian-12/%2e%2e%2fkernel",
+        "/boot/%2e%2e/vmlinuz",
+        "/boot/debian-12/kit.json",
+        "/nbp/..%2fsnponly.efi",
+        "/v1/bundle/abc",
+        "/admin/v1/machines",
+        "/",
+    ] {
+        let answer = bench.get(path).await;
+        assert_eq!(answer.status(), 404, "{path}");
+        read::<Refused>(answer).await;
+    }
+    assert_eq!(bench.get("/v1/report").await.status(), 405);
+}
+
+#[tokio::test]
+async fn what_the_doors_saw_is_in_the_log() {
+    let bench = Bench::open();
+    let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 5])), uuid: None, serial: None };
+    for _ in 0..3 {
+        bench.fleet.sighting(Sighting::PowerOn {
+            asker: asker.clone(),
+            firmware: "bios".to_owned(),
+            answer: "offered 10.0.0.9".to_owned(),
+            relay: None,
+        });
+    }
+    bench.fleet.sighting(Sighting::BootProgram {
+        address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)),
+        file: "undionly.kpxe".to_owned(),
+        over: "tftp",
+        bytes: 70_000,
+        whole: true,
+    });
+    let known = bench.fleet.machines(Selection::default()).await.unwrap();
+    assert_eq!((known.len(), known[0].state), (1, MachineState::Discovered));
+    let query = LogQuery { machines: "m1".to_owned(), ..LogQuery::default() };
+    let filter = bench.fleet.log_filter(query).await.unwrap();
+    let log = bench.fleet.log_page(filter, 0, 100).await.unwrap();
+    assert_eq!(log.len(), 2, "said three times, logged once; and the file is known to be its own: {log:?}");
+
+    // A second NIC of the same machine asked as well; its report shows both.
+    let second = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 6])), ..Asker::default() };
+    let power_on =
+        Sighting::PowerOn { asker: second, firmware: "bios".to_owned(), answer: "x".to_owned(), relay: None };
+    bench.fleet.sighting(power_on);
+    let mut both = report(5, 1, &[Contents::Blank]);
+    let mut nic = both.nics[0].clone();
+    nic.mac = Mac([2, 0, 0, 0, 0, 6]);
+    both.nics.push(nic);
+    bench.report(both, &key(5, 1)).await;
+    assert_eq!(bench.fleet.machines(Selection::default()).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doors_open_and_close() {
+    let bench = Bench::open();
+    let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = bound.address();
+    let taken = bind(address).await.unwrap_err();
+    assert!(taken.hint().contains(&address.port().to_string()), "{taken}: {}", taken.hint());
+    let cancel = CancellationToken::new();
+    let open = tokio::spawn(bound.run(bench.door.clone(), cancel.clone()));
+    let talk = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /v1/identity HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert!(talk.await.unwrap().contains(&server_key().public().to_string()));
+    // One that came and says nothing does not keep the server from stopping.
+    let _silent = std::net::TcpStream::connect(address).unwrap();
+    cancel.cancel();
+    tokio::time::timeout(std::time::Duration::from_secs(8), open).await.unwrap().unwrap();
+
+    let path = bench.dir.path().join("run/admin.sock");
+    let first = bind_admin(&path).await.unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    assert!(matches!(bind_admin(&path).await, Err(HttpError::Taken(_))));
+    drop(first);
+    assert!(path.exists(), "as a killed server leaves it");
+    assert!(bind_admin(&path).await.is_ok());
+    let file = bench.dir.path().join("file");
+    std::fs::write(&file, "somebody's").unwrap();
+    assert!(bind_admin(&file).await.is_err());
+    assert_eq!(std::fs::read(&file).unwrap(), b"somebody's");
+}
