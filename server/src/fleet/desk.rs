@@ -23,6 +23,10 @@ use crate::api::{JobState, LogEvent, MachineState};
 /// Machines that were only seen to ask for a boot: an address costs a liar nothing, so they are bounded.
 const BARE_SIGHTINGS_MAX: usize = 5_000;
 
+/// A running agent tells of its progress every few seconds; after so long without a word it has lost power
+/// or its network.
+const SILENT: SignedDuration = SignedDuration::from_secs(120);
+
 /// Firmware repeats itself; the same said again within this time is not logged again.
 const REPEATED: SignedDuration = SignedDuration::from_secs(60);
 
@@ -76,6 +80,8 @@ pub struct Desk {
     /// Who was last seen under an IP address; learnt again after a restart.
     pub(super) by_address: HashMap<IpAddr, MachineId>,
     said: HashMap<(String, Step), (String, Timestamp)>,
+    /// Jobs of which it was said that they are silent, each with the time it was heard of before that.
+    silent: HashMap<JobId, Timestamp>,
     /// Events that were of no use: late, twice, or of an older attempt.
     pub dropped: u64,
 }
@@ -98,6 +104,7 @@ impl Desk {
             after: Aftermath::default(),
             by_address: HashMap::new(),
             said: HashMap::new(),
+            silent: HashMap::new(),
             dropped: 0,
         }
     }
@@ -387,6 +394,26 @@ impl Desk {
         for job in due {
             self.happen(job, JobEvent::Tick, now);
         }
+        self.notice_silence(now);
+    }
+
+    /// Says once of each silent agent that it is silent. Nothing else follows: when the machine is switched on
+    /// again, its next attempt takes up what is on the disk.
+    fn notice_silence(&mut self, now: Timestamp) {
+        let running = self.state.jobs.values().filter(|job| job.state == JobState::Running);
+        // At a gate and as a seed an agent has nothing to tell.
+        let busy = running.filter(|job| !matches!(job.step, Some(Step::Gather | Step::Linger)));
+        let silent = busy.filter(|job| now.duration_since(job.changed) >= SILENT);
+        let new: Vec<Job> =
+            silent.filter(|job| self.silent.get(&job.id) != Some(&job.changed)).cloned().collect();
+        for job in new {
+            self.silent.insert(job.id, job.changed);
+            let text = format!("nothing was heard of the agent since {:.0}", job.changed);
+            let step = job.step.clone().unwrap_or(Step::Agent);
+            self.log(now, Whose::Job(&job), step, What::Note { text });
+        }
+        let jobs = &self.state.jobs;
+        self.silent.retain(|id, _| jobs.get(id).is_some_and(|job| job.state == JobState::Running));
     }
 }
 
@@ -451,5 +478,78 @@ fn tidy(what: What) -> What {
         What::Done { text } => What::Done { text: clean(text) },
         What::Failed { cause, last } => What::Failed { cause: clean(cause), last },
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::job::tests::job;
+
+    fn desk() -> Desk {
+        let rule = |network, prefix, site: &str| SiteRule { network, prefix, site: site.to_owned() };
+        let settings = Settings {
+            discover: true,
+            poll_seconds: 5,
+            confirm_within: SignedDuration::from_mins(15),
+            keep_events: None,
+            sites: vec![
+                rule(Ipv4Addr::new(10, 1, 0, 0), 16, "campus"),
+                rule(Ipv4Addr::new(10, 1, 2, 0), 24, "lab"),
+            ],
+            token_key: [3; 32],
+            url: String::new(),
+        };
+        Desk::new(State::default(), settings)
+    }
+
+    #[test]
+    fn the_most_particular_subnet_names_the_site() {
+        let settings = desk().settings;
+        for (address, site) in [("10.1.2.9", "lab"), ("10.1.3.9", "campus"), ("10.2.3.9", "10.2.3.0/24")] {
+            assert_eq!(settings.site_of(address.parse().unwrap()), site);
+        }
+    }
+
+    #[test]
+    fn a_token_is_of_one_attempt_of_one_job_on_one_server() {
+        let mut settings = desk().settings;
+        let token = settings.token(JobId(1), 2);
+        assert_eq!(token, settings.token(JobId(1), 2));
+        assert_ne!(token, settings.token(JobId(1), 3));
+        assert_ne!(settings.token(JobId(12), 3), settings.token(JobId(1), 23));
+        settings.token_key = [4; 32];
+        assert_ne!(token, settings.token(JobId(1), 2));
+        for nonsense in ["", "-", "j1", "j1-", "j99-00", &"x".repeat(10_000)] {
+            assert_eq!(desk().confirm(nonsense, Timestamp::UNIX_EPOCH), None);
+        }
+    }
+
+    #[test]
+    fn silence_is_said_once_and_again_after_a_word() {
+        let mut desk = desk();
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let notes = |desk: &mut Desk| {
+            let changes = desk.take_aftermath().changes;
+            changes.iter().filter(|change| matches!(change, Change::Event(_))).count()
+        };
+        let mut running = job(JobState::Running);
+        desk.put(Change::Job(Box::new(running.clone())));
+        desk.tick(at(119));
+        assert_eq!(notes(&mut desk), 0);
+        desk.tick(at(120));
+        desk.tick(at(500));
+        assert_eq!(notes(&mut desk), 1);
+        running.changed = at(500);
+        desk.put(Change::Job(Box::new(running.clone())));
+        desk.tick(at(501));
+        assert_eq!(notes(&mut desk), 0);
+        desk.tick(at(700));
+        assert_eq!(notes(&mut desk), 1);
+        running.step = Some(Step::Gather);
+        running.changed = at(700);
+        desk.put(Change::Job(Box::new(running)));
+        desk.tick(at(9000));
+        assert_eq!(notes(&mut desk), 0, "at a gate there is nothing to tell");
     }
 }

@@ -37,7 +37,11 @@ mod show;
 // What the fleet asks of the rooms beside it.
 pub mod crew;
 
-// The task that owns the fleet, and the handle to it.
-pub mod actor;
+// The thread that owns the fleet.
+mod actor;
 
-pub use actor::{FleetError, FleetHandle, FleetTask, start};
+// The way to it.
+mod handle;
+
+pub use actor::{FleetError, FleetTask, start};
+pub use handle::FleetHandle;

@@ -337,13 +337,15 @@ impl Desk {
                     return Err(refused(format!("another machine is called `{name}`"), "names are unique"));
                 }
             }
-            MachineAction::Label { set, .. } => {
-                if !set.iter().all(|(key, value)| short(key) && !key.contains(['=', ',']) && short(value)) {
-                    return Err(refused(
-                        "a label is empty, too long, or holds control characters",
-                        "write labels as key=value",
-                    ));
-                }
+            MachineAction::Label { set, .. }
+                if !set
+                    .iter()
+                    .all(|(key, value)| short(key) && !key.contains(['=', ',']) && short(value)) =>
+            {
+                return Err(refused(
+                    "a label is empty, too long, or holds control characters",
+                    "write labels as key=value",
+                ));
             }
             _ => {}
         }

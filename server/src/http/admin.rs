@@ -65,7 +65,6 @@ impl std::fmt::Debug for Admin {
 type Answered<T> = Result<Json<T>, Refusal>;
 
 /// The admin's routes.
-#[must_use]
 pub fn admin(admin: Admin) -> Router {
     let routes = Router::new()
         .route("/status", get(status))

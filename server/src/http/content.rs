@@ -194,7 +194,8 @@ mod tests {
 
     #[test]
     fn which_bytes_are_meant() {
-        let table: &[(&str, Option<Option<(u64, u64)>>)] = &[
+        type Wanted = Option<Option<(u64, u64)>>;
+        let table: &[(&str, Wanted)] = &[
             ("bytes=0-9", Some(Some((0, 10)))),
             ("bytes=90-", Some(Some((90, 10)))),
             ("bytes=-10", Some(Some((90, 10)))),

@@ -62,7 +62,6 @@ impl std::fmt::Debug for Public {
 
 /// The machines' routes. `kernel_arguments` go to every loader; `discover` says whether machines that were
 /// never seen are given one.
-#[must_use]
 pub fn public(
     fleet: FleetHandle,
     shelves: Arc<dyn Shelves>,

@@ -150,7 +150,7 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
         Deed::Report(machine, boot) => {
             let hardware = std::sync::Arc::new(report(machine, boot));
             if let Next::Tailor(commission, _) = desk.report(&hardware, None, now).next {
-                let made = if number % 5 == 0 {
+                let made = if number.is_multiple_of(5) {
                     Err("two disks match".to_owned())
                 } else {
                     Ok(Tailored { plan: plan(&commission), target: "disk".to_owned(), notes: vec![] })
