@@ -288,7 +288,7 @@ impl Loader {
                 courier.event(Step::Inspect, What::Started, None);
             }
             let report = inspect::report(Path::new("/"), &reporter);
-            let text = format!("{} disks, {} network interfaces", report.disks.len(), report.nics.len());
+            let text = format!("disks: {}, network interfaces: {}", report.disks.len(), report.nics.len());
             if !inspected {
                 self.console.say(&text);
                 courier.event(Step::Inspect, What::Done { text }, None);

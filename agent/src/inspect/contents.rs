@@ -71,7 +71,7 @@ pub fn look(head: &[u8], sector_bytes: u32) -> (Contents, Vec<String>) {
     (contents, found)
 }
 
-/// Where partitions begin, in bytes, with their numbers; at most [`PARTITIONS_MAX`].
+/// Where partitions begin, in bytes, with their numbers; at most 16.
 #[must_use]
 pub fn partitions(head: &[u8], sector_bytes: u32) -> Vec<(usize, u64)> {
     let sector = u64::from(sector_bytes);
