@@ -85,8 +85,8 @@ mod tests {
         let dnsmasq = Dnsmasq::start(&net, segment, scratch.path()).unwrap();
         let images = debian().unwrap();
         for (number, firmware, bus, image, banner) in [
-            (1, Firmware::Bios, Bus::Sata, &images.a, BANNER_A),
-            (2, Firmware::Uefi, Bus::Nvme, &images.b, BANNER_B),
+            (1, Firmware::Uefi, Bus::Nvme, &images.b, BANNER_B),
+            (2, Firmware::Bios, Bus::Sata, &images.a, BANNER_A),
         ] {
             let path = scratch.file(format!("disk{number}"));
             let disk = disk::holding(&path, image, 2 << 30).unwrap();

@@ -23,6 +23,9 @@ pub mod disk;
 // The machines.
 pub mod vm;
 
+// What a UEFI machine remembers: which of its network cards it boots from.
+mod uefi;
+
 // Somebody else's DHCP server on the segment.
 pub mod dnsmasq;
 

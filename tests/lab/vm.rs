@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use crate::net::{Net, Segment};
 use crate::process::{self, Beside};
 use crate::scratch;
+use crate::uefi::{self, Card};
 
 /// Where Debian and Ubuntu put UEFI firmware.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-/// The UEFI variables that every machine gets a copy of.
-const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// The PCI slot of the first network card. Fixed, because a UEFI boot option names it; high, to be in nobody's way.
+const FIRST_SLOT: u8 = 16;
 /// How long the monitor may take: it answers at once, but not while a large request holds QEMU's lock.
 const MONITOR_LIMIT: Duration = Duration::from_secs(30);
 
@@ -215,14 +216,12 @@ impl Spec {
     fn uefi(&self, folder: &Path) -> Result<Vec<String>> {
         let variables = folder.join(format!("{}.variables", self.name));
         if !variables.exists() {
-            std::fs::copy(OVMF_VARIABLES, &variables)
-                .with_context(|| format!("no UEFI firmware ({OVMF_VARIABLES}); hint: run tests/setup"))?;
+            let cards: Vec<Card> = (FIRST_SLOT..)
+                .zip(&self.nics)
+                .map(|(slot, nic)| Card { slot, mac: nic.mac.clone() })
+                .collect();
+            uefi::write_variables(&variables, self.firmware, &cards)?;
         }
-        // PXE over IPv6 would be tried between IPv4 and the disk, and costs a minute of waiting for nobody.
-        let off: &[&str] = match self.firmware {
-            Firmware::UefiHttp => &["IPv4PXESupport", "IPv6PXESupport"],
-            _ => &["IPv6PXESupport"],
-        };
         let mut words = vec!["-machine".to_owned(), "q35".to_owned()];
         for drive in [
             format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
@@ -230,29 +229,30 @@ impl Spec {
         ] {
             words.extend(["-drive".to_owned(), drive]);
         }
-        for name in off {
-            words.extend(["-fw_cfg".to_owned(), format!("name=opt/org.tianocore/{name},string=n")]);
-        }
         Ok(words)
     }
 
     /// The network cards, first in the boot order.
     fn cards(&self, taps: &[String]) -> Vec<String> {
         let mut words = vec![];
-        for (number, (nic, tap)) in self.nics.iter().zip(taps).enumerate() {
+        for ((number, slot), (nic, tap)) in (0..).zip(FIRST_SLOT..).zip(self.nics.iter().zip(taps)) {
             let model = match nic.model {
                 Model::Virtio => "virtio-net-pci",
                 Model::E1000 => "e1000",
                 Model::E1000e => "e1000e",
                 Model::Rtl8139 => "rtl8139",
             };
-            // With UEFI no ROM, so that the firmware's own PXE and HTTP clients are what boots.
-            let rom = if self.firmware == Firmware::Bios { "" } else { ",romfile=" };
+            // With UEFI no ROM, so that the firmware's own PXE and HTTP clients are what boots; the order is in its
+            // variables.
+            let order = match self.firmware {
+                Firmware::Bios => format!("bootindex={}", number + 1),
+                Firmware::Uefi | Firmware::UefiHttp => "romfile=".to_owned(),
+            };
             words.extend([
                 "-netdev".to_owned(),
                 format!("tap,id=net{number},ifname={tap},script=no,downscript=no"),
                 "-device".to_owned(),
-                format!("{model},netdev=net{number},mac={},bootindex={}{rom}", nic.mac, number + 1),
+                format!("{model},netdev=net{number},addr={slot:#x},mac={},{order}", nic.mac),
             ]);
         }
         words
@@ -284,8 +284,11 @@ impl Spec {
                 Bus::Nvme => "nvme".to_owned(),
                 Bus::Scsi => "scsi-hd,bus=scsi.0".to_owned(),
             };
-            let boot_index = self.nics.len() + number + 1;
-            let rest = format!("drive=disk{number},serial={},bootindex={boot_index}", disk.serial);
+            let order = match self.firmware {
+                Firmware::Bios => format!(",bootindex={}", self.nics.len() + number + 1),
+                Firmware::Uefi | Firmware::UefiHttp => String::new(),
+            };
+            let rest = format!("drive=disk{number},serial={}{order}", disk.serial);
             device(&mut words, format!("{model},{rest}"));
         }
         Ok(words)
