@@ -23,8 +23,8 @@ use crate::api::{JobState, LogEvent, MachineState};
 /// Machines that were only seen to ask for a boot: an address costs a liar nothing, so they are bounded.
 const BARE_SIGHTINGS_MAX: usize = 5_000;
 
-/// A running agent tells of its progress every few seconds; after so long without a word it has lost power
-/// or its network.
+/// A running agent asks every 15 s whether its job was cancelled, even when it has nothing to tell; after so
+/// long without a word it has lost power or its network.
 const SILENT: SignedDuration = SignedDuration::from_secs(120);
 
 /// Firmware repeats itself; the same said again within this time is not logged again.
@@ -80,7 +80,7 @@ pub struct Desk {
     /// Who was last seen under an IP address; learnt again after a restart.
     pub(super) by_address: HashMap<IpAddr, MachineId>,
     said: HashMap<(String, Step), (String, Timestamp)>,
-    /// Jobs of which it was said that they are silent, each with the time it was heard of before that.
+    /// Jobs of which it was said that they are silent, each with the last word of its machine.
     silent: HashMap<JobId, Timestamp>,
     /// Events that were of no use: late, twice, or of an older attempt.
     pub dropped: u64,
@@ -401,14 +401,15 @@ impl Desk {
     /// again, its next attempt takes up what is on the disk.
     fn notice_silence(&mut self, now: Timestamp) {
         let running = self.state.jobs.values().filter(|job| job.state == JobState::Running);
-        // At a gate and as a seed an agent has nothing to tell.
-        let busy = running.filter(|job| !matches!(job.step, Some(Step::Gather | Step::Linger)));
-        let silent = busy.filter(|job| now.duration_since(job.changed) >= SILENT);
-        let new: Vec<Job> =
-            silent.filter(|job| self.silent.get(&job.id) != Some(&job.changed)).cloned().collect();
-        for job in new {
-            self.silent.insert(job.id, job.changed);
-            let text = format!("nothing was heard of the agent since {:.0}", job.changed);
+        let heard = running.filter_map(|job| Some((job, self.state.machines.get(&job.machine)?.last_seen)));
+        let silent = heard.filter(|(_, last)| now.duration_since(*last) >= SILENT);
+        let new: Vec<(Job, Timestamp)> = silent
+            .filter(|(job, last)| self.silent.get(&job.id) != Some(last))
+            .map(|(job, last)| (job.clone(), last))
+            .collect();
+        for (job, last) in new {
+            self.silent.insert(job.id, last);
+            let text = format!("nothing was heard of the agent since {last:.0}");
             let step = job.step.clone().unwrap_or(Step::Agent);
             self.log(now, Whose::Job(&job), step, What::Note { text });
         }
@@ -533,23 +534,22 @@ mod tests {
             let changes = desk.take_aftermath().changes;
             changes.iter().filter(|change| matches!(change, Change::Event(_))).count()
         };
-        let mut running = job(JobState::Running);
-        desk.put(Change::Job(Box::new(running.clone())));
+        let mut machine = Machine::new(MachineId(1), Fingerprint::default(), String::new(), at(0));
+        desk.put_machine(machine.clone());
+        desk.put(Change::Job(Box::new(job(JobState::Running))));
         desk.tick(at(119));
         assert_eq!(notes(&mut desk), 0);
         desk.tick(at(120));
         desk.tick(at(500));
         assert_eq!(notes(&mut desk), 1);
-        running.changed = at(500);
-        desk.put(Change::Job(Box::new(running.clone())));
+        machine.last_seen = at(500);
+        desk.put_machine(machine);
         desk.tick(at(501));
         assert_eq!(notes(&mut desk), 0);
         desk.tick(at(700));
         assert_eq!(notes(&mut desk), 1);
-        running.step = Some(Step::Gather);
-        running.changed = at(700);
-        desk.put(Change::Job(Box::new(running)));
+        desk.put(Change::Job(Box::new(job(JobState::Failed))));
         desk.tick(at(9000));
-        assert_eq!(notes(&mut desk), 0, "at a gate there is nothing to tell");
+        assert_eq!(notes(&mut desk), 0, "what is over may be silent");
     }
 }
