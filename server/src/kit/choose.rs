@@ -14,7 +14,12 @@ pub enum Part {
     Base,
 }
 
-/// Folders and files below `kernel/` that each part takes. A path ending in `/` is a folder.
+/// Files below `kernel/` that each part takes: those whose path starts so.
+///
+/// Every network driver is here. Disks are those of machines that can run a 64-bit system and boot from the
+/// network: what is left out is parallel SCSI (but for VMware's and VirtualBox's), adapters for disks of a storage
+/// array, controllers of the PATA time and card readers. With all of those the loader's initramfs for Debian 12
+/// was 11.6 MB without its program; with this list it is 9.7 MB.
 const PARTS: [(Part, &[&str]); 3] = [
     (
         Part::Network,
@@ -23,91 +28,92 @@ const PARTS: [(Part, &[&str]); 3] = [
             "drivers/net/phy/",
             "drivers/net/mdio/",
             "drivers/net/pcs/",
-            "drivers/net/usb/",
             "drivers/net/hyperv/",
             "drivers/net/vmxnet3/",
             "drivers/net/virtio_net.ko",
             "drivers/net/xen-netfront.ko",
-            "drivers/net/fjes/",
+            // USB adapters that firmware can boot from; the rest are phones, modems and USB 1.1.
+            "drivers/net/usb/aqc111.ko",
+            "drivers/net/usb/asix.ko",
+            "drivers/net/usb/ax88179_178a.ko",
+            "drivers/net/usb/cdc_ether.ko",
+            "drivers/net/usb/cdc_ncm.ko",
+            "drivers/net/usb/lan78xx.ko",
+            "drivers/net/usb/r8152.ko",
+            "drivers/net/usb/r8153_ecm.ko",
+            "drivers/net/usb/smsc75xx.ko",
+            "drivers/net/usb/smsc95xx.ko",
         ],
     ),
     (
         Part::Storage,
         &[
-            "drivers/ata/",
-            "drivers/nvme/host/nvme.ko",
-            "drivers/message/fusion/mptsas.ko",
-            "drivers/message/fusion/mptspi.ko",
-            "drivers/message/fusion/mptfc.ko",
-            "drivers/scsi/",
+            "drivers/ata/ahci.ko",
+            "drivers/ata/ata_generic.ko",
+            "drivers/ata/ata_piix.ko",
+            "drivers/ata/pata_acpi.ko",
+            "drivers/ata/pata_amd.ko",
+            "drivers/ata/pata_atiixp.ko",
+            "drivers/ata/pata_jmicron.ko",
+            "drivers/ata/pata_marvell.ko",
+            "drivers/ata/pata_via.ko",
+            "drivers/ata/sata_mv.ko",
+            "drivers/ata/sata_nv.ko",
+            "drivers/ata/sata_promise.ko",
+            "drivers/ata/sata_sil",
+            "drivers/ata/sata_via.ko",
             "drivers/block/virtio_blk.ko",
             "drivers/block/xen-blkfront.ko",
-            "drivers/block/mtip32xx/",
+            "drivers/message/fusion/mptsas.ko",
+            "drivers/message/fusion/mptspi.ko",
             "drivers/mmc/core/mmc_block.ko",
-            "drivers/mmc/host/",
-            "drivers/usb/storage/",
+            "drivers/mmc/host/rtsx_pci_sdmmc.ko",
+            "drivers/mmc/host/sdhci-acpi.ko",
+            "drivers/mmc/host/sdhci-pci.ko",
+            "drivers/nvme/host/nvme.ko",
             "drivers/pci/controller/vmd.ko",
+            "drivers/scsi/aacraid/",
+            "drivers/scsi/hpsa.ko",
+            "drivers/scsi/hv_storvsc.ko",
+            "drivers/scsi/isci/",
+            "drivers/scsi/megaraid/megaraid_sas.ko",
+            "drivers/scsi/mpi3mr/",
+            "drivers/scsi/mpt3sas/",
+            "drivers/scsi/mvsas/",
+            "drivers/scsi/sd_mod.ko",
+            "drivers/scsi/smartpqi/",
+            "drivers/scsi/virtio_scsi.ko",
+            "drivers/scsi/vmw_pvscsi.ko",
+            "drivers/scsi/xen-scsifront.ko",
+            "drivers/ufs/host/ufshcd-pci.ko",
+            "drivers/usb/storage/uas.ko",
+            "drivers/usb/storage/usb-storage.ko",
         ],
     ),
     (
         Part::Base,
         &[
-            "drivers/virtio/virtio_pci.ko",
-            "drivers/virtio/virtio_mmio.ko",
-            "drivers/usb/host/xhci-",
-            "drivers/usb/host/ehci-",
-            "drivers/usb/host/ohci-",
-            "drivers/usb/host/uhci-",
             "drivers/hv/hv_vmbus.ko",
             "drivers/pci/controller/pci-hyperv.ko",
+            "drivers/usb/host/ehci-",
+            "drivers/usb/host/xhci-",
+            "drivers/virtio/virtio_mmio.ko",
+            "drivers/virtio/virtio_pci.ko",
             "fs/efivarfs/",
-            "drivers/net/net_failover.ko",
-            "net/packet/",
+            "net/packet/af_packet.ko",
         ],
     ),
 ];
 
-/// Inside those folders, but never on the way to the network or a disk of a machine that is installed:
-/// switch silicon, PCMCIA, parallel ports, tapes and changers, target and initiator protocols over a network.
-const NEVER: [&str; 24] = [
-    "drivers/net/ethernet/mellanox/mlxsw/",
+/// Among the network drivers, but in no machine that is installed: the chips inside switches, PCMCIA cards, and
+/// the storage half of a network card.
+const NEVER: [&str; 6] = [
+    "drivers/net/ethernet/broadcom/cnic.ko",
     "drivers/net/ethernet/marvell/prestera/",
+    "drivers/net/ethernet/mellanox/mlxsw/",
     "drivers/net/ethernet/microchip/sparx5/",
     "drivers/net/ethernet/mscc/",
     "drivers/net/ethernet/xircom/",
-    "drivers/net/ethernet/fujitsu/fmvj18x_cs.ko",
-    "drivers/net/usb/qmi_wwan.ko",
-    "drivers/net/usb/cdc_mbim.ko",
-    "drivers/net/usb/hso.ko",
-    "drivers/net/usb/sierra_net.ko",
-    "drivers/net/usb/cdc-phonet.ko",
-    "drivers/scsi/pcmcia/",
-    "drivers/scsi/device_handler/",
-    "drivers/scsi/scsi_debug.ko",
-    "drivers/scsi/ch.ko",
-    "drivers/scsi/st.ko",
-    "drivers/scsi/sg.ko",
-    "drivers/scsi/sr_mod.ko",
-    "drivers/scsi/iscsi_tcp.ko",
-    "drivers/scsi/fcoe/",
-    "drivers/scsi/bnx2fc/",
-    "drivers/scsi/bnx2i/",
-    "drivers/scsi/cxgbi/",
-    "drivers/scsi/be2iscsi/",
-];
-
-/// Not carried by the loader although the kit has them, because of their size: Fibre Channel and offloaded
-/// iSCSI adapters reach disks of a storage array, which nobody installs forty machines onto at once. An agent's
-/// bundle brings them to the machine that has one.
-const HEAVY: [&str; 8] = [
-    "drivers/scsi/lpfc/",
-    "drivers/scsi/qla2xxx/",
-    "drivers/scsi/qla4xxx/",
-    "drivers/scsi/bfa/",
-    "drivers/scsi/csiostor/",
-    "drivers/scsi/qedf/",
-    "drivers/scsi/qedi/",
-    "drivers/scsi/fnic/",
 ];
 
 /// What the module at `path` (`kernel/drivers/…`) is there for; `None` when no deployment needs it for itself
@@ -115,16 +121,11 @@ const HEAVY: [&str; 8] = [
 #[must_use]
 pub fn part_of(path: &str) -> Option<Part> {
     let path = path.strip_prefix("kernel/").unwrap_or(path);
-    if NEVER.iter().any(|prefix| path.starts_with(prefix)) {
+    let is_card = super::tree::uncompressed_name(path).ends_with("_cs.ko");
+    if is_card || NEVER.iter().any(|prefix| path.starts_with(prefix)) {
         return None;
     }
     PARTS.iter().find(|(_, prefixes)| prefixes.iter().any(|p| path.starts_with(p))).map(|(part, _)| *part)
-}
-
-/// Whether the loader carries the module at `path` for itself.
-pub(crate) fn in_loader(path: &str) -> bool {
-    let inner = path.strip_prefix("kernel/").unwrap_or(path);
-    part_of(path).is_some() && !HEAVY.iter().any(|prefix| inner.starts_with(prefix))
 }
 
 /// Whether modules at `path` may go by an alias that another one asks for: checksums and ciphers.
@@ -259,14 +260,14 @@ mod tests {
             ("kernel/drivers/ata/ahci.ko", Some(Part::Storage)),
             ("kernel/drivers/scsi/sd_mod.ko", Some(Part::Storage)),
             ("kernel/drivers/scsi/scsi_debug.ko", None),
+            ("kernel/drivers/net/ethernet/8390/pcnet_cs.ko", None),
+            ("kernel/drivers/net/ethernet/mellanox/mlxsw/mlxsw_core.ko", None),
             ("kernel/drivers/usb/host/xhci-pci.ko", Some(Part::Base)),
             ("kernel/fs/ext4/ext4.ko", None),
         ];
         for (path, wanted) in table {
             assert_eq!(part_of(path), wanted, "{path}");
         }
-        assert!(!in_loader("kernel/drivers/scsi/lpfc/lpfc.ko"));
-        assert!(in_loader("kernel/drivers/scsi/mpt3sas/mpt3sas.ko"));
     }
 
     #[test]

@@ -480,4 +480,4 @@ fn put_in_place(kits: &Kits, kit: &Kit) -> Result<()> {
 
 #[cfg(test)]
 #[path = "import_tests.rs"]
-mod tests;
+pub(crate) mod tests;

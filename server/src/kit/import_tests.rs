@@ -32,7 +32,7 @@ fn kernel_files() -> Vec<(String, Vec<u8>)> {
         ko("drivers/net/phy/realtek.ko", &["depends=libphy"]),
         ko("drivers/scsi/sd_mod.ko", &["alias=scsi:t-0x00*", "depends=scsi_mod", "softdep=pre: crc-t"]),
         ko("drivers/scsi/scsi_mod.ko", &["depends="]),
-        ko("drivers/scsi/broken.ko", &["depends=not_there"]),
+        ko("drivers/scsi/isci/broken.ko", &["depends=not_there"]),
         ko("crypto/crct_generic.ko", &["alias=crc-t", "depends="]),
         ko("fs/ext4/ext4.ko", &["depends="]),
     ]
@@ -52,9 +52,9 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-struct Bench {
-    dir: tempfile::TempDir,
-    kits: Kits,
+pub(crate) struct Bench {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) kits: Kits,
 }
 
 impl Bench {
@@ -63,6 +63,13 @@ impl Bench {
         fs::write(dir.path().join("loader"), b"loader").unwrap();
         let kits = Kits::open(dir.path()).unwrap();
         Self { dir, kits }
+    }
+
+    /// One with a small kit in it.
+    pub(crate) fn imported() -> Self {
+        let bench = Self::new();
+        bench.import(vec![bench.folder("root", &[kernel_files(), boot_files()].concat())]).unwrap();
+        bench
     }
 
     fn deb(&self, name: &str, files: &[(String, Vec<u8>)]) -> Source {

@@ -11,7 +11,7 @@ use super::store::{Kit, LOADER};
 
 /// The part of `index` that the loader carries.
 pub(crate) fn loader_modules(index: &ModuleIndex) -> ModuleIndex {
-    let wanted = index.modules().iter().filter(|module| choose::in_loader(&module.path));
+    let wanted = index.modules().iter().filter(|module| choose::part_of(&module.path).is_some());
     index.cut(wanted.map(|module| module.name.as_str()))
 }
 

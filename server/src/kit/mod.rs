@@ -39,3 +39,8 @@ pub use import::{ImportSpec, Progress, Source};
 pub use store::{FileMark, Kit, KitInfo, Kits};
 
 pub(crate) use store::replace_file;
+
+#[cfg(test)]
+pub(crate) use import::tests;
+#[cfg(test)]
+pub(crate) use initramfs::loader_modules;

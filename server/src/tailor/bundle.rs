@@ -213,3 +213,7 @@ fn store(path: &Path) -> impl FnOnce(io::Error) -> BundleError {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[path = "bundle_tests.rs"]
+mod tests;

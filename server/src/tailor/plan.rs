@@ -298,3 +298,7 @@ fn list(texts: &[String]) -> String {
         more => format!("{} and {} more", texts[..SHOWN].join(", "), more - SHOWN),
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,217 @@
+//! The plan as a table: what is written where, and every reason to stop.
+
+use common::hardware::{Bus, Contents, Cpu, Device, Firmware, HardwareReport, Nic, REPORT_VERSION, System};
+use common::trust::KeyPair;
+use proptest::prelude::*;
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+pub(crate) fn disk(name: &str, bus: Bus, size: u64) -> Disk {
+    Disk {
+        name: name.to_owned(),
+        bus,
+        size,
+        sector_bytes: 512,
+        model: "Model".to_owned(),
+        serial: format!("serial-{name}"),
+        wwn: String::new(),
+        path: format!("pci/{name}"),
+        rotational: false,
+        removable: false,
+        read_only: false,
+        contents: Contents::Blank,
+        found: vec![],
+    }
+}
+
+pub(crate) fn report(disks: Vec<Disk>) -> HardwareReport {
+    HardwareReport {
+        version: REPORT_VERSION,
+        reporter: "0.1.0".to_owned(),
+        key: KeyPair::from_secret([1; 32]).public(),
+        firmware: Firmware::Bios,
+        system: System::default(),
+        cpu: Cpu { threads: 4, ..Cpu::default() },
+        memory_bytes: 2 * GIB,
+        disks,
+        nics: vec![],
+        devices: vec![],
+        name: None,
+        site: None,
+        truncated: vec![],
+    }
+}
+
+pub(crate) fn checked(report: HardwareReport) -> CheckedHardware {
+    CheckedHardware::check(report).unwrap()
+}
+
+fn request(rule: &str) -> Request {
+    Request {
+        deployment: DeploymentId(1),
+        job: JobId(2),
+        attempt: 1,
+        image: ImageFacts {
+            id: ImageId(Hash::of(b"image")),
+            size: 4 * GIB,
+            sector_bytes: 512,
+            wire_bytes: GIB / 4,
+        },
+        target: rule.parse().unwrap(),
+        gather: false,
+        personalise: true,
+        finish: Finish::Reboot,
+        seed: Seed { key: KeyPair::from_secret([2; 32]).public(), addresses: vec![] },
+    }
+}
+
+fn outcome(disks: Vec<Disk>, rule: &str) -> Result<String, Refusal> {
+    plan(&checked(report(disks)), &request(rule), None).map(|plan| plan.target.serial)
+}
+
+#[test]
+fn the_one_disk_that_is_meant_is_the_target() {
+    let (sda, nvme) = (disk("sda", Bus::Ata, 8 * GIB), disk("nvme0n1", Bus::Nvme, 16 * GIB));
+    let stick = Disk { removable: true, ..disk("sdb", Bus::Usb, 32 * GIB) };
+    let tiny = disk("mmcblk0", Bus::Mmc, GIB);
+    let locked = Disk { read_only: true, ..disk("sdc", Bus::Ata, 8 * GIB) };
+    let table = [
+        (vec![sda.clone()], "auto", "serial-sda"),
+        (vec![sda.clone(), stick.clone()], "auto", "serial-sda"),
+        (vec![tiny, sda.clone(), locked], "auto", "serial-sda"),
+        (vec![sda.clone(), nvme.clone()], "bus=nvme", "serial-nvme0n1"),
+        (vec![sda.clone(), nvme], "size<10G,bus=ata", "serial-sda"),
+        (vec![sda, stick], "bus=usb", "serial-sdb"),
+    ];
+    for (disks, rule, wanted) in table {
+        assert_eq!(outcome(disks, rule).as_deref(), Ok(wanted), "{rule}");
+    }
+}
+
+#[test]
+fn every_reason_to_stop_is_said() {
+    let sda = || disk("sda", Bus::Ata, 8 * GIB);
+    let sdb = || disk("sdb", Bus::Ata, 8 * GIB);
+    let small = || disk("sdc", Bus::Ata, GIB);
+    type Check = fn(&Refusal) -> bool;
+    let table: [(Vec<Disk>, &str, Check); 11] = [
+        (vec![], "auto", |r| matches!(r, Refusal::NoDisk { .. })),
+        (vec![sda(), sdb()], "auto", |r| matches!(r, Refusal::Ambiguous { .. })),
+        (vec![sda(), sdb()], "size>1G", |r| matches!(r, Refusal::Ambiguous { .. })),
+        (vec![sda(), sdb()], "serial=other", |r| matches!(r, Refusal::NoMatch { .. })),
+        (vec![Disk { removable: true, ..sda() }], "auto", |r| matches!(r, Refusal::NoMatch { .. })),
+        (vec![small()], "auto", |r| matches!(r, Refusal::TooSmall { .. })),
+        (vec![sda(), small()], "serial=serial-sdc", |r| matches!(r, Refusal::TooSmall { .. })),
+        (vec![Disk { read_only: true, ..sda() }], "auto", |r| matches!(r, Refusal::ReadOnly { .. })),
+        (vec![Disk { sector_bytes: 4096, ..sda() }], "auto", |r| matches!(r, Refusal::SectorSize { .. })),
+        (vec![Disk { read_only: true, ..sda() }, sda()], "auto", |r| matches!(r, Refusal::NotUnique { .. })),
+        (
+            vec![Disk { wwn: "w".to_owned(), ..sda() }, Disk { wwn: "w".to_owned(), ..sdb() }],
+            "serial=serial-sda",
+            |r| matches!(r, Refusal::NotUnique { .. }),
+        ),
+    ];
+    for (disks, rule, check) in table {
+        let names: Vec<String> = disks.iter().map(describe).collect();
+        let refusal = outcome(disks, rule).unwrap_err();
+        assert!(check(&refusal), "{names:?} with {rule}: {refusal}");
+        assert!(!refusal.hint().is_empty());
+    }
+}
+
+#[test]
+fn a_refusal_names_what_it_is_about() {
+    let refusal = outcome(vec![disk("sda", Bus::Ata, GIB)], "auto").unwrap_err().to_string();
+    assert!(refusal.contains("4294967296") && refusal.contains("1073741824"), "{refusal}");
+
+    let two = vec![disk("sda", Bus::Ata, 8 * GIB), disk("sdb", Bus::Nvme, 8 * GIB)];
+    let refusal = outcome(two, "auto").unwrap_err();
+    assert!(refusal.to_string().contains("serial-sdb"), "{refusal}");
+    assert!(refusal.hint().contains("serial=serial-sda"), "{}", refusal.hint());
+
+    let mut cut = report(vec![disk("sda", Bus::Ata, 8 * GIB)]);
+    cut.truncated = vec!["disks: 12 left out".to_owned()];
+    assert!(matches!(plan(&checked(cut), &request("auto"), None), Err(Refusal::Truncated(_))));
+
+    let mut raid = report(vec![]);
+    raid.devices = vec![Device {
+        address: "0000:00:17.0".to_owned(),
+        modalias: "pci:v00008086d0000282A".to_owned(),
+        class: 0x01_04_00,
+        driver: String::new(),
+    }];
+    let refusal = plan(&checked(raid), &request("auto"), None).unwrap_err();
+    assert!(refusal.hint().contains("0000:00:17.0"), "{}", refusal.hint());
+}
+
+#[test]
+fn the_steps_are_those_that_were_ordered() {
+    let machine = checked(report(vec![disk("sda", Bus::Ata, 8 * GIB)]));
+    let names = |request: &Request| -> Vec<String> {
+        plan(&machine, request, None).unwrap().steps.iter().map(|step| step.name().to_owned()).collect()
+    };
+    let mut wish = request("auto");
+    assert_eq!(names(&wish), ["join", "transfer", "verify", "personalise", "seal", "linger", "reboot"]);
+    (wish.gather, wish.personalise, wish.finish) = (true, false, Finish::Exit);
+    assert_eq!(names(&wish), ["join", "gather", "transfer", "verify", "seal", "linger"]);
+}
+
+fn any_machine() -> impl Strategy<Value = HardwareReport> {
+    let any_disk = (0usize..4, 1u64..40, any::<(bool, bool, bool, bool)>()).prop_map(
+        |(number, size, (removable, read_only, rotational, large))| Disk {
+            removable,
+            read_only,
+            rotational,
+            sector_bytes: if large { 4096 } else { 512 },
+            ..disk(
+                ["sda", "sdb", "sdc", "sdd"][number],
+                [Bus::Ata, Bus::Nvme, Bus::Usb, Bus::Scsi][number],
+                size * GIB / 4,
+            )
+        },
+    );
+    (proptest::collection::vec(any_disk, 0..5), 0u64..64, proptest::option::of(10u32..100_000)).prop_map(
+        |(disks, memory, speed_mbit)| {
+            let nic = Nic {
+                name: "eth0".to_owned(),
+                mac: common::id::Mac([2; 6]),
+                driver: String::new(),
+                speed_mbit,
+                link: true,
+                address: None,
+                boot: true,
+            };
+            HardwareReport { memory_bytes: memory * GIB / 4, nics: vec![nic], ..report(disks) }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_plan_names_one_disk_that_can_take_the_image(
+        machine in any_machine(),
+        rule in prop_oneof![Just("auto"), Just("size>1G"), Just("bus=nvme"), Just("serial=serial-sd*")],
+    ) {
+        let machine = checked(machine);
+        let wish = request(rule);
+        let first = plan(&machine, &wish, None);
+        prop_assert_eq!(&first, &plan(&machine, &wish, None));
+        if let Ok(plan) = first {
+            let targets: Vec<&Disk> =
+                machine.report().disks.iter().filter(|disk| plan.target.matches(disk)).collect();
+            prop_assert_eq!(targets.len(), 1);
+            prop_assert!(!targets[0].read_only && targets[0].size >= wish.image.size);
+            prop_assert_eq!(targets[0].sector_bytes, wish.image.sector_bytes);
+            prop_assert!(wish.target.covers(targets[0]));
+            let tuning = &plan.tuning;
+            let in_flight = tuning.fetch_parallel + tuning.write_backlog + tuning.upload_parallel;
+            prop_assert!(tuning.fetch_parallel > 0 && tuning.write_backlog > 0 && tuning.upload_parallel > 0);
+            prop_assert!(in_flight <= 80);
+            let memory = machine.report().memory_bytes;
+            prop_assert!(tuning.cache_bytes <= (memory / 2).max(16 << 20));
+            prop_assert!(tuning.cache_bytes <= wish.image.wire_bytes);
+        }
+    }
+}
