@@ -1,0 +1,105 @@
+//! The swarm in one process over the loopback: a server node and agents with targets in memory. What is
+//! measured: every byte right, bytes from peers, copies that left the server, the guilty named, no server
+//! needed once the first copy is out.
+
+mod rack;
+
+use std::time::Duration;
+
+use agent::swarm::SwarmEvent;
+use rack::{Machine, Rack, image, liar};
+
+const MIB: u32 = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_machines_share_one_copy() {
+    let rack = Rack::start(image(1, 64, MIB)).await;
+    let mut machines = Vec::new();
+    for number in 1..=4 {
+        machines.push(Machine::start(&rack, number, Some(4)).await);
+    }
+    for machine in &mut machines {
+        machine.finish(&rack).await;
+        let sources = machine.client.sources();
+        assert!(sources.peer_chunks > 0, "each got some from peers: {sources:?}");
+        assert_eq!(sources.server_chunks + sources.peer_chunks, 64);
+    }
+    let copies = rack.copies().await;
+    assert!(copies <= 1.2, "{copies} copies left the server");
+    rack.stop(machines).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_machine_gets_everything_from_the_one_that_is_done() {
+    let rack = Rack::start(image(2, 24, MIB)).await;
+    let mut first = Machine::start(&rack, 1, None).await;
+    first.finish(&rack).await;
+    assert_eq!(first.client.sources().server_chunks, 24);
+    let mut second = Machine::start(&rack, 2, None).await;
+    second.finish(&rack).await;
+    let sources = second.client.sources();
+    assert_eq!((sources.server_chunks, sources.peer_chunks), (0, 24));
+    assert!(rack.copies().await <= 1.01);
+
+    first.client.sealed().await;
+    second.client.sealed().await;
+    first.hears(|event| *event == SwarmEvent::Release).await;
+    second.hears(|event| *event == SwarmEvent::Release).await;
+    rack.stop(vec![first, second]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_byte_is_rejected_and_its_sender_named() {
+    let rack = Rack::start(image(3, 16, MIB)).await;
+    let liar = liar(&rack, 9).await;
+    let mut machine = Machine::start(&rack, 1, None).await;
+    machine.finish(&rack).await;
+    let wrong = |event: &SwarmEvent| matches!(event, SwarmEvent::Corrupt { from, .. } if from == "machine-9");
+    machine.hears(wrong).await;
+    assert!(rack.accused(9).await, "the server's facts name it as well");
+    liar.abort();
+    rack.stop(vec![machine]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_server_the_peers_finish() {
+    let rack = Rack::start(image(4, 32, MIB)).await;
+    let mut first = Machine::start(&rack, 1, None).await;
+    first.finish(&rack).await;
+    // Slow enough that the server is surely gone before the end.
+    let mut second = Machine::start_slow(&rack, 2, Duration::from_millis(40)).await;
+    let mut third = Machine::start_slow(&rack, 3, Duration::from_millis(40)).await;
+    second.chunks(4).await;
+    third.chunks(4).await;
+    rack.kill_server().await;
+    second.finish(&rack).await;
+    third.finish(&rack).await;
+    for machine in [first, second, third] {
+        machine.client.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_server_is_found_again_and_goes_on() {
+    let mut rack = Rack::start(image(5, 48, MIB)).await;
+    let mut machine = Machine::start_slow(&rack, 1, Duration::from_millis(30)).await;
+    machine.chunks(4).await;
+    rack.kill_server().await;
+    rack.restart_server().await;
+    rack.admit(1, None).await;
+    machine.finish(&rack).await;
+    machine.hears(|event| matches!(event, SwarmEvent::Note(text) if text.contains("back"))).await;
+    rack.stop(vec![machine]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_is_not_let_in_and_a_cancelled_machine_is_told() {
+    let rack = Rack::start(image(6, 8, MIB)).await;
+    let mut stranger = Machine::start_unknown(&rack, 7).await;
+    let mut machine = Machine::start(&rack, 1, Some(2)).await;
+    machine.hears(|event| matches!(event, SwarmEvent::Gather { arrived: 1, wanted: 2, .. })).await;
+    rack.expel(1, "changed my mind").await;
+    machine.hears(|event| *event == SwarmEvent::Cancel("changed my mind".to_owned())).await;
+    assert!(!stranger.heard().iter().any(|event| matches!(event, SwarmEvent::Welcome(_))));
+    rack.stop(vec![machine, stranger]).await;
+}

@@ -1,0 +1,352 @@
+//! A rack in one process: the server's node over an image in memory, agents with targets in memory, and a
+//! neighbour that lies.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent::swarm::{HeldChunks, SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent};
+use common::chunk::{ChunkIndex, ChunkSet};
+use common::id::{Hash, ImageId, JobId};
+use common::limits::CHUNK_BYTES;
+use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
+use common::plan::{Seed, Tuning};
+use common::swarm::behaviour::{self, MeshEvent, Protocol, build, listen};
+use common::swarm::dice::Dice;
+use common::swarm::frame;
+use common::swarm::serve::{Frame, Shelf, serve};
+use common::trust::{KeyPair, PublicKey};
+use common::wire::swarm::{Form, Personality, ToAgent, ToServer};
+use futures::{AsyncReadExt as _, StreamExt as _};
+use libp2p::swarm::SwarmEvent as NetworkEvent;
+use server::swarm::{Admission, Bound, ChunkSource, Gather, SwarmFact, SwarmHandle, bind};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Nothing here takes longer, on a busy machine either.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const ANY: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// An image in memory: its manifest, its bytes, and the wire form of its chunks.
+pub(crate) struct Image {
+    pub(crate) id: ImageId,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) raw: Vec<u8>,
+}
+
+/// An image of `chunks` random chunks, the last one of `last` bytes.
+pub(crate) fn image(seed: u64, chunks: u32, last: u32) -> Arc<Image> {
+    let mut dice = Dice::new(seed);
+    let len = (chunks as usize - 1) * CHUNK_BYTES as usize + last as usize;
+    let raw: Vec<u8> = std::iter::repeat_with(|| dice.roll().to_le_bytes()).flatten().take(len).collect();
+    let entries = raw.chunks(CHUNK_BYTES as usize).map(|bytes| {
+        let hash = Hash::of(bytes);
+        let wire_len = u32::try_from(bytes.len()).unwrap();
+        Chunk::Stored(StoredChunk { raw: hash, wire: hash, wire_len, encoding: Encoding::Raw })
+    });
+    let manifest = Manifest::new(raw.len() as u64, 512, entries.collect()).unwrap();
+    Arc::new(Image { id: manifest.id(), manifest: Arc::new(manifest), raw })
+}
+
+impl Image {
+    fn chunk(&self, chunk: ChunkIndex) -> &[u8] {
+        let start = chunk.at() * CHUNK_BYTES as usize;
+        &self.raw[start..start + self.manifest.raw_len(chunk) as usize]
+    }
+}
+
+struct Images(Arc<Image>);
+
+impl ChunkSource for Images {
+    fn manifest(&self, image: ImageId) -> Option<Arc<Manifest>> {
+        (image == self.0.id).then(|| Arc::clone(&self.0.manifest))
+    }
+    fn wire_chunk(&self, _image: ImageId, chunk: ChunkIndex) -> io::Result<Vec<u8>> {
+        Ok(self.0.chunk(chunk).to_vec())
+    }
+}
+
+/// A machine's key, by its number.
+pub(crate) fn key(number: u8) -> KeyPair {
+    KeyPair::from_secret([number; 32])
+}
+
+struct Running {
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+    handle: SwarmHandle,
+}
+
+/// The server and its image.
+pub(crate) struct Rack {
+    pub(crate) image: Arc<Image>,
+    seed: Seed,
+    running: Mutex<Option<Running>>,
+    facts: Arc<Mutex<Vec<SwarmFact>>>,
+}
+
+async fn bound(image: &Arc<Image>, address: &str, facts: &Arc<Mutex<Vec<SwarmFact>>>) -> Bound {
+    let (sender, mut receiver) = mpsc::channel(64);
+    let kept = Arc::clone(facts);
+    tokio::spawn(async move {
+        while let Some(fact) = receiver.recv().await {
+            kept.lock().unwrap().push(fact);
+        }
+    });
+    bind(&key(200), address, Arc::new(Images(Arc::clone(image))), sender).await.unwrap()
+}
+
+fn run(bound: Bound) -> Running {
+    let (cancel, handle) = (CancellationToken::new(), bound.handle());
+    let task = tokio::spawn(bound.run(cancel.clone()));
+    Running { cancel, task, handle }
+}
+
+impl Rack {
+    pub(crate) async fn start(image: Arc<Image>) -> Self {
+        let facts = Arc::default();
+        let bound = bound(&image, ANY, &facts).await;
+        let addresses = bound.handle().addresses().to_vec();
+        let seed = Seed { key: key(200).public(), addresses };
+        Self { image, seed, running: Mutex::new(Some(run(bound))), facts }
+    }
+
+    pub(crate) async fn kill_server(&self) {
+        let running = self.running.lock().unwrap().take().unwrap();
+        running.cancel.cancel();
+        running.task.await.unwrap();
+    }
+
+    pub(crate) async fn restart_server(&mut self) {
+        let bound = bound(&self.image, &self.seed.addresses[0], &self.facts).await;
+        *self.running.lock().unwrap() = Some(run(bound));
+    }
+
+    fn handle(&self) -> SwarmHandle {
+        self.running.lock().unwrap().as_ref().unwrap().handle.clone()
+    }
+
+    pub(crate) async fn admit(&self, number: u8, wanted: Option<u32>) {
+        let name = format!("machine-{number}");
+        let personality = Personality {
+            hostname: name.clone(),
+            ssh_keys: vec![],
+            user_data: None,
+            instance_id: name.clone(),
+            confirm_url: None,
+        };
+        let admission = Admission {
+            key: key(number).public(),
+            job: JobId(number.into()),
+            image: self.image.id,
+            name,
+            site: "lab".to_owned(),
+            personality,
+            gather: wanted.map(|wanted| Gather { wanted, seconds: 60 }),
+        };
+        self.handle().admit(admission).await.unwrap();
+    }
+
+    pub(crate) async fn expel(&self, number: u8, reason: &str) {
+        self.handle().expel(key(number).public(), reason.to_owned()).await.unwrap();
+    }
+
+    /// Copies of the image that left the server.
+    pub(crate) async fn copies(&self) -> f64 {
+        // What went out last is counted with the next tick.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let status = self.handle().status().await.unwrap();
+        let of = |bytes: u64| f64::from(u32::try_from(bytes / 1024).unwrap());
+        of(status[0].injected_bytes) / of(status[0].wire_bytes)
+    }
+
+    pub(crate) async fn accused(&self, number: u8) -> bool {
+        let guilty = |fact: &SwarmFact| matches!(fact, SwarmFact::Corrupt { from, .. } if *from == Some(JobId(number.into())));
+        let found = async {
+            while !self.facts.lock().unwrap().iter().any(guilty) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, found).await.is_ok()
+    }
+
+    pub(crate) async fn stop(&self, machines: Vec<Machine>) {
+        for machine in machines {
+            timeout(PATIENCE, machine.client.stop()).await.unwrap();
+        }
+        timeout(PATIENCE, self.kill_server()).await.unwrap();
+    }
+}
+
+/// A target in memory.
+#[derive(Default)]
+struct Target(Mutex<HashMap<ChunkIndex, Vec<u8>>>);
+
+impl HeldChunks for Target {
+    fn read(&self, chunk: ChunkIndex) -> io::Result<Vec<u8>> {
+        self.0.lock().unwrap().get(&chunk).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// An agent.
+pub(crate) struct Machine {
+    pub(crate) client: SwarmClient,
+    ends: SwarmEnds,
+    target: Arc<Target>,
+    heard: Vec<SwarmEvent>,
+    pause: Duration,
+}
+
+impl Machine {
+    pub(crate) async fn start(rack: &Rack, number: u8, gather: Option<u32>) -> Self {
+        rack.admit(number, gather).await;
+        Self::start_unknown(rack, number).await
+    }
+
+    /// One whose disk takes so long for each chunk.
+    pub(crate) async fn start_slow(rack: &Rack, number: u8, pause: Duration) -> Self {
+        let mut machine = Self::start(rack, number, None).await;
+        machine.pause = pause;
+        machine
+    }
+
+    /// One that the server has not been told of.
+    pub(crate) async fn start_unknown(rack: &Rack, number: u8) -> Self {
+        let target = Arc::new(Target::default());
+        // So little memory that chunks are served from the target as well.
+        let tuning = Tuning { cache_bytes: 8 << 20, write_backlog: 4, ..Tuning::default() };
+        let config = SwarmConfig {
+            keypair: key(number),
+            job: JobId(number.into()),
+            image: rack.image.id,
+            manifest: Arc::clone(&rack.image.manifest),
+            seed: rack.seed.clone(),
+            listen: ANY.to_owned(),
+            tuning,
+            held: ChunkSet::new(rack.image.manifest.len()),
+            disk: Arc::<Target>::clone(&target),
+        };
+        let (client, ends) = SwarmClient::start(config).await.unwrap();
+        Self { client, ends, target, heard: vec![], pause: Duration::ZERO }
+    }
+
+    /// Writes up to `most` chunks.
+    pub(crate) async fn chunks(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(chunk) = timeout(PATIENCE, self.ends.chunks.recv()).await.unwrap() else { return };
+            tokio::time::sleep(self.pause).await;
+            let index = chunk.index();
+            let old = self.target.0.lock().unwrap().insert(index, chunk.bytes().to_vec());
+            assert!(old.is_none(), "each chunk comes once");
+            self.client.held(vec![index]).await;
+        }
+    }
+
+    /// Writes all chunks and compares them with the image.
+    pub(crate) async fn finish(&mut self, rack: &Rack) {
+        self.chunks(usize::MAX).await;
+        self.hears(|event| *event == SwarmEvent::Complete).await;
+        let target = self.target.0.lock().unwrap();
+        for (index, _) in rack.image.manifest.iter() {
+            assert!(target[&index] == rack.image.chunk(index), "chunk {index:?}");
+        }
+    }
+
+    /// What was heard so far.
+    pub(crate) fn heard(&mut self) -> &[SwarmEvent] {
+        while let Ok(event) = self.ends.events.try_recv() {
+            self.heard.push(event);
+        }
+        &self.heard
+    }
+
+    /// Waits for an event, unless it was heard already.
+    pub(crate) async fn hears(&mut self, wanted: impl Fn(&SwarmEvent) -> bool) {
+        let hearing = async {
+            while !self.heard.iter().any(&wanted) {
+                let event = self.ends.events.recv().await;
+                self.heard.push(event.expect("the swarm goes on"));
+            }
+        };
+        timeout(PATIENCE, hearing).await.unwrap_or_else(|_| panic!("not heard"));
+    }
+}
+
+/// Holds everything, and flips a byte in each chunk that it sends.
+struct Lies(Arc<Image>, watch::Sender<usize>);
+
+impl Shelf for Lies {
+    fn open(&self, _puller: &PublicKey, _image: ImageId) -> Option<(ChunkSet, usize)> {
+        let mut all = ChunkSet::new(self.0.manifest.len());
+        self.0.manifest.iter().for_each(|(chunk, _)| {
+            all.insert(chunk);
+        });
+        Some((all, 0))
+    }
+    fn since(&self, _at: usize, _most: usize) -> Vec<ChunkIndex> {
+        vec![]
+    }
+    fn news(&self) -> watch::Receiver<usize> {
+        self.1.subscribe()
+    }
+    fn frame(&self, _puller: &PublicKey, _image: ImageId, chunk: ChunkIndex) -> Option<Frame> {
+        let mut bytes = self.0.chunk(chunk).to_vec();
+        bytes[4711] ^= 1;
+        Some(Frame { form: Form::Wire, bytes: Arc::new(bytes) })
+    }
+    fn sent(&self, _puller: &PublicKey, _chunk: ChunkIndex, _bytes: usize, _done: bool) {}
+}
+
+/// An admitted node that claims to hold all, and lies. Ready when the server knows it.
+pub(crate) async fn liar(rack: &Rack, number: u8) -> JoinHandle<()> {
+    rack.admit(number, None).await;
+    let mut node = build(&key(number), Some(&rack.seed.key)).unwrap();
+    let own = listen(&mut node, ANY).await.unwrap();
+    let server = behaviour::peer_id(&rack.seed.key).unwrap();
+    let addresses = rack.seed.addresses.iter().map(|address| address.parse().unwrap()).collect();
+    node.behaviour_mut().dial(server, addresses, Protocol::Control);
+    let held = Lies(Arc::clone(&rack.image), watch::Sender::new(0));
+    let held = Arc::new(held);
+    let hello = ToServer::Hello {
+        job: JobId(number.into()),
+        image: rack.image.id,
+        addresses: own.iter().map(ToString::to_string).collect(),
+        held: held.open(&key(number).public(), rack.image.id).unwrap().0,
+        started: true,
+    };
+    // It lets in whoever the rack may start.
+    let all = (1..10).filter_map(|number| behaviour::peer_id(&key(number).public()).ok()).collect();
+    node.behaviour_mut().allow(all);
+    let (known, mut wait) = mpsc::channel(1);
+    let task = tokio::spawn(async move {
+        loop {
+            let NetworkEvent::Behaviour(event) = node.select_next_some().await else { continue };
+            match event {
+                MeshEvent::Opened { stream, .. } => {
+                    let (hello, known) = (hello.clone(), known.clone());
+                    tokio::spawn(async move {
+                        let (mut from, mut to) = stream.split();
+                        frame::write(&mut to, &hello).await.unwrap();
+                        while let Ok(word) = frame::read::<ToAgent>(&mut from).await {
+                            if word == ToAgent::Start {
+                                known.send(()).await.unwrap();
+                            }
+                        }
+                    });
+                }
+                MeshEvent::Accepted { stream, peer, .. } => {
+                    let puller = behaviour::public_key(&peer).unwrap();
+                    let slots = Arc::new(Semaphore::new(4));
+                    tokio::spawn(serve(stream, puller, Arc::clone(&held), slots));
+                }
+                MeshEvent::Refused { .. } => panic!("refused"),
+            }
+        }
+    });
+    timeout(PATIENCE, wait.recv()).await.unwrap().unwrap();
+    task
+}
