@@ -18,8 +18,8 @@ async fn four_machines_share_one_copy() {
     for number in 1..=4 {
         machines.push(Machine::start(&rack, number, Some(4)).await);
     }
-    for machine in &mut machines {
-        machine.finish(&rack).await;
+    futures::future::join_all(machines.iter_mut().map(|machine| machine.finish(&rack))).await;
+    for machine in &machines {
         let sources = machine.client.sources();
         assert!(sources.peer_chunks > 0, "each got some from peers: {sources:?}");
         assert_eq!(sources.server_chunks + sources.peer_chunks, 64);
@@ -72,8 +72,7 @@ async fn without_the_server_the_peers_finish() {
     second.chunks(4).await;
     third.chunks(4).await;
     rack.kill_server().await;
-    second.finish(&rack).await;
-    third.finish(&rack).await;
+    futures::future::join(second.finish(&rack), third.finish(&rack)).await;
     for machine in [first, second, third] {
         machine.client.stop().await;
     }

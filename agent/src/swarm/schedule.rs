@@ -33,6 +33,10 @@ const STRIKES_MAX: u8 = 2;
 /// neighbour does not sit on many chunks.
 const PER_PEER: std::ops::RangeInclusive<usize> = 2..=4;
 
+/// A chunk that a neighbour announced and then had not at hand is asked for there again after this: it may be on its
+/// way from memory to disk.
+const REFUSED: Duration = Duration::from_secs(1);
+
 /// How much time's worth of chunks may be asked for at one neighbour.
 const AHEAD: Duration = Duration::from_millis(200);
 
@@ -131,6 +135,8 @@ struct Source {
     same_site: bool,
     /// Asked for and not here yet.
     asked: BTreeSet<ChunkIndex>,
+    /// Announced, but refused when asked for; until when it is left alone with it.
+    refused: VecDeque<(Duration, ChunkIndex)>,
     moved: Duration,
     arrived: Duration,
     /// How long a chunk takes from here, smoothed; none before the first.
@@ -235,8 +241,11 @@ impl Scheduler {
             Event::Verified { chunk } => self.have_it(chunk, &mut effects),
             Event::Found(chunks) => chunks.into_iter().for_each(|chunk| self.have_it(chunk, &mut effects)),
             Event::Corrupt { from, chunk } => self.corrupt(from, chunk, &mut effects),
-            Event::Unavailable { from, chunk } => self.unavailable(from, chunk),
-            Event::Tick => self.give_up_the_silent(now, &mut effects),
+            Event::Unavailable { from, chunk } => self.unavailable(from, chunk, now),
+            Event::Tick => {
+                self.ask_again(now);
+                self.give_up_the_silent(now, &mut effects);
+            }
         }
         debug_assert_eq!(
             self.missing.count() as usize + self.flights.len() + self.verified.count() as usize,
@@ -296,7 +305,8 @@ impl Scheduler {
             held.iter().for_each(|chunk| self.copies[chunk.at()] += 1);
         }
         let asked = BTreeSet::new();
-        let source = Source { held, same_site, asked, moved: now, arrived: now, pace: None };
+        let refused = VecDeque::new();
+        let source = Source { held, same_site, asked, refused, moved: now, arrived: now, pace: None };
         self.sources.insert(from, source);
     }
 
@@ -384,17 +394,31 @@ impl Scheduler {
         }
     }
 
-    fn unavailable(&mut self, from: PublicKey, chunk: ChunkIndex) {
-        if let Some(source) = self.sources.get_mut(&from)
-            && source.asked.remove(&chunk)
-        {
-            self.give_back(from, chunk);
+    fn unavailable(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration) {
+        let Some(source) = self.sources.get_mut(&from) else {
+            return;
+        };
+        source.moved = now;
+        if !source.asked.remove(&chunk) {
+            return;
         }
         if from == self.seed {
             self.leased.retain(|other| *other != chunk);
         } else {
+            source.refused.push_back((now + REFUSED, chunk));
             self.forget(from, chunk);
         }
+        self.give_back(from, chunk);
+    }
+
+    fn ask_again(&mut self, now: Duration) {
+        let mut again = Vec::new();
+        for (from, source) in self.sources.iter_mut().filter(|(from, _)| **from != self.seed) {
+            while source.refused.front().is_some_and(|(until, _)| now >= *until) {
+                again.extend(source.refused.pop_front().map(|(_, chunk)| (*from, chunk)));
+            }
+        }
+        again.into_iter().for_each(|(from, chunk)| self.have(from, &[chunk]));
     }
 
     /// `from` does not have `chunk` after all, until it says so again.

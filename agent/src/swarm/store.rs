@@ -14,7 +14,10 @@ use common::wire::swarm::Form;
 
 use super::client::HeldChunks;
 
-/// Frames by last use; the least recently used go first.
+/// The part of its bound by which the cache may grow for chunks that are not on the disk yet.
+const UNWRITTEN_PART: u64 = 2;
+
+/// Frames by last use; the least recently used go first, but those that the disk cannot give yet go last.
 #[derive(Debug, Default)]
 struct Cache {
     frames: HashMap<ChunkIndex, (Frame, u64)>,
@@ -34,7 +37,7 @@ impl Cache {
         Some(frame.clone())
     }
 
-    fn put(&mut self, chunk: ChunkIndex, frame: Frame) {
+    fn put(&mut self, chunk: ChunkIndex, frame: Frame, on_disk: &ChunkSet) {
         if self.frames.contains_key(&chunk) {
             return;
         }
@@ -43,10 +46,17 @@ impl Cache {
         self.frames.insert(chunk, (frame, self.uses));
         self.order.insert(self.uses, chunk);
         while self.bytes > self.bytes_max {
-            let Some((_, oldest)) = self.order.pop_first() else { return };
-            if let Some((frame, _)) = self.frames.remove(&oldest) {
-                self.bytes -= frame.bytes.len() as u64;
-            }
+            let written = self.order.iter().find(|(_, chunk)| on_disk.contains(**chunk));
+            let over = self.bytes > self.bytes_max + self.bytes_max / UNWRITTEN_PART;
+            let oldest = self.order.first_key_value().filter(|_| over);
+            let Some(used) = written.or(oldest).map(|(used, _)| *used) else { return };
+            self.drop_used(used);
+        }
+    }
+
+    fn drop_used(&mut self, used: u64) {
+        if let Some((frame, _)) = self.order.remove(&used).and_then(|chunk| self.frames.remove(&chunk)) {
+            self.bytes -= frame.bytes.len() as u64;
         }
     }
 }
@@ -98,7 +108,8 @@ impl Store {
     /// A verified chunk, as it came. True if it was not held before.
     pub(super) fn put(&self, chunk: ChunkIndex, frame: Frame) -> bool {
         self.with(|state| {
-            state.cache.put(chunk, frame);
+            let State { cache, on_disk, .. } = state;
+            cache.put(chunk, frame, on_disk);
             self.hold(state, chunk)
         })
     }
@@ -171,17 +182,26 @@ mod tests {
     fn the_cache_stays_within_its_bound_and_the_disk_takes_over() {
         let image = ImageId(Hash([1; 32]));
         let puller = KeyPair::from_secret([1; 32]).public();
-        let store = Store::new(image, 10, 25, Arc::new(Disk));
+        let store = Store::new(image, 10, 20, Arc::new(Disk));
         let frame = |byte| Frame { form: Form::Wire, bytes: Arc::new(vec![byte; 10]) };
         assert!(store.put(ChunkIndex(0), frame(0)));
         assert!(store.put(ChunkIndex(1), frame(1)));
         let get = |chunk| store.frame(&puller, image, ChunkIndex(chunk)).map(|frame| frame.form);
         assert_eq!(get(0), Some(Form::Wire));
         assert!(store.put(ChunkIndex(2), frame(2)));
-        assert_eq!((get(0), get(1), get(2)), (Some(Form::Wire), None, Some(Form::Wire)));
-        assert!(!store.on_disk(ChunkIndex(1)));
-        assert_eq!(get(1), Some(Form::Raw));
-        assert_eq!(store.since(1, 10), [ChunkIndex(1), ChunkIndex(2)]);
+        let wire = Some(Form::Wire);
+        assert_eq!(
+            (get(0), get(1), get(2)),
+            (wire, wire, wire),
+            "none is on the disk yet: half as much again"
+        );
+        assert!(store.put(ChunkIndex(3), frame(3)));
+        assert_eq!((get(0), get(1), get(3)), (None, wire, wire));
+        assert!(!store.on_disk(ChunkIndex(0)) && !store.on_disk(ChunkIndex(3)));
+        assert_eq!(get(0), Some(Form::Raw));
+        assert!(store.put(ChunkIndex(4), frame(4)));
+        assert_eq!((get(1), get(3), get(4)), (wire, Some(Form::Raw), wire), "what is on the disk goes first");
+        assert_eq!(store.since(1, 2), [ChunkIndex(1), ChunkIndex(2)]);
         assert_eq!(store.open(&puller, ImageId(Hash([2; 32]))), None);
     }
 }

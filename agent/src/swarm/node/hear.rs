@@ -121,8 +121,7 @@ impl Node {
             list.into_iter().filter(|neighbour| neighbour.key != self.own && neighbour.key != self.seed);
         let new = fitting.take(NEIGHBOURS_MAX).map(|neighbour| (neighbour.key, neighbour)).collect();
         let old = std::mem::replace(&mut self.neighbours, new);
-        let gone: Vec<PublicKey> =
-            old.into_keys().filter(|key| !self.neighbours.contains_key(key)).collect();
+        let gone: Vec<PublicKey> = old.into_keys().filter(|key| !self.neighbours.contains_key(key)).collect();
         for key in gone {
             self.unlink(target(key, Protocol::Pull));
         }

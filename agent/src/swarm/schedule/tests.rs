@@ -141,6 +141,18 @@ fn a_silent_source_is_given_up_and_its_chunks_go_elsewhere() {
 }
 
 #[test]
+fn a_chunk_that_was_refused_is_asked_for_again_after_a_while() {
+    let mut scheduler = scheduler(1, 8);
+    up(&mut scheduler, 1, [0]);
+    let request = scheduler.next_request(at(0)).unwrap();
+    scheduler.handle(Event::Unavailable { from: request.from, chunk: request.chunk }, at(1));
+    scheduler.handle(Event::Tick, at(1000));
+    assert_eq!(scheduler.next_request(at(1000)), None);
+    scheduler.handle(Event::Tick, at(1001));
+    assert_eq!(scheduler.next_request(at(1001)), Some(request));
+}
+
+#[test]
 fn what_is_found_on_the_disk_is_not_fetched() {
     let mut scheduler = scheduler(3, 1);
     up(&mut scheduler, 1, 0..3);
