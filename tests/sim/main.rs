@@ -1,5 +1,6 @@
-//! The swarm's two cores in a simulated world of links: everybody finishes, the server's line carries about one
-//! copy, and the same seed gives the same run. Prints time over the fluid lower bound for each case.
+//! The swarm's two cores in a simulated world of links: everybody finishes, the server's line carries
+//! about one copy, and the same seed gives the same run. Prints time over the fluid lower bound for each
+//! case.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::print_stdout)]
 
 mod world;

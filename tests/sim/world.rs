@@ -1,6 +1,6 @@
-//! A world of links with bandwidths, in which the swarm's two cores live: the agents' schedulers and the server's
-//! injection, with nothing of theirs replaced. Events are discrete, chance comes from a seed, flows share links
-//! max-min fairly, messages take no time.
+//! A world of links with bandwidths, in which the swarm's two cores live: the agents' schedulers and the
+//! server's injection, with nothing of theirs replaced. Events are discrete, chance comes from a seed,
+//! flows share links max-min fairly, messages take no time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -292,12 +292,12 @@ impl World {
             self.schedule(to, Heard::Moved { from });
         }
         // Who waits in a queue hears every second that the holder lives.
-        if ticks % 10 == 0 {
+        if ticks.is_multiple_of(10) {
             self.say_waiting();
         }
         for at in (0..self.agents.len()).filter(|at| self.agents[*at].here).collect::<Vec<_>>() {
             self.schedule(at, Heard::Tick);
-            if ticks % 20 == 0 {
+            if ticks.is_multiple_of(20) {
                 let agent = &mut self.agents[at];
                 let event = Event::Speed {
                     agent: agent.key,

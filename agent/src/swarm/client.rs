@@ -111,8 +111,8 @@ pub enum SwarmError {
 /// The two streams out of the swarm. Whoever holds them must read both.
 #[derive(Debug)]
 pub struct SwarmEnds {
-    /// Verified chunks, each once, in the order in which they came. Not reading pauses fetching once `write_backlog` chunks
-    /// wait; it never pauses sending to peers.
+    /// Verified chunks, each once, in the order in which they came. Not reading pauses fetching once
+    /// `write_backlog` chunks wait; it never pauses sending to peers.
     pub chunks: mpsc::Receiver<VerifiedChunk>,
     /// What happens.
     pub events: mpsc::Receiver<SwarmEvent>,
@@ -135,8 +135,8 @@ pub struct SwarmClient {
 }
 
 impl SwarmClient {
-    /// Listens, dials the server and goes on by itself: every chunk that is missing is fetched from where it is to be
-    /// had, as soon as the server opens the gate.
+    /// Listens, dials the server and goes on by itself: every chunk that is missing is fetched from where
+    /// it is to be had, as soon as the server opens the gate.
     ///
     /// # Errors
     /// When the address cannot be listened on or the plan's seed cannot be used. A server that does not
@@ -145,8 +145,8 @@ impl SwarmClient {
         super::node::start(config).await
     }
 
-    /// These chunks are on the disk now, and [`HeldChunks::read`] can give them: written, or found there. Found ones
-    /// are not fetched any more.
+    /// These chunks are on the disk now, and [`HeldChunks::read`] can give them: written, or found there.
+    /// Found ones are not fetched any more.
     pub async fn held(&self, chunks: Vec<ChunkIndex>) {
         // A node that has ended has nobody to tell.
         self.commands.send(Command::Held(chunks)).await.ok();

@@ -1,5 +1,5 @@
-//! The agent's end of its control stream: writes the node's words and reads the server's into the node's inbox.
-//! Touches one stream.
+//! The agent's end of its control stream: writes the node's words and reads the server's into the node's
+//! inbox. Touches one stream.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use common::swarm::frame::{self, BadStream};
 use common::wire::swarm::{ToAgent, ToServer};
 
-/// The server answers every report of speed, one each two seconds; silence for this long means that it is gone.
+/// The server answers every report of speed, one each two seconds; silence for this long means that it is
+/// gone.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// What the control stream tells the node, with the stream's number.

@@ -1,6 +1,6 @@
-//! Core: whom to dial, and when again. Owns the state of every connection that this agent dials: at most one control and one
-//! pull connection to the server, one pull connection to each neighbour. Touches nothing; time is an
-//! argument.
+//! Core: whom to dial, and when again. Owns the state of every connection that this agent dials: at most
+//! one control and one pull connection to the server, one pull connection to each neighbour. Touches
+//! nothing; time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use common::swarm::behaviour::Protocol;
 use common::swarm::dice::Dice;
 use common::trust::PublicKey;
 
-/// The first wait after a failure, doubled with each further one. A neighbour that has not heard of this agent
-/// yet lets it in a moment later.
+/// The first wait after a failure, doubled with each further one. A neighbour that has not heard of this
+/// agent yet lets it in a moment later.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// The longest wait. Waits are never longer, so that a server that comes back is found soon.
@@ -126,8 +126,8 @@ impl Links {
         }
     }
 
-    /// The connection has ended or never came to be; it is dialled again later. The target and how many times
-    /// in a row that happened, if the connection was a current one.
+    /// The connection has ended or never came to be; it is dialled again later. The target and how many
+    /// times in a row that happened, if the connection was a current one.
     pub(super) fn failed(&mut self, connection: ConnectionId, now: Duration) -> Option<(Target, u32)> {
         let current = |link: &Link| match link.state {
             State::Waiting(_) => false,

@@ -1,5 +1,5 @@
-//! Steps 7 to 9 and 13 as a machine lives them: in the swarm with the server and with peers, chunks come, are
-//! verified and go on to the disk, and are passed on to whoever asks.
+//! Steps 7 to 9 and 13 as a machine lives them: in the swarm with the server and with peers, chunks come,
+//! are verified and go on to the disk, and are passed on to whoever asks.
 
 // What the steps say to the swarm, and hear from it.
 mod client;

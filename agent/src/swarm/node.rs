@@ -1,6 +1,7 @@
-//! The agent's node: one task owns the libp2p swarm, the scheduler and all that is known of the neighbours; the tasks of
-//! the streams talk to it over bounded channels and end with it. Carries out what the cores decide: `schedule`
-//! (which chunk from whom) and `links` (whom to dial when). Chunks are verified off this task.
+//! The agent's node: one task owns the libp2p swarm, the scheduler and all that is known of the
+//! neighbours; the tasks of the streams talk to it over bounded channels and end with it. Carries out what
+//! the cores decide: `schedule` (which chunk from whom) and `links` (whom to dial when). Chunks are
+//! verified off this task.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};

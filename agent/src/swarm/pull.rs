@@ -1,5 +1,6 @@
-//! The puller's side of a pull stream: writes the node's requests and reads what comes into the node's inbox. Touches one
-//! stream. A chunk that was not asked for ends the stream, so what can be in memory is what was asked for.
+//! The puller's side of a pull stream: writes the node's requests and reads what comes into the node's
+//! inbox. Touches one stream. A chunk that was not asked for ends the stream, so what can be in memory is
+//! what was asked for.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

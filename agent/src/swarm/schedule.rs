@@ -3,11 +3,12 @@
 //!
 //! Every chunk that has to be fetched is in exactly one of *missing*, *in flight* and *verified*.
 //!
-//! The order: leases first, because nobody else may take them from the server; then rarest first among what neighbours
-//! hold, ties by chance (sequential order took three times as long in a model, research/swarm.md 2.4). The
-//! server is asked only for what it leased. Near the end, when nothing missing can be asked for, a chunk whose
-//! source is slow is asked for once more elsewhere: BitTorrent clients without that hang at 99.9 %.
-//! A neighbour that sent two wrong chunks is asked nothing more; one that moves nothing is given up.
+//! The order: leases first, because nobody else may take them from the server; then rarest first among
+//! what neighbours hold, ties by chance (sequential order took three times as long in a model,
+//! research/swarm.md 2.4). The server is asked only for what it leased. Near the end, when nothing missing
+//! can be asked for, a chunk whose source is slow is asked for once more elsewhere: BitTorrent clients
+//! without that hang at 99.9 %. A neighbour that sent two wrong chunks is asked nothing more; one that
+//! moves nothing is given up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -16,8 +17,8 @@ use common::chunk::{ChunkIndex, ChunkSet};
 use common::swarm::dice::Dice;
 use common::trust::PublicKey;
 
-/// A source with requests that moves nothing and says nothing for this long is given up. A holder with a long queue
-/// says so every second.
+/// A source with requests that moves nothing and says nothing for this long is given up. A holder with a
+/// long queue says so every second.
 pub const SILENCE: Duration = Duration::from_secs(6);
 
 /// A chunk may be asked for a second time when its source was silent for this long...
@@ -29,12 +30,12 @@ const ENDGAME_SLOWNESS: u32 = 3;
 /// Wrong chunks from one neighbour until it is asked nothing more.
 const STRIKES_MAX: u8 = 2;
 
-/// Requests at one neighbour: enough to keep a gigabit line busy over a LAN's round trip, few enough that a slow
-/// neighbour does not sit on many chunks.
+/// Requests at one neighbour: enough to keep a gigabit line busy over a LAN's round trip, few enough that
+/// a slow neighbour does not sit on many chunks.
 const PER_PEER: std::ops::RangeInclusive<usize> = 2..=4;
 
-/// A chunk that a neighbour announced and then had not at hand is asked for there again after this: it may be on its
-/// way from memory to disk.
+/// A chunk that a neighbour announced and then had not at hand is asked for there again after this: it may
+/// be on its way from memory to disk.
 const REFUSED: Duration = Duration::from_secs(1);
 
 /// How much time's worth of chunks may be asked for at one neighbour.
@@ -179,8 +180,9 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Fetches `wanted` (of an image of as many chunks as the set has places), asking for at most `parallel` chunks at
-    /// once; only `seed` gives leases. `chance` makes the ties of one agent fall differently from another's.
+    /// Fetches `wanted` (of an image of as many chunks as the set has places), asking for at most
+    /// `parallel` chunks at once; only `seed` gives leases. `chance` makes the ties of one agent fall
+    /// differently from another's.
     #[must_use]
     pub fn new(seed: PublicKey, wanted: &ChunkSet, parallel: usize, chance: u64) -> Self {
         Self {
@@ -255,8 +257,8 @@ impl Scheduler {
         effects
     }
 
-    /// The bytes of `chunk` are here from `from`. True if they were asked for and are to be checked; what comes of
-    /// that is told by [`Event::Verified`] or [`Event::Corrupt`].
+    /// The bytes of `chunk` are here from `from`. True if they were asked for and are to be checked; what
+    /// comes of that is told by [`Event::Verified`] or [`Event::Corrupt`].
     pub fn arrived(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration) -> bool {
         let Some(source) = self.sources.get_mut(&from) else {
             return false;

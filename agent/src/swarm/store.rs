@@ -1,5 +1,6 @@
-//! What this agent can pass on: chunks in memory as they came, and chunks on the disk. Shared between the node, which
-//! adds, and the tasks that serve peers. Owns the cache and its bound; reads the disk through [`HeldChunks`].
+//! What this agent can pass on: chunks in memory as they came, and chunks on the disk. Shared between the
+//! node, which adds, and the tasks that serve peers. Owns the cache and its bound; reads the disk through
+//! [`HeldChunks`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Core: a chunk's bytes against its manifest. Owns [`VerifiedChunk`], which can be made here alone, so that
-//! whoever writes one to a disk writes what the image's name promises. Touches `common`.
+//! Core: a chunk's bytes against its manifest. Owns [`VerifiedChunk`], which can be made here alone, so
+//! that whoever writes one to a disk writes what the image's name promises. Touches `common`.
 
 use std::sync::Arc;
 
@@ -64,13 +64,14 @@ pub enum NotTheChunk {
         /// Of what came.
         got: Hash,
     },
-    /// The right wire form, which does not give the right bytes: the image itself is damaged, not the sender.
+    /// The right wire form, which does not give the right bytes: the image itself is damaged, not the
+    /// sender.
     #[error("the image's own wire form is damaged: {0}")]
     Image(String),
 }
 
-/// Checks what came for `index`. The wire form is checked before it is decompressed, so that only bytes that
-/// the server has vouched for reach the decoder.
+/// Checks what came for `index`. The wire form is checked before it is decompressed, so that only bytes
+/// that the server has vouched for reach the decoder.
 ///
 /// # Errors
 /// When the bytes are not the chunk.

@@ -1,4 +1,5 @@
-//! The libp2p behaviour of every swarm node: lets in only the keys it was told to, opens on each connection that it
+//! The libp2p behaviour of every swarm node: lets in only the keys it was told to, opens on each
+//! connection that it
 //! *dialled* the one stream it was dialled for, and hands out raw streams. Owns the list of who is let
 //! in; touches libp2p and `trust`; reads and writes no byte of a stream.
 //!
@@ -39,7 +40,8 @@ const STREAMS_PER_CONNECTION_MAX: usize = 4;
 /// oldest go first, because after a cut line the old ones look alive for minutes.
 const ACCEPTED_PER_PEER_MAX: usize = 4;
 
-/// Connections that are being shaken hands on, before a key is known: a bound on what strangers can hold open.
+/// Connections that are being shaken hands on, before a key is known: a bound on what strangers can hold
+/// open.
 const PENDING_MAX: usize = 1024;
 
 /// A connection without an open stream is closed after this.

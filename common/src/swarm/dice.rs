@@ -1,5 +1,5 @@
-//! Core: chance for the swarm's cores, from a seed: the same seed gives the same decisions, so that a run can be
-//! repeated. For spreading load only; nothing secret comes of it.
+//! Core: chance for the swarm's cores, from a seed: the same seed gives the same decisions, so that a run
+//! can be repeated. For spreading load only; nothing secret comes of it.
 
 /// A stream of numbers from a seed (splitmix64).
 #[derive(Debug, Clone)]

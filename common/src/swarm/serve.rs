@@ -1,6 +1,6 @@
-//! The holder's side of a pull stream, the same on server and agents: says what it holds and sends what it is
-//! asked for, in turn. What there is and who may have it is behind [`Shelf`]. Touches one stream; keeps no
-//! chunk longer than it takes to send it.
+//! The holder's side of a pull stream, the same on server and agents: says what it holds and sends what it
+//! is asked for, in turn. What there is and who may have it is behind [`Shelf`]. Touches one stream; keeps
+//! no chunk longer than it takes to send it.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -71,8 +71,8 @@ impl Queue {
     }
 }
 
-/// Serves `puller` on `stream` until either end closes it. `slots` bounds how many chunks go out at once over
-/// all pullers that share it.
+/// Serves `puller` on `stream` until either end closes it. `slots` bounds how many chunks go out at once
+/// over all pullers that share it.
 ///
 /// # Errors
 /// When the stream ends, which it always does in the end, or the puller breaks the protocol.

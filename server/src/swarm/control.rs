@@ -1,5 +1,5 @@
-//! The server's end of one agent's control stream: reads its words into the node's inbox and writes the node's
-//! words to it. Touches one stream, and the image store for the manifest of the first word.
+//! The server's end of one agent's control stream: reads its words into the node's inbox and writes the
+//! node's words to it. Touches one stream, and the image store for the manifest of the first word.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,8 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// A write that moves nothing for this long: the line is gone.
 const STALL: Duration = Duration::from_secs(15);
 
-/// What a control stream tells the node, each with the stream's number: an agent may have opened a newer one.
+/// What a control stream tells the node, each with the stream's number: an agent may have opened a newer
+/// one.
 #[derive(Debug)]
 pub(super) struct Inbound {
     pub(super) agent: PublicKey,

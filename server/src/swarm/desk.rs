@@ -1,6 +1,6 @@
-//! What the server serves on pull streams: the chunks that are leased to whoever asks, and nothing else. Shared
-//! between the node, which grants, and the tasks of the streams. Touches the image store; the operating
-//! system's page cache is its only cache.
+//! What the server serves on pull streams: the chunks that are leased to whoever asks, and nothing else.
+//! Shared between the node, which grants, and the tasks of the streams. Touches the image store; the
+//! operating system's page cache is its only cache.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! What the rest of the server says to the swarm and hears from it: the handle, the facts, the status, and the
-//! trait behind which the images are. Touches `common`; the node behind the handle is in `node`.
+//! What the rest of the server says to the swarm and hears from it: the handle, the facts, the status, and
+//! the trait behind which the images are. Touches `common`; the node behind the handle is in `node`.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ pub trait ChunkSource: Send + Sync + 'static {
     fn wire_chunk(&self, image: ImageId, chunk: ChunkIndex) -> std::io::Result<Vec<u8>>;
 }
 
-/// A gate before the transfer: it opens when enough machines have arrived or the time is up. One gate per image; once
-/// open it stays open until everybody has left.
+/// A gate before the transfer: it opens when enough machines have arrived or the time is up. One gate per
+/// image; once open it stays open until everybody has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gather {
     /// Machines that are waited for.

@@ -1,14 +1,14 @@
-//! Core: which chunk the server gives to whom, so that each leaves it once per site. Owns what is known of one
-//! image's agents; touches `common`. Time is an argument, chance comes from a seed.
+//! Core: which chunk the server gives to whom, so that each leaves it once per site. Owns what is known of
+//! one image's agents; touches `common`. Time is an argument, chance comes from a seed.
 //!
-//! A chunk that nobody at a site holds is *leased* to one agent there, which alone may then pull it from the
-//! server; the agents spread it among themselves. In a model this finished within 2 % of the bound with each
-//! chunk sent once, where an open server sent three copies and more (research/swarm.md 2.4). Two things make
-//! it robust: leases go where the uplink is good and little is still unspread, and an agent that gets
-//! nothing from its peers for a while is served directly.
+//! A chunk that nobody at a site holds is *leased* to one agent there, which alone may then pull it from
+//! the server; the agents spread it among themselves. In a model this finished within 2 % of the bound
+//! with each chunk sent once, where an open server sent three copies and more (research/swarm.md 2.4). Two
+//! things make it robust: leases go where the uplink is good and little is still unspread, and an agent
+//! that gets nothing from its peers for a while is served directly.
 //!
-//! Invariant: a chunk is leased at a site at most once, and only while nobody there holds it; but for rescues,
-//! which are counted.
+//! Invariant: a chunk is leased at a site at most once, and only while nobody there holds it; but for
+//! rescues, which are counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -488,8 +488,8 @@ impl Injector {
         }
     }
 
-    /// Who takes the next lease: the least unspread for its uplink; not one whose uplink is below a quarter of
-    /// the median, nor one whose last lease ran out, unless there is no other.
+    /// Who takes the next lease: the least unspread for its uplink; not one whose uplink is below a
+    /// quarter of the median, nor one whose last lease ran out, unless there is no other.
     fn taker(&mut self, site: &str, now: Duration) -> Option<PublicKey> {
         let here: Vec<(&PublicKey, &Agent)> = self
             .agents

@@ -1,5 +1,5 @@
-//! Steps 7 to 13 as the server sees them: who is in the swarm, who is given which chunk, who is still needed. The
-//! server is the tracker and the first seed; all other spreading is the agents' own.
+//! Steps 7 to 13 as the server sees them: who is in the swarm, who is given which chunk, who is still
+//! needed. The server is the tracker and the first seed; all other spreading is the agents' own.
 
 // What the rest of the server says to the swarm, and hears from it.
 mod door;

@@ -1,5 +1,6 @@
-//! The server's node: one task owns the libp2p swarm and every image's room; the tasks of the streams talk to it over
-//! bounded channels and end with it. Carries out what the rooms decide and decides nothing itself.
+//! The server's node: one task owns the libp2p swarm and every image's room; the tasks of the streams talk
+//! to it over bounded channels and end with it. Carries out what the rooms decide and decides nothing
+//! itself.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -31,8 +32,8 @@ use super::room::{Out, Room};
 /// How often the rooms hear that time has passed.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Chunks that go out at once to one site: enough to fill a line, few enough that on a thin one the first chunks
-/// can be passed on soon.
+/// Chunks that go out at once to one site: enough to fill a line, few enough that on a thin one the first
+/// chunks can be passed on soon.
 const SENDING_PER_SITE: usize = 3;
 
 /// Facts that may wait for a busy fleet before the oldest is dropped.
@@ -371,8 +372,8 @@ impl Node {
     }
 }
 
-/// Where an agent that came from `remote` can be reached by its peers: first at the address it came from, on the
-/// ports it listens on; then at what it says of itself.
+/// Where an agent that came from `remote` can be reached by its peers: first at the address it came from,
+/// on the ports it listens on; then at what it says of itself.
 fn reachable(remote: &Multiaddr, own: &[String]) -> Vec<String> {
     let own: Vec<Multiaddr> =
         own.iter().take(ADDRESSES_MAX).filter_map(|address| address.parse().ok()).collect();

@@ -1,5 +1,5 @@
-//! Core: who of an image's agents may leave the swarm. A sealed machine stays as long as somebody at its site needs
-//! it, but not for ever. Touches nothing.
+//! Core: who of an image's agents may leave the swarm. A sealed machine stays as long as somebody at its
+//! site needs it, but not for ever. Touches nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use common::trust::PublicKey;
 pub struct Linger {
     /// A sealed machine stays at least so long: news of who else comes may be on its way.
     pub grace: Duration,
-    /// A machine that was admitted, or lost its line, holds others back for so long; a machine needs about a
-    /// minute from its report to the swarm.
+    /// A machine that was admitted, or lost its line, holds others back for so long; a machine needs about
+    /// a minute from its report to the swarm.
     pub expected: Duration,
     /// A sealed machine goes after this, whoever needs it.
     pub longest: Duration,

@@ -1,5 +1,5 @@
-//! Core: one image's agents, from admission to release: the gate, who is told of whom, who may go. Owns that
-//! and the image's injection; touches `inject`, `release` and the wire's words. Time is an argument.
+//! Core: one image's agents, from admission to release: the gate, who is told of whom, who may go. Owns
+//! that and the image's injection; touches `inject`, `release` and the wire's words. Time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use super::door::{Admission, NodeStatus, SwarmFact, SwarmStatus};
 use super::inject::{Effect, Event, Injector};
 use super::release::{Linger, Seat, releasable};
 
-/// Up to so many agents of a site all know each other; beyond, each knows about 2 log2 of them: more than the
-/// natural logarithm keeps the graph whole when some leave.
+/// Up to so many agents of a site all know each other; beyond, each knows about 2 log2 of them: more than
+/// the natural logarithm keeps the graph whole when some leave.
 const FULL_MESH_MAX: usize = 16;
 
 /// Complaints about neighbours that one agent may make: a bound on what a broken one writes to the log.

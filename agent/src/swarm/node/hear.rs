@@ -1,5 +1,5 @@
-//! What the node makes of what it hears: from the server, from neighbours, from the check of a chunk, from the
-//! steps. Touches the node's state alone.
+//! What the node makes of what it hears: from the server, from neighbours, from the check of a chunk, from
+//! the steps. Touches the node's state alone.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::swarm::schedule::Event;
 use crate::swarm::verify::NotTheChunk;
 use crate::swarm::{control, pull};
 
-/// After so many failures in a row the server hears that a neighbour cannot be reached; the first ones only mean
-/// that it has not heard of this agent yet.
+/// After so many failures in a row the server hears that a neighbour cannot be reached; the first ones
+/// only mean that it has not heard of this agent yet.
 const UNREACHABLE_AFTER: u32 = 5;
 
 /// Wrong chunks from the server until something is broken for good: this machine's memory, its NIC, or the
