@@ -18,7 +18,7 @@ use crate::trust::PublicKey;
 use crate::wire::swarm::{Form, FromHolder, FromPuller, PULL_QUEUE_MAX};
 
 /// A stream on which a write moves nothing for this long is given up: the other end is gone or frozen.
-const STALL: Duration = Duration::from_secs(15);
+const STALL: Duration = Duration::from_secs(8);
 
 /// A puller that opened a stream has this long to say what it wants.
 const HELLO: Duration = Duration::from_secs(10);
