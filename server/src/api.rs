@@ -93,8 +93,8 @@ pub enum KitSource {
 /// An order to import a boot kit. Paths are read by the server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KitImport {
-    /// The kit's name.
-    pub name: String,
+    /// The kit's name; its kernel's version when none is given.
+    pub name: Option<String>,
     /// Which kernel, where the sources hold several.
     pub kernel: Option<String>,
     /// The parts.

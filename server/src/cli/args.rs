@@ -132,9 +132,9 @@ pub enum Kit {
     #[command(after_help = "Example:\n  swarmboot kit import\n  swarmboot kit import --name full --deb \
                             linux-image-6.1.0-44-amd64.deb --deb ipxe.deb")]
     Import {
-        /// The kit's name.
-        #[arg(long, default_value = "default")]
-        name: String,
+        /// The kit's name [default: its kernel's version].
+        #[arg(long)]
+        name: Option<String>,
         /// A Debian package to take parts from; may be given several times.
         #[arg(long, value_name = "FILE")]
         deb: Vec<PathBuf>,

@@ -22,7 +22,7 @@ impl KitRoom for Stock {
 
     fn import(&self, import: &KitImport, progress: OnProgress<'_>) -> Result<KitShown, Refused> {
         let spec = ImportSpec {
-            name: Some(import.name.clone()),
+            name: import.name.clone(),
             sources: import.sources.iter().map(source).collect(),
             kernel: import.kernel.clone(),
             loader: self.loader.clone(),
