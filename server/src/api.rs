@@ -241,7 +241,7 @@ pub struct MachineShown {
     pub job: Option<JobShown>,
     /// The image whose OS called home last.
     pub deployed_image: Option<String>,
-    /// Its last hardware report; none while it was only seen by DHCP.
+    /// Its last hardware report, in a list without its devices; none while it was only seen by DHCP.
     pub hardware: Option<HardwareReport>,
 }
 

@@ -15,3 +15,6 @@ mod proxy;
 
 // UEFI HTTP boot, without TFTP.
 mod http_boot;
+
+// What is refused, and how it is said.
+mod refusals;

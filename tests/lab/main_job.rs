@@ -1,6 +1,7 @@
 //! The main job, told as it happens: four machines power on, three are deployed, one is left alone. The demo
 //! shows it to people, the flow of the same name runs it as a test.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -9,6 +10,7 @@ use serde_json::Value;
 use crate::disk;
 use crate::images::{BANNER_A, BANNER_B};
 use crate::net::Net;
+use crate::process;
 use crate::rack::{self, Rack};
 use crate::scratch::{self, Scratch};
 use crate::vm::{Bus, Firmware, Model, Spec, Vm};
@@ -91,6 +93,7 @@ pub fn run(audience: &Audience<'_>) -> Result<()> {
     show(&rack, &tell)?;
     check_swarm(&shared, &tell)?;
     check_swarm_bytes(&other)?;
+    sizes(&rack, &tell)?;
     let listed = rack.machine(&stranger.nics[0].mac)?;
     ensure!(listed["state"] == "discovered", "vm4 is {}", listed["state"]);
     ensure!(
@@ -126,6 +129,27 @@ fn check_swarm(deployment: &Value, tell: &dyn Fn(&str)) -> Result<()> {
     check_swarm_bytes(deployment)?;
     for job in deployment["jobs"].as_array().into_iter().flatten() {
         ensure!(job["sources"]["peers"].as_u64() > Some(0), "{} took nothing from a peer", job["name"]);
+    }
+    Ok(())
+}
+
+/// How large what is sent to machines is: the loader for all of them, the bundles made for these three.
+fn sizes(rack: &Rack<'_>, tell: &dyn Fn(&str)) -> Result<()> {
+    let bytes = |path: &Path| -> Result<u64> { Ok(std::fs::metadata(path)?.len()) };
+    for kit in rack.server.json(["kit", "list"])?.as_array().into_iter().flatten() {
+        let (modules, loader) = (&kit["modules"], &kit["loader_bytes"]);
+        tell(&format!(
+            "size: loader initramfs {loader} bytes, of a kernel with {modules} modules in the kit"
+        ));
+    }
+    for entry in std::fs::read_dir(rack.server.state().join("bundles"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "zst") {
+            tell(&format!("size: tailored bundle {} bytes, agent and drivers", bytes(&path)?));
+        }
+    }
+    for name in ["swarmboot", "swarmboot-loader", "swarmboot-agent"] {
+        tell(&format!("size: {name} {} bytes, static", bytes(&process::program(name)?)?));
     }
     Ok(())
 }

@@ -211,7 +211,7 @@ impl FleetHandle {
         .await
     }
 
-    /// The machines that `selection` means, without their hardware; all when it says nothing.
+    /// The machines that `selection` means, without the devices of their hardware; all when it says nothing.
     ///
     /// # Errors
     /// When it names a machine that is not known.
