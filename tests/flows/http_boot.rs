@@ -22,6 +22,6 @@ fn uefi_http_boot_needs_no_tftp() {
     rack::at_login(&mut vm, BANNER_A, "http-1").unwrap();
     let log = rack.server.run(["logs"]).unwrap();
     println!("{log}");
-    assert!(log.contains("over http"), "no boot program went out over HTTP");
+    assert!(log.contains(".efi over http"), "no boot program went out over HTTP");
     assert!(!log.contains("over tftp"), "something was asked over TFTP");
 }
