@@ -1,5 +1,7 @@
 //! The flows: what swarmboot is for, tried with real firmware, a real kernel and a real Debian. They need root and
 //! packages, so a plain `cargo test` leaves them out and says so; `tests/run` sets everything up and runs them.
+// A flow that cannot go on has failed, and what it saw is shown.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 // Two machines get one image, a third another, a fourth is left alone.
 mod main_job;

@@ -124,7 +124,7 @@ impl Screen {
         if self.wants_json() {
             return self.json(&kits);
         }
-        let mut rows = table(&["NAME", "KERNEL", "LOADER", "MODULES", "BOOT PROGRAMS", "USED", "MISSING"]);
+        let mut rows = table(&["NAME", "KERNEL", "LOADER", "MODULES", "BOOT PROGRAMS", "USED"]);
         for kit in kits {
             rows.add_row([
                 kit.name.clone(),
@@ -133,10 +133,15 @@ impl Screen {
                 kit.modules.to_string(),
                 kit.boot_programs.join(" "),
                 if kit.in_use { "yes" } else { "no" }.to_owned(),
-                or_dash(&kit.missing.join("; ")).to_owned(),
             ]);
         }
-        print_table(&rows)
+        print_table(&rows)?;
+        for kit in kits {
+            for missing in &kit.missing {
+                talk(&format!("note: {}: {missing}", kit.name));
+            }
+        }
+        Ok(())
     }
 
     /// Prints images.

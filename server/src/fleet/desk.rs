@@ -165,8 +165,12 @@ impl Desk {
             Whose::Stranger(name) => (*name).to_owned(),
         };
         let words = format!("{what:?}");
-        let before = self.said.get(&(who.clone(), step.clone()));
-        if before.is_some_and(|(before, then)| *before == words && at.duration_since(*then) < REPEATED) {
+        if let Some((before, then)) = self.said.get_mut(&(who.clone(), step.clone()))
+            && *before == words
+            && at.duration_since(*then) < REPEATED
+        {
+            // A machine that waits says so every few seconds for days: it is one thing that happened.
+            *then = at;
             return;
         }
         if self.said.len() >= 2 * BARE_SIGHTINGS_MAX {
