@@ -14,14 +14,16 @@ fn a_half_written_disk_never_boots_and_is_finished() {
     let scratch = Scratch::new().unwrap();
     let (net, segment) = Net::with_segment().unwrap();
     let mut rack = Rack::new(&net, segment, scratch.path()).unwrap();
+    // The beginning of another OS: a disk that boots, and that must not boot any more once writing began. The rest is
+    // blank, so that all of the image has to come over the line.
     let old = lab::images::debian().unwrap().b;
-    let disk = disk::holding(&scratch.file("disk"), &old, 2 << 30).unwrap();
+    let disk = disk::holding_start(&scratch.file("disk"), &old, 32 << 20, 2 << 30).unwrap();
+    assert!(!disk::is_blank_until(&disk, 1 << 20).unwrap());
     let spec = Spec::new(1, Firmware::Bios, segment).disk(Bus::Virtio, &disk);
 
     let vm = spec.power_on(&net, scratch.path()).unwrap();
     rack.name(&spec.nics[0].mac, "db-1").unwrap();
     drop(vm);
-    // A blank disk would show less: this one held an OS that boots, and must not boot any more once writing began.
     let deployment = rack.order("debian-a", &["db-1"], &[]).unwrap();
     let vm = spec.power_on(&net, scratch.path()).unwrap();
     net.limit(&vm.taps()[0], 20).unwrap();

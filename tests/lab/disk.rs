@@ -47,6 +47,18 @@ pub fn holding(path: &Path, image: &Path, bytes: u64) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
+/// Makes a disk of `bytes` that holds only the first `start` bytes of `image`: it looks as if it would boot.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn holding_start(path: &Path, image: &Path, start: u64, bytes: u64) -> Result<PathBuf> {
+    let source = File::open(image).with_context(|| format!("no image {}", image.display()))?;
+    let mut disk = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    std::io::copy(&mut source.take(start), &mut disk)?;
+    disk.set_len(bytes)?;
+    Ok(path.to_owned())
+}
+
 /// BLAKE3 of a whole file.
 ///
 /// # Errors

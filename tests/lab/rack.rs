@@ -102,15 +102,17 @@ impl<'n> Rack<'n> {
         })
     }
 
-    /// Waits until a job of the deployment is at `step`, and has done `units` of it at least.
+    /// Waits until the only job of the deployment is at `step`, and has done `units` of it at least.
     ///
     /// # Errors
-    /// When the time is over.
+    /// When it has come past that, or the time is over.
     pub fn at_step(&self, deployment: &str, step: &str, units: u64) -> Result<()> {
-        let what = format!("{deployment} to be at {step}");
-        self.server.wait_json(&what, &["deploy", "status", deployment], DEPLOY_LIMIT, |shown| {
-            let at = |job: &Value| job["step"] == step && job["done"].as_u64().unwrap_or(0) >= units;
-            shown["jobs"].as_array()?.iter().any(at).then_some(())
+        scratch::until(&format!("{deployment} to be at {step}"), DEPLOY_LIMIT, || {
+            scratch::pause(Duration::from_millis(500))?;
+            let job = self.server.json(["deploy", "status", deployment])?["jobs"][0].take();
+            let state = job["state"].as_str().unwrap_or_default();
+            ensure!(["ordered", "running"].contains(&state), "the job is {state} already: {}", job["cause"]);
+            Ok((job["step"] == step && job["done"].as_u64().unwrap_or(0) >= units).then_some(()))
         })
     }
 
