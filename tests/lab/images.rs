@@ -66,35 +66,3 @@ fn script(name: &str) -> Result<Vec<PathBuf>> {
     }
     Ok(String::from_utf8_lossy(&result.stdout).lines().map(PathBuf::from).collect())
 }
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::vm::{Bus, Firmware, Spec};
-    use crate::{disk, dnsmasq::Dnsmasq, net::Net, scratch::Scratch};
-
-    /// Both images reach their login prompt behind a DHCP server that has nothing to boot, so the firmware falls
-    /// through from the network to the disk. Takes some minutes: `cargo test -p swarmboot-tests -- --ignored`.
-    #[test]
-    #[ignore = "boots two virtual machines"]
-    fn the_images_reach_their_login_prompt() {
-        let scratch = Scratch::new().unwrap();
-        let (net, segment) = Net::with_segment().unwrap();
-        let dnsmasq = Dnsmasq::start(&net, segment, scratch.path()).unwrap();
-        let images = debian().unwrap();
-        for (number, firmware, bus, image, banner) in [
-            (1, Firmware::Uefi, Bus::Nvme, &images.b, BANNER_B),
-            (2, Firmware::Bios, Bus::Sata, &images.a, BANNER_A),
-        ] {
-            let path = scratch.file(format!("disk{number}"));
-            let disk = disk::holding(&path, image, 2 << 30).unwrap();
-            let spec = Spec::new(number, firmware, segment).disk(bus, &disk);
-            let mut vm = spec.power_on(&net, scratch.path()).unwrap();
-            vm.wait_for(banner, Duration::from_secs(600)).unwrap();
-            vm.wait_for("debian login:", Duration::from_secs(60)).unwrap();
-            assert!(dnsmasq.log().contains(&spec.nics[0].mac), "the network was asked first");
-        }
-    }
-}

@@ -198,7 +198,9 @@ fn full(
 pub const EXHAUSTED: &str = "no address is left in the range";
 
 fn proxy(request: &BootRequest, door: Door, face: &Face) -> Decision {
-    let ours = request.server == Some(face.place.address);
+    // Whoever asks for an address means the server that offered it, even where that one shares our address (dnsmasq
+    // on the same host): EDK2 takes our answer without an address for that server's, and declines the lease.
+    let ours = request.server == Some(face.place.address) && request.wanted.is_none();
     let (kind, shape) = match (door, request.ask) {
         (Door::Dhcp, Ask::Discover) => (Kind::Offer, Shape::ProxyOffer),
         // A request on port 67 is for the server that gave the address, except where it names us.

@@ -202,8 +202,12 @@ fn a_proxy_never_refuses_and_never_answers_for_another_server() {
         assert!(silent(&request, Door::Dhcp, Standing::Load, &beside()), "{words}");
         let named = request.clone().option(54, &foreign.octets());
         assert!(silent(&named, Door::Dhcp, Standing::Load, &beside()), "{words}");
-        let ours = answered(&request.option(54, &US.octets()), Door::Dhcp, &beside());
-        assert!(ours.kind == Kind::Ack && ours.boot.unwrap().file.is_some(), "{words}");
+        let ours = request.option(54, &US.octets());
+        let answer = answered(&ours, Door::Dhcp, &beside());
+        assert!(answer.kind == Kind::Ack && answer.boot.unwrap().file.is_some(), "{words}");
+        // The other server may be on this very host; an address is its business all the same.
+        let leased = ours.option(50, &[10, 0, 0, 99]);
+        assert!(silent(&leased, Door::Dhcp, Standing::Load, &beside()), "{words}");
         for kind in [4, 7] {
             assert!(silent(&packet.clone().kind(kind), Door::Dhcp, Standing::Load, &beside()), "{words}");
         }
