@@ -28,7 +28,7 @@ use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored};
 use crate::http::content::{Bytestore, Content};
 use crate::http::refusal::causes;
 use crate::http::{Shelves, image_refused, image_shown};
-use crate::image::Images;
+use crate::image::{Images, PartitionTable};
 use crate::kit::Kits;
 use crate::swarm::{self, ChunkSource, SwarmHandle};
 use crate::tailor::{self, Bundles, ImageFacts, Request, TargetRule};
@@ -178,6 +178,7 @@ impl Stock {
 
     fn request(&self, commission: &Commission) -> Result<Request, String> {
         let manifest = self.images.manifest(commission.image).map_err(|error| chain(&error))?;
+        let info = self.images.get(&commission.image.to_string()).map_err(|error| chain(&error))?;
         let target: TargetRule = commission.disk.parse().map_err(|error| chain(&error))?;
         Ok(Request {
             deployment: commission.deployment,
@@ -188,6 +189,7 @@ impl Stock {
                 size: manifest.size(),
                 sector_bytes: manifest.sector_bytes(),
                 wire_bytes: manifest.wire_bytes(),
+                partitioned: info.partition_table != PartitionTable::None,
             },
             target,
             gather: commission.gather,

@@ -20,7 +20,14 @@ pub struct ImageFacts {
     pub sector_bytes: u32,
     /// Bytes on the wire.
     pub wire_bytes: u64,
+    /// Whether it has a partition table, to which a partition can be added.
+    pub partitioned: bool,
 }
+
+/// What has to be free behind the image for cloud-init's partition: one MiB at least, its alignment, and the backup
+/// partition table. An image that fills the disk may have a gap inside; the agent would use it, but whether there is
+/// one is only seen when the disk has been cleared.
+const PERSONALITY_BYTES: u64 = 3 << 20;
 
 /// One job's wishes for one machine: the profile, and which order it is part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +112,15 @@ pub enum Refusal {
         /// Bytes of the image's.
         image_sector: u32,
     },
+    /// There is nothing in the image that a partition could be added to.
+    #[error("the image has no partition table, so hostname, keys and user-data have no place on the disk")]
+    Unpartitioned,
+    /// The image fills the disk.
+    #[error("the image leaves no room on the target {disk} for hostname, keys and user-data")]
+    NoRoom {
+        /// The disk.
+        disk: String,
+    },
     /// Nothing tells the disk from another one.
     #[error("the target {disk} bears the same marks as another disk, so the agent could not tell them apart")]
     NotUnique {
@@ -131,6 +147,9 @@ impl Refusal {
             Self::Ambiguous { suggestion, .. } => format!("say which one, for example: {suggestion}"),
             Self::ReadOnly { .. } => "switch its write protection off".to_owned(),
             Self::TooSmall { .. } => "use a smaller image, or a target rule for a larger disk".to_owned(),
+            Self::Unpartitioned | Self::NoRoom { .. } => {
+                "order it with --no-personalise, which leaves the image as it is and waits for no call home".to_owned()
+            }
             Self::SectorSize { .. } => {
                 "use an image made for this sector size, or reformat the drive to the other one (nvme format)"
                     .to_owned()
@@ -156,7 +175,7 @@ pub fn plan(
 ) -> Result<Plan, Refusal> {
     let report = hardware.report();
     let disk = choose_disk(hardware, request)?;
-    check_disk(disk, &report.disks, &request.image)?;
+    check_disk(disk, &report.disks, request)?;
     Ok(Plan {
         deployment: request.deployment,
         job: request.job,
@@ -200,7 +219,8 @@ fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&
     }
 }
 
-fn check_disk(disk: &Disk, all: &[Disk], image: &ImageFacts) -> Result<(), Refusal> {
+fn check_disk(disk: &Disk, all: &[Disk], request: &Request) -> Result<(), Refusal> {
+    let image = &request.image;
     let text = describe(disk);
     if disk.read_only {
         return Err(Refusal::ReadOnly { disk: text });
@@ -215,6 +235,9 @@ fn check_disk(disk: &Disk, all: &[Disk], image: &ImageFacts) -> Result<(), Refus
             image_sector: image.sector_bytes,
         });
     }
+    if request.personalise {
+        check_room(&text, disk, image)?;
+    }
     let identity = DiskIdentity::of(disk);
     // Two paths to one disk share its WWN even where their other marks differ.
     let same = |other: &&Disk| {
@@ -222,6 +245,17 @@ fn check_disk(disk: &Disk, all: &[Disk], image: &ImageFacts) -> Result<(), Refus
     };
     if all.iter().filter(same).count() > 1 {
         return Err(Refusal::NotUnique { disk: text });
+    }
+    Ok(())
+}
+
+/// Whether cloud-init's partition will find a place: the agent would only see that with the old disk cleared.
+fn check_room(text: &str, disk: &Disk, image: &ImageFacts) -> Result<(), Refusal> {
+    if !image.partitioned {
+        return Err(Refusal::Unpartitioned);
+    }
+    if disk.size < image.size.saturating_add(PERSONALITY_BYTES) {
+        return Err(Refusal::NoRoom { disk: text.to_owned() });
     }
     Ok(())
 }

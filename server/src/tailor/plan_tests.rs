@@ -58,6 +58,7 @@ fn request(rule: &str) -> Request {
             size: 4 * GIB,
             sector_bytes: 512,
             wire_bytes: GIB / 4,
+            partitioned: true,
         },
         target: rule.parse().unwrap(),
         gather: false,
@@ -119,6 +120,21 @@ fn every_reason_to_stop_is_said() {
         assert!(check(&refusal), "{names:?} with {rule}: {refusal}");
         assert!(!refusal.hint().is_empty());
     }
+}
+
+#[test]
+fn what_cannot_be_personalised_is_refused_before_the_disk_is_cleared() {
+    let try_with = |disk_bytes: u64, partitioned: bool, personalise: bool| {
+        let mut request = Request { personalise, ..request("auto") };
+        request.image.partitioned = partitioned;
+        plan(&checked(report(vec![disk("sda", Bus::Ata, disk_bytes)])), &request, None).map(drop)
+    };
+    let image = 4 * GIB;
+    assert!(matches!(try_with(image, true, true), Err(Refusal::NoRoom { .. })));
+    assert!(matches!(try_with(image + PERSONALITY_BYTES - 1, true, true), Err(Refusal::NoRoom { .. })));
+    assert_eq!(try_with(image + PERSONALITY_BYTES, true, true), Ok(()));
+    assert_eq!(try_with(8 * GIB, false, true), Err(Refusal::Unpartitioned));
+    assert_eq!(try_with(image, false, false), Ok(()));
 }
 
 #[test]
