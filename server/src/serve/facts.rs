@@ -1,6 +1,8 @@
 //! What the swarm tells, in the words of the log: who joined is in the machine's own events; what only the
 //! server sees is added here.
 
+use std::collections::HashSet;
+
 use common::id::JobId;
 use common::step::{Step, What};
 use tokio::sync::mpsc;
@@ -10,7 +12,14 @@ use crate::swarm::SwarmFact;
 
 /// Writes facts into the log until the swarm has ended.
 pub(super) async fn log(mut facts: mpsc::Receiver<SwarmFact>, fleet: FleetHandle) {
+    // Whose disk is sealed may leave without a word: that is how it ends.
+    let mut sealed = HashSet::new();
     while let Some(fact) = facts.recv().await {
+        match &fact {
+            SwarmFact::Sealed { job } => drop(sealed.insert(*job)),
+            SwarmFact::Left { job, .. } if sealed.remove(job) => continue,
+            _ => {}
+        }
         for (job, step, text) in words(fact, &fleet).await {
             if let Err(error) = fleet.remark(job, step, What::Note { text }).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, %job, "an event of the swarm was not kept");
