@@ -188,7 +188,7 @@ impl Stock {
                 id: commission.image,
                 size: manifest.size(),
                 sector_bytes: manifest.sector_bytes(),
-                wire_bytes: manifest.wire_bytes(),
+                wire_bytes: info.wire_bytes,
                 partitioned: info.partition_table != PartitionTable::None,
             },
             target,
