@@ -18,5 +18,8 @@ mod proxy;
 // UEFI HTTP boot, without TFTP.
 mod http_boot;
 
+// A neighbour's disk goes bad.
+mod flipped_byte;
+
 // What is refused, and how it is said.
 mod refusals;

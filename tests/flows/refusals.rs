@@ -3,12 +3,12 @@
 use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
-use lab::images;
 use lab::net::Net;
 use lab::process;
 use lab::rack::Rack;
 use lab::scratch::{self, Scratch};
 use lab::server::{Answer, Server};
+use lab::{agent, images};
 
 /// Runs `serve` where it cannot come up, in the network of `net`.
 fn serve(net: &Net, scratch: &Scratch, uid: u32, arguments: &[&str]) -> Answer {
@@ -105,16 +105,7 @@ fn a_disk_that_is_too_small_is_not_touched() {
     let rack = Rack::new(&net, segment, scratch.path()).unwrap();
     let target = lab::disk::random(&scratch.file("small"), 64 << 20, 1).unwrap();
     let before = lab::disk::hash(&target).unwrap();
-    let url = format!("http://{}:8069", segment.address(1));
-    let mut command = net.command(process::program("swarmboot-agent").unwrap());
-    command.args(["run", "--server", &url, "--name", "small-1", "--target"]).arg(&target);
-    let agent = process::Beside::start("an agent", &mut command, &scratch.file("agent.log")).unwrap();
-    let listed = ["machine", "list"];
-    rack.server
-        .wait_json("small-1 to report", &listed, Duration::from_secs(60), |machines| {
-            machines.as_array()?.iter().any(|machine| machine["name"] == "small-1").then_some(())
-        })
-        .unwrap();
+    let agent = agent::start(&net, segment, &rack.server, scratch.path(), "small-1", &target).unwrap();
     let order = ["deploy", "start", "--image", "debian-a", "--machines", "small-1", "--yes"];
     let answer = rack.server.ask(order).unwrap();
     // Both sizes are named, in bytes.

@@ -32,6 +32,9 @@ pub mod dnsmasq;
 // The server that is tried, and its command line.
 pub mod server;
 
+// Agents that are ordinary processes.
+pub mod agent;
+
 // Operating systems to install, and the boot kit's packages.
 pub mod images;
 

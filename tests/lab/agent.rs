@@ -1,0 +1,38 @@
+//! Owns agents that run as ordinary processes in the rack's namespace, each with a file as its disk. They wait for
+//! an order under a name of their own, and end when it is carried out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::net::{Net, Segment};
+use crate::process::{self, Beside};
+use crate::server::Server;
+
+/// How long it may take until its report is listed.
+const REPORT_LIMIT: Duration = Duration::from_secs(60);
+
+/// Starts an agent that is called `name` and may write `target`, and waits until the server on `segment` lists it.
+/// What it says goes to `NAME.log` in `folder`.
+///
+/// # Errors
+/// When the program is not built, or does not report.
+pub fn start(
+    net: &Net,
+    segment: Segment,
+    server: &Server<'_>,
+    folder: &Path,
+    name: &str,
+    target: &Path,
+) -> Result<Beside> {
+    let url = format!("http://{}:8069", segment.address(1));
+    let mut command = net.command(process::program("swarmboot-agent")?);
+    command.args(["run", "--server", &url, "--name", name, "--once", "--target"]).arg(target);
+    let mut agent = Beside::start(name, &mut command, &folder.join(format!("{name}.log")))?;
+    server.wait_json(&format!("{name} to report"), &["machine", "list"], REPORT_LIMIT, |machines| {
+        machines.as_array()?.iter().any(|machine| machine["name"] == name).then_some(())
+    })?;
+    agent.check_running()?;
+    Ok(agent)
+}
