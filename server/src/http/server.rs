@@ -13,7 +13,7 @@ use axum::Router;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -124,30 +124,24 @@ impl Bound {
 
     /// Answers with `router` until `cancel`, then lets the last answers go out.
     pub async fn run(self, router: Router, cancel: CancellationToken) {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let guests = Guests::new(&cancel);
-        loop {
-            let turn = Arc::clone(&room).acquire_owned();
-            let accepted = tokio::select! {
-                () = cancel.cancelled() => break,
-                accepted = async { (turn.await, self.listener.accept().await) } => accepted,
-            };
-            match accepted {
-                (Ok(turn), Ok((stream, peer))) => {
-                    let local = stream.local_addr().unwrap_or(self.address);
-                    let socket = socket2::SockRef::from(&stream);
-                    // Best effort: without them a dead machine is only noticed later.
-                    let _ = socket.set_tcp_nodelay(true);
-                    let _ = socket.set_tcp_user_timeout(Some(STALLED));
-                    let _ = socket.set_keepalive(true);
-                    attend(stream, Ends { peer, local }, router.clone(), &guests, turn);
-                }
-                (_, Err(error)) => refused_by_kernel(&error).await,
-                (Err(_), _) => break,
-            }
-        }
+        let guests = receive(&self, CONNECTIONS_MAX, router, &cancel).await;
         drop(self.listener);
         guests.say_goodbye().await;
+    }
+}
+
+impl Door for Bound {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Ends)> {
+        let (stream, peer) = self.listener.accept().await?;
+        let local = stream.local_addr().unwrap_or(self.address);
+        let socket = socket2::SockRef::from(&stream);
+        // Best effort: without them a dead machine is only noticed later.
+        let _ = socket.set_tcp_nodelay(true);
+        let _ = socket.set_tcp_user_timeout(Some(STALLED));
+        let _ = socket.set_keepalive(true);
+        Ok((stream, Ends { peer, local }))
     }
 }
 
@@ -172,7 +166,7 @@ pub async fn bind_admin(path: &Path) -> Result<AdminBound, HttpError> {
                 "something that is no socket is there",
             )));
         }
-        if tokio::net::UnixStream::connect(path).await.is_ok() {
+        if UnixStream::connect(path).await.is_ok() {
             return Err(HttpError::Taken(path.to_owned()));
         }
         std::fs::remove_file(path).map_err(failed)?;
@@ -197,23 +191,47 @@ pub async fn bind_admin(path: &Path) -> Result<AdminBound, HttpError> {
 impl AdminBound {
     /// Answers with `router` until `cancel`, then lets the last answers go out and removes the socket.
     pub async fn run(self, router: Router, cancel: CancellationToken) {
-        let room = Arc::new(Semaphore::new(ADMINS_MAX));
-        let guests = Guests::new(&cancel);
-        loop {
-            let turn = Arc::clone(&room).acquire_owned();
-            let accepted = tokio::select! {
-                () = cancel.cancelled() => break,
-                accepted = async { (turn.await, self.listener.accept().await) } => accepted,
-            };
-            match accepted {
-                (Ok(turn), Ok((stream, _))) => attend(stream, Ends::NONE, router.clone(), &guests, turn),
-                (_, Err(error)) => refused_by_kernel(&error).await,
-                (Err(_), _) => break,
-            }
-        }
+        let guests = receive(&self, ADMINS_MAX, router, &cancel).await;
         drop(std::fs::remove_file(&self.path));
         guests.say_goodbye().await;
     }
+}
+
+impl Door for AdminBound {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Ends)> {
+        let (stream, _) = self.listener.accept().await?;
+        Ok((stream, Ends::NONE))
+    }
+}
+
+/// What visitors come in by; all that the two doors do not have in common.
+trait Door {
+    /// A visitor's connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next visitor. May be given up at any await without losing one.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Ends)>> + Send;
+}
+
+/// Takes visitors in until `cancel`, at most `most` at once, and gives back those that are still inside.
+async fn receive(door: &impl Door, most: usize, router: Router, cancel: &CancellationToken) -> Guests {
+    let room = Arc::new(Semaphore::new(most));
+    let guests = Guests::new(cancel);
+    loop {
+        let turn = Arc::clone(&room).acquire_owned();
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => break,
+            accepted = async { (turn.await, door.accept().await) } => accepted,
+        };
+        match accepted {
+            (Ok(turn), Ok((stream, ends))) => attend(stream, ends, router.clone(), &guests, turn),
+            (_, Err(error)) => refused_by_kernel(&error).await,
+            (Err(_), _) => break,
+        }
+    }
+    guests
 }
 
 /// One visitor, until it leaves or the server stops.
