@@ -19,13 +19,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::causes::with_causes;
 use common::id::JobId;
 use common::limits::{EVENT_TEXT_MAX, EVENTS_PER_BATCH_MAX, cut};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::trust::KeyPair;
 use serde::{Deserialize, Serialize};
 
-use crate::fetch::{Server, with_causes};
+use crate::fetch::Server;
 
 #[cfg(test)]
 mod tests;

@@ -366,22 +366,6 @@ pub fn identity_of(url: &str) -> Result<Identity, FetchError> {
     serde_json::from_slice(&answer).map_err(|source| FetchError::Content { what, source })
 }
 
-/// `error` with its causes, as one line: `no answer from … for the verdict: connection refused`.
-#[must_use]
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // ureq's wrappers repeat what they wrap.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
 fn base_of(url: &str) -> Result<String, FetchError> {
     let wrong = || FetchError::Url { url: cut(url, 200).to_owned() };
     let uri: Uri = url.parse().map_err(|_| wrong())?;

@@ -16,6 +16,9 @@ pub mod id;
 // Every bound, with its reason.
 pub mod limits;
 
+// An error and what stands behind it, as text.
+pub mod causes;
+
 // What a machine says of itself.
 pub mod hardware;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use agent::courier::{Backlog, Courier};
 use agent::disk::target::as_disk;
-use agent::fetch::{Server, identity_of, with_causes};
+use agent::fetch::{Server, identity_of};
 use agent::inspect::{self, Reporter};
 use agent::steps::life::{Answer, Asking, LAST_WORDS, Outcome, carry_out, runtime};
 use agent::steps::pid1;
@@ -18,6 +18,7 @@ use agent::steps::shown::{Shown, line};
 use agent::steps::{Journal, Means};
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use common::causes::with_causes;
 use common::hardware::{Firmware, HardwareReport};
 use common::plan::{Finish, Plan};
 use common::step::{Step, StepEvent, What};

@@ -50,7 +50,7 @@ impl Console {
 
     /// Shows `error` with its causes, what was being done, and what comes next.
     pub fn failed(&self, doing: &str, error: &dyn std::error::Error, next: &str) {
-        self.say(&format!("{doing} failed: {}; {next}", crate::fetch::with_causes(error)));
+        self.say(&format!("{doing} failed: {}; {next}", common::causes::with_causes(error)));
     }
 
     /// Makes every panic of any thread show here instead of on an error output that PID 1 does not have.

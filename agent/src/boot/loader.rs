@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
+use common::causes::with_causes;
 use common::id::{Hash, MachineId};
 use common::plan::{Order, Plan, Verdict};
 use common::step::{Step, What};
@@ -23,7 +24,7 @@ use crate::boot::handover::{self, DIR, Handover, HandoverError, PID1_ARGUMENT};
 use crate::boot::init;
 use crate::boot::network::{self, Attachment, LeaseKeeper, NetworkError};
 use crate::courier::{Backlog, Courier};
-use crate::fetch::{FetchError, Server, with_causes};
+use crate::fetch::{FetchError, Server};
 use crate::inspect::{self, Reporter};
 
 /// Where the agent's bundle is unpacked.

@@ -1,3 +1,4 @@
+use common::causes::with_causes;
 use common::hardware::{Firmware, REPORT_VERSION};
 use common::id::MachineId;
 use common::manifest::{Chunk, Manifest};

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::causes::with_causes;
 use common::hardware::HardwareReport;
 use common::id::{JobId, MachineId};
 use common::plan::{Order, Plan};
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::machine::{Machine, Means, blocking};
 use super::run::{Ended, walk};
-use crate::fetch::{FetchError, Server, with_causes};
+use crate::fetch::{FetchError, Server};
 
 /// The pause before the second report after a failed one; each further one is twice as long.
 const PAUSE: Duration = Duration::from_secs(2);

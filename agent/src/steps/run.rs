@@ -54,12 +54,12 @@ pub enum StepError {
 impl StepError {
     /// A failure that another try may mend, with all its causes.
     pub fn again(error: &dyn std::error::Error) -> Self {
-        Self::Again(crate::fetch::with_causes(error))
+        Self::Again(common::causes::with_causes(error))
     }
 
     /// A failure that no further try mends, with all its causes.
     pub fn last(error: &dyn std::error::Error) -> Self {
-        Self::Final(crate::fetch::with_causes(error))
+        Self::Final(common::causes::with_causes(error))
     }
 }
 

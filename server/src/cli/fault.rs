@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use common::causes;
 use common::wire::http::Refused;
 
 /// What kind of failure it is, which decides the exit code.
@@ -52,15 +53,7 @@ impl Fault {
     /// Adds `error` and everything it came from as causes.
     #[must_use]
     pub fn because(mut self, error: &dyn Error) -> Self {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            let text = error.to_string();
-            // Some libraries repeat their cause in their own text; saying it once is enough.
-            if self.causes.last().is_none_or(|last| !last.contains(&text)) {
-                self.causes.push(text);
-            }
-            next = error.source();
-        }
+        self.causes.extend(causes::list(error));
         self
     }
 

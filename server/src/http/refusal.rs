@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use common::causes;
 use common::wire::http::Refused;
 
 use crate::fleet::FleetError;
@@ -56,7 +57,7 @@ impl From<Refused> for Refusal {
 
 impl From<FleetError> for Refusal {
     fn from(error: FleetError) -> Self {
-        let cause = causes(&error);
+        let cause = causes::behind(&error);
         let (status, hint) = match &error {
             FleetError::Refused(body) => return body.clone().into(),
             FleetError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "try again when it is back"),
@@ -71,14 +72,6 @@ impl From<FleetError> for Refusal {
         let body = Refused { error: error.to_string(), cause, hint: Some(hint.to_owned()) };
         Self { status, body }
     }
-}
-
-/// What stands behind an error, down to the first cause.
-#[must_use]
-pub fn causes(error: &dyn std::error::Error) -> Option<String> {
-    let chain = std::iter::successors(error.source(), |error| error.source());
-    let texts: Vec<_> = chain.map(ToString::to_string).collect();
-    (!texts.is_empty()).then(|| texts.join(": "))
 }
 
 impl IntoResponse for Refusal {

@@ -1,9 +1,9 @@
 //! What the admin's door shows of images, and what it needs of boot kits. Touches `api` and the image store.
 
+use common::causes;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
-use super::refusal::causes;
 use crate::api::{ImageShown, KitImport, KitShown};
 use crate::image::{ImageError, ImageInfo, PartitionTable};
 
@@ -63,5 +63,5 @@ pub fn image_shown(info: &ImageInfo) -> ImageShown {
 /// What the image store refuses, for a person.
 #[must_use]
 pub fn image_refused(error: &ImageError) -> Refused {
-    Refused { error: error.to_string(), cause: causes(error), hint: error.hint() }
+    Refused { error: error.to_string(), cause: causes::behind(error), hint: error.hint() }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use bytes::Bytes;
+use common::causes::with_causes;
 use common::chunk::ChunkIndex;
 use common::id::{Hash, ImageId};
 use common::limits::CHUNK_BYTES;
@@ -54,11 +55,7 @@ impl Images {
                 report.chunks += 1;
                 report.wire_bytes += u64::from(wire_len);
                 if let (Err(error), Some(chunk)) = (checked, manifest.stored(index)) {
-                    let what =
-                        std::iter::successors(Some(&error as &dyn std::error::Error), |it| it.source())
-                            .map(ToString::to_string)
-                            .collect::<Vec<_>>()
-                            .join(": ");
+                    let what = with_causes(&error);
                     report.damaged.push(DamagedChunk { chunk: index.0, wire: chunk.wire, what });
                 }
                 progress(Progress {

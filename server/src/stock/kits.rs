@@ -1,12 +1,12 @@
 //! The admin's way to the boot kits: what the import says, in the admin's words, and telling the doors when the
 //! kits have changed. Touches the kits.
 
+use common::causes;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
 use super::Stock;
 use crate::api::{KitImport, KitShown, KitSource};
-use crate::http::refusal::causes;
 use crate::http::{KitRoom, OnProgress};
 use crate::kit::{ImportSpec, KitError, KitInfo, Progress, Source};
 
@@ -64,7 +64,7 @@ fn words(progress: Progress) -> (u64, Option<u64>, String) {
 }
 
 fn refused(error: &KitError) -> Refused {
-    Refused { error: error.to_string(), cause: causes(error), hint: error.hint() }
+    Refused { error: error.to_string(), cause: causes::behind(error), hint: error.hint() }
 }
 
 fn shown(info: KitInfo) -> KitShown {

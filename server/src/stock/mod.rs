@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use common::causes::with_causes;
 use common::chunk::ChunkIndex;
 use common::hardware::{CheckedHardware, Firmware};
 use common::id::{Hash, ImageId};
@@ -26,7 +27,6 @@ use crate::boot::tftp::Files;
 use crate::boot::{AUTOEXEC, script};
 use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored};
 use crate::http::content::{Bytestore, Content};
-use crate::http::refusal::causes;
 use crate::http::{Shelves, image_refused, image_shown};
 use crate::image::{Images, PartitionTable};
 use crate::kit::Kits;
@@ -177,9 +177,9 @@ impl Stock {
     }
 
     fn request(&self, commission: &Commission) -> Result<Request, String> {
-        let manifest = self.images.manifest(commission.image).map_err(|error| chain(&error))?;
-        let info = self.images.get(&commission.image.to_string()).map_err(|error| chain(&error))?;
-        let target: TargetRule = commission.disk.parse().map_err(|error| chain(&error))?;
+        let manifest = self.images.manifest(commission.image).map_err(|error| with_causes(&error))?;
+        let info = self.images.get(&commission.image.to_string()).map_err(|error| with_causes(&error))?;
+        let target: TargetRule = commission.disk.parse().map_err(|error| with_causes(&error))?;
         Ok(Request {
             deployment: commission.deployment,
             job: commission.job,
@@ -217,21 +217,13 @@ fn at(address: &str, ip: IpAddr) -> String {
     format!("/{family}/{ip}/{}", rest.join("/"))
 }
 
-/// An error with all its causes, in one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    match causes(error) {
-        Some(causes) => format!("{error}: {causes}"),
-        None => error.to_string(),
-    }
-}
-
 impl Crew for Stock {
     fn image(&self, name: &str) -> Result<ImageShown, Refused> {
         self.images.get(name).map(|info| image_shown(&info)).map_err(|error| image_refused(&error))
     }
 
     fn check_disk_rule(&self, rule: &str) -> Result<(), String> {
-        rule.parse::<TargetRule>().map(drop).map_err(|error| chain(&error))
+        rule.parse::<TargetRule>().map(drop).map_err(|error| with_causes(&error))
     }
 
     fn target(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<String, String> {
@@ -245,9 +237,9 @@ impl Crew for Stock {
         let mut plan = tailor::plan(hardware, &request, None).map_err(|refusal| said(&refusal))?;
         // An agent that runs as an ordinary process has its drivers.
         if hardware.report().firmware != Firmware::None {
-            let kit = self.kits.default_kit().map_err(|error| chain(&error))?;
+            let kit = self.kits.default_kit().map_err(|error| with_causes(&error))?;
             let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
-            plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(|error| chain(&error))?);
+            plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(|error| with_causes(&error))?);
         }
         let target = target_words(hardware, &plan);
         Ok(Tailored { plan, target, notes: vec![] })

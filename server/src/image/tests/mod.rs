@@ -59,10 +59,7 @@ fn zst(bytes: &[u8]) -> Vec<u8> {
 
 /// An error with its causes, as a person sees it.
 fn told(error: &ImageError) -> String {
-    std::iter::successors(Some(error as &dyn std::error::Error), |it| it.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    common::causes::with_causes(error)
 }
 
 /// All files of the store but its lock.
