@@ -217,6 +217,44 @@ pub struct HardwareReport {
     pub truncated: Vec<String>,
 }
 
+impl HardwareReport {
+    /// A copy without the devices, for lists of machines: the devices are most of a report, so they are not
+    /// even copied. Every field is named, so that a later one cannot be forgotten here.
+    #[must_use]
+    pub fn without_devices(&self) -> Self {
+        let Self {
+            version,
+            reporter,
+            key,
+            firmware,
+            system,
+            cpu,
+            memory_bytes,
+            disks,
+            nics,
+            devices: _,
+            name,
+            site,
+            truncated,
+        } = self;
+        Self {
+            version: *version,
+            reporter: reporter.clone(),
+            key: *key,
+            firmware: *firmware,
+            system: system.clone(),
+            cpu: cpu.clone(),
+            memory_bytes: *memory_bytes,
+            disks: disks.clone(),
+            nics: nics.clone(),
+            devices: vec![],
+            name: name.clone(),
+            site: site.clone(),
+            truncated: truncated.clone(),
+        }
+    }
+}
+
 impl Signable for HardwareReport {
     const DOMAIN: &'static str = "swarmboot hardware report 1";
 }
@@ -348,6 +386,24 @@ pub(crate) mod tests {
         let mut escape = report();
         escape.system.product = "\u{1b}[2J".to_owned();
         assert!(CheckedHardware::check(escape).is_err());
+    }
+
+    #[test]
+    fn without_devices_all_else_is_kept() {
+        let mut whole = report();
+        whole.system.serial = "s1".to_owned();
+        (whole.name, whole.site) = (Some("a".to_owned()), Some("b".to_owned()));
+        whole.truncated = vec!["disks: 3".to_owned()];
+        let modalias = "pci:v00008086d0000100E".to_owned();
+        whole.devices = vec![Device {
+            address: "0000:00:03.0".to_owned(),
+            modalias,
+            class: 0x02_0000,
+            driver: String::new(),
+        }];
+        let shown = whole.without_devices();
+        whole.devices.clear();
+        assert_eq!(shown, whole);
     }
 
     #[test]

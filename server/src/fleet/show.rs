@@ -1,6 +1,5 @@
 //! Core: what an admin is shown. Touches `api`, `common` and the fleet's state.
 
-use common::hardware::HardwareReport;
 use common::id::DeploymentId;
 
 use super::deployment::Deployment;
@@ -29,10 +28,7 @@ impl State {
             deployed_image: machine.deployed_image.clone(),
             hardware: hardware.map(|checked| {
                 let report = checked.report();
-                if whole {
-                    return report.clone();
-                }
-                HardwareReport { devices: vec![], ..report.clone() }
+                if whole { report.clone() } else { report.without_devices() }
             }),
         }
     }
