@@ -1,10 +1,17 @@
 //! Core: what the fleet does with what it is told. Every word from a door, a machine or an admin comes here
 //! with the time it came at, changes the state, and leaves behind what must be written down and what the
-//! swarm must know. The order desk (`orders`, `commands`) and the machines' desk (`reports`) are further
-//! parts of it. Touches `api`, `common` and the other cores of the fleet.
+//! swarm must know. The order desk (`orders`), the machines' desk (`reports`), what the doors saw (`sightings`)
+//! and what an admin decided for all (`settings`) are further parts of it. Touches `api`, `common` and the
+//! other cores of the fleet.
+
+// What an admin decided for the whole fleet.
+mod settings;
+
+// What the doors saw.
+mod sightings;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use common::id::{JobId, MachineId};
 use common::limits::{EVENT_TEXT_MAX, cut};
@@ -13,12 +20,12 @@ use common::trust::PublicKey;
 use common::wire::http::EventsTaken;
 use jiff::{SignedDuration, Timestamp};
 
-use super::identity::{Fingerprint, is_worthy_mac, worthy};
 use super::job::{Effect, Job, JobEvent};
 use super::machine::Machine;
-use super::standing::{Asker, Sighting};
 use super::state::{Change, State};
 use crate::api::{JobState, LogEvent, MachineState};
+
+pub use settings::{Settings, SiteRule};
 
 /// Machines that were only seen to ask for a boot: an address costs a liar nothing, so they are bounded.
 const BARE_SIGHTINGS_MAX: usize = 5_000;
@@ -29,36 +36,6 @@ const SILENT: SignedDuration = SignedDuration::from_secs(120);
 
 /// Firmware repeats itself; the same said again within this time is not logged again.
 const REPEATED: SignedDuration = SignedDuration::from_secs(60);
-
-/// A subnet whose machines are at one site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteRule {
-    /// The subnet's address.
-    pub network: Ipv4Addr,
-    /// Its prefix length.
-    pub prefix: u8,
-    /// The site's name.
-    pub site: String,
-}
-
-/// What an admin decided for the whole fleet.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Whether machines that nobody ordered anything for are inspected.
-    pub discover: bool,
-    /// Seconds after which a waiting machine reports again.
-    pub poll_seconds: u32,
-    /// How long an installed OS may take to call home.
-    pub confirm_within: SignedDuration,
-    /// How long events are kept; for ever when none.
-    pub keep_events: Option<SignedDuration>,
-    /// Named sites; machines elsewhere are at a site that is called like their /24.
-    pub sites: Vec<SiteRule>,
-    /// What the call-home tokens are derived from. Secret.
-    pub token_key: [u8; 32],
-    /// Where machines reach the server, such as `http://10.0.0.1:8069`.
-    pub url: String,
-}
 
 /// What has to be done outside for what was decided in here: first the changes, then the rest.
 #[derive(Debug, Default)]
@@ -292,85 +269,6 @@ impl Desk {
         }
     }
 
-    /// A door saw something.
-    pub fn sighting(&mut self, sighting: Sighting, now: Timestamp) {
-        match sighting {
-            Sighting::PowerOn { asker, firmware, answer, relay } => {
-                let Some(machine) = self.seen(&asker, relay, now) else { return };
-                // What was offered is the only link between the address of a TFTP request and its machine.
-                let offered = answer.split_whitespace().find_map(|word| word.parse::<IpAddr>().ok());
-                if let Some(address) = offered {
-                    self.remember(address, machine);
-                }
-                let what = What::Done { text: format!("{firmware}: {answer}") };
-                self.log_once(now, Whose::Machine(machine), Step::PowerOn, what);
-            }
-            Sighting::BootProgram { address, file, over, bytes, whole } => {
-                let text =
-                    format!("{file} over {over}, {bytes} bytes{}", if whole { "" } else { ", given up" });
-                self.saw_address(address, text, now);
-            }
-            Sighting::Script { asker, address, says } => {
-                if let Some(machine) = self.seen(&asker, None, now) {
-                    self.remember(address, machine);
-                }
-                self.saw_address(address, format!("boot script: {says}"), now);
-            }
-            Sighting::LoaderFile { address, file, bytes } => {
-                self.saw_address(address, format!("{file} over http, {bytes} bytes"), now);
-            }
-        }
-    }
-
-    fn saw_address(&mut self, address: IpAddr, text: String, now: Timestamp) {
-        let machine = self.by_address.get(&address).copied();
-        let name = address.to_string();
-        let whose = machine.map_or(Whose::Stranger(&name), Whose::Machine);
-        self.log_once(now, whose, Step::Loader, What::Note { text });
-    }
-
-    /// Remembers who was last seen under `address`. Addresses are cheap to make up, so they are bounded.
-    pub(super) fn remember(&mut self, address: IpAddr, machine: MachineId) {
-        if self.by_address.len() >= 2 * BARE_SIGHTINGS_MAX {
-            self.by_address.clear();
-        }
-        self.by_address.insert(address, machine);
-    }
-
-    /// The machine that asked, which is recorded if it is new and shows an Ethernet address.
-    fn seen(&mut self, asker: &Asker, relay: Option<Ipv4Addr>, now: Timestamp) -> Option<MachineId> {
-        let uuid = asker.uuid.as_deref().and_then(worthy);
-        let by_mac = asker.mac.and_then(|mac| self.state.by_mac(mac)).cloned();
-        let by_uuid = || {
-            let uuid = uuid.clone()?;
-            let mut same =
-                self.state.machines.values().filter(|m| m.fingerprint.uuid.as_ref() == Some(&uuid));
-            same.next().filter(|_| same.next().is_none()).cloned()
-        };
-        if let Some(mut machine) = by_mac.or_else(by_uuid) {
-            let id = machine.id;
-            machine.last_seen = now;
-            self.put_machine(machine);
-            return Some(id);
-        }
-        let mac = asker.mac.filter(|mac| is_worthy_mac(*mac))?;
-        let bare = self.state.machines.values().filter(|machine| machine.is_bare_sighting()).count();
-        if bare >= BARE_SIGHTINGS_MAX {
-            self.dropped += 1;
-            return None;
-        }
-        let fingerprint = Fingerprint {
-            system_serial: asker.serial.as_deref().and_then(worthy),
-            uuid,
-            macs: [mac].into(),
-            ..Fingerprint::default()
-        };
-        let id = MachineId(self.state.last_machine + 1);
-        let site = relay.map_or_else(|| "local".to_owned(), |relay| self.settings.site_of(relay));
-        self.put_machine(Machine::new(id, fingerprint, site, now));
-        Some(id)
-    }
-
     /// An installed OS called home with `token`; the job it is of, if the token is right.
     pub fn confirm(&mut self, token: &str, now: Timestamp) -> Option<JobId> {
         let (job, rest) = token.split_once('-')?;
@@ -422,30 +320,6 @@ impl Desk {
     }
 }
 
-impl Settings {
-    /// The site of an address: a named subnet, else its /24.
-    #[must_use]
-    pub fn site_of(&self, address: Ipv4Addr) -> String {
-        let inside = |rule: &&SiteRule| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(rule.prefix.min(32))).unwrap_or(0);
-            (rule.network.to_bits() ^ address.to_bits()) & mask == 0
-        };
-        // The longest prefix is the most particular name.
-        let named = self.sites.iter().filter(inside).max_by_key(|rule| rule.prefix);
-        let [a, b, c, _] = address.octets();
-        named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
-    }
-
-    /// The token with which the OS of this attempt calls home. Derived, so that nothing of it is kept and a
-    /// restarted server still knows it.
-    #[must_use]
-    pub fn token(&self, job: JobId, attempt: u32) -> String {
-        let key = blake3::derive_key("swarmboot 2026 call-home token 1", &self.token_key);
-        let mark = blake3::keyed_hash(&key, format!("{job} {attempt}").as_bytes());
-        format!("{job}-{}", hex::encode(&mark.as_bytes()[..16]))
-    }
-}
-
 /// Whose event it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Whose<'a> {
@@ -487,73 +361,4 @@ fn tidy(what: What) -> What {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fleet::job::tests::job;
-
-    fn desk() -> Desk {
-        let rule = |network, prefix, site: &str| SiteRule { network, prefix, site: site.to_owned() };
-        let settings = Settings {
-            discover: true,
-            poll_seconds: 5,
-            confirm_within: SignedDuration::from_mins(15),
-            keep_events: None,
-            sites: vec![
-                rule(Ipv4Addr::new(10, 1, 0, 0), 16, "campus"),
-                rule(Ipv4Addr::new(10, 1, 2, 0), 24, "lab"),
-            ],
-            token_key: [3; 32],
-            url: String::new(),
-        };
-        Desk::new(State::default(), settings)
-    }
-
-    #[test]
-    fn the_most_particular_subnet_names_the_site() {
-        let settings = desk().settings;
-        for (address, site) in [("10.1.2.9", "lab"), ("10.1.3.9", "campus"), ("10.2.3.9", "10.2.3.0/24")] {
-            assert_eq!(settings.site_of(address.parse().unwrap()), site);
-        }
-    }
-
-    #[test]
-    fn a_token_is_of_one_attempt_of_one_job_on_one_server() {
-        let mut settings = desk().settings;
-        let token = settings.token(JobId(1), 2);
-        assert_eq!(token, settings.token(JobId(1), 2));
-        assert_ne!(token, settings.token(JobId(1), 3));
-        assert_ne!(settings.token(JobId(12), 3), settings.token(JobId(1), 23));
-        settings.token_key = [4; 32];
-        assert_ne!(token, settings.token(JobId(1), 2));
-        for nonsense in ["", "-", "j1", "j1-", "j99-00", &"x".repeat(10_000)] {
-            assert_eq!(desk().confirm(nonsense, Timestamp::UNIX_EPOCH), None);
-        }
-    }
-
-    #[test]
-    fn silence_is_said_once_and_again_after_a_word() {
-        let mut desk = desk();
-        let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        let notes = |desk: &mut Desk| {
-            let changes = desk.take_aftermath().changes;
-            changes.iter().filter(|change| matches!(change, Change::Event(_))).count()
-        };
-        let mut machine = Machine::new(MachineId(1), Fingerprint::default(), String::new(), at(0));
-        desk.put_machine(machine.clone());
-        desk.put(Change::Job(Box::new(job(JobState::Running))));
-        desk.tick(at(119));
-        assert_eq!(notes(&mut desk), 0);
-        desk.tick(at(120));
-        desk.tick(at(500));
-        assert_eq!(notes(&mut desk), 1);
-        machine.last_seen = at(500);
-        desk.put_machine(machine);
-        desk.tick(at(501));
-        assert_eq!(notes(&mut desk), 0);
-        desk.tick(at(700));
-        assert_eq!(notes(&mut desk), 1);
-        desk.put(Change::Job(Box::new(job(JobState::Failed))));
-        desk.tick(at(9000));
-        assert_eq!(notes(&mut desk), 0, "what is over may be silent");
-    }
-}
+mod tests;

@@ -1,0 +1,139 @@
+//! Machines as they cross the admin socket: what is shown of them and what can be done with them. Touches
+//! `common`.
+
+use std::collections::BTreeMap;
+
+use common::hardware::{Firmware, HardwareReport};
+use common::id::{Mac, MachineId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::JobShown;
+
+/// The states of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineState {
+    /// It showed itself; nobody has said anything about it.
+    Discovered,
+    /// An admin has named, labelled or held it.
+    Inspected,
+    /// An admin approved it.
+    Approved,
+    /// A job is open.
+    Deploying,
+    /// Its installed OS called home.
+    Deployed,
+    /// Its last job failed.
+    Failed,
+    /// An admin wants nothing to do with it: never answered.
+    Rejected,
+    /// Taken out of service; kept for the record.
+    Retired,
+}
+
+impl MachineState {
+    /// The state's name, as it is shown and kept.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::Inspected => "inspected",
+            Self::Approved => "approved",
+            Self::Deploying => "deploying",
+            Self::Deployed => "deployed",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+/// A machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MachineShown {
+    /// The number the server gave it.
+    pub id: MachineId,
+    /// The name an admin gave it; else its id.
+    pub name: String,
+    /// Its state.
+    pub state: MachineState,
+    /// Whether an admin holds it: nothing is ordered for it until it is released.
+    pub held: bool,
+    /// The site it was last seen at.
+    pub site: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its Ethernet addresses.
+    pub macs: Vec<Mac>,
+    /// What started it last.
+    pub firmware: Option<Firmware>,
+    /// When it was first and last heard of.
+    pub first_seen: Timestamp,
+    /// When it was last heard of.
+    pub last_seen: Timestamp,
+    /// Its open or last job.
+    pub job: Option<JobShown>,
+    /// The image whose OS called home last.
+    pub deployed_image: Option<String>,
+    /// Its last hardware report, in a list without its devices; none while it was only seen by DHCP.
+    pub hardware: Option<HardwareReport>,
+}
+
+/// Machines named by an admin: ids, names, serials, Ethernet addresses, hostlists such as `rack1-[01-16]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Selection {
+    /// Names, each maybe a hostlist.
+    pub machines: Vec<String>,
+    /// `key=value`: all of them must match.
+    pub labels: Vec<String>,
+}
+
+/// Something to do with machines.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MachineCommand {
+    /// Which.
+    pub selection: Selection,
+    /// What.
+    pub action: MachineAction,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What can be done with a machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineAction {
+    /// It may be deployed by open deployments.
+    Approve,
+    /// Never answer it again.
+    Reject,
+    /// Give it a name.
+    Name(String),
+    /// Set and remove labels.
+    Label {
+        /// To set.
+        set: BTreeMap<String, String>,
+        /// To remove.
+        remove: Vec<String>,
+    },
+    /// Order nothing for it until it is released.
+    Hold,
+    /// End a hold, a rejection or a failure.
+    Release,
+    /// Delete all records of it but its events.
+    Forget,
+}
+
+/// What a command did to one machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MachineChanged {
+    /// The machine.
+    pub machine: MachineId,
+    /// Its name.
+    pub name: String,
+    /// What was done, or would be.
+    pub text: String,
+}

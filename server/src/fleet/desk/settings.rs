@@ -1,0 +1,61 @@
+//! Core, part of the desk: what an admin decided for the whole fleet, and what follows from it alone: the site
+//! of an address, and the token with which an OS calls home. Touches `common`.
+
+use std::net::Ipv4Addr;
+
+use common::id::JobId;
+use jiff::SignedDuration;
+
+/// A subnet whose machines are at one site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteRule {
+    /// The subnet's address.
+    pub network: Ipv4Addr,
+    /// Its prefix length.
+    pub prefix: u8,
+    /// The site's name.
+    pub site: String,
+}
+
+/// What an admin decided for the whole fleet.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether machines that nobody ordered anything for are inspected.
+    pub discover: bool,
+    /// Seconds after which a waiting machine reports again.
+    pub poll_seconds: u32,
+    /// How long an installed OS may take to call home.
+    pub confirm_within: SignedDuration,
+    /// How long events are kept; for ever when none.
+    pub keep_events: Option<SignedDuration>,
+    /// Named sites; machines elsewhere are at a site that is called like their /24.
+    pub sites: Vec<SiteRule>,
+    /// What the call-home tokens are derived from. Secret.
+    pub token_key: [u8; 32],
+    /// Where machines reach the server, such as `http://10.0.0.1:8069`.
+    pub url: String,
+}
+
+impl Settings {
+    /// The site of an address: a named subnet, else its /24.
+    #[must_use]
+    pub fn site_of(&self, address: Ipv4Addr) -> String {
+        let inside = |rule: &&SiteRule| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(rule.prefix.min(32))).unwrap_or(0);
+            (rule.network.to_bits() ^ address.to_bits()) & mask == 0
+        };
+        // The longest prefix is the most particular name.
+        let named = self.sites.iter().filter(inside).max_by_key(|rule| rule.prefix);
+        let [a, b, c, _] = address.octets();
+        named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
+    }
+
+    /// The token with which the OS of this attempt calls home. Derived, so that nothing of it is kept and a
+    /// restarted server still knows it.
+    #[must_use]
+    pub fn token(&self, job: JobId, attempt: u32) -> String {
+        let key = blake3::derive_key("swarmboot 2026 call-home token 1", &self.token_key);
+        let mark = blake3::keyed_hash(&key, format!("{job} {attempt}").as_bytes());
+        format!("{job}-{}", hex::encode(&mark.as_bytes()[..16]))
+    }
+}

@@ -1,0 +1,94 @@
+//! Core, part of the desk: what the doors saw of machines that have not said who they are. Ties addresses to
+//! machines and records whoever is new, within bounds. Touches `common` and the other cores of the fleet.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use common::id::MachineId;
+use common::step::{Step, What};
+use jiff::Timestamp;
+
+use super::super::identity::{Fingerprint, is_worthy_mac, worthy};
+use super::super::machine::Machine;
+use super::super::standing::{Asker, Sighting};
+use super::{BARE_SIGHTINGS_MAX, Desk, Whose};
+
+impl Desk {
+    /// A door saw something.
+    pub fn sighting(&mut self, sighting: Sighting, now: Timestamp) {
+        match sighting {
+            Sighting::PowerOn { asker, firmware, answer, relay } => {
+                let Some(machine) = self.seen(&asker, relay, now) else { return };
+                // What was offered is the only link between the address of a TFTP request and its machine.
+                let offered = answer.split_whitespace().find_map(|word| word.parse::<IpAddr>().ok());
+                if let Some(address) = offered {
+                    self.remember(address, machine);
+                }
+                let what = What::Done { text: format!("{firmware}: {answer}") };
+                self.log_once(now, Whose::Machine(machine), Step::PowerOn, what);
+            }
+            Sighting::BootProgram { address, file, over, bytes, whole } => {
+                let text =
+                    format!("{file} over {over}, {bytes} bytes{}", if whole { "" } else { ", given up" });
+                self.saw_address(address, text, now);
+            }
+            Sighting::Script { asker, address, says } => {
+                if let Some(machine) = self.seen(&asker, None, now) {
+                    self.remember(address, machine);
+                }
+                self.saw_address(address, format!("boot script: {says}"), now);
+            }
+            Sighting::LoaderFile { address, file, bytes } => {
+                self.saw_address(address, format!("{file} over http, {bytes} bytes"), now);
+            }
+        }
+    }
+
+    fn saw_address(&mut self, address: IpAddr, text: String, now: Timestamp) {
+        let machine = self.by_address.get(&address).copied();
+        let name = address.to_string();
+        let whose = machine.map_or(Whose::Stranger(&name), Whose::Machine);
+        self.log_once(now, whose, Step::Loader, What::Note { text });
+    }
+
+    /// Remembers who was last seen under `address`. Addresses are cheap to make up, so they are bounded.
+    pub(in super::super) fn remember(&mut self, address: IpAddr, machine: MachineId) {
+        if self.by_address.len() >= 2 * BARE_SIGHTINGS_MAX {
+            self.by_address.clear();
+        }
+        self.by_address.insert(address, machine);
+    }
+
+    /// The machine that asked, which is recorded if it is new and shows an Ethernet address.
+    fn seen(&mut self, asker: &Asker, relay: Option<Ipv4Addr>, now: Timestamp) -> Option<MachineId> {
+        let uuid = asker.uuid.as_deref().and_then(worthy);
+        let by_mac = asker.mac.and_then(|mac| self.state.by_mac(mac)).cloned();
+        let by_uuid = || {
+            let uuid = uuid.clone()?;
+            let mut same =
+                self.state.machines.values().filter(|m| m.fingerprint.uuid.as_ref() == Some(&uuid));
+            same.next().filter(|_| same.next().is_none()).cloned()
+        };
+        if let Some(mut machine) = by_mac.or_else(by_uuid) {
+            let id = machine.id;
+            machine.last_seen = now;
+            self.put_machine(machine);
+            return Some(id);
+        }
+        let mac = asker.mac.filter(|mac| is_worthy_mac(*mac))?;
+        let bare = self.state.machines.values().filter(|machine| machine.is_bare_sighting()).count();
+        if bare >= BARE_SIGHTINGS_MAX {
+            self.dropped += 1;
+            return None;
+        }
+        let fingerprint = Fingerprint {
+            system_serial: asker.serial.as_deref().and_then(worthy),
+            uuid,
+            macs: [mac].into(),
+            ..Fingerprint::default()
+        };
+        let id = MachineId(self.state.last_machine + 1);
+        let site = relay.map_or_else(|| "local".to_owned(), |relay| self.settings.site_of(relay));
+        self.put_machine(Machine::new(id, fingerprint, site, now));
+        Some(id)
+    }
+}

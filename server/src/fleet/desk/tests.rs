@@ -1,0 +1,73 @@
+//! Where a machine is, who may call home, and silence.
+
+use std::net::Ipv4Addr;
+
+use super::super::identity::Fingerprint;
+use super::*;
+use crate::fleet::job::tests::job;
+
+fn desk() -> Desk {
+    let rule = |network, prefix, site: &str| SiteRule { network, prefix, site: site.to_owned() };
+    let settings = Settings {
+        discover: true,
+        poll_seconds: 5,
+        confirm_within: SignedDuration::from_mins(15),
+        keep_events: None,
+        sites: vec![
+            rule(Ipv4Addr::new(10, 1, 0, 0), 16, "campus"),
+            rule(Ipv4Addr::new(10, 1, 2, 0), 24, "lab"),
+        ],
+        token_key: [3; 32],
+        url: String::new(),
+    };
+    Desk::new(State::default(), settings)
+}
+
+#[test]
+fn the_most_particular_subnet_names_the_site() {
+    let settings = desk().settings;
+    for (address, site) in [("10.1.2.9", "lab"), ("10.1.3.9", "campus"), ("10.2.3.9", "10.2.3.0/24")] {
+        assert_eq!(settings.site_of(address.parse().unwrap()), site);
+    }
+}
+
+#[test]
+fn a_token_is_of_one_attempt_of_one_job_on_one_server() {
+    let mut settings = desk().settings;
+    let token = settings.token(JobId(1), 2);
+    assert_eq!(token, settings.token(JobId(1), 2));
+    assert_ne!(token, settings.token(JobId(1), 3));
+    assert_ne!(settings.token(JobId(12), 3), settings.token(JobId(1), 23));
+    settings.token_key = [4; 32];
+    assert_ne!(token, settings.token(JobId(1), 2));
+    for nonsense in ["", "-", "j1", "j1-", "j99-00", &"x".repeat(10_000)] {
+        assert_eq!(desk().confirm(nonsense, Timestamp::UNIX_EPOCH), None);
+    }
+}
+
+#[test]
+fn silence_is_said_once_and_again_after_a_word() {
+    let mut desk = desk();
+    let at = |seconds| Timestamp::from_second(seconds).unwrap();
+    let notes = |desk: &mut Desk| {
+        let changes = desk.take_aftermath().changes;
+        changes.iter().filter(|change| matches!(change, Change::Event(_))).count()
+    };
+    let mut machine = Machine::new(MachineId(1), Fingerprint::default(), String::new(), at(0));
+    desk.put_machine(machine.clone());
+    desk.put(Change::Job(Box::new(job(JobState::Running))));
+    desk.tick(at(119));
+    assert_eq!(notes(&mut desk), 0);
+    desk.tick(at(120));
+    desk.tick(at(500));
+    assert_eq!(notes(&mut desk), 1);
+    machine.last_seen = at(500);
+    desk.put_machine(machine);
+    desk.tick(at(501));
+    assert_eq!(notes(&mut desk), 0);
+    desk.tick(at(700));
+    assert_eq!(notes(&mut desk), 1);
+    desk.put(Change::Job(Box::new(job(JobState::Failed))));
+    desk.tick(at(9000));
+    assert_eq!(notes(&mut desk), 0, "what is over may be silent");
+}

@@ -1,0 +1,285 @@
+//! A server without sockets: the fleet and the machines' door over records in a folder, beside rooms that only
+//! remember what they were asked; and machines that report to it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use bytes::Bytes;
+use common::hardware::{
+    Bus, CheckedHardware, Contents, Cpu, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System,
+};
+use common::id::{Hash, ImageId, JobId, Mac};
+use common::plan::{Order, Verdict};
+use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::trust::{KeyPair, PublicKey, Signed};
+use common::wire::http::{EventsTaken, Refused};
+use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::super::content::{Bytestore, Content};
+use super::super::{Ends, Shelves, public};
+use crate::api::{DeployOrder, ImageShown};
+use crate::fleet::FleetHandle;
+use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored};
+use crate::fleet::desk::Settings;
+use crate::fleet::standing::{Asker, Standing};
+use crate::records::Records;
+
+/// Rooms beside the fleet that do what they are asked and remember it.
+#[derive(Default)]
+pub(super) struct Rooms {
+    pub(super) admitted: Mutex<Vec<Admission>>,
+    pub(super) dismissed: Mutex<Vec<(PublicKey, Option<String>)>>,
+    pub(super) kit: Option<PathBuf>,
+}
+
+pub(super) fn image() -> ImageShown {
+    ImageShown {
+        name: "debian".to_owned(),
+        id: ImageId(Hash::of(b"debian")),
+        added: Timestamp::UNIX_EPOCH,
+        bytes: 1 << 30,
+        wire_bytes: 1 << 28,
+        chunks: 1024,
+        zero_chunks: 0,
+        sector_bytes: 512,
+        partition_table: "gpt".to_owned(),
+        source: "test".to_owned(),
+    }
+}
+
+impl Crew for Rooms {
+    fn image(&self, name: &str) -> Result<ImageShown, Refused> {
+        let absent = || Refused { error: format!("no image `{name}`"), cause: None, hint: None };
+        (name == "debian").then(image).ok_or_else(absent)
+    }
+
+    fn check_disk_rule(&self, rule: &str) -> Result<(), String> {
+        if rule.contains("sda") { Err("kernel names change".to_owned()) } else { Ok(()) }
+    }
+
+    fn target(&self, _: &Commission, hardware: &CheckedHardware) -> Result<String, String> {
+        match hardware.report().disks.as_slice() {
+            [disk] => Ok(disk.serial.clone()),
+            disks => Err(format!("{} disks match", disks.len())),
+        }
+    }
+
+    fn tailor(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Tailored, String> {
+        let target = self.target(commission, hardware)?;
+        let plan = serde_json::json!({
+            "deployment": commission.deployment, "job": commission.job, "attempt": commission.attempt,
+            "image": commission.image, "image_bytes": 1,
+            "target": {"bus": "ata", "size": 1, "sector_bytes": 512, "model": "", "serial": "S", "wwn": "", "path": ""},
+            "steps": ["join", "transfer", "seal", "linger", "reboot"],
+            "seed": {"key": server_key().public(), "addresses": []},
+            "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
+            "finish": commission.finish, "bundle": null,
+        });
+        Ok(Tailored { plan: serde_json::from_value(plan).unwrap(), target, notes: vec![] })
+    }
+
+    fn admit(&self, admission: Admission) -> Soon<'_, ()> {
+        self.admitted.lock().unwrap().push(admission);
+        Box::pin(async {})
+    }
+
+    fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()> {
+        self.dismissed.lock().unwrap().push((key, reason));
+        Box::pin(async {})
+    }
+}
+
+impl Shelves for Rooms {
+    fn kit(&self) -> Option<String> {
+        self.kit.is_some().then(|| "debian-12".to_owned())
+    }
+
+    fn kit_file(&self, kit: &str, file: &str) -> Option<Content> {
+        let path = self.kit.clone().filter(|_| kit == "debian-12" && file == "vmlinuz")?;
+        Some(Content { bytes: Bytestore::File(path), media: "application/octet-stream", tag: None })
+    }
+
+    fn boot_program(&self, file: &str) -> Option<Bytes> {
+        (file == "snponly.efi").then(|| Bytes::from_static(b"MZ program"))
+    }
+
+    fn bundle(&self, hash: Hash) -> Option<Content> {
+        let bytes = Bytestore::Memory(Bytes::from_static(b"bundle"));
+        (hash == Hash::of(b"bundle")).then(|| Content {
+            bytes,
+            media: "application/octet-stream",
+            tag: Some(hash.to_string()),
+        })
+    }
+
+    fn manifest(&self, image: ImageId) -> Option<Bytes> {
+        (image == self::image().id).then(|| Bytes::from_static(b"SBMF"))
+    }
+}
+
+pub(super) fn server_key() -> KeyPair {
+    KeyPair::from_secret([9; 32])
+}
+
+/// A server without sockets, over records in a folder of its own.
+pub(super) struct Bench {
+    pub(super) fleet: FleetHandle,
+    pub(super) rooms: Arc<Rooms>,
+    pub(super) door: Router,
+    pub(super) dir: tempfile::TempDir,
+    pub(super) task: tokio::task::JoinHandle<Result<(), crate::fleet::FleetError>>,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Bench {
+    pub(super) fn open() -> Self {
+        Self::over(tempfile::tempdir().unwrap(), true)
+    }
+
+    pub(super) fn over(dir: tempfile::TempDir, discover: bool) -> Self {
+        let kernel = dir.path().join("kernel");
+        let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        std::fs::write(&kernel, bytes).unwrap();
+        let rooms = Arc::new(Rooms { kit: Some(kernel), ..Rooms::default() });
+        let settings = Settings {
+            discover,
+            poll_seconds: 5,
+            confirm_within: SignedDuration::from_mins(15),
+            keep_events: None,
+            sites: vec![],
+            token_key: [3; 32],
+            url: "http://10.0.0.1:8069".to_owned(),
+        };
+        let records = Records::open(&dir.path().join("records.sqlite")).unwrap();
+        let crew: Arc<dyn Crew> = Arc::clone(&rooms) as _;
+        let (fleet, task) = crate::fleet::start(records, crew, server_key(), settings).unwrap();
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(task.run(cancel.clone()));
+        let door = public(fleet.clone(), Arc::clone(&rooms) as _, vec!["quiet".to_owned()], discover);
+        Self { fleet, rooms, door, dir, task, cancel }
+    }
+
+    pub(super) async fn restart(self) -> Self {
+        self.cancel.cancel();
+        self.task.await.unwrap().unwrap();
+        Self::over(self.dir, true)
+    }
+
+    pub(super) async fn call(&self, request: Request<Body>) -> Response<Body> {
+        let mut request = request;
+        let end = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 8069);
+        request.extensions_mut().insert(Ends { peer: end(7), local: end(1) });
+        hyper_util::service::TowerToHyperService::new(self.door.clone()).call(request).await.unwrap()
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Response<Body> {
+        self.call(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: impl Into<Body>) -> Response<Body> {
+        self.call(Request::post(path).body(body.into()).unwrap()).await
+    }
+
+    pub(super) async fn report(&self, report: HardwareReport, key: &KeyPair) -> Order {
+        let body = serde_json::to_vec(&key.sign(&report)).unwrap();
+        let answer = self.post("/v1/report", body).await;
+        assert_eq!(answer.status(), 200);
+        let verdict: Verdict =
+            read::<Signed<Verdict>>(answer).await.open(&server_key().public()).expect("the server signed it");
+        assert_eq!(verdict.key, key.public());
+        verdict.order
+    }
+
+    pub(super) async fn told(
+        &self,
+        key: &KeyPair,
+        job: JobId,
+        number: u64,
+        step: Step,
+        what: What,
+    ) -> EventsTaken {
+        let sources = Some(Sources { peers: 5, ..Sources::default() });
+        let events = vec![StepEvent { number, at_ms: 10, step, what, sources }];
+        let batch = EventBatch { key: key.public(), job: Some(job), sent_at_ms: 20, events };
+        let answer = self.post("/v1/events", serde_json::to_vec(&key.sign(&batch)).unwrap()).await;
+        assert_eq!(answer.status(), 200);
+        read(answer).await
+    }
+
+    pub(super) async fn order(
+        &self,
+        text: serde_json::Value,
+    ) -> Result<crate::api::DeployAnswer, crate::fleet::FleetError> {
+        self.fleet.order(serde_json::from_value::<DeployOrder>(text).unwrap()).await
+    }
+
+    pub(super) async fn standing(&self, machine: u8) -> Standing {
+        let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 0, machine])), uuid: None, serial: None };
+        self.fleet.standings().borrow().of(&asker).1
+    }
+}
+
+pub(super) async fn bytes(response: Response<Body>) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+pub(super) async fn read<T: DeserializeOwned>(response: Response<Body>) -> T {
+    serde_json::from_slice(&bytes(response).await).unwrap()
+}
+
+pub(super) fn key(machine: u8, boot: u8) -> KeyPair {
+    KeyPair::from_secret([machine.wrapping_mul(16).wrapping_add(boot); 32])
+}
+
+pub(super) fn report(machine: u8, boot: u8, contents: &[Contents]) -> HardwareReport {
+    let disk = |(number, contents): (usize, &Contents)| Disk {
+        name: "sda".to_owned(),
+        bus: Bus::Ata,
+        size: 1 << 30,
+        sector_bytes: 512,
+        model: String::new(),
+        serial: format!("DISK{machine}{number}"),
+        wwn: String::new(),
+        path: String::new(),
+        rotational: false,
+        removable: false,
+        read_only: false,
+        contents: *contents,
+        found: vec![],
+    };
+    HardwareReport {
+        version: REPORT_VERSION,
+        reporter: "test".to_owned(),
+        key: key(machine, boot).public(),
+        firmware: Firmware::Bios,
+        system: System { serial: format!("SN{machine}"), ..System::default() },
+        cpu: Cpu::default(),
+        memory_bytes: 1 << 30,
+        disks: contents.iter().enumerate().map(disk).collect(),
+        nics: vec![Nic {
+            name: "eth0".to_owned(),
+            mac: Mac([2, 0, 0, 0, 0, machine]),
+            driver: String::new(),
+            speed_mbit: None,
+            link: true,
+            address: None,
+            boot: true,
+        }],
+        devices: vec![],
+        name: None,
+        site: None,
+        truncated: vec![],
+    }
+}
+
+pub(super) fn done() -> What {
+    What::Done { text: String::new() }
+}
