@@ -17,6 +17,9 @@ pub mod process;
 // The rack's cables: a namespace with a bridge for each segment and a tap for each NIC.
 pub mod net;
 
+// Hosts on shaped lines, at sites behind thin ones.
+pub mod wires;
+
 // Disks: blank, random, copied; and what is on them afterwards.
 pub mod disk;
 

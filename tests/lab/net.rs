@@ -149,8 +149,13 @@ impl Net {
         Ok(Traffic { from_machine: bytes("rx")?, to_machine: bytes("tx")? })
     }
 
+    /// The namespace's name in this system.
+    pub(crate) fn name(&self) -> &str {
+        &self.namespace
+    }
+
     /// `ip` inside the namespace, with plain words.
-    fn ip(&self, words: &str) -> Result<()> {
+    pub(crate) fn ip(&self, words: &str) -> Result<()> {
         ensure!(!words.contains(['"', '\'']), "words only");
         let arguments = ["-n", &self.namespace].into_iter().chain(words.split(' '));
         process::output("ip", arguments).map(drop)

@@ -1,0 +1,73 @@
+//! The benchmark: what the swarm takes over what the lines allow, each scenario of the table with real programs on
+//! shaped lines. `tests/bench/run` sets everything up and starts it; words on its command line choose the scenarios
+//! whose names contain them, `--short` the few that every run of the tests makes, `--slack 1.5` how far above the
+//! bars they may be before it fails.
+#![allow(clippy::print_stdout)]
+
+// What is measured, and the least that the lines allow.
+mod scenario;
+
+// What came of it, and the table.
+mod result;
+
+// With swarmboot.
+mod ours;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::scratch;
+
+use crate::result::{HEAD, Row, line};
+use crate::scenario::Scenario;
+
+fn main() -> ExitCode {
+    match scratch::stop_on_signals().and_then(|()| run()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Wish {
+    scenarios: Vec<Scenario>,
+    slack: f64,
+}
+
+fn wish() -> Result<Wish> {
+    let (mut words, mut short, mut slack) = (vec![], false, 1.0);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(word) = arguments.next() {
+        match word.as_str() {
+            "--short" => short = true,
+            "--slack" => {
+                let value = arguments.next().context("--slack needs a number")?;
+                slack = value.parse().with_context(|| format!("--slack {value} is no number"))?;
+            }
+            _ => words.push(word),
+        }
+    }
+    let all = if short { scenario::short() } else { scenario::all() };
+    let chosen = |scenario: &Scenario| {
+        words.is_empty() || words.iter().any(|word| scenario.name.contains(word.as_str()))
+    };
+    let scenarios: Vec<Scenario> = all.into_iter().filter(chosen).collect();
+    ensure!(!scenarios.is_empty(), "no scenario is called {}", words.join(" or "));
+    Ok(Wish { scenarios, slack })
+}
+
+fn run() -> Result<bool> {
+    let Wish { scenarios, slack } = wish()?;
+    println!("{HEAD}");
+    let mut good = true;
+    for scenario in scenarios {
+        let measured = ours::run(&scenario).with_context(|| scenario.name.to_owned())?;
+        let row = Row { scenario, who: "swarmboot".to_owned(), measured };
+        println!("{}", line(&row));
+        good &= row.misses(slack).is_empty();
+    }
+    Ok(good)
+}

@@ -1,0 +1,188 @@
+//! Runs a scenario with swarmboot: a server and one agent for each machine, all of them programs in namespaces of
+//! their own. What is measured comes from the server's log and from the lines' counters.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lab::disk;
+use lab::process::{self, Beside};
+use lab::scratch::{self, Scratch};
+use lab::server::Server;
+use lab::wires::{Host, Line, Wires};
+use serde_json::Value;
+
+use crate::result::Measured;
+use crate::scenario::{Scenario, Twist};
+
+/// What comes of one run, at the most.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// The network of a scenario: the server's host and one for each machine.
+pub(crate) struct Rig {
+    pub(crate) wires: Wires,
+    pub(crate) server: Host,
+    pub(crate) machines: Vec<Host>,
+}
+
+/// Builds the network of `scenario`.
+pub(crate) fn rig(scenario: &Scenario) -> Result<Rig> {
+    let lines: Vec<_> = scenario.sites.iter().map(|(rate, _)| Some(*rate)).collect();
+    let wires = Wires::new(&lines)?;
+    let lost = if let Twist::Loss(lost) = scenario.twist { lost } else { 0 };
+    let server = wires.host(0, Line { up: scenario.server, down: None, lost })?;
+    let machines = scenario.places().into_iter().enumerate().map(|(number, site)| {
+        wires.host(site, Line { up: scenario.up_of(number), down: scenario.down, lost })
+    });
+    let machines = machines.collect::<Result<_>>()?;
+    Ok(Rig { wires, server, machines })
+}
+
+/// Runs `scenario` and gives what it came to.
+pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
+    let scratch = Scratch::new()?;
+    let rig = rig(scenario)?;
+    let image = disk::random(&scratch.file("image"), scenario.bytes(), 1)?;
+    let arguments = ["--interface", "eth0", "--proxy-dhcp"];
+    let mut server = Server::start_with(&rig.server.net, scratch.path(), &arguments)?;
+    server.run(["image", "add", "bench", &image.display().to_string()])?;
+    let mut agents = Vec::new();
+    for (number, (host, site)) in rig.machines.iter().zip(scenario.places()).enumerate() {
+        let target = scratch.file(format!("disk{number}"));
+        lay_out(scenario, &image, &target)?;
+        if !matches!(scenario.twist, Twist::Staggered(_)) {
+            agents.push(start(scenario, &rig.server, host, &scratch, number, site)?);
+        }
+    }
+    listed(&server, agents.len())?;
+    let order = order(scenario, &server)?;
+    let before = (rig.wires.of_host(&rig.server)?, into_sites(scenario, &rig.wires)?);
+    if let Twist::Staggered(pause) = scenario.twist {
+        for (number, (host, site)) in rig.machines.iter().zip(scenario.places()).enumerate() {
+            agents.push(start(scenario, &rig.server, host, &scratch, number, site)?);
+            scratch::pause(Duration::from_secs_f64(pause))?;
+        }
+    }
+    if scenario.twist == Twist::ServerKilled {
+        once_all_is_out(&server)?;
+        server.kill();
+        scratch::pause(Duration::from_secs(10))?;
+        server.start_again()?;
+    }
+    let ended: Vec<ExitStatus> = agents.iter_mut().map(|agent| agent.wait(LIMIT)).collect::<Result<_>>()?;
+    ensure!(ended.iter().all(ExitStatus::success), "an agent failed: {ended:?}");
+    let after = (rig.wires.of_host(&rig.server)?, into_sites(scenario, &rig.wires)?);
+    for number in 0..rig.machines.len() {
+        let wrong = disk::differences(&scratch.file(format!("disk{number}")), &image)?;
+        ensure!(wrong.is_empty(), "disk {number} differs from the image at {wrong:?}");
+    }
+    let mut measured = read(scenario, &server, &order)?;
+    measured.server_bytes = after.0.up - before.0.up;
+    measured.site_bytes = after.1.iter().zip(&before.1).map(|(after, before)| after - before).collect();
+    Ok(measured)
+}
+
+/// Makes a machine's disk.
+fn lay_out(scenario: &Scenario, image: &Path, target: &PathBuf) -> Result<()> {
+    let Twist::Reinstall(percent) = scenario.twist else {
+        return disk::blank(target, scenario.bytes()).map(drop);
+    };
+    disk::holding(target, image, scenario.bytes())?;
+    let changed = scenario.mib * percent / 100;
+    let file = std::fs::File::options().write(true).open(target)?;
+    for number in 0..changed {
+        let at = (number * scenario.mib / changed.max(1)) << 20;
+        std::os::unix::fs::FileExt::write_all_at(&file, b"another version of it", at + 4096)?;
+    }
+    Ok(())
+}
+
+fn start(
+    scenario: &Scenario,
+    server: &Host,
+    host: &Host,
+    scratch: &Scratch,
+    number: usize,
+    site: usize,
+) -> Result<Beside> {
+    let name = format!("bench-{number}");
+    let mut command = host.net.command(process::program("swarmboot-agent")?);
+    command.args(["run", "--once", "--name", &name, "--server", &format!("http://{}:8069", server.address)]);
+    command.args(["--site", &format!("site-{site}"), "--target"]).arg(scratch.file(format!("disk{number}")));
+    ensure!(number < scenario.machines, "no such machine");
+    Beside::start(&name, &mut command, &scratch.file(format!("{name}.log")))
+}
+
+/// Waits until so many machines have reported.
+fn listed(server: &Server<'_>, count: usize) -> Result<()> {
+    server.wait_json("the agents to report", &["machine", "list"], LIMIT, |machines| {
+        (machines.as_array()?.len() >= count).then_some(())
+    })
+}
+
+/// Orders the image for all machines; gives the deployment's id.
+fn order(scenario: &Scenario, server: &Server<'_>) -> Result<String> {
+    let last = scenario.machines - 1;
+    let machines = format!("bench-[0-{last}]");
+    let gather = scenario.machines.to_string();
+    let mut words = vec!["deploy", "start", "--image", "bench", "--yes", "--no-personalise", "--no-confirm"];
+    words.extend(["--machines", &machines]);
+    if !matches!(scenario.twist, Twist::Staggered(_)) {
+        words.extend(["--gather", &gather]);
+    }
+    let answer = server.json(words)?;
+    answer["deployment"].as_str().map(str::to_owned).context("the order has no deployment")
+}
+
+/// Waits until one copy of the image has left the server.
+fn once_all_is_out(server: &Server<'_>) -> Result<()> {
+    server.wait_json("the last chunk to leave the server", &["swarm", "status"], LIMIT, |status| {
+        let swarm = status.get(0)?;
+        (swarm["injected_bytes"].as_u64()? >= swarm["wire_bytes"].as_u64()?).then_some(())
+    })
+}
+
+fn into_sites(scenario: &Scenario, wires: &Wires) -> Result<Vec<u64>> {
+    (1..=scenario.sites.len()).map(|site| wires.of_site(site).map(|carried| carried.down)).collect()
+}
+
+/// Reads the times and the bytes from the server's log and the deployment.
+fn read(scenario: &Scenario, server: &Server<'_>, deployment: &str) -> Result<Measured> {
+    let finished =
+        server.wait_json("the last events", &["deploy", "status", deployment], LIMIT, |shown| {
+            let over = |job: &Value| job["state"] != "running" && job["state"] != "ordered";
+            shown["jobs"].as_array()?.iter().all(over).then(|| shown.clone())
+        })?;
+    let events = server.json_lines(["logs", "--step", "transfer", "--deployment", deployment])?;
+    let at = |event: &Value| -> Result<f64> {
+        let time = event["at"].as_str().context("an event without its time")?;
+        crate::result::seconds(time)
+    };
+    let mut times: Vec<(String, f64, f64)> = vec![];
+    for event in &events {
+        let name = event["name"].as_str().unwrap_or_default().to_owned();
+        match event["kind"].as_str() {
+            Some("started") => times.push((name, at(event)?, f64::NAN)),
+            Some("done") => {
+                let found = times.iter_mut().find(|(other, ..)| *other == name);
+                found.context("an end without a start")?.2 = at(event)?;
+            }
+            _ => {}
+        }
+    }
+    if times.len() != scenario.machines || times.iter().any(|(_, _, end)| end.is_nan()) {
+        bail!("the log tells of {} transfers: {times:?}", times.len());
+    }
+    let start = times.iter().map(|(_, start, _)| *start).fold(f64::INFINITY, f64::min);
+    let end = times.iter().map(|(.., end)| *end).fold(0.0, f64::max);
+    let jobs = finished["jobs"].as_array().context("a deployment without jobs")?;
+    let sum = |source: &str| jobs.iter().filter_map(|job| job["sources"][source].as_u64()).sum::<u64>();
+    Ok(Measured {
+        seconds: end - start,
+        slowest_own: times.iter().map(|(_, start, end)| end - start).fold(0.0, f64::max),
+        from_server: sum("server"),
+        from_peers: sum("peers"),
+        ..Measured::default()
+    })
+}

@@ -1,0 +1,131 @@
+//! Owns what a run came to, and how it is shown: a table in Markdown, with ratios. Touches nothing.
+
+use anyhow::{Context as _, Result};
+
+use crate::scenario::Scenario;
+
+/// What a run came to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Measured {
+    /// From the first machine's start to the last one's end.
+    pub(crate) seconds: f64,
+    /// The longest time that one machine took.
+    pub(crate) slowest_own: f64,
+    /// Payload that left the server, and that came from peers.
+    pub(crate) from_server: u64,
+    pub(crate) from_peers: u64,
+    /// What the interfaces counted: out of the server, and into each site.
+    pub(crate) server_bytes: u64,
+    pub(crate) site_bytes: Vec<u64>,
+}
+
+/// A row: who, in which scenario, with what result.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) scenario: Scenario,
+    pub(crate) who: String,
+    pub(crate) measured: Measured,
+}
+
+#[allow(clippy::cast_precision_loss)] // Ratios for people; all are far below 2^52 bytes.
+fn over(bytes: u64, whole: u64) -> f64 {
+    bytes as f64 / whole as f64
+}
+
+impl Row {
+    /// Time over the bound.
+    pub(crate) fn time_ratio(&self) -> Option<f64> {
+        let bytes = over(self.scenario.bytes(), 1);
+        self.scenario.bound(bytes).map(|bound| self.measured.seconds / bound)
+    }
+
+    /// Copies that left the server, as payload.
+    pub(crate) fn egress(&self) -> f64 {
+        over(self.measured.from_server, self.scenario.bytes())
+    }
+
+    /// Copies that went into each site, by the interface's count and the share of it that is payload.
+    pub(crate) fn wan(&self) -> Vec<f64> {
+        let payload = |bytes: &u64| over(*bytes, self.scenario.bytes()) * crate::scenario::PAYLOAD;
+        self.measured.site_bytes.iter().map(payload).collect()
+    }
+
+    /// The bars that it misses, in words.
+    pub(crate) fn misses(&self, slack: f64) -> Vec<String> {
+        let bars = self.scenario.bars;
+        let mut misses = vec![];
+        let mut check = |what: &str, value: Option<f64>, bar: Option<f64>| {
+            if let (Some(value), Some(bar)) = (value, bar)
+                && value > bar * slack
+            {
+                misses.push(format!("{what} {value:.3} > {:.3}", bar * slack));
+            }
+        };
+        check("time", self.time_ratio(), bars.time);
+        check("egress", Some(self.egress()), bars.egress);
+        for copies in self.wan() {
+            check("into a site", Some(copies), bars.wan);
+        }
+        misses
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
+        let wire = over(self.measured.server_bytes, self.scenario.bytes());
+        let wan: Vec<String> = self.wan().iter().map(|copies| format!("{copies:.3}")).collect();
+        vec![
+            self.scenario.name.to_owned(),
+            self.who.clone(),
+            format!("{:.1}", self.measured.seconds),
+            number(self.time_ratio()),
+            if self.measured.from_server > 0 { format!("{:.3}", self.egress()) } else { "–".to_owned() },
+            format!("{wire:.3}"),
+            if wan.is_empty() { "–".to_owned() } else { wan.join(", ") },
+            self.misses(1.0).join("; "),
+        ]
+    }
+}
+
+/// The table's head.
+pub(crate) const HEAD: &str = "| scenario | who | seconds | T/B | server egress | server's interface | into each site | misses |\n\
+     | --- | --- | ---: | ---: | ---: | ---: | --- | --- |";
+
+/// A row of the table.
+pub(crate) fn line(row: &Row) -> String {
+    format!("| {} |", row.cells().join(" | "))
+}
+
+/// Seconds of the day that a time such as `2026-11-22T10:00:00.123Z` names; runs across midnight are not measured.
+pub(crate) fn seconds(time: &str) -> Result<f64> {
+    let clock = time.split('T').nth(1).and_then(|clock| clock.strip_suffix('Z'));
+    let parts: Option<Vec<f64>> =
+        clock.and_then(|clock| clock.split(':').map(|part| part.parse().ok()).collect());
+    match parts.as_deref() {
+        Some([hours, minutes, seconds]) => Ok(hours * 3600.0 + minutes * 60.0 + seconds),
+        _ => None.with_context(|| format!("not a time: {time}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::all;
+
+    #[test]
+    fn a_bar_that_is_missed_is_named() {
+        let scenario = all().remove(0);
+        let bound = scenario.bound(268_435_456.0).unwrap();
+        let measured = Measured { seconds: bound * 1.2, from_server: 268_435_456, ..Measured::default() };
+        let row = Row { scenario, who: "ours".to_owned(), measured };
+        assert_eq!(row.misses(1.0), ["time 1.200 > 1.050"]);
+        assert!(row.misses(1.2).is_empty());
+        assert!(line(&row).contains("1.20"));
+    }
+
+    #[test]
+    fn times_are_read() {
+        let apart = seconds("2026-11-22T10:01:00.5Z").unwrap() - seconds("2026-11-22T10:00:59.25Z").unwrap();
+        assert!((apart - 1.25).abs() < 1e-6);
+        assert!(seconds("yesterday").is_err());
+    }
+}

@@ -1,0 +1,220 @@
+//! Owns what is measured: each scenario's lines, machines and bars, and the least time that the lines allow.
+//! Touches nothing.
+
+use lab::wires::Mbit;
+
+/// What a line of a rate carries of payload: 1448 of 1514 bytes of a full Ethernet frame are TCP's payload.
+pub(crate) const PAYLOAD: f64 = 0.956;
+
+/// Chunks are this large.
+const CHUNK: f64 = 1_048_576.0;
+
+/// How a scenario departs from "all machines are blank and start together".
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Twist {
+    /// It does not.
+    None,
+    /// Every fourth machine sends at this rate only.
+    WeakPeers(f64),
+    /// So many packets of a thousand are lost on their way from every host.
+    Loss(u32),
+    /// A machine every so many seconds.
+    Staggered(f64),
+    /// Disks that hold the image, but for so many chunks of a hundred.
+    Reinstall(u64),
+    /// The server is killed when every chunk has left it.
+    ServerKilled,
+}
+
+/// What is to be reached; none where the issue sets nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bars {
+    /// Slowest machine's time over the bound.
+    pub(crate) time: Option<f64>,
+    /// Copies that leave the server.
+    pub(crate) egress: Option<f64>,
+    /// Copies that go into each site.
+    pub(crate) wan: Option<f64>,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) server: Mbit,
+    pub(crate) up: Mbit,
+    pub(crate) down: Mbit,
+    /// Machines at each site behind a line, with the line's rate; empty when all stand beside the server.
+    pub(crate) sites: Vec<(f64, usize)>,
+    pub(crate) machines: usize,
+    pub(crate) mib: u64,
+    pub(crate) twist: Twist,
+    pub(crate) bars: Bars,
+}
+
+impl Scenario {
+    fn new(name: &'static str, server: f64, up: f64, machines: usize) -> Self {
+        Self {
+            name,
+            server: Some(server),
+            up: Some(up),
+            down: Some(up),
+            sites: vec![],
+            machines,
+            mib: 256,
+            twist: Twist::None,
+            bars: Bars::default(),
+        }
+    }
+
+    fn bars(mut self, time: Option<f64>, egress: Option<f64>, wan: Option<f64>) -> Self {
+        self.bars = Bars { time, egress, wan };
+        self
+    }
+
+    fn twist(mut self, twist: Twist) -> Self {
+        self.twist = twist;
+        self
+    }
+
+    fn behind(mut self, mib: u64, sites: &[(f64, usize)]) -> Self {
+        self.sites = sites.to_vec();
+        self.machines = sites.iter().map(|(_, machines)| machines).sum();
+        self.mib = mib;
+        self
+    }
+
+    /// The site of each machine: 0 beside the server, then behind the lines from 1.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        if self.sites.is_empty() {
+            return vec![0; self.machines];
+        }
+        (1..).zip(&self.sites).flat_map(|(site, (_, machines))| vec![site; *machines]).collect()
+    }
+
+    /// What machine `number` can send.
+    pub(crate) fn up_of(&self, number: usize) -> Mbit {
+        match self.twist {
+            Twist::WeakPeers(rate) if number % 4 == 3 => Some(rate),
+            _ => self.up,
+        }
+    }
+
+    /// Bytes of the image.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.mib << 20
+    }
+
+    /// Seconds below which no scheduler can come: the fluid bound of Kumar and Ross (HotWeb 2006) with its terms for
+    /// sites, and the least that whole chunks add (Mundinger, Weber and Weiss 2008); see research/swarm.md 2.3. None
+    /// where no line limits. `wire` is what must cross for each machine, in bytes.
+    pub(crate) fn bound(&self, wire: f64) -> Option<f64> {
+        let lost = if let Twist::Loss(lost) = self.twist { f64::from(lost) / 1000.0 } else { 0.0 };
+        let bytes = |rate: f64| rate * 1e6 / 8.0 * PAYLOAD * (1.0 - lost);
+        let (server, down) = (bytes(self.server?), bytes(self.down?));
+        let ups: Option<Vec<f64>> = (0..self.machines).map(|number| self.up_of(number).map(bytes)).collect();
+        let (ups, places) = (ups?, self.places());
+        let count = f64::from(u32::try_from(self.machines).ok()?);
+        let all: f64 = ups.iter().sum();
+        let most = ups.iter().copied().fold(0.0, f64::max);
+        let least = ups.iter().copied().fold(f64::INFINITY, f64::min);
+        let mut bound = (wire / server).max(wire / down).max(count * wire / (server + all));
+        if self.machines > 1 && least >= most && (most - server).abs() < 1.0 {
+            bound = bound.max(wire / server * (1.0 + count.log2().floor() * CHUNK / wire));
+        } else if self.machines > 1 && server < least {
+            bound = bound.max(wire / server + CHUNK / most);
+        }
+        for (site, (rate, machines)) in (1..).zip(&self.sites) {
+            let at: f64 =
+                ups.iter().zip(&places).filter(|(_, place)| **place == site).map(|(up, _)| up).sum();
+            let (line, count) = (bytes(*rate), f64::from(u32::try_from(*machines).ok()?));
+            let passed_on = if *machines > 1 { CHUNK / most } else { 0.0 };
+            bound = bound.max(wire / line + passed_on).max(count * wire / (line + at));
+        }
+        Some(bound)
+    }
+}
+
+/// The table of the issue, in its order.
+pub(crate) fn all() -> Vec<Scenario> {
+    let mut alone = Scenario::new("alone, random bytes", 100.0, 100.0, 1);
+    alone.mib = 128;
+    vec![
+        Scenario::new("uplink, 8", 50.0, 200.0, 8).bars(Some(1.05), Some(1.02), None),
+        Scenario::new("uplink, 16", 50.0, 200.0, 16).bars(Some(1.05), Some(1.02), None),
+        Scenario::new("symmetric, 8", 100.0, 100.0, 8).bars(Some(1.10), Some(1.02), None),
+        Scenario::new("symmetric, 16", 100.0, 100.0, 16).bars(Some(1.10), Some(1.02), None),
+        Scenario::new("fast server", 400.0, 100.0, 8).bars(Some(1.10), Some(1.05), None),
+        Scenario::new("weak peers", 100.0, 100.0, 8).twist(Twist::WeakPeers(5.0)).bars(
+            Some(1.15),
+            Some(1.10),
+            None,
+        ),
+        Scenario::new("one site behind 20", 400.0, 200.0, 6).behind(96, &[(20.0, 6)]).bars(
+            Some(1.05),
+            None,
+            Some(1.02),
+        ),
+        Scenario::new("two sites behind 20", 400.0, 200.0, 8).behind(96, &[(20.0, 4), (20.0, 4)]).bars(
+            Some(1.05),
+            None,
+            Some(1.02),
+        ),
+        Scenario::new("1 % loss", 50.0, 200.0, 8).twist(Twist::Loss(10)).bars(Some(1.25), Some(1.05), None),
+        alone.bars(Some(1.05), None, None),
+        Scenario::new("staggered", 50.0, 200.0, 8).twist(Twist::Staggered(5.0)).bars(
+            Some(1.10),
+            Some(1.05),
+            None,
+        ),
+        Scenario::new("reinstall, 5 % new", 50.0, 200.0, 4).twist(Twist::Reinstall(5)).bars(
+            None,
+            Some(0.06),
+            None,
+        ),
+        Scenario::new("server killed", 50.0, 200.0, 8).twist(Twist::ServerKilled),
+    ]
+}
+
+/// A few rows with a small image, for every run of the tests: what a change to the scheduler would break shows in
+/// the ratios of these.
+pub(crate) fn short() -> Vec<Scenario> {
+    let small = |name| {
+        let found = all().into_iter().find(|scenario| scenario.name == name);
+        found.map(|scenario| Scenario { mib: scenario.mib / 4, ..scenario })
+    };
+    ["uplink, 8", "fast server", "two sites behind 20", "reinstall, 5 % new"]
+        .into_iter()
+        .filter_map(small)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_is_the_line_that_limits() {
+        let rows = all();
+        let seconds = |name: &str| {
+            let scenario = rows.iter().find(|row| row.name == name).unwrap();
+            scenario.bound(f64::from(u32::try_from(scenario.bytes()).unwrap())).unwrap()
+        };
+        let near = |name, expected: f64| {
+            assert!((seconds(name) - expected).abs() < 0.05, "{name}: {} s", seconds(name));
+        };
+        // 268,435,456 bytes over 5.975 MB/s, and a chunk over 23.9 MB/s.
+        near("uplink, 8", 44.93 + 0.04);
+        // Eight copies through the server's line and eight uplinks.
+        near("fast server", 8.0 * 268.435_456 / (47.8 + 8.0 * 11.95));
+        near("one site behind 20", 100.663_296 / 2.39 + 0.04);
+        near("symmetric, 8", 22.463 * (1.0 + 3.0 / 256.0));
+    }
+
+    #[test]
+    fn every_machine_has_a_place() {
+        for row in all().iter().chain(&short()) {
+            assert_eq!(row.places().len(), row.machines, "{}", row.name);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Owns a network of shaped lines: hosts, each with a namespace and a line of its own rates, at sites that stand
+//! behind thin lines of theirs. Host and line are real to the kernel; only distance is missing, because the kernels
+//! at hand have no netem.
+//!
+//! The core is the server's LAN, 10.88.0.0/24. A site behind a line has a router in a namespace of its own and the
+//! network 10.88.N.0/24.
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::net::Net;
+use crate::process;
+
+/// What a token bucket holds at least: offloaded packets are up to 64 KiB, and a smaller bucket drops each of them.
+const BURST: &str = "128kb";
+/// How long a packet may wait for its turn before it is dropped: what an ordinary router's buffer is good for.
+const LATENCY: &str = "100ms";
+
+/// A rate in Mbit/s; none for as fast as the computer is.
+pub type Mbit = Option<f64>;
+
+/// How fast a line is, seen from the host at its end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Line {
+    /// What the host can send.
+    pub up: Mbit,
+    /// What it can receive.
+    pub down: Mbit,
+    /// Packets of a thousand that are lost on their way from the host.
+    pub lost: u32,
+}
+
+impl Line {
+    /// A line that loses nothing.
+    #[must_use]
+    pub fn new(up: Mbit, down: Mbit) -> Self {
+        Self { up, down, lost: 0 }
+    }
+}
+
+/// The lines and the sites. Hosts are made by it and belong to whoever asked for them.
+#[derive(Debug)]
+pub struct Wires {
+    core: Net,
+    sites: Vec<Net>,
+    hosts: std::cell::Cell<u8>,
+}
+
+/// One computer: a namespace with `eth0`.
+#[derive(Debug)]
+pub struct Host {
+    /// Where its programs run.
+    pub net: Net,
+    /// Its address.
+    pub address: String,
+    /// The end of its line that is not its own, and where that is: 0 for the core.
+    far: (usize, String),
+}
+
+/// What went over a line, in bytes on the wire, headers included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// From the host, or out of the site.
+    pub up: u64,
+    /// To the host, or into the site.
+    pub down: u64,
+}
+
+impl Wires {
+    /// A core, and a site behind a line of each of these rates, the same both ways.
+    ///
+    /// # Errors
+    /// When this is not root, or the kernel lacks what it takes.
+    pub fn new(wan: &[Mbit]) -> Result<Self> {
+        let core = lan(0)?;
+        let mut sites = vec![];
+        for (number, rate) in (1u8..).zip(wan) {
+            let site = lan(number)?;
+            let port = format!("wan{number}");
+            let ends = format!("link add {port} type veth peer name wan netns {}", site.name());
+            core.ip(&ends)?;
+            core.ip(&format!("address add 10.89.{number}.1/24 dev {port}"))?;
+            core.ip(&format!("link set {port} up"))?;
+            site.ip(&format!("address add 10.89.{number}.2/24 dev wan"))?;
+            site.ip("link set wan up")?;
+            core.ip(&format!("route add 10.88.{number}.0/24 via 10.89.{number}.2"))?;
+            site.ip(&format!("route add default via 10.89.{number}.1"))?;
+            shape(&core, &port, *rate)?;
+            shape(&site, "wan", *rate)?;
+            sites.push(site);
+        }
+        Ok(Self { core, sites, hosts: std::cell::Cell::new(0) })
+    }
+
+    fn site(&self, site: usize) -> Result<&Net> {
+        match site {
+            0 => Ok(&self.core),
+            number => self.sites.get(number - 1).with_context(|| format!("there is no site {number}")),
+        }
+    }
+
+    /// A new host at `site`: 0 is the core, the sites behind lines count from 1.
+    ///
+    /// # Errors
+    /// When there is no such site, or no room in it.
+    pub fn host(&self, site: usize, line: Line) -> Result<Host> {
+        let number = self.hosts.get();
+        ensure!(number < 240, "too many hosts");
+        self.hosts.set(number + 1);
+        let (net, lan) = (Net::new()?, self.site(site)?);
+        let port = format!("host{number}");
+        lan.ip(&format!("link add {port} type veth peer name eth0 netns {}", net.name()))?;
+        lan.ip(&format!("link set {port} master br0 up"))?;
+        let address = format!("10.88.{site}.{}", number + 10);
+        net.ip(&format!("address add {address}/24 dev eth0"))?;
+        net.ip("link set eth0 up")?;
+        net.ip(&format!("route add default via 10.88.{site}.1"))?;
+        if line.lost > 0 {
+            // A loss hits packets, not the 64 KiB that offloading makes of forty of them.
+            net.ip("link set eth0 gso_max_segs 1")?;
+            lose(lan, &port, line.lost)?;
+        }
+        shape(&net, "eth0", line.up)?;
+        shape(lan, &port, line.down)?;
+        Ok(Host { net, address, far: (site, port) })
+    }
+
+    /// What a host's line has carried so far.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn of_host(&self, host: &Host) -> Result<Carried> {
+        let (site, port) = &host.far;
+        carried(self.site(*site)?, port)
+    }
+
+    /// What the line of a site has carried so far.
+    ///
+    /// # Errors
+    /// When there is no such site behind a line.
+    pub fn of_site(&self, site: usize) -> Result<Carried> {
+        ensure!(site > 0, "the core is behind no line");
+        carried(&self.core, &format!("wan{site}"))
+    }
+}
+
+/// A namespace with the bridge `br0` of site `number`, which forwards.
+fn lan(number: u8) -> Result<Net> {
+    let net = Net::new()?;
+    net.ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
+    net.ip(&format!("address add 10.88.{number}.1/24 dev br0"))?;
+    net.ip("link set br0 up")?;
+    process::output_of(net.command("sysctl").args(["-q", "-w", "net.ipv4.ip_forward=1"]))?;
+    Ok(net)
+}
+
+fn shape(net: &Net, interface: &str, rate: Mbit) -> Result<()> {
+    let Some(rate) = rate else { return Ok(()) };
+    let rate = format!("{}kbit", (rate * 1000.0).round());
+    let words = ["qdisc", "add", "dev", interface, "root", "tbf", "rate", &rate];
+    process::output_of(net.command("tc").args(words).args(["burst", BURST, "latency", LATENCY])).map(drop)
+}
+
+/// Drops `lost` packets of a thousand that come from the host behind `port`.
+fn lose(lan: &Net, port: &str, lost: u32) -> Result<()> {
+    let rules = format!(
+        "add table netdev loss\n\
+         add chain netdev loss {port} {{ type filter hook ingress device {port} priority 0; }}\n\
+         add rule netdev loss {port} numgen random mod 1000 < {lost} drop"
+    );
+    process::output_of(lan.command("nft").arg(rules)).map(drop)
+}
+
+fn carried(net: &Net, port: &str) -> Result<Carried> {
+    let traffic = net.traffic(port)?;
+    Ok(Carried { up: traffic.from_machine, down: traffic.to_machine })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_as_fast_as_it_was_ordered() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let wires = Wires::new(&[Some(20.0)]).unwrap();
+        let here = wires.host(0, Line::new(Some(50.0), Some(50.0))).unwrap();
+        let there = wires.host(1, Line::new(None, None)).unwrap();
+        // Nobody listens there: what comes back over the line is the refusal.
+        let knock = format!("echo > /dev/tcp/{}/9", there.address);
+        assert!(process::output_of(here.net.command("bash").args(["-c", &knock])).is_err());
+        let carried = wires.of_site(1).unwrap();
+        assert!(carried.down > 0 && carried.up > 0, "{carried:?}");
+        assert!(wires.of_host(&here).unwrap().up > 0);
+        let rate = |net: &Net, port: &str| {
+            process::output_of(net.command("tc").args(["qdisc", "show", "dev", port])).unwrap()
+        };
+        assert!(rate(&here.net, "eth0").contains("rate 50Mbit"));
+        assert!(rate(&wires.core, "wan1").contains("rate 20Mbit"));
+    }
+}
