@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 use lab::net::Net;
-use lab::process;
+use lab::process::{self, Beside};
 use lab::rack::Rack;
 use lab::scratch::{self, Scratch};
 use lab::server::{Answer, Server};
@@ -58,6 +58,28 @@ fn a_server_that_cannot_serve_says_why() {
     first.stop().unwrap();
     let nobody_there = first.ask(["machine", "list"]).unwrap();
     says(&nobody_there, 3, &["swarmboot serve"]);
+}
+
+#[test]
+#[ignore = "needs root: run ./tests/run"]
+fn a_server_that_is_stopped_while_it_starts_stops_in_order() {
+    let scratch = Scratch::new().unwrap();
+    let (net, segment) = Net::with_segment().unwrap();
+    let mut command = net.command(process::program("swarmboot").unwrap());
+    command.arg("--socket").arg(scratch.file("admin.sock")).arg("serve");
+    command.arg("--state").arg(scratch.file("state")).args([
+        "--interface",
+        &segment.interface(),
+        "--proxy-dhcp",
+    ]);
+    let mut server = Beside::start("the server", &mut command, &scratch.file("server.log")).unwrap();
+    // The first thing that it makes, long before its doors are open.
+    let key = scratch.file("state/identity.key");
+    scratch::until("the server to begin", Duration::from_secs(30), || Ok(key.exists().then_some(())))
+        .unwrap();
+    server.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
+    let ended = server.wait(Duration::from_secs(30)).unwrap();
+    assert!(ended.success(), "{ended}: {}", server.said());
 }
 
 #[test]

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +58,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// When something cannot be bound, or a task ends early.
 pub async fn run(config: Config) -> Result<(), Fault> {
     log_to_stderr(&config)?;
+    let signals = StopSignals::listen()?;
     let home = Home::open(&config.state)?;
     let programs = Programs::beside_us()?;
 
@@ -134,7 +136,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     crew.last("fleet", fleet_task.run(last.clone()));
     drop(fleet);
 
-    let ended = crew.watch(asked_to_stop()).await;
+    let ended = crew.watch(signals.asked()).await;
     stock.images().stop();
     let stopping = async {
         outer.cancel();
@@ -334,23 +336,37 @@ fn log_to_stderr(config: &Config) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// The wish to stop. Heard from the very beginning: a service manager may stop a server that has hardly begun, and
+/// that is no failure.
+struct StopSignals {
+    term: Signal,
+    int: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self, Fault> {
+        let on = |kind| {
+            signal(kind)
+                .map_err(|error| Fault::failed("cannot listen for the signal to stop").because(&error))
+        };
+        Ok(Self { term: on(SignalKind::terminate())?, int: on(SignalKind::interrupt())? })
     }
-    tracing::info!("stopping; a second signal leaves at once");
-    tokio::spawn(async move {
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
-        #[allow(clippy::exit)] // Asked for twice.
-        std::process::exit(1);
-    });
+    }
+
+    /// Returns when the server is asked to stop; if it is asked again, it leaves at once.
+    async fn asked(mut self) {
+        self.next().await;
+        tracing::info!("stopping; a second signal leaves at once");
+        tokio::spawn(async move {
+            self.next().await;
+            #[allow(clippy::exit)] // Asked for twice.
+            std::process::exit(1);
+        });
+    }
 }
