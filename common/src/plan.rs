@@ -128,7 +128,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             cache_bytes: 256 << 20,
-            fetch_parallel: 16,
+            fetch_parallel: 32,
             write_backlog: 16,
             sync_bytes: 256 << 20,
             upload_parallel: 4,

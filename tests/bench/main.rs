@@ -1,7 +1,7 @@
 //! The benchmark: what the swarm takes over what the lines allow, each scenario of the table with real programs on
 //! shaped lines. `tests/bench/run` sets everything up and starts it; words on its command line choose the scenarios
 //! whose names contain them, `--short` the few that every run of the tests makes, `--slack 1.5` how far above the
-//! bars they may be before it fails.
+//! bars they may be before it fails, `--peers` that others run as well.
 #![allow(clippy::print_stdout)]
 
 // What is measured, and the least that the lines allow.
@@ -13,11 +13,15 @@ mod result;
 // With swarmboot.
 mod ours;
 
+// With what people use today.
+mod peers;
+
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::scratch;
 
+use crate::peers::Peer;
 use crate::result::{HEAD, Row, line};
 use crate::scenario::Scenario;
 
@@ -35,14 +39,16 @@ fn main() -> ExitCode {
 struct Wish {
     scenarios: Vec<Scenario>,
     slack: f64,
+    peers: bool,
 }
 
 fn wish() -> Result<Wish> {
-    let (mut words, mut short, mut slack) = (vec![], false, 1.0);
+    let (mut words, mut short, mut peers, mut slack) = (vec![], false, false, 1.0);
     let mut arguments = std::env::args().skip(1);
     while let Some(word) = arguments.next() {
         match word.as_str() {
             "--short" => short = true,
+            "--peers" => peers = true,
             "--slack" => {
                 let value = arguments.next().context("--slack needs a number")?;
                 slack = value.parse().with_context(|| format!("--slack {value} is no number"))?;
@@ -56,18 +62,26 @@ fn wish() -> Result<Wish> {
     };
     let scenarios: Vec<Scenario> = all.into_iter().filter(chosen).collect();
     ensure!(!scenarios.is_empty(), "no scenario is called {}", words.join(" or "));
-    Ok(Wish { scenarios, slack })
+    Ok(Wish { scenarios, slack, peers })
 }
 
 fn run() -> Result<bool> {
-    let Wish { scenarios, slack } = wish()?;
+    let Wish { scenarios, slack, peers } = wish()?;
     println!("{HEAD}");
     let mut good = true;
     for scenario in scenarios {
         let measured = ours::run(&scenario).with_context(|| scenario.name.to_owned())?;
-        let row = Row { scenario, who: "swarmboot".to_owned(), measured };
+        let row = Row { scenario: scenario.clone(), who: "swarmboot".to_owned(), measured };
         println!("{}", line(&row));
         good &= row.misses(slack).is_empty();
+        for peer in Peer::ALL.into_iter().filter(|peer| peers && peer.can(&scenario)) {
+            let who = peer.name().to_owned();
+            // A peer that fails is a row as well: some cannot do what others can.
+            match peers::run(&scenario, peer) {
+                Ok(measured) => println!("{}", line(&Row { scenario: scenario.clone(), who, measured })),
+                Err(error) => println!("| {} | {who} | failed: {error:#} |", scenario.name),
+            }
+        }
     }
     Ok(good)
 }

@@ -2,12 +2,11 @@
 //! their own. What is measured comes from the server's log and from the lines' counters.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::disk;
-use lab::process::{self, Beside};
+use lab::process::{self, Beside, Used};
 use lab::scratch::{self, Scratch};
 use lab::server::Server;
 use lab::wires::{Host, Line, Wires};
@@ -17,7 +16,7 @@ use crate::result::Measured;
 use crate::scenario::{Scenario, Twist};
 
 /// What comes of one run, at the most.
-const LIMIT: Duration = Duration::from_secs(900);
+pub(crate) const LIMIT: Duration = Duration::from_secs(900);
 
 /// The network of a scenario: the server's host and one for each machine.
 pub(crate) struct Rig {
@@ -47,20 +46,24 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
     let arguments = ["--interface", "eth0", "--proxy-dhcp"];
     let mut server = Server::start_with(&rig.server.net, scratch.path(), &arguments)?;
     server.run(["image", "add", "bench", &image.display().to_string()])?;
-    let mut agents = Vec::new();
-    for (number, (host, site)) in rig.machines.iter().zip(scenario.places()).enumerate() {
-        let target = scratch.file(format!("disk{number}"));
-        lay_out(scenario, &image, &target)?;
-        if !matches!(scenario.twist, Twist::Staggered(_)) {
-            agents.push(start(scenario, &rig.server, host, &scratch, number, site)?);
-        }
+    let agent = |number: usize| start(&rig, scenario, &scratch, number);
+    let mut agents = vec![];
+    for number in 0..scenario.machines {
+        lay_out(scenario, &image, &scratch.file(format!("disk{number}")))?;
+        agents.push(agent(number)?);
     }
     listed(&server, agents.len())?;
+    let staggered = if let Twist::Staggered(pause) = scenario.twist { Some(pause) } else { None };
+    if staggered.is_some() {
+        // The server knows them now; what is measured is how they come.
+        agents.clear();
+    }
     let order = order(scenario, &server)?;
     let before = (rig.wires.of_host(&rig.server)?, into_sites(scenario, &rig.wires)?);
-    if let Twist::Staggered(pause) = scenario.twist {
-        for (number, (host, site)) in rig.machines.iter().zip(scenario.places()).enumerate() {
-            agents.push(start(scenario, &rig.server, host, &scratch, number, site)?);
+    let server_before = server.used().unwrap_or_default();
+    if let Some(pause) = staggered {
+        for number in 0..scenario.machines {
+            agents.push(agent(number)?);
             scratch::pause(Duration::from_secs_f64(pause))?;
         }
     }
@@ -70,14 +73,16 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
         scratch::pause(Duration::from_secs(10))?;
         server.start_again()?;
     }
-    let ended: Vec<ExitStatus> = agents.iter_mut().map(|agent| agent.wait(LIMIT)).collect::<Result<_>>()?;
-    ensure!(ended.iter().all(ExitStatus::success), "an agent failed: {ended:?}");
+    let used = wait(&mut agents)?;
     let after = (rig.wires.of_host(&rig.server)?, into_sites(scenario, &rig.wires)?);
     for number in 0..rig.machines.len() {
         let wrong = disk::differences(&scratch.file(format!("disk{number}")), &image)?;
         ensure!(wrong.is_empty(), "disk {number} differs from the image at {wrong:?}");
     }
     let mut measured = read(scenario, &server, &order)?;
+    let own = server.used().unwrap_or_default().cpu_seconds - server_before.cpu_seconds;
+    measured.cpu_seconds = used.iter().map(|used| used.cpu_seconds).sum::<f64>() + own.max(0.0);
+    measured.peak_bytes = used.iter().map(|used| used.peak_bytes).max().unwrap_or(0);
     measured.server_bytes = after.0.up - before.0.up;
     measured.site_bytes = after.1.iter().zip(&before.1).map(|(after, before)| after - before).collect();
     Ok(measured)
@@ -98,20 +103,30 @@ fn lay_out(scenario: &Scenario, image: &Path, target: &PathBuf) -> Result<()> {
     Ok(())
 }
 
-fn start(
-    scenario: &Scenario,
-    server: &Host,
-    host: &Host,
-    scratch: &Scratch,
-    number: usize,
-    site: usize,
-) -> Result<Beside> {
-    let name = format!("bench-{number}");
-    let mut command = host.net.command(process::program("swarmboot-agent")?);
-    command.args(["run", "--once", "--name", &name, "--server", &format!("http://{}:8069", server.address)]);
+fn start(rig: &Rig, scenario: &Scenario, scratch: &Scratch, number: usize) -> Result<Beside> {
+    let (name, site) = (format!("bench-{number}"), scenario.places()[number]);
+    let mut command = rig.machines[number].net.command(process::program("swarmboot-agent")?);
+    let url = format!("http://{}:8069", rig.server.address);
+    command.args(["run", "--once", "--name", &name, "--server", &url]);
     command.args(["--site", &format!("site-{site}"), "--target"]).arg(scratch.file(format!("disk{number}")));
-    ensure!(number < scenario.machines, "no such machine");
     Beside::start(&name, &mut command, &scratch.file(format!("{name}.log")))
+}
+
+/// Waits for the end of all agents; gives what each had used when it was last seen.
+fn wait(agents: &mut [Beside]) -> Result<Vec<Used>> {
+    let mut used = vec![Used::default(); agents.len()];
+    scratch::until("the agents to end", LIMIT, || {
+        let mut all = true;
+        for (agent, used) in agents.iter_mut().zip(&mut used) {
+            *used = agent.used().unwrap_or(*used);
+            match agent.ended()? {
+                Some(status) => ensure!(status.success(), "an agent failed: {status}:\n{}", agent.said()),
+                None => all = false,
+            }
+        }
+        Ok(all.then_some(()))
+    })?;
+    Ok(used)
 }
 
 /// Waits until so many machines have reported.
@@ -180,9 +195,8 @@ fn read(scenario: &Scenario, server: &Server<'_>, deployment: &str) -> Result<Me
     let sum = |source: &str| jobs.iter().filter_map(|job| job["sources"][source].as_u64()).sum::<u64>();
     Ok(Measured {
         seconds: end - start,
-        slowest_own: times.iter().map(|(_, start, end)| end - start).fold(0.0, f64::max),
+        last_own: times.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0.0, |(_, start, end)| end - start),
         from_server: sum("server"),
-        from_peers: sum("peers"),
         ..Measured::default()
     })
 }

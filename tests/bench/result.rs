@@ -9,14 +9,17 @@ use crate::scenario::Scenario;
 pub(crate) struct Measured {
     /// From the first machine's start to the last one's end.
     pub(crate) seconds: f64,
-    /// The longest time that one machine took.
-    pub(crate) slowest_own: f64,
-    /// Payload that left the server, and that came from peers.
+    /// What the machine that began last took.
+    pub(crate) last_own: f64,
+    /// Payload that left the server; 0 where nobody says.
     pub(crate) from_server: u64,
-    pub(crate) from_peers: u64,
     /// What the interfaces counted: out of the server, and into each site.
     pub(crate) server_bytes: u64,
     pub(crate) site_bytes: Vec<u64>,
+    /// Processor time of the server and of all agents; 0 where it was not measured.
+    pub(crate) cpu_seconds: f64,
+    /// The most memory that an agent held.
+    pub(crate) peak_bytes: u64,
 }
 
 /// A row: who, in which scenario, with what result.
@@ -37,6 +40,12 @@ impl Row {
     pub(crate) fn time_ratio(&self) -> Option<f64> {
         let bytes = over(self.scenario.bytes(), 1);
         self.scenario.bound(bytes).map(|bound| self.measured.seconds / bound)
+    }
+
+    /// What the last machine took over what its own line allows.
+    fn last_ratio(&self) -> Option<f64> {
+        let rate = self.scenario.down? * 1e6 / 8.0 * crate::scenario::PAYLOAD;
+        Some(self.measured.last_own * rate / over(self.scenario.bytes(), 1))
     }
 
     /// Copies that left the server, as payload.
@@ -62,6 +71,7 @@ impl Row {
             }
         };
         check("time", self.time_ratio(), bars.time);
+        check("the last machine's own time", self.last_ratio(), bars.last);
         check("egress", Some(self.egress()), bars.egress);
         for copies in self.wan() {
             check("into a site", Some(copies), bars.wan);
@@ -72,6 +82,8 @@ impl Row {
     fn cells(&self) -> Vec<String> {
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
         let wire = over(self.measured.server_bytes, self.scenario.bytes());
+        let delivered = over(self.scenario.bytes() * self.scenario.machines as u64, 1 << 30);
+        let cpu = self.measured.cpu_seconds / delivered;
         let wan: Vec<String> = self.wan().iter().map(|copies| format!("{copies:.3}")).collect();
         vec![
             self.scenario.name.to_owned(),
@@ -81,14 +93,16 @@ impl Row {
             if self.measured.from_server > 0 { format!("{:.3}", self.egress()) } else { "–".to_owned() },
             format!("{wire:.3}"),
             if wan.is_empty() { "–".to_owned() } else { wan.join(", ") },
+            number((cpu > 0.0).then_some(cpu)),
+            number((self.measured.peak_bytes > 0).then_some(over(self.measured.peak_bytes, 1 << 20))),
             self.misses(1.0).join("; "),
         ]
     }
 }
 
 /// The table's head.
-pub(crate) const HEAD: &str = "| scenario | who | seconds | T/B | server egress | server's interface | into each site | misses |\n\
-     | --- | --- | ---: | ---: | ---: | ---: | --- | --- |";
+pub(crate) const HEAD: &str = "| scenario | who | seconds | T/B | server egress | server's interface | into each site | CPU-s/GiB | agent MiB | misses |\n\
+     | --- | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | --- |";
 
 /// A row of the table.
 pub(crate) fn line(row: &Row) -> String {

@@ -46,6 +46,15 @@ fn line(command: &Command) -> String {
     words.join(" ")
 }
 
+/// What a program has used so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Used {
+    /// Seconds of processor time, in its own code and in the kernel's.
+    pub cpu_seconds: f64,
+    /// The most memory it held at once, in bytes.
+    pub peak_bytes: u64,
+}
+
 /// A program that runs beside us, with both its outputs in one file. Dropping this ends it at once.
 #[derive(Debug)]
 pub struct Beside {
@@ -93,6 +102,20 @@ impl Beside {
     /// When the system does not say.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("cannot ask how {} is", self.name))
+    }
+
+    /// What it has used so far; nothing when it has ended.
+    #[must_use]
+    pub fn used(&self) -> Option<Used> {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.id())).ok();
+        let (stat, status) = (read("stat")?, read("status")?);
+        // proc(5): the fields behind the name, which may hold spaces; user and system time are the 12th and 13th.
+        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+        let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+        // USER_HZ has been 100 on every architecture that Linux runs machines of this kind on.
+        Some(Used { cpu_seconds: ticks / 100.0, peak_bytes: kib * 1024 })
     }
 
     /// Fails if it has ended, with the last of what it said.
@@ -182,6 +205,18 @@ mod tests {
         let id = beside.id();
         drop(beside);
         assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[test]
+    fn what_a_program_uses_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let busy =
+            Beside::start("a loop", Command::new("sh").args(["-c", "while :; do :; done"]), &log).unwrap();
+        let used = scratch::until("it to use a tenth of a second", Duration::from_secs(60), || {
+            Ok(busy.used().filter(|used| used.cpu_seconds >= 0.1))
+        });
+        assert!(used.unwrap().peak_bytes > 100_000);
     }
 
     #[test]

@@ -120,6 +120,12 @@ impl<'n> Server<'n> {
         self.running.as_mut().context("the server was stopped")?.check_running()
     }
 
+    /// What it has used so far; nothing when it does not run.
+    #[must_use]
+    pub fn used(&self) -> Option<process::Used> {
+        self.running.as_ref()?.used()
+    }
+
     /// Its state folder.
     #[must_use]
     pub fn state(&self) -> PathBuf {

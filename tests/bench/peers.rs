@@ -1,0 +1,271 @@
+//! Runs a scenario with what people use today, from Debian's packages, on the same lines: HTTP, BitTorrent by
+//! libtorrent (with super seeding, and without) and by aria2, and udpcast. All write to files beside ours, and all
+//! files are compared with the image afterwards.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use lab::disk;
+use lab::process::{self, Beside};
+use lab::scratch::{self, Scratch};
+
+use crate::ours::{LIMIT, Rig, rig};
+use crate::result::Measured;
+use crate::scenario::Scenario;
+
+/// Another way to bring an image to many machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// nginx, and a curl for each machine.
+    Http,
+    /// libtorrent, with super seeding at the server.
+    SuperSeeding,
+    /// libtorrent, with an ordinary seed.
+    Libtorrent,
+    /// aria2, with opentracker.
+    Aria2,
+    /// udpcast: multicast, in one broadcast domain only.
+    Udpcast,
+}
+
+impl Peer {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Http, Self::SuperSeeding, Self::Libtorrent, Self::Aria2, Self::Udpcast];
+
+    /// Its name in the table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "nginx, curl",
+            Self::SuperSeeding => "libtorrent, super seeding",
+            Self::Libtorrent => "libtorrent",
+            Self::Aria2 => "aria2",
+            Self::Udpcast => "udpcast",
+        }
+    }
+
+    /// Whether it can take part in `scenario` at all.
+    pub(crate) fn can(self, scenario: &Scenario) -> bool {
+        self != Self::Udpcast || (scenario.sites.is_empty() && scenario.machines > 1)
+    }
+}
+
+/// A run under way: what serves, and what fetches.
+struct Run<'a> {
+    rig: &'a Rig,
+    scratch: &'a Scratch,
+    image: PathBuf,
+    beside: Vec<Beside>,
+}
+
+/// Runs `scenario` with `peer`.
+pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
+    let scratch = Scratch::new()?;
+    let rig = rig(scenario)?;
+    let served = scratch.file("served");
+    std::fs::create_dir(&served)?;
+    let image = disk::random(&served.join("image"), scenario.bytes(), 1)?;
+    let mut run = Run { rig: &rig, scratch: &scratch, image, beside: vec![] };
+    for number in 0..scenario.machines {
+        std::fs::create_dir(run.folder(number))?;
+    }
+    run.serve(peer)?;
+    let before = rig.wires.of_host(&rig.server)?;
+    let sites = |rig: &Rig| -> Result<Vec<u64>> {
+        (1..=scenario.sites.len()).map(|site| Ok(rig.wires.of_site(site)?.down)).collect()
+    };
+    let sites_before = sites(&rig)?;
+    let begun = Instant::now();
+    let mut seconds: f64 = 0.0;
+    let fetching = run.fetch(peer)?;
+    let mut waiting: Vec<(usize, Option<Beside>)> = fetching.into_iter().enumerate().collect();
+    scratch::until("every machine to have the image", LIMIT, || {
+        let mut left = vec![];
+        for (number, mut process) in std::mem::take(&mut waiting) {
+            let done = match &mut process {
+                Some(process) => process.ended()?.map(|status| status.success()),
+                None => run.done(number).exists().then_some(true),
+            };
+            match done {
+                Some(good) => {
+                    ensure!(good, "machine {number} failed");
+                    seconds = begun.elapsed().as_secs_f64();
+                }
+                None => left.push((number, process)),
+            }
+        }
+        waiting = left;
+        Ok(waiting.is_empty().then_some(()))
+    })?;
+    let after = rig.wires.of_host(&rig.server)?;
+    let site_bytes = sites(&rig)?.iter().zip(&sites_before).map(|(after, before)| after - before).collect();
+    run.beside.clear();
+    for number in 0..scenario.machines {
+        let wrong = disk::differences(&run.folder(number).join("image"), &run.image)?;
+        ensure!(wrong.is_empty(), "what machine {number} got differs at {wrong:?}");
+    }
+    Ok(Measured { seconds, server_bytes: after.up - before.up, site_bytes, ..Measured::default() })
+}
+
+impl Run<'_> {
+    fn folder(&self, number: usize) -> PathBuf {
+        self.scratch.file(format!("to{number}"))
+    }
+
+    fn done(&self, number: usize) -> PathBuf {
+        self.scratch.file(format!("done{number}"))
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.scratch.file(format!("{name}.log"))
+    }
+
+    fn torrent(&self) -> PathBuf {
+        self.scratch.file("image.torrent")
+    }
+
+    /// Starts what serves, and waits until it does.
+    fn serve(&mut self, peer: Peer) -> Result<()> {
+        let server = &self.rig.server;
+        match peer {
+            Peer::Http => {
+                let text = format!(
+                    "daemon off; pid {folder}/nginx.pid; worker_processes 2; events {{ }}\n\
+                     http {{ sendfile on; tcp_nopush on; access_log off; client_body_temp_path {folder}/body;\n\
+                     server {{ listen 80; root {folder}/served; }} }}\n",
+                    folder = self.scratch.path().display()
+                );
+                let path = self.scratch.file("nginx.conf");
+                // Its workers are nobody, who must reach the file.
+                open_to_all(self.scratch.path())?;
+                std::fs::write(&path, text)?;
+                let mut command = server.net.command("/usr/sbin/nginx");
+                command.arg("-c").arg(&path).args(["-e", "stderr"]);
+                self.beside.push(Beside::start("nginx", &mut command, &self.log("nginx"))?);
+            }
+            Peer::SuperSeeding | Peer::Libtorrent => {
+                self.make_torrent("")?;
+                let role = if peer == Peer::SuperSeeding { "super" } else { "seed" };
+                let served = self.scratch.file("served");
+                self.beside.push(self.torrent_node(role, server, &served, &self.scratch.file("never"))?);
+            }
+            Peer::Aria2 => {
+                self.make_torrent(&format!("http://{}:6969/announce", server.address))?;
+                let mut command = server.net.command("/usr/bin/opentracker");
+                command.args(["-i", &server.address, "-p", "6969", "-P", "6969", "-u", "root"]);
+                self.beside.push(Beside::start("opentracker", &mut command, &self.log("opentracker"))?);
+                let served = self.scratch.file("served");
+                let seed =
+                    self.aria2(server, &served, &["--bt-seed-unverified=true", "--seed-ratio=0.0"], "seed")?;
+                self.beside.push(seed);
+            }
+            Peer::Udpcast => {
+                let count = self.rig.machines.len().to_string();
+                let mut command = server.net.command("/usr/bin/udp-sender");
+                command.arg("--file").arg(&self.image).args([
+                    "--interface",
+                    "eth0",
+                    "--nokbd",
+                    "--full-duplex",
+                ]);
+                command.args(["--min-receivers", &count, "--ttl", "1", "--mcast-rdv-address", "224.0.0.1"]);
+                command.args(["--mcast-data-address", "239.1.1.1"]);
+                self.beside.push(Beside::start("udp-sender", &mut command, &self.log("udp-sender"))?);
+            }
+        }
+        // None of them says when it serves.
+        scratch::pause(Duration::from_secs(3))
+    }
+
+    /// Starts what fetches: a process that ends when it is done, or none where a file tells.
+    fn fetch(&mut self, peer: Peer) -> Result<Vec<Option<Beside>>> {
+        let rig = self.rig;
+        let mut fetching = vec![];
+        for (number, host) in rig.machines.iter().enumerate() {
+            let folder = self.folder(number);
+            let log = self.log(&format!("fetch{number}"));
+            match peer {
+                Peer::Http => {
+                    let mut command = host.net.command("curl");
+                    command.args(["-sS", "-f", "-o"]).arg(folder.join("image"));
+                    command.arg(format!("http://{}/image", rig.server.address));
+                    fetching.push(Some(Beside::start("curl", &mut command, &log)?));
+                }
+                Peer::SuperSeeding | Peer::Libtorrent => {
+                    let node = self.torrent_node("leech", host, &folder, &self.done(number))?;
+                    self.beside.push(node);
+                    fetching.push(None);
+                }
+                Peer::Aria2 => {
+                    let done = self.done(number).display().to_string();
+                    let script = self.scratch.file(format!("done{number}.sh"));
+                    std::fs::write(&script, format!("#!/bin/sh\n: > {done}\n"))?;
+                    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+                    let hook = format!("--on-bt-download-complete={}", script.display());
+                    let node =
+                        self.aria2(host, &folder, &["--seed-ratio=0.0", &hook], &format!("{number}"))?;
+                    self.beside.push(node);
+                    fetching.push(None);
+                }
+                Peer::Udpcast => {
+                    let mut command = host.net.command("/usr/bin/udp-receiver");
+                    command.arg("--file").arg(folder.join("image")).args(["--interface", "eth0", "--nokbd"]);
+                    command.args(["--mcast-rdv-address", "224.0.0.1"]);
+                    fetching.push(Some(Beside::start("udp-receiver", &mut command, &log)?));
+                }
+            }
+        }
+        Ok(fetching)
+    }
+
+    fn make_torrent(&self, tracker: &str) -> Result<()> {
+        let script = script();
+        let words = [script.as_os_str(), "make".as_ref(), self.image.as_os_str()];
+        let torrent = self.torrent();
+        let all = words.into_iter().chain([torrent.as_os_str(), tracker.as_ref()]);
+        process::output("/usr/bin/python3", all).map(drop)
+    }
+
+    fn torrent_node(
+        &self,
+        role: &str,
+        host: &lab::wires::Host,
+        folder: &Path,
+        done: &Path,
+    ) -> Result<Beside> {
+        let mut command = host.net.command("/usr/bin/python3");
+        command.arg(script()).arg(role).arg(self.torrent()).arg(folder).arg(&host.address).arg(done);
+        let everybody = self.rig.machines.iter().chain([&self.rig.server]);
+        command.args(everybody.map(|other| &other.address).filter(|address| **address != host.address));
+        Beside::start("libtorrent", &mut command, &self.log(&format!("torrent-{}", host.address)))
+    }
+
+    fn aria2(&self, host: &lab::wires::Host, folder: &Path, words: &[&str], name: &str) -> Result<Beside> {
+        let mut command = host.net.command("/usr/bin/aria2c");
+        command.arg("-d").arg(folder).args(words).args([
+            "--enable-dht=false",
+            "--enable-dht6=false",
+            "--enable-peer-exchange=true",
+            "--bt-enable-lpd=false",
+            "--bt-max-peers=0",
+            "--bt-tracker-interval=2",
+            "--listen-port=6881",
+            "--file-allocation=none",
+            "--disk-cache=64M",
+            "--max-overall-upload-limit=0",
+            "--bt-request-peer-speed-limit=1G",
+        ]);
+        command.arg(self.torrent());
+        Beside::start("aria2", &mut command, &self.log(&format!("aria2-{name}")))
+    }
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/torrent.py")
+}
+
+fn open_to_all(folder: &Path) -> Result<()> {
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(())
+}
