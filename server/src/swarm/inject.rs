@@ -174,6 +174,9 @@ pub struct Injector {
     sites: BTreeMap<String, Site>,
     agents: BTreeMap<PublicKey, Agent>,
     accused: BTreeMap<PublicKey, BTreeSet<PublicKey>>,
+    /// Nobody starves before this: looking at every agent for each chunk that one of them has got was most of
+    /// what a thousand agents cost.
+    starving_from: Duration,
     dice: Dice,
 }
 
@@ -188,6 +191,7 @@ impl Injector {
             sites: BTreeMap::new(),
             agents: BTreeMap::new(),
             accused: BTreeMap::new(),
+            starving_from: Duration::MAX,
             dice: Dice::new(chance),
         }
     }
@@ -251,6 +255,7 @@ impl Injector {
             cut_off: false,
         };
         self.agents.insert(key, agent);
+        self.starving_from = self.starving_from.min(now + STARVING);
         for chunk in held.iter() {
             self.add(key, chunk);
         }
@@ -335,7 +340,11 @@ impl Injector {
             }
             agent.gained = now;
             agent.cut_off = false;
-            // Somebody else had a lease on it, which is of no more use.
+            // Somebody else had a lease on it, which is of no more use. Most chunks are leased to nobody, and
+            // need no look at every agent.
+            if self.sites.get(&site).is_none_or(|site| !site.leased.contains(chunk)) {
+                continue;
+            }
             let other = self.agents.iter().find(|(_, a)| a.site == site && a.leases.contains(&chunk));
             if let Some(other) = other.map(|(other, _)| *other).filter(|_| self.counts_at(&site, chunk)) {
                 self.end_leases(other, &[chunk]);
@@ -449,7 +458,9 @@ impl Injector {
 
     fn lease(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let mut given: BTreeMap<PublicKey, Vec<ChunkIndex>> = BTreeMap::new();
-        let names: Vec<String> = self.sites.keys().cloned().collect();
+        let room = |site: &Site| (site.leased.count() as usize) < site_window(site);
+        let names: Vec<String> =
+            self.sites.iter().filter(|(_, site)| room(site)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let window = self.sites.get(&name).map_or(0, site_window);
             while self.sites.get(&name).is_some_and(|site| (site.leased.count() as usize) < window) {
@@ -522,12 +533,17 @@ impl Injector {
 
     /// Serves agents directly that get nothing from their peers.
     fn rescue(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let starving: Vec<PublicKey> = self
-            .agents
-            .iter()
-            .filter(|(_, agent)| now >= agent.gained + STARVING && agent.held.count() < self.wanted.count())
-            .map(|(key, _)| *key)
-            .collect();
+        if now < self.starving_from {
+            return;
+        }
+        let lacking = |agent: &Agent| agent.held.count() < self.wanted.count();
+        let lacking = self.agents.iter().filter(|(_, agent)| lacking(agent));
+        let from: Vec<(Duration, PublicKey)> =
+            lacking.map(|(key, agent)| (agent.gained + STARVING, *key)).collect();
+        // What an agent gains makes it later, never sooner.
+        self.starving_from = from.iter().map(|(from, _)| *from).min().unwrap_or(Duration::MAX);
+        let starving: Vec<PublicKey> =
+            from.into_iter().filter(|(from, _)| now >= *from).map(|(_, key)| key).collect();
         for key in starving {
             let Some(agent) = self.agents.get_mut(&key) else { continue };
             let cut_off = now >= agent.gained + CUT_OFF;
