@@ -1,0 +1,142 @@
+//! What befalls machines, and worlds full of it: from a seed, a world with faults and what may be expected of
+//! it. Touches nothing but chance.
+
+use common::swarm::dice::Dice;
+
+use crate::bound::lower_bound;
+use crate::lines::{CHUNK, NO_LINE, Spec, mbit};
+use crate::world::World;
+
+/// What becomes of a machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Fate {
+    Honest,
+    /// Switched off then.
+    Killed(f64),
+    /// Switched off then, and there again at the second time with what it had.
+    Restarts(f64, f64),
+    /// Nothing goes over its lines between the two times, but nobody is told.
+    Stalls(f64, f64),
+    /// Every chunk that it sends is wrong, and it claims to have all.
+    Liar,
+    /// No peer can reach it, and it can reach none.
+    Isolated,
+}
+
+impl Fate {
+    /// Whether it must be complete in the end.
+    pub(crate) fn finishes(self) -> bool {
+        !matches!(self, Self::Killed(_) | Self::Liar)
+    }
+}
+
+/// A world made by chance.
+pub(crate) struct Chaos {
+    pub(crate) world: World,
+    /// Every machine that can finish does within so many seconds.
+    pub(crate) most: f64,
+    /// Copies that may leave the server, and go into any one site.
+    pub(crate) egress: f64,
+    pub(crate) into_site: f64,
+    /// The least time that the lines allow; none where machines come later, or go.
+    pub(crate) bound: Option<f64>,
+    /// In words.
+    pub(crate) story: String,
+}
+
+impl Chaos {
+    /// The world of `seed`: up to three sites of up to seven machines, about every third of which fares badly.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0xC4A0_5EED);
+        let sites = 1 + dice.below(3);
+        let chunks = 16 + dice.below(48) as u32;
+        let server = mbit(dice.pick(&[40.0, 100.0, 400.0, 1000.0]));
+        let wan: Vec<f64> = (0..sites).map(|_| dice.pick(&[mbit(20.0), mbit(60.0), NO_LINE])).collect();
+        let mut specs = Vec::new();
+        for site in 0..sites {
+            let up = dice.pick(&[50.0, 100.0, 300.0]);
+            for _ in 0..=dice.below(7) {
+                specs.push(Spec { site, ..machine(&mut dice, up) });
+            }
+        }
+        let (lan, far) = (dice.pick(&[0.0002, 0.0005, 0.002]), dice.pick(&[0.001, 0.01, 0.04]));
+        let mut world = World::new(seed, chunks, server, &wan, &specs).delays(lan, far);
+        let dies = (dice.below(8) == 0).then(|| 1.0 + dice.real() * 10.0);
+        if let Some(at) = dies {
+            world = world.server_dies(at, at + 2.0 + dice.real() * 10.0);
+        }
+        let image = f64::from(chunks) * CHUNK;
+        let bound = lower_bound(image, CHUNK, server, &wan, &specs);
+        let troubles: f64 = specs.iter().map(|spec| trouble(spec, &specs)).sum();
+        let untroubled = specs.iter().all(|spec| spec.joins == 0.0 && spec.fate == Fate::Honest);
+        // A chunk or two that were asked for twice count for much in a small image.
+        let again = f64::from(u8::from(dies.is_some())) + 2.0 / f64::from(chunks);
+        let weakest = specs.iter().map(|spec| spec.up).fold(f64::INFINITY, f64::min);
+        Self {
+            world,
+            // Each trouble takes its patience. Who came first may be alone with what all others want, and weak:
+            // as long as it sends anything, the server does not help (seeds 242 and 1993).
+            most: 60.0 + 4.0 * bound + 20.0 * troubles + specs.len() as f64 * image / weakest,
+            egress: sites as f64 * 1.06 + troubles + again,
+            into_site: 1.06 + troubles + again,
+            bound: (untroubled && dies.is_none()).then_some(bound),
+            story: format!(
+                "{chunks} chunks, sites {wan:.0?}, server {server:.0}, gone {dies:.1?}, {specs:.1?}"
+            ),
+        }
+    }
+}
+
+fn machine(dice: &mut Dice, up: f64) -> Spec {
+    let mut spec = Spec::new(up, dice.pick(&[100.0, 300.0, 1000.0]));
+    if dice.below(4) == 0 {
+        spec.joins = dice.real() * 15.0;
+    }
+    if dice.below(10) == 0 {
+        spec.up /= 20.0;
+    }
+    let at = spec.joins + dice.real() * 12.0;
+    let until = at + 1.0 + dice.real() * 14.0;
+    spec.fate = match dice.below(20) {
+        0 => Fate::Killed(at),
+        1 | 2 => Fate::Restarts(at, until),
+        3 => Fate::Stalls(at, until),
+        4 => Fate::Liar,
+        5 if dice.below(3) == 0 => Fate::Isolated,
+        _ => Fate::Honest,
+    };
+    spec
+}
+
+/// Copies that may leave the server once more for what befalls a machine. Who is cut off costs one, and what
+/// was leased to it before that showed; with who goes, or cannot be heard, goes what nobody else had yet, which
+/// is all of it at the worst. Nobody loses more to a liar than what was leased to it, and two chunks for each who
+/// asks it.
+fn trouble(spec: &Spec, all: &[Spec]) -> f64 {
+    let fate = match spec.fate {
+        Fate::Honest => 0.0,
+        Fate::Killed(_) | Fate::Restarts(..) | Fate::Stalls(..) => 1.0,
+        Fate::Isolated => 1.25,
+        Fate::Liar => 0.5,
+    };
+    let fair = all.iter().filter(|other| other.site == spec.site).map(|other| other.up).fold(0.0, f64::max);
+    // What a weak uplink does not bring in time is fetched again within the rescue's share.
+    fate + if spec.up < fair / 4.0 { 0.1 } else { 0.0 }
+}
+
+/// Chance in the forms that worlds are made of.
+trait Chance {
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T;
+    /// From 0 to 1.
+    fn real(&mut self) -> f64;
+}
+
+impl Chance for Dice {
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    fn real(&mut self) -> f64 {
+        self.below(1000) as f64 / 1000.0
+    }
+}

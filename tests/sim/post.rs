@@ -1,0 +1,116 @@
+//! What is on its way without counting as load: messages between machines and server, and the ends of
+//! chunks. Owns their order: by time, then by when they were sent.
+
+use std::collections::BTreeMap;
+
+use common::chunk::ChunkIndex;
+
+use crate::lines::Holder;
+
+/// One thing that is to happen.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// `at` has dialled `holder`, and hears what it holds.
+    Up { at: usize, holder: Holder },
+    /// `by` wants `chunk` of `holder`.
+    Ask { holder: Holder, by: usize, chunk: ChunkIndex },
+    /// It does not any more.
+    Cancel { holder: Holder, by: usize, chunk: ChunkIndex },
+    /// `holder` will not send `chunk`.
+    Unavailable { holder: Holder, to: usize, chunk: ChunkIndex },
+    /// The last byte of `chunk` is there.
+    Landed { from: Holder, to: usize, chunk: ChunkIndex },
+    /// It is time for `of` to tell its neighbours what is new.
+    Gather { of: usize },
+    /// The neighbours of `from` hear that it holds these.
+    Have { from: usize, chunks: Vec<ChunkIndex> },
+    /// It is time for `of` to tell the server what is new.
+    Report { of: usize },
+    /// The server hears it.
+    Told { from: usize, chunks: Vec<ChunkIndex> },
+    /// `to` hears that it may pull these from the server.
+    Lease { to: usize, chunks: Vec<ChunkIndex> },
+    /// `to` hears that it may no more.
+    Revoke { to: usize, chunks: Vec<ChunkIndex> },
+}
+
+impl Message {
+    /// Whether it is on its way between the two.
+    pub(crate) fn between(&self, machine: usize, other: Holder) -> bool {
+        match self {
+            Self::Up { at, holder } => *at == machine && *holder == other,
+            Self::Ask { holder, by: at, .. }
+            | Self::Cancel { holder, by: at, .. }
+            | Self::Unavailable { holder, to: at, .. }
+            | Self::Landed { from: holder, to: at, .. } => *at == machine && *holder == other,
+            _ => false,
+        }
+    }
+
+    /// Whether it is lost when the machine is switched off.
+    pub(crate) fn concerns(&self, machine: usize) -> bool {
+        match self {
+            Self::Up { at, holder }
+            | Self::Ask { holder, by: at, .. }
+            | Self::Cancel { holder, by: at, .. }
+            | Self::Unavailable { holder, to: at, .. }
+            | Self::Landed { from: holder, to: at, .. } => {
+                *at == machine || *holder == Holder::Machine(machine)
+            }
+            Self::Gather { of: at }
+            | Self::Have { from: at, .. }
+            | Self::Report { of: at }
+            | Self::Told { from: at, .. }
+            | Self::Lease { to: at, .. }
+            | Self::Revoke { to: at, .. } => *at == machine,
+        }
+    }
+
+    /// Whether it is lost when the server is switched off.
+    pub(crate) fn of_server(&self) -> bool {
+        match self {
+            Self::Up { holder, .. }
+            | Self::Ask { holder, .. }
+            | Self::Cancel { holder, .. }
+            | Self::Unavailable { holder, .. }
+            | Self::Landed { from: holder, .. } => *holder == Holder::Server,
+            Self::Told { .. } | Self::Lease { .. } | Self::Revoke { .. } => true,
+            Self::Gather { .. } | Self::Have { .. } | Self::Report { .. } => false,
+        }
+    }
+}
+
+/// Everything that is on its way.
+#[derive(Debug, Default)]
+pub(crate) struct Post {
+    waiting: BTreeMap<(u64, u64), Message>,
+    sent: u64,
+}
+
+fn nanos(seconds: f64) -> u64 {
+    (seconds * 1e9).round() as u64
+}
+
+impl Post {
+    /// `message` is to arrive at `at` seconds.
+    pub(crate) fn send(&mut self, at: f64, message: Message) {
+        self.sent += 1;
+        self.waiting.insert((nanos(at), self.sent), message);
+    }
+
+    /// When the next one arrives.
+    pub(crate) fn next(&self) -> f64 {
+        self.waiting.first_key_value().map_or(f64::INFINITY, |((at, _), _)| *at as f64 / 1e9)
+    }
+
+    /// The next one that has arrived by `now`.
+    pub(crate) fn due(&mut self, now: f64) -> Option<Message> {
+        let first = self.waiting.first_entry()?;
+        (first.key().0 <= nanos(now)).then(|| first.remove())
+    }
+
+    /// Loses what `lost` names.
+    pub(crate) fn lose(&mut self, lost: impl Fn(&Message) -> bool) {
+        self.waiting.retain(|_, message| !lost(message));
+    }
+}
