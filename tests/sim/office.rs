@@ -7,14 +7,11 @@ use common::chunk::ChunkIndex;
 use common::limits::CHUNK_BYTES;
 use common::swarm::dice::Dice;
 use common::trust::PublicKey;
-use server::swarm::inject::{Effect, Event, Injector};
+use server::swarm::inject::{Effect, Event, Injector, SENDING_PER_SITE};
 
 use crate::lines::Holder;
 use crate::post::Message;
 use crate::world::{World, full, key};
-
-/// Chunks that go out at once to one site, as `SENDING_PER_SITE` of the server's node.
-const SENDING_PER_SITE: usize = 3;
 
 /// The server.
 pub(crate) struct Office {

@@ -26,16 +26,12 @@ use common::wire::swarm::ToAgent;
 use super::control::{self, FirstWord, Inbound, Word};
 use super::desk::Desk;
 use super::door::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
+use super::inject::SENDING_PER_SITE;
 use super::release::Linger;
 use super::room::{Out, Room};
 
 /// How often the rooms hear that time has passed.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Chunks that go out at once to one site, at the most. Receivers that get from their peers as well give each of ours
-/// but a share of their lines: three left ours half idle where all lines were equal (1.27 of the lower bound with
-/// eight machines, eight: 1.07). On a thin line fewer are leased at once, so that they can be passed on soon.
-const SENDING_PER_SITE: usize = 8;
 
 /// Facts that may wait for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
