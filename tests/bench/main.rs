@@ -1,6 +1,6 @@
 //! The benchmark: what the swarm takes over what the lines allow, each scenario of the table with real programs on
 //! shaped lines. `tests/bench/run` sets everything up and starts it; words on its command line choose the scenarios
-//! whose names contain them, `--short` the few that every run of the tests makes, `--slack 1.5` how far above the
+//! whose names contain them, `--short` a few with small images, `--slack 1.5` how far above the
 //! bars they may be before it fails, `--peers` that others run as well.
 #![allow(clippy::print_stdout)]
 

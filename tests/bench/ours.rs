@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::disk;
-use lab::process::{self, Beside, Used};
+use lab::process::{Beside, Used};
 use lab::scratch::{self, Scratch};
 use lab::server::Server;
 use lab::wires::{Host, Line, Wires};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::result::Measured;
 use crate::scenario::{Scenario, Twist};
 
-/// What comes of one run, at the most.
+/// How long one run may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(900);
 
 /// The network of a scenario: the server's host and one for each machine.
@@ -105,10 +105,9 @@ fn lay_out(scenario: &Scenario, image: &Path, target: &PathBuf) -> Result<()> {
 
 fn start(rig: &Rig, scenario: &Scenario, scratch: &Scratch, number: usize) -> Result<Beside> {
     let (name, site) = (format!("bench-{number}"), scenario.places()[number]);
-    let mut command = rig.machines[number].net.command(process::program("swarmboot-agent")?);
-    let url = format!("http://{}:8069", rig.server.address);
-    command.args(["run", "--once", "--name", &name, "--server", &url]);
-    command.args(["--site", &format!("site-{site}"), "--target"]).arg(scratch.file(format!("disk{number}")));
+    let target = scratch.file(format!("disk{number}"));
+    let mut command = lab::agent::command(&rig.machines[number].net, &rig.server.address, &name, &target)?;
+    command.args(["--site", &format!("site-{site}")]);
     Beside::start(&name, &mut command, &scratch.file(format!("{name}.log")))
 }
 
@@ -158,7 +157,8 @@ fn once_all_is_out(server: &Server<'_>) -> Result<()> {
     })
 }
 
-fn into_sites(scenario: &Scenario, wires: &Wires) -> Result<Vec<u64>> {
+/// What has gone into each site behind a line so far.
+pub(crate) fn into_sites(scenario: &Scenario, wires: &Wires) -> Result<Vec<u64>> {
     (1..=scenario.sites.len()).map(|site| wires.of_site(site).map(|carried| carried.down)).collect()
 }
 

@@ -10,7 +10,7 @@ use lab::disk;
 use lab::process::{self, Beside};
 use lab::scratch::{self, Scratch};
 
-use crate::ours::{LIMIT, Rig, rig};
+use crate::ours::{LIMIT, Rig, into_sites, rig};
 use crate::result::Measured;
 use crate::scenario::Scenario;
 
@@ -72,10 +72,7 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
     }
     run.serve(peer)?;
     let before = rig.wires.of_host(&rig.server)?;
-    let sites = |rig: &Rig| -> Result<Vec<u64>> {
-        (1..=scenario.sites.len()).map(|site| Ok(rig.wires.of_site(site)?.down)).collect()
-    };
-    let sites_before = sites(&rig)?;
+    let sites_before = into_sites(scenario, &rig.wires)?;
     let begun = Instant::now();
     let mut seconds: f64 = 0.0;
     let fetching = run.fetch(peer)?;
@@ -99,7 +96,8 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
         Ok(waiting.is_empty().then_some(()))
     })?;
     let after = rig.wires.of_host(&rig.server)?;
-    let site_bytes = sites(&rig)?.iter().zip(&sites_before).map(|(after, before)| after - before).collect();
+    let sites_after = into_sites(scenario, &rig.wires)?;
+    let site_bytes = sites_after.iter().zip(&sites_before).map(|(after, before)| after - before).collect();
     run.beside.clear();
     for number in 0..scenario.machines {
         let wrong = disk::differences(&run.folder(number).join("image"), &run.image)?;

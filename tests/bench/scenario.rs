@@ -183,8 +183,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     ]
 }
 
-/// A few rows with a small image, for every run of the tests: what a change to the scheduler would break shows in
-/// the ratios of these.
+/// A few rows with a small image: what a change to the scheduler would break shows in the ratios of these.
 pub(crate) fn short() -> Vec<Scenario> {
     let small = |name| {
         let found = all().into_iter().find(|scenario| scenario.name == name);

@@ -2,6 +2,7 @@
 //! an order under a name of their own, and end when it is carried out.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,6 +13,18 @@ use crate::server::Server;
 
 /// How long it may take until its report is listed.
 const REPORT_LIMIT: Duration = Duration::from_secs(60);
+
+/// An agent that nobody has started yet: it is called `name`, may write `target`, asks the server at `address` for its
+/// order, and ends when that is carried out.
+///
+/// # Errors
+/// When the program is not built.
+pub fn command(net: &Net, address: &str, name: &str, target: &Path) -> Result<Command> {
+    let url = format!("http://{address}:8069");
+    let mut command = net.command(process::program("swarmboot-agent")?);
+    command.args(["run", "--once", "--server", &url, "--name", name, "--target"]).arg(target);
+    Ok(command)
+}
 
 /// Starts an agent that is called `name` and may write `target`, and waits until the server on `segment` lists it.
 /// What it says goes to `NAME.log` in `folder`.
@@ -26,9 +39,7 @@ pub fn start(
     name: &str,
     target: &Path,
 ) -> Result<Beside> {
-    let url = format!("http://{}:8069", segment.address(1));
-    let mut command = net.command(process::program("swarmboot-agent")?);
-    command.args(["run", "--server", &url, "--name", name, "--once", "--target"]).arg(target);
+    let mut command = command(net, &segment.address(1), name, target)?;
     let mut agent = Beside::start(name, &mut command, &folder.join(format!("{name}.log")))?;
     server.wait_json(&format!("{name} to report"), &["machine", "list"], REPORT_LIMIT, |machines| {
         machines.as_array()?.iter().any(|machine| machine["name"] == name).then_some(())

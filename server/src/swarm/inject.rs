@@ -35,8 +35,8 @@ const AGENT_CHUNKS: usize = 4;
 const AGENT_CHUNKS_ALONE: usize = 16;
 
 /// Chunks that go out at once to one site, at the most. Receivers that get from their peers as well give each of ours
-/// but a share of their lines: three left ours half idle where all lines were equal (1.27 of the lower bound with
-/// eight machines, eight: 1.07). On a thin line fewer are leased at once, so that they can be passed on soon.
+/// but a share of their lines: three left ours half idle where all lines were equal (in tests/sim 1.29 of the lower
+/// bound with eight machines, eight: 1.11). On a thin line fewer are leased at once, so that they can be passed on soon.
 pub const SENDING_PER_SITE: usize = 8;
 
 /// An agent that lacks chunks and gets none from peers for this long is given one at a time directly...
