@@ -24,11 +24,13 @@ fn run(seed: u64) -> Result<u64, String> {
     Ok(outcome.trace)
 }
 
-/// Two of these waited far longer for a weak machine that was alone with what they wanted than was thought; one
-/// had two chunks of sixteen sent twice, one those that were leased to a machine that nobody could reach.
+/// What was wrong: 242 and 1993, all waited for a weak machine that was alone with what they wanted, while the server
+/// idled; 1999, the same with one that nobody could reach, and 283 with a liar that the server had forgotten when it
+/// was started again; 709, what was leased to a machine that nobody could reach; 123, two chunks of sixteen sent twice,
+/// which is allowed.
 #[test]
 fn seeds_that_failed_on_the_way() {
-    for seed in [123, 242, 709, 1993] {
+    for seed in [123, 242, 283, 709, 1993, 1999] {
         assert_eq!(run(seed).err(), None, "seed {seed}");
     }
 }

@@ -67,16 +67,15 @@ impl Chaos {
         }
         let image = f64::from(chunks) * CHUNK;
         let bound = lower_bound(image, CHUNK, server, &wan, &specs);
-        let troubles: f64 = specs.iter().map(|spec| trouble(spec, &specs)).sum();
+        let line = |site: usize| server.min(wan[site]);
+        let troubles: f64 = specs.iter().map(|spec| trouble(spec, &specs, line(spec.site))).sum();
         let untroubled = specs.iter().all(|spec| spec.joins == 0.0 && spec.fate == Fate::Honest);
         // A chunk or two that were asked for twice count for much in a small image.
         let again = f64::from(u8::from(dies.is_some())) + 2.0 / f64::from(chunks);
-        let weakest = specs.iter().map(|spec| spec.up).fold(f64::INFINITY, f64::min);
         Self {
             world,
-            // Each trouble takes its patience. Who came first may be alone with what all others want, and weak:
-            // as long as it sends anything, the server does not help (seeds 242 and 1993).
-            most: 60.0 + 4.0 * bound + 20.0 * troubles + specs.len() as f64 * image / weakest,
+            // Each trouble takes its patience.
+            most: 60.0 + 4.0 * bound + 20.0 * troubles,
             egress: sites as f64 * 1.06 + troubles + again,
             into_site: 1.06 + troubles + again,
             bound: (untroubled && dies.is_none()).then_some(bound),
@@ -112,16 +111,18 @@ fn machine(dice: &mut Dice, up: f64) -> Spec {
 /// was leased to it before that showed; with who goes, or cannot be heard, goes what nobody else had yet, which
 /// is all of it at the worst. Nobody loses more to a liar than what was leased to it, and two chunks for each who
 /// asks it.
-fn trouble(spec: &Spec, all: &[Spec]) -> f64 {
+fn trouble(spec: &Spec, all: &[Spec], line: f64) -> f64 {
     let fate = match spec.fate {
         Fate::Honest => 0.0,
         Fate::Killed(_) | Fate::Restarts(..) | Fate::Stalls(..) => 1.0,
         Fate::Isolated => 1.25,
         Fate::Liar => 0.5,
     };
-    let fair = all.iter().filter(|other| other.site == spec.site).map(|other| other.up).fold(0.0, f64::max);
-    // What a weak uplink does not bring in time is fetched again within the rescue's share.
-    fate + if spec.up < fair / 4.0 { 0.1 } else { 0.0 }
+    let ups = || all.iter().filter(|other| other.site == spec.site).map(|other| other.up);
+    // Who came first may be alone with all that others want: what a weak uplink does not bring in time is sent again,
+    // and so is what those bring so slowly who have something that others lack.
+    let weak = spec.up < ups().fold(0.0, f64::max) / 4.0 || ups().sum::<f64>() < line / 4.0;
+    fate + if weak { 1.0 } else { 0.0 }
 }
 
 /// Chance in the forms that worlds are made of.

@@ -131,7 +131,12 @@ impl World {
     pub(crate) fn inject_join(&mut self, at: usize) {
         let machine = &self.machines[at];
         let site = format!("{:03}", machine.spec.site);
-        self.inject(Event::Joined { agent: machine.key, site, held: machine.held.clone() });
+        let (agent, held) = (machine.key, machine.held.clone());
+        let accused: Vec<_> = machine.scheduler.accused().map(|(from, _)| from).collect();
+        self.inject(Event::Joined { agent, site, held });
+        for from in accused {
+            self.inject(Event::Corrupt { by: agent, from });
+        }
     }
 
     pub(crate) fn server_tick(&mut self) {

@@ -174,7 +174,8 @@ pub struct Scheduler {
     /// How many neighbours hold each chunk.
     copies: Vec<u16>,
     leased: VecDeque<ChunkIndex>,
-    strikes: BTreeMap<PublicKey, u8>,
+    /// Wrong chunks that each sent, and the last of them.
+    strikes: BTreeMap<PublicKey, (u8, ChunkIndex)>,
     usual: Option<Duration>,
     dice: Dice,
 }
@@ -223,7 +224,12 @@ impl Scheduler {
     /// Whether `from` sent too many wrong chunks to be asked again.
     #[must_use]
     pub fn quarantined(&self, from: &PublicKey) -> bool {
-        *from != self.seed && self.strikes.get(from).is_some_and(|strikes| *strikes >= STRIKES_MAX)
+        *from != self.seed && self.strikes.get(from).is_some_and(|(strikes, _)| *strikes >= STRIKES_MAX)
+    }
+
+    /// Who sent wrong chunks, each with the last of them: for a server that may not know, or no longer.
+    pub fn accused(&self) -> impl Iterator<Item = (PublicKey, ChunkIndex)> {
+        self.strikes.iter().map(|(from, (_, chunk))| (*from, *chunk))
     }
 
     /// Takes in what happened.
@@ -381,8 +387,9 @@ impl Scheduler {
         let was = self.quarantined(&from);
         // It is not asked for this chunk again, whatever becomes of the others.
         self.forget(from, chunk);
-        let strikes = self.strikes.entry(from).or_default();
+        let (strikes, last) = self.strikes.entry(from).or_insert((0, chunk));
         *strikes = strikes.saturating_add(1);
+        *last = chunk;
         if was || !self.quarantined(&from) {
             return;
         }

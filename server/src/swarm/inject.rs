@@ -10,43 +10,25 @@
 //! Invariant: a chunk is leased at a site at most once, and only while nobody there holds it; but for
 //! rescues, which are counted.
 
+// To whom the next chunk goes.
+mod lease;
+
+// What is done when something does not move.
+mod rescue;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::limits::CHUNK_BYTES;
 use common::swarm::dice::Dice;
 use common::trust::PublicKey;
 
-/// A lease on which nothing moves for this long, or three times what is usual, is over.
-const LEASE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// An agent whose lease ran out gets no other for this long, while others can take it.
-const PENALTY: Duration = Duration::from_secs(15);
-
-/// How much time's worth of chunks is leased ahead to a site...
-const AHEAD: Duration = Duration::from_millis(500);
-
-/// ...and at least so many: the line must not run dry before its speed is known.
-const SITE_CHUNKS_MIN: usize = 4;
-
-/// Chunks leased to one agent at once, when others are there and when it is alone at its site.
-const AGENT_CHUNKS: usize = 4;
-const AGENT_CHUNKS_ALONE: usize = 16;
+use rescue::STARVING;
 
 /// Chunks that go out at once to one site, at the most. Receivers that get from their peers as well give each of ours
 /// but a share of their lines: three left ours half idle where all lines were equal (in tests/sim 1.29 of the lower
 /// bound with eight machines, eight: 1.11). On a thin line fewer are leased at once, so that they can be passed on soon.
 pub const SENDING_PER_SITE: usize = 8;
-
-/// An agent that lacks chunks and gets none from peers for this long is given one at a time directly...
-const STARVING: Duration = Duration::from_secs(6);
-
-/// ...as long as that adds less than this share (in per cent) to what one copy costs...
-const RESCUE_PERCENT: u64 = 3;
-
-/// ...and after this long as many as it can take: its peers are out of its reach.
-const CUT_OFF: Duration = Duration::from_secs(15);
 
 /// Bytes from peers in one report that count as "gets something from peers".
 const TRICKLE: u64 = 100_000;
@@ -147,8 +129,9 @@ struct Agent {
     leases: BTreeSet<ChunkIndex>,
     /// Chunks that nobody else at the site holds.
     sole: usize,
-    /// Bytes per second that it can send.
+    /// Bytes per second that it can send, once it has sent something.
     uplink: Option<u64>,
+    joined: Duration,
     /// When something last moved on its leases, or it got the first of them.
     moved: Duration,
     /// When it last got something that was not leased to it, or joined.
@@ -164,6 +147,8 @@ struct Site {
     leased: ChunkSet,
     /// Chunks that may have to be leased, next last; stale entries are dropped when met.
     open: Vec<ChunkIndex>,
+    /// Since when there has been nothing that has to be leased.
+    idle_since: Option<Duration>,
     /// Bytes per second that go into the site, smoothed.
     rate: u64,
     sent: u64,
@@ -231,6 +216,7 @@ impl Injector {
             Event::Tick => {
                 self.measure(now);
                 self.expire(now, &mut effects);
+                self.loosen(now, &mut effects);
             }
         }
         self.lease(now, &mut effects);
@@ -245,15 +231,24 @@ impl Injector {
             let mut open: Vec<ChunkIndex> = wanted.iter().collect();
             dice.shuffle(&mut open);
             let copies = vec![0; wanted.len() as usize];
-            Site { copies, leased: ChunkSet::new(wanted.len()), open, rate: 0, sent: 0, measured: now }
+            Site {
+                copies,
+                leased: ChunkSet::new(wanted.len()),
+                open,
+                idle_since: None,
+                rate: 0,
+                sent: 0,
+                measured: now,
+            }
         });
         let agent = Agent {
             site: name,
             held: ChunkSet::new(self.wanted.len()),
-            trusted: true,
+            trusted: !self.is_accused(&key),
             leases: BTreeSet::new(),
             sole: 0,
             uplink: None,
+            joined: now,
             moved: now,
             gained: now,
             penalty_until: Duration::ZERO,
@@ -403,15 +398,18 @@ impl Injector {
     }
 
     fn corrupt(&mut self, by: PublicKey, from: PublicKey) {
-        let known = self.agents.contains_key(&by) && self.agents.contains_key(&from);
-        if !known || by == from {
+        if !self.agents.contains_key(&by) || by == from {
             return;
         }
-        let accused = self.accused.entry(by).or_default();
-        accused.insert(from);
-        if accused.len() <= ACCUSED_MAX {
+        self.accused.entry(by).or_default().insert(from);
+        if self.is_accused(&from) {
             self.discount(from);
         }
+    }
+
+    /// Whether somebody who is to be believed got a wrong chunk from `key`.
+    fn is_accused(&self, key: &PublicKey) -> bool {
+        self.accused.values().any(|accused| accused.len() <= ACCUSED_MAX && accused.contains(key))
     }
 
     fn measure(&mut self, now: Duration) {
@@ -430,156 +428,6 @@ impl Injector {
             site.measured = now;
         }
     }
-
-    fn expire(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let chunk = u64::from(CHUNK_BYTES);
-        let patience: BTreeMap<&String, Duration> = self
-            .sites
-            .iter()
-            .map(|(name, site)| {
-                let queued = u64::from(site.leased.count()) * chunk;
-                let expected = Duration::from_millis(queued.saturating_mul(1000) / site.rate.max(1));
-                let patience = if site.rate == 0 { LEASE_PATIENCE * 3 } else { expected * 3 };
-                (name, patience.clamp(LEASE_PATIENCE, LEASE_PATIENCE * 12))
-            })
-            .collect();
-        let late: Vec<PublicKey> = self
-            .agents
-            .iter()
-            .filter(|(_, agent)| {
-                let patience = patience.get(&agent.site).copied().unwrap_or(LEASE_PATIENCE);
-                !agent.leases.is_empty() && now >= agent.moved + patience
-            })
-            .map(|(key, _)| *key)
-            .collect();
-        for key in late {
-            let Some(agent) = self.agents.get_mut(&key) else { continue };
-            agent.penalty_until = now + PENALTY;
-            let chunks: Vec<ChunkIndex> = agent.leases.iter().copied().collect();
-            self.end_leases(key, &chunks);
-            effects.push(Effect::Revoke { agent: key, chunks });
-        }
-    }
-
-    fn lease(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let mut given: BTreeMap<PublicKey, Vec<ChunkIndex>> = BTreeMap::new();
-        let room = |site: &Site| (site.leased.count() as usize) < site_window(site);
-        let names: Vec<String> =
-            self.sites.iter().filter(|(_, site)| room(site)).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            let window = self.sites.get(&name).map_or(0, site_window);
-            while self.sites.get(&name).is_some_and(|site| (site.leased.count() as usize) < window) {
-                let Some(chunk) = self.next_open(&name) else { break };
-                let Some(agent) = self.taker(&name, now) else {
-                    self.sites.entry(name.clone()).and_modify(|site| site.open.push(chunk));
-                    break;
-                };
-                self.grant(agent, chunk, now);
-                given.entry(agent).or_default().push(chunk);
-            }
-        }
-        effects.extend(given.into_iter().map(|(agent, chunks)| Effect::Lease { agent, chunks }));
-    }
-
-    /// The next chunk that nobody at the site has, taken off the list.
-    fn next_open(&mut self, site: &str) -> Option<ChunkIndex> {
-        let site = self.sites.get_mut(site)?;
-        loop {
-            let chunk = site.open.pop()?;
-            if site.copies[chunk.at()] == 0 && !site.leased.contains(chunk) {
-                return Some(chunk);
-            }
-        }
-    }
-
-    fn grant(&mut self, key: PublicKey, chunk: ChunkIndex, now: Duration) {
-        if let Some(agent) = self.agents.get_mut(&key) {
-            if agent.leases.is_empty() {
-                agent.moved = now;
-            }
-            agent.leases.insert(chunk);
-            if let Some(site) = self.sites.get_mut(&agent.site) {
-                site.leased.insert(chunk);
-            }
-        }
-    }
-
-    /// Who takes the next lease: the least unspread for its uplink; not one whose uplink is below a
-    /// quarter of the median, nor one whose last lease ran out, unless there is no other.
-    fn taker(&mut self, site: &str, now: Duration) -> Option<PublicKey> {
-        let here: Vec<(&PublicKey, &Agent)> = self
-            .agents
-            .iter()
-            .filter(|(_, agent)| agent.site == site && agent.held.count() < self.wanted.count())
-            .collect();
-        let most = if here.len() == 1 { AGENT_CHUNKS_ALONE } else { AGENT_CHUNKS };
-        let mut uplinks: Vec<u64> = here.iter().filter_map(|(_, agent)| agent.uplink).collect();
-        uplinks.sort_unstable();
-        let median = uplinks.get(uplinks.len() / 2).copied().unwrap_or(1);
-        let uplink = |agent: &Agent| agent.uplink.unwrap_or(median).max(1);
-        let bad =
-            |agent: &Agent| now < agent.penalty_until || !agent.trusted || uplink(agent) < median.div_ceil(4);
-        let any_good = here.iter().any(|(_, agent)| !bad(agent));
-        let rank = |agent: &Agent| {
-            let load = u64::try_from(agent.sole + agent.leases.len() + 1).unwrap_or(u64::MAX);
-            // Load per uplink, in thousandths of the median's.
-            load.saturating_mul(1000).saturating_mul(median) / uplink(agent)
-        };
-        let fitting: Vec<(u64, PublicKey)> = here
-            .into_iter()
-            .filter(|(_, agent)| agent.leases.len() < most && (!any_good || !bad(agent)))
-            .map(|(key, agent)| (rank(agent), *key))
-            .collect();
-        let best = fitting.iter().map(|(rank, _)| *rank).min()?;
-        let equal: Vec<PublicKey> =
-            fitting.into_iter().filter(|(rank, _)| *rank == best).map(|(_, key)| key).collect();
-        equal.get(self.dice.below(equal.len())).copied()
-    }
-
-    /// Serves agents directly that get nothing from their peers.
-    fn rescue(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        if now < self.starving_from {
-            return;
-        }
-        let lacking = |agent: &Agent| agent.held.count() < self.wanted.count();
-        let lacking = self.agents.iter().filter(|(_, agent)| lacking(agent));
-        let from: Vec<(Duration, PublicKey)> =
-            lacking.map(|(key, agent)| (agent.gained + STARVING, *key)).collect();
-        // What an agent gains makes it later, never sooner.
-        self.starving_from = from.iter().map(|(from, _)| *from).min().unwrap_or(Duration::MAX);
-        let starving: Vec<PublicKey> =
-            from.into_iter().filter(|(from, _)| now >= *from).map(|(_, key)| key).collect();
-        for key in starving {
-            let Some(agent) = self.agents.get_mut(&key) else { continue };
-            let cut_off = now >= agent.gained + CUT_OFF;
-            let within = self.rescued_bytes * 100 < self.wire_bytes * RESCUE_PERCENT;
-            let most = if cut_off { AGENT_CHUNKS } else { usize::from(within) };
-            if agent.leases.len() >= most || now < agent.penalty_until {
-                continue;
-            }
-            let free = most - agent.leases.len();
-            let Some(site) = self.sites.get(&agent.site) else { continue };
-            let lacks = |chunk: &ChunkIndex| !agent.held.contains(*chunk) && !site.leased.contains(*chunk);
-            // What nobody holds is the ordinary lease's to give.
-            let chunks: Vec<ChunkIndex> =
-                self.wanted.iter().filter(lacks).filter(|c| site.copies[c.at()] > 0).take(free).collect();
-            if chunks.is_empty() {
-                continue;
-            }
-            if cut_off && !agent.cut_off {
-                agent.cut_off = true;
-                effects.push(Effect::CutOff { agent: key });
-            }
-            self.rescued_bytes += chunks.len() as u64 * u64::from(CHUNK_BYTES);
-            chunks.iter().for_each(|chunk| self.grant(key, *chunk, now));
-            effects.push(Effect::Lease { agent: key, chunks });
-        }
-    }
-}
-
-fn site_window(site: &Site) -> usize {
-    let ahead = u128::from(site.rate) * AHEAD.as_millis() / 1000 / u128::from(CHUNK_BYTES);
-    usize::try_from(ahead).unwrap_or(usize::MAX).clamp(SITE_CHUNKS_MIN, usize::MAX)
 }
 
 #[cfg(test)]

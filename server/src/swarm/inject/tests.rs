@@ -154,6 +154,59 @@ fn chunks_of_an_accused_sender_do_not_count_but_an_accuser_of_all_is_not_believe
     assert_eq!(leases(&given), []);
 }
 
+/// An agent that holds everything, served at 10 MB/s, and one that lacks all; both long here, and nothing to lease.
+fn full_and_empty(uplink: Option<u64>) -> Injector {
+    let mut injector = injector(100);
+    let mut first = join(&mut injector, 1, "a", ChunkSet::new(100), at(0));
+    injector.handle(Event::Sent { agent: key(1), bytes: 10_000_000 }, at(999));
+    first.extend(injector.handle(Event::Tick, at(1000)));
+    assert_eq!(run(&mut injector, first, at(1000)).len(), 100);
+    join(&mut injector, 2, "a", ChunkSet::new(100), at(1000));
+    if let Some(sent) = uplink {
+        let event = Event::Speed { agent: key(1), sent, sending: at(1000), from_peers: 0 };
+        injector.handle(event, at(3000));
+    }
+    injector.handle(Event::Speed { agent: key(2), sent: 0, sending: at(0), from_peers: TRICKLE }, at(3000));
+    assert_eq!(leases(&injector.handle(Event::Tick, at(3000))), [], "its peer may do");
+    injector
+}
+
+#[test]
+fn what_is_stuck_at_a_weak_uplink_leaves_the_server_again() {
+    for (uplink, helped) in [(Some(1_000_000), true), (None, true), (Some(2_000_000), false)] {
+        let mut injector = full_and_empty(uplink);
+        let effects = injector.handle(Event::Tick, at(8_500));
+        assert_eq!(!leases(&effects).is_empty(), helped, "{uplink:?}");
+        assert!(leases(&effects).iter().all(|(agent, _)| *agent == key(2)));
+        check(&injector);
+    }
+}
+
+#[test]
+fn who_has_passed_nothing_on_gets_no_more_while_others_do() {
+    let mut injector = injector(100);
+    let mut first = join(&mut injector, 1, "a", ChunkSet::new(100), at(0));
+    first.extend(join(&mut injector, 2, "a", ChunkSet::new(100), at(0)));
+    injector.handle(Event::Speed { agent: key(2), sent: 1 << 20, sending: at(500), from_peers: 0 }, at(2000));
+    // What it was leased at first, and what it gets before four are its own; half of all without the rule.
+    let got = run(&mut injector, first, at(6000));
+    assert!(got.iter().filter(|(agent, _)| *agent == key(1)).count() <= 12);
+    assert_eq!(got.len(), 100);
+}
+
+#[test]
+fn who_lied_is_not_believed_when_it_comes_again() {
+    let mut injector = injector(10);
+    join(&mut injector, 1, "a", ChunkSet::new(10), at(0));
+    // Told by one that knew it before the server did: the server was started again.
+    injector.handle(Event::Corrupt { by: key(1), from: key(2) }, at(1));
+    for round in 0..2 {
+        let given = leases(&join(&mut injector, 2, "a", full(10), at(2 + round)));
+        assert!(injector.sites["a"].copies.iter().all(|copies| *copies == 0), "{given:?}");
+        injector.handle(Event::Left { agent: key(2) }, at(3 + round));
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Join(u8, bool, Vec<u32>),

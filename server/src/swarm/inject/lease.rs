@@ -1,0 +1,113 @@
+//! Core: to whom the next chunk goes, and how many are leased at once. Touches the injection's state alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::chunk::ChunkIndex;
+use common::limits::CHUNK_BYTES;
+use common::trust::PublicKey;
+
+use super::{Agent, Effect, Injector, Site};
+
+/// How much time's worth of chunks is leased ahead to a site...
+const AHEAD: Duration = Duration::from_millis(500);
+
+/// ...and at least so many: the line must not run dry before its speed is known.
+const SITE_CHUNKS_MIN: usize = 4;
+
+/// Chunks leased to one agent at once, when others are there and when it is alone at its site.
+pub(super) const AGENT_CHUNKS: usize = 4;
+const AGENT_CHUNKS_ALONE: usize = 16;
+
+/// An agent that has sent nothing to its peers for so long, and is alone with as many chunks as are leased to one at
+/// once, may be out of their reach: what it gets is lost to them. Longer than a first report takes.
+const UNPROVEN: Duration = Duration::from_secs(6);
+
+impl Injector {
+    pub(super) fn lease(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let mut given: BTreeMap<PublicKey, Vec<ChunkIndex>> = BTreeMap::new();
+        let room = |site: &Site| (site.leased.count() as usize) < site_window(site);
+        let names: Vec<String> =
+            self.sites.iter().filter(|(_, site)| room(site)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let window = self.sites.get(&name).map_or(0, site_window);
+            while self.sites.get(&name).is_some_and(|site| (site.leased.count() as usize) < window) {
+                let Some(chunk) = self.next_open(&name) else { break };
+                let Some(agent) = self.taker(&name, chunk, now) else {
+                    self.sites.entry(name.clone()).and_modify(|site| site.open.push(chunk));
+                    break;
+                };
+                self.grant(agent, chunk, now);
+                given.entry(agent).or_default().push(chunk);
+            }
+        }
+        effects.extend(given.into_iter().map(|(agent, chunks)| Effect::Lease { agent, chunks }));
+    }
+
+    /// The next chunk that nobody at the site has, taken off the list.
+    fn next_open(&mut self, site: &str) -> Option<ChunkIndex> {
+        let site = self.sites.get_mut(site)?;
+        loop {
+            let chunk = site.open.pop()?;
+            if site.copies[chunk.at()] == 0 && !site.leased.contains(chunk) {
+                return Some(chunk);
+            }
+        }
+    }
+
+    pub(super) fn grant(&mut self, key: PublicKey, chunk: ChunkIndex, now: Duration) {
+        if let Some(agent) = self.agents.get_mut(&key) {
+            if agent.leases.is_empty() {
+                agent.moved = now;
+            }
+            agent.leases.insert(chunk);
+            if let Some(site) = self.sites.get_mut(&agent.site) {
+                site.leased.insert(chunk);
+            }
+        }
+    }
+
+    /// Who takes `chunk`: the least unspread for its uplink; not one whose uplink is below a quarter of the median,
+    /// nor one whose last lease ran out, nor one that has passed nothing on so far, unless there is no other.
+    pub(super) fn taker(&mut self, site: &str, chunk: ChunkIndex, now: Duration) -> Option<PublicKey> {
+        let here: Vec<(&PublicKey, &Agent)> = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.site == site && !agent.held.contains(chunk))
+            .collect();
+        let most = if here.len() == 1 { AGENT_CHUNKS_ALONE } else { AGENT_CHUNKS };
+        let mut uplinks: Vec<u64> = here.iter().filter_map(|(_, agent)| agent.uplink).collect();
+        uplinks.sort_unstable();
+        let median = uplinks.get(uplinks.len() / 2).copied().unwrap_or(1);
+        let uplink = |agent: &Agent| agent.uplink.unwrap_or(median).max(1);
+        let unproven = |agent: &Agent| {
+            agent.uplink.is_none() && now >= agent.joined + UNPROVEN && agent.sole >= AGENT_CHUNKS
+        };
+        let bad = |agent: &Agent| {
+            now < agent.penalty_until
+                || !agent.trusted
+                || uplink(agent) < median.div_ceil(4)
+                || unproven(agent)
+        };
+        let any_good = here.iter().any(|(_, agent)| !bad(agent));
+        let rank = |agent: &Agent| {
+            let load = u64::try_from(agent.sole + agent.leases.len() + 1).unwrap_or(u64::MAX);
+            // Load per uplink, in thousandths of the median's.
+            load.saturating_mul(1000).saturating_mul(median) / uplink(agent)
+        };
+        let fitting: Vec<(u64, PublicKey)> = here
+            .into_iter()
+            .filter(|(_, agent)| agent.leases.len() < most && (!any_good || !bad(agent)))
+            .map(|(key, agent)| (rank(agent), *key))
+            .collect();
+        let best = fitting.iter().map(|(rank, _)| *rank).min()?;
+        let equal: Vec<PublicKey> =
+            fitting.into_iter().filter(|(rank, _)| *rank == best).map(|(_, key)| key).collect();
+        equal.get(self.dice.below(equal.len())).copied()
+    }
+}
+
+pub(super) fn site_window(site: &Site) -> usize {
+    let ahead = u128::from(site.rate) * AHEAD.as_millis() / 1000 / u128::from(CHUNK_BYTES);
+    usize::try_from(ahead).unwrap_or(usize::MAX).clamp(SITE_CHUNKS_MIN, usize::MAX)
+}

@@ -1,0 +1,176 @@
+//! Core: what is done when something does not move: leases that nobody works off, chunks that are stuck at one agent,
+//! agents that their peers give nothing. Touches the injection's state alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::chunk::ChunkIndex;
+use common::limits::CHUNK_BYTES;
+use common::trust::PublicKey;
+
+use super::lease::{AGENT_CHUNKS, site_window};
+use super::{Agent, Effect, Injector, Site};
+
+/// A lease on which nothing moves for this long, or three times what is usual, is over.
+const LEASE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An agent whose lease ran out gets no other for this long, while others can take it.
+const PENALTY: Duration = Duration::from_secs(15);
+
+/// An agent that lacks chunks and gets none from peers for this long is given one at a time directly...
+pub(super) const STARVING: Duration = Duration::from_secs(6);
+
+/// ...as long as that adds less than this share (in per cent) to what one copy costs...
+const RESCUE_PERCENT: u64 = 3;
+
+/// ...and after this long as many as it can take: its peers are out of its reach.
+const CUT_OFF: Duration = Duration::from_secs(15);
+
+/// What one agent alone holds is stuck there when passing it on takes longer than this; and before the server helps,
+/// its line had nothing else to carry for so long.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// The agents of a site are helped when they send so many times more slowly than the server could: short of that, what
+/// is spared of the line counts for more.
+const SLOWER: u64 = 8;
+
+impl Injector {
+    pub(super) fn expire(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let chunk = u64::from(CHUNK_BYTES);
+        let patience: BTreeMap<&String, Duration> = self
+            .sites
+            .iter()
+            .map(|(name, site)| {
+                let queued = u64::from(site.leased.count()) * chunk;
+                let expected = Duration::from_millis(queued.saturating_mul(1000) / site.rate.max(1));
+                let patience = if site.rate == 0 { LEASE_PATIENCE * 3 } else { expected * 3 };
+                (name, patience.clamp(LEASE_PATIENCE, LEASE_PATIENCE * 12))
+            })
+            .collect();
+        let late: Vec<PublicKey> = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| {
+                let patience = patience.get(&agent.site).copied().unwrap_or(LEASE_PATIENCE);
+                !agent.leases.is_empty() && now >= agent.moved + patience
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in late {
+            let Some(agent) = self.agents.get_mut(&key) else { continue };
+            agent.penalty_until = now + PENALTY;
+            let chunks: Vec<ChunkIndex> = agent.leases.iter().copied().collect();
+            self.end_leases(key, &chunks);
+            effects.push(Effect::Revoke { agent: key, chunks });
+        }
+    }
+
+    /// Serves agents directly that get nothing from their peers.
+    pub(super) fn rescue(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        if now < self.starving_from {
+            return;
+        }
+        let lacking = self.agents.iter().filter(|(_, agent)| self.lacking(agent));
+        let from: Vec<(Duration, PublicKey)> =
+            lacking.map(|(key, agent)| (agent.gained + STARVING, *key)).collect();
+        // What an agent gains makes it later, never sooner.
+        self.starving_from = from.iter().map(|(from, _)| *from).min().unwrap_or(Duration::MAX);
+        let starving: Vec<PublicKey> =
+            from.into_iter().filter(|(from, _)| now >= *from).map(|(_, key)| key).collect();
+        for key in starving {
+            let Some(agent) = self.agents.get_mut(&key) else { continue };
+            let cut_off = now >= agent.gained + CUT_OFF;
+            let within = self.rescued_bytes * 100 < self.wire_bytes * RESCUE_PERCENT;
+            let most = if cut_off { AGENT_CHUNKS } else { usize::from(within) };
+            if agent.leases.len() >= most || now < agent.penalty_until {
+                continue;
+            }
+            let free = most - agent.leases.len();
+            let Some(site) = self.sites.get(&agent.site) else { continue };
+            let lacks = |chunk: &ChunkIndex| !agent.held.contains(*chunk) && !site.leased.contains(*chunk);
+            // What nobody holds is the ordinary lease's to give.
+            let chunks: Vec<ChunkIndex> =
+                self.wanted.iter().filter(lacks).filter(|c| site.copies[c.at()] > 0).take(free).collect();
+            if chunks.is_empty() {
+                continue;
+            }
+            if cut_off && !agent.cut_off {
+                agent.cut_off = true;
+                effects.push(Effect::CutOff { agent: key });
+            }
+            self.rescued_bytes += chunks.len() as u64 * u64::from(CHUNK_BYTES);
+            chunks.iter().for_each(|chunk| self.grant(key, *chunk, now));
+            effects.push(Effect::Lease { agent: key, chunks });
+        }
+    }
+
+    /// Leases once more what the agents of a site do not pass on in time: the first there may be alone with all that
+    /// others want, and have a weak uplink or none. Only where the line has long had nothing else to carry.
+    pub(super) fn loosen(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        for site in self.sites.values_mut() {
+            let idle = site.open.is_empty();
+            site.idle_since = idle.then(|| site.idle_since.unwrap_or(now));
+        }
+        let waits = |site: &Site| {
+            site.idle_since.is_some_and(|since| now >= since + STUCK)
+                && (site.leased.count() as usize) < site_window(site)
+        };
+        let names: Vec<String> =
+            self.sites.iter().filter(|(_, site)| waits(site)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            for chunk in self.stuck_at(&name, now) {
+                let Some(agent) = self.taker(&name, chunk, now) else { continue };
+                self.grant(agent, chunk, now);
+                effects.push(Effect::Lease { agent, chunks: vec![chunk] });
+            }
+        }
+    }
+
+    /// Chunks to be leased once more at `site`, as many as its line takes now.
+    fn stuck_at(&mut self, site: &str, now: Duration) -> Vec<ChunkIndex> {
+        let Some(place) = self.sites.get(site) else { return vec![] };
+        let here: Vec<&Agent> = self.agents.values().filter(|agent| agent.site == site).collect();
+        let lacking = here.iter().filter(|agent| self.lacking(agent));
+        // Whoever came last may not have asked anybody yet.
+        if lacking.clone().next().is_none() || here.iter().any(|agent| now < agent.joined + STUCK) {
+            return vec![];
+        }
+        // Who holds nothing but what all others hold as well is of no help to them.
+        let common = lacking
+            .clone()
+            .map(|agent| agent.held.words().to_vec())
+            .reduce(|one, other| one.iter().zip(other).map(|(one, other)| one & other).collect());
+        let common = common.unwrap_or_default();
+        let helps = |agent: &&&Agent| {
+            agent.trusted && agent.held.words().iter().zip(&common).any(|(held, common)| held & !common != 0)
+        };
+        let supply: u64 = here.iter().filter(helps).filter_map(|agent| agent.uplink).sum();
+        let open: Box<dyn Fn(ChunkIndex) -> bool> = if supply.saturating_mul(SLOWER) < place.rate {
+            let lacking: Vec<&&Agent> = lacking.collect();
+            Box::new(move |chunk| lacking.iter().any(|agent| !agent.held.contains(chunk)))
+        } else if let Some(holder) = here.into_iter().find(|agent| jams(agent, place.rate)) {
+            Box::new(|chunk| place.copies[chunk.at()] == 1 && holder.held.contains(chunk))
+        } else {
+            return vec![];
+        };
+        let fits = |chunk: &ChunkIndex| !place.leased.contains(*chunk) && open(*chunk);
+        let mut stuck: Vec<ChunkIndex> = self.wanted.iter().filter(fits).collect();
+        drop(open);
+        self.dice.shuffle(&mut stuck);
+        // What the fewest have does the most good.
+        stuck.sort_by_key(|chunk| place.copies[chunk.at()]);
+        stuck.truncate(site_window(place).saturating_sub(place.leased.count() as usize));
+        stuck
+    }
+
+    fn lacking(&self, agent: &Agent) -> bool {
+        agent.held.count() < self.wanted.count()
+    }
+}
+
+/// Whether `agent` takes much longer to pass on what it alone holds than a server that sends at `rate`.
+fn jams(agent: &Agent, rate: u64) -> bool {
+    let bytes = agent.sole as u64 * u64::from(CHUNK_BYTES);
+    let uplink = agent.uplink.unwrap_or(0);
+    bytes > uplink.saturating_mul(STUCK.as_secs()) && uplink.saturating_mul(SLOWER) < rate
+}
