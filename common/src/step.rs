@@ -105,7 +105,7 @@ impl std::str::FromStr for Step {
     }
 }
 
-/// Where the bytes of an image came from, for one machine. Wire bytes for `server` and `peers`, raw bytes of
+/// Where the bytes of an image came from, for one machine, and what it waited for. Wire bytes for `server` and `peers`, raw bytes of
 /// the image for the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -124,6 +124,27 @@ pub struct Sources {
     pub unsent: u64,
     /// Wire bytes that this machine sent to others.
     pub uploaded: u64,
+    /// Milliseconds of fetching in which chunks from the network were what it waited for...
+    pub net_ms: u64,
+    /// ...in which it was the disk...
+    pub disk_ms: u64,
+    /// ...and in which it was the processor.
+    pub cpu_ms: u64,
+}
+
+impl Sources {
+    /// What fetching waited for, in words; none when it did not take long enough to tell.
+    #[must_use]
+    pub fn waited_for(&self) -> Option<String> {
+        let parts = [("net", self.net_ms), ("disk", self.disk_ms), ("cpu", self.cpu_ms)];
+        let all: u64 = parts.iter().map(|(_, millis)| millis).sum();
+        let said = |(what, millis): &(&str, u64)| {
+            let percent = millis * 100 / all.max(1);
+            (percent > 0).then(|| format!("{what} {percent} %"))
+        };
+        let words: Vec<String> = parts.iter().filter_map(said).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
 }
 
 /// What is told of a step.
@@ -212,6 +233,15 @@ mod tests {
         let step: Step = serde_json::from_str("\"defragment\"").unwrap();
         assert_eq!(step, Step::Other("defragment".to_owned()));
         assert_eq!(serde_json::to_string(&step).unwrap(), "\"defragment\"");
+    }
+
+    #[test]
+    fn what_was_waited_for_is_said_in_shares() {
+        let waited =
+            |net_ms, disk_ms, cpu_ms| Sources { net_ms, disk_ms, cpu_ms, ..Sources::default() }.waited_for();
+        assert_eq!(waited(0, 0, 0), None);
+        assert_eq!(waited(900, 100, 0).as_deref(), Some("net 90 %, disk 10 %"));
+        assert_eq!(waited(0, 0, 7).as_deref(), Some("cpu 100 %"));
     }
 
     #[test]

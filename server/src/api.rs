@@ -22,6 +22,8 @@
 //! | `POST /deployments/{id}/cancel` | [`Cancel`] | [`DeploymentShown`] |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
 //! | `GET /swarm` | | list of `swarm` status, one per image |
+//! | `GET /swarm/limits` | | [`crate::swarm::LineLimits`] |
+//! | `POST /swarm/limits` | [`crate::swarm::LimitOrder`] | [`crate::swarm::LineLimits`] |
 //!
 //! An error is a [`common::wire::http::Refused`] with a status of 4xx or 5xx.
 

@@ -4,10 +4,13 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 use crate::cli::args::{STATE, Serve};
 use crate::cli::fault::Fault;
+use crate::fleet::desk::SiteRule;
+use crate::swarm::{LineLimits, Rate};
 
 /// The configuration file that is read if it is there.
 const FILE: &str = "/etc/swarmboot/swarmboot.toml";
@@ -15,6 +18,9 @@ const FILE: &str = "/etc/swarmboot/swarmboot.toml";
 const HTTP_PORT: u16 = 8069;
 /// TCP port of the swarm.
 const SWARM_PORT: u16 = 4001;
+
+/// Bytes in the name of a site.
+const SITE_NAME_MAX: usize = 64;
 
 /// How addresses are given out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +52,10 @@ pub struct Config {
     pub http_port: u16,
     /// TCP port of the swarm.
     pub swarm_port: u16,
+    /// Which addresses are at which site; elsewhere a site is a /24.
+    pub sites: Vec<SiteRule>,
+    /// What may go over the server's line and into each site.
+    pub limits: LineLimits,
     /// Network boot program for UEFI machines; none for the best that the kit has.
     pub uefi_program: Option<String>,
     /// More words for the loader's kernel command line.
@@ -72,6 +82,18 @@ struct File {
     kernel_args: Option<String>,
     log: Option<String>,
     log_json: Option<bool>,
+    limit: Option<String>,
+    site: Vec<Site>,
+}
+
+/// A `[[site]]` of the configuration file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Site {
+    name: String,
+    /// The addresses there: the machines' own, or those of its DHCP relays.
+    subnets: Vec<Ipv4Net>,
+    limit: Option<String>,
 }
 
 impl Config {
@@ -103,6 +125,7 @@ impl Config {
             return Err(Fault::usage("kernel arguments with control characters or `$`")
                 .hint("they become part of a boot script; write plain words, separated by spaces"));
         }
+        let (sites, limits) = sites(file.site, flags.limit.or(file.limit))?;
         Ok(Self {
             interface,
             addresses,
@@ -113,6 +136,8 @@ impl Config {
             socket,
             http_port: port(flags.http_port.or(file.http_port), HTTP_PORT, "http-port")?,
             swarm_port: port(flags.swarm_port.or(file.swarm_port), SWARM_PORT, "swarm-port")?,
+            sites,
+            limits,
             uefi_program: flags.uefi_program.or(file.uefi_program),
             kernel_args,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
@@ -136,6 +161,35 @@ fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
         0 => Err(Fault::usage(format!("--{flag} 0: machines must know the port beforehand"))),
         port => Ok(port),
     }
+}
+
+/// The sites' addresses, and the lines' limits.
+fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Vec<SiteRule>, LineLimits), Fault> {
+    let rate = |text: String| {
+        text.parse::<Rate>().map_err(|error| {
+            Fault::usage(format!("the limit `{text}` makes no sense")).because(&error).hint("write 20M or 1G")
+        })
+    };
+    let mut rules: Vec<SiteRule> = vec![];
+    let mut limits = LineLimits { server: server.map(rate).transpose()?, ..LineLimits::default() };
+    for Site { name, subnets, limit } in sites {
+        if name.is_empty() || name.len() > SITE_NAME_MAX || name.chars().any(char::is_control) {
+            return Err(Fault::usage(format!("`{}` is no name for a site", name.escape_debug()))
+                .hint("a few words; `name = \"branch\"`"));
+        }
+        if let Some(limit) = limit {
+            limits.sites.insert(name.clone(), rate(limit)?);
+        }
+        for subnet in subnets {
+            let subnet = subnet.trunc();
+            if let Some(other) = rules.iter().find(|rule| rule.subnet == subnet && rule.site != name) {
+                return Err(Fault::usage(format!("{subnet} is at `{}` and at `{name}`", other.site))
+                    .hint("give each subnet to one site; a smaller subnet inside a larger one is fine"));
+            }
+            rules.push(SiteRule { subnet, site: name.clone() });
+        }
+    }
+    Ok((rules, limits))
 }
 
 fn parse_range(text: &str) -> Result<Addresses, Fault> {
@@ -179,6 +233,28 @@ mod tests {
         let given = Serve { http_port: Some(1), ..flags() };
         assert_eq!(merged(given, "http_port = 2").unwrap().http_port, 1);
         assert_eq!(merged(flags(), "http_port = 2").unwrap().http_port, 2);
+    }
+
+    #[test]
+    fn a_site_has_subnets_and_a_limit() {
+        let text = "limit = '100M'\n[[site]]\nname = 'branch'\nsubnets = ['10.2.0.7/24', '10.3.0.0/16']\n\
+                    limit = '20M'\n[[site]]\nname = 'lab'\nsubnets = []";
+        let config = merged(flags(), text).unwrap();
+        let subnets: Vec<String> = config.sites.iter().map(|rule| rule.subnet.to_string()).collect();
+        assert_eq!(subnets, ["10.2.0.0/24", "10.3.0.0/16"]);
+        let shown = |rate: &Rate| rate.to_string();
+        assert_eq!(config.limits.server.as_ref().map(shown).as_deref(), Some("100 Mbit/s"));
+        assert_eq!(config.limits.sites.get("branch").map(shown).as_deref(), Some("20 Mbit/s"));
+        let given = Serve { limit: Some("50M".to_owned()), ..flags() };
+        assert_eq!(merged(given, text).unwrap().limits.server.as_ref().map(shown).unwrap(), "50 Mbit/s");
+        for wrong in [
+            "limit = 'much'",
+            "[[site]]\nname = ''\nsubnets = []",
+            "[[site]]\nname = 'a'\nsubnets = ['10.0.0.0/8']\n[[site]]\nname = 'b'\nsubnets = ['10.0.0.0/8']",
+        ] {
+            assert!(merged(flags(), wrong).is_err(), "{wrong}");
+        }
+        assert!(toml::from_str::<File>("[[site]]\nname = 'a'\nsubnets = ['10.0.0.0/40']").is_err());
     }
 
     #[test]

@@ -15,12 +15,12 @@ use common::plan::{Seed, Tuning};
 use common::swarm::behaviour::{self, MeshEvent, Protocol, build, listen};
 use common::swarm::dice::Dice;
 use common::swarm::frame;
-use common::swarm::serve::{Frame, Shelf, serve};
+use common::swarm::serve::{Frame, Outlet, Shelf, serve};
 use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::{Form, Personality, ToAgent, ToServer};
 use futures::{AsyncReadExt as _, StreamExt as _};
 use libp2p::swarm::SwarmEvent as NetworkEvent;
-use server::swarm::{Admission, Bound, ChunkSource, Gather, SwarmFact, SwarmHandle, bind};
+use server::swarm::{Admission, Bound, ChunkSource, Gather, LimitOrder, SwarmFact, SwarmHandle, bind};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -153,6 +153,13 @@ impl Rack {
 
     pub(crate) async fn expel(&self, number: u8, reason: &str) {
         self.handle().expel(key(number).public(), reason.to_owned()).await.unwrap();
+    }
+
+    /// Limits what goes into the machines' site, or all that the server sends.
+    pub(crate) async fn limit(&self, site: bool, rate: Option<&str>) {
+        let rate = rate.map(|rate| rate.parse().unwrap());
+        let order = LimitOrder { site: site.then(|| "lab".to_owned()), rate };
+        self.handle().limit(Some(order)).await.unwrap();
     }
 
     /// Copies of the image that left the server.
@@ -340,8 +347,8 @@ pub(crate) async fn liar(rack: &Rack, number: u8) -> JoinHandle<()> {
                 }
                 MeshEvent::Accepted { stream, peer, .. } => {
                     let puller = behaviour::public_key(&peer).unwrap();
-                    let slots = Arc::new(Semaphore::new(4));
-                    tokio::spawn(serve(stream, puller, Arc::clone(&held), slots));
+                    let outlet = Outlet { slots: Arc::new(Semaphore::new(4)), lines: vec![] };
+                    tokio::spawn(serve(stream, puller, Arc::clone(&held), outlet));
                 }
                 MeshEvent::Refused { .. } => panic!("refused"),
             }

@@ -266,5 +266,8 @@ fn sum(a: Sources, b: Sources) -> Sources {
         disk: a.disk + b.disk,
         unsent: a.unsent + b.unsent,
         uploaded: a.uploaded + b.uploaded,
+        net_ms: a.net_ms + b.net_ms,
+        disk_ms: a.disk_ms + b.disk_ms,
+        cpu_ms: a.cpu_ms + b.cpu_ms,
     }
 }

@@ -20,8 +20,9 @@ pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String
     fetch_missing(machine, teller).await?;
     let sources = machine.counted();
     let mib = |bytes: u64| bytes >> 20;
+    let waited = sources.waited_for().map(|what| format!("; waited for {what}")).unwrap_or_default();
     Ok(format!(
-        "{} MiB from the server, {} from peers, {} on the disk already, {} never sent",
+        "{} MiB from the server, {} from peers, {} on the disk already, {} never sent{waited}",
         mib(sources.server),
         mib(sources.peers),
         mib(sources.disk),

@@ -14,6 +14,9 @@ mod store;
 mod control;
 mod pull;
 
+// What fetching waits for.
+mod waits;
+
 // The task that lives in the swarm.
 mod node;
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use libp2p::swarm::SwarmEvent as NetworkEvent;
 use libp2p::{Multiaddr, PeerId, Swarm};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -20,15 +22,16 @@ use common::id::{ImageId, JobId};
 use common::manifest::Manifest;
 use common::step::Sources;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
-use common::swarm::serve::serve;
+use common::swarm::serve::{Outlet, serve};
 use common::trust::PublicKey;
-use common::wire::swarm::{Form, FromPuller, Neighbour, ToServer};
+use common::wire::swarm::{Bottleneck, Form, FromPuller, Neighbour, ToServer};
 
 use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError, SwarmEvent};
 use super::links::{Links, protocol, target};
 use super::schedule::{Effect, Event, Scheduler};
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
+use super::waits::Waits;
 use super::{control, pull};
 
 // What the node makes of what it hears.
@@ -104,6 +107,7 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
         news: Vec::new(),
         sources: Arc::clone(&sources),
         standing: Standing::default(),
+        waits: Waits::default(),
         began: Instant::now(),
     };
     node.found(config.held.iter().collect());
@@ -188,6 +192,7 @@ struct Node {
     news: Vec<ChunkIndex>,
     sources: Arc<Mutex<Sources>>,
     standing: Standing,
+    waits: Waits,
     began: Instant,
 }
 
@@ -275,8 +280,9 @@ impl Node {
             }) => {
                 let Some(key) = public_key(&peer) else { return };
                 let (store, slots) = (Arc::clone(&self.store), Arc::clone(&self.slots));
+                let outlet = Outlet { slots, lines: vec![] };
                 self.tasks.spawn(async move {
-                    if let Err(ended) = serve(stream, key, store, slots).await {
+                    if let Err(ended) = serve(stream, key, store, outlet).await {
                         tracing::debug!(puller = %key.short(), %ended, "pull stream ended");
                     }
                 });
@@ -319,7 +325,10 @@ impl Node {
         // The hello says everything that is held.
         self.news.clear();
         let sealed = self.standing.sealed.then_some(ToServer::Sealed);
-        for word in std::iter::once(hello).chain(sealed) {
+        // A server that was started again has forgotten who lied.
+        let accused = self.scheduler.accused().filter(|(neighbour, _)| *neighbour != self.seed);
+        let accused = accused.map(|(neighbour, chunk)| ToServer::Corrupt { neighbour, chunk });
+        for word in std::iter::once(hello).chain(accused).chain(sealed) {
             words.try_send(word).ok();
         }
         self.control = Some((number, words));
@@ -368,10 +377,8 @@ impl Node {
             return;
         }
         let now = self.now();
-        let Some(chunks) = &self.chunks else { return };
         // A slow disk pauses the fetching, and never the serving.
-        let waiting = self.ready.len() + chunks.max_capacity() - chunks.capacity();
-        if waiting >= chunks.max_capacity() {
+        if self.disk_is_behind() {
             return;
         }
         while let Some(request) = self.scheduler.next_request(now) {
@@ -384,12 +391,20 @@ impl Node {
         }
     }
 
+    /// Whether as many chunks wait for the disk as may.
+    fn disk_is_behind(&self) -> bool {
+        let Some(chunks) = &self.chunks else { return false };
+        self.ready.len() + chunks.max_capacity() - chunks.capacity() >= chunks.max_capacity()
+    }
+
     /// Says once that everything is here, and ends the stream of chunks after the last.
     fn finish(&mut self) {
         if !self.scheduler.complete() || self.standing.complete || !self.standing.started {
             return;
         }
         if self.ready.is_empty() {
+            let passed = self.now().saturating_sub(self.standing.reported);
+            self.held_up(passed);
             self.standing.complete = true;
             self.chunks = None;
             self.tell(SwarmEvent::Complete);
@@ -432,6 +447,9 @@ impl Node {
             }
         }
         self.count_uploads(now);
+        if self.standing.started && !self.standing.complete {
+            self.waits.fetching(TICK, self.disk_is_behind());
+        }
         self.report(now);
         self.despair(now);
     }
@@ -456,13 +474,23 @@ impl Node {
         self.standing.reported = now;
         let report = std::mem::take(&mut self.standing.report);
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let bottleneck = self.held_up(passed);
         self.say(ToServer::Speed {
             sent: report.sent,
             sending_millis: millis(report.sending),
             from_peers: report.from_peers,
             from_server: report.from_server,
             millis: millis(passed),
+            bottleneck,
         });
+    }
+
+    /// What fetching waited for since the last report, `passed` ago.
+    fn held_up(&mut self, passed: Duration) -> Option<Bottleneck> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cores = u32::try_from(cores).unwrap_or(1);
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waits.report(passed, processor_time(), cores, &mut sources)
     }
 
     /// What to do when nobody is there any more.
@@ -510,4 +538,16 @@ impl Node {
         let list: HashSet<PeerId> = self.neighbours.keys().filter_map(|key| peer_id(key).ok()).collect();
         self.swarm.behaviour_mut().allow(list);
     }
+}
+
+/// What this process has used of all processors so far.
+fn processor_time() -> Duration {
+    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Duration::ZERO;
+    };
+    let time = |value: TimeVal| {
+        let micros = value.num_microseconds();
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    };
+    time(used.user_time()) + time(used.system_time())
 }

@@ -94,9 +94,16 @@ pub async fn read_chunk(
         return Err(BadStream::ChunkLength(len));
     }
     let mut bytes = vec![0; len as usize];
-    for piece in bytes.chunks_mut(STRIDE) {
-        from.read_exact(piece).await.map_err(BadStream::Ended)?;
-        progress(piece.len());
+    let mut got = 0;
+    // Piece by piece as they come: on a line that many share, even a few kilobytes are a sign of life.
+    while got < bytes.len() {
+        match from.read(&mut bytes[got..]).await.map_err(BadStream::Ended)? {
+            0 => return Err(BadStream::Ended(io::ErrorKind::UnexpectedEof.into())),
+            more => {
+                got += more;
+                progress(more);
+            }
+        }
     }
     Ok(bytes)
 }

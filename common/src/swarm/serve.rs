@@ -7,6 +7,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_speed_limit::Limiter;
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, interval, sleep_until, timeout};
@@ -28,6 +29,10 @@ const NEWS: Duration = Duration::from_millis(20);
 
 /// A puller whose turn has not come hears so this often, lest it takes a long queue for a frozen line.
 const WAITING: Duration = Duration::from_secs(1);
+
+/// What goes out at once over a line that is limited: so little that a hundred pullers that share a few Mbit/s all
+/// see that something moves before they take the line for frozen.
+const PACED: usize = 8 << 10;
 
 /// The most chunks in one message of news.
 const NEWS_MAX: usize = 65_536;
@@ -57,6 +62,15 @@ pub trait Shelf: Send + Sync + 'static {
     fn sent(&self, puller: &PublicKey, chunk: ChunkIndex, bytes: usize, done: bool);
 }
 
+/// What bounds the sending to a puller; shared with the other pullers that it is shared with.
+#[derive(Debug, Clone)]
+pub struct Outlet {
+    /// How many chunks go out at once.
+    pub slots: Arc<Semaphore>,
+    /// The lines that they go over, whose limits may change at any time.
+    pub lines: Vec<Limiter>,
+}
+
 /// Chunks that were asked for and not yet sent.
 #[derive(Debug, Default)]
 struct Queue {
@@ -71,8 +85,7 @@ impl Queue {
     }
 }
 
-/// Serves `puller` on `stream` until either end closes it. `slots` bounds how many chunks go out at once
-/// over all pullers that share it.
+/// Serves `puller` on `stream` until either end closes it, within the bounds of `outlet`.
 ///
 /// # Errors
 /// When the stream ends, which it always does in the end, or the puller breaks the protocol.
@@ -80,7 +93,7 @@ pub async fn serve<S: Shelf>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     puller: PublicKey,
     shelf: Arc<S>,
-    slots: Arc<Semaphore>,
+    outlet: Outlet,
 ) -> Result<(), BadStream> {
     let (mut from, mut out) = stream.split();
     let hello = timeout(HELLO, frame::read(&mut from)).await;
@@ -92,7 +105,7 @@ pub async fn serve<S: Shelf>(
     };
     watched(frame::write(&mut out, &FromHolder::Holding { held })).await?;
     let queue = Queue::default();
-    let mut sender = Sender { out, puller, image, shelf, slots, queue: &queue, told };
+    let mut sender = Sender { out, puller, image, shelf, outlet, queue: &queue, told };
     tokio::select! {
         ended = listen(&mut from, &queue) => ended,
         ended = sender.run() => ended,
@@ -126,7 +139,7 @@ struct Sender<'a, W, S> {
     puller: PublicKey,
     image: ImageId,
     shelf: Arc<S>,
-    slots: Arc<Semaphore>,
+    outlet: Outlet,
     queue: &'a Queue,
     told: usize,
 }
@@ -159,7 +172,7 @@ impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
 
     /// Sends the chunk whose turn it is, when there is a free slot.
     async fn next(&mut self) -> Result<(), BadStream> {
-        let slots = Arc::clone(&self.slots);
+        let slots = Arc::clone(&self.outlet.slots);
         let mut tick = interval(WAITING);
         tick.tick().await;
         let slot = loop {
@@ -187,7 +200,11 @@ impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
         let len = u32::try_from(frame.bytes.len()).map_err(|_| BadStream::ChunkLength(u32::MAX))?;
         watched(frame::write(&mut self.out, &FromHolder::Chunk { chunk, form: frame.form, len })).await?;
         let mut left = frame.bytes.len();
-        for piece in frame.bytes.chunks(frame::STRIDE) {
+        let limited = self.outlet.lines.iter().any(|line| line.speed_limit().is_finite());
+        for piece in frame.bytes.chunks(if limited { PACED } else { frame::STRIDE }) {
+            for line in &self.outlet.lines {
+                line.consume(piece.len()).await;
+            }
             watched(frame::write_piece(&mut self.out, piece)).await?;
             left -= piece.len();
             self.shelf.sent(&self.puller, chunk, piece.len(), left == 0);

@@ -55,6 +55,18 @@ impl std::fmt::Debug for Personality {
     }
 }
 
+/// What a transfer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bottleneck {
+    /// Chunks come more slowly than they could be written.
+    Net,
+    /// Chunks wait for the disk.
+    Disk,
+    /// The processor is busy checking, decompressing and sending.
+    Cpu,
+}
+
 /// What an agent tells the server on its control stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -90,6 +102,8 @@ pub enum ToServer {
         from_server: u64,
         /// Over this time.
         millis: u64,
+        /// What held it up most in that time; none when it fetched nothing.
+        bottleneck: Option<Bottleneck>,
     },
     /// A chunk from another agent failed its hash.
     Corrupt {

@@ -108,6 +108,10 @@ pub struct Serve {
     /// TCP port of HTTP boot and the machines' reports [default: 8069].
     #[arg(long, value_name = "PORT")]
     pub http_port: Option<u16>,
+    /// What the server may send into the swarm at the most, such as 50M, in bits
+    /// per second; can be changed with `swarmboot swarm limit` [default: all].
+    #[arg(long, env = "SWARMBOOT_LIMIT", value_name = "RATE")]
+    pub limit: Option<String>,
     /// TCP port of the swarm [default: 4001].
     #[arg(long, value_name = "PORT")]
     pub swarm_port: Option<u16>,
@@ -381,8 +385,23 @@ pub struct Logs {
 /// What can be asked of the swarm.
 #[derive(Debug, Subcommand)]
 pub enum Swarm {
-    /// Who holds how much, and what the server sent.
+    /// Who holds how much, what the server sent, and what holds each up.
     Status,
+    /// Show or change how much may go out, while chunks are being sent too.
+    ///
+    /// Counts what chunks take on the line. Holds until the server stops; the
+    /// configuration file (`limit`, and `limit` of a `[[site]]`) has what stays.
+    #[command(
+        after_help = "Example:\n  swarmboot swarm limit\n  swarmboot swarm limit 50M\n  swarmboot swarm \
+                            limit 20M --site branch\n  swarmboot swarm limit none --site branch"
+    )]
+    Limit {
+        /// Bits per second, such as 20M or 1.5G; `none` lifts the limit.
+        rate: Option<String>,
+        /// What goes into this site, instead of all that the server sends.
+        #[arg(long, requires = "rate", value_name = "SITE")]
+        site: Option<String>,
+    },
 }
 
 #[cfg(test)]

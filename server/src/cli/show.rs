@@ -93,7 +93,9 @@ impl Screen {
         print_line(&text)
     }
 
-    fn wants_json(self) -> bool {
+    /// Whether answers are JSON.
+    #[must_use]
+    pub fn wants_json(self) -> bool {
         self.output == Output::Json
     }
 
@@ -375,6 +377,30 @@ impl Screen {
             .iter()
             .filter_map(|job| job.cause.as_ref().map(|cause| (job, cause)))
             .try_for_each(|(job, cause)| print_line(&format!("{}: {cause}", job.name)))
+    }
+
+    /// Prints a table.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn rows<const N: usize>(
+        &self,
+        head: &[&str; N],
+        rows: impl Iterator<Item = [String; N]>,
+    ) -> Result<(), Fault> {
+        let mut shown = table(head);
+        rows.for_each(|row| {
+            shown.add_row(row);
+        });
+        print_table(&shown)
+    }
+
+    /// Prints a line.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn line(&self, line: &str) -> Result<(), Fault> {
+        print_line(line)
     }
 
     /// Prints one event of the log.

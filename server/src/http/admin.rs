@@ -28,7 +28,7 @@ use crate::api::{
 use crate::fleet::FleetHandle;
 use crate::image::{AddSpec, Added, ImageSource, Images};
 use crate::records::LogFilter;
-use crate::swarm::{SwarmHandle, SwarmStatus};
+use crate::swarm::{LimitOrder, LineLimits, Stopped, SwarmHandle, SwarmStatus};
 
 /// The longest order: user-data and keys fit several times.
 const ORDER_BYTES_MAX: usize = 8 << 20;
@@ -80,7 +80,8 @@ pub fn admin(admin: Admin) -> Router {
         .route("/deployments/{id}", get(deployment))
         .route("/deployments/{id}/cancel", post(cancel))
         .route("/logs", get(logs))
-        .route("/swarm", get(swarm));
+        .route("/swarm", get(swarm))
+        .route("/swarm/limits", get(limits).post(limit));
     Router::new()
         .nest(PREFIX, routes)
         .fallback(async || {
@@ -327,10 +328,19 @@ fn bounded(name: String) -> Result<String, Refusal> {
 }
 
 async fn swarm(State(admin): State<Admin>) -> Answered<Vec<SwarmStatus>> {
-    let status = admin.swarm.status().await.map_err(|error| {
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).hint("the server's own log has more")
-    })?;
-    Ok(Json(status))
+    admin.swarm.status().await.map(Json).map_err(no_swarm)
+}
+
+async fn limits(State(admin): State<Admin>) -> Answered<LineLimits> {
+    admin.swarm.limit(None).await.map(Json).map_err(no_swarm)
+}
+
+async fn limit(State(admin): State<Admin>, Told(order): Told<LimitOrder>) -> Answered<LineLimits> {
+    admin.swarm.limit(Some(order)).await.map(Json).map_err(no_swarm)
+}
+
+fn no_swarm(error: Stopped) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).hint("the server's own log has more")
 }
 
 async fn logs(State(admin): State<Admin>, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {

@@ -91,6 +91,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
                 ),
             )
         })?;
+    let node = node.with_limits(config.limits.clone());
     let swarm_handle = node.handle();
     stock.join(swarm_handle.clone());
 
@@ -274,7 +275,7 @@ fn settings(config: &Config, home: &Home, url: &str) -> Settings {
         poll_seconds: POLL_SECONDS,
         confirm_within: CONFIRM_WITHIN,
         keep_events: None,
-        sites: vec![],
+        sites: config.sites.clone(),
         token_key: home.keys.secret(),
         url: url.to_owned(),
     }

@@ -11,7 +11,9 @@ use common::id::{ImageId, JobId};
 use common::manifest::Manifest;
 use common::swarm::behaviour::NoNode;
 use common::trust::PublicKey;
-use common::wire::swarm::Personality;
+use common::wire::swarm::{Bottleneck, Personality};
+
+use super::limits::{LimitOrder, LineLimits};
 
 /// Where the images are. Both calls may read a disk; the swarm makes them off its task.
 pub trait ChunkSource: Send + Sync + 'static {
@@ -143,6 +145,8 @@ pub struct NodeStatus {
     pub sent: u64,
     /// Whether its disk is sealed.
     pub sealed: bool,
+    /// What held it up when it last reported; none when it fetched nothing.
+    pub bottleneck: Option<Bottleneck>,
 }
 
 /// One image's swarm.
@@ -179,6 +183,7 @@ pub(super) enum Command {
     Admit(Box<Admission>),
     Expel { key: PublicKey, reason: String },
     Status(oneshot::Sender<Vec<SwarmStatus>>),
+    Limit(Option<LimitOrder>, oneshot::Sender<LineLimits>),
 }
 
 /// The way to the swarm's task. Cheap to clone.
@@ -212,6 +217,16 @@ impl SwarmHandle {
     pub async fn status(&self) -> Result<Vec<SwarmStatus>, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Status(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// The limits of the lines, after `order` has been carried out.
+    ///
+    /// # Errors
+    /// When the swarm has ended.
+    pub async fn limit(&self, order: Option<LimitOrder>) -> Result<LineLimits, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Limit(order, reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
 

@@ -16,6 +16,9 @@ mod room;
 // What the server serves, and to whom.
 mod desk;
 
+// How much may go over the server's line and into each site.
+mod limits;
+
 // One agent's control stream.
 mod control;
 
@@ -25,4 +28,5 @@ mod node;
 pub use door::{
     Admission, ChunkSource, Gather, NodeStatus, Stopped, SwarmError, SwarmFact, SwarmHandle, SwarmStatus,
 };
+pub use limits::{LimitOrder, LineLimits, NoRate, Rate};
 pub use node::{Bound, bind};

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use common::id::ImageId;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
-use common::swarm::serve::serve;
+use common::swarm::serve::{Outlet, serve};
 use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::ToAgent;
 
@@ -27,6 +27,7 @@ use super::control::{self, FirstWord, Inbound, Word};
 use super::desk::Desk;
 use super::door::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
 use super::inject::SENDING_PER_SITE;
+use super::limits::{Limits, LineLimits};
 use super::release::Linger;
 use super::room::{Out, Room};
 
@@ -81,6 +82,7 @@ pub async fn bind(
         controls: HashMap::new(),
         streams: 0,
         slots: HashMap::new(),
+        limits: Limits::new(LineLimits::default()),
         tasks: JoinSet::new(),
         linger: Linger::default(),
         chance: chance.iter().fold(0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte)),
@@ -100,6 +102,13 @@ impl Bound {
     #[must_use]
     pub fn with_linger(mut self, linger: Linger) -> Self {
         self.node.linger = linger;
+        self
+    }
+
+    /// What may go over the server's line and into each site; as much as they take otherwise.
+    #[must_use]
+    pub fn with_limits(mut self, limits: LineLimits) -> Self {
+        self.node.limits = Limits::new(limits);
         self
     }
 
@@ -134,6 +143,7 @@ struct Node {
     controls: HashMap<PublicKey, Control>,
     streams: u64,
     slots: HashMap<String, Arc<Semaphore>>,
+    limits: Limits,
     tasks: JoinSet<()>,
     linger: Linger,
     chance: u64,
@@ -189,10 +199,10 @@ impl Node {
                         self.tasks.spawn(control::run(stream, agent, stream_number, images, inbox));
                     }
                     Protocol::Pull => {
-                        let slots = self.slots_of(&agent);
+                        let outlet = self.outlet_to(&agent);
                         let desk = Arc::clone(&self.desk);
                         self.tasks.spawn(async move {
-                            if let Err(ended) = serve(stream, agent, desk, slots).await {
+                            if let Err(ended) = serve(stream, agent, desk, outlet).await {
                                 tracing::debug!(agent = %agent.short(), %ended, "pull stream ended");
                             }
                         });
@@ -212,11 +222,12 @@ impl Node {
         }
     }
 
-    fn slots_of(&mut self, agent: &PublicKey) -> Arc<Semaphore> {
+    fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
         let admission = self.room_of.get(agent).and_then(|image| self.rooms.get(image)?.admission(agent));
         let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
+        let lines = self.limits.lines(&site);
         let slots = self.slots.entry(site).or_insert_with(|| Arc::new(Semaphore::new(SENDING_PER_SITE)));
-        Arc::clone(slots)
+        Outlet { slots: Arc::clone(slots), lines }
     }
 
     fn command(&mut self, command: Command) {
@@ -229,7 +240,13 @@ impl Node {
                 let out = room.map(|room| room.expel(key, reason, now)).unwrap_or_default();
                 self.carry_out(out);
             }
-            // Who asked may have gone.
+            Command::Limit(order, reply) => {
+                if let Some(order) = order {
+                    self.limits.set(order);
+                }
+                // Who asked may have gone.
+                reply.send(self.limits.shown().clone()).ok();
+            }
             Command::Status(reply) => {
                 reply.send(self.rooms.values().map(Room::status).collect()).ok();
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::chunk::ChunkSet;
 use common::id::ImageId;
 use common::trust::PublicKey;
-use common::wire::swarm::{Neighbour, ToAgent, ToServer};
+use common::wire::swarm::{Bottleneck, Neighbour, ToAgent, ToServer};
 
 use super::door::{Admission, NodeStatus, SwarmFact, SwarmStatus};
 use super::inject::{Effect, Event, Injector};
@@ -16,6 +16,9 @@ use super::release::{Linger, Seat, releasable};
 /// Up to so many agents of a site all know each other; beyond, each knows about 2 log2 of them: more than
 /// the natural logarithm keeps the graph whole when some leave.
 const FULL_MESH_MAX: usize = 16;
+
+/// All machines of a swarm that may go are let go over so many ticks: ten seconds.
+const RELEASE_TICKS: usize = 100;
 
 /// Complaints about neighbours that one agent may make: a bound on what a broken one writes to the log.
 const COMPLAINTS_MAX: u32 = 200;
@@ -66,6 +69,7 @@ struct Member {
     from_server: u64,
     from_peers: u64,
     sent: u64,
+    bottleneck: Option<Bottleneck>,
     expelled: Option<Duration>,
 }
 
@@ -134,6 +138,7 @@ impl Room {
             from_server: 0,
             from_peers: 0,
             sent: 0,
+            bottleneck: None,
             expelled: None,
         };
         self.members.insert(key, member);
@@ -274,8 +279,9 @@ impl Room {
                 });
                 self.inject(Event::Have { agent: key, chunks }, now)
             }
-            ToServer::Speed { sent, sending_millis, from_peers, .. } => {
+            ToServer::Speed { sent, sending_millis, from_peers, bottleneck, .. } => {
                 member.sent += sent;
+                member.bottleneck = bottleneck;
                 member.from_peers += from_peers;
                 let sending = Duration::from_millis(sending_millis);
                 let mut out = vec![Out::Tell(key, ToAgent::Heard)];
@@ -351,14 +357,16 @@ impl Room {
 
     fn release(&mut self, now: Duration) -> Vec<Out> {
         let wanted = self.stock.as_ref().map_or(u32::MAX, |stock| stock.wanted.count());
-        let seats = self
+        let seats: BTreeMap<PublicKey, &Seat> = self
             .members
             .iter()
             .filter(|(_, member)| member.expelled.is_none())
             .map(|(key, member)| (*key, &member.seat))
             .collect();
         let mut out = Vec::new();
-        for key in releasable(&seats, wanted, self.linger, now) {
+        // Not all in one breath: each that restarts asks for addresses and boot programs, and draws power.
+        let most = seats.len().div_ceil(RELEASE_TICKS);
+        for key in releasable(&seats, wanted, self.linger, now).into_iter().take(most) {
             if let Some(member) = self.members.get_mut(&key) {
                 member.seat.released = true;
                 out.push(Out::Tell(key, ToAgent::Release));
@@ -441,6 +449,7 @@ impl Room {
                 from_peers: member.from_peers,
                 sent: member.sent,
                 sealed: member.seat.sealed.is_some(),
+                bottleneck: member.bottleneck,
             }
         });
         SwarmStatus {

@@ -4,15 +4,14 @@
 use std::net::Ipv4Addr;
 
 use common::id::JobId;
+use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 
 /// A subnet whose machines are at one site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteRule {
-    /// The subnet's address.
-    pub network: Ipv4Addr,
-    /// Its prefix length.
-    pub prefix: u8,
+    /// The subnet.
+    pub subnet: Ipv4Net,
     /// The site's name.
     pub site: String,
 }
@@ -40,12 +39,9 @@ impl Settings {
     /// The site of an address: a named subnet, else its /24.
     #[must_use]
     pub fn site_of(&self, address: Ipv4Addr) -> String {
-        let inside = |rule: &&SiteRule| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(rule.prefix.min(32))).unwrap_or(0);
-            (rule.network.to_bits() ^ address.to_bits()) & mask == 0
-        };
+        let inside = self.sites.iter().filter(|rule| rule.subnet.contains(&address));
         // The longest prefix is the most particular name.
-        let named = self.sites.iter().filter(inside).max_by_key(|rule| rule.prefix);
+        let named = inside.max_by_key(|rule| rule.subnet.prefix_len());
         let [a, b, c, _] = address.octets();
         named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
     }

@@ -1,22 +1,17 @@
 //! Where a machine is, who may call home, and silence.
 
-use std::net::Ipv4Addr;
-
 use super::super::identity::Fingerprint;
 use super::*;
 use crate::fleet::job::tests::job;
 
 fn desk() -> Desk {
-    let rule = |network, prefix, site: &str| SiteRule { network, prefix, site: site.to_owned() };
+    let rule = |subnet: &str, site: &str| SiteRule { subnet: subnet.parse().unwrap(), site: site.to_owned() };
     let settings = Settings {
         discover: true,
         poll_seconds: 5,
         confirm_within: SignedDuration::from_mins(15),
         keep_events: None,
-        sites: vec![
-            rule(Ipv4Addr::new(10, 1, 0, 0), 16, "campus"),
-            rule(Ipv4Addr::new(10, 1, 2, 0), 24, "lab"),
-        ],
+        sites: vec![rule("10.1.0.0/16", "campus"), rule("10.1.2.0/24", "lab")],
         token_key: [3; 32],
         url: String::new(),
     };
