@@ -1,7 +1,7 @@
 //! The benchmark: what the swarm takes over what the lines allow, each scenario of the table with real programs on
 //! shaped lines. `tests/bench/run` sets everything up and starts it; words on its command line choose the scenarios
-//! whose names contain them, `--short` a few with small images, `--slack 1.5` how far above the
-//! bars they may be before it fails, `--peers` that others run as well.
+//! whose names contain them, `--short` a few with small images, `--memory` those that show what an agent holds,
+//! `--slack 1.5` how far above the bars times may be before it fails, `--peers` that others run as well.
 #![allow(clippy::print_stdout)]
 
 // What is measured, and the least that the lines allow.
@@ -43,11 +43,12 @@ struct Wish {
 }
 
 fn wish() -> Result<Wish> {
-    let (mut words, mut short, mut peers, mut slack) = (vec![], false, false, 1.0);
+    let (mut words, mut all, mut peers, mut slack) = (vec![], scenario::all(), false, 1.0);
     let mut arguments = std::env::args().skip(1);
     while let Some(word) = arguments.next() {
         match word.as_str() {
-            "--short" => short = true,
+            "--short" => all = scenario::short(),
+            "--memory" => all = scenario::memory(),
             "--peers" => peers = true,
             "--slack" => {
                 let value = arguments.next().context("--slack needs a number")?;
@@ -56,7 +57,6 @@ fn wish() -> Result<Wish> {
             _ => words.push(word),
         }
     }
-    let all = if short { scenario::short() } else { scenario::all() };
     let chosen = |scenario: &Scenario| {
         words.is_empty() || words.iter().any(|word| scenario.name.contains(word.as_str()))
     };
@@ -69,7 +69,8 @@ fn run() -> Result<bool> {
     let Wish { scenarios, slack, peers } = wish()?;
     println!("{HEAD}");
     let mut good = true;
-    for scenario in scenarios {
+    for mut scenario in scenarios {
+        scenario.measure()?;
         let measured = ours::run(&scenario).with_context(|| scenario.name.to_owned())?;
         let row = Row { scenario: scenario.clone(), who: "swarmboot".to_owned(), measured };
         println!("{}", line(&row));
@@ -78,7 +79,14 @@ fn run() -> Result<bool> {
             let who = peer.name().to_owned();
             // A peer that fails is a row as well: some cannot do what others can.
             match peers::run(&scenario, peer) {
-                Ok(measured) => println!("{}", line(&Row { scenario: scenario.clone(), who, measured })),
+                Ok(measured) => {
+                    let beaten = row.beaten_by(peer, measured.seconds);
+                    println!("{}", line(&Row { scenario: scenario.clone(), who, measured }));
+                    if let Some(words) = beaten {
+                        println!("| {} | swarmboot | {words} |", scenario.name);
+                        good = false;
+                    }
+                }
                 Err(error) => println!("| {} | {who} | failed: {error:#} |", scenario.name),
             }
         }

@@ -42,7 +42,7 @@ pub(crate) fn rig(scenario: &Scenario) -> Result<Rig> {
 pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
     let scratch = Scratch::new()?;
     let rig = rig(scenario)?;
-    let image = disk::random(&scratch.file("image"), scenario.bytes(), 1)?;
+    let image = scenario.image(&scratch.file("image"))?;
     let arguments = ["--interface", "eth0", "--proxy-dhcp"];
     let mut server = Server::start_with(&rig.server.net, scratch.path(), &arguments)?;
     server.run(["image", "add", "bench", &image.display().to_string()])?;

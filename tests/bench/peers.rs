@@ -17,8 +17,10 @@ use crate::scenario::Scenario;
 /// Another way to bring an image to many machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// nginx, and a curl for each machine.
+    /// nginx, and a curl for each machine, whose file is synced at the end as ours is.
     Http,
+    /// nginx, and what people type on a rescue system: curl into dd.
+    CurlDd,
     /// libtorrent, with super seeding at the server.
     SuperSeeding,
     /// libtorrent, with an ordinary seed.
@@ -31,13 +33,14 @@ pub(crate) enum Peer {
 
 impl Peer {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Http, Self::SuperSeeding, Self::Libtorrent, Self::Aria2, Self::Udpcast];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Http, Self::CurlDd, Self::SuperSeeding, Self::Libtorrent, Self::Aria2, Self::Udpcast];
 
     /// Its name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Http => "nginx, curl",
+            Self::CurlDd => "nginx, curl into dd",
             Self::SuperSeeding => "libtorrent, super seeding",
             Self::Libtorrent => "libtorrent",
             Self::Aria2 => "aria2",
@@ -47,7 +50,11 @@ impl Peer {
 
     /// Whether it can take part in `scenario` at all.
     pub(crate) fn can(self, scenario: &Scenario) -> bool {
-        self != Self::Udpcast || (scenario.sites.is_empty() && scenario.machines > 1)
+        match self {
+            Self::CurlDd => scenario.machines == 1,
+            Self::Udpcast => scenario.sites.is_empty() && scenario.machines > 1,
+            _ => true,
+        }
     }
 }
 
@@ -65,7 +72,7 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
     let rig = rig(scenario)?;
     let served = scratch.file("served");
     std::fs::create_dir(&served)?;
-    let image = disk::random(&served.join("image"), scenario.bytes(), 1)?;
+    let image = scenario.image(&served.join("image"))?;
     let mut run = Run { rig: &rig, scratch: &scratch, image, beside: vec![] };
     for number in 0..scenario.machines {
         std::fs::create_dir(run.folder(number))?;
@@ -127,7 +134,7 @@ impl Run<'_> {
     fn serve(&mut self, peer: Peer) -> Result<()> {
         let server = &self.rig.server;
         match peer {
-            Peer::Http => {
+            Peer::Http | Peer::CurlDd => {
                 let text = format!(
                     "daemon off; pid {folder}/nginx.pid; worker_processes 2; events {{ }}\n\
                      http {{ sendfile on; tcp_nopush on; access_log off; client_body_temp_path {folder}/body;\n\
@@ -184,10 +191,16 @@ impl Run<'_> {
             let folder = self.folder(number);
             let log = self.log(&format!("fetch{number}"));
             match peer {
-                Peer::Http => {
-                    let mut command = host.net.command("curl");
-                    command.args(["-sS", "-f", "-o"]).arg(folder.join("image"));
-                    command.arg(format!("http://{}/image", rig.server.address));
+                Peer::Http | Peer::CurlDd => {
+                    let from = format!("http://{}/image", rig.server.address);
+                    let to = folder.join("image");
+                    let to = to.display();
+                    let line = match peer {
+                        Peer::Http => format!("curl -sS -f -o {to} {from} && sync {to}"),
+                        _ => format!("curl -sS -f {from} | dd of={to} bs=1M iflag=fullblock conv=fsync"),
+                    };
+                    let mut command = host.net.command("bash");
+                    command.args(["-o", "pipefail", "-c", &line]);
                     fetching.push(Some(Beside::start("curl", &mut command, &log)?));
                 }
                 Peer::SuperSeeding | Peer::Libtorrent => {

@@ -1,7 +1,13 @@
-//! Owns what is measured: each scenario's lines, machines and bars, and the least time that the lines allow.
-//! Touches nothing.
+//! Owns what is measured: each scenario's lines, machines, image and bars, and the least time that the lines allow.
+//! Touches the image's file.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
 use lab::wires::Mbit;
+use lab::{disk, images};
+
+use crate::peers::Peer;
 
 /// What a line of a rate carries of payload: 1448 of 1514 bytes of a full Ethernet frame are TCP's payload.
 pub(crate) const PAYLOAD: f64 = 0.956;
@@ -26,6 +32,15 @@ pub(crate) enum Twist {
     ServerKilled,
 }
 
+/// What the image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Bytes that nothing makes smaller.
+    Random,
+    /// A real Debian, as the flows install it.
+    Debian,
+}
+
 /// What is to be reached; none where the issue sets nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Bars {
@@ -37,6 +52,12 @@ pub(crate) struct Bars {
     pub(crate) wan: Option<f64>,
     /// What the machine that began last takes over what its own line allows.
     pub(crate) last: Option<f64>,
+    /// Processor seconds of all machines and the server per GiB that they all got.
+    pub(crate) cpu: Option<f64>,
+    /// The most memory that an agent may hold, in MiB.
+    pub(crate) memory: Option<f64>,
+    /// Slowest machine's time over that of a peer in the same run.
+    pub(crate) rival: Option<(Peer, f64)>,
 }
 
 /// One row of the table.
@@ -51,6 +72,7 @@ pub(crate) struct Scenario {
     pub(crate) machines: usize,
     pub(crate) mib: u64,
     pub(crate) twist: Twist,
+    pub(crate) content: Content,
     pub(crate) bars: Bars,
 }
 
@@ -65,13 +87,20 @@ impl Scenario {
             machines,
             mib: 256,
             twist: Twist::None,
+            content: Content::Random,
             bars: Bars::default(),
         }
     }
 
     fn bars(mut self, time: Option<f64>, egress: Option<f64>, wan: Option<f64>) -> Self {
-        self.bars = Bars { time, egress, wan, last: None };
+        self.bars = Bars { time, egress, wan, ..self.bars };
         self
+    }
+
+    /// As fast as the computer is.
+    fn unlimited(name: &'static str, machines: usize, mib: u64) -> Self {
+        let lines = Self { server: None, up: None, down: None, ..Self::new(name, 0.0, 0.0, machines) };
+        Self { mib, ..lines }
     }
 
     fn twist(mut self, twist: Twist) -> Self {
@@ -105,6 +134,25 @@ impl Scenario {
     /// Bytes of the image.
     pub(crate) fn bytes(&self) -> u64 {
         self.mib << 20
+    }
+
+    /// The image's file in `scratch`, made anew if it is random.
+    pub(crate) fn image(&self, path: &Path) -> Result<PathBuf> {
+        match self.content {
+            Content::Random => disk::random(path, self.bytes(), 1),
+            Content::Debian => {
+                std::fs::copy(images::debian()?.a, path)?;
+                Ok(path.to_owned())
+            }
+        }
+    }
+
+    /// Learns how large a real image is.
+    pub(crate) fn measure(&mut self) -> Result<()> {
+        if self.content == Content::Debian {
+            self.mib = std::fs::metadata(images::debian()?.a)?.len() >> 20;
+        }
+        Ok(())
     }
 
     /// Seconds below which no scheduler can come: the fluid bound of Kumar and Ross (HotWeb 2006) with its terms for
@@ -142,8 +190,15 @@ impl Scenario {
 
 /// The table of the issue, in its order.
 pub(crate) fn all() -> Vec<Scenario> {
+    let mut unlimited = Scenario::unlimited("no limits, 1 GiB", 4, 1024);
+    unlimited.bars =
+        Bars { cpu: Some(2.5), memory: Some(128.0), rival: Some((Peer::Http, 1.0)), ..Bars::default() };
+    let mut debian = Scenario::new("alone, real image", 100.0, 100.0, 1);
+    debian.content = Content::Debian;
+    debian.bars.rival = Some((Peer::CurlDd, 1.0));
     let mut alone = Scenario::new("alone, random bytes", 100.0, 100.0, 1);
     alone.mib = 128;
+    alone.bars.rival = Some((Peer::CurlDd, 1.05));
     let mut staggered = Scenario::new("staggered", 50.0, 200.0, 8).twist(Twist::Staggered(5.0)).bars(
         Some(1.10),
         Some(1.05),
@@ -172,6 +227,8 @@ pub(crate) fn all() -> Vec<Scenario> {
             Some(1.02),
         ),
         Scenario::new("1 % loss", 50.0, 200.0, 8).twist(Twist::Loss(10)).bars(Some(1.25), Some(1.05), None),
+        unlimited,
+        debian,
         alone.bars(Some(1.05), None, None),
         staggered,
         Scenario::new("reinstall, 5 % new", 50.0, 200.0, 4).twist(Twist::Reinstall(5)).bars(
@@ -181,6 +238,17 @@ pub(crate) fn all() -> Vec<Scenario> {
         ),
         Scenario::new("server killed", 50.0, 200.0, 8).twist(Twist::ServerKilled),
     ]
+}
+
+/// What an agent holds in memory, whatever the size of the image.
+pub(crate) fn memory() -> Vec<Scenario> {
+    [("memory, 256 MiB", 256), ("memory, 1 GiB", 1024), ("memory, 8 GiB", 8192)]
+        .into_iter()
+        .map(|(name, mib)| {
+            let bars = Bars { memory: Some(128.0), ..Bars::default() };
+            Scenario { bars, ..Scenario::unlimited(name, 2, mib) }
+        })
+        .collect()
 }
 
 /// A few rows with a small image: what a change to the scheduler would break shows in the ratios of these.
@@ -221,7 +289,7 @@ mod tests {
 
     #[test]
     fn every_machine_has_a_place() {
-        for row in all().iter().chain(&short()) {
+        for row in all().iter().chain(&short()).chain(&memory()) {
             assert_eq!(row.places().len(), row.machines, "{}", row.name);
         }
     }

@@ -5,8 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod rack;
+mod soak;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::swarm::SwarmEvent;
 use rack::{Machine, Rack, image, liar};
@@ -103,4 +104,23 @@ async fn a_stranger_is_not_let_in_and_a_cancelled_machine_is_told() {
     machine.hears(|event| *event == SwarmEvent::Cancel("changed my mind".to_owned())).await;
     assert!(!stranger.heard().iter().any(|event| matches!(event, SwarmEvent::Welcome(_))));
     rack.stop(vec![machine, stranger]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_line_carries_no_more_until_the_limit_is_lifted() {
+    for site in [true, false] {
+        let rack = Rack::start(image(7, 256, MIB)).await;
+        rack.limit(site, Some("16M")).await;
+        let begun = Instant::now();
+        let mut machine = Machine::start(&rack, 1, None).await;
+        machine.chunks(5).await;
+        // 5 MiB of chunks at 95 % of 16 Mbit/s, but for what the bucket holds at first.
+        let least =
+            Duration::from_secs_f64(f64::from(5 * MIB) * 8.0 / (16e6 * 0.95)) - Duration::from_millis(300);
+        assert!(begun.elapsed() >= least, "{:?} for what takes {least:?}", begun.elapsed());
+        // At that rate all of it would take longer than the rack's patience.
+        rack.limit(site, None).await;
+        machine.finish(&rack).await;
+        rack.stop(vec![machine]).await;
+    }
 }
