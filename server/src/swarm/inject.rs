@@ -26,9 +26,10 @@ use common::trust::PublicKey;
 use rescue::STARVING;
 
 /// Chunks that go out at once to one site, at the most. Receivers that get from their peers as well give each of ours
-/// but a share of their lines: three left ours half idle where all lines were equal (in tests/sim 1.29 of the lower
-/// bound with eight machines, eight: 1.11). On a thin line fewer are leased at once, so that they can be passed on soon.
-pub const SENDING_PER_SITE: usize = 8;
+/// but a share of their lines: three left ours half idle where all lines were equal; eight end so late that they can be
+/// passed on but late. In tests/sim, eight equal machines: 1.29 of the lower bound with three, 1.08 with five, 1.11
+/// with eight.
+pub const SENDING_PER_SITE: usize = 5;
 
 /// Bytes from peers in one report that count as "gets something from peers".
 const TRICKLE: u64 = 100_000;
@@ -147,6 +148,11 @@ struct Site {
     leased: ChunkSet,
     /// Chunks that may have to be leased, next last; stale entries are dropped when met.
     open: Vec<ChunkIndex>,
+    /// When the first agent came here.
+    began: Duration,
+    /// How many agents are here, and whether it is known how fast any can send.
+    agents: usize,
+    uplink_known: bool,
     /// Since when there has been nothing that has to be leased.
     idle_since: Option<Duration>,
     /// Bytes per second that go into the site, smoothed.
@@ -235,6 +241,9 @@ impl Injector {
                 copies,
                 leased: ChunkSet::new(wanted.len()),
                 open,
+                began: now,
+                agents: 0,
+                uplink_known: false,
                 idle_since: None,
                 rate: 0,
                 sent: 0,
@@ -254,6 +263,9 @@ impl Injector {
             penalty_until: Duration::ZERO,
             cut_off: false,
         };
+        if let Some(site) = self.sites.get_mut(&agent.site) {
+            site.agents += 1;
+        }
         self.agents.insert(key, agent);
         self.starving_from = self.starving_from.min(now + STARVING);
         for chunk in held.iter() {
@@ -268,7 +280,11 @@ impl Injector {
         let leases: Vec<ChunkIndex> = agent.leases.iter().copied().collect();
         self.end_leases(key, &leases);
         self.discount(key);
-        self.agents.remove(&key);
+        if let Some(gone) = self.agents.remove(&key)
+            && let Some(site) = self.sites.get_mut(&gone.site)
+        {
+            site.agents -= 1;
+        }
     }
 
     /// What `key` holds no longer counts for others.
@@ -393,6 +409,9 @@ impl Injector {
         let millis = u64::try_from(sending.as_millis()).unwrap_or(u64::MAX);
         if millis >= 200 {
             let rate = sent.saturating_mul(1000) / millis;
+            if let Some(site) = self.sites.get_mut(&agent.site) {
+                site.uplink_known = true;
+            }
             agent.uplink = Some(agent.uplink.map_or(rate, |old| old / 2 + rate / 2).max(1));
         }
     }

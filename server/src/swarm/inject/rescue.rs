@@ -113,7 +113,7 @@ impl Injector {
         }
         let waits = |site: &Site| {
             site.idle_since.is_some_and(|since| now >= since + STUCK)
-                && (site.leased.count() as usize) < site_window(site)
+                && (site.leased.count() as usize) < site_window(site, now)
         };
         let names: Vec<String> =
             self.sites.iter().filter(|(_, site)| waits(site)).map(|(name, _)| name.clone()).collect();
@@ -159,7 +159,7 @@ impl Injector {
         self.dice.shuffle(&mut stuck);
         // What the fewest have does the most good.
         stuck.sort_by_key(|chunk| place.copies[chunk.at()]);
-        stuck.truncate(site_window(place).saturating_sub(place.leased.count() as usize));
+        stuck.truncate(site_window(place, now).saturating_sub(place.leased.count() as usize));
         stuck
     }
 
