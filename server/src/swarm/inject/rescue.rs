@@ -130,9 +130,9 @@ impl Injector {
     fn stuck_at(&mut self, site: &str, now: Duration) -> Vec<ChunkIndex> {
         let Some(place) = self.sites.get(site) else { return vec![] };
         let here: Vec<&Agent> = self.agents.values().filter(|agent| agent.site == site).collect();
-        let lacking = here.iter().filter(|agent| self.lacking(agent));
         // Whoever came last may not have asked anybody yet.
-        if lacking.clone().next().is_none() || here.iter().any(|agent| now < agent.joined + STUCK) {
+        let lacking = here.iter().filter(|agent| self.lacking(agent) && now >= agent.joined + STUCK);
+        if lacking.clone().next().is_none() {
             return vec![];
         }
         // Who holds nothing but what all others hold as well is of no help to them.
