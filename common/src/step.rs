@@ -105,8 +105,8 @@ impl std::str::FromStr for Step {
     }
 }
 
-/// Where the bytes of an image came from, for one machine, and what it waited for. Wire bytes for `server` and `peers`, raw bytes of
-/// the image for the others.
+/// Where the bytes of an image came from, for one machine, and what it waited for. Wire bytes for `server` and
+/// `peers`, raw bytes of the image for the other sources.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sources {

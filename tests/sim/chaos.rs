@@ -24,7 +24,7 @@ fn run(seed: u64) -> Result<u64, String> {
     Ok(outcome.trace)
 }
 
-/// What was wrong: 242 and 1993, all waited for a weak machine that was alone with what they wanted, while the server
+/// What was wrong: 242 and 1993: all waited for a weak machine that was alone with what they wanted, while the server
 /// idled; 1999, the same with one that nobody could reach, and 283 with a liar that the server had forgotten when it
 /// was started again; 709, what was leased to a machine that nobody could reach; 123, two chunks of sixteen sent twice,
 /// which is allowed.

@@ -326,7 +326,7 @@ impl Node {
         self.news.clear();
         let sealed = self.standing.sealed.then_some(ToServer::Sealed);
         // A server that was started again has forgotten who lied.
-        let accused = self.scheduler.accused().filter(|(neighbour, _)| *neighbour != self.seed);
+        let accused = self.scheduler.accused();
         let accused = accused.map(|(neighbour, chunk)| ToServer::Corrupt { neighbour, chunk });
         for word in std::iter::once(hello).chain(accused).chain(sealed) {
             words.try_send(word).ok();

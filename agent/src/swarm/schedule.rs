@@ -174,7 +174,7 @@ pub struct Scheduler {
     /// How many neighbours hold each chunk.
     copies: Vec<u16>,
     leased: VecDeque<ChunkIndex>,
-    /// Wrong chunks that each sent, and the last of them.
+    /// Wrong chunks that each neighbour sent, and the last of them; the seed never stands here.
     strikes: BTreeMap<PublicKey, (u8, ChunkIndex)>,
     usual: Option<Duration>,
     dice: Dice,
@@ -224,7 +224,7 @@ impl Scheduler {
     /// Whether `from` sent too many wrong chunks to be asked again.
     #[must_use]
     pub fn quarantined(&self, from: &PublicKey) -> bool {
-        *from != self.seed && self.strikes.get(from).is_some_and(|(strikes, _)| *strikes >= STRIKES_MAX)
+        self.strikes.get(from).is_some_and(|(strikes, _)| *strikes >= STRIKES_MAX)
     }
 
     /// Who sent wrong chunks, each with the last of them: for a server that may not know, or no longer.

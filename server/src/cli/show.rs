@@ -52,6 +52,13 @@ pub fn percent(part: u64, whole: u64) -> u64 {
     u64::try_from(of_hundred).unwrap_or(100)
 }
 
+/// What left the server, and how many copies of `wire` bytes that is.
+#[must_use]
+pub fn sent_copies(sent: u64, wire: u64) -> String {
+    let hundredths = u128::from(sent) * 100 / u128::from(wire.max(1));
+    format!("the server sent {} = {}.{:02} copies", bytes(sent), hundredths / 100, hundredths % 100)
+}
+
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
@@ -364,13 +371,7 @@ impl Screen {
         print_table(&rows)?;
         let sent: u64 = deployment.jobs.iter().map(|job| job.sources.server).sum();
         if deployment.wire_bytes > 0 {
-            let hundredths = u128::from(sent) * 100 / u128::from(deployment.wire_bytes);
-            print_line(&format!(
-                "the server sent {} = {}.{:02} copies of the image",
-                bytes(sent),
-                hundredths / 100,
-                hundredths % 100
-            ))?;
+            print_line(&format!("{} of the image", sent_copies(sent, deployment.wire_bytes)))?;
         }
         deployment
             .jobs

@@ -7,7 +7,7 @@ use common::wire::swarm::Bottleneck;
 use super::args::Swarm;
 use super::client::Client;
 use super::fault::Fault;
-use super::show::{Screen, bytes, percent};
+use super::show::{Screen, bytes, percent, sent_copies};
 use crate::swarm::{LimitOrder, LineLimits, NodeStatus, Rate, SwarmStatus};
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Swarm) -> Result<ExitCode, Fault> {
@@ -50,15 +50,12 @@ fn show(screen: &Screen, swarms: &[SwarmStatus]) -> Result<(), Fault> {
         return screen.line("no machine takes part in a swarm");
     }
     for swarm in swarms {
-        let hundredths = percent_over(swarm.injected_bytes, swarm.wire_bytes);
         screen.line(&format!(
-            "{}: {} chunks, {}; the server sent {} = {}.{:02} copies",
+            "{}: {} chunks, {}; {}",
             swarm.image.0.short(),
             swarm.chunks,
             bytes(swarm.wire_bytes),
-            bytes(swarm.injected_bytes),
-            hundredths / 100,
-            hundredths % 100
+            sent_copies(swarm.injected_bytes, swarm.wire_bytes)
         ))?;
         let head =
             ["MACHINE", "SITE", "HOLDS", "LEASED", "FROM SERVER", "FROM PEERS", "TO PEERS", "HELD UP BY"];
@@ -86,10 +83,6 @@ fn row(swarm: &SwarmStatus, node: &NodeStatus) -> [String; 8] {
         bytes(node.sent),
         held_up.to_owned(),
     ]
-}
-
-fn percent_over(part: u64, whole: u64) -> u128 {
-    u128::from(part) * 100 / u128::from(whole.max(1))
 }
 
 fn show_limits(screen: &Screen, limits: &LineLimits) -> Result<(), Fault> {

@@ -26,8 +26,8 @@ use common::trust::PublicKey;
 use rescue::STARVING;
 
 /// Chunks that go out at once to one site, at the most. Receivers that get from their peers as well give each of ours
-/// but a share of their lines: three left ours half idle where all lines were equal; eight end so late that they can be
-/// passed on but late. In tests/sim, eight equal machines: 1.29 of the lower bound with three, 1.08 with five, 1.11
+/// but a share of their lines: three left ours half idle where all lines were equal. Eight share it so thinly that each
+/// ends late, and is passed on late. In tests/sim, eight equal machines: 1.29 of the lower bound with three, 1.08 with five, 1.11
 /// with eight.
 pub const SENDING_PER_SITE: usize = 5;
 
@@ -203,7 +203,11 @@ impl Injector {
     /// Whether `agent` is here and lacks chunks.
     #[must_use]
     pub fn lacks(&self, agent: &PublicKey) -> bool {
-        self.agents.get(agent).is_some_and(|agent| agent.held.count() < self.wanted.count())
+        self.agents.get(agent).is_some_and(|agent| self.lacking(agent))
+    }
+
+    fn lacking(&self, agent: &Agent) -> bool {
+        agent.held.count() < self.wanted.count()
     }
 
     /// Takes in what happened, and says what is to be done now.

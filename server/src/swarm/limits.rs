@@ -63,8 +63,9 @@ impl FromStr for Rate {
         let part = if part.is_empty() { "0" } else { part };
         let (whole, places) = (number(whole).ok_or_else(form)?, u32::try_from(part.len()).unwrap_or(99));
         let part = number(part).filter(|_| places <= 3).ok_or_else(form)?;
-        let bits = whole.checked_mul(thousands).ok_or_else(form)? + part * thousands / 10u64.pow(places);
-        Self::try_from(bits)
+        let part = part * thousands / 10u64.pow(places);
+        let bits = whole.checked_mul(thousands).and_then(|whole| whole.checked_add(part));
+        Self::try_from(bits.ok_or_else(form)?)
     }
 }
 
@@ -167,7 +168,18 @@ mod tests {
             assert_eq!(text.parse(), Ok(Rate(bits)), "{text}");
             assert_eq!(Rate(bits).to_string(), shown);
         }
-        for text in ["", "M", "20X", "-5M", "1.2345G", "fast", "99999999999999999999G", "+5M", "2.+5M"] {
+        for text in [
+            "",
+            "M",
+            "20X",
+            "-5M",
+            "1.2345G",
+            "fast",
+            "99999999999999999999G",
+            "18446744073.999G",
+            "+5M",
+            "2.+5M",
+        ] {
             assert!(matches!(text.parse::<Rate>(), Err(NoRate::Form(_))), "{text}");
         }
         assert!(matches!("10k".parse::<Rate>(), Err(NoRate::Thin(10_000))));

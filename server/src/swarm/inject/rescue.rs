@@ -145,26 +145,21 @@ impl Injector {
             agent.trusted && agent.held.words().iter().zip(&common).any(|(held, common)| held & !common != 0)
         };
         let supply: u64 = here.iter().filter(helps).filter_map(|agent| agent.uplink).sum();
-        let open: Box<dyn Fn(ChunkIndex) -> bool> = if supply.saturating_mul(SLOWER) < place.rate {
+        let mut stuck: Vec<ChunkIndex> = if supply.saturating_mul(SLOWER) < place.rate {
             let lacking: Vec<&&Agent> = lacking.collect();
-            Box::new(move |chunk| lacking.iter().any(|agent| !agent.held.contains(chunk)))
-        } else if let Some(holder) = here.into_iter().find(|agent| jams(agent, place.rate)) {
-            Box::new(|chunk| place.copies[chunk.at()] == 1 && holder.held.contains(chunk))
+            let lacks = |chunk: &ChunkIndex| lacking.iter().any(|agent| !agent.held.contains(*chunk));
+            self.wanted.iter().filter(lacks).collect()
+        } else if let Some(holder) = here.iter().find(|agent| jams(agent, place.rate)) {
+            holder.held.iter().filter(|chunk| place.copies[chunk.at()] == 1).collect()
         } else {
             return vec![];
         };
-        let fits = |chunk: &ChunkIndex| !place.leased.contains(*chunk) && open(*chunk);
-        let mut stuck: Vec<ChunkIndex> = self.wanted.iter().filter(fits).collect();
-        drop(open);
+        stuck.retain(|chunk| !place.leased.contains(*chunk));
         self.dice.shuffle(&mut stuck);
         // What the fewest have does the most good.
         stuck.sort_by_key(|chunk| place.copies[chunk.at()]);
         stuck.truncate(site_window(place, now).saturating_sub(place.leased.count() as usize));
         stuck
-    }
-
-    fn lacking(&self, agent: &Agent) -> bool {
-        agent.held.count() < self.wanted.count()
     }
 }
 
