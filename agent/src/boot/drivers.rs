@@ -21,9 +21,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The longest module index that is read: Debian's whole kernel makes about 6 MiB.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 
-/// What no device asks for by itself on every kernel: disks behind SCSI hosts, memory cards, and the UEFI
-/// variables, which tell whether Secure Boot is on.
-const ALWAYS: [&str; 3] = ["sd_mod", "mmc_block", "efivarfs"];
+/// What no device asks for by itself on every kernel: disks behind SCSI hosts, memory cards, the UEFI variables,
+/// which tell whether Secure Boot is on, and the congestion control for lines that lose packets.
+const ALWAYS: [&str; 4] = ["sd_mod", "mmc_block", "efivarfs", "tcp_bbr"];
 
 /// Why there are no modules to load.
 #[derive(Debug, thiserror::Error)]

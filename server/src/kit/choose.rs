@@ -10,7 +10,7 @@ pub enum Part {
     Network,
     /// Reaches disks.
     Storage,
-    /// Reaches what is in between: USB and hypervisor buses, UEFI's variables.
+    /// Reaches what is in between: USB and hypervisor buses, UEFI's variables; carries TCP over lossy lines.
     Base,
 }
 
@@ -100,6 +100,7 @@ const PARTS: [(Part, &[&str]); 3] = [
             "drivers/virtio/virtio_mmio.ko",
             "drivers/virtio/virtio_pci.ko",
             "fs/efivarfs/",
+            "net/ipv4/tcp_bbr.ko",
             "net/packet/af_packet.ko",
         ],
     ),
