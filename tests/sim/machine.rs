@@ -1,10 +1,11 @@
 //! The machines of the world: what `agent/src/swarm/node.rs` does around the scheduler, without sockets.
 //! Owns each machine's scheduler, what it holds, and whom it sends to; touches lines and post.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use agent::swarm::schedule::{Effect, Event, Scheduler};
+use agent::swarm::slots::at_once;
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::limits::CHUNK_BYTES;
 use common::plan::Tuning;
@@ -44,6 +45,7 @@ pub(crate) struct Machine {
     next_news: f64,
     report: Vec<ChunkIndex>,
     sent: f64,
+    spared: bool,
     sending: f64,
     counted: f64,
     pub(crate) from_peers: f64,
@@ -73,6 +75,7 @@ impl Machine {
             next_news: 0.0,
             report: Vec::new(),
             sent: 0.0,
+            spared: false,
             sending: 0.0,
             counted: -1.0,
             from_peers: 0.0,
@@ -91,6 +94,10 @@ impl Machine {
         self.here && self.done.is_none() && !self.lies()
     }
 
+    fn at_once(&self) -> usize {
+        at_once(self.uploads, self.spared)
+    }
+
     /// Counts bytes sent in the step that ends `now`; a step's time counts once.
     pub(crate) fn count_sent(&mut self, bytes: f64, step: f64, now: f64) {
         self.sent += bytes;
@@ -106,6 +113,7 @@ impl Machine {
         self.scheduler = Scheduler::new(server, &full(chunks), self.parallel, self.chance);
         self.scheduler.handle(Event::Found(self.held.iter().collect()), now);
         self.covered = self.held.clone();
+        self.spared = false;
         (self.sent, self.sending, self.from_peers) = (0.0, 0.0, 0.0);
     }
 }
@@ -156,7 +164,7 @@ impl World {
                 self.schedule(at, Event::Tick);
                 self.asking.insert(at);
             }
-            if self.machines[at].here && ticks.is_multiple_of(20) {
+            if self.machines[at].here && ticks.is_multiple_of(10) {
                 self.say_speed(at);
             }
         }
@@ -357,7 +365,7 @@ impl World {
     /// Flows begin where there is a free slot.
     pub(crate) fn serve_peers(&mut self, from: usize) {
         let holder = Holder::Machine(from);
-        while self.machines[from].uploading.len() < self.machines[from].uploads {
+        while self.machines[from].uploading.len() < self.machines[from].at_once() {
             let machine = &mut self.machines[from];
             // A puller's stream carries one chunk at a time.
             let next = machine.queue.iter().position(|(to, _)| !machine.uploading.contains(to));
@@ -434,6 +442,13 @@ impl World {
 
     pub(crate) fn leased(&mut self, to: usize, chunks: Vec<ChunkIndex>) {
         self.schedule(to, Event::Leased(chunks));
+        self.asking.insert(to);
+    }
+
+    pub(crate) fn spare(&mut self, to: usize, spared: BTreeSet<PublicKey>) {
+        self.machines[to].covered = self.machines[to].held.clone();
+        self.machines[to].spared = spared.contains(&self.machines[to].key);
+        self.schedule(to, Event::Spare(spared));
         self.asking.insert(to);
     }
 

@@ -1,7 +1,7 @@
 //! The world's server: what `server/src/swarm` does around the injection, without sockets. Owns the
 //! injection, who may pull what, and the requests of each site; touches lines and post.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use common::chunk::ChunkIndex;
 use common::limits::CHUNK_BYTES;
@@ -26,6 +26,8 @@ pub(crate) struct Office {
     /// Bytes that went into each site, and to each machine since the injection last heard.
     pub(crate) served: Vec<f64>,
     progress: BTreeMap<usize, f64>,
+    /// Whom their neighbours ask only for what no other holds.
+    spared: BTreeSet<PublicKey>,
     /// From when until when the server is switched off.
     pub(crate) gone: (f64, f64),
     lives: bool,
@@ -48,6 +50,7 @@ impl Office {
             ready: vec![false; sites],
             served: vec![0.0; sites],
             progress: BTreeMap::new(),
+            spared: BTreeSet::new(),
             gone: (f64::INFINITY, f64::INFINITY),
             lives: true,
             chunks,
@@ -88,6 +91,7 @@ impl Office {
         self.lives = false;
         self.granted.clear();
         self.progress.clear();
+        self.spared.clear();
         self.queues.iter_mut().for_each(VecDeque::clear);
     }
 
@@ -171,8 +175,25 @@ impl World {
                     }
                     self.post.send(arrives, Message::Revoke { to, chunks });
                 }
+                Effect::Spare { agent, spared } => {
+                    let Some(&of) = self.numbers.get(&agent) else { continue };
+                    if spared {
+                        self.office.spared.insert(agent)
+                    } else {
+                        self.office.spared.remove(&agent)
+                    };
+                    self.tell_spared(self.machines[of].spec.site, arrives);
+                }
                 Effect::CutOff { .. } => {}
             }
+        }
+    }
+
+    fn tell_spared(&mut self, site: usize, arrives: f64) {
+        let here = self.machines.iter().enumerate().filter(|(_, machine)| machine.spec.site == site);
+        let here: Vec<usize> = here.filter(|(_, machine)| machine.here).map(|(at, _)| at).collect();
+        for to in here {
+            self.post.send(arrives, Message::Spare { to, spared: self.office.spared.clone() });
         }
     }
 

@@ -1,9 +1,10 @@
 //! What is on its way without counting as load: messages between machines and server, and the ends of
 //! chunks. Owns their order: by time, then by when they were sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::chunk::ChunkIndex;
+use common::trust::PublicKey;
 
 use crate::lines::Holder;
 
@@ -32,6 +33,8 @@ pub(crate) enum Message {
     Lease { to: usize, chunks: Vec<ChunkIndex> },
     /// `to` hears that it may no more.
     Revoke { to: usize, chunks: Vec<ChunkIndex> },
+    /// `to` hears which of its neighbours are spared.
+    Spare { to: usize, spared: BTreeSet<PublicKey> },
 }
 
 impl Message {
@@ -62,7 +65,8 @@ impl Message {
             | Self::Report { of: at }
             | Self::Told { from: at, .. }
             | Self::Lease { to: at, .. }
-            | Self::Revoke { to: at, .. } => *at == machine,
+            | Self::Revoke { to: at, .. }
+            | Self::Spare { to: at, .. } => *at == machine,
         }
     }
 
@@ -74,7 +78,7 @@ impl Message {
             | Self::Cancel { holder, .. }
             | Self::Unavailable { holder, .. }
             | Self::Landed { from: holder, .. } => *holder == Holder::Server,
-            Self::Told { .. } | Self::Lease { .. } | Self::Revoke { .. } => true,
+            Self::Told { .. } | Self::Lease { .. } | Self::Revoke { .. } | Self::Spare { .. } => true,
             Self::Gather { .. } | Self::Have { .. } | Self::Report { .. } => false,
         }
     }

@@ -245,6 +245,7 @@ impl World {
             Message::Told { from, chunks } => self.told(from, chunks),
             Message::Lease { to, chunks } => self.leased(to, chunks),
             Message::Revoke { to, chunks } => self.revoked(to, chunks),
+            Message::Spare { to, spared } => self.spare(to, spared),
         }
     }
 

@@ -12,7 +12,7 @@ use libp2p::swarm::SwarmEvent as NetworkEvent;
 use libp2p::{Multiaddr, PeerId, Swarm};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use common::wire::swarm::{Bottleneck, Form, FromPuller, Neighbour, ToServer};
 use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError, SwarmEvent};
 use super::links::{Links, protocol, target};
 use super::schedule::{Effect, Event, Scheduler};
+use super::slots::Slots;
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
 use super::waits::Waits;
@@ -41,7 +42,7 @@ mod hear;
 const TICK: Duration = Duration::from_millis(50);
 
 /// How often the server hears how fast this agent's line is, which is also the sign of life.
-const REPORT: Duration = Duration::from_secs(2);
+const REPORT: Duration = Duration::from_secs(1);
 
 /// Without a word from the server, a peer or the disk for this long, there is nothing left to wait for.
 const FORSAKEN: Duration = Duration::from_secs(600);
@@ -90,7 +91,7 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
         wanted,
         links: Links::new(chance),
         store: Arc::new(store),
-        slots: Arc::new(Semaphore::new(config.tuning.upload_parallel.max(1) as usize)),
+        slots: Slots::new(config.tuning.upload_parallel as usize),
         swarm,
         pulls: BTreeMap::new(),
         pulls_in,
@@ -126,6 +127,8 @@ struct Standing {
     sealed: bool,
     released: bool,
     broken: bool,
+    /// Whether its peers ask it only for what no other holds.
+    spared: bool,
     /// Whether the log knows that the server is gone.
     server_lost: bool,
     /// Chunks of the server that failed their hash.
@@ -173,7 +176,7 @@ struct Node {
     scheduler: Scheduler,
     links: Links,
     store: Arc<Store>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     swarm: Swarm<Mesh>,
     pulls: BTreeMap<PublicKey, Puller>,
     pulls_in: mpsc::Sender<pull::Inbound>,
@@ -279,7 +282,7 @@ impl Node {
                 peer, protocol: Protocol::Pull, stream, ..
             }) => {
                 let Some(key) = public_key(&peer) else { return };
-                let (store, slots) = (Arc::clone(&self.store), Arc::clone(&self.slots));
+                let (store, slots) = (Arc::clone(&self.store), Arc::clone(&self.slots.free));
                 let outlet = Outlet { slots, lines: vec![] };
                 self.tasks.spawn(async move {
                     if let Err(ended) = serve(stream, key, store, outlet).await {
@@ -455,13 +458,17 @@ impl Node {
     }
 
     fn count_uploads(&mut self, now: Duration) {
+        // What the kernel takes at once can wait there for long: the time counts until the next chunk may go.
+        if self.slots.busy() {
+            self.standing.report.sending += TICK;
+        }
         let uploaded = self.store.uploaded();
+        self.slots.fit(self.standing.spared);
         let more = uploaded - self.standing.uploaded;
         if more > 0 {
             self.standing.uploaded = uploaded;
             self.standing.uploaded_at = now;
             self.standing.report.sent += more;
-            self.standing.report.sending += TICK;
             self.sources.lock().unwrap_or_else(PoisonError::into_inner).uploaded = uploaded;
         }
     }

@@ -10,6 +10,8 @@
 //! without that hang at 99.9 %. A neighbour that sent two wrong chunks is asked nothing more; one that
 //! moves nothing is given up.
 
+mod choose;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -20,12 +22,6 @@ use common::trust::PublicKey;
 /// A source with requests that moves nothing and says nothing for this long is given up. A holder with a
 /// long queue says so every second.
 pub const SILENCE: Duration = Duration::from_secs(6);
-
-/// A chunk may be asked for a second time when its source was silent for this long...
-const ENDGAME_SILENCE: Duration = Duration::from_secs(2);
-
-/// ...or when it takes this many times longer than chunks usually do here, and at least `ENDGAME_SILENCE`.
-const ENDGAME_SLOWNESS: u32 = 3;
 
 /// Wrong chunks from one neighbour until it is asked nothing more.
 const STRIKES_MAX: u8 = 2;
@@ -95,6 +91,9 @@ pub enum Event {
     },
     /// These were found on the disk.
     Found(Vec<ChunkIndex>),
+    /// These neighbours, and no others, send slowly and are not done themselves: they are asked only for what nobody
+    /// else holds.
+    Spare(BTreeSet<PublicKey>),
     /// Time has passed: to be told several times a second.
     Tick,
 }
@@ -176,6 +175,7 @@ pub struct Scheduler {
     leased: VecDeque<ChunkIndex>,
     /// Wrong chunks that each neighbour sent, and the last of them; the seed never stands here.
     strikes: BTreeMap<PublicKey, (u8, ChunkIndex)>,
+    spared: BTreeSet<PublicKey>,
     usual: Option<Duration>,
     dice: Dice,
 }
@@ -198,6 +198,7 @@ impl Scheduler {
             copies: vec![0; wanted.len() as usize],
             leased: VecDeque::new(),
             strikes: BTreeMap::new(),
+            spared: BTreeSet::new(),
             usual: None,
             dice: Dice::new(chance),
         }
@@ -248,9 +249,14 @@ impl Scheduler {
             }
             Event::Verified { chunk } => self.have_it(chunk, &mut effects),
             Event::Found(chunks) => chunks.into_iter().for_each(|chunk| self.have_it(chunk, &mut effects)),
+            Event::Spare(spared) => {
+                self.spared = spared;
+                self.take_back(&mut effects);
+            }
             Event::Corrupt { from, chunk } => self.corrupt(from, chunk, &mut effects),
             Event::Unavailable { from, chunk } => self.unavailable(from, chunk, now),
             Event::Tick => {
+                self.take_back(&mut effects);
                 self.ask_again(now);
                 self.give_up_the_silent(now, &mut effects);
             }
@@ -271,7 +277,7 @@ impl Scheduler {
         };
         source.moved = now;
         if !source.asked.remove(&chunk) {
-            return false;
+            return self.welcome(from, chunk, now);
         }
         let Some(flight) =
             self.flights.get_mut(&chunk).and_then(|list| list.iter_mut().find(|flight| flight.from == from))
@@ -420,6 +426,37 @@ impl Scheduler {
         self.give_back(from, chunk);
     }
 
+    /// A chunk came that was taken back when it was on its way already: it is as good as any.
+    fn welcome(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration) -> bool {
+        let sources = self.flights.get(&chunk).map_or(0, Vec::len);
+        let room = sources < 2 && self.in_flight < self.parallel;
+        let open = self.missing.contains(chunk) || sources > 0;
+        if !open || !room || !self.spared.contains(&from) || self.quarantined(&from) {
+            return false;
+        }
+        self.missing.remove(chunk);
+        self.flights.entry(chunk).or_default().push(Flight { from, since: now, checking: true });
+        self.in_flight += 1;
+        true
+    }
+
+    /// Takes back what the spared were asked for and others hold by now. What is on its way already is taken in when
+    /// it comes.
+    fn take_back(&mut self, effects: &mut Vec<Effect>) {
+        for from in self.spared.clone() {
+            let Some(source) = self.sources.get(&from) else { continue };
+            let taken: Vec<ChunkIndex> =
+                source.asked.iter().copied().filter(|chunk| self.others_hold(*chunk)).collect();
+            for chunk in taken {
+                if let Some(source) = self.sources.get_mut(&from) {
+                    source.asked.remove(&chunk);
+                }
+                self.give_back(from, chunk);
+                effects.push(Effect::Cancel { from, chunk });
+            }
+        }
+    }
+
     fn ask_again(&mut self, now: Duration) {
         let mut again = Vec::new();
         for (from, source) in self.sources.iter_mut().filter(|(from, _)| **from != self.seed) {
@@ -449,89 +486,6 @@ impl Scheduler {
             self.gone(from);
             effects.push(Effect::Reset { from });
         }
-    }
-
-    fn leased_request(&self) -> Option<Request> {
-        self.sources.get(&self.seed)?;
-        let chunk = self.leased.iter().copied().find(|chunk| self.missing.contains(*chunk))?;
-        Some(Request { from: self.seed, chunk })
-    }
-
-    /// Neighbours that can be asked for one more chunk.
-    fn free(&self) -> impl Iterator<Item = (&PublicKey, &Source)> {
-        self.sources.iter().filter(|(from, source)| {
-            **from != self.seed && source.asked.len() < source.window() && !self.quarantined(from)
-        })
-    }
-
-    fn rarest(&mut self) -> Option<Request> {
-        if self.missing.is_empty() {
-            return None;
-        }
-        let free: Vec<&Source> = self.free().map(|(_, source)| source).collect();
-        if free.is_empty() {
-            return None;
-        }
-        let missing = self.missing.words();
-        let start = self.dice.clone().below(missing.len());
-        let mut best: Option<(u16, ChunkIndex)> = None;
-        for at in (start..missing.len()).chain(0..start) {
-            let offered = free.iter().fold(0, |offered, source| offered | source.held.words()[at]);
-            let mut word = missing[at] & offered;
-            while word != 0 {
-                // Both fit: a word has 64 bits, an image at most 2^24 chunks.
-                let index = u32::try_from(at).ok()? * 64 + word.trailing_zeros();
-                word &= word - 1;
-                let chunk = ChunkIndex(index);
-                let copies = self.copies[chunk.at()];
-                if best.is_none_or(|(least, _)| copies < least) {
-                    best = Some((copies, chunk));
-                }
-            }
-            if best.is_some_and(|(least, _)| least <= 1) {
-                break;
-            }
-        }
-        self.dice.roll();
-        let (_, chunk) = best?;
-        let from = self.holder(chunk, None)?;
-        Some(Request { from, chunk })
-    }
-
-    /// Who is best asked for `chunk`: at this site, with the least asked of it already.
-    fn holder(&mut self, chunk: ChunkIndex, but: Option<PublicKey>) -> Option<PublicKey> {
-        let fitting = self.free().filter(|(from, source)| source.held.contains(chunk) && but != Some(**from));
-        let ranked: Vec<_> =
-            fitting.map(|(from, source)| ((!source.same_site, source.asked.len()), *from)).collect();
-        let best = ranked.iter().map(|(rank, _)| *rank).min()?;
-        let equal: Vec<PublicKey> =
-            ranked.into_iter().filter(|(rank, _)| *rank == best).map(|(_, from)| from).collect();
-        equal.get(self.dice.below(equal.len())).copied()
-    }
-
-    /// A second source for a chunk whose first is slow; only when nothing missing can be asked for.
-    fn endgame(&mut self, now: Duration) -> Option<Request> {
-        let patience = self.usual.map_or(ENDGAME_SILENCE, |usual| usual * ENDGAME_SLOWNESS);
-        let slow: Vec<(ChunkIndex, PublicKey)> = self
-            .flights
-            .iter()
-            .filter_map(|(chunk, list)| {
-                let [flight] = list.as_slice() else { return None };
-                let moved = self.sources.get(&flight.from).map_or(flight.since, |source| source.moved);
-                let late = now >= flight.since + patience.max(ENDGAME_SILENCE);
-                let silent = now >= flight.since.max(moved) + ENDGAME_SILENCE;
-                (!flight.checking && (late || silent)).then_some((*chunk, flight.from))
-            })
-            .collect();
-        for (chunk, first) in slow {
-            if first != self.seed && self.leased.contains(&chunk) && self.sources.contains_key(&self.seed) {
-                return Some(Request { from: self.seed, chunk });
-            }
-            if let Some(from) = self.holder(chunk, Some(first)) {
-                return Some(Request { from, chunk });
-            }
-        }
-        None
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Neighbour {
     pub addresses: Vec<String>,
     /// Whether it is at the same site.
     pub same_site: bool,
+    /// Whether it is to be asked only for what no other holds: it sends slowly, and is itself not done.
+    pub spared: bool,
 }
 
 /// What the installed OS is given. Only ever sent over the encrypted control stream: it can hold secrets.
@@ -148,6 +150,8 @@ pub enum ToAgent {
     Neighbours {
         /// The list.
         list: Vec<Neighbour>,
+        /// Whether this agent is spared itself.
+        spared: bool,
     },
     /// These may be pulled from the server, by this agent alone.
     Lease {

@@ -15,6 +15,7 @@ mod lease;
 
 // What is done when something does not move.
 mod rescue;
+mod spare;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,8 +28,8 @@ use rescue::STARVING;
 
 /// Chunks that go out at once to one site, at the most. Receivers that get from their peers as well give each of ours
 /// but a share of their lines: three left ours half idle where all lines were equal. Eight share it so thinly that each
-/// ends late, and is passed on late. In tests/sim, eight equal machines: 1.29 of the lower bound with three, 1.08 with five, 1.11
-/// with eight.
+/// ends late, and is passed on late. In tests/sim, eight equal machines: 1.29 of the lower bound with three, 1.08 with
+/// five, 1.11 with eight.
 pub const SENDING_PER_SITE: usize = 5;
 
 /// Bytes from peers in one report that count as "gets something from peers".
@@ -114,6 +115,14 @@ pub enum Effect {
         /// Which.
         chunks: Vec<ChunkIndex>,
     },
+    /// It sends slowly and lacks chunks, or no longer: its peers are to ask it only for what no other holds, or for
+    /// anything again.
+    Spare {
+        /// Who.
+        agent: PublicKey,
+        /// Whether.
+        spared: bool,
+    },
     /// It cannot get anything from its peers; tell the log, once.
     CutOff {
         /// Who.
@@ -139,6 +148,7 @@ struct Agent {
     gained: Duration,
     penalty_until: Duration,
     cut_off: bool,
+    spared: bool,
 }
 
 #[derive(Debug)]
@@ -173,6 +183,8 @@ pub struct Injector {
     /// Nobody starves before this: looking at every agent for each chunk that one of them has got was most of
     /// what a thousand agents cost.
     starving_from: Duration,
+    /// Who is spared was last looked at then.
+    spared_at: Duration,
     dice: Dice,
 }
 
@@ -188,6 +200,7 @@ impl Injector {
             agents: BTreeMap::new(),
             accused: BTreeMap::new(),
             starving_from: Duration::MAX,
+            spared_at: Duration::ZERO,
             dice: Dice::new(chance),
         }
     }
@@ -226,6 +239,7 @@ impl Injector {
             Event::Tick => {
                 self.measure(now);
                 self.expire(now, &mut effects);
+                self.spare(now, &mut effects);
                 self.loosen(now, &mut effects);
             }
         }
@@ -266,6 +280,7 @@ impl Injector {
             gained: now,
             penalty_until: Duration::ZERO,
             cut_off: false,
+            spared: false,
         };
         if let Some(site) = self.sites.get_mut(&agent.site) {
             site.agents += 1;

@@ -63,13 +63,15 @@ struct Member {
     admission: Admission,
     seat: Seat,
     addresses: Vec<String>,
-    told: Option<Vec<Neighbour>>,
+    told: Option<(Vec<Neighbour>, bool)>,
     started: bool,
     complaints: u32,
     from_server: u64,
     from_peers: u64,
     sent: u64,
     bottleneck: Option<Bottleneck>,
+    /// Whether its neighbours ask it only for what no other holds.
+    spared: bool,
     expelled: Option<Duration>,
 }
 
@@ -139,6 +141,7 @@ impl Room {
             from_peers: 0,
             sent: 0,
             bottleneck: None,
+            spared: false,
             expelled: None,
         };
         self.members.insert(key, member);
@@ -393,6 +396,12 @@ impl Room {
                     out.push(Out::Withdraw(agent, chunks.clone()));
                     out.push(Out::Tell(agent, ToAgent::Revoke { chunks }));
                 }
+                Effect::Spare { agent, spared } => {
+                    if let Some(member) = self.members.get_mut(&agent) {
+                        member.spared = spared;
+                        self.stale = true;
+                    }
+                }
                 Effect::CutOff { agent } => {
                     let job = self.members.get(&agent).map(|member| member.admission.job);
                     out.extend(job.map(|job| Out::Fact(SwarmFact::Starving { job })));
@@ -414,11 +423,13 @@ impl Room {
             for (at, key) in keys.iter().enumerate() {
                 let others = neighbours_of(at, keys.len()).into_iter().filter_map(|at| keys.get(at));
                 let list: Vec<Neighbour> = others.filter_map(|other| self.neighbour(other)).collect();
-                if let Some(member) = self.members.get_mut(key)
-                    && member.told.as_ref() != Some(&list)
+                let Some(member) = self.members.get_mut(key) else { continue };
+                let told = Some((list, member.spared));
+                if member.told != told
+                    && let Some((list, spared)) = told.clone()
                 {
-                    member.told = Some(list.clone());
-                    out.push(Out::Tell(*key, ToAgent::Neighbours { list }));
+                    member.told = told;
+                    out.push(Out::Tell(*key, ToAgent::Neighbours { list, spared }));
                 }
             }
         }
@@ -432,6 +443,7 @@ impl Room {
             name: member.admission.name.clone(),
             addresses: member.addresses.clone(),
             same_site: true,
+            spared: member.spared,
         })
     }
 

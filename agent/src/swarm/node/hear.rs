@@ -101,7 +101,10 @@ impl Node {
                     self.tell(SwarmEvent::Start);
                 }
             }
-            ToAgent::Neighbours { list } => self.meet(list),
+            ToAgent::Neighbours { list, spared } => {
+                self.standing.spared = spared;
+                self.meet(list);
+            }
             ToAgent::Lease { chunks } => self.schedule(Event::Leased(chunks)),
             ToAgent::Revoke { chunks } => self.schedule(Event::Revoked(chunks)),
             ToAgent::Heard => {}
@@ -126,6 +129,8 @@ impl Node {
             self.unlink(target(key, Protocol::Pull));
         }
         self.allow();
+        let spared = self.neighbours.values().filter(|neighbour| neighbour.spared);
+        self.schedule(Event::Spare(spared.map(|neighbour| neighbour.key).collect()));
         if self.standing.complete {
             return;
         }

@@ -76,6 +76,35 @@ fn a_revoked_lease_is_not_asked_for() {
 }
 
 #[test]
+fn who_is_spared_is_asked_only_for_what_nobody_else_holds() {
+    let mut scheduler = scheduler(4, 8);
+    up(&mut scheduler, 1, [0, 1]);
+    let asked = all(&mut scheduler, at(0));
+    assert!(asked.len() == 2 && asked.iter().all(|request| request.from == key(1)));
+    up(&mut scheduler, 2, [1, 3]);
+    let spared = scheduler.handle(Event::Spare([key(1)].into()), at(1));
+    assert_eq!(spared, [Effect::Cancel { from: key(1), chunk: ChunkIndex(1) }], "another holds it");
+    let asked: BTreeSet<u32> = all(&mut scheduler, at(1))
+        .iter()
+        .map(|request| {
+            assert_eq!(request.from, key(2));
+            request.chunk.0
+        })
+        .collect();
+    assert_eq!(asked, [1, 3].into());
+    // It was on its way already, and is as good as the other's.
+    let late = Request { from: key(1), chunk: ChunkIndex(1) };
+    assert_eq!(fetch(&mut scheduler, late, at(2)), [Effect::Cancel { from: key(2), chunk: ChunkIndex(1) }]);
+    // What nobody else holds is asked for as ever, and what somebody else comes to hold is taken back.
+    scheduler.handle(Event::Have { from: key(1), chunks: vec![ChunkIndex(2)] }, at(3));
+    assert_eq!(all(&mut scheduler, at(3)), [Request { from: key(1), chunk: ChunkIndex(2) }]);
+    scheduler.handle(Event::Have { from: key(2), chunks: vec![ChunkIndex(2)] }, at(4));
+    let taken_back = scheduler.handle(Event::Tick, at(4));
+    assert_eq!(taken_back, [Effect::Cancel { from: key(1), chunk: ChunkIndex(2) }]);
+    assert!(all(&mut scheduler, at(4)).contains(&Request { from: key(2), chunk: ChunkIndex(2) }));
+}
+
+#[test]
 fn a_neighbour_that_sent_two_wrong_chunks_is_asked_nothing_more() {
     let mut scheduler = scheduler(8, 8);
     up(&mut scheduler, 1, 0..8);
@@ -174,6 +203,7 @@ enum Act {
     Arrive(usize, bool),
     Refuse(usize),
     Found(u32),
+    Spare(Vec<u8>),
     Pass(u16),
 }
 
@@ -190,6 +220,7 @@ fn act() -> impl Strategy<Value = Act> {
         (any::<usize>(), any::<bool>()).prop_map(|(at, good)| Act::Arrive(at, good)),
         any::<usize>().prop_map(Act::Refuse),
         chunk.prop_map(Act::Found),
+        proptest::collection::vec(0u8..4, 0..4).prop_map(Act::Spare),
         any::<u16>().prop_map(Act::Pass),
     ]
 }
@@ -210,6 +241,7 @@ fn play(acts: &[Act]) -> Vec<Request> {
             Act::Lease(chunk) => Event::Leased(vec![ChunkIndex(chunk)]),
             Act::Revoke(chunk) => Event::Revoked(vec![ChunkIndex(chunk)]),
             Act::Found(chunk) => Event::Found(vec![ChunkIndex(chunk)]),
+            Act::Spare(who) => Event::Spare(who.into_iter().map(key).collect()),
             Act::Ask(times) => {
                 for request in (0..times).filter_map(|_| scheduler.next_request(now)) {
                     trace.push(request);

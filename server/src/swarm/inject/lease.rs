@@ -7,6 +7,7 @@ use common::chunk::ChunkIndex;
 use common::limits::CHUNK_BYTES;
 use common::trust::PublicKey;
 
+use super::spare::median;
 use super::{Agent, Effect, Injector, SENDING_PER_SITE, Site};
 
 /// How much time's worth of chunks is leased ahead to a site...
@@ -85,8 +86,7 @@ impl Injector {
             .collect();
         let most = if here.len() == 1 { AGENT_CHUNKS_ALONE } else { AGENT_CHUNKS };
         let mut uplinks: Vec<u64> = here.iter().filter_map(|(_, agent)| agent.uplink).collect();
-        uplinks.sort_unstable();
-        let median = uplinks.get(uplinks.len() / 2).copied().unwrap_or(1);
+        let median = median(&mut uplinks).unwrap_or(1);
         let uplink = |agent: &Agent| agent.uplink.unwrap_or(median).max(1);
         let unproven = |agent: &Agent| {
             agent.uplink.is_none() && now >= agent.joined + UNPROVEN && agent.sole >= AGENT_CHUNKS

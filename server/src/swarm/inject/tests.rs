@@ -124,6 +124,38 @@ fn a_slow_uplink_is_not_chosen_while_others_can() {
 }
 
 #[test]
+fn a_slow_uplink_is_spared_until_it_has_everything_or_is_slow_no_more() {
+    let mut injector = injector(2);
+    let mut told = vec![];
+    for agent in 1..=3 {
+        told.extend(join(&mut injector, agent, "a", ChunkSet::new(2), at(0)));
+    }
+    let speed = |agent, sent| Event::Speed { agent: key(agent), sent, sending: at(1000), from_peers: 0 };
+    let have = |chunk| Event::Have { agent: key(1), chunks: vec![ChunkIndex(chunk)] };
+    let cases = [
+        (speed(2, 16_000_000), None),
+        (speed(3, 16_000_000), None),
+        (speed(1, 2_100_000), None),
+        // Smoothed, it is below an eighth of the median now.
+        (speed(1, 1_000_000), Some(true)),
+        (speed(1, 4_000_000), None),
+        (speed(1, 8_000_000), Some(false)),
+        (speed(1, 100_000), None),
+        (speed(1, 100_000), Some(true)),
+        (have(0), None),
+        (have(1), Some(false)),
+    ];
+    for (number, (event, spared)) in (1u64..).zip(cases) {
+        let mut effects = injector.handle(event.clone(), at(number * 1000));
+        effects.extend(injector.handle(Event::Tick, at(number * 1000)));
+        effects.retain(|effect| matches!(effect, Effect::Spare { .. }));
+        let wanted: Vec<Effect> =
+            spared.into_iter().map(|spared| Effect::Spare { agent: key(1), spared }).collect();
+        assert_eq!(effects, wanted, "{number}: {event:?}");
+    }
+}
+
+#[test]
 fn who_gets_nothing_from_peers_is_served_directly_in_the_end() {
     let mut injector = injector(100);
     join(&mut injector, 1, "a", full(100), at(0));

@@ -105,7 +105,7 @@ fn agents_of_a_site_are_told_of_each_other_and_of_leaving() {
     hello(&mut room, 2, false, at(1));
     let names = |out: &[Out], number| -> Option<Vec<String>> {
         told(out, number).into_iter().find_map(|word| match word {
-            ToAgent::Neighbours { list } => Some(list.iter().map(|other| other.name.clone()).collect()),
+            ToAgent::Neighbours { list, .. } => Some(list.iter().map(|other| other.name.clone()).collect()),
             _ => None,
         })
     };
