@@ -5,14 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use lab::disk;
 use lab::process::{self, Beside};
 use lab::scratch::{self, Scratch};
 
 use crate::ours::{LIMIT, Rig, into_sites, rig};
 use crate::result::Measured;
-use crate::scenario::Scenario;
+use crate::scenario::{Content, Scenario, Twist};
 
 /// Another way to bring an image to many machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,12 @@ impl Peer {
 
     /// Whether it can take part in `scenario` at all.
     pub(crate) fn can(self, scenario: &Scenario) -> bool {
+        // The twists of these are swarmboot's own: a disk that holds most of it, machines that come one by one, a
+        // server that is started again.
+        let own = matches!(scenario.twist, Twist::Reinstall(_) | Twist::Staggered(_) | Twist::ServerKilled);
+        if own || scenario.content == Content::Debian && !matches!(self, Self::CurlDd | Self::Http) {
+            return false;
+        }
         match self {
             Self::CurlDd => scenario.machines == 1,
             Self::Udpcast => scenario.sites.is_empty() && scenario.machines > 1,
@@ -57,6 +63,9 @@ impl Peer {
         }
     }
 }
+
+/// The file with the torrents that the tracker knows.
+const LISTED: &str = "listed";
 
 /// A run under way: what serves, and what fetches.
 struct Run<'a> {
@@ -85,6 +94,12 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
     let fetching = run.fetch(peer)?;
     let mut waiting: Vec<(usize, Option<Beside>)> = fetching.into_iter().enumerate().collect();
     scratch::until("every machine to have the image", LIMIT, || {
+        for process in &mut run.beside {
+            // udpcast's sender ends when all have everything.
+            if let Some(status) = process.ended()?.filter(|status| !status.success()) {
+                bail!("a process ended ({status}): {}", process.said());
+            }
+        }
         let mut left = vec![];
         for (number, mut process) in std::mem::take(&mut waiting) {
             let done = match &mut process {
@@ -158,7 +173,10 @@ impl Run<'_> {
             Peer::Aria2 => {
                 self.make_torrent(&format!("http://{}:6969/announce", server.address))?;
                 let mut command = server.net.command("/usr/bin/opentracker");
-                command.args(["-i", &server.address, "-p", "6969", "-P", "6969", "-u", "root"]);
+                command.args(["-i", &server.address, "-p", "6969", "-P", "6969", "-u", "nobody"]);
+                // Debian's serves only what is listed, in a folder that it can see as nobody.
+                open_to_all(self.scratch.path())?;
+                command.arg("-d").arg(self.scratch.path()).args(["-w", LISTED]);
                 self.beside.push(Beside::start("opentracker", &mut command, &self.log("opentracker"))?);
                 let served = self.scratch.file("served");
                 let seed =
@@ -235,7 +253,8 @@ impl Run<'_> {
         let words = [script.as_os_str(), "make".as_ref(), self.image.as_os_str()];
         let torrent = self.torrent();
         let all = words.into_iter().chain([torrent.as_os_str(), tracker.as_ref()]);
-        process::output("/usr/bin/python3", all).map(drop)
+        let name = process::output("/usr/bin/python3", all)?;
+        Ok(std::fs::write(self.scratch.file(LISTED), name)?)
     }
 
     fn torrent_node(
@@ -265,7 +284,7 @@ impl Run<'_> {
             "--file-allocation=none",
             "--disk-cache=64M",
             "--max-overall-upload-limit=0",
-            "--bt-request-peer-speed-limit=1G",
+            "--bt-request-peer-speed-limit=1000M",
         ]);
         command.arg(self.torrent());
         Beside::start("aria2", &mut command, &self.log(&format!("aria2-{name}")))

@@ -131,6 +131,14 @@ impl Scenario {
         }
     }
 
+    /// What others run beside this: with a quarter of the image where lines limit and several take it, or one that
+    /// sends each machine its own copy would take an hour for the table. swarmboot runs with that as well then.
+    pub(crate) fn for_peers(&self) -> Self {
+        let smaller = self.server.is_some() && self.machines > 1;
+        let mib = if smaller { self.mib / 4 } else { self.mib };
+        Self { mib, bars: Bars::default(), ..self.clone() }
+    }
+
     /// Bytes of the image.
     pub(crate) fn bytes(&self) -> u64 {
         self.mib << 20

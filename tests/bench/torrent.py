@@ -3,7 +3,7 @@
 torrent.py make FILE TORRENT [TRACKER]
 torrent.py seed|super|leech TORRENT FOLDER ADDRESS DONE PEER...
 
-`leech` writes the file DONE when it holds everything, and goes on seeding.
+`make` prints the torrent's name, for a tracker's list. `leech` writes the file DONE when it holds everything, and goes on seeding.
 """
 
 import sys
@@ -40,12 +40,14 @@ SETTINGS = {
 def make(path, torrent, tracker=""):
     files = lt.file_storage()
     lt.add_files(files, path)
-    made = lt.create_torrent(files, piece_size=1 << 20)
+    # aria2 makes another name than libtorrent of one that is for both versions of the protocol.
+    made = lt.create_torrent(files, piece_size=1 << 20, flags=lt.create_torrent.v1_only)
     lt.set_piece_hashes(made, path.rsplit("/", 1)[0])
     if tracker:
         made.add_tracker(tracker)
     with open(torrent, "wb") as out:
         out.write(lt.bencode(made.generate()))
+    print(lt.torrent_info(torrent).info_hashes().v1)
 
 
 def take_part(role, torrent, folder, address, done, peers):

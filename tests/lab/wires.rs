@@ -10,10 +10,14 @@ use anyhow::{Context as _, Result, ensure};
 use crate::net::Net;
 use crate::process;
 
-/// What a token bucket holds at least: offloaded packets are up to 64 KiB, and a smaller bucket drops each of them.
-const BURST: &str = "128kb";
-/// How long a packet may wait for its turn before it is dropped: what an ordinary router's buffer is good for.
-const LATENCY: &str = "100ms";
+/// What a token bucket holds, in bytes: offloaded packets are up to 64 KiB, and a smaller bucket takes them apart.
+const BURST: f64 = 131_072.0;
+/// And on a line below `SLOW` Mbit/s, where that would be a queue of its own: 210 ms at 5 Mbit/s.
+const SLOW_BURST: f64 = 16_384.0;
+const SLOW: f64 = 10.0;
+/// How long a packet waits for its turn before it is dropped, in ms, beyond what the bucket holds: what an ordinary
+/// router's buffer is good for.
+const LATENCY: f64 = 100.0;
 
 /// A rate in Mbit/s; none for as fast as the computer is.
 pub type Mbit = Option<f64>;
@@ -155,9 +159,15 @@ fn lan(number: u8) -> Result<Net> {
 
 fn shape(net: &Net, interface: &str, rate: Mbit) -> Result<()> {
     let Some(rate) = rate else { return Ok(()) };
+    let (burst, latency) = if rate < SLOW {
+        (SLOW_BURST, LATENCY - SLOW_BURST * 8.0 / (rate * 1000.0))
+    } else {
+        (BURST, LATENCY)
+    };
     let rate = format!("{}kbit", (rate * 1000.0).round());
+    let (burst, latency) = (format!("{burst}b"), format!("{:.0}ms", latency.max(1.0)));
     let words = ["qdisc", "add", "dev", interface, "root", "tbf", "rate", &rate];
-    process::output_of(net.command("tc").args(words).args(["burst", BURST, "latency", LATENCY])).map(drop)
+    process::output_of(net.command("tc").args(words).args(["burst", &burst, "latency", &latency])).map(drop)
 }
 
 /// Drops `lost` packets of a thousand that come from the host behind `port`.
