@@ -309,7 +309,7 @@ impl World {
                     self.machines[at].covered = self.machines[at].held.clone();
                     self.asking.insert(at);
                 }
-                Effect::Quarantined { .. } => {}
+                Effect::Quarantined { .. } | Effect::Hollow { .. } => {}
             }
         }
     }

@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod rack;
+mod rogue;
 mod soak;
 
 use std::time::{Duration, Instant};
 
 use agent::swarm::SwarmEvent;
-use rack::{Machine, Rack, image, liar};
+use rack::{Machine, Rack, image};
+use rogue::{Manner, rogue};
 
 const MIB: u32 = 1 << 20;
 
@@ -54,7 +56,7 @@ async fn a_late_machine_gets_everything_from_the_one_that_is_done() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_byte_is_rejected_and_its_sender_named() {
     let rack = Rack::start(image(3, 16, MIB)).await;
-    let liar = liar(&rack, 9).await;
+    let liar = rogue(&rack, 9, Manner::FlipsBytes).await;
     let mut machine = Machine::start(&rack, 1, None).await;
     machine.finish(&rack).await;
     let wrong = |event: &SwarmEvent| matches!(event, SwarmEvent::Corrupt { from, .. } if from == "machine-9");
@@ -62,6 +64,33 @@ async fn a_flipped_byte_is_rejected_and_its_sender_named() {
     assert!(rack.accused(9).await, "the server's facts name it as well");
     liar.abort();
     rack.stop(vec![machine]).await;
+}
+
+/// Each in a rack of its own: the others finish, and their log names who was of no use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_breaks_the_rules_is_named_and_the_others_finish() {
+    let manners = [
+        (Manner::SendsNothing, "moves nothing"),
+        (Manner::SendsHalf, "moves nothing"),
+        (Manner::SendsTooMuch, "breaks the protocol"),
+        (Manner::SendsNoise, "breaks the protocol"),
+        (Manner::SendsAnother, "breaks the protocol"),
+        (Manner::RefusesAll, "does not send what it says it holds"),
+        (Manner::AsksWithoutEnd, "breaks the protocol"),
+    ];
+    let racks = manners.map(async |(manner, said)| {
+        let rack = Rack::start(image(8, 24, MIB)).await;
+        let rogue = rogue(&rack, 9, manner).await;
+        // Slow enough that it shows.
+        let mut first = Machine::start_slow(&rack, 1, Duration::from_millis(400)).await;
+        let mut second = Machine::start_slow(&rack, 2, Duration::from_millis(400)).await;
+        futures::future::join(first.finish(&rack), second.finish(&rack)).await;
+        let named = |event: &SwarmEvent| matches!(event, SwarmEvent::Note(text) if text.starts_with("machine-9 ") && text.contains(said));
+        assert!(first.heard().iter().chain(second.heard()).any(named), "{manner:?} is named: {:?}", first.heard());
+        rogue.abort();
+        rack.stop(vec![first, second]).await;
+    });
+    futures::future::join_all(racks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,4 @@
-//! A rack in one process: the server's node over an image in memory, agents with targets in memory, and a
-//! neighbour that lies.
+//! A rack in one process: the server's node over an image in memory, agents with targets in memory.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,24 +11,19 @@ use common::id::{Hash, ImageId, JobId};
 use common::limits::CHUNK_BYTES;
 use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
 use common::plan::{Seed, Tuning};
-use common::swarm::behaviour::{self, MeshEvent, Protocol, build, listen};
 use common::swarm::dice::Dice;
-use common::swarm::frame;
-use common::swarm::serve::{Frame, Outlet, Shelf, serve};
-use common::trust::{KeyPair, PublicKey};
-use common::wire::swarm::{Form, Personality, ToAgent, ToServer};
-use futures::{AsyncReadExt as _, StreamExt as _};
-use libp2p::swarm::SwarmEvent as NetworkEvent;
+use common::trust::KeyPair;
+use common::wire::swarm::Personality;
 use server::swarm::{Admission, Bound, ChunkSource, Gather, LimitOrder, SwarmFact, SwarmHandle, bind};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing here takes longer, on a busy machine either.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-const ANY: &str = "/ip4/127.0.0.1/tcp/0";
+pub(crate) const ANY: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// An image in memory: its manifest, its bytes, and the wire form of its chunks.
 pub(crate) struct Image {
@@ -53,7 +47,7 @@ pub(crate) fn image(seed: u64, chunks: u32, last: u32) -> Arc<Image> {
 }
 
 impl Image {
-    fn chunk(&self, chunk: ChunkIndex) -> &[u8] {
+    pub(crate) fn chunk(&self, chunk: ChunkIndex) -> &[u8] {
         let start = chunk.at() * CHUNK_BYTES as usize;
         &self.raw[start..start + self.manifest.raw_len(chunk) as usize]
     }
@@ -84,7 +78,7 @@ struct Running {
 /// The server and its image.
 pub(crate) struct Rack {
     pub(crate) image: Arc<Image>,
-    seed: Seed,
+    pub(crate) seed: Seed,
     running: Mutex<Option<Running>>,
     facts: Arc<Mutex<Vec<SwarmFact>>>,
 }
@@ -281,79 +275,4 @@ impl Machine {
         };
         timeout(PATIENCE, hearing).await.unwrap_or_else(|_| panic!("not heard"));
     }
-}
-
-/// Holds everything, and flips a byte in each chunk that it sends.
-struct Lies(Arc<Image>, watch::Sender<usize>);
-
-impl Shelf for Lies {
-    fn open(&self, _puller: &PublicKey, _image: ImageId) -> Option<(ChunkSet, usize)> {
-        let mut all = ChunkSet::new(self.0.manifest.len());
-        self.0.manifest.iter().for_each(|(chunk, _)| {
-            all.insert(chunk);
-        });
-        Some((all, 0))
-    }
-    fn since(&self, _at: usize, _most: usize) -> Vec<ChunkIndex> {
-        vec![]
-    }
-    fn news(&self) -> watch::Receiver<usize> {
-        self.1.subscribe()
-    }
-    fn frame(&self, _puller: &PublicKey, _image: ImageId, chunk: ChunkIndex) -> Option<Frame> {
-        let mut bytes = self.0.chunk(chunk).to_vec();
-        bytes[4711] ^= 1;
-        Some(Frame { form: Form::Wire, bytes: Arc::new(bytes) })
-    }
-    fn sent(&self, _puller: &PublicKey, _chunk: ChunkIndex, _bytes: usize, _done: bool) {}
-}
-
-/// An admitted node that claims to hold all, and lies. Ready when the server knows it.
-pub(crate) async fn liar(rack: &Rack, number: u8) -> JoinHandle<()> {
-    rack.admit(number, None).await;
-    let mut node = build(&key(number), Some(&rack.seed.key)).unwrap();
-    let own = listen(&mut node, ANY).await.unwrap();
-    let server = behaviour::peer_id(&rack.seed.key).unwrap();
-    let addresses = rack.seed.addresses.iter().map(|address| address.parse().unwrap()).collect();
-    node.behaviour_mut().dial(server, addresses, Protocol::Control);
-    let held = Lies(Arc::clone(&rack.image), watch::Sender::new(0));
-    let held = Arc::new(held);
-    let hello = ToServer::Hello {
-        job: JobId(number.into()),
-        image: rack.image.id,
-        addresses: own.iter().map(ToString::to_string).collect(),
-        held: held.open(&key(number).public(), rack.image.id).unwrap().0,
-        started: true,
-    };
-    // It lets in whoever the rack may start.
-    let all = (1..10).filter_map(|number| behaviour::peer_id(&key(number).public()).ok()).collect();
-    node.behaviour_mut().allow(all);
-    let (known, mut wait) = mpsc::channel(1);
-    let task = tokio::spawn(async move {
-        loop {
-            let NetworkEvent::Behaviour(event) = node.select_next_some().await else { continue };
-            match event {
-                MeshEvent::Opened { stream, .. } => {
-                    let (hello, known) = (hello.clone(), known.clone());
-                    tokio::spawn(async move {
-                        let (mut from, mut to) = stream.split();
-                        frame::write(&mut to, &hello).await.unwrap();
-                        while let Ok(word) = frame::read::<ToAgent>(&mut from).await {
-                            if word == ToAgent::Start {
-                                known.send(()).await.unwrap();
-                            }
-                        }
-                    });
-                }
-                MeshEvent::Accepted { stream, peer, .. } => {
-                    let puller = behaviour::public_key(&peer).unwrap();
-                    let outlet = Outlet { slots: Arc::new(Semaphore::new(4)), lines: vec![] };
-                    tokio::spawn(serve(stream, puller, Arc::clone(&held), outlet));
-                }
-                MeshEvent::Refused { .. } => panic!("refused"),
-            }
-        }
-    });
-    timeout(PATIENCE, wait.recv()).await.unwrap().unwrap();
-    task
 }

@@ -3,7 +3,7 @@
 //! the cores decide: `schedule` (which chunk from whom) and `links` (whom to dial when). Chunks are
 //! verified off this task.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use common::id::{ImageId, JobId};
 use common::manifest::Manifest;
 use common::step::Sources;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
+use common::swarm::frame::BadStream;
 use common::swarm::serve::{Outlet, serve};
 use common::trust::PublicKey;
 use common::wire::swarm::{Bottleneck, Form, FromPuller, Neighbour, ToServer};
@@ -99,7 +100,9 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
         control_in,
         streams: 0,
         neighbours: BTreeMap::new(),
+        blamed: BTreeSet::new(),
         tasks: JoinSet::new(),
+        serving: JoinSet::new(),
         checks: JoinSet::new(),
         chunks: Some(chunks_in),
         ready: VecDeque::new(),
@@ -184,7 +187,11 @@ struct Node {
     control_in: mpsc::Sender<control::Inbound>,
     streams: u64,
     neighbours: BTreeMap<PublicKey, Neighbour>,
+    /// Who was called useless in the log.
+    blamed: BTreeSet<PublicKey>,
     tasks: JoinSet<()>,
+    /// Pull streams that are served; each ends with who broke the protocol and how, if that ended it.
+    serving: JoinSet<Option<(PublicKey, BadStream)>>,
     checks: JoinSet<Checked>,
     /// None when every chunk has been handed over.
     chunks: Option<mpsc::Sender<VerifiedChunk>>,
@@ -225,6 +232,11 @@ impl Node {
                 Some(inbound) = control.recv() => self.controlled(inbound),
                 Some(checked) = self.checks.join_next() => self.checked(checked),
                 Some(_) = self.tasks.join_next() => {}
+                Some(served) = self.serving.join_next() => {
+                    if let Ok(Some((puller, ended))) = served {
+                        self.blame(puller, &format!("breaks the protocol: {ended}"));
+                    }
+                }
                 command = commands.recv(), if commanded => match command {
                     Some(command) => self.command(command),
                     None => commanded = false,
@@ -247,6 +259,7 @@ impl Node {
         }
         self.checks.shutdown().await;
         self.tasks.shutdown().await;
+        self.serving.shutdown().await;
     }
 
     fn now(&self) -> Duration {
@@ -284,10 +297,10 @@ impl Node {
                 let Some(key) = public_key(&peer) else { return };
                 let (store, slots) = (Arc::clone(&self.store), Arc::clone(&self.slots.free));
                 let outlet = Outlet { slots, lines: vec![] };
-                self.tasks.spawn(async move {
-                    if let Err(ended) = serve(stream, key, store, outlet).await {
-                        tracing::debug!(puller = %key.short(), %ended, "pull stream ended");
-                    }
+                self.serving.spawn(async move {
+                    let ended = serve(stream, key, store, outlet).await.err()?;
+                    tracing::debug!(puller = %key.short(), %ended, "pull stream ended");
+                    ended.breaks_the_protocol().then_some((key, ended))
                 });
             }
             NetworkEvent::Behaviour(MeshEvent::Refused { connection, .. }) => {
@@ -352,9 +365,10 @@ impl Node {
                     }
                 }
                 Effect::Reset { from } => {
-                    tracing::debug!(from = %from.short(), "nothing moves: dialled again");
+                    self.blame(from, "moves nothing, and is dialled again");
                     self.hang_up(from, "nothing moved");
                 }
+                Effect::Hollow { from } => self.blame(from, "does not send what it says it holds"),
                 Effect::Quarantined { from } => {
                     let text =
                         format!("{} sent two wrong chunks and is asked nothing more", self.name(&from));

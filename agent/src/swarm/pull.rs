@@ -35,9 +35,17 @@ pub(super) enum Word {
     Up(ChunkSet),
     Have(Vec<ChunkIndex>),
     Moved,
-    Chunk { chunk: ChunkIndex, form: Form, bytes: Vec<u8> },
+    Chunk {
+        chunk: ChunkIndex,
+        form: Form,
+        bytes: Vec<u8>,
+    },
     Unavailable(ChunkIndex),
-    Ended(String),
+    /// `broken` is the protocol, by the other end.
+    Ended {
+        cause: String,
+        broken: bool,
+    },
 }
 
 /// Requests that may wait to be written; the scheduler asks for fewer.
@@ -103,8 +111,11 @@ pub(super) async fn run(
         ended = listen => ended,
         ended = ask => ended,
     };
-    let cause = ended.map_or_else(|error| error.to_string(), |()| "no longer needed".to_owned());
-    tell(Word::Ended(cause)).await;
+    let (cause, broken) = match ended {
+        Ok(()) => ("no longer needed".to_owned(), false),
+        Err(error) => (error.to_string(), error.breaks_the_protocol()),
+    };
+    tell(Word::Ended { cause, broken }).await;
 }
 
 async fn write(writer: &mut (impl AsyncWrite + Unpin + Send), request: &FromPuller) -> Result<(), BadStream> {

@@ -37,6 +37,10 @@ const REFUSED: Duration = Duration::from_secs(1);
 /// How much time's worth of chunks may be asked for at one neighbour.
 const AHEAD: Duration = Duration::from_millis(200);
 
+/// A neighbour that for so long has sent nothing, and refused so often what it said it holds, is believed no more.
+const HOLLOW: Duration = Duration::from_secs(5);
+const HOLLOW_TIMES: u32 = 32;
+
 /// What the scheduler hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -113,6 +117,11 @@ pub enum Effect {
         /// Who.
         from: PublicKey,
     },
+    /// Tell the log that `from` does not send what it says it holds. It is asked for nothing but what it says anew.
+    Hollow {
+        /// Who.
+        from: PublicKey,
+    },
     /// Tell the log that `from` is asked nothing more.
     Quarantined {
         /// Who.
@@ -137,6 +146,8 @@ struct Source {
     asked: BTreeSet<ChunkIndex>,
     /// Announced, but refused when asked for; until when it is left alone with it.
     refused: VecDeque<(Duration, ChunkIndex)>,
+    /// Since when it has done nothing but refuse, and how often.
+    refuses: Option<(Duration, u32)>,
     moved: Duration,
     arrived: Duration,
     /// How long a chunk takes from here, smoothed; none before the first.
@@ -254,7 +265,7 @@ impl Scheduler {
                 self.take_back(&mut effects);
             }
             Event::Corrupt { from, chunk } => self.corrupt(from, chunk, &mut effects),
-            Event::Unavailable { from, chunk } => self.unavailable(from, chunk, now),
+            Event::Unavailable { from, chunk } => self.unavailable(from, chunk, now, &mut effects),
             Event::Tick => {
                 self.take_back(&mut effects);
                 self.ask_again(now);
@@ -288,6 +299,7 @@ impl Scheduler {
         let took = now.saturating_sub(flight.since);
         let pace = now.saturating_sub(flight.since.max(source.arrived));
         source.arrived = now;
+        source.refuses = None;
         source.pace = Some(smooth(source.pace, pace));
         self.usual = Some(smooth(self.usual, took));
         true
@@ -320,7 +332,8 @@ impl Scheduler {
         }
         let asked = BTreeSet::new();
         let refused = VecDeque::new();
-        let source = Source { held, same_site, asked, refused, moved: now, arrived: now, pace: None };
+        let source =
+            Source { held, same_site, asked, refused, refuses: None, moved: now, arrived: now, pace: None };
         self.sources.insert(from, source);
     }
 
@@ -409,7 +422,7 @@ impl Scheduler {
         }
     }
 
-    fn unavailable(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration) {
+    fn unavailable(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration, effects: &mut Vec<Effect>) {
         let Some(source) = self.sources.get_mut(&from) else {
             return;
         };
@@ -419,11 +432,30 @@ impl Scheduler {
         }
         if from == self.seed {
             self.leased.retain(|other| *other != chunk);
-        } else {
-            source.refused.push_back((now + REFUSED, chunk));
-            self.forget(from, chunk);
+            self.give_back(from, chunk);
+            return;
         }
+        source.refused.push_back((now + REFUSED, chunk));
+        let (since, times) = source.refuses.get_or_insert((now, 0));
+        *times += 1;
+        let hollow = now >= *since + HOLLOW && *times >= HOLLOW_TIMES;
+        self.forget(from, chunk);
         self.give_back(from, chunk);
+        if hollow {
+            self.disbelieve(from);
+            effects.push(Effect::Hollow { from });
+        }
+    }
+
+    /// `from` holds nothing, until it says so again.
+    fn disbelieve(&mut self, from: PublicKey) {
+        let held: Vec<ChunkIndex> =
+            self.sources.get(&from).into_iter().flat_map(|source| source.held.iter()).collect();
+        held.into_iter().for_each(|chunk| self.forget(from, chunk));
+        if let Some(source) = self.sources.get_mut(&from) {
+            source.refused.clear();
+            source.refuses = None;
+        }
     }
 
     /// A chunk came that was taken back when it was on its way already: it is as good as any.

@@ -35,6 +35,17 @@ pub enum BadStream {
     Stalled(u64),
 }
 
+impl BadStream {
+    /// Whether the other end is to blame, and not the line.
+    #[must_use]
+    pub fn breaks_the_protocol(&self) -> bool {
+        match self {
+            Self::Long(_) | Self::ChunkLength(_) | Self::Message(_) | Self::Manners(_) => true,
+            Self::Ended(_) | Self::Stalled(_) => false,
+        }
+    }
+}
+
 /// Writes `message` and flushes.
 ///
 /// # Errors

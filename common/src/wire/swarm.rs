@@ -91,8 +91,8 @@ pub enum ToServer {
         /// Chunks that are new.
         chunks: Vec<ChunkIndex>,
     },
-    /// Payload bytes since the last report and how long that took: how fast its line is. Sent every two
-    /// seconds whatever happened, so it is also the sign of life; the answer is [`ToAgent::Heard`].
+    /// Payload bytes since the last report and how long that took: how fast its line is. Sent every
+    /// second whatever happened, so it is also the sign of life; the answer is [`ToAgent::Heard`].
     Speed {
         /// Wire bytes sent to peers.
         sent: u64,
@@ -113,13 +113,6 @@ pub enum ToServer {
         neighbour: PublicKey,
         /// Which.
         chunk: ChunkIndex,
-    },
-    /// A neighbour could not be reached.
-    Unreachable {
-        /// Which.
-        neighbour: PublicKey,
-        /// Why.
-        cause: String,
     },
     /// Its disk is sealed: it only serves now.
     Sealed,
@@ -188,7 +181,7 @@ pub enum FromPuller {
         /// Which.
         chunk: ChunkIndex,
     },
-    /// It came from elsewhere: do not send it, unless its sending has begun. No answer.
+    /// It came from elsewhere, or is to: do not send it, unless its sending has begun. No answer.
     Cancel {
         /// Which.
         chunk: ChunkIndex,

@@ -51,10 +51,6 @@ async fn words(fact: SwarmFact, fleet: &FleetHandle) -> Vec<(JobId, Step, String
             }));
             notes
         }
-        SwarmFact::Unreachable { by, neighbour, cause } => {
-            let other = name(neighbour, fleet).await;
-            vec![(by, Step::Transfer, format!("cannot reach {other}: {cause}"))]
-        }
         SwarmFact::Starving { job } => {
             let text =
                 "gets nothing from its peers, so the server sends it everything: is something between them?";

@@ -97,15 +97,6 @@ pub enum SwarmFact {
         /// Which chunk.
         chunk: ChunkIndex,
     },
-    /// One machine cannot reach another.
-    Unreachable {
-        /// Who tried.
-        by: JobId,
-        /// Whom; none when it is not in the swarm any more.
-        neighbour: Option<JobId>,
-        /// Why.
-        cause: String,
-    },
     /// The machines get nothing from each other and are served by the server alone.
     Starving {
         /// Whose agent.

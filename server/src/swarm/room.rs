@@ -304,14 +304,6 @@ impl Room {
                 out.extend(self.inject(Event::Corrupt { by: key, from: neighbour }, now));
                 out
             }
-            ToServer::Unreachable { neighbour, cause } => {
-                if !complain(member) {
-                    return vec![];
-                }
-                let neighbour = self.admission(&neighbour).map(|admission| admission.job);
-                let cause = common::limits::cut(&cause, common::limits::EVENT_TEXT_MAX).to_owned();
-                vec![Out::Fact(SwarmFact::Unreachable { by: job, neighbour, cause })]
-            }
         }
     }
 

@@ -52,7 +52,12 @@ impl Node {
             pull::Word::Moved => self.schedule(Event::Moved { from }),
             pull::Word::Unavailable(chunk) => self.schedule(Event::Unavailable { from, chunk }),
             pull::Word::Chunk { chunk, form, bytes } => self.check(from, chunk, form, bytes),
-            pull::Word::Ended(cause) => self.hang_up(from, &cause),
+            pull::Word::Ended { cause, broken } => {
+                if broken {
+                    self.blame(from, &format!("breaks the protocol: {cause}"));
+                }
+                self.hang_up(from, &cause);
+            }
         }
     }
 
@@ -162,10 +167,15 @@ impl Node {
         self.pulls.remove(&key);
         self.schedule(Event::Gone { from: key });
         if key != self.seed && failures == UNREACHABLE_AFTER {
-            let text = format!("{} cannot be reached: {cause}", self.name(&key));
+            self.blame(key, &format!("cannot be reached: {cause}"));
+        }
+    }
+
+    /// Tells the log, once, that a neighbour is of no use, and why.
+    pub(super) fn blame(&mut self, key: PublicKey, why: &str) {
+        if key != self.seed && self.blamed.insert(key) {
+            let text = format!("{} {why}", self.name(&key));
             self.tell(SwarmEvent::Note(text));
-            let cause = common::limits::cut(cause, common::limits::EVENT_TEXT_MAX).to_owned();
-            self.say(ToServer::Unreachable { neighbour: key, cause });
         }
     }
 

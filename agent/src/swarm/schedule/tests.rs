@@ -182,6 +182,29 @@ fn a_chunk_that_was_refused_is_asked_for_again_after_a_while() {
 }
 
 #[test]
+fn who_does_nothing_but_refuse_is_believed_no_more() {
+    let mut scheduler = scheduler(4, 8);
+    up(&mut scheduler, 1, 0..4);
+    let mut effects = vec![];
+    let mut refused = 0;
+    for step in 0..200 {
+        effects.extend(scheduler.handle(Event::Tick, at(step * 100)));
+        for Request { from, chunk } in all(&mut scheduler, at(step * 100)) {
+            effects.extend(scheduler.handle(Event::Unavailable { from, chunk }, at(step * 100)));
+            refused += 1;
+        }
+    }
+    assert_eq!(effects, [Effect::Hollow { from: key(1) }], "after {refused} refusals");
+    // What it says anew is asked for, and once it sends something, refusals are forgiven.
+    scheduler.handle(Event::Have { from: key(1), chunks: vec![ChunkIndex(2), ChunkIndex(3)] }, at(30_000));
+    let asked = all(&mut scheduler, at(30_000));
+    assert_eq!(asked.len(), 2);
+    fetch(&mut scheduler, asked[0], at(30_000));
+    let refusal = Event::Unavailable { from: key(1), chunk: asked[1].chunk };
+    assert_eq!(scheduler.handle(refusal, at(60_000)), []);
+}
+
+#[test]
 fn what_is_found_on_the_disk_is_not_fetched() {
     let mut scheduler = scheduler(3, 1);
     up(&mut scheduler, 1, 0..3);

@@ -133,7 +133,7 @@ fn complaints_of_one_agent_are_bounded() {
     let mut room = room();
     room.admit(admission(1, None), at(0));
     hello(&mut room, 1, false, at(1));
-    let complaint = || ToServer::Unreachable { neighbour: key(2), cause: String::new() };
+    let complaint = || ToServer::Corrupt { neighbour: key(2), chunk: ChunkIndex(0) };
     let facts: usize = (0..1000).map(|_| room.message(key(1), complaint(), at(2)).len()).sum();
     assert_eq!(facts, COMPLAINTS_MAX as usize);
 }
