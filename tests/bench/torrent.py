@@ -3,7 +3,8 @@
 torrent.py make FILE TORRENT [TRACKER]
 torrent.py seed|super|leech TORRENT FOLDER ADDRESS DONE PEER...
 
-`make` prints the torrent's name, for a tracker's list. `leech` writes the file DONE when it holds everything, and goes on seeding.
+`make` prints the torrent's name, for a tracker's list. `leech` writes the file DONE when it holds everything, and goes
+on seeding.
 """
 
 import sys

@@ -70,8 +70,6 @@ struct Member {
     from_peers: u64,
     sent: u64,
     bottleneck: Option<Bottleneck>,
-    /// Whether its neighbours ask it only for what no other holds.
-    spared: bool,
     expelled: Option<Duration>,
 }
 
@@ -141,7 +139,6 @@ impl Room {
             from_peers: 0,
             sent: 0,
             bottleneck: None,
-            spared: false,
             expelled: None,
         };
         self.members.insert(key, member);
@@ -388,12 +385,7 @@ impl Room {
                     out.push(Out::Withdraw(agent, chunks.clone()));
                     out.push(Out::Tell(agent, ToAgent::Revoke { chunks }));
                 }
-                Effect::Spare { agent, spared } => {
-                    if let Some(member) = self.members.get_mut(&agent) {
-                        member.spared = spared;
-                        self.stale = true;
-                    }
-                }
+                Effect::Spare { .. } => self.stale = true,
                 Effect::CutOff { agent } => {
                     let job = self.members.get(&agent).map(|member| member.admission.job);
                     out.extend(job.map(|job| Out::Fact(SwarmFact::Starving { job })));
@@ -415,17 +407,21 @@ impl Room {
             for (at, key) in keys.iter().enumerate() {
                 let others = neighbours_of(at, keys.len()).into_iter().filter_map(|at| keys.get(at));
                 let list: Vec<Neighbour> = others.filter_map(|other| self.neighbour(other)).collect();
-                let Some(member) = self.members.get_mut(key) else { continue };
-                let told = Some((list, member.spared));
-                if member.told != told
-                    && let Some((list, spared)) = told.clone()
+                let news = (list, self.is_spared(key));
+                if let Some(member) = self.members.get_mut(key)
+                    && member.told.as_ref() != Some(&news)
                 {
-                    member.told = told;
+                    member.told = Some(news.clone());
+                    let (list, spared) = news;
                     out.push(Out::Tell(*key, ToAgent::Neighbours { list, spared }));
                 }
             }
         }
         out
+    }
+
+    fn is_spared(&self, key: &PublicKey) -> bool {
+        self.injector.as_ref().is_some_and(|injector| injector.is_spared(key))
     }
 
     fn neighbour(&self, key: &PublicKey) -> Option<Neighbour> {
@@ -435,7 +431,7 @@ impl Room {
             name: member.admission.name.clone(),
             addresses: member.addresses.clone(),
             same_site: true,
-            spared: member.spared,
+            spared: self.is_spared(key),
         })
     }
 

@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use common::trust::PublicKey;
+
 use super::{Agent, Effect, Injector};
 
 /// Who sends so many times more slowly than the median of its site is spared until it has everything...
@@ -20,6 +22,12 @@ const NOT_SLOWER: u64 = 4;
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Injector {
+    /// Whether the peers of `agent` ask it only for what no other holds.
+    #[must_use]
+    pub fn is_spared(&self, agent: &PublicKey) -> bool {
+        self.agents.get(agent).is_some_and(|agent| agent.spared)
+    }
+
     pub(super) fn spare(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         if now < self.spared_at + LOOK {
             return;

@@ -129,6 +129,34 @@ fn a_cancelled_agent_is_told_and_then_forgotten() {
 }
 
 #[test]
+fn who_comes_again_is_spared_no_more_until_it_is_slow_again() {
+    let mut room = room();
+    for number in 1..=3 {
+        room.admit(admission(number, None), at(0));
+        hello(&mut room, number, false, at(1000));
+    }
+    let spared = |out: &[Out], number| {
+        told(out, number).into_iter().find_map(|word| match word {
+            ToAgent::Neighbours { spared, .. } => Some(*spared),
+            _ => None,
+        })
+    };
+    room.tick(at(2000));
+    for (number, sent) in [(1, 1_000_000), (2, 100_000_000), (3, 100_000_000)] {
+        let (sending_millis, millis) = (1000, 1000);
+        let speed =
+            ToServer::Speed { sent, sending_millis, millis, from_peers: 0, from_server: 0, bottleneck: None };
+        room.message(key(number), speed, at(3000));
+    }
+    room.tick(at(4000));
+    assert_eq!(spared(&room.tick(at(5000)), 1), Some(true));
+    room.left(key(1), "cut".to_owned(), at(6000));
+    room.tick(at(7000));
+    hello(&mut room, 1, true, at(8000));
+    assert_eq!(spared(&room.tick(at(9000)), 1), Some(false));
+}
+
+#[test]
 fn complaints_of_one_agent_are_bounded() {
     let mut room = room();
     room.admit(admission(1, None), at(0));
