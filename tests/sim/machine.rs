@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use agent::swarm::schedule::{Effect, Event, Scheduler};
-use agent::swarm::slots::at_once;
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::limits::CHUNK_BYTES;
 use common::plan::Tuning;
 use common::swarm::dice::Dice;
+use common::swarm::slots::at_once;
 use common::trust::PublicKey;
 use server::swarm::inject;
 

@@ -10,12 +10,13 @@ use common::limits::CHUNK_BYTES;
 use common::swarm::behaviour::{self, MeshEvent, Protocol, build, listen};
 use common::swarm::frame::{self, BadStream};
 use common::swarm::serve::{Frame, Outlet, Shelf, serve};
+use common::swarm::slots::Slots;
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, FromHolder, FromPuller, Neighbour, ToAgent, ToServer};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::Stream;
 use libp2p::swarm::SwarmEvent;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -179,7 +180,7 @@ pub(crate) async fn rogue(rack: &Rack, number: u8, manner: Manner) -> JoinHandle
                 SwarmEvent::Behaviour(MeshEvent::Accepted { stream, peer, .. }) => match manner {
                     Manner::FlipsBytes | Manner::RefusesAll => {
                         let puller = behaviour::public_key(&peer).unwrap();
-                        let outlet = Outlet { slots: Arc::new(Semaphore::new(4)), lines: vec![] };
+                        let outlet = Outlet { slots: Arc::new(Slots::new(4)), lines: vec![] };
                         tokio::spawn(serve(stream, puller, Arc::clone(&shop), outlet));
                     }
                     _ => {

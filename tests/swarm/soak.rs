@@ -15,11 +15,12 @@ use common::id::{Hash, ImageId};
 use common::swarm::behaviour::{MeshEvent, Protocol, build, listen, peer_id};
 use common::swarm::frame;
 use common::swarm::serve::{Frame, Outlet, Shelf, serve};
+use common::swarm::slots::Slots;
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, FromHolder, FromPuller};
 use futures::{AsyncReadExt as _, StreamExt as _};
 use libp2p::swarm::SwarmEvent;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::rack::key;
@@ -98,7 +99,7 @@ async fn start(tasks: &mut JoinSet<String>) -> Counts {
             mine.insert(*peer, Arc::clone(counts.entry((number, *other)).or_default()));
         }
         let shelf = Arc::new(Endless(Arc::new(vec![number; 1 << 20]), watch::Sender::new(0)));
-        let outlet = Outlet { slots: Arc::new(Semaphore::new(4)), lines: vec![] };
+        let outlet = Outlet { slots: Arc::new(Slots::new(4)), lines: vec![] };
         tasks.spawn(async move {
             let mut streams = JoinSet::new();
             loop {

@@ -7,8 +7,7 @@ mod client;
 // Whom to dial, and when again.
 mod links;
 
-// What can be passed on to peers, and how much of it at once.
-pub mod slots;
+// What can be passed on to peers.
 mod store;
 
 // One neighbour's pull stream, and the control stream.

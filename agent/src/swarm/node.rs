@@ -24,13 +24,13 @@ use common::step::Sources;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
 use common::swarm::frame::BadStream;
 use common::swarm::serve::{Outlet, serve};
+use common::swarm::slots::{Slots, at_once};
 use common::trust::PublicKey;
 use common::wire::swarm::{Bottleneck, Form, FromPuller, Neighbour, ToServer};
 
 use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError, SwarmEvent};
 use super::links::{Links, protocol, target};
 use super::schedule::{Effect, Event, Scheduler};
-use super::slots::Slots;
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
 use super::waits::Waits;
@@ -76,6 +76,7 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
     });
     let chance = own.bytes().iter().fold(0u64, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte));
     let parallel = config.tuning.fetch_parallel.max(1) as usize;
+    let uploads = config.tuning.upload_parallel as usize;
     let store =
         Store::new(config.image, config.manifest.len(), config.tuning.cache_bytes, Arc::clone(&config.disk));
     let (pulls_in, pulls_out) = mpsc::channel(256);
@@ -92,7 +93,8 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
         wanted,
         links: Links::new(chance),
         store: Arc::new(store),
-        slots: Slots::new(config.tuning.upload_parallel as usize),
+        slots: Arc::new(Slots::new(uploads)),
+        uploads,
         swarm,
         pulls: BTreeMap::new(),
         pulls_in,
@@ -179,7 +181,9 @@ struct Node {
     scheduler: Scheduler,
     links: Links,
     store: Arc<Store>,
-    slots: Slots,
+    slots: Arc<Slots>,
+    /// How many it has when this agent is not spared.
+    uploads: usize,
     swarm: Swarm<Mesh>,
     pulls: BTreeMap<PublicKey, Puller>,
     pulls_in: mpsc::Sender<pull::Inbound>,
@@ -295,7 +299,7 @@ impl Node {
                 peer, protocol: Protocol::Pull, stream, ..
             }) => {
                 let Some(key) = public_key(&peer) else { return };
-                let (store, slots) = (Arc::clone(&self.store), Arc::clone(&self.slots.free));
+                let (store, slots) = (Arc::clone(&self.store), Arc::clone(&self.slots));
                 let outlet = Outlet { slots, lines: vec![] };
                 self.serving.spawn(async move {
                     let ended = serve(stream, key, store, outlet).await.err()?;
@@ -477,7 +481,7 @@ impl Node {
             self.standing.report.sending += TICK;
         }
         let uploaded = self.store.uploaded();
-        self.slots.fit(self.standing.spared);
+        self.slots.allow(at_once(self.uploads, self.standing.spared));
         let more = uploaded - self.standing.uploaded;
         if more > 0 {
             self.standing.uploaded = uploaded;

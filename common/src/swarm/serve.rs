@@ -4,17 +4,19 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_speed_limit::Limiter;
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use crate::chunk::{ChunkIndex, ChunkSet};
 use crate::id::ImageId;
 use crate::swarm::frame::{self, BadStream};
+use crate::swarm::slots::Slots;
 use crate::trust::PublicKey;
 use crate::wire::swarm::{Form, FromHolder, FromPuller, PULL_QUEUE_MAX};
 
@@ -66,7 +68,7 @@ pub trait Shelf: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Outlet {
     /// How many chunks go out at once.
-    pub slots: Arc<Semaphore>,
+    pub slots: Arc<Slots>,
     /// The lines that they go over, whose limits may change at any time.
     pub lines: Vec<Limiter>,
 }
@@ -175,15 +177,13 @@ impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
         let slots = Arc::clone(&self.outlet.slots);
         let mut tick = interval(WAITING);
         tick.tick().await;
-        let slot = loop {
+        let mut turn = pin!(slots.take());
+        let _slot = loop {
             tokio::select! {
-                slot = slots.acquire() => break slot,
+                slot = &mut turn => break slot,
                 _ = tick.tick() => watched(frame::write(&mut self.out, &FromHolder::Waiting)).await?,
             }
         };
-        if slot.is_err() {
-            return Err(BadStream::Manners("this node is stopping"));
-        }
         // Taken only now, so that a puller can still change its mind.
         let Some(chunk) = self.queue.with(VecDeque::pop_front) else {
             return Ok(());

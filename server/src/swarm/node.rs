@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use libp2p::multiaddr::{Multiaddr, Protocol as Part};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{PeerId, Swarm};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use common::id::ImageId;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
 use common::swarm::serve::{Outlet, serve};
+use common::swarm::slots::Slots;
 use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::ToAgent;
 
@@ -142,7 +143,7 @@ struct Node {
     room_of: HashMap<PublicKey, ImageId>,
     controls: HashMap<PublicKey, Control>,
     streams: u64,
-    slots: HashMap<String, Arc<Semaphore>>,
+    slots: HashMap<String, Arc<Slots>>,
     limits: Limits,
     tasks: JoinSet<()>,
     linger: Linger,
@@ -226,7 +227,7 @@ impl Node {
         let admission = self.room_of.get(agent).and_then(|image| self.rooms.get(image)?.admission(agent));
         let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
         let lines = self.limits.lines(&site);
-        let slots = self.slots.entry(site).or_insert_with(|| Arc::new(Semaphore::new(SENDING_PER_SITE)));
+        let slots = self.slots.entry(site).or_insert_with(|| Arc::new(Slots::new(SENDING_PER_SITE)));
         Outlet { slots: Arc::clone(slots), lines }
     }
 
