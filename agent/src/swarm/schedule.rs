@@ -95,8 +95,7 @@ pub enum Event {
     },
     /// These were found on the disk.
     Found(Vec<ChunkIndex>),
-    /// These neighbours, and no others, send slowly and are not done themselves: they are asked only for what nobody
-    /// else holds.
+    /// These neighbours, and no others, send slowly: they are asked only for what nobody else holds.
     Spare(BTreeSet<PublicKey>),
     /// Time has passed: to be told several times a second.
     Tick,

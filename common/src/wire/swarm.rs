@@ -31,7 +31,7 @@ pub struct Neighbour {
     pub addresses: Vec<String>,
     /// Whether it is at the same site.
     pub same_site: bool,
-    /// Whether it is to be asked only for what no other holds: it sends slowly, and is itself not done.
+    /// Whether it is to be asked only for what no other holds: it sends much more slowly than others there.
     pub spared: bool,
 }
 

@@ -115,8 +115,7 @@ pub enum Effect {
         /// Which.
         chunks: Vec<ChunkIndex>,
     },
-    /// It sends slowly and lacks chunks, or no longer: its peers are to ask it only for what no other holds, or for
-    /// anything again.
+    /// It sends slowly, or no longer: its peers are to ask it only for what no other holds, or for anything again.
     Spare {
         /// Who.
         agent: PublicKey,

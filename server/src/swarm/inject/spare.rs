@@ -12,10 +12,11 @@ use common::trust::PublicKey;
 
 use super::{Agent, Effect, Injector};
 
-/// Who sends so many times more slowly than the median of its site is spared until it has everything...
+/// Who sends so many times more slowly than the median of its site is spared until...
 const SLOWER: u64 = 8;
 
-/// ...or sends this many times more slowly at the most.
+/// ...it sends this many times more slowly at the most. Not until it has everything: of eight, the last waited two
+/// seconds for a chunk that it had asked a slow one for, when that was done and all others had it.
 const NOT_SLOWER: u64 = 4;
 
 /// Between two looks at who is slow. Each change is told to all of a site.
@@ -41,10 +42,8 @@ impl Injector {
             .into_iter()
             .filter_map(|(site, mut uplinks)| Some((site.to_owned(), median(&mut uplinks)?)))
             .collect();
-        let wanted = self.wanted.count();
         for (key, agent) in &mut self.agents {
-            let spared = agent.held.count() < wanted
-                && medians.get(&agent.site).is_some_and(|median| slow(agent, *median));
+            let spared = medians.get(&agent.site).is_some_and(|median| slow(agent, *median));
             if spared != agent.spared {
                 agent.spared = spared;
                 effects.push(Effect::Spare { agent: *key, spared });
