@@ -26,8 +26,6 @@ pub(crate) struct Office {
     /// Bytes that went into each site, and to each machine since the injection last heard.
     pub(crate) served: Vec<f64>,
     progress: BTreeMap<usize, f64>,
-    /// Whom their neighbours ask only for what no other holds.
-    spared: BTreeSet<PublicKey>,
     /// From when until when the server is switched off.
     pub(crate) gone: (f64, f64),
     lives: bool,
@@ -50,7 +48,6 @@ impl Office {
             ready: vec![false; sites],
             served: vec![0.0; sites],
             progress: BTreeMap::new(),
-            spared: BTreeSet::new(),
             gone: (f64::INFINITY, f64::INFINITY),
             lives: true,
             chunks,
@@ -91,7 +88,6 @@ impl Office {
         self.lives = false;
         self.granted.clear();
         self.progress.clear();
-        self.spared.clear();
         self.queues.iter_mut().for_each(VecDeque::clear);
     }
 
@@ -175,13 +171,8 @@ impl World {
                     }
                     self.post.send(arrives, Message::Revoke { to, chunks });
                 }
-                Effect::Spare { agent, spared } => {
+                Effect::Spare { agent, .. } => {
                     let Some(&of) = self.numbers.get(&agent) else { continue };
-                    if spared {
-                        self.office.spared.insert(agent)
-                    } else {
-                        self.office.spared.remove(&agent)
-                    };
                     self.tell_spared(self.machines[of].spec.site, arrives);
                 }
                 Effect::CutOff { .. } => {}
@@ -192,8 +183,10 @@ impl World {
     fn tell_spared(&mut self, site: usize, arrives: f64) {
         let here = self.machines.iter().enumerate().filter(|(_, machine)| machine.spec.site == site);
         let here: Vec<usize> = here.filter(|(_, machine)| machine.here).map(|(at, _)| at).collect();
+        let keys = here.iter().map(|at| self.machines[*at].key);
+        let spared: BTreeSet<PublicKey> = keys.filter(|key| self.office.injector.is_spared(key)).collect();
         for to in here {
-            self.post.send(arrives, Message::Spare { to, spared: self.office.spared.clone() });
+            self.post.send(arrives, Message::Spare { to, spared: spared.clone() });
         }
     }
 
