@@ -55,7 +55,7 @@ pub(crate) fn tuning(report: &HardwareReport, disk: &Disk, wire_bytes: u64) -> T
 fn cache_bytes(report: &HardwareReport, wire_bytes: u64) -> u64 {
     let share = if report.firmware == Firmware::None {
         // A guest on a host that does other work, perhaps one of many: its own file is in the page cache anyway.
-        (report.memory_bytes / 64).min(48 * MIB)
+        (report.memory_bytes / 64).min(32 * MIB)
     } else {
         report.memory_bytes.saturating_sub(RESERVED_BYTES) / 2
     };
