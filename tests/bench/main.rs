@@ -1,7 +1,7 @@
 //! The benchmark: what the swarm takes over what the lines allow, each scenario of the table with real programs on
 //! shaped lines. `tests/bench/run` sets everything up and starts it; words on its command line choose the scenarios
 //! whose names contain them, `--short` a few with small images, `--memory` those that show what an agent holds,
-//! `--slack 1.5` how far above the bars times may be before it fails, `--peers` that others run as well.
+//! `--floor` what libp2p alone takes, `--slack 1.5` how far above the bars times may be before it fails, `--peers` that others run as well.
 #![allow(clippy::print_stdout)]
 
 // What is measured, and the least that the lines allow.
@@ -15,6 +15,9 @@ mod ours;
 
 // With what people use today.
 mod peers;
+
+// With nothing but libp2p.
+mod floor;
 
 use std::process::ExitCode;
 
@@ -40,16 +43,19 @@ struct Wish {
     scenarios: Vec<Scenario>,
     slack: f64,
     peers: bool,
+    floor: bool,
 }
 
 fn wish() -> Result<Wish> {
-    let (mut words, mut all, mut peers, mut slack) = (vec![], scenario::all(), false, 1.0);
+    let (mut words, mut all, mut slack) = (vec![], scenario::all(), 1.0);
+    let (mut peers, mut floor) = (false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(word) = arguments.next() {
         match word.as_str() {
             "--short" => all = scenario::short(),
             "--memory" => all = scenario::memory(),
             "--peers" => peers = true,
+            "--floor" => floor = true,
             "--slack" => {
                 let value = arguments.next().context("--slack needs a number")?;
                 slack = value.parse().with_context(|| format!("--slack {value} is no number"))?;
@@ -62,11 +68,14 @@ fn wish() -> Result<Wish> {
     };
     let scenarios: Vec<Scenario> = all.into_iter().filter(chosen).collect();
     ensure!(!scenarios.is_empty(), "no scenario is called {}", words.join(" or "));
-    Ok(Wish { scenarios, slack, peers })
+    Ok(Wish { scenarios, slack, peers, floor })
 }
 
 fn run() -> Result<bool> {
-    let Wish { scenarios, slack, peers } = wish()?;
+    let Wish { scenarios, slack, peers, floor } = wish()?;
+    if floor {
+        return floor::run().map(|()| true);
+    }
     println!("{HEAD}");
     let mut good = true;
     for mut scenario in scenarios {

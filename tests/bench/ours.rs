@@ -91,7 +91,7 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
 /// Makes a machine's disk.
 fn lay_out(scenario: &Scenario, image: &Path, target: &PathBuf) -> Result<()> {
     let Twist::Reinstall(percent) = scenario.twist else {
-        return disk::blank(target, scenario.bytes()).map(drop);
+        return disk::allocated(target, scenario.bytes()).map(drop);
     };
     disk::holding(target, image, scenario.bytes())?;
     let changed = scenario.mib * percent / 100;

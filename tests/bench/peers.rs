@@ -9,6 +9,7 @@ use anyhow::{Result, bail, ensure};
 use lab::disk;
 use lab::process::{self, Beside};
 use lab::scratch::{self, Scratch};
+use lab::wires::Host;
 
 use crate::ours::{LIMIT, Rig, into_sites, rig};
 use crate::result::Measured;
@@ -62,6 +63,11 @@ impl Peer {
             _ => true,
         }
     }
+
+    /// Whether it would take a file that is there for a part of what it wants, and look through it first.
+    fn makes_its_own_file(self) -> bool {
+        matches!(self, Self::SuperSeeding | Self::Libtorrent | Self::Aria2)
+    }
 }
 
 /// The file with the torrents that the tracker knows.
@@ -85,8 +91,15 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
     let mut run = Run { rig: &rig, scratch: &scratch, image, beside: vec![] };
     for number in 0..scenario.machines {
         std::fs::create_dir(run.folder(number))?;
+        disk::allocated(&run.target(number), scenario.bytes())?;
     }
     run.serve(peer)?;
+    if peer.makes_its_own_file() {
+        // Held until now, so that the memory below is not given back meanwhile.
+        for number in 0..scenario.machines {
+            std::fs::remove_file(run.target(number))?;
+        }
+    }
     let before = rig.wires.of_host(&rig.server)?;
     let sites_before = into_sites(scenario, &rig.wires)?;
     let begun = Instant::now();
@@ -122,7 +135,7 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
     let site_bytes = sites_after.iter().zip(&sites_before).map(|(after, before)| after - before).collect();
     run.beside.clear();
     for number in 0..scenario.machines {
-        let wrong = disk::differences(&run.folder(number).join("image"), &run.image)?;
+        let wrong = disk::differences(&run.target(number), &run.image)?;
         ensure!(wrong.is_empty(), "what machine {number} got differs at {wrong:?}");
     }
     Ok(Measured { seconds, server_bytes: after.up - before.up, site_bytes, ..Measured::default() })
@@ -131,6 +144,10 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
 impl Run<'_> {
     fn folder(&self, number: usize) -> PathBuf {
         self.scratch.file(format!("to{number}"))
+    }
+
+    fn target(&self, number: usize) -> PathBuf {
+        self.folder(number).join("image")
     }
 
     fn done(&self, number: usize) -> PathBuf {
@@ -208,18 +225,18 @@ impl Run<'_> {
         for (number, host) in rig.machines.iter().enumerate() {
             let folder = self.folder(number);
             let log = self.log(&format!("fetch{number}"));
+            let to = self.target(number);
+            let to = to.display();
             match peer {
                 Peer::Http | Peer::CurlDd => {
                     let from = format!("http://{}/image", rig.server.address);
-                    let to = folder.join("image");
-                    let to = to.display();
                     let line = match peer {
-                        Peer::Http => format!("curl -sS -f -o {to} {from} && sync {to}"),
-                        _ => format!("curl -sS -f {from} | dd of={to} bs=1M iflag=fullblock conv=fsync"),
+                        Peer::Http => format!("curl -sS -f {from} 1<> {to} && sync {to}"),
+                        _ => format!(
+                            "curl -sS -f {from} | dd of={to} bs=1M iflag=fullblock conv=fsync,notrunc"
+                        ),
                     };
-                    let mut command = host.net.command("bash");
-                    command.args(["-o", "pipefail", "-c", &line]);
-                    fetching.push(Some(Beside::start("curl", &mut command, &log)?));
+                    fetching.push(Some(shell(host, &line, &log)?));
                 }
                 Peer::SuperSeeding | Peer::Libtorrent => {
                     let node = self.torrent_node("leech", host, &folder, &self.done(number))?;
@@ -238,10 +255,9 @@ impl Run<'_> {
                     fetching.push(None);
                 }
                 Peer::Udpcast => {
-                    let mut command = host.net.command("/usr/bin/udp-receiver");
-                    command.arg("--file").arg(folder.join("image")).args(["--interface", "eth0", "--nokbd"]);
-                    command.args(["--mcast-rdv-address", "224.0.0.1"]);
-                    fetching.push(Some(Beside::start("udp-receiver", &mut command, &log)?));
+                    let receiver = "udp-receiver --interface eth0 --nokbd --mcast-rdv-address 224.0.0.1";
+                    let line = format!("{receiver} 1<> {to} && sync {to}");
+                    fetching.push(Some(shell(host, &line, &log)?));
                 }
             }
         }
@@ -257,13 +273,7 @@ impl Run<'_> {
         Ok(std::fs::write(self.scratch.file(LISTED), name)?)
     }
 
-    fn torrent_node(
-        &self,
-        role: &str,
-        host: &lab::wires::Host,
-        folder: &Path,
-        done: &Path,
-    ) -> Result<Beside> {
+    fn torrent_node(&self, role: &str, host: &Host, folder: &Path, done: &Path) -> Result<Beside> {
         let mut command = host.net.command("/usr/bin/python3");
         command.arg(script()).arg(role).arg(self.torrent()).arg(folder).arg(&host.address).arg(done);
         let everybody = self.rig.machines.iter().chain([&self.rig.server]);
@@ -271,7 +281,7 @@ impl Run<'_> {
         Beside::start("libtorrent", &mut command, &self.log(&format!("torrent-{}", host.address)))
     }
 
-    fn aria2(&self, host: &lab::wires::Host, folder: &Path, words: &[&str], name: &str) -> Result<Beside> {
+    fn aria2(&self, host: &Host, folder: &Path, words: &[&str], name: &str) -> Result<Beside> {
         let mut command = host.net.command("/usr/bin/aria2c");
         command.arg("-d").arg(folder).args(words).args([
             "--enable-dht=false",
@@ -293,6 +303,13 @@ impl Run<'_> {
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/torrent.py")
+}
+
+/// Runs `line` on a machine. `1<> FILE` in it writes into a file that is there, as onto a disk.
+fn shell(host: &Host, line: &str, log: &Path) -> Result<Beside> {
+    let mut command = host.net.command("bash");
+    command.args(["-o", "pipefail", "-c", line]);
+    Beside::start("a fetching shell", &mut command, log)
 }
 
 fn open_to_all(folder: &Path) -> Result<()> {
