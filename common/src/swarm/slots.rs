@@ -32,7 +32,9 @@ struct Count {
 
 /// A slot in use, until it is dropped.
 #[derive(Debug)]
-pub struct Slot<'a>(#[allow(dead_code)] SemaphorePermit<'a>);
+pub struct Slot<'a> {
+    _permit: SemaphorePermit<'a>,
+}
 
 impl Slots {
     /// `most` slots, at least one.
@@ -64,7 +66,7 @@ impl Slots {
                 goes
             });
             if !goes {
-                return Slot(permit);
+                return Slot { _permit: permit };
             }
             permit.forget();
         }
