@@ -9,7 +9,7 @@ use common::chunk::{ChunkIndex, ChunkSet};
 use common::limits::CHUNK_BYTES;
 use common::plan::Tuning;
 use common::swarm::dice::Dice;
-use common::swarm::slots::at_once;
+use common::swarm::slots::{self, at_once};
 use common::trust::PublicKey;
 use server::swarm::inject;
 
@@ -18,7 +18,7 @@ use crate::lines::{Holder, Spec};
 use crate::post::Message;
 use crate::world::{World, full};
 
-/// Neighbours hear of new chunks at most this often, and the server then: as in the real node.
+/// Neighbours hear of new chunks, and of how many are coming, at most this often, and the server: as in the real node.
 const NEWS: f64 = 0.02;
 const REPORT: f64 = 0.05;
 
@@ -44,6 +44,11 @@ pub(crate) struct Machine {
     news: Vec<ChunkIndex>,
     next_news: f64,
     report: Vec<ChunkIndex>,
+    /// How many chunks are on their way here, as its neighbours know.
+    pub(crate) coming: u32,
+    /// Whether they are to hear that anew, and the earliest that they can.
+    counting: bool,
+    next_count: f64,
     sent: f64,
     spared: bool,
     sending: f64,
@@ -74,6 +79,9 @@ impl Machine {
             news: Vec::new(),
             next_news: 0.0,
             report: Vec::new(),
+            coming: 0,
+            counting: false,
+            next_count: 0.0,
             sent: 0.0,
             spared: false,
             sending: 0.0,
@@ -114,6 +122,7 @@ impl Machine {
         self.scheduler.handle(Event::Found(self.held.iter().collect()), now);
         self.covered = self.held.clone();
         self.spared = false;
+        (self.coming, self.counting) = (0, false);
         (self.sent, self.sending, self.from_peers) = (0.0, 0.0, 0.0);
     }
 }
@@ -366,18 +375,45 @@ impl World {
     pub(crate) fn serve_peers(&mut self, from: usize) {
         let holder = Holder::Machine(from);
         while self.machines[from].uploading.len() < self.machines[from].at_once() {
+            let Some((to, chunk)) = self.next_turn(from) else { break };
             let machine = &mut self.machines[from];
-            // A puller's stream carries one chunk at a time.
-            let next = machine.queue.iter().position(|(to, _)| !machine.uploading.contains(to));
-            let Some((to, chunk)) = next.and_then(|at| machine.queue.remove(at)) else { break };
             if machine.held.contains(chunk) {
                 machine.uploading.push(to);
                 self.lines.begin(holder, to, chunk);
+                self.coming_changes(to);
             } else {
                 let answer = Message::Unavailable { holder, to, chunk };
                 self.post.send(self.now + self.delay(holder), answer);
             }
         }
+    }
+
+    /// Whose turn it is at `from`, taken off its queue.
+    fn next_turn(&mut self, from: usize) -> Option<(usize, ChunkIndex)> {
+        let machine = &self.machines[from];
+        // A puller's stream carries one chunk at a time.
+        let waits = |(_, (to, _)): &(usize, &(usize, ChunkIndex))| !machine.uploading.contains(to);
+        let waiting: Vec<(usize, usize)> =
+            machine.queue.iter().enumerate().filter(waits).map(|(place, (to, _))| (place, *to)).collect();
+        let turn = slots::next(waiting.iter().map(|(_, to)| self.machines[*to].coming))?;
+        self.machines[from].queue.remove(waiting[turn].0)
+    }
+
+    /// A chunk begins or ends its way to `to`.
+    pub(crate) fn coming_changes(&mut self, to: usize) {
+        let machine = &mut self.machines[to];
+        if !std::mem::replace(&mut machine.counting, true) {
+            self.post.send(self.now.max(machine.next_count), Message::Count { of: to });
+        }
+    }
+
+    pub(crate) fn count_coming(&mut self, of: usize) {
+        let coming = self.lines.flows().iter().filter(|flow| flow.to == of).count();
+        let machine = &mut self.machines[of];
+        machine.counting = false;
+        machine.next_count = self.now + NEWS;
+        let chunks = u32::try_from(coming).unwrap_or(u32::MAX);
+        self.post.send(self.now + self.delay(Holder::Machine(of)), Message::Coming { to: of, chunks });
     }
 
     pub(crate) fn landed(&mut self, from: Holder, to: usize, chunk: ChunkIndex) {

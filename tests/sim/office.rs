@@ -200,6 +200,7 @@ impl World {
                 if self.office.granted.contains(&(to, chunk)) {
                     self.office.sending[site] += 1;
                     self.lines.begin(Holder::Server, to, chunk);
+                    self.coming_changes(to);
                 } else {
                     let answer = Message::Unavailable { holder: Holder::Server, to, chunk };
                     self.post.send(self.now + self.delay(Holder::Server), answer);

@@ -25,6 +25,10 @@ pub(crate) enum Message {
     Gather { of: usize },
     /// The neighbours of `from` hear that it holds these.
     Have { from: usize, chunks: Vec<ChunkIndex> },
+    /// It is time for `of` to tell its neighbours how many chunks are on their way to it.
+    Count { of: usize },
+    /// They hear that it is so many.
+    Coming { to: usize, chunks: u32 },
     /// It is time for `of` to tell the server what is new.
     Report { of: usize },
     /// The server hears it.
@@ -62,6 +66,8 @@ impl Message {
             }
             Self::Gather { of: at }
             | Self::Have { from: at, .. }
+            | Self::Count { of: at }
+            | Self::Coming { to: at, .. }
             | Self::Report { of: at }
             | Self::Told { from: at, .. }
             | Self::Lease { to: at, .. }
@@ -79,7 +85,11 @@ impl Message {
             | Self::Unavailable { holder, .. }
             | Self::Landed { from: holder, .. } => *holder == Holder::Server,
             Self::Told { .. } | Self::Lease { .. } | Self::Revoke { .. } | Self::Spare { .. } => true,
-            Self::Gather { .. } | Self::Have { .. } | Self::Report { .. } => false,
+            Self::Gather { .. }
+            | Self::Have { .. }
+            | Self::Count { .. }
+            | Self::Coming { .. }
+            | Self::Report { .. } => false,
         }
     }
 }

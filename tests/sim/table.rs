@@ -34,7 +34,7 @@ fn equal_lines_and_sixteen() {
     let (time, outcome) = case("symmetric 100/100, 16", 100.0, 100.0, 16).ratio();
     assert!(outcome.egress <= 1.02);
     // The bar is 1.10.
-    assert!(time <= 1.25);
+    assert!(time <= 1.15);
 }
 
 #[test]

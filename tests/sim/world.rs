@@ -215,6 +215,7 @@ impl World {
 
     /// A flow from `from` to `to` is over: something else can go.
     pub(crate) fn free(&mut self, from: Holder, to: usize) {
+        self.coming_changes(to);
         match from {
             Holder::Server => self.office.free(self.machines[to].spec.site),
             Holder::Machine(from) => {
@@ -241,6 +242,8 @@ impl World {
             Message::Landed { from, to, chunk } => self.landed(from, to, chunk),
             Message::Gather { of } => self.gathered(of),
             Message::Have { from, chunks } => self.have(from, &chunks),
+            Message::Count { of } => self.count_coming(of),
+            Message::Coming { to, chunks } => self.machines[to].coming = chunks,
             Message::Report { of } => self.reported(of),
             Message::Told { from, chunks } => self.told(from, chunks),
             Message::Lease { to, chunks } => self.leased(to, chunks),

@@ -180,7 +180,7 @@ pub(crate) async fn rogue(rack: &Rack, number: u8, manner: Manner) -> JoinHandle
                 SwarmEvent::Behaviour(MeshEvent::Accepted { stream, peer, .. }) => match manner {
                     Manner::FlipsBytes | Manner::RefusesAll => {
                         let puller = behaviour::public_key(&peer).unwrap();
-                        let outlet = Outlet { slots: Arc::new(Slots::new(4)), lines: vec![] };
+                        let outlet = Outlet { slots: Slots::new(4), lines: vec![] };
                         tokio::spawn(serve(stream, puller, Arc::clone(&shop), outlet));
                     }
                     _ => {

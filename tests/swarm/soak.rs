@@ -99,7 +99,7 @@ async fn start(tasks: &mut JoinSet<String>) -> Counts {
             mine.insert(*peer, Arc::clone(counts.entry((number, *other)).or_default()));
         }
         let shelf = Arc::new(Endless(Arc::new(vec![number; 1 << 20]), watch::Sender::new(0)));
-        let outlet = Outlet { slots: Arc::new(Slots::new(4)), lines: vec![] };
+        let outlet = Outlet { slots: Slots::new(4), lines: vec![] };
         tasks.spawn(async move {
             let mut streams = JoinSet::new();
             loop {

@@ -14,6 +14,9 @@ mod store;
 mod control;
 mod pull;
 
+// How many chunks are on their way here, which neighbours hear.
+mod coming;
+
 // What fetching waits for.
 mod waits;
 

@@ -29,12 +29,14 @@ use common::trust::PublicKey;
 use common::wire::swarm::{Bottleneck, Form, FromPuller, Neighbour, ToServer};
 
 use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError, SwarmEvent};
+use super::coming::Coming;
 use super::links::{Links, protocol, target};
 use super::schedule::{Effect, Event, Scheduler};
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
 use super::waits::Waits;
 use super::{control, pull};
+use pull::Holder;
 
 // What the node makes of what it hears.
 mod hear;
@@ -93,7 +95,8 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
         wanted,
         links: Links::new(chance),
         store: Arc::new(store),
-        slots: Arc::new(Slots::new(uploads)),
+        slots: Slots::new(uploads),
+        coming: Arc::default(),
         uploads,
         swarm,
         pulls: BTreeMap::new(),
@@ -181,7 +184,9 @@ struct Node {
     scheduler: Scheduler,
     links: Links,
     store: Arc<Store>,
-    slots: Arc<Slots>,
+    slots: Slots,
+    /// Chunks that are on their way to this agent.
+    coming: Arc<Coming>,
     /// How many it has when this agent is not spared.
     uploads: usize,
     swarm: Swarm<Mesh>,
@@ -299,7 +304,7 @@ impl Node {
                 peer, protocol: Protocol::Pull, stream, ..
             }) => {
                 let Some(key) = public_key(&peer) else { return };
-                let (store, slots) = (Arc::clone(&self.store), Arc::clone(&self.slots));
+                let (store, slots) = (Arc::clone(&self.store), self.slots.clone());
                 let outlet = Outlet { slots, lines: vec![] };
                 self.serving.spawn(async move {
                     let ended = serve(stream, key, store, outlet).await.err()?;
@@ -330,7 +335,9 @@ impl Node {
         if protocol == Protocol::Pull {
             let (requests, out) = mpsc::channel(pull::REQUESTS_MAX);
             self.pulls.insert(key, Puller { stream: number, requests });
-            self.tasks.spawn(pull::run(stream, key, number, self.image, out, self.pulls_in.clone()));
+            let coming = Arc::clone(&self.coming);
+            let holder = Holder { key, stream: number, seed: key == self.seed };
+            self.tasks.spawn(pull::run(stream, holder, self.image, out, self.pulls_in.clone(), coming));
             return;
         }
         let (words, out) = mpsc::channel(control::WAITING_MAX);

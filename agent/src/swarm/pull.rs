@@ -3,6 +3,7 @@
 //! what was asked for.
 
 use std::collections::HashSet;
+use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::coming::{Coming, News};
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::ImageId;
 use common::swarm::frame::{self, BadStream};
@@ -48,31 +50,52 @@ pub(super) enum Word {
     },
 }
 
+/// Whom a stream pulls from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Holder {
+    pub(super) key: PublicKey,
+    /// The stream's number.
+    pub(super) stream: u64,
+    /// Whether it is the server. That hears nothing of what comes from peers: its line may be thin, and what it sends
+    /// it has promised.
+    pub(super) seed: bool,
+}
+
 /// Requests that may wait to be written; the scheduler asks for fewer.
 pub(super) const REQUESTS_MAX: usize = PULL_QUEUE_MAX;
 
 /// Pulls until either end closes, and tells the node of that end.
 pub(super) async fn run(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-    from: PublicKey,
-    number: u64,
+    holder: Holder,
     image: ImageId,
     mut requests: mpsc::Receiver<FromPuller>,
     inbox: mpsc::Sender<Inbound>,
+    coming: Arc<Coming>,
 ) {
+    let Holder { key: from, stream: number, seed } = holder;
     let (mut reader, mut writer) = stream.split();
     // What was asked for; the lock is held for a look-up, never over an await.
     let asked: Arc<Mutex<HashSet<ChunkIndex>>> = Arc::default();
     let note = Arc::clone(&asked);
+    let mut news = (!seed).then(|| coming.news());
     let ask = async move {
         write(&mut writer, &FromPuller::Open { image }).await?;
-        while let Some(request) = requests.recv().await {
-            if let FromPuller::Get { chunk } = request {
-                note.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk);
+        loop {
+            let asked = !note.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            tokio::select! {
+                request = requests.recv() => {
+                    let Some(request) = request else { return Ok(()) };
+                    if let FromPuller::Get { chunk } = request {
+                        note.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk);
+                    }
+                    write(&mut writer, &request).await?;
+                }
+                chunks = changed(&mut news), if asked => {
+                    write(&mut writer, &FromPuller::Coming { chunks }).await?;
+                }
             }
-            write(&mut writer, &request).await?;
         }
-        Ok(())
     };
     let tell = async |word| {
         // The node ends its streams when it ends.
@@ -92,6 +115,7 @@ pub(super) async fn run(
                     if !asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&chunk) {
                         return Err(BadStream::Manners("sent a chunk that was not asked for"));
                     }
+                    let _arriving = coming.one();
                     let mut told = Instant::now();
                     let moved = |_| {
                         if told.elapsed() >= MOVED {
@@ -116,6 +140,14 @@ pub(super) async fn run(
         Err(error) => (error.to_string(), error.breaks_the_protocol()),
     };
     tell(Word::Ended { cause, broken }).await;
+}
+
+/// What the holder is to hear of the chunks that are coming, if it is told at all.
+async fn changed(news: &mut Option<News>) -> u32 {
+    match news {
+        Some(news) => news.changed().await,
+        None => pending().await,
+    }
 }
 
 async fn write(writer: &mut (impl AsyncWrite + Unpin + Send), request: &FromPuller) -> Result<(), BadStream> {

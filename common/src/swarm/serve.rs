@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ pub trait Shelf: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Outlet {
     /// How many chunks go out at once.
-    pub slots: Arc<Slots>,
+    pub slots: Slots,
     /// The lines that they go over, whose limits may change at any time.
     pub lines: Vec<Limiter>,
 }
@@ -78,6 +79,8 @@ pub struct Outlet {
 struct Queue {
     chunks: Mutex<VecDeque<ChunkIndex>>,
     filled: Notify,
+    /// Chunks on their way to the puller, as it says.
+    coming: Arc<AtomicU32>,
 }
 
 impl Queue {
@@ -132,6 +135,7 @@ async fn listen(from: &mut (impl AsyncRead + Unpin + Send), queue: &Queue) -> Re
                 queue.filled.notify_one();
             }
             FromPuller::Cancel { chunk } => queue.with(|list| list.retain(|other| *other != chunk)),
+            FromPuller::Coming { chunks } => queue.coming.store(chunks, Ordering::Relaxed),
         }
     }
 }
@@ -174,10 +178,10 @@ impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
 
     /// Sends the chunk whose turn it is, when there is a free slot.
     async fn next(&mut self) -> Result<(), BadStream> {
-        let slots = Arc::clone(&self.outlet.slots);
+        let slots = self.outlet.slots.clone();
         let mut tick = interval(WAITING);
         tick.tick().await;
-        let mut turn = pin!(slots.take());
+        let mut turn = pin!(slots.take(&self.queue.coming));
         let _slot = loop {
             tokio::select! {
                 slot = &mut turn => break slot,

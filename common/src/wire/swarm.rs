@@ -186,6 +186,12 @@ pub enum FromPuller {
         /// Which.
         chunk: ChunkIndex,
     },
+    /// So many chunks are on their way to this puller now, from all holders: of those who wait, one with few goes
+    /// before one with many. Said only to peers. No answer.
+    Coming {
+        /// How many.
+        chunks: u32,
+    },
 }
 
 /// Which form of a chunk is sent.

@@ -143,7 +143,7 @@ struct Node {
     room_of: HashMap<PublicKey, ImageId>,
     controls: HashMap<PublicKey, Control>,
     streams: u64,
-    slots: HashMap<String, Arc<Slots>>,
+    slots: HashMap<String, Slots>,
     limits: Limits,
     tasks: JoinSet<()>,
     linger: Linger,
@@ -227,8 +227,8 @@ impl Node {
         let admission = self.room_of.get(agent).and_then(|image| self.rooms.get(image)?.admission(agent));
         let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
         let lines = self.limits.lines(&site);
-        let slots = self.slots.entry(site).or_insert_with(|| Arc::new(Slots::new(SENDING_PER_SITE)));
-        Outlet { slots: Arc::clone(slots), lines }
+        let slots = self.slots.entry(site).or_insert_with(|| Slots::new(SENDING_PER_SITE));
+        Outlet { slots: slots.clone(), lines }
     }
 
     fn command(&mut self, command: Command) {
