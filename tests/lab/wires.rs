@@ -118,6 +118,9 @@ impl Wires {
         net.ip(&format!("address add {address}/24 dev eth0"))?;
         net.ip("link set eth0 up")?;
         net.ip(&format!("route add default via 10.88.{site}.1"))?;
+        // What Debian's kernel does unless told otherwise, whatever the one here was told.
+        let congestion = "net.ipv4.tcp_congestion_control=cubic";
+        process::output_of(net.command("sysctl").args(["-q", "-w", congestion]))?;
         if line.lost > 0 {
             // A loss hits packets, not the 64 KiB that offloading makes of forty of them.
             net.ip("link set eth0 gso_max_segs 1")?;

@@ -22,8 +22,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 
 /// What no device asks for by itself on every kernel: disks behind SCSI hosts, memory cards, the UEFI variables,
-/// which tell whether Secure Boot is on, and the congestion control for lines that lose packets.
-const ALWAYS: [&str; 4] = ["sd_mod", "mmc_block", "efivarfs", "tcp_bbr"];
+/// which tell whether Secure Boot is on.
+const ALWAYS: [&str; 3] = ["sd_mod", "mmc_block", "efivarfs"];
 
 /// Why there are no modules to load.
 #[derive(Debug, thiserror::Error)]

@@ -58,20 +58,6 @@ pub fn mount_firmware_variables() -> Result<(), MountError> {
     mount_one(("efivarfs", target, flags, ""))
 }
 
-/// Makes BBR the congestion control of TCP, if the kernel has it: what slows down with every loss, as CUBIC does,
-/// fills but a small part of a long line that loses packets (research/swarm.md 3). The agent runs on this kernel, too.
-///
-/// # Errors
-/// When the kernel does not say what it has, or refuses.
-pub fn prefer_bbr() -> std::io::Result<()> {
-    const SETTINGS: &str = "/proc/sys/net/ipv4";
-    let there = std::fs::read_to_string(format!("{SETTINGS}/tcp_available_congestion_control"))?;
-    if there.split_whitespace().any(|name| name == "bbr") {
-        std::fs::write(format!("{SETTINGS}/tcp_congestion_control"), "bbr")?;
-    }
-    Ok(())
-}
-
 fn mount_one((kind, target, flags, options): Mount) -> Result<(), MountError> {
     let failed = |source| MountError { kind, target, source };
     if let Err(error) = std::fs::create_dir_all(target)

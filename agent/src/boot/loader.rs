@@ -205,9 +205,6 @@ impl Loader {
             ));
         }
         drivers.settle(QUIET, DEVICES);
-        if let Err(error) = init::prefer_bbr() {
-            self.console.failed("choosing TCP's congestion control", &error, "a lossy line will be slow");
-        }
         if let Err(error) = init::mount_firmware_variables() {
             self.console.failed("setting up", &error, "Secure Boot will look switched off");
         }

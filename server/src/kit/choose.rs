@@ -10,7 +10,7 @@ pub enum Part {
     Network,
     /// Reaches disks.
     Storage,
-    /// Reaches what is in between: USB and hypervisor buses, UEFI's variables; carries TCP over lossy lines.
+    /// Reaches what is in between: USB and hypervisor buses, UEFI's variables.
     Base,
 }
 
@@ -100,7 +100,6 @@ const PARTS: [(Part, &[&str]); 3] = [
             "drivers/virtio/virtio_mmio.ko",
             "drivers/virtio/virtio_pci.ko",
             "fs/efivarfs/",
-            "net/ipv4/tcp_bbr.ko",
             "net/packet/af_packet.ko",
         ],
     ),
