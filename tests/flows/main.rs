@@ -21,5 +21,8 @@ mod http_boot;
 // A neighbour's disk goes bad.
 mod flipped_byte;
 
+// Disks that are full, or cannot be written.
+mod bad_disk;
+
 // What is refused, and how it is said.
 mod refusals;

@@ -23,6 +23,9 @@ pub mod wires;
 // Disks: blank, random, copied; and what is on them afterwards.
 pub mod disk;
 
+// Disks that run out of room, and disks on which writing fails.
+pub mod small;
+
 // The machines.
 pub mod vm;
 

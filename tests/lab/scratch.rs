@@ -66,7 +66,7 @@ pub fn name() -> String {
     format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Removes the namespaces, with what still runs in them, and the folders of runs whose process is gone. What cannot
+/// Removes the namespaces, with what still runs in them, the mounts and the folders of runs whose process is gone. What cannot
 /// be removed is left for the next time: it is in nobody's way, names are never used twice.
 pub fn sweep() {
     let listing = process::output("ip", ["netns", "list"]).unwrap_or_default();
@@ -75,6 +75,7 @@ pub fn sweep() {
             crate::net::remove_namespace(namespace);
         }
     }
+    crate::small::sweep(is_orphan);
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         if entry.file_name().to_str().is_some_and(is_orphan) {
