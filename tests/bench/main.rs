@@ -1,7 +1,8 @@
 //! The benchmark: what the swarm takes over what the lines allow, each scenario of the table with real programs on
 //! shaped lines. `tests/bench/run` sets everything up and starts it; words on its command line choose the scenarios
 //! whose names contain them, `--short` a few with small images, `--memory` those that show what an agent holds,
-//! `--floor` what libp2p alone takes, `--slack 1.5` how far above the bars times may be before it fails, `--peers` that others run as well.
+//! `--floor` what libp2p alone takes, `--slack 1.5` how far above the bars times may be before it fails, `--peers` that
+//! others run as well, `--slower 2` that every line is so many times slower: what is better then waits for processors.
 #![allow(clippy::print_stdout)]
 
 // What is measured, and the least that the lines allow.
@@ -48,7 +49,7 @@ struct Wish {
 
 fn wish() -> Result<Wish> {
     let (mut words, mut all, mut slack) = (vec![], scenario::all(), 1.0);
-    let (mut peers, mut floor) = (false, false);
+    let (mut peers, mut floor, mut slower) = (false, false, 1.0);
     let mut arguments = std::env::args().skip(1);
     while let Some(word) = arguments.next() {
         match word.as_str() {
@@ -56,19 +57,24 @@ fn wish() -> Result<Wish> {
             "--memory" => all = scenario::memory(),
             "--peers" => peers = true,
             "--floor" => floor = true,
-            "--slack" => {
-                let value = arguments.next().context("--slack needs a number")?;
-                slack = value.parse().with_context(|| format!("--slack {value} is no number"))?;
-            }
+            "--slack" => slack = number(&word, arguments.next())?,
+            "--slower" => slower = number(&word, arguments.next())?,
             _ => words.push(word),
         }
     }
     let chosen = |scenario: &Scenario| {
         words.is_empty() || words.iter().any(|word| scenario.name.contains(word.as_str()))
     };
-    let scenarios: Vec<Scenario> = all.into_iter().filter(chosen).collect();
+    ensure!(slower > 0.0, "--slower needs a number above zero");
+    let scenarios: Vec<Scenario> =
+        all.into_iter().filter(chosen).map(|scenario| scenario.slower(slower)).collect();
     ensure!(!scenarios.is_empty(), "no scenario is called {}", words.join(" or "));
     Ok(Wish { scenarios, slack, peers, floor })
+}
+
+fn number(word: &str, value: Option<String>) -> Result<f64> {
+    let value = value.with_context(|| format!("{word} needs a number"))?;
+    value.parse().with_context(|| format!("{word} {value} is no number"))
 }
 
 fn run() -> Result<bool> {

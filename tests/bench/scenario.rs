@@ -115,6 +115,16 @@ impl Scenario {
         self
     }
 
+    /// The same with every line `times` slower.
+    pub(crate) fn slower(mut self, times: f64) -> Self {
+        let rates = [&mut self.server, &mut self.up, &mut self.down].into_iter().flatten();
+        rates.chain(self.sites.iter_mut().map(|(rate, _)| rate)).for_each(|rate| *rate /= times);
+        if let Twist::WeakPeers(rate) = &mut self.twist {
+            *rate /= times;
+        }
+        self
+    }
+
     /// The site of each machine: 0 beside the server, then behind the lines from 1.
     pub(crate) fn places(&self) -> Vec<usize> {
         if self.sites.is_empty() {
