@@ -66,8 +66,8 @@ pub fn name() -> String {
     format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Removes the namespaces, with what still runs in them, the mounts and the folders of runs whose process is gone. What cannot
-/// be removed is left for the next time: it is in nobody's way, names are never used twice.
+/// Removes the namespaces, with what still runs in them, the mounts and the folders of runs whose process is gone.
+/// What cannot be removed is left for the next time: it is in nobody's way, names are never used twice.
 pub fn sweep() {
     let listing = process::output("ip", ["netns", "list"]).unwrap_or_default();
     for namespace in listing.lines().filter_map(|line| line.split_whitespace().next()) {

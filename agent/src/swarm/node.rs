@@ -30,13 +30,13 @@ use common::wire::swarm::{Bottleneck, Form, FromPuller, Neighbour, ToServer};
 
 use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError, SwarmEvent};
 use super::coming::Coming;
+use super::control;
 use super::links::{Links, protocol, target};
+use super::pull::{self, Holder};
 use super::schedule::{Effect, Event, Scheduler};
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
 use super::waits::Waits;
-use super::{control, pull};
-use pull::Holder;
 
 // What the node makes of what it hears.
 mod hear;
@@ -185,10 +185,10 @@ struct Node {
     links: Links,
     store: Arc<Store>,
     slots: Slots,
-    /// Chunks that are on their way to this agent.
-    coming: Arc<Coming>,
     /// How many it has when this agent is not spared.
     uploads: usize,
+    /// Chunks that are on their way to this agent.
+    coming: Arc<Coming>,
     swarm: Swarm<Mesh>,
     pulls: BTreeMap<PublicKey, Puller>,
     pulls_in: mpsc::Sender<pull::Inbound>,

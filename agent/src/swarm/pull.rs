@@ -3,7 +3,6 @@
 //! what was asked for.
 
 use std::collections::HashSet;
-use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::coming::{Coming, News};
+use super::coming::Coming;
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::ImageId;
 use common::swarm::frame::{self, BadStream};
@@ -78,7 +77,7 @@ pub(super) async fn run(
     // What was asked for; the lock is held for a look-up, never over an await.
     let asked: Arc<Mutex<HashSet<ChunkIndex>>> = Arc::default();
     let note = Arc::clone(&asked);
-    let mut news = (!seed).then(|| coming.news());
+    let mut news = coming.news();
     let ask = async move {
         write(&mut writer, &FromPuller::Open { image }).await?;
         loop {
@@ -91,7 +90,7 @@ pub(super) async fn run(
                     }
                     write(&mut writer, &request).await?;
                 }
-                chunks = changed(&mut news), if asked => {
+                chunks = news.changed(), if asked && !seed => {
                     write(&mut writer, &FromPuller::Coming { chunks }).await?;
                 }
             }
@@ -140,14 +139,6 @@ pub(super) async fn run(
         Err(error) => (error.to_string(), error.breaks_the_protocol()),
     };
     tell(Word::Ended { cause, broken }).await;
-}
-
-/// What the holder is to hear of the chunks that are coming, if it is told at all.
-async fn changed(news: &mut Option<News>) -> u32 {
-    match news {
-        Some(news) => news.changed().await,
-        None => pending().await,
-    }
 }
 
 async fn write(writer: &mut (impl AsyncWrite + Unpin + Send), request: &FromPuller) -> Result<(), BadStream> {
