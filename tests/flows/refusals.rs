@@ -117,6 +117,10 @@ fn what_cannot_be_used_is_refused_and_nothing_is_left_of_it() {
     assert_eq!(server.json(["image", "list"]).unwrap().as_array().unwrap().len(), 0);
     let unknown = server.ask(["deploy", "start", "--image", "none", "--machines", "m1", "--yes"]).unwrap();
     assert_eq!(unknown.code, 1, "{unknown:?}");
+
+    let misspelt = server.ask(["swarm", "limit", "20M", "--site", "brnach"]).unwrap();
+    says(&misspelt, 1, &["no site `brnach`", "cause: "]);
+    assert_eq!(server.json(["swarm", "limit"]).unwrap()["sites"], serde_json::json!({}));
 }
 
 #[test]

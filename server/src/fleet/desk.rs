@@ -10,7 +10,7 @@ mod settings;
 // What the doors saw.
 mod sightings;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use common::id::{JobId, MachineId};
@@ -84,6 +84,13 @@ impl Desk {
             silent: HashMap::new(),
             dropped: 0,
         }
+    }
+
+    /// The sites that are known: those that an admin named, and where machines are.
+    #[must_use]
+    pub fn sites(&self) -> BTreeSet<String> {
+        let named = self.settings.sites.iter().map(|rule| &rule.site);
+        named.chain(self.state.machines.values().map(|machine| &machine.site)).cloned().collect()
     }
 
     /// What has to be done outside since this was asked last.

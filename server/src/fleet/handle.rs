@@ -2,6 +2,7 @@
 //! long (the tailor) is done on the caller's side, so that the fleet's own thread never waits. Touches the
 //! fleet's thread, the crew, and the log in the records.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -227,6 +228,14 @@ impl FleetHandle {
             Ok(known.map(|machine| desk.state.show_machine(machine, false)).collect())
         })
         .await?
+    }
+
+    /// The sites that are known, machines there or not.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn sites(&self) -> Result<BTreeSet<String>, FleetError> {
+        self.look(Desk::sites).await
     }
 
     /// One machine with its hardware, by id, name, Ethernet address or serial number.

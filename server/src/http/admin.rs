@@ -2,6 +2,7 @@
 //! group can open, so whoever speaks here may do anything; nothing here is ever put on a TCP port. Touches the
 //! fleet, the image store, the kits and the swarm's handle.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ const PAGE: u32 = 500;
 const LINES_MAX: usize = 256;
 /// The most bytes that a name in a path may have.
 const NAME_MAX: usize = 256;
+/// Sites that an error names.
+const SITES_SHOWN: usize = 20;
 
 /// What the admin's door needs.
 #[derive(Clone)]
@@ -336,7 +339,26 @@ async fn limits(State(admin): State<Admin>) -> Answered<LineLimits> {
 }
 
 async fn limit(State(admin): State<Admin>, Told(order): Told<LimitOrder>) -> Answered<LineLimits> {
+    if let Some(site) = &order.site {
+        // A limit for a misspelt site would hold nothing back, and nobody would know.
+        let sites = admin.fleet.sites().await?;
+        let limited = admin.swarm.limit(None).await.map_err(no_swarm)?.sites;
+        if !sites.contains(site) && !limited.contains_key(site) {
+            return Err(no_site(site, &sites));
+        }
+    }
     admin.swarm.limit(Some(order)).await.map(Json).map_err(no_swarm)
+}
+
+fn no_site(site: &str, known: &BTreeSet<String>) -> Refusal {
+    let shown: Vec<&str> = known.iter().take(SITES_SHOWN).map(String::as_str).collect();
+    let rest = if known.len() > SITES_SHOWN { ", ..." } else { "" };
+    Refusal::absent(format!("there is no site `{}`", common::limits::cut(site, 80)))
+        .because(match shown.as_slice() {
+            [] => "no machine has been seen, and the configuration names no site".to_owned(),
+            names => format!("the sites are {}{rest}", names.join(", ")),
+        })
+        .hint("a `[[site]]` in the configuration file can have a limit before its machines come")
 }
 
 fn no_swarm(error: Stopped) -> Refusal {

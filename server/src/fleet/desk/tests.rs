@@ -27,6 +27,16 @@ fn the_most_particular_subnet_names_the_site() {
 }
 
 #[test]
+fn a_site_is_known_by_its_name_or_by_its_machines() {
+    let mut desk = desk();
+    let known = |desk: &Desk| desk.sites().into_iter().collect::<Vec<_>>();
+    assert_eq!(known(&desk), ["campus", "lab"]);
+    let elsewhere = "10.2.3.0/24".to_owned();
+    desk.put_machine(Machine::new(MachineId(1), Fingerprint::default(), elsewhere, Timestamp::UNIX_EPOCH));
+    assert_eq!(known(&desk), ["10.2.3.0/24", "campus", "lab"]);
+}
+
+#[test]
 fn a_token_is_of_one_attempt_of_one_job_on_one_server() {
     let mut settings = desk().settings;
     let token = settings.token(JobId(1), 2);
