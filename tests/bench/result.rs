@@ -57,10 +57,10 @@ impl Row {
         over(self.measured.from_server, self.scenario.bytes())
     }
 
-    /// Copies that went into each site, by the interface's count and the share of it that is payload.
+    /// Copies that went into each site by the interface's count, which has headers and all that is no chunk as well.
+    /// Nothing is taken off for those: it counts large packets before they are cut, with one header for many.
     pub(crate) fn wan(&self) -> Vec<f64> {
-        let payload = |bytes: &u64| over(*bytes, self.scenario.bytes()) * crate::scenario::PAYLOAD;
-        self.measured.site_bytes.iter().map(payload).collect()
+        self.measured.site_bytes.iter().map(|bytes| over(*bytes, self.scenario.bytes())).collect()
     }
 
     fn cpu_per_gib(&self) -> Option<f64> {

@@ -20,6 +20,6 @@ pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String
             },
         )
         .await?;
-    let gate = machine.session()?.heard.borrow().gather;
-    Ok(gate.map_or_else(String::new, |(arrived, ..)| format!("{arrived} machines")))
+    // How many have arrived is the server's to say: the last count heard here is from before the one that opened the gate.
+    Ok(String::new())
 }

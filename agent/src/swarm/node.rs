@@ -4,14 +4,12 @@
 //! verified off this task.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use libp2p::swarm::SwarmEvent as NetworkEvent;
 use libp2p::{Multiaddr, PeerId, Swarm};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::{TimeVal, TimeValLike as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -24,9 +22,9 @@ use common::step::Sources;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
 use common::swarm::frame::BadStream;
 use common::swarm::serve::{Outlet, serve};
-use common::swarm::slots::{Slots, at_once};
+use common::swarm::slots::Slots;
 use common::trust::PublicKey;
-use common::wire::swarm::{Bottleneck, Form, FromPuller, Neighbour, ToServer};
+use common::wire::swarm::{Form, FromPuller, Neighbour, ToServer};
 
 use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError, SwarmEvent};
 use super::coming::Coming;
@@ -38,14 +36,14 @@ use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
 use super::waits::Waits;
 
-// What the node makes of what it hears.
+// What the node makes of what it hears, and what it tells the server of its line.
 mod hear;
+mod report;
+
+use report::Report;
 
 /// How often the cores hear that time has passed.
 const TICK: Duration = Duration::from_millis(50);
-
-/// How often the server hears how fast this agent's line is, which is also the sign of life.
-const REPORT: Duration = Duration::from_secs(1);
 
 /// Without a word from the server, a peer or the disk for this long, there is nothing left to wait for.
 const FORSAKEN: Duration = Duration::from_secs(600);
@@ -148,15 +146,6 @@ struct Standing {
     reported: Duration,
     report: Report,
     uploaded: u64,
-}
-
-/// What is reported to the server next.
-#[derive(Debug, Default)]
-struct Report {
-    sent: u64,
-    sending: Duration,
-    from_peers: u64,
-    from_server: u64,
 }
 
 struct Puller {
@@ -482,49 +471,6 @@ impl Node {
         self.despair(now);
     }
 
-    fn count_uploads(&mut self, now: Duration) {
-        // What the kernel takes at once can wait there for long: the time counts until the next chunk may go.
-        if self.slots.busy() {
-            self.standing.report.sending += TICK;
-        }
-        let uploaded = self.store.uploaded();
-        self.slots.allow(at_once(self.uploads, self.standing.spared));
-        let more = uploaded - self.standing.uploaded;
-        if more > 0 {
-            self.standing.uploaded = uploaded;
-            self.standing.uploaded_at = now;
-            self.standing.report.sent += more;
-            self.sources.lock().unwrap_or_else(PoisonError::into_inner).uploaded = uploaded;
-        }
-    }
-
-    fn report(&mut self, now: Duration) {
-        let passed = now.saturating_sub(self.standing.reported);
-        if passed < REPORT {
-            return;
-        }
-        self.standing.reported = now;
-        let report = std::mem::take(&mut self.standing.report);
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let bottleneck = self.held_up(passed);
-        self.say(ToServer::Speed {
-            sent: report.sent,
-            sending_millis: millis(report.sending),
-            from_peers: report.from_peers,
-            from_server: report.from_server,
-            millis: millis(passed),
-            bottleneck,
-        });
-    }
-
-    /// What fetching waited for since the last report, `passed` ago.
-    fn held_up(&mut self, passed: Duration) -> Option<Bottleneck> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let cores = u32::try_from(cores).unwrap_or(1);
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        self.waits.report(passed, processor_time(), cores, &mut sources)
-    }
-
     /// What to do when nobody is there any more.
     fn despair(&mut self, now: Duration) {
         let standing = &self.standing;
@@ -570,16 +516,4 @@ impl Node {
         let list: HashSet<PeerId> = self.neighbours.keys().filter_map(|key| peer_id(key).ok()).collect();
         self.swarm.behaviour_mut().allow(list);
     }
-}
-
-/// What this process has used of all processors so far.
-fn processor_time() -> Duration {
-    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
-        return Duration::ZERO;
-    };
-    let time = |value: TimeVal| {
-        let micros = value.num_microseconds();
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-    };
-    time(used.user_time()) + time(used.system_time())
 }

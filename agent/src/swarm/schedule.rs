@@ -10,7 +10,9 @@
 //! without that hang at 99.9 %. A neighbour that sent two wrong chunks is asked nothing more; one that
 //! moves nothing is given up.
 
+// Whom to ask, and whom no more.
 mod choose;
+mod faults;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,27 +21,12 @@ use common::chunk::{ChunkIndex, ChunkSet};
 use common::swarm::dice::Dice;
 use common::trust::PublicKey;
 
-/// A source with requests that moves nothing and says nothing for this long is given up. A holder with a
-/// long queue says so every second.
-pub const SILENCE: Duration = Duration::from_secs(6);
-
-/// Wrong chunks from one neighbour until it is asked nothing more.
-const STRIKES_MAX: u8 = 2;
-
 /// Requests at one neighbour: enough to keep a gigabit line busy over a LAN's round trip, few enough that
 /// a slow neighbour does not sit on many chunks.
 const PER_PEER: std::ops::RangeInclusive<usize> = 2..=4;
 
-/// A chunk that a neighbour announced and then had not at hand is asked for there again after this: it may
-/// be on its way from memory to disk.
-const REFUSED: Duration = Duration::from_secs(1);
-
 /// How much time's worth of chunks may be asked for at one neighbour.
 const AHEAD: Duration = Duration::from_millis(200);
-
-/// A neighbour that for so long has sent nothing, and refused so often what it said it holds, is believed no more.
-const HOLLOW: Duration = Duration::from_secs(5);
-const HOLLOW_TIMES: u32 = 32;
 
 /// What the scheduler hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,17 +219,6 @@ impl Scheduler {
         self.in_flight
     }
 
-    /// Whether `from` sent too many wrong chunks to be asked again.
-    #[must_use]
-    pub fn quarantined(&self, from: &PublicKey) -> bool {
-        self.strikes.get(from).is_some_and(|(strikes, _)| *strikes >= STRIKES_MAX)
-    }
-
-    /// Who sent wrong chunks, each with the last of them: for a server that may not know, or no longer.
-    pub fn accused(&self) -> impl Iterator<Item = (PublicKey, ChunkIndex)> {
-        self.strikes.iter().map(|(from, (_, chunk))| (*from, *chunk))
-    }
-
     /// Takes in what happened.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -397,66 +373,6 @@ impl Scheduler {
         self.leased.retain(|other| *other != chunk);
     }
 
-    fn corrupt(&mut self, from: PublicKey, chunk: ChunkIndex, effects: &mut Vec<Effect>) {
-        self.give_back(from, chunk);
-        if from == self.seed {
-            return;
-        }
-        let was = self.quarantined(&from);
-        // It is not asked for this chunk again, whatever becomes of the others.
-        self.forget(from, chunk);
-        let (strikes, last) = self.strikes.entry(from).or_insert((0, chunk));
-        *strikes = strikes.saturating_add(1);
-        *last = chunk;
-        if was || !self.quarantined(&from) {
-            return;
-        }
-        effects.push(Effect::Quarantined { from });
-        if let Some(source) = self.sources.get_mut(&from) {
-            source.held.iter().for_each(|chunk| self.copies[chunk.at()] -= 1);
-            for chunk in std::mem::take(&mut source.asked) {
-                self.give_back(from, chunk);
-                effects.push(Effect::Cancel { from, chunk });
-            }
-        }
-    }
-
-    fn unavailable(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration, effects: &mut Vec<Effect>) {
-        let Some(source) = self.sources.get_mut(&from) else {
-            return;
-        };
-        source.moved = now;
-        if !source.asked.remove(&chunk) {
-            return;
-        }
-        if from == self.seed {
-            self.leased.retain(|other| *other != chunk);
-            self.give_back(from, chunk);
-            return;
-        }
-        source.refused.push_back((now + REFUSED, chunk));
-        let (since, times) = source.refuses.get_or_insert((now, 0));
-        *times += 1;
-        let hollow = now >= *since + HOLLOW && *times >= HOLLOW_TIMES;
-        self.forget(from, chunk);
-        self.give_back(from, chunk);
-        if hollow {
-            self.disbelieve(from);
-            effects.push(Effect::Hollow { from });
-        }
-    }
-
-    /// `from` holds nothing, until it says so again.
-    fn disbelieve(&mut self, from: PublicKey) {
-        let held: Vec<ChunkIndex> =
-            self.sources.get(&from).into_iter().flat_map(|source| source.held.iter()).collect();
-        held.into_iter().for_each(|chunk| self.forget(from, chunk));
-        if let Some(source) = self.sources.get_mut(&from) {
-            source.refused.clear();
-            source.refuses = None;
-        }
-    }
-
     /// A chunk came that was taken back when it was on its way already: it is as good as any.
     fn welcome(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration) -> bool {
         let sources = self.flights.get(&chunk).map_or(0, Vec::len);
@@ -485,37 +401,6 @@ impl Scheduler {
                 self.give_back(from, chunk);
                 effects.push(Effect::Cancel { from, chunk });
             }
-        }
-    }
-
-    fn ask_again(&mut self, now: Duration) {
-        let mut again = Vec::new();
-        for (from, source) in self.sources.iter_mut().filter(|(from, _)| **from != self.seed) {
-            while source.refused.front().is_some_and(|(until, _)| now >= *until) {
-                again.extend(source.refused.pop_front().map(|(_, chunk)| (*from, chunk)));
-            }
-        }
-        again.into_iter().for_each(|(from, chunk)| self.have(from, &[chunk]));
-    }
-
-    /// `from` does not have `chunk` after all, until it says so again.
-    fn forget(&mut self, from: PublicKey, chunk: ChunkIndex) {
-        let counted = !self.quarantined(&from);
-        if let Some(source) = self.sources.get_mut(&from)
-            && source.held.remove(chunk)
-            && counted
-        {
-            self.copies[chunk.at()] -= 1;
-        }
-    }
-
-    fn give_up_the_silent(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let silent = |source: &Source| !source.asked.is_empty() && now >= source.moved + SILENCE;
-        let silent: Vec<PublicKey> =
-            self.sources.iter().filter(|(_, source)| silent(source)).map(|(from, _)| *from).collect();
-        for from in silent {
-            self.gone(from);
-            effects.push(Effect::Reset { from });
         }
     }
 }

@@ -1,36 +1,33 @@
-//! The libp2p behaviour of every swarm node: lets in only the keys it was told to, opens on each
-//! connection that it
-//! *dialled* the one stream it was dialled for, and hands out raw streams. Owns the list of who is let
-//! in; touches libp2p and `trust`; reads and writes no byte of a stream.
+//! The libp2p behaviour of every swarm node: lets in only the keys it was told to, opens on each connection that it
+//! *dialled* the one stream it was dialled for, and hands out raw streams. Owns the list of who is let in; touches
+//! libp2p and `trust`; reads and writes no byte of a stream.
 //!
 //! Own code rather than `libp2p-stream`, which loses inbound streams when several are opened at once
 //! (measured: 90 of 200 arrived) and picks any connection to a peer. Bulk must flow one way per connection
 //! (rust-yamux#227), so two nodes that pull from each other keep two connections, one dialled by each.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::convert::Infallible;
 use std::fmt;
-use std::future::{Ready, ready};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use libp2p::core::transport::PortUse;
-use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::identity;
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::handler::{
-    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
-};
 use libp2p::swarm::{
-    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, Stream, Swarm, SwarmBuilder, noise, tcp, yamux};
 
 use crate::trust::{KeyPair, PublicKey};
 use crate::wire::swarm::{CONTROL_PROTOCOL, PULL_PROTOCOL};
+
+mod handler;
+
+use handler::{Handler, HandlerOut, Open};
 
 /// Streams that one accepted connection may open in its life. A node opens one per connection and dials
 /// again when it ends; more is somebody else's program.
@@ -305,134 +302,6 @@ impl NetworkBehaviour for Mesh {
         }
         self.waker = Some(cx.waker().clone());
         Poll::Pending
-    }
-}
-
-/// Opens a stream on a dialled connection.
-#[derive(Debug)]
-pub struct Open(Protocol);
-
-/// What a connection tells the behaviour.
-#[derive(Debug)]
-pub enum HandlerOut {
-    /// A stream we opened.
-    Opened(Protocol, Stream),
-    /// A stream that the other end would not have.
-    Refused(Protocol),
-    /// A stream that the other end opened.
-    Accepted(Protocol, Multiaddr, Stream),
-}
-
-/// Negotiates any of the offered protocols and says which one it was.
-#[derive(Debug, Clone)]
-pub struct Offer(Vec<Protocol>);
-
-/// A protocol as multistream-select names it.
-#[derive(Debug, Clone)]
-pub struct Named(Protocol);
-
-impl AsRef<str> for Named {
-    fn as_ref(&self) -> &str {
-        self.0.name()
-    }
-}
-
-impl UpgradeInfo for Offer {
-    type Info = Named;
-    type InfoIter = std::vec::IntoIter<Named>;
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.iter().copied().map(Named).collect::<Vec<_>>().into_iter()
-    }
-}
-
-impl InboundUpgrade<Stream> for Offer {
-    type Output = (Protocol, Stream);
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-    fn upgrade_inbound(self, stream: Stream, named: Named) -> Self::Future {
-        ready(Ok((named.0, stream)))
-    }
-}
-
-impl OutboundUpgrade<Stream> for Offer {
-    type Output = (Protocol, Stream);
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-    fn upgrade_outbound(self, stream: Stream, named: Named) -> Self::Future {
-        ready(Ok((named.0, stream)))
-    }
-}
-
-/// One connection's part of the behaviour.
-#[derive(Debug)]
-pub struct Handler {
-    /// Where an accepted connection came from; none for one that we dialled, which accepts no streams.
-    remote: Option<Multiaddr>,
-    streams_accepted: usize,
-    wanted: VecDeque<Protocol>,
-    out: VecDeque<HandlerOut>,
-}
-
-impl Handler {
-    fn accepted(remote: Multiaddr) -> Self {
-        Self { remote: Some(remote), streams_accepted: 0, wanted: VecDeque::new(), out: VecDeque::new() }
-    }
-
-    fn dialled() -> Self {
-        Self { remote: None, streams_accepted: 0, wanted: VecDeque::new(), out: VecDeque::new() }
-    }
-}
-
-impl ConnectionHandler for Handler {
-    type FromBehaviour = Open;
-    type ToBehaviour = HandlerOut;
-    type InboundProtocol = Offer;
-    type OutboundProtocol = Offer;
-    type InboundOpenInfo = ();
-    type OutboundOpenInfo = Protocol;
-
-    fn listen_protocol(&self) -> SubstreamProtocol<Offer, ()> {
-        let open = self.remote.is_some() && self.streams_accepted < STREAMS_PER_CONNECTION_MAX;
-        let offer = if open { vec![Protocol::Control, Protocol::Pull] } else { vec![] };
-        SubstreamProtocol::new(Offer(offer), ())
-    }
-
-    fn poll(&mut self, _cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Offer, Protocol, HandlerOut>> {
-        if let Some(event) = self.out.pop_front() {
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
-        }
-        if let Some(protocol) = self.wanted.pop_front() {
-            let protocol = SubstreamProtocol::new(Offer(vec![protocol]), protocol);
-            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
-        }
-        // Both queues are filled only by calls after which the connection polls the handler again.
-        Poll::Pending
-    }
-
-    fn on_behaviour_event(&mut self, Open(protocol): Open) {
-        self.wanted.push_back(protocol);
-    }
-
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Offer, Offer, (), Protocol>) {
-        match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
-                let (protocol, stream) = protocol;
-                if let Some(remote) = &self.remote
-                    && self.streams_accepted < STREAMS_PER_CONNECTION_MAX
-                {
-                    self.streams_accepted += 1;
-                    self.out.push_back(HandlerOut::Accepted(protocol, remote.clone(), stream));
-                }
-            }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
-                let (protocol, stream) = protocol;
-                self.out.push_back(HandlerOut::Opened(protocol, stream));
-            }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, .. }) => {
-                self.out.push_back(HandlerOut::Refused(info));
-            }
-            _ => {}
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use common::trust::KeyPair;
 
+use super::faults::SILENCE;
 use super::*;
 
 fn key(number: u8) -> PublicKey {
