@@ -5,6 +5,8 @@
 //! The core is the server's LAN, 10.88.0.0/24. A site behind a line has a router in a namespace of its own and the
 //! network 10.88.N.0/24.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, ensure};
 
 use crate::net::Net;
@@ -18,6 +20,11 @@ const SLOW: f64 = 10.0;
 /// How long a packet waits for its turn before it is dropped, in ms, beyond what the bucket holds: what an ordinary
 /// router's buffer is good for.
 const LATENCY: f64 = 100.0;
+
+/// What Debian's kernel sends with unless told otherwise, whatever the one here was told.
+const CONGESTION: &str = "cubic";
+/// What namespaces may choose from. A kernel that was told to send with another has `CONGESTION`, but not in here.
+const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 
 /// A rate in Mbit/s; none for as fast as the computer is.
 pub type Mbit = Option<f64>;
@@ -47,6 +54,7 @@ pub struct Wires {
     core: Net,
     sites: Vec<Net>,
     hosts: std::cell::Cell<u8>,
+    _allowed: Allowed,
 }
 
 /// One computer: a namespace with `eth0`.
@@ -75,6 +83,7 @@ impl Wires {
     /// # Errors
     /// When this is not root, or the kernel lacks what it takes.
     pub fn new(wan: &[Mbit]) -> Result<Self> {
+        let allowed = Allowed::new()?;
         let core = lan(0)?;
         let mut sites = vec![];
         for (number, rate) in (1u8..).zip(wan) {
@@ -92,7 +101,7 @@ impl Wires {
             shape(&site, "wan", *rate)?;
             sites.push(site);
         }
-        Ok(Self { core, sites, hosts: std::cell::Cell::new(0) })
+        Ok(Self { core, sites, hosts: std::cell::Cell::new(0), _allowed: allowed })
     }
 
     fn site(&self, site: usize) -> Result<&Net> {
@@ -118,9 +127,8 @@ impl Wires {
         net.ip(&format!("address add {address}/24 dev eth0"))?;
         net.ip("link set eth0 up")?;
         net.ip(&format!("route add default via 10.88.{site}.1"))?;
-        // What Debian's kernel does unless told otherwise, whatever the one here was told.
-        let congestion = "net.ipv4.tcp_congestion_control=cubic";
-        process::output_of(net.command("sysctl").args(["-q", "-w", congestion]))?;
+        let congestion = format!("net.ipv4.tcp_congestion_control={CONGESTION}");
+        process::output_of(net.command("sysctl").args(["-q", "-w", &congestion]))?;
         if line.lost > 0 {
             // A loss hits packets, not the 64 KiB that offloading makes of forty of them.
             net.ip("link set eth0 gso_max_segs 1")?;
@@ -147,6 +155,34 @@ impl Wires {
     pub fn of_site(&self, site: usize) -> Result<Carried> {
         ensure!(site > 0, "the core is behind no line");
         carried(&self.core, &format!("wan{site}"))
+    }
+}
+
+/// Lets namespaces choose `CONGESTION` while it lives.
+#[derive(Debug)]
+struct Allowed {
+    /// What was allowed before, where that had to be changed.
+    before: Option<String>,
+}
+
+impl Allowed {
+    fn new() -> Result<Self> {
+        let before = fs::read_to_string(ALLOWED).with_context(|| ALLOWED.to_owned())?;
+        if before.split_whitespace().any(|name| name == CONGESTION) {
+            return Ok(Self { before: None });
+        }
+        fs::write(ALLOWED, format!("{} {CONGESTION}", before.trim())).with_context(|| {
+            format!("this computer's namespaces may not use TCP's {CONGESTION}: {ALLOWED}")
+        })?;
+        Ok(Self { before: Some(before) })
+    }
+}
+
+impl Drop for Allowed {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            fs::write(ALLOWED, before).ok();
+        }
     }
 }
 
