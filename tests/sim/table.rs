@@ -54,6 +54,15 @@ fn weak_peers_do_not_hold_the_others_up() {
 }
 
 #[test]
+fn weak_peers_do_not_hold_a_small_image_up() {
+    let mut case = Case { chunks: 64, ..case("64 MiB, every fourth 5 up", 100.0, 100.0, 8) };
+    case.machines.iter_mut().skip(3).step_by(4).for_each(|machine| machine.up = mbit(5.0));
+    let (time, outcome) = case.ratio();
+    assert!(outcome.egress <= 1.10);
+    assert!(time <= 1.35);
+}
+
+#[test]
 fn one_site_behind_a_thin_line() {
     let case = Case { wan: vec![mbit(20.0)], ..case("one site of 6 behind 20", 400.0, 200.0, 6) };
     let (time, outcome) = case.ratio();

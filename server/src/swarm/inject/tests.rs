@@ -217,6 +217,25 @@ fn what_is_stuck_at_a_weak_uplink_leaves_the_server_again() {
 }
 
 #[test]
+fn what_is_known_to_be_stuck_leaves_again_the_sooner_the_younger_the_image_is() {
+    for (uplink, helped) in [(Some(1_000_000), true), (None, false), (Some(2_000_000), false)] {
+        let mut injector = full_and_empty(uplink);
+        let effects = injector.handle(Event::Tick, at(4_000));
+        assert_eq!(!leases(&effects).is_empty(), helped, "{uplink:?}");
+    }
+}
+
+#[test]
+fn who_has_just_come_asks_its_peers_first_however_slow() {
+    let mut injector = full_and_empty(Some(1_000_000));
+    injector.handle(Event::Left { agent: key(2) }, at(98_000));
+    injector.handle(Event::Tick, at(99_000));
+    join(&mut injector, 3, "a", ChunkSet::new(100), at(100_000));
+    assert_eq!(leases(&injector.handle(Event::Tick, at(104_000))), []);
+    assert!(!leases(&injector.handle(Event::Tick, at(105_000))).is_empty());
+}
+
+#[test]
 fn who_has_passed_nothing_on_gets_no_more_while_others_do() {
     let mut injector = injector(100);
     let mut first = join(&mut injector, 1, "a", ChunkSet::new(100), at(0));
