@@ -36,6 +36,9 @@ mod machine;
 // Orders over machines, and their jobs.
 mod deployment;
 
+// What an admin should know of an order before it is placed.
+mod warning;
+
 use common::id::{DeploymentId, JobId, MachineId};
 use common::step::{Sources, Step, What};
 use common::trust::PublicKey;
@@ -46,6 +49,7 @@ use serde::{Deserialize, Serialize};
 pub use deployment::{Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobShown, JobState};
 pub use machine::{MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState, Selection};
 pub use stock::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
+pub use warning::{ACCEPTABLE, Warning};
 
 /// Where the admin's routes begin.
 pub const PREFIX: &str = "/admin/v1";

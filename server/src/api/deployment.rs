@@ -1,12 +1,12 @@
 //! Deployments and their jobs as they cross the admin socket: ordered, shown, cancelled. Touches `common`.
 
 use common::id::{DeploymentId, ImageId, JobId, MachineId};
-use common::plan::Finish;
+use common::plan::{DiskIdentity, Finish};
 use common::step::{Sources, Step};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ImageShown, Selection};
+use super::{ImageShown, Selection, Warning};
 
 /// An order over machines.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct DeployOrder {
     /// … or until so many seconds have passed since the first arrived.
     #[serde(default)]
     pub gather_seconds: Option<u64>,
+    /// Warnings that are no reason to refuse a machine, each by its word.
+    #[serde(default)]
+    pub accept: Vec<String>,
     /// Only say what would be done.
     #[serde(default)]
     pub dry_run: bool,
@@ -73,6 +76,12 @@ pub struct DeployLine {
     pub name: String,
     /// The disk that will be written and what stands on it, when its hardware is known.
     pub target: Option<String>,
+    /// That disk's marks: what is written is this disk, or nothing.
+    #[serde(default)]
+    pub disk: Option<DiskIdentity>,
+    /// What an admin should know.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
     /// Why nothing would be written there.
     pub refused: Option<String>,
 }

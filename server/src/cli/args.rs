@@ -350,6 +350,9 @@ pub struct Start {
     /// … or until so many seconds have passed since the first arrived [default: 600].
     #[arg(long, value_name = "SECONDS", requires = "gather")]
     pub gather_seconds: Option<u64>,
+    /// Order machines in spite of this warning; --dry-run says its word.
+    #[arg(long, value_name = "WARNING", value_delimiter = ',')]
+    pub accept: Vec<String>,
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,

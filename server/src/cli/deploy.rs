@@ -109,6 +109,7 @@ fn order(start: Start) -> Result<DeployOrder, Fault> {
         finish: if start.power_off { Finish::PowerOff } else { Finish::Reboot },
         gather: start.gather,
         gather_seconds: start.gather_seconds,
+        accept: start.accept,
         dry_run: false,
     })
 }

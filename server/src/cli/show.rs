@@ -298,6 +298,9 @@ impl Screen {
                 (None, None) => "target:  chosen when the machine has reported its hardware".to_owned(),
             };
             print_line(&format!("{:<6} {:<16} {fate}", line.machine.to_string(), line.name))?;
+            for warning in line.warnings.iter().filter(|_| line.refused.is_none()) {
+                print_line(&format!("{:<23} warning: {warning}", ""))?;
+            }
         }
         Ok(())
     }

@@ -7,12 +7,12 @@ use std::pin::Pin;
 
 use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, ImageId, JobId, MachineId};
-use common::plan::{Finish, Plan};
+use common::plan::{DiskIdentity, Finish, Plan};
 use common::trust::PublicKey;
 use common::wire::http::Refused;
 use common::wire::swarm::Personality;
 
-use crate::api::ImageShown;
+use crate::api::{ImageShown, Warning};
 
 /// What the tailor makes a plan from.
 #[derive(Debug, Clone)]
@@ -39,6 +39,17 @@ pub struct Commission {
     pub server: Option<std::net::IpAddr>,
 }
 
+/// The disk that would be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its marks.
+    pub disk: DiskIdentity,
+    /// The disk and what stands on it, in words.
+    pub words: String,
+    /// What an admin should know before it is written.
+    pub warnings: Vec<Warning>,
+}
+
 /// A plan with its bundle built and ready to be fetched.
 #[derive(Debug, Clone)]
 pub struct Tailored {
@@ -46,6 +57,8 @@ pub struct Tailored {
     pub plan: Plan,
     /// The disk that will be written, and what stands on it, in words.
     pub target: String,
+    /// What an admin should have known before it is written; the order may not accept all of it.
+    pub warnings: Vec<Warning>,
     /// What an admin should know, each in a sentence: a module that the kit lacks, a disk that is not blank.
     pub notes: Vec<String>,
 }
@@ -97,11 +110,11 @@ pub trait Crew: Send + Sync + 'static {
     /// What is wrong with it.
     fn check_disk_rule(&self, rule: &str) -> Result<(), String>;
 
-    /// The disk of `hardware` that `commission` would write, in words; decides and touches nothing.
+    /// The disk of `hardware` that `commission` would write; decides and touches nothing.
     ///
     /// # Errors
     /// Why the machine would be refused.
-    fn target(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<String, String>;
+    fn target(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Target, String>;
 
     /// Makes the plan and builds its bundle. Blocking and slow: call it off the async threads.
     ///

@@ -286,7 +286,8 @@ impl FleetHandle {
         .map_err(FleetError::Refused)?;
         let (asked, shown) = (order.clone(), image.clone());
         let candidates = self.look(move |desk| desk.candidates(&asked, &shown)).await?;
-        let mut lines = self.preview(candidates.map_err(FleetError::Refused)?).await?;
+        let accepted = order.accept.clone();
+        let mut lines = self.preview(candidates.map_err(FleetError::Refused)?, accepted).await?;
         if order.dry_run {
             return Ok(DeployAnswer { deployment: None, image, machines: lines });
         }
@@ -302,23 +303,17 @@ impl FleetHandle {
     }
 
     /// Asks the tailor what it would write on each machine whose hardware is known.
-    async fn preview(&self, candidates: Vec<Candidate>) -> Result<Vec<DeployLine>, FleetError> {
+    async fn preview(
+        &self,
+        candidates: Vec<Candidate>,
+        accepted: Vec<String>,
+    ) -> Result<Vec<DeployLine>, FleetError> {
         let crew = Arc::clone(&self.crew);
         tokio::task::spawn_blocking(move || {
             let line = |candidate: Candidate| {
                 let asked = candidate.commission.as_ref();
                 let target = asked.map(|(commission, hardware)| crew.target(commission, hardware));
-                let (target, unfit) = match target {
-                    Some(Ok(target)) => (Some(target), None),
-                    Some(Err(reason)) => (None, Some(reason)),
-                    None => (None, None),
-                };
-                DeployLine {
-                    machine: candidate.machine,
-                    name: candidate.name,
-                    target,
-                    refused: candidate.refused.or(unfit),
-                }
+                candidate.line(target, &accepted)
             };
             candidates.into_iter().map(line).collect()
         })

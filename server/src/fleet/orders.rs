@@ -11,7 +11,7 @@ use common::step::{Step, What};
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
-use super::crew::Commission;
+use super::crew::{Commission, Target};
 use super::deployment::{Deployment, labels};
 use super::desk::{Desk, Whose};
 use super::hostlist;
@@ -19,8 +19,8 @@ use super::job::{Job, JobEvent};
 use super::machine::Machine;
 use super::state::Change;
 use crate::api::{
-    Cancel, DeployLine, DeployOrder, ImageShown, JobState, MachineAction, MachineChanged, MachineCommand,
-    MachineState, Selection,
+    ACCEPTABLE, Cancel, DeployLine, DeployOrder, ImageShown, JobState, MachineAction, MachineChanged,
+    MachineCommand, MachineState, Selection, Warning,
 };
 
 /// The most SSH keys of one order.
@@ -41,6 +41,25 @@ pub struct Candidate {
     pub refused: Option<String>,
     /// What the tailor is to be asked, when its hardware is known.
     pub commission: Option<(Commission, Arc<CheckedHardware>)>,
+}
+
+impl Candidate {
+    /// What the order means for it. `target` is what the tailor said; none when it could not be asked.
+    #[must_use]
+    pub fn line(self, target: Option<Result<Target, String>>, accepted: &[String]) -> DeployLine {
+        let (target, unfit) = match target {
+            Some(Ok(target)) => (Some(target), None),
+            Some(Err(reason)) => (None, Some(reason)),
+            None => (None, None),
+        };
+        let mut warnings = target.as_ref().map(|target| target.warnings.clone()).unwrap_or_default();
+        if self.commission.is_none() {
+            warnings.push(Warning::HardwareUnknown);
+        }
+        let refused = self.refused.or(unfit).or_else(|| Warning::refusal(&warnings, accepted));
+        let (disk, target) = target.map(|target| (target.disk, target.words)).unzip();
+        DeployLine { machine: self.machine, name: self.name, target, disk, warnings, refused }
+    }
 }
 
 /// A refusal with its cause and hint.
@@ -391,6 +410,10 @@ fn check(order: &DeployOrder) -> Result<(), Refused> {
             "the order gives the OS something and forbids to personalise it",
             "leave out one of the two",
         ));
+    }
+    if let Some(word) = order.accept.iter().find(|word| !ACCEPTABLE.contains(&word.as_str())) {
+        let error = format!("`{}` is nothing that can be accepted", common::limits::cut(word, 80));
+        return Err(refused(error, "`deploy start --dry-run` names what it would take"));
     }
     labels(&order.selection.labels)
         .map_err(|error| refused(error.to_string(), "write labels as key=value"))?;

@@ -19,7 +19,7 @@ use super::identity::{Fingerprint, recognise};
 use super::job::{Confirm, Job, JobEvent};
 use super::machine::{Boot, Machine, Rest, has_bootable_disk};
 use super::state::Change;
-use crate::api::MachineState;
+use crate::api::{MachineState, Warning};
 
 /// Seconds until a machine that was refused, held or rejected asks again.
 const REFUSED_POLL_SECONDS: u32 = 30;
@@ -240,6 +240,12 @@ impl Desk {
         if current.is_none_or(|boot| boot.key != key) {
             return (over(), None);
         }
+        let accepted =
+            self.state.deployments.get(&known.deployment).map_or(&[][..], |order| &order.order.accept);
+        let result = result.and_then(|made| match Warning::refusal(&made.warnings, accepted) {
+            Some(reason) => Err(reason),
+            None => Ok(made),
+        });
         let made = match result {
             Err(reason) => {
                 self.happen(job, JobEvent::TailorRefused(reason.clone()), now);

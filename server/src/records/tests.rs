@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{Cancel, DeployLine, DeployOrder, ImageShown, MachineAction, MachineCommand, Selection};
+use crate::api::{Cancel, DeployOrder, ImageShown, MachineAction, MachineCommand, Selection};
 use crate::fleet::crew::Tailored;
 use crate::fleet::desk::{Desk, Settings};
 use crate::fleet::reports::Next;
@@ -138,10 +138,7 @@ fn order(text: serde_json::Value) -> DeployOrder {
 
 fn place(desk: &mut Desk, order: DeployOrder, now: Timestamp) {
     let Ok(candidates) = desk.candidates(&order, &image()) else { return };
-    let mut lines: Vec<_> = candidates
-        .into_iter()
-        .map(|c| DeployLine { machine: c.machine, name: c.name, target: None, refused: c.refused })
-        .collect();
+    let mut lines: Vec<_> = candidates.into_iter().map(|candidate| candidate.line(None, &[])).collect();
     drop(desk.place(order, &image(), &mut lines, now));
 }
 
@@ -153,7 +150,12 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
                 let made = if number.is_multiple_of(5) {
                     Err("two disks match".to_owned())
                 } else {
-                    Ok(Tailored { plan: plan(&commission), target: "disk".to_owned(), notes: vec![] })
+                    Ok(Tailored {
+                        plan: plan(&commission),
+                        target: "disk".to_owned(),
+                        warnings: vec![],
+                        notes: vec![],
+                    })
                 };
                 desk.tailored(commission.job, key(machine, boot).public(), made, now);
             }

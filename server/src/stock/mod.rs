@@ -21,11 +21,11 @@ use common::trust::PublicKey;
 use common::wire::http::Refused;
 use tokio::sync::watch;
 
-use crate::api::ImageShown;
+use crate::api::{ImageShown, Warning};
 use crate::boot::choose::Programs;
 use crate::boot::tftp::Files;
 use crate::boot::{AUTOEXEC, script};
-use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored};
+use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored, Target};
 use crate::http::content::{Bytestore, Content};
 use crate::http::{Shelves, image_refused, image_shown};
 use crate::image::{Images, PartitionTable};
@@ -226,10 +226,12 @@ impl Crew for Stock {
         rule.parse::<TargetRule>().map(drop).map_err(|error| with_causes(&error))
     }
 
-    fn target(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<String, String> {
+    fn target(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Target, String> {
         let plan =
             tailor::plan(hardware, &self.request(commission)?, None).map_err(|refusal| said(&refusal))?;
-        Ok(target_words(hardware, &plan))
+        let words = target_words(hardware, &plan);
+        let warnings = warnings(hardware, &plan);
+        Ok(Target { disk: plan.target, words, warnings })
     }
 
     fn tailor(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Tailored, String> {
@@ -242,7 +244,8 @@ impl Crew for Stock {
             plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(|error| with_causes(&error))?);
         }
         let target = target_words(hardware, &plan);
-        Ok(Tailored { plan, target, notes: vec![] })
+        let warnings = warnings(hardware, &plan);
+        Ok(Tailored { plan, target, warnings, notes: vec![] })
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {
@@ -276,6 +279,11 @@ impl Crew for Stock {
 
 fn said(refusal: &tailor::Refusal) -> String {
     format!("{refusal} ({})", refusal.hint())
+}
+
+/// What an admin should know before `plan` is carried out on `hardware`.
+fn warnings(_: &CheckedHardware, _: &common::plan::Plan) -> Vec<Warning> {
+    vec![]
 }
 
 fn target_words(hardware: &CheckedHardware, plan: &common::plan::Plan) -> String {

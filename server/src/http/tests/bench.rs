@@ -13,7 +13,7 @@ use common::hardware::{
     Bus, CheckedHardware, Contents, Cpu, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System,
 };
 use common::id::{Hash, ImageId, JobId, Mac};
-use common::plan::{Order, Verdict};
+use common::plan::{DiskIdentity, Order, Verdict};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::trust::{KeyPair, PublicKey, Signed};
 use common::wire::http::{EventsTaken, Refused};
@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::content::{Bytestore, Content};
 use super::super::{Ends, Shelves, public};
-use crate::api::{DeployOrder, ImageShown};
+use crate::api::{DeployOrder, ImageShown, Warning};
 use crate::fleet::FleetHandle;
-use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored};
+use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored, Target};
 use crate::fleet::desk::Settings;
 use crate::fleet::standing::{Asker, Standing};
 use crate::records::Records;
@@ -38,6 +38,8 @@ pub(super) struct Rooms {
     pub(super) admitted: Mutex<Vec<Admission>>,
     pub(super) dismissed: Mutex<Vec<(PublicKey, Option<String>)>>,
     pub(super) kit: Option<PathBuf>,
+    /// What is said of every machine.
+    pub(super) warnings: Mutex<Vec<Warning>>,
 }
 
 pub(super) fn image() -> ImageShown {
@@ -65,25 +67,29 @@ impl Crew for Rooms {
         if rule.contains("sda") { Err("kernel names change".to_owned()) } else { Ok(()) }
     }
 
-    fn target(&self, _: &Commission, hardware: &CheckedHardware) -> Result<String, String> {
+    fn target(&self, _: &Commission, hardware: &CheckedHardware) -> Result<Target, String> {
         match hardware.report().disks.as_slice() {
-            [disk] => Ok(disk.serial.clone()),
+            [disk] => Ok(Target {
+                disk: DiskIdentity::of(disk),
+                words: disk.serial.clone(),
+                warnings: self.warnings.lock().unwrap().clone(),
+            }),
             disks => Err(format!("{} disks match", disks.len())),
         }
     }
 
     fn tailor(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Tailored, String> {
-        let target = self.target(commission, hardware)?;
+        let Target { disk, words, warnings } = self.target(commission, hardware)?;
         let plan = serde_json::json!({
             "deployment": commission.deployment, "job": commission.job, "attempt": commission.attempt,
             "image": commission.image, "image_bytes": 1,
-            "target": {"bus": "ata", "size": 1, "sector_bytes": 512, "model": "", "serial": "S", "wwn": "", "path": ""},
+            "target": disk,
             "steps": ["join", "transfer", "seal", "linger", "reboot"],
             "seed": {"key": server_key().public(), "addresses": []},
             "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
             "finish": commission.finish, "bundle": null,
         });
-        Ok(Tailored { plan: serde_json::from_value(plan).unwrap(), target, notes: vec![] })
+        Ok(Tailored { plan: serde_json::from_value(plan).unwrap(), target: words, warnings, notes: vec![] })
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {
