@@ -31,22 +31,40 @@ pub enum ScriptError {
     TooLong(usize),
 }
 
-/// Who asks for a script, read from the query of `/boot.ipxe`. Only what has the right form is kept.
-///
-/// `None` when there is no `mac`: then the answer is [`entry`], which asks again with everything that iPXE
-/// knows of its machine.
+/// Who asks for a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visitor {
+    /// It says no `mac` at all: the answer is [`entry`], which asks again with everything that iPXE knows of its
+    /// machine.
+    First,
+    /// A machine with an Ethernet address.
+    Machine(Asker),
+    /// A machine that shows another kind of address: InfiniBand has 8 bytes (`e0-07-1b-ff-ff-79-d0-84`). It said all
+    /// that it can, so it must never get [`entry`] again: it would ask the same for ever, without a pause.
+    Odd(Asker),
+}
+
+/// Who asks, read from the query of `/boot.ipxe`; a value that could not be decoded is `None`. Only what has the
+/// right form is kept.
 #[must_use]
-pub fn visitor<'q>(query: impl IntoIterator<Item = (&'q str, &'q str)>) -> Option<Asker> {
-    let mut asker = Asker::default();
+pub fn visitor<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) -> Visitor {
+    let (mut asker, mut asked) = (Asker::default(), false);
     for (name, value) in query {
         match name {
-            "mac" => asker.mac = value.parse::<Mac>().ok(),
-            "uuid" => asker.uuid = uuid(value),
-            "serial" => asker.serial = serial(value),
+            "mac" => {
+                asked = true;
+                asker.mac = value.and_then(|value| value.parse::<Mac>().ok());
+            }
+            "uuid" => asker.uuid = value.and_then(uuid),
+            "serial" => asker.serial = value.and_then(serial),
             _ => {}
         }
     }
-    asker.mac.is_some().then_some(asker)
+    match (asked, asker.mac) {
+        (false, _) => Visitor::First,
+        (true, Some(_)) => Visitor::Machine(asker),
+        (true, None) => Visitor::Odd(asker),
+    }
 }
 
 /// A UUID with dashes in any case, to lower case. All zeros and all ones are no UUID: boards whose maker never
@@ -316,23 +334,40 @@ mod tests {
 
     #[test]
     fn a_visitor_is_known_by_what_has_the_right_form() {
-        let ask = |mac, uuid, serial| visitor([("mac", mac), ("uuid", uuid), ("serial", serial), ("x", "y")]);
-        let who = ask("52-54-00-00-00-01", "12345678-9ABC-DEF0-0102-030405060708", " S1 ").unwrap();
+        let ask = |mac, uuid, serial| {
+            visitor([("mac", mac), ("uuid", uuid), ("serial", serial), ("x", "y")].map(|(n, v)| (n, Some(v))))
+        };
+        let known = |visitor| match visitor {
+            Visitor::Machine(asker) => asker,
+            other => panic!("{other:?}"),
+        };
+        let who = known(ask("52-54-00-00-00-01", "12345678-9ABC-DEF0-0102-030405060708", " S1 "));
         assert_eq!(who.mac, Some(Mac([0x52, 0x54, 0, 0, 0, 1])));
         assert_eq!(who.uuid.as_deref(), Some("12345678-9abc-def0-0102-030405060708"));
         assert_eq!(who.serial.as_deref(), Some("S1"));
         let zeros = "00000000-0000-0000-0000-000000000000";
-        let odd = ask("52-54-00-00-00-01", zeros, "a\nb").unwrap();
+        let odd = known(ask("52-54-00-00-00-01", zeros, "a\nb"));
         assert_eq!((odd.uuid, odd.serial), (None, None));
-        assert_eq!(ask("", "", ""), None);
-        assert_eq!(visitor([]), None);
+        assert_eq!(visitor([]), Visitor::First);
+        assert_eq!(visitor([("uuid", Some("x"))]), Visitor::First);
+    }
+
+    #[test]
+    fn who_has_said_an_address_is_never_asked_again() {
+        let infiniband = "e0-07-1b-ff-ff-79-d0-84";
+        for mac in [Some(infiniband), Some(""), Some("52-54-00-00-00"), Some("nonsense"), None] {
+            let uuid = ("uuid", Some("12345678-9abc-def0-0102-030405060708"));
+            let Visitor::Odd(asker) = visitor([("mac", mac), uuid]) else { panic!("{mac:?}") };
+            assert!(asker.mac.is_none() && asker.uuid.is_some(), "{mac:?}");
+        }
     }
 
     proptest! {
         #[test]
         fn a_query_never_panics(mac in ".{0,40}", uuid in ".{0,40}", serial in ".{0,80}") {
-            let asker = visitor([("mac", mac.as_str()), ("uuid", &uuid), ("serial", &serial)]);
-            if let Some(Asker { uuid: Some(uuid), .. }) = asker {
+            let pairs = [("mac", mac.as_str()), ("uuid", &uuid), ("serial", &serial)];
+            let asker = visitor(pairs.map(|(name, value)| (name, Some(value))));
+            if let Visitor::Machine(Asker { uuid: Some(uuid), .. }) | Visitor::Odd(Asker { uuid: Some(uuid), .. }) = asker {
                 prop_assert!(uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
             }
         }

@@ -15,7 +15,7 @@ use super::content::{Bytestore, Content, answer};
 use super::refusal::Refusal;
 use super::server::Ends;
 use super::{Public, shelf};
-use crate::boot::script;
+use crate::boot::script::{self, Visitor};
 use crate::fleet::standing::{Sighting, Standing};
 
 /// The routes.
@@ -33,16 +33,25 @@ async fn boot_script(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let pairs = query_pairs(query.as_deref().unwrap_or_default());
-    let asked = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let Some(asker) = asked else { return Ok(as_script(script::entry(ends.local))) };
+    let asked = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
+    let (asker, ethernet) = match asked {
+        Visitor::First => return Ok(as_script(script::entry(ends.local))),
+        Visitor::Machine(asker) => (asker, true),
+        Visitor::Odd(asker) => (asker, false),
+    };
     let (_, standing) = public.fleet.standings().borrow().of(&asker);
     let kit = match standing {
         Standing::Load => true,
-        Standing::Unknown => public.discover,
+        // The loader knows Ethernet only, and would look for it for ever.
+        Standing::Unknown => public.discover && ethernet,
         Standing::BootDisk | Standing::Ignore => false,
     };
     let (text, says) = match (kit, standing) {
         (true, _) => (load_script(&public, ends).await?, "load"),
+        (false, Standing::Unknown) if !ethernet => (
+            script::boot_disk(ends.local, NOT_ETHERNET),
+            "boot disk: it shows no Ethernet address (InfiniBand?)",
+        ),
         (false, Standing::BootDisk) => {
             (script::boot_disk(ends.local, "nothing is to be installed"), "boot disk")
         }
@@ -51,6 +60,9 @@ async fn boot_script(
     public.fleet.sighting(Sighting::Script { asker, address: ends.peer.ip(), says });
     Ok(as_script(text))
 }
+
+/// What a machine reads that netboots over something else than Ethernet.
+const NOT_ETHERNET: &str = "its network card has no Ethernet address, and nothing else is served";
 
 async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
     let kit = shelf(&public.shelves, |shelves| shelves.kit()).await?;
@@ -118,11 +130,12 @@ async fn boot_program(
     answer(&method, &headers, Content { bytes: Bytestore::Memory(bytes), media, tag: None }, told).await
 }
 
-/// The pairs of a query, decoded, at most 16 and each at most 256 bytes. What is not UTF-8 is left out.
-fn query_pairs(query: &str) -> Vec<(String, String)> {
+/// The pairs of a query, decoded, at most 16 and each at most 256 bytes. A value that is not UTF-8 is `None`: that
+/// it was said counts.
+fn query_pairs(query: &str) -> Vec<(String, Option<String>)> {
     let pair = |text: &str| {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        Some((decoded(cut(name, 256))?, decoded(cut(value, 256))?))
+        Some((decoded(cut(name, 256))?, decoded(cut(value, 256))))
     };
     query.split('&').take(16).filter_map(pair).collect()
 }
@@ -152,8 +165,15 @@ mod tests {
     #[test]
     fn a_query_is_read_with_suspicion() {
         let pairs = query_pairs("mac=52-54&serial=a%20b+c&bad=%zz&cut=%4&raw=%ff&empty=");
-        let wanted = [("mac", "52-54"), ("serial", "a b c"), ("empty", "")];
-        let wanted: Vec<_> = wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let wanted = [
+            ("mac", Some("52-54")),
+            ("serial", Some("a b c")),
+            ("bad", None),
+            ("cut", None),
+            ("raw", None),
+            ("empty", Some("")),
+        ];
+        let wanted: Vec<_> = wanted.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).into();
         assert_eq!(pairs, wanted);
         assert_eq!(query_pairs(&"x=1&".repeat(1000)).len(), 16);
     }

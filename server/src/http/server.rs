@@ -26,6 +26,10 @@ const ADMINS_MAX: usize = 64;
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// A machine that takes nothing for so long has lost power.
 const STALLED: Duration = Duration::from_secs(60);
+/// The longest TCP segment, both ways: with its headers 1,460 bytes, as TFTP's longest packet. Firmware and iPXE do not
+/// look for a path's real MTU, so what a tunnel or a switch drops without a word would stop the kernel at its first
+/// byte although TFTP worked (ipxe/ipxe#288: 1,486 bytes).
+const SEGMENT_BYTES_MAX: u32 = 1420;
 /// How long the last answers may take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -112,6 +116,10 @@ pub async fn bind(address: SocketAddr) -> Result<Bound, HttpError> {
     let failed = |source| HttpError::Port { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    // Every connection that is accepted inherits it. Best effort: without it, only odd paths suffer.
+    if let Err(error) = socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES_MAX) {
+        tracing::warn!(%error, "TCP segments stay as long as the interface allows");
+    }
     Ok(Bound { listener, address })
 }
 
@@ -244,12 +252,15 @@ fn attend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ends);
+        one_slash(request.uri_mut());
         let answer = tower_call(router.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
+        // GRUB's UEFI HTTP code finds `Content-Length` in no other spelling, and takes every file for empty.
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     let leaving = guests.leaving.clone();
     guests.inside.spawn(async move {
@@ -268,6 +279,23 @@ fn attend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
         drop(turn);
     });
+}
+
+/// Firmware that joins a root path and a name asks for `//boot.ipxe`: slashes in a row count as one.
+fn one_slash(uri: &mut hyper::Uri) {
+    if !uri.path().contains("//") {
+        return;
+    }
+    let mut path = String::with_capacity(uri.path().len());
+    for c in uri.path().chars() {
+        if c != '/' || !path.ends_with('/') {
+            path.push(c);
+        }
+    }
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    if let Ok(tidy) = format!("{path}{query}").parse() {
+        *uri = tidy;
+    }
 }
 
 /// Who is inside, each with a task of its own.

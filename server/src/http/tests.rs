@@ -3,6 +3,9 @@
 // A server without sockets.
 mod bench;
 
+// Requests as firmware makes them, over a real port.
+mod firmware;
+
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,0 +1,69 @@
+//! Requests as firmware makes them, and what its HTTP code needs of the answers. Touches a port of the loopback.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use axum::body::to_bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::super::bind;
+use super::bench::Bench;
+use crate::api::Selection;
+
+/// What the door answers to `request`, whole, and the longest segment that the connection may carry.
+async fn answer(at: SocketAddr, request: String) -> (String, u32) {
+    let talk = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(at).unwrap();
+        let segment = socket2::SockRef::from(&stream).tcp_mss().unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        (text, segment)
+    });
+    talk.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firmware_reads_the_answers_that_it_gets() {
+    let bench = Bench::open();
+    let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let at = bound.address();
+    let cancel = CancellationToken::new();
+    let open = tokio::spawn(bound.run(bench.door.clone(), cancel.clone()));
+
+    // GRUB compares the name with case (A7), and EDK2 joins a root path and a name (A7n).
+    for (method, path) in
+        [("HEAD", "/nbp/snponly.efi"), ("GET", "//nbp/snponly.efi"), ("GET", "//nbp///snponly.efi?x=//")]
+    {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let (text, segment) = answer(at, request).await;
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {text}");
+        assert!(text.contains("\r\nContent-Length: 10\r\n"), "{path}: {text}");
+        // With its headers a segment is as long as TFTP's longest packet (MTU 1486).
+        assert!(segment + 40 <= 1460, "{segment}");
+    }
+    let (text, _) = answer(at, "GET //boot.ipxe HTTP/1.0\r\n\r\n".to_owned()).await;
+    assert!(text.contains("#!ipxe\n"), "{text}");
+    cancel.cancel();
+    open.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_script_that_was_asked_with_an_address_never_asks_again() {
+    let bench = Bench::open();
+    let script = async |query: &str| {
+        let answer = bench.get(&format!("/boot.ipxe?{query}")).await;
+        assert_eq!(answer.status(), 200, "{query}");
+        String::from_utf8(to_bytes(answer.into_body(), 1 << 16).await.unwrap().to_vec()).unwrap()
+    };
+    let uuid = "uuid=12345678-9abc-def0-0102-030405060708&serial=IB1";
+    for mac in ["e0-07-1b-ff-ff-79-d0-84", "", "%zz", "%ff%fe", "52-54-00-00-00"] {
+        let text = script(&format!("mac={mac}&{uuid}")).await;
+        assert!(!text.contains("boot.ipxe") && text.ends_with("exit 1\n"), "{mac}: {text}");
+    }
+    assert!(script("").await.contains("boot.ipxe?mac=${netX/mac:hexhyp}"));
+    assert!(script("mac=52-54-00-00-00-01").await.contains("loader.img"));
+    bench.fleet.machines(Selection::default()).await.unwrap();
+    let log = bench.fleet.log_page(crate::records::LogFilter::default(), 0, 100).await.unwrap();
+    assert!(log.iter().any(|event| format!("{:?}", event.what).contains("InfiniBand")), "{log:?}");
+}
