@@ -158,6 +158,19 @@ impl Mesh {
         }
     }
 
+    /// Lets `peer` in as well.
+    pub fn let_in(&mut self, peer: PeerId) {
+        self.allowed.insert(peer);
+    }
+
+    /// Lets `peer` in no more; its connections are closed.
+    pub fn shut_out(&mut self, peer_id: PeerId) {
+        self.allowed.remove(&peer_id);
+        if !self.admits(&peer_id) {
+            self.push(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+        }
+    }
+
     /// Dials `peer` anew and opens one stream of `protocol`. What becomes of it arrives as
     /// [`MeshEvent::Opened`], [`MeshEvent::Refused`], or the swarm's own event that the dial with the
     /// returned number failed or its connection closed.

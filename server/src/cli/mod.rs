@@ -44,7 +44,11 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Fault::failed("cannot start the runtime").because(&error).report(),
     };
-    match runtime.block_on(run(args)) {
+    let ended = runtime.block_on(run(args));
+    // A thread that still reads or compresses (a kit's import, a stopped start) is not waited for: what it makes counts
+    // only when it is renamed into its place.
+    runtime.shutdown_background();
+    match ended {
         Ok(code) => code,
         Err(fault) => fault.report(),
     }

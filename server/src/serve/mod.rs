@@ -1,6 +1,8 @@
 //! Binding everything before starting anything; the order of stopping. Touches every shell below, and the
 //! state folder.
 //!
+//! Signals are heard from the first instant, also while the server begins.
+//!
 //! Stopping, in this order, with ten seconds in all: the doors close (DHCP, TFTP, HTTP, the admin's socket,
 //! each letting its last answers go out), the swarm ends, the fleet writes down what it was told. A second
 //! signal leaves at once; nothing is lost by that but the politeness, as after a power failure.
@@ -52,99 +54,39 @@ const LEASE_SECONDS: u32 = 12 * 3600;
 /// How long the whole of stopping may take.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the server until it is told to stop.
+/// The three ends, in the order in which they come: the doors', the swarm's, the fleet's.
+#[derive(Debug, Default)]
+struct Ends {
+    outer: CancellationToken,
+    inner: CancellationToken,
+    last: CancellationToken,
+}
+
+/// Runs the server until it is told to stop. That it is told while it begins is no failure: what was begun is let go.
 ///
 /// # Errors
 /// When something cannot be bound, or a task ends early.
 pub async fn run(config: Config) -> Result<(), Fault> {
     log_to_stderr(&config)?;
-    let signals = StopSignals::listen()?;
-    let home = Home::open(&config.state)?;
-    let programs = Programs::beside_us()?;
-
-    // Everything is bound before anything runs: a server that cannot do all of its work does none of it.
-    let place = dhcp::interface_address(&config.interface).map_err(|error| {
-        Fault::failed(format!("cannot use the interface {}", config.interface))
-            .because(&error)
-            .hint("`ip -brief address` lists the interfaces and their addresses")
-    })?;
-    let http_at = SocketAddr::new(place.address.into(), config.http_port);
-    let stock = Arc::new(open_stock(&config, &home, &programs, http_at)?);
-    let (records, leases) = open_records(&home)?;
-    let web = http::bind(http_at).await.map_err(|error| {
-        let hint = error.hint();
-        Fault::failed("cannot serve HTTP").because(&error).hint(hint)
-    })?;
-    let doors = bind_doors(&config, &stock, place.address)?;
-    let admin = http::bind_admin(&config.socket).await.map_err(|error| {
-        let hint = error.hint();
-        Fault::failed("cannot open the admin socket").because(&error).hint(hint)
-    })?;
-    let (facts, facts_told) = mpsc::channel(BACKLOG);
-    let listen = format!("/ip4/{}/tcp/{}", place.address, config.swarm_port);
-    let node =
-        swarm::bind(&home.keys, &listen, Arc::<Stock>::clone(&stock), facts).await.map_err(|error| {
-            Fault::failed(format!("cannot open the swarm's port {}", config.swarm_port)).because(&error).hint(
-                format!(
-                    "`ss -ltnp 'sport = :{0}'` shows who has it; --swarm-port chooses another",
-                    config.swarm_port
-                ),
-            )
-        })?;
-    let node = node.with_limits(config.limits.clone());
-    let swarm_handle = node.handle();
-    stock.join(swarm_handle.clone());
-
-    let url = format!("http://{http_at}");
-    let settings = settings(&config, &home, &url);
-    let (fleet, fleet_task) = fleet::start(records, Arc::<Stock>::clone(&stock), home.keys.clone(), settings)
-        .map_err(|error| Fault::failed("cannot start the fleet").because(&error))?;
-    fleet.readmit().await.map_err(|error| Fault::failed("cannot go on with running jobs").because(&error))?;
-
-    let kept = leases.load().map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
-    let (changed, leases_changed) = mpsc::channel(BACKLOG);
-    let (sightings, sighted) = mpsc::channel(BACKLOG);
-    let kept = kept.into_iter().filter_map(lease_of).collect();
-    let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
-    let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
-    let status = status(&config, &home, &url, Arc::clone(&stock));
-    let (outer, inner, last) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let private = http::admin(http::Admin {
-        fleet: fleet.clone(),
-        images: stock.images().clone(),
-        kits: Arc::<Stock>::clone(&stock),
-        swarm: swarm_handle,
-        status: Arc::new(status),
-        cancel: outer.clone(),
-    });
-
-    let refresh = Arc::clone(&stock);
-    tokio::task::spawn_blocking(move || refresh.prepare())
-        .await
-        .map_err(|error| Fault::failed("cannot read the boot kits").because(&error))?;
-    tracing::info!(url, mode = mode_words(&config), key = %home.keys.public(), "swarmboot serves");
-
-    let mut crew = Crew::new();
-    let standings = fleet.standings();
-    crew.door("dhcp", doors.dhcp.run(standings, sightings.clone(), kept, changed, outer.clone()));
-    crew.door("tftp", doors.tftp.run(stock.files(), sightings, outer.clone()));
-    crew.door("http", done(web.run(public, outer.clone())));
-    crew.door("admin", done(admin.run(private, outer.clone())));
-    crew.room("sightings", done(pass_on_sightings(sighted, fleet.clone())));
-    crew.room("leases", done(keep_leases(leases_changed, leases)));
-    crew.room("swarm", done(node.run(inner.clone())));
-    crew.room("swarm facts", done(facts::log(facts_told, fleet.clone())));
-    crew.last("fleet", fleet_task.run(last.clone()));
-    drop(fleet);
+    let mut signals = StopSignals::listen()?;
+    let (mut crew, ends) = (Crew::new(), Ends::default());
+    let begun = tokio::select! {
+        begun = begin(config, &mut crew, &ends) => Some(begun),
+        () = signals.next() => None,
+    };
+    let Some(stock) = begun.transpose()? else {
+        tracing::info!("told to stop before it had begun");
+        return Ok(());
+    };
 
     let ended = crew.watch(signals.asked()).await;
     stock.images().stop();
     let stopping = async {
-        outer.cancel();
+        ends.outer.cancel();
         crew.doors_closed().await;
-        inner.cancel();
+        ends.inner.cancel();
         crew.rooms_left().await;
-        last.cancel();
+        ends.last.cancel();
         crew.all_gone().await
     };
     let stopped = tokio::time::timeout(GRACE, stopping).await;
@@ -156,6 +98,130 @@ pub async fn run(config: Config) -> Result<(), Fault> {
             Ok(())
         }
     }
+}
+
+/// Binds everything, then starts it. What reads a lot of the disk does so off this task, or nobody would hear the
+/// signal to stop meanwhile.
+async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock>, Fault> {
+    let home = Home::open(&config.state)?;
+    let programs = Programs::beside_us()?;
+    let config = Arc::new(config);
+
+    // Everything is bound before anything runs: a server that cannot do all of its work does none of it.
+    let place = dhcp::interface_address(&config.interface).map_err(|error| {
+        Fault::failed(format!("cannot use the interface {}", config.interface))
+            .because(&error)
+            .hint("`ip -brief address` lists the interfaces and their addresses")
+    })?;
+    let http_at = SocketAddr::new(place.address.into(), config.http_port);
+    let (home, wanted) = (Arc::new(home), Arc::clone(&config));
+    let stores = {
+        let home = Arc::clone(&home);
+        move || Ok((open_stock(&wanted, &home, &programs, http_at)?, open_records(&home)?))
+    };
+    let (stock, (records, leases)) = aside(stores).await?;
+    let stock = Arc::new(stock);
+    let web = http::bind(http_at).await.map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot serve HTTP").because(&error).hint(hint)
+    })?;
+    let doors = bind_doors(&config, &stock, place.address)?;
+    let admin = http::bind_admin(&config.socket).await.map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot open the admin socket").because(&error).hint(hint)
+    })?;
+    let (facts, facts_told) = mpsc::channel(BACKLOG);
+    let node = bind_swarm(&config, &home, &stock, place.address, facts).await?;
+    let swarm_handle = node.handle();
+    stock.join(swarm_handle.clone());
+
+    let url = format!("http://{http_at}");
+    let fleet = {
+        let (crew, keys, settings) =
+            (Arc::<Stock>::clone(&stock), home.keys.clone(), settings(&config, &home, &url));
+        move || {
+            fleet::start(records, crew, keys, settings)
+                .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
+        }
+    };
+    let (fleet, fleet_task) = aside(fleet).await?;
+    start_swarm(crew, node, facts_told, &fleet, &ends.inner).await?;
+
+    let kept = leases.load().map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
+    let (changed, leases_changed) = mpsc::channel(BACKLOG);
+    let (sightings, sighted) = mpsc::channel(BACKLOG);
+    let kept = kept.into_iter().filter_map(lease_of).collect();
+    let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
+    let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
+    let status = status(&config, &home, &url, Arc::clone(&stock));
+    let private = http::admin(http::Admin {
+        fleet: fleet.clone(),
+        images: stock.images().clone(),
+        kits: Arc::<Stock>::clone(&stock),
+        swarm: swarm_handle,
+        status: Arc::new(status),
+        cancel: ends.outer.clone(),
+    });
+
+    let refresh = Arc::clone(&stock);
+    aside(move || {
+        refresh.prepare();
+        Ok(())
+    })
+    .await?;
+    tracing::info!(url, mode = mode_words(&config), key = %home.keys.public(), "swarmboot serves");
+
+    let standings = fleet.standings();
+    crew.door("dhcp", doors.dhcp.run(standings, sightings.clone(), kept, changed, ends.outer.clone()));
+    crew.door("tftp", doors.tftp.run(stock.files(), sightings, ends.outer.clone()));
+    crew.door("http", done(web.run(public, ends.outer.clone())));
+    crew.door("admin", done(admin.run(private, ends.outer.clone())));
+    crew.room("sightings", done(pass_on_sightings(sighted, fleet.clone())));
+    crew.room("leases", done(keep_leases(leases_changed, leases)));
+    crew.last("fleet", fleet_task.run(ends.last.clone()));
+    Ok(stock)
+}
+
+async fn bind_swarm(
+    config: &Config,
+    home: &Home,
+    stock: &Arc<Stock>,
+    address: std::net::Ipv4Addr,
+    facts: mpsc::Sender<swarm::SwarmFact>,
+) -> Result<swarm::Bound, Fault> {
+    let listen = format!("/ip4/{address}/tcp/{}", config.swarm_port);
+    let node =
+        swarm::bind(&home.keys, &listen, Arc::<Stock>::clone(stock), facts).await.map_err(|error| {
+            Fault::failed(format!("cannot open the swarm's port {}", config.swarm_port)).because(&error).hint(
+                format!(
+                    "`ss -ltnp 'sport = :{0}'` shows who has it; --swarm-port chooses another",
+                    config.swarm_port
+                ),
+            )
+        })?;
+    Ok(node.with_limits(config.limits.clone()))
+}
+
+/// Starts the swarm, and then lets the machines of running jobs in again: in this order, because what the swarm is told
+/// waits in a channel of its own, and a server that filled it first would never come up.
+async fn start_swarm(
+    crew: &mut Crew,
+    node: swarm::Bound,
+    told: mpsc::Receiver<swarm::SwarmFact>,
+    fleet: &FleetHandle,
+    inner: &CancellationToken,
+) -> Result<usize, Fault> {
+    crew.room("swarm", done(node.run(inner.clone())));
+    crew.room("swarm facts", done(facts::log(told, fleet.clone())));
+    fleet.readmit().await.map_err(|error| Fault::failed("cannot go on with running jobs").because(&error))
+}
+
+/// Does `work` on a thread of its own.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Fault::failed("a step of starting ended by itself").because(&error))?
 }
 
 /// A task that cannot fail, in the form of one that can.
@@ -371,3 +437,6 @@ impl StopSignals {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,12 +265,10 @@ impl Node {
         let (linger, chance) = (self.linger, self.chance);
         let room = self.rooms.entry(image).or_insert_with(|| Room::new(image, linger, chance));
         room.admit(admission, now);
-        self.update_list();
-    }
-
-    fn update_list(&mut self) {
-        let list: HashSet<PeerId> = self.room_of.keys().filter_map(|key| peer_id(key).ok()).collect();
-        self.swarm.behaviour_mut().allow(list);
+        // One by one: a list of all, made anew for each of 2,000 machines, took minutes when the server was restarted.
+        if let Ok(peer) = peer_id(&key) {
+            self.swarm.behaviour_mut().let_in(peer);
+        }
     }
 
     fn word(&mut self, inbound: Inbound) {
@@ -346,7 +344,6 @@ impl Node {
     }
 
     fn carry_out(&mut self, out: Vec<Out>) {
-        let mut forgotten = false;
         for out in out {
             match out {
                 Out::Tell(agent, word) => self.tell(agent, word),
@@ -360,15 +357,14 @@ impl Node {
                     self.waiting.push_back(fact);
                 }
                 Out::Forget(agent) => {
-                    forgotten = true;
                     self.room_of.remove(&agent);
                     self.hang_up(&agent);
                     self.desk.forget(&agent);
+                    if let Ok(peer) = peer_id(&agent) {
+                        self.swarm.behaviour_mut().shut_out(peer);
+                    }
                 }
             }
-        }
-        if forgotten {
-            self.update_list();
         }
     }
 

@@ -1,0 +1,101 @@
+//! Starting again with jobs that run: however many there are, the swarm has let all of them in again soon.
+
+use std::path::Path;
+
+use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
+use common::trust::KeyPair;
+use jiff::Timestamp;
+
+use super::*;
+use crate::api::{DeployOrder, JobState};
+use crate::fleet::deployment::Deployment;
+use crate::fleet::identity::Fingerprint;
+use crate::fleet::job::Job;
+use crate::fleet::machine::Machine;
+use crate::fleet::state::Change;
+
+const KEY: [u8; 32] = [7; 32];
+
+fn machine_key(number: u32) -> KeyPair {
+    let mut secret = [1; 32];
+    secret[..4].copy_from_slice(&number.to_le_bytes());
+    KeyPair::from_secret(secret)
+}
+
+/// Records in which `count` jobs of one image run, as a server leaves them that is killed.
+fn running_jobs(path: &Path, count: u32) -> Records {
+    let mut records = Records::open(path).unwrap();
+    let order: DeployOrder = serde_json::from_value(
+        serde_json::json!({"image": "debian", "selection": {"machines": [], "labels": []}}),
+    )
+    .unwrap();
+    let (now, deployment) = (Timestamp::now(), DeploymentId(1));
+    let mut changes = vec![Change::Deployment(Box::new(Deployment {
+        id: deployment,
+        ordered: now,
+        image: ImageId(Hash([3; 32])),
+        image_name: "debian".to_owned(),
+        wire_bytes: 1,
+        order,
+        open: false,
+    }))];
+    for number in 1..=count {
+        let (id, key) = (MachineId(number.into()), machine_key(number).public());
+        changes.push(Change::Machine(Box::new(Machine::new(
+            id,
+            Fingerprint::default(),
+            "lab".to_owned(),
+            now,
+        ))));
+        let mut job = Job::new(JobId(number.into()), deployment, id, now);
+        (job.state, job.key, job.attempt) = (JobState::Running, Some(key), 1);
+        changes.push(Change::Job(Box::new(job)));
+    }
+    records.commit(&changes).unwrap();
+    records
+}
+
+async fn readmitted(count: u32) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let records = running_jobs(&dir.path().join("records.sqlite"), count);
+    let program = dir.path().join("program");
+    std::fs::write(&program, b"program").unwrap();
+    let keys = KeyPair::from_secret(KEY);
+    let stock = Arc::new(Stock::new(Parts {
+        images: Images::open(dir.path()).unwrap(),
+        kits: Kits::open(dir.path()).unwrap(),
+        bundles: Bundles::open(dir.path(), &program).unwrap(),
+        loader: program,
+        http: ([127, 0, 0, 1], 0).into(),
+        key: keys.public(),
+        prefer: None,
+    }));
+    let (facts, told) = mpsc::channel(BACKLOG);
+    let node = swarm::bind(&keys, "/ip4/127.0.0.1/tcp/0", Arc::<Stock>::clone(&stock), facts).await.unwrap();
+    let handle = node.handle();
+    stock.join(handle.clone());
+    let settings = Settings {
+        discover: true,
+        poll_seconds: POLL_SECONDS,
+        confirm_within: CONFIRM_WITHIN,
+        keep_events: None,
+        sites: vec![],
+        token_key: KEY,
+        url: String::new(),
+    };
+    let (fleet, _task) = fleet::start(records, Arc::<Stock>::clone(&stock), keys, settings).unwrap();
+    let (mut crew, ends) = (Crew::new(), Ends::default());
+    let started = start_swarm(&mut crew, node, told, &fleet, &ends.inner);
+    let count =
+        tokio::time::timeout(Duration::from_secs(20), started).await.expect("the server comes up").unwrap();
+    let known: usize = handle.status().await.unwrap().iter().map(|swarm| swarm.nodes.len()).sum();
+    assert_eq!(known, count);
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_number_of_running_jobs_survives_a_restart() {
+    for count in [0, 64, 65, 2000] {
+        assert_eq!(readmitted(count).await, count as usize);
+    }
+}
