@@ -23,6 +23,7 @@ use common::causes::with_causes;
 use common::id::JobId;
 use common::limits::{EVENT_TEXT_MAX, EVENTS_PER_BATCH_MAX, cut};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::text::harmless;
 use common::trust::KeyPair;
 use serde::{Deserialize, Serialize};
 
@@ -246,9 +247,7 @@ fn take(state: &mut State, event: StepEvent) {
 }
 
 fn tidy(what: What) -> What {
-    let clean = |text: String| -> String {
-        cut(&text, EVENT_TEXT_MAX).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-    };
+    let clean = |text: String| harmless(cut(&text, EVENT_TEXT_MAX));
     match what {
         What::Note { text } => What::Note { text: clean(text) },
         What::Done { text } => What::Done { text: clean(text) },

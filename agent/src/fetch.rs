@@ -3,7 +3,7 @@
 //! it from blocking threads.
 //!
 //! HTTP proves nothing, so nothing that comes from it is believed as such: verdicts are opened with the
-//! server's key and must answer our own key, bundles and manifests must have the hash that a verdict names.
+//! server's key and must answer our own key, so are answers to events, which must name the batch, and bundles and manifests must have the hash that a verdict names.
 //! Every body is bounded before it is read. Touches the network; `limits`, `trust`, `wire::http`.
 
 use std::io::Read;
@@ -126,6 +126,9 @@ pub enum FetchError {
         /// Ours.
         ours: PublicKey,
     },
+    /// Signed by the server, but for other events than those that were sent.
+    #[error("the answer is for another batch of events than the one that was sent")]
+    OtherBatch,
     /// The bytes are not those that the plan names.
     #[error("the agent bundle has hash {}, the plan names {}", got.short(), wanted.short())]
     WrongHash {
@@ -152,7 +155,7 @@ impl FetchError {
             Self::TooLong { .. } | Self::Content { .. } => {
                 "is that address really a swarmboot server of this version?"
             }
-            Self::Untrusted { .. } | Self::NotOurs { .. } => {
+            Self::Untrusted { .. } | Self::NotOurs { .. } | Self::OtherBatch => {
                 "another server answers at this address, or the server's key has changed: boot again from its own network boot"
             }
             Self::WrongHash { .. } | Self::Manifest(_) => {
@@ -228,9 +231,12 @@ impl Server {
     /// Sends a batch of events.
     ///
     /// # Errors
-    /// When the server cannot be reached or refuses them.
+    /// When the server cannot be reached or refuses them, or its answer is not signed by its key or not for `batch`.
     pub fn events(&self, batch: &Signed<EventBatch>) -> Result<EventsTaken, FetchError> {
-        self.post("step events", EVENTS, batch, STALLED)
+        let what = "step events";
+        let signed: Signed<EventsTaken> = self.post(what, EVENTS, batch, STALLED)?;
+        let taken = signed.open(&self.key).map_err(|source| FetchError::Untrusted { what, source })?;
+        if taken.batch == batch.digest() { Ok(taken) } else { Err(FetchError::OtherBatch) }
     }
 
     /// Downloads the agent bundle `hash` of `bytes` bytes into memory; goes on where a broken try stopped.

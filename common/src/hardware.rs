@@ -1,13 +1,18 @@
 //! What a machine says of itself: the hardware report as it is sent, and as it is believed once every bound
-//! has been checked. Version 1. Touches `id`, `limits`, `trust`.
+//! has been checked. Version 1. Touches `id`, `limits`, `text`, `trust`.
 //!
 //! The report is a JSON document; its schema is this module. A list that is longer than its bound is cut by
-//! the reporter and named in `truncated`; the server never guesses what was left out.
+//! the reporter and named in `truncated`; the server never guesses what was left out. Such a list is refused
+//! while it is read, so that an entry of two bytes on the wire never becomes one of twenty-four in memory.
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::Mac;
-use crate::limits::{REPORT_LIST_MAX, REPORT_STRING_MAX};
+use crate::limits::{
+    MACHINE_NAME_MAX, REPORT_CUTS_MAX, REPORT_FOUND_MAX, REPORT_LIST_MAX, REPORT_NICS_MAX, REPORT_STRING_MAX,
+    cut,
+};
+use crate::text::{is_format, plain_name};
 use crate::trust::{PublicKey, Signable};
 
 /// The version of the report that this program writes and reads.
@@ -135,7 +140,7 @@ pub struct Disk {
     #[serde(default)]
     pub contents: Contents,
     /// What else is on it, in words: partition table kind, file systems, RAID or LVM signatures.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::read::<_, _, REPORT_FOUND_MAX>")]
     pub found: Vec<String>,
 }
 
@@ -198,13 +203,13 @@ pub struct HardwareReport {
     /// Bytes of memory that the kernel can use.
     pub memory_bytes: u64,
     /// Its disks.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::read::<_, _, REPORT_LIST_MAX>")]
     pub disks: Vec<Disk>,
     /// Its network interfaces.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::read::<_, _, REPORT_NICS_MAX>")]
     pub nics: Vec<Nic>,
     /// Its devices on PCI, virtio and USB.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::read::<_, _, REPORT_LIST_MAX>")]
     pub devices: Vec<Device>,
     /// A name to show, where the reporter was given one (`--name`).
     #[serde(default)]
@@ -213,7 +218,7 @@ pub struct HardwareReport {
     #[serde(default)]
     pub site: Option<String>,
     /// The lists that were cut, each with how much was left out; empty when the report is whole.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::read::<_, _, REPORT_CUTS_MAX>")]
     pub truncated: Vec<String>,
 }
 
@@ -276,16 +281,20 @@ pub enum BadReport {
 pub struct CheckedHardware(HardwareReport);
 
 impl CheckedHardware {
-    /// Checks `report` against every bound.
+    /// Checks `report` against every bound. Format characters are dropped from its texts, and its name is made plain:
+    /// neither is a reason to leave a machine unknown.
     ///
     /// # Errors
     /// When a bound is exceeded, or a text holds control characters (it would reach an admin's terminal).
-    pub fn check(report: HardwareReport) -> Result<Self, BadReport> {
+    pub fn check(mut report: HardwareReport) -> Result<Self, BadReport> {
         if report.version != REPORT_VERSION {
             return Err(BadReport::Version(report.version));
         }
         check_lists(&report)?;
-        check_texts(&report)?;
+        for text in texts_of(&mut report) {
+            check_text(text)?;
+        }
+        report.name = report.name.as_deref().map(|name| cut(name, MACHINE_NAME_MAX)).and_then(plain_name);
         for disk in &report.disks {
             if disk.sector_bytes != 512 && disk.sector_bytes != 4096 {
                 return Err(BadReport::Value(format!("a disk with sectors of {} bytes", disk.sector_bytes)));
@@ -303,49 +312,96 @@ impl CheckedHardware {
 
 fn check_lists(report: &HardwareReport) -> Result<(), BadReport> {
     let lists = [
-        ("disks", report.disks.len()),
-        ("network interfaces", report.nics.len()),
-        ("devices", report.devices.len()),
-        ("truncated lists", report.truncated.len()),
+        ("disks", report.disks.len(), REPORT_LIST_MAX),
+        ("network interfaces", report.nics.len(), REPORT_NICS_MAX),
+        ("devices", report.devices.len(), REPORT_LIST_MAX),
+        ("truncated lists", report.truncated.len(), REPORT_CUTS_MAX),
     ];
-    for (what, len) in lists {
-        if len > REPORT_LIST_MAX {
-            return Err(BadReport::Value(format!("{len} {what}, more than {REPORT_LIST_MAX}")));
+    let found = report.disks.iter().map(|disk| ("words about a disk", disk.found.len(), REPORT_FOUND_MAX));
+    for (what, len, most) in lists.into_iter().chain(found) {
+        if len > most {
+            return Err(BadReport::Value(format!("{len} {what}, more than {most}")));
         }
     }
     Ok(())
 }
 
-fn check_texts(report: &HardwareReport) -> Result<(), BadReport> {
-    let system = &report.system;
+/// Every text of a report.
+fn texts_of(report: &mut HardwareReport) -> impl Iterator<Item = &mut String> {
+    let system = &mut report.system;
     let own = [
-        &report.reporter,
-        &system.manufacturer,
-        &system.product,
-        &system.serial,
-        &system.uuid,
-        &system.board_serial,
-        &system.chassis_serial,
-        &system.asset_tag,
-        &report.cpu.architecture,
-        &report.cpu.model,
+        &mut report.reporter,
+        &mut system.manufacturer,
+        &mut system.product,
+        &mut system.serial,
+        &mut system.uuid,
+        &mut system.board_serial,
+        &mut system.chassis_serial,
+        &mut system.asset_tag,
+        &mut report.cpu.architecture,
+        &mut report.cpu.model,
     ];
-    let disks = report.disks.iter().flat_map(|disk| {
-        [&disk.name, &disk.model, &disk.serial, &disk.wwn, &disk.path].into_iter().chain(&disk.found)
+    let disks = report.disks.iter_mut().flat_map(|disk| {
+        let own = [&mut disk.name, &mut disk.model, &mut disk.serial, &mut disk.wwn, &mut disk.path];
+        own.into_iter().chain(&mut disk.found)
     });
-    let nics = report.nics.iter().flat_map(|nic| [&nic.name, &nic.driver].into_iter().chain(&nic.address));
-    let devices =
-        report.devices.iter().flat_map(|device| [&device.address, &device.modalias, &device.driver]);
-    let given = report.name.iter().chain(&report.site).chain(&report.truncated);
-    for text in own.into_iter().chain(disks).chain(nics).chain(devices).chain(given) {
-        if text.len() > REPORT_STRING_MAX {
-            return Err(BadReport::Value(format!("a text of {} bytes", text.len())));
+    let nics = report
+        .nics
+        .iter_mut()
+        .flat_map(|nic| [&mut nic.name, &mut nic.driver].into_iter().chain(&mut nic.address));
+    let devices = report
+        .devices
+        .iter_mut()
+        .flat_map(|device| [&mut device.address, &mut device.modalias, &mut device.driver]);
+    let given = report.name.iter_mut().chain(&mut report.site).chain(&mut report.truncated);
+    own.into_iter().chain(disks).chain(nics).chain(devices).chain(given)
+}
+
+fn check_text(text: &mut String) -> Result<(), BadReport> {
+    if text.len() > REPORT_STRING_MAX {
+        return Err(BadReport::Value(format!("a text of {} bytes", text.len())));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(BadReport::Value("control characters in a text".to_owned()));
+    }
+    text.retain(|c| !is_format(c));
+    Ok(())
+}
+
+/// Lists that are refused as soon as they are too long.
+mod list {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+
+    /// A list of at most `MOST` entries.
+    pub(super) fn read<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
+        from: D,
+    ) -> Result<Vec<T>, D::Error> {
+        from.deserialize_seq(Entries::<T, MOST>(PhantomData))
+    }
+
+    struct Entries<T, const MOST: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Entries<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST} entries")
         }
-        if text.chars().any(char::is_control) {
-            return Err(BadReport::Value("control characters in a text".to_owned()));
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(entry) = entries.next_element()? {
+                if list.len() == MOST {
+                    return Err(A::Error::custom(format_args!("a list of more than {MOST} entries")));
+                }
+                list.push(entry);
+            }
+            Ok(list)
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -386,6 +442,63 @@ pub(crate) mod tests {
         let mut escape = report();
         escape.system.product = "\u{1b}[2J".to_owned();
         assert!(CheckedHardware::check(escape).is_err());
+    }
+
+    #[test]
+    fn every_list_has_its_bound() {
+        let nic = || Nic {
+            name: String::new(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            driver: String::new(),
+            speed_mbit: None,
+            link: false,
+            address: None,
+            boot: false,
+        };
+        let disk = |found: usize| Disk {
+            name: String::new(),
+            bus: Bus::Ata,
+            size: 0,
+            sector_bytes: 512,
+            model: String::new(),
+            serial: String::new(),
+            wwn: String::new(),
+            path: String::new(),
+            rotational: false,
+            removable: false,
+            read_only: false,
+            contents: Contents::Blank,
+            found: vec![String::new(); found],
+        };
+        let taken = |change: &dyn Fn(&mut HardwareReport)| {
+            let mut report = report();
+            change(&mut report);
+            let text = serde_json::to_string(&report).unwrap();
+            let read = serde_json::from_str::<HardwareReport>(&text).is_ok();
+            assert_eq!(read, CheckedHardware::check(report).is_ok(), "reading and checking agree");
+            read
+        };
+        let nics = |count: usize| taken(&|report| report.nics = (0..count).map(|_| nic()).collect());
+        assert!(nics(REPORT_NICS_MAX) && !nics(REPORT_NICS_MAX + 1));
+        let found = |count: usize| taken(&|report| report.disks = vec![disk(count)]);
+        assert!(found(REPORT_FOUND_MAX) && !found(REPORT_FOUND_MAX + 1) && !found(500_000));
+        let cuts = |count: usize| taken(&|report| report.truncated = vec![String::new(); count]);
+        assert!(cuts(REPORT_CUTS_MAX) && !cuts(REPORT_CUTS_MAX + 1));
+        let disks = |count: usize| taken(&|report| report.disks = (0..count).map(|_| disk(0)).collect());
+        assert!(disks(REPORT_LIST_MAX) && !disks(REPORT_LIST_MAX + 1));
+    }
+
+    #[test]
+    fn texts_are_made_harmless_and_names_plain() {
+        let mut odd = report();
+        odd.system.product = "Opti\u{202e}Plex".to_owned();
+        odd.name = Some("rack1\u{200b} 05\u{202e}".to_owned());
+        let checked = CheckedHardware::check(odd).unwrap();
+        assert_eq!(checked.report().system.product, "OptiPlex");
+        assert_eq!(checked.report().name.as_deref(), Some("rack1-05"));
+        let mut empty = report();
+        empty.name = Some("\u{202e} ".to_owned());
+        assert_eq!(CheckedHardware::check(empty).unwrap().report().name, None);
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub mod id;
 // Every bound, with its reason.
 pub mod limits;
 
+// Texts of strangers, made fit for a log and a terminal.
+pub mod text;
+
 // An error and what stands behind it, as text.
 pub mod causes;
 

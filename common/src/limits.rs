@@ -1,5 +1,7 @@
 //! Every bound on what comes from outside, in one place, each with its reason. Touches nothing.
 
+use std::time::Duration;
+
 /// Bytes of a chunk: a fixed size at fixed offsets. 1 MiB was as fast as any larger size over libp2p
 /// streams, and on a thin line a small chunk can be passed on sooner.
 pub const CHUNK_BYTES: u32 = 1 << 20;
@@ -16,13 +18,86 @@ pub const CHUNKS_MAX: u32 = 1 << 24;
 /// about 600 KiB; deployers without a bound, or with one they did not announce, have failed on such machines.
 pub const REPORT_BYTES_MAX: usize = 4 << 20;
 
-/// The most entries of one list (disks, NICs, PCI functions) in a hardware report; the reporter cuts longer
-/// lists and says so in `truncated`.
+/// The most entries of one list (disks, PCI functions) in a hardware report; the reporter cuts longer lists
+/// and says so in `truncated`.
 pub const REPORT_LIST_MAX: usize = 4096;
+
+/// The most network interfaces in a hardware report. Machines with eight cards of four ports have 32; virtual
+/// functions do not exist before an OS makes them. Each address is a row of the records and a key of the table
+/// that the DHCP server looks machines up in.
+pub const REPORT_NICS_MAX: usize = 64;
+
+/// The most words about what is on one disk: table, and file systems of up to 128 GPT entries are told in far
+/// fewer; 500,000 entries were taken once and made `machine list` too long to be read.
+pub const REPORT_FOUND_MAX: usize = 64;
+
+/// The most lists that a report can say were cut: it has four.
+pub const REPORT_CUTS_MAX: usize = 16;
+
+/// The longest name that a machine may give itself, in bytes: that of a hostname's label (RFC 1035 section 2.3.4)
+/// and room for a file's name behind it.
+pub const MACHINE_NAME_MAX: usize = 128;
 
 /// The longest string in a hardware report, in bytes. SMBIOS strings are at most 64 by custom, model names
 /// and modaliases a little longer.
 pub const REPORT_STRING_MAX: usize = 512;
+
+/// Connections of machines at once, where the limit on open files allows it: two for each of 2,000 machines.
+pub const CONNECTIONS_MAX: usize = 4096;
+
+/// Connections of one address at the machines' door. A machine has two at most; thirty behind one translated
+/// address come to sixty. 400 idle ones from one host once held up every report for more than 150 s.
+pub const CONNECTIONS_PER_ADDRESS: usize = 64;
+
+/// Connections of admins at once.
+pub const ADMINS_MAX: usize = 64;
+
+/// Of the admins' connections, those that may be busy for long: followers of the log, imports, exports. The rest is
+/// kept for orders: 64 `logs --follow` once kept a `deploy cancel` out.
+pub const LONG_ERRANDS_MAX: usize = 48;
+
+/// The longest head of a request, in bytes, with its path and headers. Firmware and iPXE send some hundred.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// A request's head must have come within this time, and an idle connection is kept as long: the agent's is used
+/// every 15 s.
+pub const HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// A machine whose kernel acknowledges nothing for so long has lost power.
+pub const STALLED: Duration = Duration::from_secs(60);
+
+/// A body has this long before its rate counts: a line that loses every third packet at first.
+pub const BODY_GRACE: Duration = Duration::from_secs(10);
+
+/// Bytes a second that a body must come with. Thirty machines behind a line of 1 Mbit/s have this each.
+pub const BODY_LEAST_RATE: u32 = 4 << 10;
+
+/// The longest that any body may take: a machine on a line of 1 Mbit/s sends the largest report in it.
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes of bodies inside at once, until what they say is decided. Read as JSON they take about three times as much.
+pub const BODIES_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes of bodies inside at once from one address: two of the largest reports, or those of thirty machines
+/// behind one translated address, of 250 KiB each.
+pub const BODIES_BYTES_PER_ADDRESS: usize = 8 << 20;
+
+/// Of [`BODIES_BYTES_MAX`], what only small bodies may take.
+pub const BODIES_BYTES_RESERVED: usize = 32 << 20;
+
+/// The longest small body: the report of a machine with 300 devices, a batch of 30 events.
+pub const SMALL_BODY_BYTES: usize = 64 << 10;
+
+/// Bodies that are read as JSON and checked at once. Taken when the body is there: taken before, 32 bodies
+/// that never came held up every report for as long as they were given.
+pub const BODIES_PARSED_MAX: usize = 32;
+
+/// Bytes a second that the reader of an answer must take, over each [`ANSWER_WINDOW`]. Forty machines behind a line
+/// of 1 Mbit/s have three times as much.
+pub const ANSWER_LEAST_RATE: u64 = 1 << 10;
+
+/// Over how long an answer's rate is looked at.
+pub const ANSWER_WINDOW: Duration = Duration::from_secs(30);
 
 /// The longest signed answer a machine reads from the server: a verdict with its plan.
 pub const VERDICT_BYTES_MAX: usize = 1 << 20;
@@ -46,6 +121,9 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// The longest user-data an order may carry. cloud-init itself has no bound; cloud providers allow 16 to 64 KiB.
 pub const USER_DATA_BYTES_MAX: usize = 256 << 10;
 
+const _: () = assert!(REPORT_BYTES_MAX + EVENTS_BYTES_MAX <= BODIES_BYTES_PER_ADDRESS);
+const _: () = assert!(BODIES_BYTES_PER_ADDRESS + BODIES_BYTES_RESERVED < BODIES_BYTES_MAX);
+const _: () = assert!(LONG_ERRANDS_MAX < ADMINS_MAX);
 const _: () = assert!(WIRE_CHUNK_BYTES_MAX <= CHUNK_BYTES);
 const _: () = assert!((CHUNKS_MAX as usize).div_ceil(8) < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(USER_DATA_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);

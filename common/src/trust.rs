@@ -14,6 +14,8 @@ use std::str::FromStr;
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::id::Hash;
+
 /// The public half of a key, written `ed25519:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -169,6 +171,12 @@ impl<T> fmt::Debug for Signed<T> {
 }
 
 impl<T: Signable> Signed<T> {
+    /// The hash of the signed text, by which an answer names what it answers.
+    #[must_use]
+    pub fn digest(&self) -> Hash {
+        Hash::of(&signed_bytes::<T>(&self.payload))
+    }
+
     /// The value, if `key` signed it as what it is.
     ///
     /// # Errors

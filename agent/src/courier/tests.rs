@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use common::id::Hash;
 use common::trust::Signed;
 use common::wire::http::EventsTaken;
 
@@ -13,6 +14,12 @@ fn pair() -> KeyPair {
 fn open(request: &Request) -> EventBatch {
     let signed: Signed<EventBatch> = serde_json::from_slice(&request.body).unwrap();
     signed.open(&pair().public()).unwrap()
+}
+
+/// What the server answers to `request`.
+fn taken(request: &Request, through: u64, cancelled: Option<&str>) -> Signed<EventsTaken> {
+    let signed: Signed<EventBatch> = serde_json::from_slice(&request.body).unwrap();
+    pair().sign(&EventsTaken { batch: signed.digest(), through, cancelled: cancelled.map(str::to_owned) })
 }
 
 fn note(text: &str) -> What {
@@ -31,15 +38,16 @@ struct Log {
 }
 
 impl Log {
-    fn take(&mut self, batch: EventBatch) -> EventsTaken {
-        for event in batch.events {
+    /// Takes the events of `request` and gives the server's signed answer.
+    fn take(&mut self, request: &Request) -> Signed<EventsTaken> {
+        for event in open(request).events {
             if event.number > self.through {
                 assert_eq!(event.number, self.through + 1, "a gap");
                 self.through = event.number;
                 self.events.push(event);
             }
         }
-        EventsTaken { through: self.through, cancelled: None }
+        taken(request, self.through, None)
     }
 }
 
@@ -55,10 +63,10 @@ fn every_event_arrives_once_and_in_order_however_the_server_behaves() {
             2 => Answer::Whole(503, vec![], b"busy".to_vec()),
             // Taken, but the answer is lost: the worst case for "once".
             3 => {
-                inner.lock().unwrap().take(open(request));
+                inner.lock().unwrap().take(request);
                 Answer::Nothing
             }
-            _ => Answer::json(&inner.lock().unwrap().take(open(request))),
+            _ => Answer::json(&inner.lock().unwrap().take(request)),
         }
     });
     let courier = Courier::start(server_of(&test), pair(), None, Backlog::default());
@@ -76,7 +84,7 @@ fn what_is_not_taken_goes_on_in_the_next_program_under_the_same_numbers() {
     let (inner, answering) = (Arc::clone(&log), Arc::new(AtomicBool::new(false)));
     let answers = Arc::clone(&answering);
     let test = TestServer::start(move |request| {
-        let taken = inner.lock().unwrap().take(open(request));
+        let taken = inner.lock().unwrap().take(request);
         if answers.load(std::sync::atomic::Ordering::SeqCst) { Answer::json(&taken) } else { Answer::Nothing }
     });
     let loader = Courier::start(server_of(&test), pair(), None, Backlog::default());
@@ -101,7 +109,7 @@ fn what_is_not_taken_goes_on_in_the_next_program_under_the_same_numbers() {
 fn nothing_is_sent_before_the_server_knows_our_key() {
     let log = Arc::new(Mutex::new(Log::default()));
     let inner = Arc::clone(&log);
-    let test = TestServer::start(move |request| Answer::json(&inner.lock().unwrap().take(open(request))));
+    let test = TestServer::start(move |request| Answer::json(&inner.lock().unwrap().take(request)));
     let courier = Courier::start_held(server_of(&test), pair(), Backlog::default());
     courier.event(Step::Loader, What::Started, None);
     std::thread::sleep(GATHER * 2);
@@ -113,14 +121,31 @@ fn nothing_is_sent_before_the_server_knows_our_key() {
 
 #[test]
 fn a_cancelled_job_is_learned_of() {
-    let test = TestServer::start(|_| {
-        Answer::json(&EventsTaken { through: u64::MAX, cancelled: Some("by alice".to_owned()) })
-    });
+    let test = TestServer::start(|request| Answer::json(&taken(request, u64::MAX, Some("by alice"))));
     let courier = Courier::start(server_of(&test), pair(), Some(JobId(1)), Backlog::default());
     assert_eq!(courier.cancelled(), None);
     courier.event(Step::Join, What::Started, None);
     assert!(courier.flush(Duration::from_secs(10)));
     assert_eq!(courier.cancelled(), Some("by alice".to_owned()));
+}
+
+#[test]
+fn a_cancel_that_the_server_did_not_sign_for_this_batch_is_not_believed() {
+    let forged =
+        EventsTaken { batch: Hash([0; 32]), through: u64::MAX, cancelled: Some("by eve".to_owned()) };
+    let plain = serde_json::to_value(&forged).unwrap();
+    let by_another = serde_json::to_value(KeyPair::from_secret([8; 32]).sign(&forged)).unwrap();
+    let of_another_batch = serde_json::to_value(pair().sign(&forged)).unwrap();
+    for answer in [plain, by_another, of_another_batch] {
+        let text = answer.to_string();
+        let test = TestServer::start(move |_| Answer::json(&answer));
+        let courier = Courier::start(server_of(&test), pair(), Some(JobId(1)), Backlog::default());
+        courier.event(Step::Join, What::Started, None);
+        assert!(!courier.flush(Duration::from_millis(700)), "counts as delivered: {text}");
+        assert_eq!(courier.cancelled(), None, "{text}");
+        assert!(courier.last_error().is_some(), "{text}");
+        assert_eq!(courier.stop().sent.len(), 1, "{text}");
+    }
 }
 
 #[test]

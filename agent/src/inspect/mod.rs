@@ -1,7 +1,8 @@
 //! Step 3, `inspect`: what this machine is made of, as a hardware report. Reads sysfs, procfs and the first
 //! bytes of disks under a given root, so that tests give it a tree; opens nothing for writing, ever.
 //!
-//! Texts come from firmware and disks and may hold anything: control characters become spaces, long ones and
+//! Texts come from firmware and disks and may hold anything: control characters become spaces, format characters
+//! (which turn or hide what follows) are dropped, long ones and
 //! long lists are cut, and what was cut is named in `truncated`. The kernel has parsed the SMBIOS tables
 //! already (`/sys/class/dmi/id`): a second parser of whatever a firmware left there, inside PID 1, would buy
 //! nothing.
@@ -9,9 +10,12 @@
 use std::fs;
 use std::path::Path;
 
-use common::hardware::{HardwareReport, REPORT_VERSION};
+use common::hardware::{HardwareReport, Nic, REPORT_VERSION};
 use common::id::Mac;
-use common::limits::{REPORT_BYTES_MAX, REPORT_LIST_MAX, REPORT_STRING_MAX, cut};
+use common::limits::{
+    MACHINE_NAME_MAX, REPORT_BYTES_MAX, REPORT_LIST_MAX, REPORT_NICS_MAX, REPORT_STRING_MAX, cut,
+};
+use common::text::{harmless, plain_name};
 use common::trust::PublicKey;
 
 // Core: what the bytes at a disk's start mean.
@@ -61,10 +65,10 @@ pub fn report(root: &Path, reporter: &Reporter) -> HardwareReport {
         system: system::names(root),
         cpu: system::cpu(root),
         memory_bytes: system::memory_bytes(root),
-        disks: shorten("disks", disks::list(root), &mut truncated),
-        nics: shorten("nics", nics::list(root, reporter), &mut truncated),
-        devices: shorten("devices", devices::list(root), &mut truncated),
-        name: reporter.name.as_deref().map(tidy),
+        disks: shorten("disks", disks::list(root), REPORT_LIST_MAX, &mut truncated),
+        nics: shorten("nics", booted_first(nics::list(root, reporter)), REPORT_NICS_MAX, &mut truncated),
+        devices: shorten("devices", devices::list(root), REPORT_LIST_MAX, &mut truncated),
+        name: reporter.name.as_deref().map(|name| cut(name, MACHINE_NAME_MAX)).and_then(plain_name),
         site: reporter.site.as_deref().map(tidy),
         truncated,
     };
@@ -72,12 +76,18 @@ pub fn report(root: &Path, reporter: &Reporter) -> HardwareReport {
     report
 }
 
-fn shorten<T>(what: &str, mut list: Vec<T>, truncated: &mut Vec<String>) -> Vec<T> {
-    if list.len() > REPORT_LIST_MAX {
-        truncated.push(format!("{what}: {} of {} left out", list.len() - REPORT_LIST_MAX, list.len()));
-        list.truncate(REPORT_LIST_MAX);
+fn shorten<T>(what: &str, mut list: Vec<T>, most: usize, truncated: &mut Vec<String>) -> Vec<T> {
+    if list.len() > most {
+        truncated.push(format!("{what}: {} of {} left out", list.len() - most, list.len()));
+        list.truncate(most);
     }
     list
+}
+
+/// The interfaces with the one that the machine booted from in front: it is never among those that are left out.
+fn booted_first(mut nics: Vec<Nic>) -> Vec<Nic> {
+    nics.sort_by_key(|nic| !nic.boot);
+    nics
 }
 
 /// Leaves devices out until the report fits its bound when signed, which doubles its quotes and backslashes.
@@ -97,8 +107,7 @@ fn fit(report: &mut HardwareReport) {
 /// `text` as it may stand in a report: one line, trimmed, cut.
 #[must_use]
 pub fn tidy(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    cut(text.trim(), REPORT_STRING_MAX).trim_end().to_owned()
+    cut(harmless(text).trim(), REPORT_STRING_MAX).trim_end().to_owned()
 }
 
 /// The text of the file `path`, tidied; empty when there is none. sysfs files are at most a page.

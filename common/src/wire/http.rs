@@ -1,5 +1,5 @@
 //! The boot server's routes and the bodies they carry. Owns the paths, so that server and machine cannot
-//! disagree. Touches `trust`.
+//! disagree. Touches `id`, `trust`.
 //!
 //! | route | body | answer |
 //! | --- | --- | --- |
@@ -10,12 +10,13 @@
 //! | `POST /v1/report` | `Signed<HardwareReport>` by its own key | `Signed<Verdict>` |
 //! | `GET /v1/bundle/{hash}` | | agent bundle: a zstd-compressed cpio archive |
 //! | `GET /v1/manifest/{image}` | | the manifest's bytes |
-//! | `POST /v1/events` | `Signed<EventBatch>` by the machine's key | [`EventsTaken`] |
+//! | `POST /v1/events` | `Signed<EventBatch>` by the machine's key | `Signed<EventsTaken>` |
 //! | `POST /v1/confirm/{token}` | anything | the installed OS is up |
 
 use serde::{Deserialize, Serialize};
 
-use crate::trust::PublicKey;
+use crate::id::Hash;
+use crate::trust::{PublicKey, Signable};
 
 /// Where a hardware report goes.
 pub const REPORT: &str = "/v1/report";
@@ -46,14 +47,21 @@ pub struct Identity {
     pub version: String,
 }
 
-/// How far the server has taken a machine's events.
+/// How far the server has taken a machine's events. Signed by the server, because an agent obeys it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsTaken {
+    /// The batch that this answers, by [`crate::trust::Signed::digest`]: the answer to another batch, boot or machine
+    /// cannot be passed off as the answer to this one.
+    pub batch: Hash,
     /// The highest number that is safely in the log.
     pub through: u64,
     /// Set when the job was cancelled: the agent stops where that is safe, with this reason.
     #[serde(default)]
     pub cancelled: Option<String>,
+}
+
+impl Signable for EventsTaken {
+    const DOMAIN: &'static str = "swarmboot events taken 1";
 }
 
 /// An error body: what, why and what to do, for a person.

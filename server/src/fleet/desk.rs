@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use common::id::{JobId, MachineId};
 use common::limits::{EVENT_TEXT_MAX, cut};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::text::harmless;
 use common::trust::PublicKey;
-use common::wire::http::EventsTaken;
 use jiff::{SignedDuration, Timestamp};
 
 use super::job::{Effect, Job, JobEvent};
@@ -61,6 +61,15 @@ pub struct Desk {
     silent: HashMap<JobId, Timestamp>,
     /// Events that were of no use: late, twice, or of an older attempt.
     pub dropped: u64,
+}
+
+/// What became of a batch of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The highest number that is in the log.
+    pub through: u64,
+    /// Why the job was cancelled, if it was.
+    pub cancelled: Option<String>,
 }
 
 /// Why a batch of events was not taken.
@@ -215,7 +224,7 @@ impl Desk {
     ///
     /// # Errors
     /// When no machine's present boot has that key.
-    pub fn events(&mut self, batch: EventBatch, now: Timestamp) -> Result<EventsTaken, EventsRefused> {
+    pub fn events(&mut self, batch: EventBatch, now: Timestamp) -> Result<Taken, EventsRefused> {
         let refused = || EventsRefused::UnknownKey(batch.key);
         let mut machine = self.state.by_key(&batch.key).cloned().ok_or_else(refused)?;
         let mut boot = machine.boot.ok_or_else(refused)?;
@@ -245,7 +254,7 @@ impl Desk {
             let ended = job.state == JobState::Cancelled && job.machine == id;
             ended.then(|| job.cause.clone().unwrap_or_else(|| "cancelled".to_owned()))
         });
-        Ok(EventsTaken { through: boot.through, cancelled })
+        Ok(Taken { through: boot.through, cancelled })
     }
 
     fn told(
@@ -353,12 +362,9 @@ fn tidy_step(step: Step) -> Step {
     }
 }
 
-/// Texts from outside reach an admin's terminal: cut, and without control characters.
+/// Texts from outside reach an admin's terminal: cut, and without control and format characters.
 fn tidy(what: What) -> What {
-    let clean = |text: String| -> String {
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        cut(&text, EVENT_TEXT_MAX).to_owned()
-    };
+    let clean = |text: String| cut(&harmless(&text), EVENT_TEXT_MAX).to_owned();
     match what {
         What::Note { text } => What::Note { text: clean(text) },
         What::Done { text } => What::Done { text: clean(text) },

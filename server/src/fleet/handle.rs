@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::hardware::CheckedHardware;
-use common::id::{DeploymentId, ImageId, JobId, MachineId};
+use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use common::plan::{Order, Verdict};
 use common::step::{EventBatch, Step, What};
 use common::trust::{KeyPair, PublicKey, Signed};
@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::actor::{FleetError, Request, Work};
 use super::crew::{Admission, Commission, Crew};
-use super::desk::Desk;
+use super::desk::{Desk, Taken};
 use super::orders::Candidate;
 use super::reports::{Decided, Next};
 use super::standing::{Sighting, Standings};
@@ -161,12 +161,13 @@ impl FleetHandle {
         Ok(count)
     }
 
-    /// A machine's events, in a batch that was signed by the key in it.
+    /// A machine's events, in a batch that was signed by the key in it; `digest` is that of the signed batch.
     ///
     /// # Errors
     /// When nobody reported under that key, or they could not be written down.
-    pub async fn events(&self, batch: EventBatch) -> Result<EventsTaken, FleetError> {
-        Ok(self.ask(move |desk, now| desk.events(batch, now)).await??)
+    pub async fn events(&self, batch: EventBatch, digest: Hash) -> Result<Signed<EventsTaken>, FleetError> {
+        let Taken { through, cancelled } = self.ask(move |desk, now| desk.events(batch, now)).await??;
+        Ok(self.keys.sign(&EventsTaken { batch: digest, through, cancelled }))
     }
 
     /// An installed OS called home with `token`. The job it is of, if the token is right.

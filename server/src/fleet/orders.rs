@@ -8,6 +8,7 @@ use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, JobId, MachineId};
 use common::limits::USER_DATA_BYTES_MAX;
 use common::step::{Step, What};
+use common::text::fits_name;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
@@ -332,10 +333,33 @@ impl Desk {
             self.put(Change::Forget(id));
             return;
         }
+        if let MachineAction::Name(name) = action {
+            self.take_name_from_claimants(name, id, now);
+        }
         self.put_machine(machine);
         if matches!(action, MachineAction::Approve | MachineAction::Label { .. } | MachineAction::Release) {
             // An open order may have waited for just this.
             self.take_open(id, now);
+        }
+    }
+
+    /// Whether a machine that nobody has said anything about gave itself its name: an admin's word for another
+    /// machine takes it away.
+    fn only_claims_its_name(&self, id: MachineId) -> bool {
+        let open = self.state.newest_job(id).is_some();
+        self.state.machines.get(&id).is_some_and(|other| other.state == MachineState::Discovered && !open)
+    }
+
+    fn take_name_from_claimants(&mut self, name: &str, owner: MachineId, now: Timestamp) {
+        for other in self.state.named(name).into_iter().filter(|other| *other != owner) {
+            let Some(mut claimant) = self.state.machines.get(&other).cloned() else { continue };
+            if claimant.name.as_deref() == Some(name) && self.only_claims_its_name(other) {
+                claimant.name = None;
+                self.put_machine(claimant);
+                let text =
+                    format!("called itself {name}, which an admin has named {owner}: it has no name now");
+                self.log(now, Whose::Machine(other), Step::Decide, What::Note { text });
+            }
         }
     }
 
@@ -344,15 +368,19 @@ impl Desk {
             |text: &str| !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control);
         match action {
             MachineAction::Name(name) => {
-                let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-                if !short(name) || !name.chars().all(fits) || name.parse::<MachineId>().is_ok() {
+                if !short(name) || !name.chars().all(fits_name) || name.parse::<MachineId>().is_ok() {
                     let error = format!("`{}` cannot be a machine's name", common::limits::cut(name, 80));
                     return Err(refused(error, "letters, digits, dots and dashes; not an id such as m7"));
                 }
                 let [one] = chosen else {
                     return Err(refused("several machines cannot have one name", "name them one by one"));
                 };
-                if self.state.named(name).iter().any(|other| other != one) {
+                if self
+                    .state
+                    .named(name)
+                    .iter()
+                    .any(|other| other != one && !self.only_claims_its_name(*other))
+                {
                     return Err(refused(format!("another machine is called `{name}`"), "names are unique"));
                 }
             }

@@ -78,7 +78,7 @@ impl Desk {
         let id = same_boot.or(found.machine).or_else(by_name);
         let is_new = id.is_none();
         let id = id.unwrap_or(MachineId(self.state.last_machine + 1));
-        let site = self.site_of(report, address);
+        let site = self.site_of(self.state.machines.get(&id), report, address);
         let mut machine = match self.state.machines.get(&id) {
             Some(machine) => machine.clone(),
             None => Machine::new(id, shown.clone(), site.clone(), now),
@@ -133,17 +133,21 @@ impl Desk {
         }
     }
 
-    fn site_of(&self, report: &HardwareReport, address: Option<IpAddr>) -> String {
-        if let Some(site) = &report.site {
+    /// Where a machine is: as configured for the address that the report came from, or that address' network. What a
+    /// report claims about its site chooses what it is sent and whose limit that counts against, so it is believed of
+    /// an ordinary process that an admin let in, and of nobody else.
+    fn site_of(&self, known: Option<&Machine>, report: &HardwareReport, address: Option<IpAddr>) -> String {
+        let let_in = known.is_some_and(|machine| {
+            use MachineState::{Approved, Deployed, Deploying, Failed};
+            matches!(machine.state, Approved | Deploying | Deployed | Failed)
+        });
+        if let Some(site) = report.site.as_ref().filter(|_| let_in && report.firmware == Firmware::None) {
             return site.clone();
         }
-        let booted = report.nics.iter().filter(|nic| nic.boot).chain(&report.nics);
-        let own = booted.filter_map(|nic| nic.address.as_deref()?.split('/').next()?.parse().ok()).next();
-        let seen = match address {
-            Some(IpAddr::V4(address)) => Some(address),
-            _ => None,
-        };
-        own.or(seen).map_or_else(|| "local".to_owned(), |address| self.settings.site_of(address))
+        match address {
+            Some(IpAddr::V4(address)) => self.settings.site_of(address),
+            _ => "local".to_owned(),
+        }
     }
 
     fn decide(

@@ -70,7 +70,7 @@ async fn events(
     State(public): State<Arc<Public>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<EventsTaken>, Refusal> {
+) -> Result<Json<Signed<EventsTaken>>, Refusal> {
     let bytes = read(&headers, body, EVENTS_BYTES_MAX, "batch of events").await?;
     let signed: Signed<EventBatch> = parse(&bytes, "batch of events")?;
     let batch = signed.open_self_signed(|batch| batch.key).map_err(untrusted)?;
@@ -78,7 +78,7 @@ async fn events(
         let error = format!("{} events in one batch, more than {EVENTS_PER_BATCH_MAX}", batch.events.len());
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error).hint("send several batches"));
     }
-    Ok(Json(public.fleet.events(batch).await?))
+    Ok(Json(public.fleet.events(batch, signed.digest()).await?))
 }
 
 async fn bundle(

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::body::Body;
 use axum::http::{Request, Response, header};
 use bytes::Bytes;
-use common::hardware::Contents;
+use common::hardware::{Contents, Firmware};
 use common::id::{Hash, JobId, Mac};
 use common::plan::Order;
 use common::step::{EventBatch, Step, What};
@@ -156,6 +156,54 @@ async fn a_busy_machine_takes_no_second_order_and_a_cancelled_job_stops() {
     bench.cancel.cancel();
     bench.task.await.unwrap().unwrap();
     assert_eq!(bench.rooms.dismissed.lock().unwrap()[0].0, key(1, 1).public());
+}
+
+#[tokio::test]
+async fn a_site_is_observed_and_only_believed_of_processes_that_were_let_in() {
+    let bench = Bench::open();
+    let order = serde_json::json!({"image": "debian", "selection": {"labels": ["site=lab"]}, "open": true});
+    bench.order(order).await.unwrap();
+    let claims = |machine: u8, firmware| {
+        let mut report = report(machine, 1, &[Contents::Blank]);
+        report.site = Some("lab".to_owned());
+        report.nics[0].address = Some("192.168.7.7/24".to_owned());
+        report.firmware = firmware;
+        report
+    };
+    for (machine, firmware) in [(1, Firmware::Bios), (2, Firmware::None)] {
+        let order = bench.report(claims(machine, firmware), &key(machine, 1)).await;
+        assert!(matches!(order, Order::Wait { .. }), "a claim opened an order: {order:?}");
+        let id = format!("m{machine}");
+        assert_eq!(bench.fleet.machine(id.clone()).await.unwrap().site, "10.0.0.0/24");
+        let approve = MachineCommand {
+            selection: Selection { machines: vec![id.clone()], labels: vec![] },
+            action: MachineAction::Approve,
+            dry_run: false,
+        };
+        bench.fleet.command(approve).await.unwrap();
+        bench.report(claims(machine, firmware), &key(machine, 1)).await;
+        let wanted = if firmware == Firmware::None { "lab" } else { "10.0.0.0/24" };
+        assert_eq!(bench.fleet.machine(id).await.unwrap().site, wanted);
+    }
+}
+
+#[tokio::test]
+async fn who_calls_itself_something_does_not_keep_the_name_from_an_admin() {
+    let bench = Bench::open();
+    let mut squatter = report(1, 1, &[Contents::Blank]);
+    squatter.name = Some("rack1-05".to_owned());
+    bench.report(squatter.clone(), &key(1, 1)).await;
+    bench.report(report(2, 1, &[Contents::Blank]), &key(2, 1)).await;
+    let named = |machine: &str| MachineCommand {
+        selection: Selection { machines: vec![machine.to_owned()], labels: vec![] },
+        action: MachineAction::Name("rack1-05".to_owned()),
+        dry_run: false,
+    };
+    bench.fleet.command(named("m2")).await.unwrap();
+    assert_eq!(bench.fleet.machine("rack1-05".to_owned()).await.unwrap().id.to_string(), "m2");
+    bench.report(squatter, &key(1, 1)).await;
+    assert_eq!(bench.fleet.machine("m1".to_owned()).await.unwrap().name, "m1");
+    assert!(bench.fleet.command(named("m1")).await.is_err(), "an admin's name stays");
 }
 
 #[tokio::test]

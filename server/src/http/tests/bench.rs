@@ -215,9 +215,12 @@ impl Bench {
         let sources = Some(Sources { peers: 5, ..Sources::default() });
         let events = vec![StepEvent { number, at_ms: 10, step, what, sources }];
         let batch = EventBatch { key: key.public(), job: Some(job), sent_at_ms: 20, events };
-        let answer = self.post("/v1/events", serde_json::to_vec(&key.sign(&batch)).unwrap()).await;
+        let signed = key.sign(&batch);
+        let answer = self.post("/v1/events", serde_json::to_vec(&signed).unwrap()).await;
         assert_eq!(answer.status(), 200);
-        read(answer).await
+        let taken = read::<Signed<EventsTaken>>(answer).await.open(&server_key().public()).unwrap();
+        assert_eq!(taken.batch, signed.digest());
+        taken
     }
 
     pub(super) async fn order(
