@@ -1,17 +1,23 @@
 //! What a machine says of itself: the hardware report as it is sent, and as it is believed once every bound
-//! has been checked. Version 1. Touches `id`, `limits`, `text`, `trust`.
+//! has been checked. Version 1. Touches `disks`, `id`, `limits`, `list`,
+//! `text`, `trust`.
 //!
 //! The report is a JSON document; its schema is this module. A list that is longer than its bound is cut by
 //! the reporter and named in `truncated`; the server never guesses what was left out. Such a list is refused
 //! while it is read, so that an entry of two bytes on the wire never becomes one of twenty-four in memory.
+//!
+//! A report is refused for what would hurt the server, never for odd hardware: a disk that nobody wants to
+//! install to must not hide a machine. Words of a later reporter are read as ones that say nothing.
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::disks::{Bus, Contents, Disk, Kinship, Unusable};
 use crate::id::Mac;
 use crate::limits::{
     MACHINE_NAME_MAX, REPORT_CUTS_MAX, REPORT_FOUND_MAX, REPORT_LIST_MAX, REPORT_NICS_MAX, REPORT_STRING_MAX,
     cut,
 };
+use crate::list;
 use crate::text::{is_format, plain_name};
 use crate::trust::{PublicKey, Signable};
 
@@ -30,6 +36,9 @@ pub enum Firmware {
     UefiSecure,
     /// Not booted by firmware: the agent as an ordinary process.
     None,
+    /// A word of a later reporter.
+    #[serde(other)]
+    Other,
 }
 
 /// The machine's own names, from SMBIOS tables 1 to 3. Empty where the firmware gives none.
@@ -62,86 +71,6 @@ pub struct Cpu {
     pub model: String,
     /// Logical processors online.
     pub threads: u32,
-}
-
-/// How a disk is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Bus {
-    /// NVM Express.
-    Nvme,
-    /// Serial or parallel ATA.
-    Ata,
-    /// SCSI, SAS, or a RAID controller that looks like it.
-    Scsi,
-    /// virtio-blk of a virtual machine.
-    Virtio,
-    /// USB.
-    Usb,
-    /// SD card or eMMC.
-    Mmc,
-    /// A file or device given to the agent as an ordinary process.
-    File,
-    /// Something else.
-    #[serde(other)]
-    Other,
-}
-
-/// What stands in the first sectors of a disk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Contents {
-    /// The first MiB is zeros.
-    Blank,
-    /// A partition table and something that firmware would boot.
-    Bootable,
-    /// A partition table, but nothing that looks bootable.
-    Partitioned,
-    /// Bytes that are none of the above.
-    Data,
-    /// It could not be read.
-    #[default]
-    Unreadable,
-}
-
-/// One disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disk {
-    /// The kernel's name on this boot, such as `nvme0n1`. Never used to find a disk again: names swap.
-    pub name: String,
-    /// How it is attached.
-    pub bus: Bus,
-    /// Bytes.
-    pub size: u64,
-    /// Logical sector size in bytes.
-    pub sector_bytes: u32,
-    /// The model's name.
-    #[serde(default)]
-    pub model: String,
-    /// The disk's serial number.
-    #[serde(default)]
-    pub serial: String,
-    /// World wide name, EUI-64 or NGUID, as sysfs shows it.
-    #[serde(default)]
-    pub wwn: String,
-    /// Where it is plugged in: the sysfs path of the device, such as `pci0000:00/0000:00:04.0/virtio1`.
-    #[serde(default)]
-    pub path: String,
-    /// Whether it spins.
-    #[serde(default)]
-    pub rotational: bool,
-    /// Whether it can be taken out (USB sticks, card readers).
-    #[serde(default)]
-    pub removable: bool,
-    /// Whether it refuses writes.
-    #[serde(default)]
-    pub read_only: bool,
-    /// What stands on it.
-    #[serde(default)]
-    pub contents: Contents,
-    /// What else is on it, in words: partition table kind, file systems, RAID or LVM signatures.
-    #[serde(default, deserialize_with = "list::read::<_, _, REPORT_FOUND_MAX>")]
-    pub found: Vec<String>,
 }
 
 /// One network interface.
@@ -295,11 +224,6 @@ impl CheckedHardware {
             check_text(text)?;
         }
         report.name = report.name.as_deref().map(|name| cut(name, MACHINE_NAME_MAX)).and_then(plain_name);
-        for disk in &report.disks {
-            if disk.sector_bytes != 512 && disk.sector_bytes != 4096 {
-                return Err(BadReport::Value(format!("a disk with sectors of {} bytes", disk.sector_bytes)));
-            }
-        }
         Ok(Self(report))
     }
 
@@ -366,42 +290,6 @@ fn check_text(text: &mut String) -> Result<(), BadReport> {
     }
     text.retain(|c| !is_format(c));
     Ok(())
-}
-
-/// Lists that are refused as soon as they are too long.
-mod list {
-    use std::fmt;
-    use std::marker::PhantomData;
-
-    use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
-
-    /// A list of at most `MOST` entries.
-    pub(super) fn read<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
-        from: D,
-    ) -> Result<Vec<T>, D::Error> {
-        from.deserialize_seq(Entries::<T, MOST>(PhantomData))
-    }
-
-    struct Entries<T, const MOST: usize>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Entries<T, MOST> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MOST} entries")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
-            let mut list = Vec::new();
-            while let Some(entry) = entries.next_element()? {
-                if list.len() == MOST {
-                    return Err(A::Error::custom(format_args!("a list of more than {MOST} entries")));
-                }
-                list.push(entry);
-            }
-            Ok(list)
-        }
-    }
 }
 
 #[cfg(test)]
@@ -520,9 +408,28 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_field_of_a_later_reporter_is_no_error() {
+    fn a_field_or_word_of_a_later_reporter_is_no_error() {
         let mut value = serde_json::to_value(report()).unwrap();
         value["lldp"] = serde_json::json!({"port": "eth7"});
-        assert!(serde_json::from_value::<HardwareReport>(value).is_ok());
+        value["firmware"] = "coreboot".into();
+        let disk = |bus: &str, contents: &str| serde_json::json!({"name": "a", "bus": bus, "size": 1, "sector_bytes": 512, "contents": contents});
+        value["disks"] = vec![disk("ufs", "encrypted"), disk("nvme", "blank")].into();
+        let report = serde_json::from_value::<HardwareReport>(value).unwrap();
+        assert_eq!(report.firmware, Firmware::Other);
+        let report = CheckedHardware::check(report).unwrap();
+        let contents: Vec<Contents> = report.report().disks.iter().map(|disk| disk.contents).collect();
+        assert_eq!(contents, [Contents::Unknown, Contents::Blank]);
+    }
+
+    /// Seen: a medium of 2048 (util-linux#396), a drive left at 528 (openSeaChest#156), 8192 and more from Linux 6.15.
+    #[test]
+    fn an_odd_disk_does_not_hide_its_machine() {
+        for sector_bytes in [0, 1, 520, 528, 1024, 2048, 4160, 8192, 16384, 65536, u32::MAX] {
+            let disk =
+                serde_json::json!({"name": "a", "bus": "ata", "size": 1 << 20, "sector_bytes": sector_bytes});
+            let disk: Disk = serde_json::from_value(disk).unwrap();
+            let checked = CheckedHardware::check(HardwareReport { disks: vec![disk], ..report() }).unwrap();
+            assert_eq!(checked.report().disks[0].unusable(), Some(Unusable::SectorBytes(sector_bytes)));
+        }
     }
 }

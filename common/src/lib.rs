@@ -22,6 +22,12 @@ pub mod text;
 // An error and what stands behind it, as text.
 pub mod causes;
 
+// Lists that are too long are refused while they are read.
+mod list;
+
+// Its disks: what stands on them, whether they can be written, and which is which.
+pub mod disks;
+
 // What a machine says of itself.
 pub mod hardware;
 

@@ -1,10 +1,10 @@
 //! What one machine is told to do: the server's verdict on its report, and the plan its agent obeys.
 //! Both are signed and bound to the key that the machine made at this boot, so an old one opens nothing.
-//! Touches `id`, `hardware`, `step`, `trust`.
+//! Touches `disks`, `id`, `step`, `trust`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::hardware::{Bus, Disk};
+use crate::disks::{Bus, Disk, Kinship};
 use crate::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use crate::step::Step;
 use crate::trust::{PublicKey, Signable};
@@ -59,15 +59,15 @@ pub struct DiskIdentity {
     pub serial: String,
     /// World wide name.
     pub wwn: String,
-    /// Where it is plugged in; a mark only when the disk has neither serial nor WWN.
+    /// Where it is plugged in; empty, and then no mark, where the disk's own marks suffice.
     pub path: String,
 }
 
 impl DiskIdentity {
-    /// The marks of `disk`.
+    /// The marks of `disk`. Its place is one of them when it has no serial number and no WWN worth the name.
     #[must_use]
     pub fn of(disk: &Disk) -> Self {
-        let anonymous = disk.serial.is_empty() && disk.wwn.is_empty();
+        let anonymous = disk.real_serial().is_none() && disk.real_wwn().is_none();
         Self {
             bus: disk.bus,
             size: disk.size,
@@ -79,10 +79,22 @@ impl DiskIdentity {
         }
     }
 
-    /// Whether `disk` bears these marks.
+    /// The marks of `disk`, one of `all`: with its place where another one says the same of itself.
+    #[must_use]
+    pub fn among(disk: &Disk, all: &[Disk]) -> Self {
+        let twin = |other: &Disk| {
+            !std::ptr::eq(other, disk) && matches!(disk.kinship(other), Kinship::ByPlace | Kinship::Paths)
+        };
+        let path = if all.iter().any(twin) { disk.path.clone() } else { Self::of(disk).path };
+        Self { path, ..Self::of(disk) }
+    }
+
+    /// Whether `disk` bears these marks: all that it says of itself, and its place where that is a mark.
     #[must_use]
     pub fn matches(&self, disk: &Disk) -> bool {
-        *self == Self::of(disk)
+        let own = Self::of(disk);
+        let path = if self.path.is_empty() { own.path.clone() } else { disk.path.clone() };
+        *self == Self { path, ..own }
     }
 }
 
@@ -166,7 +178,7 @@ pub struct Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hardware::Contents;
+    use crate::disks::Contents;
 
     fn disk(serial: &str, path: &str) -> Disk {
         Disk {
@@ -198,9 +210,24 @@ mod tests {
 
     #[test]
     fn a_disk_without_serial_is_known_by_its_place() {
-        let identity = DiskIdentity::of(&disk("", "port 1"));
-        assert!(identity.matches(&disk("", "port 1")));
-        assert!(!identity.matches(&disk("", "port 2")));
-        assert!(!identity.matches(&disk("S1", "port 1")));
+        // A serial number of zeros is none.
+        for serial in ["", "0000"] {
+            let identity = DiskIdentity::of(&disk(serial, "port 1"));
+            assert!(identity.matches(&disk(serial, "port 1")));
+            assert!(!identity.matches(&disk(serial, "port 2")));
+            assert!(!identity.matches(&disk("S1", "port 1")));
+        }
+    }
+
+    #[test]
+    fn twins_are_known_by_their_places() {
+        let twins = [disk("0123456789", "port 1"), disk("0123456789", "port 2"), disk("S1", "port 3")];
+        let identity = DiskIdentity::among(&twins[0], &twins);
+        assert_eq!(identity.path, "port 1");
+        assert_eq!(twins.iter().filter(|twin| identity.matches(twin)).count(), 1);
+        assert_eq!(DiskIdentity::among(&twins[2], &twins).path, "");
+        // Both of a pair that was one disk when the plan was made: neither is taken.
+        let alone = DiskIdentity::among(&twins[0], &twins[..1]);
+        assert_eq!(twins.iter().filter(|twin| alone.matches(twin)).count(), 2);
     }
 }

@@ -240,6 +240,9 @@ impl Screen {
                 contents.as_str().unwrap_or("?"),
                 disk.found.join(", ")
             ))?;
+            if let Some(reason) = disk.unusable() {
+                print_line(&format!("{:<11} {}: no image can be written to it: {reason}", "", disk.name))?;
+            }
         }
         for nic in &hardware.nics {
             let link = if nic.link { "up" } else { "down" };

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::hardware::{CheckedHardware, Contents, HardwareReport};
+use common::hardware::{CheckedHardware, HardwareReport};
 use common::id::MachineId;
 use common::trust::PublicKey;
 use jiff::Timestamp;
@@ -222,7 +222,7 @@ impl Machine {
 /// Whether a disk of the machine would boot, so that it can be sent there.
 #[must_use]
 pub fn has_bootable_disk(report: &HardwareReport) -> bool {
-    report.disks.iter().any(|disk| disk.contents == Contents::Bootable)
+    report.disks.iter().any(|disk| disk.contents.may_boot())
 }
 
 #[cfg(test)]

@@ -330,13 +330,14 @@ pub fn summary(report: &HardwareReport) -> String {
         Firmware::Uefi => "UEFI",
         Firmware::UefiSecure => "UEFI with Secure Boot",
         Firmware::None => "an ordinary process",
+        Firmware::Other => "unknown firmware",
     };
     let maker = format!("{} {}", report.system.manufacturer, report.system.product);
     let maker = maker.trim();
     let disks: Vec<String> = report
         .disks
         .iter()
-        .map(|disk| format!("{} {:.1} GB {}", disk.name, gigabytes(disk.size), contents(disk.contents)))
+        .map(|disk| format!("{} {:.1} GB {}", disk.name, gigabytes(disk.size), disk.contents.words()))
         .collect();
     let disks = if disks.is_empty() { "no disk".to_owned() } else { disks.join(", ") };
     let lead = if maker.is_empty() { String::new() } else { format!("{maker}, ") };
@@ -350,15 +351,4 @@ pub fn summary(report: &HardwareReport) -> String {
 #[expect(clippy::cast_precision_loss, reason = "shown to one digit")]
 fn gigabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e9
-}
-
-fn contents(contents: common::hardware::Contents) -> &'static str {
-    use common::hardware::Contents;
-    match contents {
-        Contents::Blank => "blank",
-        Contents::Bootable => "bootable",
-        Contents::Partitioned => "partitioned",
-        Contents::Data => "with data",
-        Contents::Unreadable => "unreadable",
-    }
 }

@@ -56,14 +56,21 @@ async fn report(
     let _turn =
         public.reports.acquire().await.map_err(|_| Refusal::from(crate::fleet::FleetError::Stopping))?;
     let bytes = read(&headers, body, REPORT_BYTES_MAX, "hardware report").await?;
-    let signed: Signed<HardwareReport> = parse(&bytes, "hardware report")?;
+    let peer = ends.peer.ip();
+    let checked = believed(&bytes)
+        .inspect_err(|refusal| public.complaints.report_refused(peer, &refusal.in_a_line()))?;
     drop(bytes);
+    Ok(Json(public.fleet.report(checked, peer, Some(ends.local.ip())).await?))
+}
+
+/// The report in `bytes`, signed by its own key and within every bound.
+fn believed(bytes: &[u8]) -> Result<CheckedHardware, Refusal> {
+    let signed: Signed<HardwareReport> = parse(bytes, "hardware report")?;
     let report = signed.open_self_signed(|report| report.key).map_err(untrusted)?;
-    let checked = CheckedHardware::check(report).map_err(|error| {
+    CheckedHardware::check(report).map_err(|error| {
         Refusal::new(StatusCode::BAD_REQUEST, error.to_string())
             .hint("the reporter and this server may be of different versions")
-    })?;
-    Ok(Json(public.fleet.report(checked, ends.peer.ip(), Some(ends.local.ip())).await?))
+    })
 }
 
 async fn events(

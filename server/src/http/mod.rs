@@ -20,6 +20,9 @@ mod boot;
 // Reports, events, bundles, calls home.
 mod machine;
 
+// Refused reports, in the server's log.
+mod complaints;
+
 // What the admin's door shows of images and kits.
 mod stock;
 
@@ -52,6 +55,7 @@ pub struct Public {
     kernel_arguments: Vec<String>,
     discover: bool,
     reports: tokio::sync::Semaphore,
+    complaints: complaints::Complaints,
 }
 
 impl std::fmt::Debug for Public {
@@ -69,7 +73,14 @@ pub fn public(
     discover: bool,
 ) -> Router {
     let reports = tokio::sync::Semaphore::new(REPORTS_MAX);
-    let public = Arc::new(Public { fleet, shelves, kernel_arguments, discover, reports });
+    let public = Arc::new(Public {
+        fleet,
+        shelves,
+        kernel_arguments,
+        discover,
+        reports,
+        complaints: complaints::Complaints::default(),
+    });
     Router::new()
         .merge(boot::routes())
         .merge(machine::routes())

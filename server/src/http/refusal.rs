@@ -42,6 +42,13 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
+    /// The sentence and what is behind it, in one line.
+    #[must_use]
+    pub fn in_a_line(&self) -> String {
+        let cause = self.body.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("{}{cause}", self.body.error)
+    }
+
     /// The body alone, for the last line of a task.
     #[must_use]
     pub fn into_body(self) -> Refused {

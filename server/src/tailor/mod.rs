@@ -4,6 +4,9 @@
 // Core: which disk a person means.
 pub mod target;
 
+// Core: a rule that means one disk only.
+mod suggest;
+
 // Core: the plan, or why there is none.
 pub mod plan;
 

@@ -39,7 +39,7 @@ pub fn needs<'a>(
     wanted.extend(bound.filter_map(|driver| index.get(driver)).map(|module| module.name.as_str()));
     // Dependencies are in the kit too, and some drive devices of their own that no deployment needs.
     wanted.retain(|name| index.get(name).is_some_and(|module| part_of(&module.path).is_some()));
-    if matches!(report.firmware, Firmware::Uefi | Firmware::UefiSecure) {
+    if matches!(report.firmware, Firmware::Uefi | Firmware::UefiSecure | Firmware::Other) {
         wanted.extend(index.get("efivarfs").map(|module| module.name.as_str()));
     }
     let mut modules = closure(index, &wanted);

@@ -1,11 +1,12 @@
 //! Core: the plan for one machine, or why there is none. Owns the choice of the one disk to write: exactly one, or
 //! nothing is written. Touches `common`.
 
-use common::hardware::{CheckedHardware, Disk};
+use common::hardware::{CheckedHardware, Disk, Kinship, Unusable};
 use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan, Seed};
 use common::step::Step;
 
+use super::suggest::rule_for;
 use super::target::TargetRule;
 use super::tuning::tuning;
 
@@ -81,8 +82,16 @@ pub enum Refusal {
         rule: TargetRule,
         /// The disks that match.
         matching: Vec<String>,
-        /// A rule that would match the first of them only.
-        suggestion: String,
+        /// A rule that would match one of them only, if there is one.
+        suggestion: Option<String>,
+    },
+    /// No image can be written to the disk.
+    #[error("the target {disk} cannot be used: {reason}")]
+    Unusable {
+        /// The disk.
+        disk: String,
+        /// Why.
+        reason: Unusable,
     },
     /// The disk refuses writes.
     #[error("the target {disk} is read-only")]
@@ -121,9 +130,15 @@ pub enum Refusal {
         /// The disk.
         disk: String,
     },
-    /// Nothing tells the disk from another one.
+    /// Nothing tells the disk from another one, not even its place.
     #[error("the target {disk} bears the same marks as another disk, so the agent could not tell them apart")]
     NotUnique {
+        /// The disk.
+        disk: String,
+    },
+    /// One disk, seen more than once.
+    #[error("the target {disk} is seen over several paths: serial number and WWN are those of another entry")]
+    Multipath {
         /// The disk.
         disk: String,
     },
@@ -136,7 +151,8 @@ impl Refusal {
         match self {
             Self::Truncated(_) => "detach what is not needed, or deploy to this machine by hand".to_owned(),
             Self::NoDisk { unclaimed } if unclaimed.is_empty() => {
-                "check that the disk is attached and its controller switched on in the firmware's setup".to_owned()
+                "check that the disk is attached and its controller switched on in the firmware's setup"
+                    .to_owned()
             }
             Self::NoDisk { unclaimed } => format!(
                 "no driver is bound to {}: import a boot kit with a newer kernel, or switch the controller from RAID \
@@ -144,20 +160,27 @@ impl Refusal {
                 list(unclaimed)
             ),
             Self::NoMatch { .. } => "give a target rule that fits one of them".to_owned(),
-            Self::Ambiguous { suggestion, .. } => format!("say which one, for example: {suggestion}"),
+            Self::Ambiguous { suggestion: Some(rule), .. } => format!("say which one, for example: {rule}"),
+            Self::Ambiguous { suggestion: None, .. } => {
+                "no rule tells them apart: detach those that are not meant for the installation".to_owned()
+            }
+            Self::Unusable { reason, .. } => reason.hint().to_owned(),
             Self::ReadOnly { .. } => "switch its write protection off".to_owned(),
             Self::TooSmall { .. } => "use a smaller image, or a target rule for a larger disk".to_owned(),
             Self::Unpartitioned | Self::NoRoom { .. } => {
-                "order it with --no-personalise, which leaves the image as it is and waits for no call home".to_owned()
+                "order it with --no-personalise, which leaves the image as it is and waits for no call home"
+                    .to_owned()
             }
             Self::SectorSize { .. } => {
                 "use an image made for this sector size, or reformat the drive to the other one (nvme format)"
                     .to_owned()
             }
             Self::NotUnique { .. } => {
-                "one disk seen over two paths (multipath) or a controller that hides serial numbers: leave one path \
-                 attached for the installation"
+                "its controller hides serial numbers and places: attach one of them only for the installation"
                     .to_owned()
+            }
+            Self::Multipath { .. } => {
+                "leave one path to it (multipath) attached for the installation".to_owned()
             }
         }
     }
@@ -182,7 +205,7 @@ pub fn plan(
         attempt: request.attempt,
         image: request.image.id,
         image_bytes: request.image.size,
-        target: DiskIdentity::of(disk),
+        target: DiskIdentity::among(disk, &report.disks),
         steps: steps(request),
         seed: request.seed.clone(),
         tuning: tuning(report, disk, request.image.wire_bytes),
@@ -203,7 +226,8 @@ fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&
     let covered: Vec<&Disk> = report.disks.iter().filter(|disk| rule.covers(disk)).collect();
     // Without a rule only a disk that can take the image is meant. With one, a disk that cannot is a reason to
     // stop: a person pointed at it.
-    let able = |disk: &&&Disk| !disk.read_only && disk.size >= request.image.size;
+    let able =
+        |disk: &&&Disk| !disk.read_only && disk.unusable().is_none() && disk.size >= request.image.size;
     let meant: Vec<&Disk> = match rule.is_default() && covered.iter().any(|disk| able(&disk)) {
         true => covered.iter().filter(able).copied().collect(),
         false => covered,
@@ -214,7 +238,7 @@ fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&
         [first, ..] => Err(Refusal::Ambiguous {
             rule: rule.clone(),
             matching: meant.iter().map(|disk| describe(disk)).collect(),
-            suggestion: rule_for(first, &report.disks),
+            suggestion: rule_for(meant.iter().find(able).unwrap_or(first), &report.disks),
         }),
     }
 }
@@ -222,6 +246,9 @@ fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&
 fn check_disk(disk: &Disk, all: &[Disk], request: &Request) -> Result<(), Refusal> {
     let image = &request.image;
     let text = describe(disk);
+    if let Some(reason) = disk.unusable() {
+        return Err(Refusal::Unusable { disk: text, reason });
+    }
     if disk.read_only {
         return Err(Refusal::ReadOnly { disk: text });
     }
@@ -238,12 +265,11 @@ fn check_disk(disk: &Disk, all: &[Disk], request: &Request) -> Result<(), Refusa
     if request.personalise {
         check_room(&text, disk, image)?;
     }
-    let identity = DiskIdentity::of(disk);
-    // Two paths to one disk share its WWN even where their other marks differ.
-    let same = |other: &&Disk| {
-        identity.matches(other) || (!disk.wwn.is_empty() && disk.wwn == other.wwn && disk.size == other.size)
-    };
-    if all.iter().filter(same).count() > 1 {
+    let others = || all.iter().filter(|other| !std::ptr::eq(*other, disk)).map(|other| disk.kinship(other));
+    if others().any(|kinship| kinship == Kinship::Paths) {
+        return Err(Refusal::Multipath { disk: text });
+    }
+    if others().any(|kinship| kinship == Kinship::Alike) {
         return Err(Refusal::NotUnique { disk: text });
     }
     Ok(())
@@ -304,24 +330,6 @@ fn describe(disk: &Disk) -> String {
     }
     text.push(')');
     text
-}
-
-/// The shortest rule that means `disk` and none of the others.
-fn rule_for(disk: &Disk, all: &[Disk]) -> String {
-    let candidates = [
-        ("serial", disk.serial.trim()),
-        ("wwn", disk.wwn.trim()),
-        ("model", disk.model.trim()),
-        ("path", disk.path.trim()),
-    ];
-    let fits =
-        candidates.into_iter().filter(|(_, value)| !value.is_empty()).map(|(k, v)| format!("{k}={v}")).find(
-            |text| {
-                let rule: Option<TargetRule> = text.parse().ok();
-                rule.is_some_and(|rule| all.iter().filter(|other| rule.covers(other)).count() == 1)
-            },
-        );
-    fits.unwrap_or_else(|| format!("size={}", disk.size))
 }
 
 fn list(texts: &[String]) -> String {

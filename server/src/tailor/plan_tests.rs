@@ -97,7 +97,13 @@ fn every_reason_to_stop_is_said() {
     let sdb = || disk("sdb", Bus::Ata, 8 * GIB);
     let small = || disk("sdc", Bus::Ata, GIB);
     type Check = fn(&Refusal) -> bool;
-    let table: [(Vec<Disk>, &str, Check); 11] = [
+    let path_of_one = |path: &str| Disk {
+        bus: Bus::Scsi,
+        wwn: "naa.5000c500a1b2c3d4".to_owned(),
+        path: path.to_owned(),
+        ..sda()
+    };
+    let table: [(Vec<Disk>, &str, Check); 13] = [
         (vec![], "auto", |r| matches!(r, Refusal::NoDisk { .. })),
         (vec![sda(), sdb()], "auto", |r| matches!(r, Refusal::Ambiguous { .. })),
         (vec![sda(), sdb()], "size>1G", |r| matches!(r, Refusal::Ambiguous { .. })),
@@ -108,11 +114,9 @@ fn every_reason_to_stop_is_said() {
         (vec![Disk { read_only: true, ..sda() }], "auto", |r| matches!(r, Refusal::ReadOnly { .. })),
         (vec![Disk { sector_bytes: 4096, ..sda() }], "auto", |r| matches!(r, Refusal::SectorSize { .. })),
         (vec![Disk { read_only: true, ..sda() }, sda()], "auto", |r| matches!(r, Refusal::NotUnique { .. })),
-        (
-            vec![Disk { wwn: "w".to_owned(), ..sda() }, Disk { wwn: "w".to_owned(), ..sdb() }],
-            "serial=serial-sda",
-            |r| matches!(r, Refusal::NotUnique { .. }),
-        ),
+        (vec![path_of_one("p1"), path_of_one("p2")], "path=p1", |r| matches!(r, Refusal::Multipath { .. })),
+        (vec![Disk { sector_bytes: 2048, ..sda() }], "auto", |r| matches!(r, Refusal::Unusable { .. })),
+        (vec![Disk { size: 0, ..sda() }], "auto", |r| matches!(r, Refusal::Unusable { .. })),
     ];
     for (disks, rule, check) in table {
         let names: Vec<String> = disks.iter().map(describe).collect();
@@ -120,6 +124,43 @@ fn every_reason_to_stop_is_said() {
         assert!(check(&refusal), "{names:?} with {rule}: {refusal}");
         assert!(!refusal.hint().is_empty());
     }
+}
+
+/// A disk that nobody wants to install to hides neither its machine nor the others, and is never chosen.
+#[test]
+fn the_disk_beside_an_odd_one_can_be_ordered() {
+    let good = disk("sda", Bus::Ata, 8 * GIB);
+    for sector_bytes in [0, 1, 520, 528, 1024, 2048, 8192, 65536] {
+        let odd = Disk { sector_bytes, ..disk("sdb", Bus::Ata, 16 * GIB) };
+        let both = vec![good.clone(), odd];
+        assert_eq!(outcome(both.clone(), "serial=serial-sda").as_deref(), Ok("serial-sda"));
+        let refusal = outcome(both.clone(), "serial=serial-sdb").unwrap_err();
+        assert!(matches!(refusal, Refusal::Unusable { .. }), "{refusal}");
+        assert!(refusal.to_string().contains(&format!("{sector_bytes} bytes")), "{refusal}");
+    }
+}
+
+/// Cheap drives share a WWN (scrutiny#435): the serial number, which is there and differs, decides.
+#[test]
+fn one_wwn_does_not_make_two_disks_one() {
+    for wwn in ["eui.0000000001000000", "eui.0000000000000000"] {
+        let with = |name: &str| Disk { wwn: wwn.to_owned(), ..disk(name, Bus::Nvme, 8 * GIB) };
+        let both = vec![with("nvme0n1"), with("nvme1n1")];
+        assert_eq!(outcome(both, "serial=serial-nvme1n1").as_deref(), Ok("serial-nvme1n1"));
+    }
+}
+
+#[test]
+fn the_place_tells_disks_with_one_serial_number_apart() {
+    let bridge = |name: &str| Disk { serial: "0123456789".to_owned(), ..disk(name, Bus::Usb, 8 * GIB) };
+    let both = vec![bridge("sda"), bridge("sdb")];
+    let refusal = outcome(both.clone(), "serial=0123456789").unwrap_err();
+    assert!(refusal.hint().contains("path=pci/sda"), "{}", refusal.hint());
+    assert!(!refusal.hint().contains("multipath"), "{}", refusal.hint());
+    let made = plan(&checked(report(both.clone())), &request("path=pci/sdb"), None).unwrap();
+    let names: Vec<&str> =
+        both.iter().filter(|disk| made.target.matches(disk)).map(|disk| disk.name.as_str()).collect();
+    assert_eq!(names, ["sdb"]);
 }
 
 #[test]

@@ -1,0 +1,325 @@
+//! Disks as machines report them: what stands on one, whether an image can be written to it, and whether two
+//! entries of a report are two disks. Touches `limits`, `list`.
+//!
+//! A word of a later reporter (a bus, what stands on a disk) is read as one that says nothing: a machine must
+//! not disappear because its loader knows more than this program. What is not understood counts as occupied.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::REPORT_FOUND_MAX;
+use crate::list;
+
+/// How a disk is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bus {
+    /// NVM Express.
+    Nvme,
+    /// Serial or parallel ATA.
+    Ata,
+    /// SCSI, SAS, or a RAID controller that looks like it.
+    Scsi,
+    /// virtio-blk of a virtual machine.
+    Virtio,
+    /// USB.
+    Usb,
+    /// SD card or eMMC.
+    Mmc,
+    /// A file or device given to the agent as an ordinary process.
+    File,
+    /// Something else.
+    #[serde(other)]
+    Other,
+}
+
+/// What stands on a disk, by its first and last MiB and some places between.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contents {
+    /// Zeros wherever was looked.
+    Blank,
+    /// A partition table and something that firmware would boot.
+    Bootable,
+    /// A partition table, but nothing that looks bootable.
+    Partitioned,
+    /// Bytes that are none of the above.
+    Data,
+    /// Part of a RAID, a volume group, a pool or a replicated disk: erasing it harms what other disks hold.
+    Member,
+    /// The same, and firmware would boot it: one half of a mirror.
+    BootableMember,
+    /// It could not be read.
+    #[default]
+    Unreadable,
+    /// A word of a later reporter.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Contents {
+    /// Whether firmware would find something to boot.
+    #[must_use]
+    pub fn may_boot(self) -> bool {
+        matches!(self, Self::Bootable | Self::BootableMember)
+    }
+
+    /// Whether other disks depend on it.
+    #[must_use]
+    pub fn is_member(self) -> bool {
+        matches!(self, Self::Member | Self::BootableMember)
+    }
+
+    /// In a word or two, behind the disk's name.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Blank => "blank",
+            Self::Bootable => "bootable",
+            Self::Partitioned => "partitioned",
+            Self::Data => "with data",
+            Self::Member => "part of an array",
+            Self::BootableMember => "bootable, part of an array",
+            Self::Unreadable => "unreadable",
+            Self::Unknown => "with something unknown",
+        }
+    }
+}
+
+/// One disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// The kernel's name on this boot, such as `nvme0n1`. Never used to find a disk again: names swap.
+    pub name: String,
+    /// How it is attached.
+    pub bus: Bus,
+    /// Bytes.
+    pub size: u64,
+    /// Logical sector size in bytes.
+    pub sector_bytes: u32,
+    /// The model's name.
+    #[serde(default)]
+    pub model: String,
+    /// The disk's serial number.
+    #[serde(default)]
+    pub serial: String,
+    /// World wide name, EUI-64 or NGUID, as sysfs shows it.
+    #[serde(default)]
+    pub wwn: String,
+    /// Where it is plugged in: the sysfs path of the device, such as `pci0000:00/0000:00:04.0/virtio1`.
+    #[serde(default)]
+    pub path: String,
+    /// Whether it spins.
+    #[serde(default)]
+    pub rotational: bool,
+    /// Whether it can be taken out (USB sticks, card readers).
+    #[serde(default)]
+    pub removable: bool,
+    /// Whether it refuses writes.
+    #[serde(default)]
+    pub read_only: bool,
+    /// What stands on it.
+    #[serde(default)]
+    pub contents: Contents,
+    /// What else is on it, in words: partition table kind, file systems, RAID or LVM signatures.
+    #[serde(default, deserialize_with = "list::read::<_, _, REPORT_FOUND_MAX>")]
+    pub found: Vec<String>,
+}
+
+/// Why no image can be written to a disk, whatever the order says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Nothing to write to. Linux shows drives of 520- or 528-byte sectors so: it reads none of them.
+    #[error("it shows no bytes: no medium, or sectors that Linux does not read (520 or 528 bytes)")]
+    Empty,
+    /// Images count in sectors of 512 or 4096 bytes, and so does the firmware that boots them.
+    #[error("its sectors have {0} bytes, and images are made for 512 or 4096")]
+    SectorBytes(u32),
+    /// Beyond what an offset of Linux reaches.
+    #[error("its {0} bytes are more than Linux can address")]
+    TooLarge(u64),
+}
+
+impl Unusable {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Empty | Self::SectorBytes(_) => {
+                "give its sectors 512 or 4096 bytes (sg_format --format --size=512, nvme format), or name another disk"
+            }
+            Self::TooLarge(_) => "look at its controller and cable, or name another disk",
+        }
+    }
+}
+
+/// How two entries of one report stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinship {
+    /// Two disks, told apart by what they say of themselves.
+    Apart,
+    /// Two disks that say the same of themselves (a placeholder for a serial number, two USB bridges with
+    /// one): only their places tell them apart.
+    ByPlace,
+    /// One disk seen over two paths: serial number and WWN agree, on a bus that has several paths.
+    Paths,
+    /// Nothing tells them apart.
+    Alike,
+}
+
+impl Disk {
+    /// Why no image can be written to it, if so. Whether it is read-only or too small for one image is not
+    /// asked here.
+    #[must_use]
+    pub fn unusable(&self) -> Option<Unusable> {
+        let (size, sector_bytes) = (self.size, self.sector_bytes);
+        if size == 0 {
+            Some(Unusable::Empty)
+        } else if sector_bytes != 512 && sector_bytes != 4096 {
+            Some(Unusable::SectorBytes(sector_bytes))
+        } else if i64::try_from(size).is_err() {
+            Some(Unusable::TooLarge(size))
+        } else {
+            None
+        }
+    }
+
+    /// The serial number, unless it is a placeholder.
+    #[must_use]
+    pub fn real_serial(&self) -> Option<&str> {
+        real(&self.serial)
+    }
+
+    /// The world wide name, unless it is a placeholder.
+    #[must_use]
+    pub fn real_wwn(&self) -> Option<&str> {
+        real(&self.wwn)
+    }
+
+    /// How this entry stands to `other`, another one of the same report. Serial numbers that are both there
+    /// and differ decide: drives of one batch share a WWN, or have one of zeros.
+    #[must_use]
+    pub fn kinship(&self, other: &Self) -> Kinship {
+        let (serials, wwns) =
+            ((self.real_serial(), other.real_serial()), (self.real_wwn(), other.real_wwn()));
+        let differ = |pair| matches!(pair, (Some(a), Some(b)) if a != b);
+        let agree = |pair| matches!(pair, (Some(a), Some(b)) if a == b);
+        if self.size != other.size || differ(serials) || differ(wwns) {
+            return Kinship::Apart;
+        }
+        let same_words = self.bus == other.bus
+            && self.sector_bytes == other.sector_bytes
+            && (&self.model, &self.serial, &self.wwn) == (&other.model, &other.serial, &other.wwn);
+        let placed = !self.path.is_empty() && !other.path.is_empty() && self.path != other.path;
+        let several_paths = [self.bus, other.bus].iter().all(|bus| matches!(bus, Bus::Scsi | Bus::Nvme));
+        if agree(wwns) && several_paths {
+            // A WWN is given once; without serial numbers to the contrary it is believed.
+            Kinship::Paths
+        } else if !same_words && !agree(wwns) {
+            Kinship::Apart
+        } else if placed {
+            Kinship::ByPlace
+        } else {
+            Kinship::Alike
+        }
+    }
+}
+
+/// `text`, unless nothing in it tells one disk from another: empty, or one character again and again behind
+/// the kind of name (`eui.0000000000000000`).
+fn real(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let bare =
+        ["eui.", "naa.", "nvme.", "uuid."].iter().find_map(|kind| text.strip_prefix(kind)).unwrap_or(text);
+    let mut letters = bare.chars().filter(|c| c.is_alphanumeric());
+    let first = letters.next()?;
+    letters.any(|c| c != first).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(serial: &str, wwn: &str, path: &str) -> Disk {
+        Disk {
+            name: "sda".to_owned(),
+            bus: Bus::Scsi,
+            size: 1 << 30,
+            sector_bytes: 512,
+            model: "M".to_owned(),
+            serial: serial.to_owned(),
+            wwn: wwn.to_owned(),
+            path: path.to_owned(),
+            rotational: false,
+            removable: false,
+            read_only: false,
+            contents: Contents::Blank,
+            found: vec![],
+        }
+    }
+
+    fn on(bus: Bus, disk: Disk) -> Disk {
+        Disk { bus, ..disk }
+    }
+
+    #[test]
+    fn two_entries_are_one_disk_only_when_nothing_speaks_against_it() {
+        use Kinship::{Alike, Apart, ByPlace, Paths};
+        let zeros = "eui.0000000000000000";
+        let table = [
+            // Drives of one batch with one WWN, or none worth the name (scrutiny#435).
+            (disk("S1", "eui.0000000001000000", "a"), disk("S2", "eui.0000000001000000", "b"), Apart),
+            (disk("S1", zeros, "a"), disk("S2", zeros, "b"), Apart),
+            // Namespaces of one controller: one serial number, a WWN each.
+            (on(Bus::Nvme, disk("S1", "w1", "a")), on(Bus::Nvme, disk("S1", "w2", "a")), Apart),
+            (disk("S1", "w1", "a"), Disk { size: 2 << 30, ..disk("S1", "w1", "b") }, Apart),
+            (disk("", "w1", "a"), disk("", "w2", "b"), Apart),
+            (disk("", "", "a"), Disk { model: "N".to_owned(), ..disk("", "", "b") }, Apart),
+            // Multipath, named only where it can be.
+            (disk("S1", "w1", "a"), disk("S1", "w1", "b"), Paths),
+            (disk("", "w1", "a"), disk("", "w1", "b"), Paths),
+            (on(Bus::Usb, disk("S1", "w1", "a")), on(Bus::Usb, disk("S1", "w1", "b")), ByPlace),
+            (on(Bus::Ata, disk("S1", "w1", "a")), on(Bus::Ata, disk("S1", "w1", "b")), ByPlace),
+            // USB bridges with one serial number, placeholders, none at all.
+            (on(Bus::Usb, disk("0123", "", "a")), on(Bus::Usb, disk("0123", "", "b")), ByPlace),
+            (disk("0000", "", "a"), disk("0000", "", "b"), ByPlace),
+            (disk("", zeros, "a"), disk("", zeros, "b"), ByPlace),
+            (disk("", "", "a"), disk("", "", "b"), ByPlace),
+            (disk("S1", "", "a"), disk("S1", "", "a"), Alike),
+            (disk("", "", ""), disk("", "", "b"), Alike),
+        ];
+        for (a, b, wanted) in table {
+            assert_eq!(a.kinship(&b), wanted, "{a:?} and {b:?}");
+            assert_eq!(b.kinship(&a), wanted, "the other way round: {a:?} and {b:?}");
+        }
+    }
+
+    #[test]
+    fn an_odd_disk_has_a_reason_and_a_way_out() {
+        let with =
+            |size: u64, sector_bytes: u32| Disk { size, sector_bytes, ..disk("S", "", "a") }.unusable();
+        for good in [512, 4096] {
+            assert_eq!(with(1 << 30, good), None);
+        }
+        for odd in [0, 1, 520, 528, 1024, 2048, 4160, 8192, 65536] {
+            assert_eq!(with(1 << 30, odd), Some(Unusable::SectorBytes(odd)));
+        }
+        assert_eq!(with(0, 512), Some(Unusable::Empty));
+        assert_eq!(with(u64::MAX, 512), Some(Unusable::TooLarge(u64::MAX)));
+        assert_eq!(with((1 << 30) + 1, 512), None, "a plain file as the target of an ordinary process");
+        for reason in [Unusable::Empty, Unusable::SectorBytes(520), Unusable::TooLarge(1)] {
+            assert!(!reason.to_string().is_empty() && !reason.hint().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_word_of_a_later_reporter_counts_as_occupied() {
+        let read = |text: &str| serde_json::from_str::<Contents>(text).unwrap();
+        assert_eq!(read("\"encrypted\""), Contents::Unknown);
+        assert_eq!(read("\"bootable-member\""), Contents::BootableMember);
+        assert!(!read("\"encrypted\"").may_boot());
+        assert_ne!(read("\"encrypted\""), Contents::Blank);
+        assert_eq!(serde_json::from_str::<Bus>("\"ufs\"").unwrap(), Bus::Other);
+        let again = serde_json::to_string(&Contents::Unknown).unwrap();
+        assert_eq!(read(&again), Contents::Unknown);
+    }
+}

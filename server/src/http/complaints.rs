@@ -1,0 +1,68 @@
+//! Reports that were refused, said in the server's own log: the machine's screen shows the refusal, but who runs
+//! the server would see nothing at all. One line for each address and cause within ten minutes, and a bounded
+//! memory: a stranger may send as many as they like.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::limits::cut;
+
+/// The same cause from the same address is not said again within this time.
+const AGAIN: Duration = Duration::from_secs(600);
+
+/// So many addresses are remembered; when there are more, nothing is said until one is forgotten.
+const ADDRESSES_MAX: usize = 256;
+
+/// Of a cause so many bytes are kept: it may hold what the sender wrote.
+const CAUSE_BYTES_MAX: usize = 300;
+
+/// What was said lately.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(Mutex<HashMap<IpAddr, (String, Instant)>>);
+
+impl Complaints {
+    /// Logs that a report from `peer` was refused because of `cause`, unless that was said lately.
+    pub(super) fn report_refused(&self, peer: IpAddr, cause: &str) {
+        let cause = cut(cause, CAUSE_BYTES_MAX);
+        if self.is_news(peer, cause, Instant::now()) {
+            // Quoted: a cause may hold what the sender wrote.
+            tracing::warn!(%peer, ?cause, "a hardware report was refused, so this machine is not listed");
+        }
+    }
+
+    fn is_news(&self, peer: IpAddr, cause: &str, now: Instant) -> bool {
+        // A panic while the lock is held cannot leave half a change: each is one insert or removal.
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.retain(|_, (_, at)| now.duration_since(*at) < AGAIN);
+        if said.get(&peer).is_some_and(|(before, _)| before == cause) {
+            return false;
+        }
+        if said.len() >= ADDRESSES_MAX && !said.contains_key(&peer) {
+            return false;
+        }
+        said.insert(peer, (cause.to_owned(), now));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_said_once_for_each_address() {
+        let said = Complaints::default();
+        let now = Instant::now();
+        let peer = |last: u32| IpAddr::from((0x0a00_0000 + last).to_be_bytes());
+        assert!(said.is_news(peer(1), "version 2", now));
+        assert!(!said.is_news(peer(1), "version 2", now), "once");
+        assert!(said.is_news(peer(1), "too long", now), "another cause");
+        assert!(said.is_news(peer(2), "too long", now), "another machine");
+        assert!(said.is_news(peer(1), "too long", now + AGAIN), "after a while again");
+        let fresh = Complaints::default();
+        let lines = (0..100_000).filter(|&last| fresh.is_news(peer(last), "x", now)).count();
+        assert_eq!(lines, ADDRESSES_MAX, "a stranger with many addresses fills neither memory nor log");
+    }
+}
