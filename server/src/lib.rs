@@ -40,5 +40,8 @@ pub mod swarm;
 // Everything that must outlive the process, in SQLite.
 pub mod records;
 
+// A few log lines where a flood of them would come.
+mod noise;
+
 // The shapes that the command line and the server exchange; also what `-o json` prints.
 pub mod api;

@@ -13,6 +13,9 @@ pub mod decide;
 // Core: a decision to bytes, and where and how to send them.
 pub mod reply;
 
+// Core: the networks whose machines are served.
+mod networks;
+
 // Interfaces and their addresses, and the raw frames for clients that have no address yet.
 pub mod wire;
 

@@ -7,19 +7,23 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use ipnet::Ipv4Net;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{Answer, BootFile, Decision, Door, EXHAUSTED, Face, Mode, decide, firmware_of};
 use super::lease::{Lease, Pool, RANGE_MAX, Range, Verdict};
+use super::networks::Networks;
 use super::reply::{self, Destination};
 use super::request::{Ask, BootRequest, REQUEST_BYTES_MAX};
 use super::wire::{self, Frames, Interface, InterfaceError};
 use crate::boot::choose::Programs;
-use crate::fleet::standing::{Sighting, Standings};
+use crate::boot::tftp::{Served, roomy};
+use crate::fleet::standing::{Sighting, Standing, Standings};
+use crate::noise::Noise;
 
 /// What to serve, and where.
 #[derive(Debug, Clone)]
@@ -34,6 +38,8 @@ pub struct Config {
     pub discovery: bool,
     /// The boot programs that TFTP and HTTP serve; they change when a boot kit is imported.
     pub programs: watch::Receiver<Programs>,
+    /// The networks of sites, which are served beside the interface's own.
+    pub sites: Vec<Ipv4Net>,
 }
 
 /// Why DHCP cannot be served.
@@ -114,6 +120,8 @@ pub struct Bound {
     frames: Option<Frames>,
     client_port: u16,
     programs: watch::Receiver<Programs>,
+    networks: Networks,
+    served: watch::Sender<Served>,
 }
 
 /// Opens both ports on the interface. Must be called inside a tokio runtime.
@@ -139,6 +147,7 @@ fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> Result<Boun
         })
     };
     let (dhcp, pxe) = (open(dhcp)?, open(pxe)?);
+    roomy(&dhcp);
     let frames = Frames::open(&interface)
         .inspect_err(|error| tracing::info!(%error, "no raw frames: DHCP answers will be broadcast"))
         .ok();
@@ -150,7 +159,10 @@ fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> Result<Boun
         programs: config.programs.borrow().clone(),
     };
     let programs = config.programs;
-    Ok(Bound { interface, face, dhcp, pxe, frames, client_port, programs })
+    let own = Ipv4Net::new(interface.address, interface.prefix).map(|network| network.trunc());
+    let networks = Networks::new(own.into_iter().chain(config.sites).collect());
+    let served = watch::Sender::new(Arc::new(networks.all()));
+    Ok(Bound { interface, face, dhcp, pxe, frames, client_port, programs, networks, served })
 }
 
 fn check_range(range: Range, interface: &Interface) -> Result<(), DhcpError> {
@@ -175,6 +187,12 @@ impl Bound {
         &self.interface
     }
 
+    /// The networks whose machines are served, as they become known.
+    #[must_use]
+    pub fn served(&self) -> watch::Receiver<Served> {
+        self.served.subscribe()
+    }
+
     /// Serves until `cancel`. Standings are read, never waited for; sightings and changed leases are sent
     /// without waiting, and what does not fit is counted in the log. `kept` are the leases of earlier runs, and
     /// every lease that comes over `changed` replaces the one of the same address there.
@@ -194,7 +212,9 @@ impl Bound {
             Mode::Full(network) => Some(pool(network.range, network.router, &self.face, kept)),
             Mode::Proxy => None,
         };
-        let mut server = Server { pool, standings, sightings, changed, noise: Noise::default() };
+        let (networks, served) = (self.networks.clone(), self.served.clone());
+        let mut server =
+            Server { pool, standings, sightings, changed, networks, served, noise: Noise::default() };
         let mut dhcp = [0; REQUEST_BYTES_MAX + 1];
         let mut pxe = [0; REQUEST_BYTES_MAX + 1];
         loop {
@@ -271,6 +291,8 @@ struct Server {
     standings: watch::Receiver<Arc<Standings>>,
     sightings: mpsc::Sender<Sighting>,
     changed: mpsc::Sender<Lease>,
+    networks: Networks,
+    served: watch::Sender<Served>,
     noise: Noise,
 }
 
@@ -290,6 +312,9 @@ impl Server {
             }
         };
         let (_, standing) = self.standings.borrow().of(&request.asker());
+        if request.client.netboots() && standing != Standing::Ignore {
+            self.note_network(&request);
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let (pool, changed, noise) = (&mut self.pool, &self.changed, &mut self.noise);
         let decision = decide(&request, door, standing, face, |seconds| {
@@ -312,6 +337,14 @@ impl Server {
                 tracing::error!(%error, ?answer, "a DHCP answer could not be encoded");
                 None
             }
+        }
+    }
+
+    /// Its network is served from now on: where its relay says that it is, or where it says that its address is.
+    fn note_network(&mut self, request: &BootRequest) {
+        let address = request.relay().or(request.wanted).unwrap_or(request.ciaddr);
+        if self.networks.note(address) {
+            self.served.send_replace(Arc::new(self.networks.all()));
         }
     }
 
@@ -353,35 +386,24 @@ fn words(answer: &Answer) -> String {
     }
 }
 
-/// Keeps a flood of packets from becoming a flood of log lines: one line in ten seconds, and how many more there
-/// would have been.
-#[derive(Debug, Default)]
-struct Noise {
-    last: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Noise {
-    fn warn(&mut self, say: impl FnOnce(u64)) {
-        if self.last.is_some_and(|last| last.elapsed() < Duration::from_secs(10)) {
-            self.unsaid += 1;
-        } else {
-            self.last = Some(Instant::now());
-            say(std::mem::take(&mut self.unsaid));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     use super::*;
     use crate::dhcp::testing::{Packet, beside, full};
 
     fn config(interface: &str, mode: Mode) -> Config {
         let programs = watch::channel(beside().programs).1;
-        Config { interface: interface.to_owned(), mode, http_port: 8069, discovery: true, programs }
+        Config {
+            interface: interface.to_owned(),
+            mode,
+            http_port: 8069,
+            discovery: true,
+            programs,
+            sites: vec![],
+        }
     }
 
     fn range(start: [u8; 4], end: [u8; 4]) -> Mode {
@@ -453,14 +475,5 @@ mod tests {
         assert_eq!((lease.address, lease.holder.as_str()), (wish, "52:54:00:00:00:01"));
         cancel.cancel();
         server.await.unwrap().unwrap();
-    }
-
-    #[test]
-    fn a_flood_of_trouble_is_one_line() {
-        let (mut noise, mut said) = (Noise::default(), 0);
-        for _ in 0..1000 {
-            noise.warn(|_| said += 1);
-        }
-        assert_eq!((said, noise.unsaid), (1, 999));
     }
 }

@@ -172,8 +172,9 @@ async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock
     tracing::info!(url, mode = mode_words(&config), key = %home.keys.public(), "swarmboot serves");
 
     let standings = fleet.standings();
+    let served = doors.dhcp.served();
     crew.door("dhcp", doors.dhcp.run(standings, sightings.clone(), kept, changed, ends.outer.clone()));
-    crew.door("tftp", doors.tftp.run(stock.files(), sightings, ends.outer.clone()));
+    crew.door("tftp", doors.tftp.run(stock.files(), served, sightings, ends.outer.clone()));
     crew.door("http", done(web.run(public, ends.outer.clone())));
     crew.door("admin", done(admin.run(private, ends.outer.clone())));
     crew.room("sightings", done(pass_on_sightings(sighted, fleet.clone())));
@@ -310,6 +311,7 @@ fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Re
         http_port: config.http_port,
         discovery: config.discovery,
         programs: stock.programs(),
+        sites: config.sites.iter().map(|rule| rule.subnet).collect(),
     };
     let dhcp = dhcp::bind(settings).map_err(|error| {
         let hint = error.hint();

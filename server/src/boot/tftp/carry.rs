@@ -1,0 +1,167 @@
+//! One transfer: carries packets between a machine and async-tftp. Touches two sockets.
+//!
+//! async-tftp 0.4.2 hears nothing but ACKs while it sends, and repeats as long for a forged address as for a machine.
+//! Between the two, an ERROR of the machine ends the transfer at once, and so do few packets that nobody answers.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio_util::sync::CancellationToken;
+
+use super::library::Ticket;
+
+/// Packets that are sent before the first answer: the first and five repetitions, in a second and a half.
+const UNANSWERED_MAX: u32 = 6;
+/// The longest packet of async-tftp, and of a machine's answer.
+const PACKET_BYTES_MAX: usize = 2048;
+/// The loopback loses packets only when a socket's buffer is full: then the request is sent again.
+const INNER_TIMEOUT: Duration = Duration::from_millis(500);
+const INNER_TRIES: u32 = 6;
+
+/// The opcodes (RFC 1350, RFC 2347).
+const DATA: u8 = 3;
+const ACK: u8 = 4;
+const ERROR: u8 = 5;
+const OACK: u8 = 6;
+
+/// A transfer's two ends.
+#[derive(Debug)]
+pub(super) struct Carriage {
+    outer: UdpSocket,
+    inner: UdpSocket,
+    library: SocketAddr,
+    heard: bool,
+    unanswered: u32,
+}
+
+/// How a transfer ended for the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// async-tftp is done with it.
+    Done,
+    /// The machine, or the server, wants no more of it; async-tftp does not know yet.
+    HungUp,
+}
+
+impl Carriage {
+    /// Opens both ends: a port of `local` for the machine alone, and one of the loopback for `library`.
+    pub(super) async fn open(local: Ipv4Addr, client: SocketAddrV4, library: SocketAddr) -> io::Result<Self> {
+        let outer = UdpSocket::bind((local, 0)).await?;
+        outer.connect(client).await?;
+        let inner = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Ok(Self { outer, inner, library, heard: false, unanswered: 0 })
+    }
+
+    /// Where async-tftp sees it.
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// Carries until the transfer ends, or `hang_up`; calls `heard` for what the machine says.
+    pub(super) async fn run(
+        &mut self,
+        request: &[u8],
+        ticket: &Ticket,
+        hang_up: &CancellationToken,
+        mut heard: impl FnMut(),
+    ) -> io::Result<End> {
+        let room = self.enter(request, ticket, hang_up).await?;
+        let Some((room, first, length)) = room else { return Ok(End::HungUp) };
+        let (mut down, mut up) = (first, [0; PACKET_BYTES_MAX]);
+        if !self.forward(&down[..length]).await {
+            return Ok(End::HungUp);
+        }
+        loop {
+            tokio::select! {
+                () = ticket.done.cancelled() => return Ok(End::Done),
+                () = hang_up.cancelled() => return Ok(End::HungUp),
+                got = self.inner.recv_from(&mut down) => {
+                    let (length, _) = got?;
+                    if !self.forward(&down[..length]).await {
+                        return Ok(End::HungUp);
+                    }
+                }
+                got = self.outer.recv(&mut up) => {
+                    let Ok(length) = got else { return Ok(End::HungUp) };
+                    match up[..length] {
+                        [0, ACK, ..] => {
+                            self.heard = true;
+                            heard();
+                            self.inner.send_to(&up[..length], room).await?;
+                        }
+                        [0, ERROR, ..] => return Ok(End::HungUp),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks async-tftp until it answers; gives where its transfer is, and its first packet.
+    async fn enter(
+        &self,
+        request: &[u8],
+        ticket: &Ticket,
+        hang_up: &CancellationToken,
+    ) -> io::Result<Option<(SocketAddr, [u8; PACKET_BYTES_MAX], usize)>> {
+        let mut first = [0; PACKET_BYTES_MAX];
+        for _ in 0..INNER_TRIES {
+            self.inner.send_to(request, self.library).await?;
+            tokio::select! {
+                () = ticket.done.cancelled() => return Ok(None),
+                () = hang_up.cancelled() => return Ok(None),
+                got = self.inner.recv_from(&mut first) => {
+                    let (length, room) = got?;
+                    return Ok(Some((room, first, length)));
+                }
+                () = tokio::time::sleep(INNER_TIMEOUT) => {}
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Sends to the machine; `false` when that was in vain for the last time.
+    async fn forward(&mut self, packet: &[u8]) -> bool {
+        if !self.heard {
+            self.unanswered += 1;
+            if self.unanswered > UNANSWERED_MAX {
+                return false;
+            }
+        }
+        match self.outer.send(packet).await {
+            // Nobody listens at that port any more: its ICMP answer says so.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => false,
+            // Lost on the way, as far as the machine can tell; async-tftp sends it again.
+            Ok(_) | Err(_) => packet.get(1) != Some(&ERROR),
+        }
+    }
+
+    /// Makes async-tftp end a transfer that nobody wants any more: whatever it sends is acknowledged, until it
+    /// reads on and finds that it cannot.
+    pub(super) async fn dismiss(self, ticket: &Ticket) {
+        let Self { outer, inner, .. } = self;
+        drop(outer);
+        ticket.aborted.store(true, Ordering::Relaxed);
+        let mut packet = [0; PACKET_BYTES_MAX];
+        let acknowledge = async {
+            while let Ok((length, room)) = inner.recv_from(&mut packet).await {
+                let ack = match packet[..length] {
+                    [0, OACK, ..] => [0, ACK, 0, 0],
+                    [0, DATA, high, low, ..] => [0, ACK, high, low],
+                    _ => continue,
+                };
+                if inner.send_to(&ack, room).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = ticket.done.cancelled() => {}
+            () = acknowledge => {}
+            () = tokio::time::sleep(INNER_TIMEOUT * INNER_TRIES) => {}
+        }
+    }
+}

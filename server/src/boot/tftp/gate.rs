@@ -1,0 +1,230 @@
+//! Core: who may have a transfer now. Touches nothing; times are milliseconds of any clock that only goes on.
+//!
+//! A request costs its sender one packet whose source may be forged, and makes the server send until somebody
+//! answers. So each address has one transfer at a time that nobody has answered yet: a stranger can make us send a
+//! victim about eight short packets a second and no more, and when all places are taken the oldest of those gives way.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::request::Read;
+
+/// Transfers at once: a room full of machines after a power cut.
+pub(super) const TRANSFERS_MAX: usize = 2048;
+/// A ROM has one transfer; behind a router with address translation there are more machines.
+pub(super) const TRANSFERS_PER_ADDRESS_MAX: usize = 64;
+/// A transfer of which nothing was heard for so long gives way to another request of the same machine: a ROM that was
+/// reset asks from the port that it had, and some leave a transfer without a word.
+const GIVES_WAY_MS: u64 = 500;
+
+/// A transfer under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Transfer {
+    id: u64,
+    port: u16,
+    read: Read,
+    answered: bool,
+    heard_ms: u64,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It becomes this transfer; the other one, if any, ends.
+    Begin {
+        /// Its number.
+        id: u64,
+        /// Which ends for it.
+        instead_of: Option<u64>,
+    },
+    /// The same is under way, or its address has another that must be answered first: nothing is sent, and a client
+    /// that means it asks again.
+    Wait,
+    /// Everything is taken.
+    Full,
+}
+
+/// The transfers under way.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    by_address: HashMap<Ipv4Addr, Vec<Transfer>>,
+    last: u64,
+}
+
+impl Gate {
+    /// A client asks for a file.
+    pub(super) fn ask(&mut self, client: SocketAddrV4, read: &Read, now_ms: u64) -> Admission {
+        let own = self.by_address.get(client.ip()).map_or(&[][..], Vec::as_slice);
+        let instead_of = match conflict(own, client.port(), read, now_ms) {
+            Ok(other) => other,
+            Err(Waits) => return Admission::Wait,
+        };
+        if own.len() - usize::from(instead_of.is_some()) >= TRANSFERS_PER_ADDRESS_MAX {
+            return Admission::Full;
+        }
+        let instead_of = match instead_of {
+            None if self.len() >= TRANSFERS_MAX => match self.oldest_unanswered() {
+                None => return Admission::Full,
+                oldest => oldest,
+            },
+            other => other,
+        };
+        if let Some(other) = instead_of {
+            self.end(other);
+        }
+        self.last += 1;
+        let transfer = Transfer {
+            id: self.last,
+            port: client.port(),
+            read: read.clone(),
+            answered: false,
+            heard_ms: now_ms,
+        };
+        self.by_address.entry(*client.ip()).or_default().push(transfer);
+        Admission::Begin { id: self.last, instead_of }
+    }
+
+    /// The client of this transfer said something.
+    pub(super) fn heard(&mut self, id: u64, now_ms: u64) {
+        if let Some(transfer) = self.by_address.values_mut().flatten().find(|transfer| transfer.id == id) {
+            (transfer.answered, transfer.heard_ms) = (true, now_ms);
+        }
+    }
+
+    /// The transfer with this client, if there is one.
+    pub(super) fn of(&self, client: SocketAddrV4) -> Option<u64> {
+        let own = self.by_address.get(client.ip())?;
+        own.iter().find(|transfer| transfer.port == client.port()).map(|transfer| transfer.id)
+    }
+
+    /// This transfer is over.
+    pub(super) fn end(&mut self, id: u64) {
+        self.by_address.retain(|_, own| {
+            own.retain(|transfer| transfer.id != id);
+            !own.is_empty()
+        });
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_address.values().map(Vec::len).sum()
+    }
+
+    fn oldest_unanswered(&self) -> Option<u64> {
+        self.by_address
+            .values()
+            .flatten()
+            .filter(|transfer| !transfer.answered)
+            .map(|transfer| transfer.id)
+            .min()
+    }
+}
+
+/// The request has to wait.
+struct Waits;
+
+/// Which transfer of the same address stands in the way of this request and ends for it, if any.
+fn conflict(own: &[Transfer], port: u16, read: &Read, now_ms: u64) -> Result<Option<u64>, Waits> {
+    let old = |transfer: &Transfer| now_ms.saturating_sub(transfer.heard_ms) >= GIVES_WAY_MS;
+    if let Some(same) = own.iter().find(|transfer| transfer.port == port) {
+        let repeated = same.read == *read;
+        return match (repeated, same.answered) {
+            // It is sent again every quarter of a second anyway.
+            (true, false) => Err(Waits),
+            (false, true) => Ok(Some(same.id)),
+            (true, true) | (false, false) if old(same) => Ok(Some(same.id)),
+            (true, true) | (false, false) => Err(Waits),
+        };
+    }
+    match own.iter().find(|transfer| !transfer.answered) {
+        None => Ok(None),
+        Some(other) if old(other) => Ok(Some(other.id)),
+        Some(_) => Err(Waits),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(last: u8, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), port)
+    }
+
+    fn read(file: &str) -> Read {
+        Read { file: file.to_owned(), options: vec![], shown: file.to_owned() }
+    }
+
+    fn begin(id: u64) -> Admission {
+        Admission::Begin { id, instead_of: None }
+    }
+
+    #[test]
+    fn an_address_has_one_transfer_that_nobody_has_answered() {
+        let mut gate = Gate::default();
+        assert_eq!(gate.ask(client(1, 1), &read("a"), 0), begin(1));
+        for port in 1..100 {
+            assert_eq!(gate.ask(client(1, port), &read("a"), 499), Admission::Wait, "{port}");
+        }
+        assert_eq!(gate.ask(client(2, 1), &read("a"), 499), begin(2), "another address");
+        // What is left without a word gives way, so that a machine is never deaf for long.
+        assert_eq!(gate.ask(client(1, 9), &read("a"), 500), Admission::Begin { id: 3, instead_of: Some(1) });
+        gate.heard(3, 501);
+        assert_eq!(gate.ask(client(1, 10), &read("a"), 502), begin(4), "the other was answered");
+        assert_eq!(gate.len(), 3);
+    }
+
+    #[test]
+    fn a_rom_that_asks_twice_from_one_port_is_heard() {
+        let mut gate = Gate::default();
+        assert_eq!(gate.ask(client(1, 2070), &read("a"), 0), begin(1));
+        // The size question is hung up; then the same port asks for the file.
+        assert_eq!(gate.of(client(1, 2070)), Some(1));
+        gate.end(1);
+        assert_eq!(gate.ask(client(1, 2070), &read("a"), 1), begin(2));
+        gate.heard(2, 2);
+        assert_eq!(
+            gate.ask(client(1, 2070), &read("a"), 100),
+            Admission::Wait,
+            "the network made two of one"
+        );
+        assert_eq!(
+            gate.ask(client(1, 2070), &read("b"), 100),
+            Admission::Begin { id: 3, instead_of: Some(2) }
+        );
+        gate.heard(3, 100);
+        // It was reset in the middle and begins anew from the port that it had.
+        assert_eq!(
+            gate.ask(client(1, 2070), &read("b"), 600),
+            Admission::Begin { id: 4, instead_of: Some(3) }
+        );
+    }
+
+    #[test]
+    fn when_all_is_taken_forgeries_give_way_and_machines_stay() {
+        let mut gate = Gate::default();
+        assert_eq!(gate.ask(client(1, 1), &read("a"), 0), begin(1));
+        gate.heard(1, 1);
+        for n in 0..u32::try_from(2 * TRANSFERS_MAX).unwrap() {
+            let forged = SocketAddrV4::new(Ipv4Addr::from_bits(0x0a01_0000 + n), 7);
+            assert!(matches!(gate.ask(forged, &read("a"), 2), Admission::Begin { .. }), "{n}");
+            assert!(gate.len() <= TRANSFERS_MAX);
+        }
+        assert_eq!(gate.of(client(1, 1)), Some(1));
+    }
+
+    #[test]
+    fn an_address_has_a_bound_and_places_are_given_back() {
+        let mut gate = Gate::default();
+        for n in 0..TRANSFERS_PER_ADDRESS_MAX {
+            let port = u16::try_from(n).unwrap();
+            let Admission::Begin { id, .. } = gate.ask(client(1, port), &read("a"), 0) else { panic!("{n}") };
+            gate.heard(id, 0);
+        }
+        assert_eq!(gate.ask(client(1, 9999), &read("a"), 0), Admission::Full);
+        gate.end(1);
+        assert!(matches!(gate.ask(client(1, 9999), &read("a"), 0), Admission::Begin { .. }));
+        (0..=u64::try_from(TRANSFERS_PER_ADDRESS_MAX).unwrap() + 1).for_each(|id| gate.end(id));
+        assert_eq!((gate.len(), gate.by_address.len()), (0, 0));
+    }
+}

@@ -1,0 +1,79 @@
+//! Core: the networks whose machines are served. Touches nothing.
+//!
+//! What is sent over UDP to an address that was never seen can be aimed at anybody, so TFTP answers these only: the
+//! interface's own network, the subnets of the configured sites, and where machines were lately seen to netboot: behind
+//! a relay, or with addresses of another network on the same wire.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+/// Networks that were seen; the one that was not seen for the longest time goes first.
+const SEEN_MAX: usize = 64;
+/// How much of a network an address shows that was seen there: nobody tells a relay's prefix, and a branch has seldom
+/// more than this.
+const SEEN_PREFIX: u8 = 16;
+
+/// The networks.
+#[derive(Debug, Clone)]
+pub(super) struct Networks {
+    fixed: Vec<Ipv4Net>,
+    seen: Vec<Ipv4Net>,
+}
+
+impl Networks {
+    /// The ones that are served in any case.
+    pub(super) fn new(fixed: Vec<Ipv4Net>) -> Self {
+        Self { fixed, seen: Vec::new() }
+    }
+
+    /// A machine that netboots is at `address`, or behind a relay of that address. Whether that is news.
+    pub(super) fn note(&mut self, address: Ipv4Addr) -> bool {
+        let nowhere = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+        if nowhere || address.is_broadcast() || self.fixed.iter().any(|network| network.contains(&address)) {
+            return false;
+        }
+        let Ok(network) = Ipv4Net::new(address, SEEN_PREFIX).map(|network| network.trunc()) else {
+            return false;
+        };
+        let known = self.seen.iter().position(|other| *other == network);
+        let new = known.is_none();
+        if let Some(at) = known {
+            self.seen.remove(at);
+        } else if self.seen.len() >= SEEN_MAX {
+            self.seen.remove(0);
+        }
+        self.seen.push(network);
+        new
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Ipv4Net> {
+        self.fixed.iter().chain(&self.seen).copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_served_where_they_were_seen_and_the_list_is_bounded() {
+        let own: Ipv4Net = "10.0.0.0/24".parse().unwrap();
+        let mut networks = Networks::new(vec![own]);
+        let ip = |a, b| Ipv4Addr::new(a, b, 7, 1);
+        assert!(!networks.note(Ipv4Addr::new(10, 0, 0, 9)), "it is served anyway");
+        for nowhere in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST, ip(224, 0)] {
+            assert!(!networks.note(nowhere), "{nowhere}");
+        }
+        assert!(networks.note(ip(172, 16)) && !networks.note(ip(172, 16)));
+        assert_eq!(networks.all(), [own, "172.16.0.0/16".parse().unwrap()]);
+        for n in 0..=255 {
+            networks.note(ip(10, n));
+            networks.note(ip(172, 16));
+        }
+        let all = networks.all();
+        assert_eq!(all.len(), 1 + SEEN_MAX);
+        assert!(all.contains(&"172.16.0.0/16".parse().unwrap()), "who netboots now stays");
+    }
+}
