@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use common::causes::with_causes;
 use common::id::JobId;
 use common::limits::{EVENT_TEXT_MAX, EVENTS_PER_BATCH_MAX, cut};
+use common::plan::Plan;
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::text::harmless;
 use common::trust::KeyPair;
@@ -44,9 +45,29 @@ const GATHER: Duration = Duration::from_millis(200);
 /// Without events, how often the server is asked whether the job was cancelled.
 const ASK_EVERY: Duration = Duration::from_secs(15);
 
+/// One attempt of one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The job.
+    pub job: JobId,
+    /// How often the job was started before this, plus one.
+    pub number: u32,
+}
+
+impl Attempt {
+    /// The attempt that `plan` is for.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        Self { job: plan.job, number: plan.attempt }
+    }
+}
+
 /// Events that one program leaves to the next on the same boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlog {
+    /// The attempt that the events are of; none where they are the loader's, and belong to whatever attempt follows.
+    #[serde(default)]
+    pub of: Option<Attempt>,
     /// The number of the last event that was ever sent.
     pub last_number: u64,
     /// Milliseconds since the first program's start.
@@ -98,6 +119,7 @@ impl Shared {
 pub struct Courier {
     shared: Arc<Shared>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    attempt: Option<Attempt>,
     /// Dropped with the last handle, which ends the thread.
     _last: Arc<EndWithLast>,
 }
@@ -113,11 +135,12 @@ impl Drop for EndWithLast {
 }
 
 impl Courier {
-    /// Starts delivering to `server`, in the name of `pair` and, when there is one, `job`; goes on with
-    /// `backlog`.
+    /// Starts delivering to `server`, in the name of `pair` and, when there is one, `attempt`; goes on with
+    /// `backlog`, but for what is left in it of another attempt: the server began this one because it had given
+    /// that one up, and a late word of its end would end this one.
     #[must_use]
-    pub fn start(server: Server, pair: KeyPair, job: Option<JobId>, backlog: Backlog) -> Self {
-        Self::build(server, pair, job, backlog, false)
+    pub fn start(server: Server, pair: KeyPair, attempt: Option<Attempt>, backlog: Backlog) -> Self {
+        Self::build(server, pair, attempt, backlog, false)
     }
 
     /// As [`Courier::start`], but keeps everything until [`Courier::release`]: the server learns our key only
@@ -127,7 +150,17 @@ impl Courier {
         Self::build(server, pair, None, backlog, true)
     }
 
-    fn build(server: Server, pair: KeyPair, job: Option<JobId>, backlog: Backlog, held: bool) -> Self {
+    fn build(
+        server: Server,
+        pair: KeyPair,
+        attempt: Option<Attempt>,
+        mut backlog: Backlog,
+        held: bool,
+    ) -> Self {
+        if backlog.of.is_some() && backlog.of != attempt {
+            backlog.sent.clear();
+            backlog.waiting.clear();
+        }
         let state = State {
             last_number: backlog.last_number,
             sent: backlog.sent,
@@ -145,10 +178,11 @@ impl Courier {
             started: Instant::now(),
             started_ms: backlog.at_ms,
         });
-        let carrier = Carrier { shared: Arc::clone(&shared), server, pair, job };
+        let carrier = Carrier { shared: Arc::clone(&shared), server, pair, attempt };
         let thread = std::thread::Builder::new().name("courier".to_owned()).spawn(move || carrier.run()).ok();
         Self {
             thread: Arc::new(Mutex::new(thread)),
+            attempt,
             _last: Arc::new(EndWithLast(Arc::clone(&shared))),
             shared,
         }
@@ -213,6 +247,7 @@ impl Courier {
         let mut state = self.shared.lock();
         own_up(&mut state, self.shared.now_ms());
         Backlog {
+            of: self.attempt,
             last_number: state.last_number,
             at_ms: self.shared.now_ms(),
             sent: state.sent.clone(),
@@ -261,7 +296,7 @@ struct Carrier {
     shared: Arc<Shared>,
     server: Server,
     pair: KeyPair,
-    job: Option<JobId>,
+    attempt: Option<Attempt>,
 }
 
 impl Carrier {
@@ -270,7 +305,8 @@ impl Carrier {
         while let Some(events) = self.next_batch(failures) {
             let batch = EventBatch {
                 key: self.pair.public(),
-                job: self.job,
+                job: self.attempt.map(|attempt| attempt.job),
+                attempt: self.attempt.map(|attempt| attempt.number),
                 sent_at_ms: self.shared.now_ms(),
                 events,
             };
@@ -313,7 +349,7 @@ impl Carrier {
                 (false, _, true) => pause.min(Duration::from_secs(1)),
                 (false, _, false) => pause,
             };
-            let worth_it = !state.held && (!idle || self.job.is_some());
+            let worth_it = !state.held && (!idle || self.attempt.is_some());
             let left = due.saturating_sub(begun.elapsed());
             if worth_it && left.is_zero() {
                 break;

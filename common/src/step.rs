@@ -205,6 +205,10 @@ pub struct EventBatch {
     pub key: PublicKey,
     /// The job, when the sender has one; the loader has none yet.
     pub job: Option<JobId>,
+    /// The attempt of the job that the events are of. One key lives over several attempts of a boot, so the key
+    /// alone does not tell a late word of an attempt that is over from one of the present attempt.
+    #[serde(default)]
+    pub attempt: Option<u32>,
     /// Milliseconds since the program started, when the batch was sent.
     pub sent_at_ms: u64,
     /// Consecutive events.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::courier::{Backlog, Courier};
+use agent::courier::{Attempt, Backlog, Courier};
 use agent::disk::target::as_disk;
 use agent::fetch::{Server, identity_of};
 use agent::inspect::{self, Reporter};
@@ -184,7 +184,7 @@ fn work(run: &Run, server_key: PublicKey, listen: String) -> anyhow::Result<Exit
             Answer::Stopped => break ExitCode::from(FAILED),
         };
         done = Some((plan.job, plan.attempt));
-        let courier = Courier::start(server.clone(), key.clone(), Some(plan.job), backlog);
+        let courier = Courier::start(server.clone(), key.clone(), Some(Attempt::of(&plan)), backlog);
         let output = run.output;
         let journal: Arc<dyn Journal> =
             Arc::new(Shown::new(courier.clone(), Duration::ZERO, move |event: &StepEvent| {

@@ -11,6 +11,10 @@ fn pair() -> KeyPair {
     KeyPair::from_secret([9; 32])
 }
 
+fn attempt(job: u64, number: u32) -> Attempt {
+    Attempt { job: JobId(job), number }
+}
+
 fn open(request: &Request) -> EventBatch {
     let signed: Signed<EventBatch> = serde_json::from_slice(&request.body).unwrap();
     signed.open(&pair().public()).unwrap()
@@ -96,13 +100,42 @@ fn what_is_not_taken_goes_on_in_the_next_program_under_the_same_numbers() {
 
     let backlog: Backlog = serde_json::from_str(&text).unwrap();
     let before = backlog.at_ms;
-    let agent = Courier::start(server_of(&test), pair(), Some(JobId(4)), backlog);
+    let agent = Courier::start(server_of(&test), pair(), Some(attempt(4, 1)), backlog);
     agent.event(Step::Join, What::Started, None);
     assert!(agent.flush(Duration::from_secs(20)));
     let events = log.lock().unwrap().events.clone();
     let steps: Vec<Step> = events.iter().map(|event| event.step.clone()).collect();
     assert_eq!(steps, [Step::Loader, Step::Agent, Step::Join]);
     assert!(events[2].at_ms >= before, "the clock goes on");
+}
+
+#[test]
+fn the_last_word_of_an_attempt_is_never_told_of_the_next() {
+    let log = Arc::new(Mutex::new(Vec::<EventBatch>::new()));
+    let (inner, answering) = (Arc::clone(&log), Arc::new(AtomicBool::new(false)));
+    let answers = Arc::clone(&answering);
+    let test = TestServer::start(move |request| {
+        // As a server answers a key that is not the present one: 409.
+        if !answers.load(std::sync::atomic::Ordering::SeqCst) {
+            return Answer::Whole(409, vec![], vec![]);
+        }
+        let batch = open(request);
+        let through = batch.events.last().map_or(0, |event| event.number);
+        inner.lock().unwrap().push(batch);
+        Answer::json(&taken(request, through, None))
+    });
+    let first = Courier::start(server_of(&test), pair(), Some(attempt(4, 1)), Backlog::default());
+    first.event(Step::Transfer, What::Failed { cause: "its job is over".to_owned(), last: true }, None);
+    assert!(!first.flush(Duration::from_millis(500)));
+    answering.store(true, std::sync::atomic::Ordering::SeqCst);
+    let backlog = first.stop();
+    let third = Courier::start(server_of(&test), pair(), Some(attempt(4, 3)), backlog);
+    third.event(Step::Join, What::Started, None);
+    assert!(third.flush(Duration::from_secs(20)));
+    let batches = log.lock().unwrap().clone();
+    assert!(batches.iter().all(|batch| batch.attempt == Some(3)), "{batches:?}");
+    let told: Vec<_> = batches.iter().flat_map(|batch| &batch.events).map(|event| &event.what).collect();
+    assert_eq!(told, [&What::Started]);
 }
 
 #[test]
@@ -122,7 +155,7 @@ fn nothing_is_sent_before_the_server_knows_our_key() {
 #[test]
 fn a_cancelled_job_is_learned_of() {
     let test = TestServer::start(|request| Answer::json(&taken(request, u64::MAX, Some("by alice"))));
-    let courier = Courier::start(server_of(&test), pair(), Some(JobId(1)), Backlog::default());
+    let courier = Courier::start(server_of(&test), pair(), Some(attempt(1, 1)), Backlog::default());
     assert_eq!(courier.cancelled(), None);
     courier.event(Step::Join, What::Started, None);
     assert!(courier.flush(Duration::from_secs(10)));
@@ -139,7 +172,7 @@ fn a_cancel_that_the_server_did_not_sign_for_this_batch_is_not_believed() {
     for answer in [plain, by_another, of_another_batch] {
         let text = answer.to_string();
         let test = TestServer::start(move |_| Answer::json(&answer));
-        let courier = Courier::start(server_of(&test), pair(), Some(JobId(1)), Backlog::default());
+        let courier = Courier::start(server_of(&test), pair(), Some(attempt(1, 1)), Backlog::default());
         courier.event(Step::Join, What::Started, None);
         assert!(!courier.flush(Duration::from_millis(700)), "counts as delivered: {text}");
         assert_eq!(courier.cancelled(), None, "{text}");

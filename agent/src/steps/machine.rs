@@ -194,7 +194,7 @@ impl Machine {
     pub(super) fn check(&self, heard: &Heard) -> Result<(), StepError> {
         self.check_cancelled()?;
         if let Some(reason) = &heard.cancelled {
-            return Err(StepError::Cancelled(reason.clone()));
+            return Err(StepError::Dismissed(reason.clone()));
         }
         match &heard.broken {
             Some(cause) => Err(StepError::Again(cause.clone())),
@@ -205,7 +205,7 @@ impl Machine {
     /// Whether this process or the server's log has ended the job.
     pub(super) fn check_cancelled(&self) -> Result<(), StepError> {
         if let Some(reason) = self.means.journal.cancelled() {
-            return Err(StepError::Cancelled(reason));
+            return Err(StepError::Dismissed(reason));
         }
         if self.means.cancel.is_cancelled() {
             return Err(StepError::Cancelled("the agent was told to stop".to_owned()));

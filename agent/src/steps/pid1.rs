@@ -20,7 +20,7 @@ use crate::boot::console::Console;
 use crate::boot::handover::{Handover, HandoverError, take_over};
 use crate::boot::init;
 use crate::boot::network::LeaseKeeper;
-use crate::courier::Courier;
+use crate::courier::{Attempt, Courier};
 use crate::fetch::{FetchError, Server};
 use crate::inspect::{self, Reporter};
 
@@ -102,7 +102,7 @@ fn live(console: &Console) -> Result<End, NoJob> {
     let runtime = runtime().map_err(NoJob::Runtime)?;
     let never = CancellationToken::new();
     loop {
-        let courier = Courier::start(server.clone(), machine_key.clone(), Some(plan.job), backlog);
+        let courier = Courier::start(server.clone(), machine_key.clone(), Some(Attempt::of(&plan)), backlog);
         let show = console.clone();
         let journal =
             Shown::new(courier.clone(), CONSOLE_PACE, move |event: &StepEvent| show.say(&line(event)));

@@ -46,9 +46,13 @@ pub enum StepError {
     /// It will fail the same way every time.
     #[error("{0}")]
     Final(String),
-    /// The job was cancelled.
+    /// The job was cancelled here, by who started this process.
     #[error("cancelled: {0}")]
     Cancelled(String),
+    /// The server wants no more of this attempt. It knows what became of the job, which another attempt may have
+    /// taken over: this one's end is not the job's.
+    #[error("cancelled: {0}")]
+    Dismissed(String),
 }
 
 impl StepError {
@@ -161,7 +165,8 @@ pub async fn walk(
             let last = attempt >= TRIES || !matches!(error, StepError::Again(_));
             let cause = error.to_string();
             let sources = counted(step, work.sources());
-            journal.event(step.clone(), What::Failed { cause: cause.clone(), last }, sources);
+            let ends_job = last && !matches!(error, StepError::Dismissed(_));
+            journal.event(step.clone(), What::Failed { cause: cause.clone(), last: ends_job }, sources);
             if last {
                 return Err(Ended { step: step.clone(), cause });
             }
@@ -267,6 +272,14 @@ pub(crate) mod tests {
             assert_eq!(end, Err(Ended { step: Step::Join, cause: error.to_string() }));
             assert_eq!(lines.last().unwrap(), &format!("join failed {error} for good"));
         }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_the_server_gave_up_ends_without_ending_the_job() {
+        let error = StepError::Dismissed("its job is over".to_owned());
+        let (lines, end) = told(&[Step::Join, Step::Seal], &[Err(error.clone())]).await;
+        assert_eq!(end, Err(Ended { step: Step::Join, cause: error.to_string() }));
+        assert_eq!(lines.last().unwrap(), &format!("join failed {error}"));
     }
 
     #[tokio::test]

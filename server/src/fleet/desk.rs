@@ -228,12 +228,13 @@ impl Desk {
         let refused = || EventsRefused::UnknownKey(batch.key);
         let mut machine = self.state.by_key(&batch.key).cloned().ok_or_else(refused)?;
         let mut boot = machine.boot.ok_or_else(refused)?;
-        let job = batch.job.filter(|job| {
-            self.state
-                .jobs
-                .get(job)
-                .is_some_and(|job| job.machine == machine.id && job.key == Some(batch.key))
-        });
+        // What an older attempt of the same boot left undelivered is dropped: its end would end this attempt.
+        let of_this_attempt = |job: &Job| {
+            job.machine == machine.id
+                && job.key == Some(batch.key)
+                && batch.attempt.is_none_or(|attempt| attempt == job.attempt)
+        };
+        let job = batch.job.filter(|job| self.state.jobs.get(job).is_some_and(of_this_attempt));
         let mut fresh = Vec::new();
         for event in batch.events {
             if event.number <= boot.through || (batch.job.is_some() && job.is_none()) {

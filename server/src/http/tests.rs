@@ -235,7 +235,7 @@ async fn hostile_reports_are_refused_before_they_cost_anything() {
     let long = serde_json::to_string(&own.sign(&long)).unwrap();
     assert_eq!(bench.post("/v1/report", long).await.status(), 400);
 
-    let batch = EventBatch { key: own.public(), job: None, sent_at_ms: 0, events: vec![] };
+    let batch = EventBatch { key: own.public(), job: None, attempt: None, sent_at_ms: 0, events: vec![] };
     let events = serde_json::to_string(&own.sign(&batch)).unwrap();
     assert_eq!(bench.post("/v1/events", events).await.status(), 409, "nobody reported under this key");
     assert_eq!(bench.post("/v1/events", signed).await.status(), 400, "a report is no batch of events");
@@ -255,7 +255,8 @@ async fn events_are_taken_once_and_only_of_the_running_attempt() {
     assert_eq!(bench.told(&own, plan.job, 1, Step::Transfer, note("twice")).await.through, 1);
     bench.told(&own, JobId(99), 2, Step::Transfer, note("of another job")).await;
     bench.report(report(1, 2, &[Contents::Blank]), &key(1, 2)).await;
-    let batch = EventBatch { key: own.public(), job: Some(plan.job), sent_at_ms: 0, events: vec![] };
+    let batch =
+        EventBatch { key: own.public(), job: Some(plan.job), attempt: None, sent_at_ms: 0, events: vec![] };
     let late = serde_json::to_string(&own.sign(&batch)).unwrap();
     assert_eq!(bench.post("/v1/events", late).await.status(), 409, "an earlier boot's key opens nothing");
     let filter = LogFilter { step: Some(Step::Transfer), ..LogFilter::default() };

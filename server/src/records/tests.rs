@@ -165,7 +165,9 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
             let job = desk.state.by_key(&key).and_then(|m| desk.state.newest_job(m.id)).map(|job| job.id);
             let sources = Some(Sources { server: number, ..Sources::default() });
             let event = StepEvent { number, at_ms: 0, step, what, sources };
-            drop(desk.events(EventBatch { key, job, sent_at_ms: 5, events: vec![event] }, now));
+            drop(
+                desk.events(EventBatch { key, job, attempt: None, sent_at_ms: 5, events: vec![event] }, now),
+            );
         }
         Deed::Order(machine) => {
             place(

@@ -26,7 +26,7 @@ fn handover() -> Handover {
         verdict: server.sign(&verdict),
         machine_key: machine,
         attachment: Attachment { interface: "eth0".to_owned(), mac: Mac([2; 6]), lease },
-        backlog: Backlog { last_number: 9, at_ms: 1234, sent: vec![], waiting: vec![] },
+        backlog: Backlog { of: None, last_number: 9, at_ms: 1234, sent: vec![], waiting: vec![] },
     }
 }
 

@@ -76,3 +76,26 @@ fn silence_is_said_once_and_again_after_a_word() {
     desk.tick(at(9000));
     assert_eq!(notes(&mut desk), 0, "what is over may be silent");
 }
+
+/// N1: an agent that was expelled in attempt 1 delivers its last words once the server has begun attempt 3 with it.
+#[test]
+fn the_last_words_of_an_older_attempt_end_nothing() {
+    let mut desk = desk();
+    let at = |seconds| Timestamp::from_second(seconds).unwrap();
+    let mut job = job(JobState::Running);
+    job.attempt = 3;
+    let key = job.key.unwrap();
+    let mut machine = Machine::new(MachineId(1), Fingerprint::default(), String::new(), at(0));
+    machine.boot = Some(crate::fleet::machine::Boot { key, through: 0 });
+    desk.put_machine(machine);
+    desk.put(Change::Job(Box::new(job)));
+    let mut tell = |attempt, number| {
+        let what = What::Failed { cause: "cancelled: its job is over".to_owned(), last: true };
+        let events = vec![StepEvent { number, at_ms: 0, step: Step::Transfer, what, sources: None }];
+        let batch = EventBatch { key, job: Some(JobId(1)), attempt: Some(attempt), sent_at_ms: 0, events };
+        let taken = desk.events(batch, at(5)).unwrap();
+        (taken.through, desk.state.jobs[&JobId(1)].state)
+    };
+    assert_eq!(tell(1, 1), (1, JobState::Running), "dropped, and not to be sent again");
+    assert_eq!(tell(3, 2), (2, JobState::Failed), "its own word counts");
+}

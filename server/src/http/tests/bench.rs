@@ -214,7 +214,7 @@ impl Bench {
     ) -> EventsTaken {
         let sources = Some(Sources { peers: 5, ..Sources::default() });
         let events = vec![StepEvent { number, at_ms: 10, step, what, sources }];
-        let batch = EventBatch { key: key.public(), job: Some(job), sent_at_ms: 20, events };
+        let batch = EventBatch { key: key.public(), job: Some(job), attempt: None, sent_at_ms: 20, events };
         let signed = key.sign(&batch);
         let answer = self.post("/v1/events", serde_json::to_vec(&signed).unwrap()).await;
         assert_eq!(answer.status(), 200);
