@@ -40,6 +40,9 @@ pub mod chunk;
 // The list of an image's pieces, whose hash is the image's name.
 pub mod manifest;
 
+// Partition tables: read, and changed for a disk.
+pub mod table;
+
 // What one machine is told to do.
 pub mod plan;
 

@@ -17,11 +17,11 @@ pub mod resume;
 // What is down, what of it is safe, and the bytes for peers.
 pub mod held;
 
+// The first writes of a job: what would boot, and what the old disk leaves behind.
+pub mod clear;
+
 // The one thread that writes.
 pub mod write;
-
-// Partition tables: the backup GPT to the true end, a partition for cloud-init.
-pub mod layout;
 
 // What cloud-init finds in that partition.
 pub mod nocloud;

@@ -172,7 +172,7 @@ mod tests {
     fn the_largest_user_data_fits_the_smallest_partition() {
         let person = Personality { user_data: Some("x".repeat(USER_DATA_BYTES_MAX)), ..personality() };
         for sector in [512, 4096] {
-            for bytes in crate::disk::layout::PARTITION_BYTES {
+            for bytes in common::table::layout::PARTITION_BYTES {
                 let size = usize::try_from(bytes).unwrap();
                 let made = file_system(&files(&person).unwrap(), size, sector).unwrap();
                 assert_eq!(made.len(), size);

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::manifest::Manifest;
+use common::table::lay_out;
 use tokio_util::sync::CancellationToken;
 
+use super::clear::{clear, cleared};
 use super::device::Device;
 use super::held::Held;
-use super::layout::lay_out;
 use super::recording::{Recording, manifest_of, verified};
 use super::resume::held_already;
 use super::seal::Seal;
-use super::write::{Pace, Writer, clear, cleared, held_back};
+use super::write::{Pace, Writer, held_back};
 
 const MIB: usize = 1 << 20;
 
@@ -56,7 +57,7 @@ async fn deploy(device: Arc<Recording>, manifest: Arc<Manifest>, raw: &[u8]) -> 
     let skip = cleared(&manifest, disk.size());
     let cancel = CancellationToken::new();
     let already = held_already(&*disk, &manifest, &skip, 1, &cancel, &|_| {}).same;
-    clear(&*disk).map_err(drop)?;
+    clear(&*disk, manifest.size()).map_err(drop)?;
     let held = Held::new(Arc::clone(&disk), Arc::clone(&manifest), already);
     let missing = held.missing();
     let pace = Pace { backlog: 3, sync_bytes: 2 << 20 };
@@ -160,7 +161,7 @@ fn a_second_run_takes_what_is_there() {
     let mut there = vec![0; 9 * MIB];
     there[..raw.len()].copy_from_slice(&raw);
     let device = Recording::holding(there, 512);
-    clear(&device).unwrap();
+    clear(&device, manifest.size()).unwrap();
     let back = held_back(&manifest, device.size());
     assert_eq!(back.iter().collect::<Vec<_>>(), [ChunkIndex(0)]);
     let held = held_already(&device, &manifest, &back, 3, &CancellationToken::new(), &|_| {});

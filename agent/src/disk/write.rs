@@ -1,6 +1,6 @@
-//! The one thread that writes, and the clearing before it. Touches `device` and `held`.
+//! The one thread that writes. Touches `device` and `held`.
 //!
-//! The order of caution, and the invariant behind every line here and in `seal`: **a disk that boots is
+//! The order of caution, and the invariant behind every line here, in `clear` and in `seal`: **a disk that boots is
 //! whole**. First what would boot (the first MiB) and what firmware would repair it from (a GPT at the end)
 //! becomes zeros, synced and read back. Then chunks go down, but those that would bring either back are held
 //! in memory. Only `seal` writes them, after all else has been read back from the disk.
@@ -13,19 +13,13 @@ use std::io;
 use std::sync::Arc;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::limits::CHUNK_BYTES;
 use common::manifest::{Chunk, Manifest};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::device::Device;
 use super::held::Held;
-use super::scan::is_zero;
 use crate::swarm::VerifiedChunk;
-
-/// What is cleared at either end of the disk. Boot code and both kinds of partition table live in the first
-/// MiB; the last one holds the backup GPT and the superblocks of old RAIDs.
-const EDGE_BYTES: u64 = 1 << 20;
 
 /// No chunk that reaches into so many bytes at the disk's end goes down before the seal: a backup GPT there
 /// (33 sectors of 512 bytes, or 5 of 4096) lets UEFI firmware repair the table that was cleared.
@@ -37,12 +31,6 @@ const ZERO_PIECE_CHUNKS: u64 = 64;
 /// Why writing ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The old beginning and end of the disk could not be cleared.
-    #[error("cannot clear the disk's old partition table")]
-    Clear(#[source] io::Error),
-    /// The disk took zeros and gives something else back.
-    #[error("the disk still shows its old partition table after it was cleared: it drops writes")]
-    NotCleared,
     /// A chunk could not be written.
     #[error("cannot write chunk {} at byte {}", .chunk.0, .chunk.offset())]
     Chunk {
@@ -72,29 +60,6 @@ pub enum WriteError {
     Thread(#[source] tokio::task::JoinError),
 }
 
-/// Makes the old beginning and end of the disk zeros, and reads both back. Nothing else may be written
-/// before. Blocks.
-///
-/// # Errors
-/// When the disk refuses, or shows something else afterwards.
-pub fn clear(device: &dyn Device) -> Result<(), WriteError> {
-    let edge = EDGE_BYTES.min(device.size());
-    let ends = [0, device.size() - edge];
-    for offset in ends {
-        device.zero_at(offset, edge).map_err(WriteError::Clear)?;
-    }
-    device.sync().map_err(WriteError::Clear)?;
-    device.drop_cache().map_err(WriteError::Clear)?;
-    let mut bytes = vec![0xff; usize::try_from(edge).unwrap_or(CHUNK_BYTES as usize)];
-    for offset in ends {
-        device.read_at(offset, &mut bytes).map_err(WriteError::Clear)?;
-        if !is_zero(&bytes) {
-            return Err(WriteError::NotCleared);
-        }
-    }
-    Ok(())
-}
-
 /// The chunks that stay in memory until the seal, on a disk of `disk_bytes`: the first, and those that reach
 /// into its last 64 KiB. At most three.
 #[must_use]
@@ -106,19 +71,6 @@ pub fn held_back(manifest: &Manifest, disk_bytes: u64) -> ChunkSet {
         let Some(index) = manifest.len().checked_sub(back).map(ChunkIndex) else { break };
         if index.offset() + u64::from(manifest.raw_len(index)) > guard {
             set.insert(index);
-        }
-    }
-    set
-}
-
-/// The chunks that [`clear`] overwrites, on a disk of `disk_bytes`: never counted as held before it.
-#[must_use]
-pub fn cleared(manifest: &Manifest, disk_bytes: u64) -> ChunkSet {
-    let mut set = held_back(manifest, disk_bytes);
-    let edge = disk_bytes.saturating_sub(EDGE_BYTES);
-    for (chunk, _) in manifest.iter() {
-        if chunk.offset() + u64::from(manifest.raw_len(chunk)) > edge {
-            set.insert(chunk);
         }
     }
     set

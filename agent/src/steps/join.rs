@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::machine::{Machine, Target, blocking};
 use super::run::{StepError, Teller};
 use crate::disk::resume::held_already;
-use crate::disk::{target, write};
+use crate::disk::{clear, target};
 
 pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
     if machine.target.is_none() {
@@ -38,7 +38,7 @@ async fn open(machine: &Machine, teller: &Teller) -> Result<Target, StepError> {
         teller.note(format!("on {} there was: {}", disk.name, disk.found.join(", ")));
     }
     let manifest = Arc::new(manifest);
-    let skip = write::cleared(&manifest, disk.size);
+    let skip = clear::cleared(&manifest, disk.size);
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| StepError::Final(error.to_string()))?;
     let (cancel, teller) = (machine.means.cancel.clone(), teller.clone());

@@ -1,12 +1,12 @@
 //! Step `personalise`: the partition table as it is to be on this disk, and what cloud-init will find. Only
 //! in memory: it goes down with the seal, because a partition table is what lets a disk boot.
 
+use common::table::lay_out;
 use common::wire::swarm::Personality;
 
 use super::machine::{Machine, out_of_order};
 use super::run::StepError;
 use crate::disk::device::Device as _;
-use crate::disk::layout::lay_out;
 use crate::disk::nocloud::{file_system, files};
 use crate::disk::seal::Seal;
 

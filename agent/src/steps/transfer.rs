@@ -7,14 +7,15 @@ use common::chunk::ChunkIndex;
 
 use super::machine::{LOOK, Machine, blocking, out_of_order};
 use super::run::{StepError, Teller};
+use crate::disk::clear::clear;
 use crate::disk::device::Device;
-use crate::disk::write::{Pace, WriteError, Writer, clear};
+use crate::disk::write::{Pace, WriteError, Writer};
 
 pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
     let target = machine.target()?;
     if !target.cleared {
-        let device = Arc::clone(&target.device);
-        blocking(move || clear(&*device)).await?.map_err(|error| StepError::last(&error))?;
+        let (device, image_bytes) = (Arc::clone(&target.device), target.manifest.size());
+        blocking(move || clear(&*device, image_bytes)).await?.map_err(|error| StepError::last(&error))?;
         machine.target()?.cleared = true;
     }
     fetch_missing(machine, teller).await?;

@@ -29,6 +29,9 @@ mod blobs;
 // The images of this server.
 mod store;
 
+// Any bytes of an image, out of its chunks.
+mod reader;
+
 // Images read back: verify and export.
 mod check;
 

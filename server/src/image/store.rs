@@ -47,6 +47,8 @@ struct Inner {
     unclean: PathBuf,
     names: RwLock<BTreeMap<String, ImageInfo>>,
     manifests: Mutex<HashMap<ImageId, (Arc<Manifest>, Bytes)>>,
+    /// The first chunk that was asked for last.
+    first: Mutex<Option<(ImageId, Bytes)>>,
     /// Held for reading by every add, for writing by the sweep.
     gate: RwLock<()>,
     /// Chunks may lie about that no image has.
@@ -100,6 +102,7 @@ impl Images {
             unclean,
             names: RwLock::new(names),
             manifests: Mutex::default(),
+            first: Mutex::default(),
             gate: RwLock::default(),
             sweep: AtomicBool::new(left),
             commit: Mutex::default(),
@@ -229,6 +232,10 @@ impl Images {
     #[must_use]
     pub fn list(&self) -> Vec<ImageInfo> {
         self.0.names.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn first_kept(&self) -> &Mutex<Option<(ImageId, Bytes)>> {
+        &self.0.first
     }
 
     fn named(&self, name: &str) -> Option<ImageInfo> {

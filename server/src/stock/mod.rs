@@ -28,7 +28,7 @@ use crate::boot::{AUTOEXEC, script};
 use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored, Target};
 use crate::http::content::{Bytestore, Content};
 use crate::http::{Shelves, image_refused, image_shown};
-use crate::image::{Images, PartitionTable};
+use crate::image::Images;
 use crate::kit::Kits;
 use crate::swarm::{self, ChunkSource, SwarmHandle};
 use crate::tailor::{self, Bundles, ImageFacts, Request, TargetRule};
@@ -189,7 +189,7 @@ impl Stock {
                 size: manifest.size(),
                 sector_bytes: manifest.sector_bytes(),
                 wire_bytes: info.wire_bytes,
-                partitioned: info.partition_table != PartitionTable::None,
+                first: self.images.first_bytes(commission.image).map_err(|error| with_causes(&error))?,
             },
             target,
             gather: commission.gather,

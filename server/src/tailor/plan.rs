@@ -1,17 +1,19 @@
 //! Core: the plan for one machine, or why there is none. Owns the choice of the one disk to write: exactly one, or
 //! nothing is written. Touches `common`.
 
+use bytes::Bytes;
 use common::hardware::{CheckedHardware, Disk, Kinship, Unusable};
 use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan, Seed};
 use common::step::Step;
+use common::table::{self, LayoutError, Partition, lay_out};
 
 use super::suggest::rule_for;
 use super::target::TargetRule;
 use super::tuning::tuning;
 
 /// What must be known of an image to place it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
     /// Its name.
     pub id: ImageId,
@@ -21,14 +23,9 @@ pub struct ImageFacts {
     pub sector_bytes: u32,
     /// Bytes on the wire.
     pub wire_bytes: u64,
-    /// Whether it has a partition table, to which a partition can be added.
-    pub partitioned: bool,
+    /// Its first MiB, with the partition table: what the agent will do to it is tried here, before any disk is cleared.
+    pub first: Bytes,
 }
-
-/// What has to be free behind the image for cloud-init's partition: one MiB at least, its alignment, and the backup
-/// partition table. An image that fills the disk may have a gap inside; the agent would use it, but whether there is
-/// one is only seen when the disk has been cleared.
-const PERSONALITY_BYTES: u64 = 3 << 20;
 
 /// One job's wishes for one machine: the profile, and which order it is part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,14 +118,25 @@ pub enum Refusal {
         /// Bytes of the image's.
         image_sector: u32,
     },
-    /// There is nothing in the image that a partition could be added to.
-    #[error("the image has no partition table, so hostname, keys and user-data have no place on the disk")]
-    Unpartitioned,
-    /// The image fills the disk.
-    #[error("the image leaves no room on the target {disk} for hostname, keys and user-data")]
-    NoRoom {
+    /// Hostname, keys and user-data would find no place.
+    #[error("the image cannot be personalised on the target {disk}: {cause}")]
+    Layout {
         /// The disk.
         disk: String,
+        /// Why.
+        cause: LayoutError,
+    },
+    /// A partition of the image reaches behind the disk's end.
+    #[error("partition {number} of the image ends at byte {end} and the target {disk} has only {disk_bytes}")]
+    PartitionTooLong {
+        /// The disk.
+        disk: String,
+        /// Bytes of the disk.
+        disk_bytes: u64,
+        /// The partition.
+        number: u32,
+        /// The byte behind its last.
+        end: u64,
     },
     /// Nothing tells the disk from another one, not even its place.
     #[error("the target {disk} bears the same marks as another disk, so the agent could not tell them apart")]
@@ -166,10 +174,14 @@ impl Refusal {
             }
             Self::Unusable { reason, .. } => reason.hint().to_owned(),
             Self::ReadOnly { .. } => "switch its write protection off".to_owned(),
-            Self::TooSmall { .. } => "use a smaller image, or a target rule for a larger disk".to_owned(),
-            Self::Unpartitioned | Self::NoRoom { .. } => {
-                "order it with --no-personalise, which leaves the image as it is and waits for no call home"
+            Self::TooSmall { .. } | Self::PartitionTooLong { .. } => "use a smaller image, or a target rule for a larger disk".to_owned(),
+            Self::Layout { cause: LayoutError::Unusable(_), .. } => {
+                "its table would not be read on the disk either: get the image again, or repair its table (gdisk) and \
+                 add it anew"
                     .to_owned()
+            }
+            Self::Layout { .. } => {
+                "order it with --no-personalise, which leaves the image as it is and waits for no call home".to_owned()
             }
             Self::SectorSize { .. } => {
                 "use an image made for this sector size, or reformat the drive to the other one (nvme format)"
@@ -262,9 +274,7 @@ fn check_disk(disk: &Disk, all: &[Disk], request: &Request) -> Result<(), Refusa
             image_sector: image.sector_bytes,
         });
     }
-    if request.personalise {
-        check_room(&text, disk, image)?;
-    }
+    check_table(&text, disk, image, request.personalise)?;
     let others = || all.iter().filter(|other| !std::ptr::eq(*other, disk)).map(|other| disk.kinship(other));
     if others().any(|kinship| kinship == Kinship::Paths) {
         return Err(Refusal::Multipath { disk: text });
@@ -275,15 +285,25 @@ fn check_disk(disk: &Disk, all: &[Disk], request: &Request) -> Result<(), Refusa
     Ok(())
 }
 
-/// Whether cloud-init's partition will find a place: the agent would only see that with the old disk cleared.
-fn check_room(text: &str, disk: &Disk, image: &ImageFacts) -> Result<(), Refusal> {
-    if !image.partitioned {
-        return Err(Refusal::Unpartitioned);
+/// Does to the image's table what the agent will do: that one would only see it with the old disk cleared.
+fn check_table(text: &str, disk: &Disk, image: &ImageFacts, personalise: bool) -> Result<(), Refusal> {
+    if personalise {
+        return lay_out(&image.first, disk.size, disk.sector_bytes, [1; 16])
+            .map(drop)
+            .map_err(|cause| Refusal::Layout { disk: text.to_owned(), cause });
     }
-    if disk.size < image.size.saturating_add(PERSONALITY_BYTES) {
-        return Err(Refusal::NoRoom { disk: text.to_owned() });
+    // Left as it is, even a table that makes no sense to us is the image's own affair.
+    let Ok(table) = table::read(&image.first, disk.sector_bytes) else { return Ok(()) };
+    let end = |partition: &Partition| partition.end.saturating_mul(u64::from(disk.sector_bytes));
+    match table.partitions().iter().find(|partition| end(partition) > disk.size) {
+        Some(long) => Err(Refusal::PartitionTooLong {
+            disk: text.to_owned(),
+            disk_bytes: disk.size,
+            number: long.number,
+            end: end(long),
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The steps of the agent, in order.

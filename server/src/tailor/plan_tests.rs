@@ -48,6 +48,19 @@ pub(crate) fn checked(report: HardwareReport) -> CheckedHardware {
     CheckedHardware::check(report).unwrap()
 }
 
+/// A first MiB with an MBR: type, first sector and number of sectors of each entry.
+fn mbr(entries: &[(u8, u32, u32)]) -> bytes::Bytes {
+    let mut first = vec![0; 1 << 20];
+    for (at, (kind, start, sectors)) in entries.iter().enumerate() {
+        let entry = &mut first[446 + 16 * at..][..16];
+        entry[4] = *kind;
+        entry[8..12].copy_from_slice(&start.to_le_bytes());
+        entry[12..16].copy_from_slice(&sectors.to_le_bytes());
+    }
+    first[510..512].copy_from_slice(&[0x55, 0xaa]);
+    first.into()
+}
+
 fn request(rule: &str) -> Request {
     Request {
         deployment: DeploymentId(1),
@@ -58,7 +71,7 @@ fn request(rule: &str) -> Request {
             size: 4 * GIB,
             sector_bytes: 512,
             wire_bytes: GIB / 4,
-            partitioned: true,
+            first: mbr(&[(0x83, 2048, (4 << 21) - 2048)]),
         },
         target: rule.parse().unwrap(),
         gather: false,
@@ -165,17 +178,35 @@ fn the_place_tells_disks_with_one_serial_number_apart() {
 
 #[test]
 fn what_cannot_be_personalised_is_refused_before_the_disk_is_cleared() {
-    let try_with = |disk_bytes: u64, partitioned: bool, personalise: bool| {
+    let try_with = |disk_bytes: u64, first: bytes::Bytes, personalise: bool| {
         let mut request = Request { personalise, ..request("auto") };
-        request.image.partitioned = partitioned;
+        request.image.first = first;
         plan(&checked(report(vec![disk("sda", Bus::Ata, disk_bytes)])), &request, None).map(drop)
     };
     let image = 4 * GIB;
-    assert!(matches!(try_with(image, true, true), Err(Refusal::NoRoom { .. })));
-    assert!(matches!(try_with(image + PERSONALITY_BYTES - 1, true, true), Err(Refusal::NoRoom { .. })));
-    assert_eq!(try_with(image + PERSONALITY_BYTES, true, true), Ok(()));
-    assert_eq!(try_with(8 * GIB, false, true), Err(Refusal::Unpartitioned));
-    assert_eq!(try_with(image, false, false), Ok(()));
+    let layout = |cause: LayoutError| move |got: Result<(), Refusal>| matches!(got, Err(Refusal::Layout { cause: said, .. }) if said == cause);
+    let whole = || request("auto").image.first;
+    assert!(layout(LayoutError::NoRoom)(try_with(image, whole(), true)));
+    assert!(layout(LayoutError::NoRoom)(try_with(image + (1 << 20) - 1, whole(), true)));
+    assert_eq!(try_with(image + (3 << 20), whole(), true), Ok(()));
+    assert_eq!(try_with(image, whole(), false), Ok(()));
+
+    // B1, B9: no free entry, no table. B1n: a table that promises a GPT.
+    let four = || mbr(&[(0x83, 2048, 8), (0x83, 4096, 8), (0x83, 8192, 8), (5, 16384, 8)]);
+    assert!(layout(LayoutError::NoEntry(4))(try_with(8 * GIB, four(), true)));
+    assert_eq!(try_with(8 * GIB, four(), false), Ok(()));
+    assert!(layout(LayoutError::NoTable)(try_with(8 * GIB, vec![0; 512].into(), true)));
+    assert_eq!(try_with(image, vec![0; 512].into(), false), Ok(()));
+    let broken = try_with(8 * GIB, mbr(&[(0xee, 1, 9999)]), true).unwrap_err();
+    assert!(!broken.hint().contains("--no-personalise"), "{}", broken.hint());
+
+    // A partition that ends behind the disk, whether it is personalised or not.
+    let long = || mbr(&[(0x83, 2048, 16 << 21)]);
+    assert!(matches!(
+        try_with(8 * GIB, long(), true),
+        Err(Refusal::Layout { cause: LayoutError::TooSmall { number: 1, .. }, .. })
+    ));
+    assert!(matches!(try_with(8 * GIB, long(), false), Err(Refusal::PartitionTooLong { number: 1, .. })));
 }
 
 #[test]

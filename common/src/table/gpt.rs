@@ -1,0 +1,211 @@
+//! Core: a GUID partition table (UEFI 2.10, 5.3). Reads the primary one out of a disk's first MiB, and writes it
+//! anew with an entry more and for another size of disk. What it does not know (a longer header, longer entries) it
+//! leaves as it is. Every number is checked before it is used: an image can be anybody's.
+
+use std::ops::Range;
+
+use super::{Kind, Partition, TableError, u32_at, u64_at};
+
+/// The most entries that are read: the standard has 128, nobody has more than a few times that.
+pub const ENTRIES_MAX: u32 = 1024;
+
+/// "Microsoft basic data", what every OS takes for a FAT: EBD0A0A2-B9E5-4433-87C0-68B6B72699C7 as it stands on the
+/// disk.
+const BASIC_DATA: [u8; 16] =
+    [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
+
+const SIGNATURE: &[u8] = b"EFI PART";
+const REVISION: u32 = 0x0001_0000;
+/// The header's fields; it may be longer, up to a sector (UEFI 2.10, table 5-5).
+const HEADER_BYTES: u32 = 92;
+/// An entry's fields; it may be 128 times a power of two (UEFI 2.10, 5.3.2).
+const ENTRY_BYTES: u32 = 128;
+/// Attribute bit 2, "legacy BIOS bootable": what syslinux's code for GPT looks for.
+const LEGACY_BOOT: u64 = 4;
+
+/// A GPT whose checksums are right and whose numbers can be true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpt {
+    sector: u64,
+    header: Vec<u8>,
+    /// Where the entries stand, in bytes from the disk's start.
+    entries: Range<usize>,
+    entry_bytes: usize,
+    partitions: Vec<Partition>,
+}
+
+/// The partition that is added.
+#[derive(Debug, Clone)]
+pub(super) struct NewPartition {
+    pub(super) guid: [u8; 16],
+    pub(super) sectors: Range<u64>,
+    pub(super) name: &'static str,
+}
+
+impl Gpt {
+    /// Reads the primary table out of `first`.
+    pub(super) fn read(first: &[u8], sector_bytes: u32) -> Result<Self, TableError> {
+        let sector = sector_bytes as usize;
+        let header = first.get(sector..2 * sector).filter(|header| header.starts_with(SIGNATURE));
+        let header = header.ok_or(TableError::NotThere)?;
+        let header_bytes = u32_at(header, 12);
+        if !(HEADER_BYTES..=sector_bytes).contains(&header_bytes) {
+            return Err(TableError::HeaderSize(header_bytes));
+        }
+        let header = header[..header_bytes as usize].to_vec();
+        if header_checksum(&header) != u32_at(&header, 16) {
+            return Err(TableError::Checksum("header"));
+        }
+        if u32_at(&header, 8) != REVISION {
+            return Err(TableError::Revision(u32_at(&header, 8)));
+        }
+        let (entries, entry_bytes) = place_of_entries(&header, sector as u64)?;
+        let bytes = first.get(entries.clone());
+        let bytes = bytes.ok_or(TableError::EntriesFar(entries.start as u64))?;
+        if crc32fast::hash(bytes) != u32_at(&header, 88) {
+            return Err(TableError::Checksum("entries"));
+        }
+        let mut partitions = Vec::new();
+        for (number, entry) in (1u32..).zip(bytes.chunks_exact(entry_bytes)) {
+            partitions.extend(partition(number, entry)?);
+        }
+        Ok(Self { sector: sector as u64, header, entries, entry_bytes, partitions })
+    }
+
+    /// Its partitions.
+    #[must_use]
+    pub fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    /// The first sector that partitions may use.
+    #[must_use]
+    pub fn first_usable(&self) -> u64 {
+        u64_at(&self.header, 40)
+    }
+
+    /// The sector that the header gives as its own: 1, or kernel and firmware do not believe it.
+    #[must_use]
+    pub fn own_sector(&self) -> u64 {
+        u64_at(&self.header, 24)
+    }
+
+    /// How many entries there are, and the first that is free: its number.
+    pub(super) fn slots(&self) -> (u32, Option<u32>) {
+        let count = u32_at(&self.header, 80);
+        let taken = |number: &u32| self.partitions.iter().any(|partition| partition.number == *number);
+        (count, (1..=count).find(|number| !taken(number)))
+    }
+
+    /// Sectors that the entries take.
+    pub(super) fn entry_sectors(&self) -> u64 {
+        (self.entries.len() as u64).div_ceil(self.sector)
+    }
+
+    /// The table with `new` as entry `number`, for a disk whose last sector is `last`: the first MiB, and where the
+    /// backup stands with its bytes. `slots` and `entry_sectors` told what fits.
+    pub(super) fn with(
+        &self,
+        first: &[u8],
+        number: u32,
+        new: &NewPartition,
+        last: u64,
+    ) -> (Vec<u8>, (u64, Vec<u8>)) {
+        let mut first = first.to_vec();
+        let at = self.entries.start + (number as usize - 1) * self.entry_bytes;
+        if let Some(entry) = first.get_mut(at..at + self.entry_bytes) {
+            write_entry(entry, new);
+        }
+        let entries = first.get(self.entries.clone()).unwrap_or_default().to_vec();
+        let last_usable = last - self.entry_sectors() - 1;
+
+        let mut header = self.header.clone();
+        header[48..56].copy_from_slice(&last_usable.to_le_bytes());
+        header[88..92].copy_from_slice(&crc32fast::hash(&entries).to_le_bytes());
+        let own_entries = u64_at(&header, 72);
+        let primary = placed(&header, 1, last, own_entries);
+        let at = usize::try_from(self.sector).unwrap_or(usize::MAX);
+        if let Some(place) = first.get_mut(at..at + primary.len()) {
+            place.copy_from_slice(&primary);
+        }
+
+        let start = last - self.entry_sectors();
+        let mut backup = entries;
+        backup.resize(usize::try_from(self.entry_sectors() * self.sector).unwrap_or(usize::MAX), 0);
+        backup.extend(placed(&header, last, 1, start));
+        backup.resize(usize::try_from((self.entry_sectors() + 1) * self.sector).unwrap_or(usize::MAX), 0);
+        (first, (start * self.sector, backup))
+    }
+}
+
+/// Where the entries stand, and how long each is.
+fn place_of_entries(header: &[u8], sector: u64) -> Result<(Range<usize>, usize), TableError> {
+    let (count, size) = (u32_at(header, 80), u32_at(header, 84));
+    if !size.is_multiple_of(ENTRY_BYTES) || !(size / ENTRY_BYTES).is_power_of_two() {
+        return Err(TableError::EntrySize(size));
+    }
+    if count == 0 || count > ENTRIES_MAX {
+        return Err(TableError::EntryCount(count));
+    }
+    let start = u64_at(header, 72).saturating_mul(sector);
+    let far = TableError::EntriesFar(start);
+    let end = u64::from(count).checked_mul(u64::from(size)).and_then(|len| start.checked_add(len));
+    let end = end.filter(|&end| end <= super::FIRST_BYTES as u64).ok_or(far.clone())?;
+    let (first_usable, last_usable) = (u64_at(header, 40), u64_at(header, 48));
+    if start < 2 * sector || first_usable < end.div_ceil(sector) {
+        return Err(TableError::EntriesPlace);
+    }
+    if first_usable > last_usable {
+        return Err(TableError::Usable { first: first_usable, last: last_usable });
+    }
+    let place = |at: u64| usize::try_from(at).map_err(|_| far.clone());
+    Ok((place(start)?..place(end)?, size as usize))
+}
+
+fn partition(number: u32, entry: &[u8]) -> Result<Option<Partition>, TableError> {
+    let Some(kind) = entry.first_chunk::<16>().filter(|kind| **kind != [0; 16]) else { return Ok(None) };
+    let (start, last) = (u64_at(entry, 32), u64_at(entry, 40));
+    if last < start {
+        return Err(TableError::Backwards(number));
+    }
+    let units: Vec<u16> =
+        entry[56..128].chunks_exact(2).map(|unit| u16::from(unit[0]) | u16::from(unit[1]) << 8).collect();
+    let name = units.split(|&unit| unit == 0).next().unwrap_or_default();
+    Ok(Some(Partition {
+        number,
+        start,
+        end: last.saturating_add(1),
+        kind: Kind::Gpt(*kind),
+        guid: entry[16..].first_chunk().copied(),
+        name: String::from_utf16_lossy(name),
+        active: u64_at(entry, 48) & LEGACY_BOOT != 0,
+    }))
+}
+
+fn write_entry(entry: &mut [u8], new: &NewPartition) {
+    entry.fill(0);
+    entry[..16].copy_from_slice(&BASIC_DATA);
+    entry[16..32].copy_from_slice(&new.guid);
+    entry[32..40].copy_from_slice(&new.sectors.start.to_le_bytes());
+    entry[40..48].copy_from_slice(&(new.sectors.end - 1).to_le_bytes());
+    for (place, unit) in entry[56..128].chunks_exact_mut(2).zip(new.name.encode_utf16()) {
+        place.copy_from_slice(&unit.to_le_bytes());
+    }
+}
+
+/// `header` as it stands at sector `own`, with its twin at `other` and its entries from `entries`.
+fn placed(header: &[u8], own: u64, other: u64, entries: u64) -> Vec<u8> {
+    let mut header = header.to_vec();
+    header[24..32].copy_from_slice(&own.to_le_bytes());
+    header[32..40].copy_from_slice(&other.to_le_bytes());
+    header[72..80].copy_from_slice(&entries.to_le_bytes());
+    let sum = header_checksum(&header);
+    header[16..20].copy_from_slice(&sum.to_le_bytes());
+    header
+}
+
+fn header_checksum(header: &[u8]) -> u32 {
+    let mut header = header.to_vec();
+    header[16..20].fill(0);
+    crc32fast::hash(&header)
+}
