@@ -1,10 +1,15 @@
-//! Core: what the bytes at a disk's start mean: would firmware boot it, is it partitioned, what is there.
+//! Core: what the bytes at a disk's start and end mean: would firmware boot it, is it partitioned, is it part
+//! of an array, what is there. Touches `marks`.
 //!
 //! A person decides by this whether a disk may be erased, and the server whether a machine without an order
-//! is sent to its disk; so a disk counts as bootable only by what firmware itself looks for, and random bytes
-//! count as data. The bytes are hostile: every offset is checked.
+//! is sent to its disk; so a disk counts as bootable only by what firmware itself looks for, random bytes
+//! count as data, and one half of a mirror is never called a plain disk. The bytes are hostile: every offset
+//! is checked.
 
 use common::hardware::Contents;
+use common::limits::REPORT_FOUND_MAX;
+
+use super::marks::{at_end, at_start, is_member};
 
 #[cfg(test)]
 mod tests;
@@ -12,8 +17,14 @@ mod tests;
 /// Bytes of a disk's start that are looked at.
 pub const HEAD_BYTES: usize = 1 << 20;
 
+/// Bytes of a disk's end that are looked at: as far as the marks of RAID controllers reach.
+pub const TAIL_BYTES: usize = 2 << 20;
+
 /// Bytes of a partition's start that are looked at: as far as the first uberblock of ZFS.
 pub const PARTITION_BYTES: usize = 136 << 10;
+
+/// Bytes of a partition's end that are looked at: two labels of ZFS, and what is left of a third.
+pub const PARTITION_TAIL_BYTES: usize = 768 << 10;
 
 /// Partitions that are looked into; a disk with more has enough on it to make anybody careful.
 const PARTITIONS_MAX: usize = 16;
@@ -31,91 +42,121 @@ const BIOS_BOOT: [u8; 16] = *b"Hah!IdontNeedEFI";
 const MBR_ESP: u8 = 0xef;
 const PROTECTIVE: u8 = 0xee;
 
+/// What was read of a disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Edges<'a> {
+    /// The first MiB, or all of a smaller disk.
+    pub head: &'a [u8],
+    /// The last bytes; none when they could not be read.
+    pub tail: Option<&'a [u8]>,
+    /// Bytes of the disk.
+    pub size: u64,
+    /// Its logical sector size.
+    pub sector_bytes: u32,
+}
+
+/// A partition, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its number.
+    pub number: usize,
+    /// Where it begins.
+    pub start: u64,
+    /// How long it is.
+    pub len: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Partition {
     number: usize,
     start: u64,
+    sectors: u64,
     boots: bool,
 }
 
-/// What stands in `head`, the first MiB of a disk (or all of a smaller one): whether it would boot, and what
-/// was recognised.
+impl Edges<'_> {
+    /// Where partitions are; at most 16.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<Part> {
+        let sector = u64::from(self.sector_bytes);
+        let in_bytes = |partition: Partition| {
+            let start = partition.start.checked_mul(sector).filter(|&start| start < self.size)?;
+            let len = partition.sectors.saturating_mul(sector).min(self.size - start);
+            Some(Part { number: partition.number, start, len })
+        };
+        let found = gpt(self.head, self.sector_bytes).or_else(|| mbr(self.head)).unwrap_or_default();
+        found.into_iter().filter_map(in_bytes).take(PARTITIONS_MAX).collect()
+    }
+
+    /// Whether a backup of a GPT stands in the last sector.
+    fn has_backup_gpt(&self) -> bool {
+        let Some(tail) = self.tail else { return false };
+        [self.sector_bytes as usize, 512, 4096].iter().any(|&sector| {
+            tail.len().checked_sub(sector).is_some_and(|at| tail[at..].starts_with(b"EFI PART"))
+        })
+    }
+}
+
+/// The marks of a partition of `len` bytes, by its start and its end.
 #[must_use]
-pub fn look(head: &[u8], sector_bytes: u32) -> (Contents, Vec<String>) {
+pub fn marks_of(start: &[u8], end: &[u8], len: u64) -> Vec<&'static str> {
+    let mut found = at_start(start);
+    found.extend(at_end(end, len).into_iter().filter(|name| !at_start(start).contains(name)));
+    found
+}
+
+/// What stands on a disk of which `edges` were read, and whose partitions bear the marks `parts` (by number):
+/// whether it would boot, whether others depend on it, and what was recognised.
+///
+/// A volume group on a partition of a bootable disk is how many installers lay out a single disk, so that
+/// alone makes it no member; on the whole disk, or without anything that boots, it does.
+#[must_use]
+pub fn look(edges: &Edges<'_>, parts: &[(usize, Vec<&'static str>)]) -> (Contents, Vec<String>) {
+    let Edges { head, tail, size, sector_bytes } = *edges;
     if head.is_empty() {
         return (Contents::Unreadable, vec![]);
     }
-    if head.iter().all(|&byte| byte == 0) {
+    let tail = tail.unwrap_or_default();
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+    if is_zero(head) && is_zero(tail) {
         return (Contents::Blank, vec![]);
     }
     let mut found: Vec<String> = vec![];
-    let on_whole_disk = signatures(head);
+    let on_whole_disk = at_start(head);
     let boot_code = has_boot_code(head) && !on_whole_disk.iter().any(|name| has_own_boot_sector(name));
-    let contents = if let Some(partitions) = gpt(head, sector_bytes) {
+    let (boots, partitioned) = if let Some(partitions) = gpt(head, sector_bytes) {
         found.push("gpt".to_owned());
-        let bootable = boot_code || partitions.iter().any(|partition| partition.boots);
-        if bootable { Contents::Bootable } else { Contents::Partitioned }
-    } else if let Some(partitions) = mbr(head) {
+        (boot_code || partitions.iter().any(|partition| partition.boots), true)
+    } else {
+        let partitions = mbr(head).unwrap_or_default();
         if !partitions.is_empty() {
             found.push("mbr".to_owned());
         }
-        match (boot_code || partitions.iter().any(|partition| partition.boots), partitions.is_empty()) {
-            (true, _) => Contents::Bootable,
-            (false, false) => Contents::Partitioned,
-            (false, true) => Contents::Data,
+        // Firmware repairs a GPT from its backup.
+        if edges.has_backup_gpt() {
+            found.push("gpt (its backup only)".to_owned());
         }
-    } else {
-        Contents::Data
+        (boot_code || partitions.iter().any(|partition| partition.boots), !found.is_empty())
     };
-    found.extend(on_whole_disk.into_iter().map(str::to_owned));
+    let whole = marks_of(head, tail, size);
+    let inside = parts.iter().flat_map(|(_, names)| names).filter(|name| is_member(name));
+    let member =
+        whole.iter().any(|name| is_member(name)) || inside.into_iter().any(|name| !boots || *name != "lvm2");
+    found.extend(whole.into_iter().map(str::to_owned));
+    found.extend(
+        parts
+            .iter()
+            .flat_map(|(number, names)| names.iter().map(move |name| format!("partition {number}: {name}"))),
+    );
+    found.truncate(REPORT_FOUND_MAX);
+    let contents = match (member, boots, partitioned) {
+        (true, true, _) => Contents::BootableMember,
+        (true, false, _) => Contents::Member,
+        (false, true, _) => Contents::Bootable,
+        (false, false, true) => Contents::Partitioned,
+        (false, false, false) => Contents::Data,
+    };
     (contents, found)
-}
-
-/// Where partitions begin, in bytes, with their numbers; at most 16.
-#[must_use]
-pub fn partitions(head: &[u8], sector_bytes: u32) -> Vec<(usize, u64)> {
-    let sector = u64::from(sector_bytes);
-    gpt(head, sector_bytes)
-        .or_else(|| mbr(head))
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|partition| Some((partition.number, partition.start.checked_mul(sector)?)))
-        .filter(|&(_, start)| i64::try_from(start).is_ok())
-        .take(PARTITIONS_MAX)
-        .collect()
-}
-
-/// The file systems and layers whose marks stand in `bytes`, the start of a disk or partition.
-#[must_use]
-pub fn signatures(bytes: &[u8]) -> Vec<&'static str> {
-    let at = |offset: usize, mark: &[u8]| bytes.get(offset..offset + mark.len()) == Some(mark);
-    let lvm = (0..4).any(|sector| at(sector * 512, b"LABELONE") && at(sector * 512 + 24, b"LVM2 001"));
-    let md = at(0, &0xa92b_4efc_u32.to_le_bytes()) || at(4096, &0xa92b_4efc_u32.to_le_bytes());
-    // Labels of ZFS hold a ring of uberblocks from 128 KiB on, one at least every KiB to 8 KiB.
-    let zfs = (128..136).any(|kib| {
-        at(kib << 10, &0x00ba_b10c_u64.to_le_bytes()) || at(kib << 10, &0x00ba_b10c_u64.to_be_bytes())
-    });
-    let ext = at(0x438, &[0x53, 0xef]);
-    // The feature `extents` (0x40 of the incompatible ones) is what makes an ext4.
-    let extents = bytes.get(0x460).is_some_and(|features| features & 0x40 != 0);
-    let table = [
-        ("luks", at(0, b"LUKS\xba\xbe")),
-        ("lvm2", lvm),
-        ("md raid", md),
-        ("zfs", zfs),
-        ("bitlocker", at(3, b"-FVE-FS-")),
-        ("ntfs", at(3, b"NTFS    ")),
-        ("exfat", at(3, b"EXFAT   ")),
-        ("vfat", at(82, b"FAT32   ") || at(54, b"FAT16   ") || at(54, b"FAT12   ")),
-        ("ext4", ext && extents),
-        ("ext2", ext && !extents),
-        ("xfs", at(0, b"XFSB")),
-        ("btrfs", at(0x1_0040, b"_BHRfS_M")),
-        ("swap", at(4086, b"SWAPSPACE2")),
-        ("iso9660", at(0x8001, b"CD001")),
-        ("squashfs", at(0, b"hsqs")),
-    ];
-    table.into_iter().filter(|&(_, there)| there).map(|(name, _)| name).collect()
 }
 
 /// Whether the file system's own boot sector ends in the mark of an MBR, often with code that only says that
@@ -146,7 +187,8 @@ fn mbr(head: &[u8]) -> Option<Vec<Partition>> {
             return None;
         }
         if kind != 0 && kind != PROTECTIVE {
-            partitions.push(Partition { number, start: u64::from(start), boots: kind == MBR_ESP });
+            let (start, sectors) = (u64::from(start), u64::from(sectors));
+            partitions.push(Partition { number, start, sectors, boots: kind == MBR_ESP });
         }
     }
     Some(partitions)
@@ -179,9 +221,11 @@ fn gpt(head: &[u8], sector_bytes: u32) -> Option<Vec<Partition>> {
             continue;
         }
         let start = u64::from_le_bytes(*entry[32..].first_chunk()?);
+        let last = u64::from_le_bytes(*entry[40..].first_chunk()?);
+        let sectors = last.saturating_sub(start).saturating_add(1);
         let legacy_bootable = entry[48] & 0b100 != 0;
         let boots = kind == ESP || kind == BIOS_BOOT || legacy_bootable;
-        partitions.push(Partition { number: index + 1, start, boots });
+        partitions.push(Partition { number: index + 1, start, sectors, boots });
     }
     Some(partitions)
 }

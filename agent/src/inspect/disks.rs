@@ -1,31 +1,45 @@
 //! Disks, by marks that stay when names swap, and what is on them. Opens disks for reading only. Touches
 //! `/sys/block` and `/dev` under the root it is given.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use common::hardware::{Bus, Contents, Disk};
 
-use super::contents::{self, HEAD_BYTES, PARTITION_BYTES};
+use super::reading::{self, Wanted};
 use super::{names_in, number, text, tidy};
 
 /// Block devices that are no disks: memory, layers over disks, optical and floppy drives, remote ones.
-const NO_DISKS: [&str; 10] = ["loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "mtdblock", "drbd"];
+const NO_DISKS: [&str; 13] =
+    ["loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "rbd", "mtdblock", "ubiblock", "drbd", "bcache"];
 
-/// How long one disk may take to be read: a dying one must not keep the machine from reporting.
+/// How long all disks together may take to be read: dying ones must not keep the machine from reporting.
 const READING: Duration = Duration::from_secs(15);
+
+/// What is said of a disk that did not answer in that time.
+const SILENT: &str = "does not answer";
 
 /// The disks, sorted by name, each with what is on it.
 #[must_use]
 pub fn list(root: &Path) -> Vec<Disk> {
-    let block = root.join("sys/block");
-    let mut disks: Vec<Disk> =
-        names_in(&block).into_iter().filter_map(|name| describe(root, &name)).collect();
-    for disk in &mut disks {
-        (disk.contents, disk.found) = look_at(device_file(root, &disk.name), disk.sector_bytes);
+    list_within(root, READING)
+}
+
+/// The disks, read within the time `within` for all of them.
+pub(super) fn list_within(root: &Path, within: Duration) -> Vec<Disk> {
+    let names = names_in(&root.join("sys/block"));
+    let mut disks: Vec<Disk> = names.into_iter().filter_map(|name| describe(root, &name)).collect();
+    let wanted: Vec<Wanted> = disks
+        .iter()
+        .map(|disk| Wanted {
+            device: device_file(root, &disk.name),
+            size: disk.size,
+            sector_bytes: disk.sector_bytes,
+        })
+        .collect();
+    for (disk, seen) in disks.iter_mut().zip(reading::all(&wanted, within)) {
+        (disk.contents, disk.found) = seen.unwrap_or_else(|| (Contents::Unreadable, vec![SILENT.to_owned()]));
     }
     disks
 }
@@ -34,18 +48,19 @@ pub fn list(root: &Path) -> Vec<Disk> {
 /// drive without a medium.
 #[must_use]
 pub fn describe(root: &Path, name: &str) -> Option<Disk> {
-    // eMMC's boot areas, and the hidden paths below a multipath NVMe disk.
-    let part_of_one = name.starts_with("mmcblk") && (name.contains("boot") || name.contains("rpmb"));
     let dir = root.join("sys/block").join(name);
     if NO_DISKS.iter().any(|prefix| name.starts_with(prefix))
-        || part_of_one
+        || is_part(name)
         || number(&dir.join("hidden")) == Some(1)
     {
         return None;
     }
     // In units of 512 bytes, whatever the disk's sectors are.
     let size = number(&dir.join("size"))?.saturating_mul(512);
-    if size == 0 {
+    let removable = number(&dir.join("removable")) == Some(1);
+    // A card reader without a card. A drive that is built in and shows no bytes is one whose sectors Linux does
+    // not read (520 or 528 bytes): listed, so that a person sees why it cannot be used.
+    if size == 0 && removable {
         return None;
     }
     let path = place(root, &dir);
@@ -64,12 +79,18 @@ pub fn describe(root: &Path, name: &str) -> Option<Disk> {
             .unwrap_or_default(),
         path,
         rotational: number(&dir.join("queue/rotational")) == Some(1),
-        removable: number(&dir.join("removable")) == Some(1),
+        removable,
         read_only: number(&dir.join("ro")) == Some(1),
         contents: Contents::Unreadable,
         found: vec![],
         name: tidy(name),
     })
+}
+
+/// Whether `name` is a part of an eMMC that is no disk of its own: its boot areas, its replay-protected memory
+/// and its general purpose partitions (`mmcblk0boot0`, `mmcblk0rpmb`, `mmcblk0gp0`).
+fn is_part(name: &str) -> bool {
+    name.strip_prefix("mmcblk").is_some_and(|number| !number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The device file of the disk `name`. sysfs writes `!` for a `/` in a name (`cciss!c0d0`).
@@ -136,45 +157,4 @@ fn unit_serial(page: &[u8]) -> String {
 /// Names that SCSI pads with spaces (`t10.ATA     QEMU HARDDISK   …`), with one space for each run.
 fn one_spaced(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Reads what is on the device, in a thread of its own, so that one that hangs is given up. Such a thread
-/// ends when the kernel gives the read up.
-fn look_at(device: PathBuf, sector_bytes: u32) -> (Contents, Vec<String>) {
-    let (answer, read) = mpsc::sync_channel(1);
-    let look = move || {
-        let _ = answer.send(read_device(&device, sector_bytes));
-    };
-    let started = std::thread::Builder::new().name("inspect-disk".to_owned()).spawn(look);
-    let seen = started.ok().and_then(|_| read.recv_timeout(READING).ok()).flatten();
-    seen.unwrap_or((Contents::Unreadable, vec![]))
-}
-
-fn read_device(device: &Path, sector_bytes: u32) -> Option<(Contents, Vec<String>)> {
-    let file = File::open(device).ok()?;
-    let head = read_at(&file, 0, HEAD_BYTES)?;
-    let (contents, mut found) = contents::look(&head, sector_bytes);
-    for (number, start) in contents::partitions(&head, sector_bytes) {
-        let inside = read_at(&file, start, PARTITION_BYTES).unwrap_or_default();
-        found.extend(
-            contents::signatures(&inside).into_iter().map(|name| format!("partition {number}: {name}")),
-        );
-    }
-    Some((contents, found))
-}
-
-/// Up to `len` bytes from `offset`, fewer at the end of the device.
-fn read_at(file: &File, offset: u64, len: usize) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    let mut got = 0;
-    while got < len {
-        match file.read_at(&mut bytes[got..], offset + got as u64) {
-            Ok(0) => break,
-            Ok(more) => got += more,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-    }
-    bytes.truncate(got);
-    Some(bytes)
 }

@@ -1,5 +1,5 @@
-//! Step 3, `inspect`: what this machine is made of, as a hardware report. Reads sysfs, procfs and the first
-//! bytes of disks under a given root, so that tests give it a tree; opens nothing for writing, ever.
+//! Step 3, `inspect`: what this machine is made of, as a hardware report. Reads sysfs, procfs and parts
+//! of disks under a given root, so that tests give it a tree; opens nothing for writing, ever.
 //!
 //! Texts come from firmware and disks and may hold anything: control characters become spaces, format characters
 //! (which turn or hide what follows) are dropped, long ones and
@@ -18,8 +18,14 @@ use common::limits::{
 use common::text::{harmless, plain_name};
 use common::trust::PublicKey;
 
-// Core: what the bytes at a disk's start mean.
+// Core: the marks of file systems, RAIDs, volume groups and pools.
+pub mod marks;
+
+// Core: what the bytes at a disk's start and end mean.
 pub mod contents;
+
+// Reads what is on disks, all at once.
+pub mod reading;
 
 // Devices on PCI, virtio and USB.
 pub mod devices;

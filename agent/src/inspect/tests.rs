@@ -41,6 +41,8 @@ impl Tree {
         self.link(&format!("{dir}/device"), "../../");
         self.link(&format!("sys/block/{name}"), &format!("../devices/{device}/block/{name}"));
         self.file(&format!("dev/{name}"), head);
+        let device = fs::OpenOptions::new().write(true).open(self.root().join("dev").join(name)).unwrap();
+        device.set_len(device.metadata().unwrap().len().max(sectors * 512)).unwrap();
         self.root().join(dir)
     }
 }
@@ -74,15 +76,22 @@ fn disks_are_told_by_marks_that_stay() {
     tree.file("sys/devices/pci0000:00/0000:00:04.0/virtio1/vendor", "0x1af4\n");
     fs::remove_file(tree.root().join("dev/vda")).unwrap();
     tree.disk("sdb", "pci0000:00/0000:00:14.0/usb1/1-1/host2/target2:0:0/2:0:0:0", 8, b"x");
-    for other in ["loop0", "ram0", "dm-0", "md0", "sr0", "fd0", "zram0", "mmcblk0boot0"] {
+    let parts = ["mmcblk0boot0", "mmcblk0rpmb", "mmcblk0gp0", "mmcblk1gp3"];
+    for other in ["loop0", "ram0", "dm-0", "md0", "sr0", "fd0", "zram0", "bcache0"].into_iter().chain(parts) {
         tree.disk(other, &format!("virtual/{other}"), 8, b"x");
     }
-    tree.disk("sdc", "pci0000:00/card-reader-without-a-card", 0, b"");
+    let reader = tree.disk("sdc", "pci0000:00/card-reader-without-a-card", 0, b"");
+    fs::write(reader.join("removable"), "1\n").unwrap();
+    // Sectors of 528 bytes: Linux shows such a drive with a size of 0.
+    tree.disk("sdd", "pci0000:00/drive-of-an-array", 0, b"");
+    tree.disk("mmcblk0", "pci0000:00/mmc0", 8, b"x");
 
     let disks = disks::list(tree.root());
     let names: Vec<&str> = disks.iter().map(|disk| disk.name.as_str()).collect();
-    assert_eq!(names, ["nvme0n1", "sda", "sdb", "vda"]);
-    let [nvme, sda, sdb, vda] = &disks[..] else { panic!() };
+    assert_eq!(names, ["mmcblk0", "nvme0n1", "sda", "sdb", "sdd", "vda"]);
+    let [mmc, nvme, sda, sdb, sdd, vda] = &disks[..] else { panic!() };
+    assert_eq!((mmc.bus, mmc.contents), (Bus::Mmc, Contents::Data));
+    assert_eq!(sdd.unusable(), Some(common::hardware::Unusable::Empty));
     assert_eq!((nvme.bus, nvme.model.as_str(), nvme.serial.as_str()), (Bus::Nvme, "Fast One", "S1"));
     assert_eq!((nvme.wwn.as_str(), nvme.contents, nvme.size), ("eui.0123", Contents::Data, 4096 * 512));
     assert_eq!((sda.bus, sda.model.as_str(), sda.serial.as_str()), (Bus::Ata, "QEMU HARDDISK", "QM00001"));
@@ -104,8 +113,88 @@ fn what_stands_in_partitions_is_told() {
     disk[(1 << 20) + 536..][..8].copy_from_slice(b"LVM2 001");
     tree.disk("sda", "pci0000:00/host0", 6144, &disk);
     let disks = disks::list(tree.root());
-    assert_eq!(disks[0].contents, Contents::Partitioned);
+    assert_eq!(disks[0].contents, Contents::Member);
     assert_eq!(disks[0].found, ["mbr", "partition 1: lvm2"]);
+}
+
+/// The same fault from the real reporter as over HTTP: odd sectors hid the whole machine.
+#[test]
+fn an_odd_disk_does_not_hide_its_machine() {
+    let tree = Tree::new();
+    for (name, sector) in [("sda", "512"), ("sdb", "2048"), ("sdc", "528"), ("sdd", "0"), ("sde", "65536")] {
+        let dir = tree.disk(name, &format!("pci0000:00/{name}"), 8192, b"x");
+        fs::write(dir.join("queue/logical_block_size"), sector).unwrap();
+    }
+    let checked = CheckedHardware::check(report(tree.root(), &reporter())).unwrap();
+    let usable: Vec<bool> = checked.report().disks.iter().map(|disk| disk.unusable().is_none()).collect();
+    assert_eq!(usable, [true, false, false, false, false]);
+}
+
+#[test]
+fn a_disk_is_blank_only_when_all_places_that_are_looked_at_are_zeros() {
+    let tree = Tree::new();
+    let size = 64 << 20;
+    let with = |name: &str, at: usize, bytes: &[u8]| {
+        let mut disk = vec![0; size];
+        disk[at..at + bytes.len()].copy_from_slice(bytes);
+        tree.disk(name, &format!("pci0000:00/{name}"), size as u64 / 512, &disk);
+    };
+    with("sda", 0, &[]);
+    with("sdb", size - 8192, &[0xfc, 0x4e, 0x2b, 0xa9, 1, 0, 0, 0]);
+    // A table that was wiped, or a deployment that was broken off: data behind zeros.
+    with("sdc", 1 << 20, &[7; 60 << 20]);
+    // The device ends before the kernel says so.
+    with("sdd", 0, &[]);
+    fs::OpenOptions::new().write(true).open(tree.root().join("dev/sdd")).unwrap().set_len(2 << 20).unwrap();
+    let seen: Vec<Contents> = disks::list(tree.root()).iter().map(|disk| disk.contents).collect();
+    assert_eq!(seen, [Contents::Blank, Contents::Member, Contents::Data, Contents::Unreadable]);
+}
+
+/// A partition's end is read, too: md 0.90 and 1.0 leave its start to the file system.
+#[test]
+fn a_mirror_inside_a_partition_is_told() {
+    let tree = Tree::new();
+    let mut disk = vec![0; 8 << 20];
+    disk[446 + 4] = 0x83;
+    // From 1 MiB, 4 MiB long.
+    disk[446 + 8..446 + 16].copy_from_slice(&[0, 8, 0, 0, 0, 32, 0, 0]);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let end = 5 << 20;
+    disk[end - 65536..end - 65528].copy_from_slice(&[0xfc, 0x4e, 0x2b, 0xa9, 0, 0, 0, 0]);
+    tree.disk("sda", "pci0000:00/host0", 16384, &disk);
+    let disks = disks::list(tree.root());
+    assert_eq!(disks[0].found, ["mbr", "partition 1: md raid"]);
+    assert_eq!(disks[0].contents, Contents::Member);
+}
+
+/// Passive paths and dying disks hold every read: together they cost one time-out, and one thread each
+/// (ironic-agent-image#50).
+#[test]
+fn sixty_disks_that_do_not_answer_cost_one_time_out() {
+    let tree = Tree::new();
+    for at in 0..60 {
+        let name = format!("sd{}{}", char::from(b'a' + at / 26), char::from(b'a' + at % 26));
+        tree.disk(&name, &format!("pci0000:00/{name}"), 8, b"");
+        let device = tree.root().join("dev").join(&name);
+        fs::remove_file(&device).unwrap();
+        // Opening a pipe that nobody writes to blocks for ever.
+        nix::unistd::mkfifo(&device, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    tree.disk("vda", "pci0000:00/vda", 8, b"data");
+    let time = std::time::Duration::from_secs(2);
+    for _ in 0..3 {
+        let begun = std::time::Instant::now();
+        let disks = disks::list_within(tree.root(), time);
+        assert!(begun.elapsed() < 4 * time, "{:?}", begun.elapsed());
+        assert_eq!(disks.len(), 61);
+        assert!(disks[..60].iter().all(|disk| disk.contents == Contents::Unreadable));
+        assert_eq!(disks[0].found, ["does not answer"]);
+        assert_eq!(disks[60].contents, Contents::Data, "the one that answers is read all the same");
+        // Their threads hang; each disk has one, however often is asked.
+        let hanging = disks[..60].iter().filter(|disk| !disk.found.is_empty()).count();
+        assert_eq!(hanging, 60);
+        assert!((60..120).contains(&reading::stuck()), "{}", reading::stuck());
+    }
 }
 
 #[test]

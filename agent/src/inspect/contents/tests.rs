@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::marks::tests::{SIZE, ends};
 use super::*;
 
 const SECTOR: usize = 512;
@@ -50,6 +51,18 @@ fn random(seed: u64) -> Vec<u8> {
 }
 
 const LINUX: [u8; 16] = [0xaf; 16];
+
+/// What is on a disk that begins with `head` and goes on with zeros.
+fn look_at(head: &[u8], sector_bytes: u32) -> (Contents, Vec<String>) {
+    let size = head.len() as u64;
+    look(&Edges { head, tail: Some(&[]), size, sector_bytes }, &[])
+}
+
+/// Where its partitions begin.
+fn starts(head: &[u8], sector_bytes: u32) -> Vec<(usize, u64)> {
+    let parts = Edges { head, tail: None, size: 1 << 40, sector_bytes }.partitions();
+    parts.into_iter().map(|part| (part.number, part.start)).collect()
+}
 
 #[test]
 fn a_disk_is_called_what_firmware_would_find_on_it() {
@@ -102,41 +115,87 @@ fn a_disk_is_called_what_firmware_would_find_on_it() {
         ("btrfs", marked(0x1_0040, b"_BHRfS_M"), Contents::Data, &["btrfs"]),
         ("luks", marked(0, b"LUKS\xba\xbe"), Contents::Data, &["luks"]),
         ("bitlocker", marked(3, b"-FVE-FS-"), Contents::Data, &["bitlocker"]),
-        ("md", marked(4096, &[0xfc, 0x4e, 0x2b, 0xa9]), Contents::Data, &["md raid"]),
-        ("zfs", marked(131 << 10, &0x00ba_b10cu64.to_le_bytes()), Contents::Data, &["zfs"]),
+        ("md", marked(4096, &[0xfc, 0x4e, 0x2b, 0xa9]), Contents::Member, &["md raid"]),
+        ("zfs", marked(131 << 10, &0x00ba_b10cu64.to_le_bytes()), Contents::Member, &["zfs"]),
     ];
     for (what, head, contents, found) in table {
-        let sector = 512;
-        assert_eq!(look(&head, sector), (contents, found.iter().map(|&f| f.to_owned()).collect()), "{what}");
+        assert_eq!(look_at(&head, 512), (contents, found.iter().map(|&f| f.to_owned()).collect()), "{what}");
     }
     let mut lvm = blank();
     put(&mut lvm, 512, b"LABELONE");
     put(&mut lvm, 512 + 24, b"LVM2 001");
-    assert_eq!(signatures(&lvm), ["lvm2"]);
+    assert_eq!(at_start(&lvm), ["lvm2"]);
+    assert_eq!(look_at(&lvm, 512).0, Contents::Member);
+}
+
+/// From the front a member of a RAID looks like a plain disk, or like nothing (cockpit#21795, rear#1540).
+#[test]
+fn a_member_is_never_blank_and_never_a_plain_bootable_disk() {
+    let size = SIZE as u64;
+    for (name, at, mark) in ends() {
+        let mut tail = vec![0; TAIL_BYTES];
+        let at = at - (SIZE - TAIL_BYTES);
+        put(&mut tail, at, &mark);
+        let with = |head: &[u8]| look(&Edges { head, tail: Some(&tail), size, sector_bytes: 512 }, &[]);
+        assert_eq!(with(&blank()), (Contents::Member, vec![name.to_owned()]));
+        let system = with(&with_mbr(0x83, true, true));
+        assert_eq!(system, (Contents::BootableMember, vec!["mbr".to_owned(), name.to_owned()]));
+        assert!(system.0.may_boot() && system.0.is_member());
+        assert_eq!(with(&with_gpt(&[LINUX], SECTOR)).0, Contents::Member);
+    }
+}
+
+#[test]
+fn a_gpt_whose_backup_alone_is_left_is_told() {
+    for sector_bytes in [512, 4096] {
+        let mut tail = vec![0; TAIL_BYTES];
+        let at = TAIL_BYTES - sector_bytes as usize;
+        put(&mut tail, at, b"EFI PART");
+        let edges = Edges { head: &blank(), tail: Some(&tail), size: SIZE as u64, sector_bytes };
+        assert_eq!(look(&edges, &[]), (Contents::Partitioned, vec!["gpt (its backup only)".to_owned()]));
+    }
+}
+
+#[test]
+fn what_stands_in_partitions_makes_a_member_or_not() {
+    let system = with_gpt(&[ESP, LINUX], SECTOR);
+    let data = with_gpt(&[LINUX], SECTOR);
+    let with = |head: &[u8], inside: &'static str| {
+        let edges = Edges { head, tail: Some(&[]), size: SIZE as u64, sector_bytes: 512 };
+        look(&edges, &[(2, vec![inside])]).0
+    };
+    // How installers lay out a single disk.
+    assert_eq!(with(&system, "lvm2"), Contents::Bootable);
+    assert_eq!(with(&data, "lvm2"), Contents::Member);
+    for mirror in ["md raid", "zfs", "drbd", "btrfs of several disks"] {
+        assert_eq!(with(&system, mirror), Contents::BootableMember, "{mirror}");
+        assert_eq!(with(&data, mirror), Contents::Member, "{mirror}");
+    }
+    assert_eq!(with(&data, "ext4"), Contents::Partitioned);
 }
 
 #[test]
 fn large_sectors_are_counted_as_such() {
     let head = with_gpt(&[ESP], 4096);
-    assert_eq!(look(&head, 4096).0, Contents::Bootable);
-    assert_eq!(partitions(&head, 4096), [(1, 2048 * 4096)]);
+    assert_eq!(look_at(&head, 4096).0, Contents::Bootable);
+    assert_eq!(starts(&head, 4096), [(1, 2048 * 4096)]);
 }
 
 #[test]
 fn partitions_are_found_where_they_begin() {
-    assert_eq!(partitions(&with_mbr(0x83, true, true), 512), [(1, 1 << 20)]);
-    assert_eq!(partitions(&with_gpt(&[ESP, LINUX], SECTOR), 512), [(1, 1 << 20), (2, (1 << 20) + 4096)]);
+    assert_eq!(starts(&with_mbr(0x83, true, true), 512), [(1, 1 << 20)]);
+    assert_eq!(starts(&with_gpt(&[ESP, LINUX], SECTOR), 512), [(1, 1 << 20), (2, (1 << 20) + 4096)]);
     let many = with_gpt(&[LINUX; 100], SECTOR);
-    assert_eq!(partitions(&many, 512).len(), PARTITIONS_MAX);
+    assert_eq!(starts(&many, 512).len(), PARTITIONS_MAX);
     let mut far = with_gpt(&[LINUX], SECTOR);
     put(&mut far, 2 * SECTOR + 32, &u64::MAX.to_le_bytes());
-    assert_eq!(partitions(&far, 512), []);
+    assert_eq!(starts(&far, 512), []);
 }
 
 #[test]
 fn random_disks_are_data() {
     for seed in 0..64 {
-        assert_eq!(look(&random(seed), 512).0, Contents::Data, "{seed}");
+        assert_eq!(look_at(&random(seed), 512).0, Contents::Data, "{seed}");
     }
 }
 
@@ -152,7 +211,7 @@ proptest! {
             put(&mut head, 512, b"EFI PART");
             put(&mut head, 510, &[0x55, 0xaa]);
         }
-        let _ = look(&head, sector);
-        prop_assert!(partitions(&head, sector).len() <= PARTITIONS_MAX);
+        let _ = look_at(&head, sector);
+        prop_assert!(starts(&head, sector).len() <= PARTITIONS_MAX);
     }
 }
