@@ -38,6 +38,8 @@ pub struct Config {
     pub interface: String,
     /// How addresses are given out.
     pub addresses: Addresses,
+    /// Whether no other DHCP server serves the wire.
+    pub authoritative: bool,
     /// Router to give out with addresses.
     pub router: Option<Ipv4Addr>,
     /// DNS servers to give out with addresses.
@@ -72,6 +74,7 @@ pub struct Config {
 struct File {
     interface: Option<String>,
     dhcp_range: Option<String>,
+    authoritative: Option<bool>,
     router: Option<Ipv4Addr>,
     dns: Vec<Ipv4Addr>,
     discovery: Option<bool>,
@@ -129,6 +132,7 @@ impl Config {
         Ok(Self {
             interface,
             addresses,
+            authoritative: flags.authoritative || file.authoritative.unwrap_or(false),
             router: flags.router.or(file.router),
             dns: if flags.dns.is_empty() { file.dns } else { flags.dns },
             discovery: !flags.no_discovery && file.discovery.unwrap_or(true),
@@ -226,6 +230,13 @@ mod tests {
         assert_eq!(config.addresses, Addresses::Range([10, 0, 0, 5].into(), [10, 0, 0, 9].into()));
         let proxy = Serve { proxy_dhcp: true, ..flags() };
         assert_eq!(merged(proxy, "dhcp_range = '10.0.0.5-10.0.0.9'").unwrap().addresses, Addresses::Proxy);
+    }
+
+    #[test]
+    fn nobody_is_refused_unless_that_is_asked_for() {
+        assert!(!merged(flags(), "").unwrap().authoritative);
+        assert!(merged(flags(), "authoritative = true").unwrap().authoritative);
+        assert!(merged(Serve { authoritative: true, ..flags() }, "").unwrap().authoritative);
     }
 
     #[test]

@@ -84,6 +84,11 @@ pub enum NoProgram {
         /// The files that would do.
         wanted: String,
     },
+    /// It is not the PC that it says it is.
+    #[error(
+        "it is a {0} that says it is a BIOS PC, and no PC's program runs on it; with UEFI firmware on it (arm64) it can be served"
+    )]
+    Board(&'static str),
 }
 
 /// The boot program for a machine that lists `architectures` and fetches over `transport`. The whole list is

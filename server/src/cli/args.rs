@@ -90,6 +90,10 @@ pub struct Serve {
     /// Leave addresses to the DHCP server that is there (the default).
     #[arg(long)]
     pub proxy_dhcp: bool,
+    /// No other DHCP server serves this wire: refuse clients that ask for
+    /// addresses of other networks, instead of leaving them to others.
+    #[arg(long)]
+    pub authoritative: bool,
     /// Router to give out with addresses.
     #[arg(long, value_name = "ADDRESS")]
     pub router: Option<Ipv4Addr>,

@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 use super::lease::{Place, Range, Verdict, lease_seconds};
 use super::request::{Ask, BootRequest, Client};
 use crate::boot::choose::{self, NoProgram, Programs, Transport};
-use crate::fleet::standing::Standing;
+use crate::fleet::standing::{Standing, Unanswered};
 
 /// Which port a request came in at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,8 +74,10 @@ pub struct Face {
 pub enum Decision {
     /// Send this.
     Answer(Answer),
+    /// Look whether somebody has this address already, then decide again.
+    Check(Ipv4Addr),
     /// Send nothing, for this reason.
-    Silence(String),
+    Silence(Unanswered),
 }
 
 /// The kind of an answer (option 53).
@@ -152,7 +154,7 @@ pub fn decide(
         return silence("it is unknown, and discovery is off");
     }
     // A relay of a network that we have no addresses for: what we can add is how to boot.
-    let local = request.relay().is_none_or(|relay| face.place.reaches(relay));
+    let local = request.link().is_none_or(|link| face.place.reaches(link));
     match &face.mode {
         Mode::Full(network) if door == Door::Dhcp && local => full(request, face, network, lease),
         Mode::Full(_) | Mode::Proxy if netboots => proxy(request, door, face),
@@ -171,10 +173,10 @@ fn full(
     let (boot, firmware) = if request.client.netboots() && !leaves {
         match boot(request, Shape::Full, face) {
             Ok((boot, firmware)) => (Some(boot), firmware),
-            Err(no) => return Decision::Silence(no.to_string()),
+            Err(no) => return no_program(&no),
         }
     } else {
-        (None, firmware_of(request.client).to_owned())
+        (None, firmware_of(request).to_owned())
     };
     let seconds = lease_seconds(request.client, network.lease_seconds);
     let answer = |kind, address: Option<Ipv4Addr>, boot| {
@@ -190,12 +192,10 @@ fn full(
             answer(Kind::Ack, None, boot)
         }
         Verdict::Silent(why) => silence(why),
-        Verdict::Exhausted => silence(EXHAUSTED),
+        Verdict::Check(address) => Decision::Check(address),
+        Verdict::Exhausted => Decision::Silence(Unanswered::Exhausted),
     }
 }
-
-/// What a machine that finds the pool empty is told; the log warns when it sees it.
-pub const EXHAUSTED: &str = "no address is left in the range";
 
 fn proxy(request: &BootRequest, door: Door, face: &Face) -> Decision {
     // Whoever asks for an address means the server that offered it, even where that one shares our address (dnsmasq
@@ -216,7 +216,7 @@ fn proxy(request: &BootRequest, door: Door, face: &Face) -> Decision {
         Ok((boot, firmware)) => {
             Decision::Answer(Answer { kind, lease: None, network: false, boot: Some(boot), firmware })
         }
-        Err(no) => Decision::Silence(no.to_string()),
+        Err(no) => no_program(&no),
     }
 }
 
@@ -235,6 +235,9 @@ fn boot(request: &BootRequest, shape: Shape, face: &Face) -> Result<(Boot, Strin
     let server = format!("http://{}:{}", face.place.address, face.http_port);
     let full = shape == Shape::Full;
     let pxe = (!full).then_some(Vendor::Pxe);
+    if let Some(board) = request.board() {
+        return Err(NoProgram::Board(board));
+    }
     Ok(match request.client {
         Client::Ipxe { http: true } => {
             let file = Some(BootFile::Url(format!("{server}/boot.ipxe")));
@@ -260,8 +263,9 @@ fn boot(request: &BootRequest, shape: Shape, face: &Face) -> Result<(Boot, Strin
 
 /// What a client is called where its boot program is not the question.
 #[must_use]
-pub fn firmware_of(client: Client) -> &'static str {
-    match client {
+pub fn firmware_of(request: &BootRequest) -> &'static str {
+    match request.client {
+        Client::Pxe if request.board().is_some() => request.board().unwrap_or("pxe"),
         Client::Ordinary => "os",
         Client::Loader => "loader",
         Client::Pxe => "pxe",
@@ -271,5 +275,9 @@ pub fn firmware_of(client: Client) -> &'static str {
 }
 
 fn silence(why: &str) -> Decision {
-    Decision::Silence(why.to_owned())
+    Decision::Silence(Unanswered::Other(why.to_owned()))
+}
+
+fn no_program(why: &NoProgram) -> Decision {
+    Decision::Silence(Unanswered::NoProgram(why.to_string()))
 }

@@ -9,20 +9,28 @@
 //! Invariants: an address has at most one lease and a holder at most one address; every address in here is in
 //! the range and not set aside.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use common::id::Hash;
+use common::id::{Hash, Mac};
 use serde::{Deserialize, Serialize};
 
 use super::request::{Ask, BootRequest, Client};
 
 /// The most addresses of one range: a /16. Finding a free one looks at each in the worst case.
 pub const RANGE_MAX: u32 = 1 << 16;
+/// The longest lease of an earlier run that is believed: a month.
+pub(super) const LEASE_SECONDS_MAX: u64 = 31 * 24 * 3600;
 /// How long an offer is kept for the client to take it. EDK2 collects offers for up to 32 s.
 const OFFER_SECONDS: u64 = 60;
-/// How long an address that a client found in use stays out of the pool.
+/// How long an address that somebody else has stays out of the pool.
 const QUARANTINE_SECONDS: u64 = 600;
+/// How long an address that nobody answered for counts as free.
+const CHECKED_SECONDS: u64 = 600;
+/// Addresses that one client may take out of the pool by saying that they are in use, at a time.
+const DECLINES_MAX: usize = 3;
+/// The part of the pool that all clients together may.
+const DECLINES_PART: u32 = 4;
 
 /// First and last address of a pool, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,8 +85,19 @@ pub enum Verdict {
     Refused(&'static str),
     /// Another server's matter, or no answer is due, for this reason.
     Silent(&'static str),
+    /// This address may be offered when nobody on the wire has it: see [`Pool::checked`], then answer again.
+    Check(Ipv4Addr),
     /// No address is left.
     Exhausted,
+}
+
+/// How a pool is run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Manners {
+    /// Whether this is the network's only server, so that it may refuse what it does not know.
+    pub authoritative: bool,
+    /// Whether the wire can be asked who has an address.
+    pub checks: bool,
 }
 
 /// The server's own place in the network, as far as the pool needs it.
@@ -107,15 +126,36 @@ pub struct Pool {
     set_aside: Vec<Ipv4Addr>,
     by_address: BTreeMap<Ipv4Addr, Lease>,
     by_holder: HashMap<String, Ipv4Addr>,
+    manners: Manners,
+    /// Addresses that are being looked for, and until when those that nobody answered for count as free.
+    checking: BTreeSet<Ipv4Addr>,
+    free_until: HashMap<Ipv4Addr, u64>,
+    /// Who said of a quarantined address that it is in use.
+    declined: HashMap<Ipv4Addr, String>,
 }
 
 impl Pool {
     /// A pool of `range` without `set_aside` (the server, the router), with what was `kept` from earlier runs;
     /// what lies outside the range now is forgotten. The range has at most [`RANGE_MAX`] addresses.
     #[must_use]
-    pub fn new(range: Range, place: Place, set_aside: Vec<Ipv4Addr>, kept: Vec<Lease>) -> Self {
-        let mut pool =
-            Self { range, place, set_aside, by_address: BTreeMap::new(), by_holder: HashMap::new() };
+    pub fn new(
+        range: Range,
+        place: Place,
+        set_aside: Vec<Ipv4Addr>,
+        kept: Vec<Lease>,
+        manners: Manners,
+    ) -> Self {
+        let mut pool = Self {
+            range,
+            place,
+            set_aside,
+            by_address: BTreeMap::new(),
+            by_holder: HashMap::new(),
+            manners,
+            checking: BTreeSet::new(),
+            free_until: HashMap::new(),
+            declined: HashMap::new(),
+        };
         for lease in kept {
             if pool.usable(lease.address) {
                 pool.put(lease);
@@ -154,6 +194,10 @@ impl Pool {
     fn discover(&mut self, holder: &str, wish: Option<Ipv4Addr>, now: u64) -> Verdict {
         let Some(address) = self.pick(holder, wish, now) else { return Verdict::Exhausted };
         let held = self.by_address.get(&address).filter(|lease| lease.holder == holder);
+        // RFC 2131 section 3.1, step 2: before an address is given for the first time, or again.
+        let sure = held.is_some_and(|lease| lease.until > now && !self.checking.contains(&address))
+            || self.free_until.get(&address).is_some_and(|until| *until > now);
+        let check = self.manners.checks && !sure;
         // A running lease stays as it is until the client takes the offer: it may be another program of the
         // same machine that only looks around.
         if held.is_none_or(|lease| lease.until < now + OFFER_SECONDS) {
@@ -164,7 +208,37 @@ impl Pool {
                 state: LeaseState::Offered,
             });
         }
+        if check {
+            self.checking.insert(address);
+            return Verdict::Check(address);
+        }
         Verdict::Offered(address)
+    }
+
+    /// The wire was asked who has `address`, and this one answered, if any. Gives the lease that is to be saved when
+    /// it is somebody else's than the client's that it was to be offered to.
+    pub fn checked(&mut self, address: Ipv4Addr, answered: Option<Mac>, now: u64) -> Option<Lease> {
+        self.checking.remove(&address);
+        let own = self.by_address.get(&address).map(|lease| lease.holder.clone());
+        let other = answered.filter(|mac| own.as_ref() != Some(&mac.to_string()));
+        if other.is_none() {
+            self.free_until.insert(address, now + CHECKED_SECONDS);
+            return None;
+        }
+        self.by_holder.retain(|_, at| *at != address);
+        Some(self.quarantine(address, now))
+    }
+
+    fn quarantine(&mut self, address: Ipv4Addr, now: u64) -> Lease {
+        let lease = Lease {
+            address,
+            holder: "conflict".to_owned(),
+            until: now + QUARANTINE_SECONDS,
+            state: LeaseState::Quarantined,
+        };
+        self.free_until.remove(&address);
+        self.by_address.insert(address, lease.clone());
+        lease
     }
 
     /// RFC 2131 section 4.3.2: taking an offer, a known address after a reboot, or a renewal. Addresses of our
@@ -177,12 +251,23 @@ impl Pool {
         now: u64,
     ) -> (Verdict, Option<Lease>) {
         let renews = request.wanted.is_none();
-        let address = request.wanted.unwrap_or(request.ciaddr);
+        let mut address = request.wanted.unwrap_or(request.ciaddr);
         if address.is_unspecified() {
-            return (Verdict::Silent("it names no address"), None);
+            // Some ROMs take an offer by our name alone. It can only mean the one that is open.
+            let open = self.by_holder.get(holder).filter(|_| request.server.is_some());
+            let open = open.filter(|at| self.by_address.get(at).is_some_and(|lease| lease.until > now));
+            let Some(own) = open else { return (Verdict::Silent("it names no address"), None) };
+            address = *own;
         }
         if !self.place.reaches(address) {
-            return (Verdict::Refused("its address belongs to another network"), None);
+            // RFC 2131 section 4.3.2 wants a refusal; but a server beside others cannot know that nobody serves that
+            // network, and a client that heeds it loses its address (ipxe/ipxe#879).
+            let verdict = if self.manners.authoritative || request.server.is_some() {
+                Verdict::Refused("its address belongs to another network")
+            } else {
+                Verdict::Silent("its address belongs to another network, which another server may serve")
+            };
+            return (verdict, None);
         }
         if !self.usable(address) {
             let verdict = match request.server {
@@ -204,16 +289,25 @@ impl Pool {
 
     fn decline(&mut self, holder: &str, address: Ipv4Addr, now: u64) -> Option<Lease> {
         // Only its own: else one machine could empty the pool.
-        self.by_address.get(&address).filter(|lease| lease.holder == holder)?;
+        let lease = self.by_address.get_mut(&address).filter(|lease| lease.holder == holder)?;
+        lease.until = now;
+        let ended = lease.clone();
         self.by_holder.remove(holder);
-        let lease = Lease {
-            address,
-            holder: "conflict".to_owned(),
-            until: now + QUARANTINE_SECONDS,
-            state: LeaseState::Quarantined,
-        };
-        self.by_address.insert(address, lease.clone());
-        Some(lease)
+        self.free_until.remove(&address);
+        // Nor may it empty the pool one by one. An address that is not believed to be in use is asked for on the wire
+        // before anybody is offered it.
+        let by_address = &self.by_address;
+        self.declined.retain(|at, _| {
+            by_address
+                .get(at)
+                .is_some_and(|lease| lease.state == LeaseState::Quarantined && lease.until > now)
+        });
+        let own = self.declined.values().filter(|who| *who == holder).count();
+        if own >= DECLINES_MAX || self.declined.len() >= (self.size() / DECLINES_PART).max(1) as usize {
+            return Some(ended);
+        }
+        self.declined.insert(address, holder.to_owned());
+        Some(self.quarantine(address, now))
     }
 
     /// Ends a lease but remembers whose it was, so that the machine gets it again.
@@ -317,7 +411,11 @@ mod tests {
 
     fn pool(first: u8, last: u8, kept: Vec<Lease>) -> Pool {
         let place = Place { address: US, prefix: 24 };
-        Pool::new(Range { start: ip(first), end: ip(last) }, place, vec![US], kept)
+        Pool::new(Range { start: ip(first), end: ip(last) }, place, vec![US], kept, Manners::default())
+    }
+
+    fn checking(first: u8, last: u8) -> Pool {
+        Pool { manners: Manners { checks: true, ..Manners::default() }, ..pool(first, last, vec![]) }
     }
 
     fn discover(mac: u8) -> Packet {
@@ -386,6 +484,64 @@ mod tests {
     }
 
     #[test]
+    fn one_client_does_not_empty_the_pool_by_declining() {
+        let mut pool = pool(100, 149, vec![]);
+        let mut quarantined = 0;
+        for now in 0..200 {
+            let address = takes(&mut pool, 1, now);
+            let decline = Packet::new(4).mac(1).option(54, &US.octets()).option(50, &address.octets());
+            let lease = ask(&mut pool, &decline, now).1.unwrap();
+            quarantined += usize::from(lease.state == LeaseState::Quarantined);
+        }
+        assert_eq!(quarantined, DECLINES_MAX);
+        // Nor do many together.
+        for mac in 2..60 {
+            let Verdict::Offered(address) = ask(&mut pool, &discover(mac), 200).0 else { panic!("{mac}") };
+            let decline = Packet::new(4).mac(mac).option(54, &US.octets()).option(50, &address.octets());
+            assert!(ask(&mut pool, &decline, 200).1.is_some());
+        }
+        let out = pool.by_address.values().filter(|lease| lease.state == LeaseState::Quarantined).count();
+        assert!(out <= 50 / 4, "{out}");
+    }
+
+    #[test]
+    fn a_request_by_our_name_alone_takes_the_open_offer() {
+        let mut pool = pool(100, 200, vec![]);
+        let Verdict::Offered(address) = ask(&mut pool, &discover(1), 0).0 else { panic!("no offer") };
+        let takes = |mac| Packet::new(3).mac(mac).option(54, &US.octets());
+        assert_eq!(ask(&mut pool, &takes(1), 5).0, Verdict::Granted(address));
+        assert!(matches!(ask(&mut pool, &takes(2), 5).0, Verdict::Silent(_)), "it was offered nothing");
+        assert!(matches!(ask(&mut pool, &takes(1), 500).0, Verdict::Silent(_)), "its lease has ended");
+        assert!(
+            matches!(ask(&mut pool, &Packet::new(3).mac(1), 5).0, Verdict::Silent(_)),
+            "whom does it mean?"
+        );
+    }
+
+    #[test]
+    fn an_address_is_looked_for_before_it_is_given() {
+        let mut pool = checking(10, 11);
+        let Verdict::Check(first) = ask(&mut pool, &discover(1), 0).0 else { panic!("not checked") };
+        // It asks again meanwhile, and so does another.
+        assert_eq!(ask(&mut pool, &discover(1), 1).0, Verdict::Check(first));
+        let Verdict::Check(second) = ask(&mut pool, &discover(2), 1).0 else { panic!("not checked") };
+        assert_ne!(first, second);
+        // Somebody has the first: it is nobody's for a while, and the client gets none of two.
+        let saved = pool.checked(first, Some(Mac([2, 0, 0, 0, 0, 99])), 1).unwrap();
+        assert_eq!((saved.state, saved.address), (LeaseState::Quarantined, first));
+        assert_eq!(ask(&mut pool, &discover(1), 1).0, Verdict::Exhausted);
+        // Nobody has the second.
+        assert_eq!(pool.checked(second, None, 1), None);
+        assert_eq!(ask(&mut pool, &discover(2), 1).0, Verdict::Offered(second));
+        assert_eq!(ask(&mut pool, &request(2, second), 1).0, Verdict::Granted(second));
+        assert_eq!(ask(&mut pool, &discover(2), 50).0, Verdict::Offered(second), "it has it");
+        // Much later it is given again, and looked for again; whoever has it is the machine itself.
+        assert_eq!(ask(&mut pool, &discover(2), 5000).0, Verdict::Check(second));
+        assert_eq!(pool.checked(second, discover(2).request().mac(), 5000), None);
+        assert_eq!(ask(&mut pool, &discover(2), 5000).0, Verdict::Offered(second));
+    }
+
+    #[test]
     fn a_released_address_is_free_and_remembered() {
         let mut pool = pool(10, 10, vec![]);
         let address = takes(&mut pool, 1, 0);
@@ -404,7 +560,15 @@ mod tests {
         let renew = |mac, address: Ipv4Addr| Packet::new(3).mac(mac).ciaddr(address);
         let elsewhere = |verdict| matches!(verdict, Verdict::Silent(_));
         let refused = |verdict| matches!(verdict, Verdict::Refused(_));
-        assert!(refused(ask(&mut pool, &reboot(Ipv4Addr::new(192, 168, 1, 5)), 1).0), "wrong network");
+        let laptop = Ipv4Addr::new(192, 168, 1, 5);
+        assert!(elsewhere(ask(&mut pool, &reboot(laptop), 1).0), "another server may serve its network");
+        let relayed = reboot(laptop).relay(ip(254));
+        assert!(elsewhere(ask(&mut pool, &relayed, 1).0), "through a relay too");
+        assert!(refused(ask(&mut pool, &named(laptop), 1).0), "wrong network, but we are named");
+        pool.manners.authoritative = true;
+        assert!(refused(ask(&mut pool, &reboot(laptop), 1).0), "nobody else can serve it");
+        let foreign = reboot(laptop).option(54, &[10, 0, 0, 254]);
+        assert!(elsewhere(ask(&mut pool, &foreign, 1).0), "another server was chosen");
         assert!(refused(ask(&mut pool, &reboot(mine), 1).0), "another machine's");
         assert!(elsewhere(ask(&mut pool, &reboot(ip(9)), 1).0), "outside the range: not ours to judge");
         assert!(refused(ask(&mut pool, &named(ip(9)), 1).0), "outside the range, but we are named");
@@ -445,7 +609,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(matches!(verdict, Verdict::Granted(_)), saved.as_ref().is_some_and(|lease| {
-                    lease.state == LeaseState::Held && what != 4
+                    lease.state == LeaseState::Held && what < 4
                 }));
                 for (who, at) in &pool.by_holder {
                     prop_assert_eq!(&pool.by_address[at].holder, who);

@@ -4,6 +4,12 @@
 // Core: bytes to a request; all suspicion of packets lives here.
 pub mod request;
 
+// Core: seconds that only go on.
+mod clock;
+
+// Core: what began as a network boot stays one.
+mod transaction;
+
 // Core: the address pool, in full-DHCP mode only.
 pub mod lease;
 
@@ -19,6 +25,9 @@ mod networks;
 // Interfaces and their addresses, and the raw frames for clients that have no address yet.
 pub mod wire;
 
+// Who has an address already.
+mod arp;
+
 // Ports 67 and 4011: receive, decide, send.
 pub mod socket;
 
@@ -26,11 +35,15 @@ pub mod socket;
 #[cfg(test)]
 mod testing;
 
+// The server on a wire of its own, in a network namespace.
+#[cfg(test)]
+mod wire_tests;
+
 // The whole way of each kind of firmware, from its first packet to the script.
 #[cfg(test)]
 mod tests;
 
 pub use decide::{Face, Mode, Network};
-pub use lease::{Lease, Range};
+pub use lease::{Lease, Place, Range};
 pub use socket::{Bound, Config, DhcpError, bind};
-pub use wire::{Interface, interface_address};
+pub use wire::{Drift, Interface, drift, interface_address};

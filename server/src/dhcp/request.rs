@@ -180,6 +180,29 @@ impl BootRequest {
         (!self.giaddr.is_unspecified()).then_some(self.giaddr)
     }
 
+    /// The client's subnet as its relay tells: the link selection in option 82 where there is one, because a switch
+    /// with an anycast gateway puts its own loopback into giaddr (RFC 3527 section 3), else the relay's address.
+    #[must_use]
+    pub fn link(&self) -> Option<Ipv4Addr> {
+        let relay = self.relay()?;
+        let mut selected = None;
+        walk(&self.relay_info, |code, value| {
+            if code == 5 {
+                selected = address(value).filter(|link| !link.is_unspecified());
+            }
+        });
+        Some(selected.unwrap_or(relay))
+    }
+
+    /// The small board that this is, when it says that it is a BIOS PC: no PC's program runs on it.
+    #[must_use]
+    pub fn board(&self) -> Option<&'static str> {
+        let pc = self.architectures.iter().all(|number| matches!(number, 0 | 20));
+        let mark = self.guid.get(1..4) == Some(b"RPi");
+        let maker = self.mac().is_some_and(|Mac([a, b, c, ..])| RASPBERRY_PI.contains(&[a, b, c]));
+        (self.client == Client::Pxe && pc && (mark || maker)).then_some("raspberry pi")
+    }
+
     /// The client's Ethernet address, when that is what it gave.
     #[must_use]
     pub fn mac(&self) -> Option<Mac> {
@@ -195,25 +218,52 @@ impl BootRequest {
     }
 }
 
+/// The first halves of Raspberry Pi's Ethernet addresses (IEEE's list): its boot ROM says that it is a BIOS PC, and
+/// older ones have a GUID without the mark.
+const RASPBERRY_PI: [[u8; 3]; 7] = [
+    [0xb8, 0x27, 0xeb],
+    [0xdc, 0xa6, 0x32],
+    [0xe4, 0x5f, 0x01],
+    [0x28, 0xcd, 0xc1],
+    [0xd8, 0x3a, 0xdd],
+    [0x2c, 0xcf, 0x67],
+    [0x88, 0xa2, 0x9e],
+];
+
 /// Who asks: by what it calls itself, iPXE before all else, because it also says `PXEClient`.
 fn client(options: &Options) -> Client {
     let vendor = options.get(60);
     // iPXE sends its user class raw; RFC 3004 wants a length before it. Either way the four letters are there.
     // Its encapsulated options are the second proof, which a changed user class does not take away.
-    let user_class = options.get(77).windows(4).any(|four| four == b"iPXE");
+    let says = |word: &[u8; 4]| options.get(77).windows(4).any(|four| four == word);
+    // gPXE, iPXE's ancestor in the ROMs of about 2010, has option 175 too but cannot read our scripts: a PXE ROM, whose
+    // next program is iPXE.
+    let gpxe = says(b"gPXE") && !says(b"iPXE");
     let encapsulated = options.get(175);
-    if user_class || !encapsulated.is_empty() {
+    if says(b"iPXE") || (!encapsulated.is_empty() && !gpxe) {
         return Client::Ipxe { http: encapsulated.is_empty() || ipxe_has_http(encapsulated) };
     }
-    if vendor.starts_with(b"PXEClient") {
+    if gpxe || vendor.starts_with(b"PXEClient") {
         Client::Pxe
     } else if vendor.starts_with(b"HTTPClient") {
         Client::HttpBoot
     } else if vendor.starts_with(b"swarmboot") {
         Client::Loader
     } else {
-        Client::Ordinary
+        marked(options)
     }
+}
+
+/// A client that does not say what it is: options 93, 94 and 97 mark one that network-boots (RFC 4578 section 2), and
+/// some firmware says `PXEClient` in its DISCOVER only. One alone would be little; no OS sends two of them.
+fn marked(options: &Options) -> Client {
+    let listed = options.get(93);
+    if listed.len() < 2 || (options.get(94).is_empty() && options.get(97).is_empty()) {
+        return Client::Ordinary;
+    }
+    // Numbers 15 to 19 of IANA's list are firmware that fetches over HTTP.
+    let http = architectures(listed, &[]).iter().all(|number| (15..=19).contains(number));
+    if http { Client::HttpBoot } else { Client::Pxe }
 }
 
 /// Whether iPXE's own options (175) hold feature 19, HTTP. gPXE and iPXE list only what they were built with.
@@ -237,11 +287,13 @@ fn architectures(option: &[u8], vendor_class: &[u8]) -> Vec<u16> {
 }
 
 /// Option 97 (RFC 4578 section 2.3): a type byte 0 and the SMBIOS UUID, whose first three fields have the low
-/// byte first. All zeros and all ones are no UUID: boards whose maker never set one send that.
+/// byte first. All zeros and all ones are no UUID: boards whose maker never set one send that. Neither is what small
+/// boards make up: one word four times, or a maker's mark in letters and what stands behind it.
 fn uuid(guid: &[u8]) -> Option<String> {
     let [0, id @ ..] = guid else { return None };
     let id: &[u8; 16] = id.try_into().ok()?;
-    if id.iter().all(|&byte| byte == 0) || id.iter().all(|&byte| byte == 0xff) {
+    let repeated = id.chunks_exact(4).all(|word| *word == id[..4]);
+    if repeated || (id.starts_with(b"RPi") && id[3].is_ascii_digit()) {
         return None;
     }
     let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -350,6 +402,69 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_does_not_say_so_is_known_by_its_marks() {
+        let marks = |number: u16| Packet::new(1).option(93, &number.to_be_bytes()).option(94, &[1, 2, 1]);
+        let guid = [&[0][..], &[7; 15], &[9]].concat();
+        let table = [
+            (marks(0), Client::Pxe),
+            (marks(7).option(97, &guid), Client::Pxe),
+            (marks(16), Client::HttpBoot),
+            (Packet::new(1).option(93, &[0, 7]).option(97, &guid), Client::Pxe),
+            (marks(22).option(60, b"U-Boot.armv8"), Client::Pxe),
+            (Packet::new(1).option(93, &[0, 7]), Client::Ordinary),
+            (Packet::new(1).option(94, &[1, 2, 1]).option(97, &guid), Client::Ordinary),
+            (Packet::new(1).option(93, &[7]).option(94, &[1, 2, 1]), Client::Ordinary),
+            (marks(7).option(60, b"swarmboot"), Client::Loader),
+        ];
+        for (packet, wanted) in table {
+            assert_eq!(packet.request().client, wanted, "{packet:?}");
+        }
+    }
+
+    #[test]
+    fn gpxe_in_a_rom_is_a_pxe_rom() {
+        let features = [0xb1, 5, 1, 0x10, 0xec, 0x81, 0x39, 19, 1, 1];
+        let rom = Packet::pxe(0).option(77, b"gPXE").option(175, &features);
+        assert_eq!(rom.request().client, Client::Pxe);
+        assert_eq!(
+            Packet::pxe(0).option(77, b"iPXE").option(175, &features).request().client,
+            Client::Ipxe { http: true }
+        );
+    }
+
+    #[test]
+    fn a_small_board_that_says_it_is_a_pc_is_named() {
+        let guid = [&[0][..], b"RPi4\x11\x31\xc0\0abcdefgh"].concat();
+        let board = Packet::pxe(0).option(97, &guid);
+        assert_eq!(board.request().board(), Some("raspberry pi"));
+        assert_eq!(Packet::pxe(11).option(97, &guid).request().board(), None, "with UEFI on it");
+        assert_eq!(Packet::pxe(0).request().board(), None);
+        let mut old = Packet::pxe(0).bytes();
+        old[28..31].copy_from_slice(&[0xb8, 0x27, 0xeb]);
+        assert_eq!(BootRequest::parse(&old).unwrap().board(), Some("raspberry pi"));
+        // Dell's UUIDs begin with letters too, and each is one machine's.
+        let dell = [&[0][..], b"DELL\0\x34\x10\x35\x80\x4c\xb3\xc0O5J1"].concat();
+        let dell = Packet::pxe(0).option(97, &dell).request();
+        assert!(dell.board().is_none() && dell.asker().uuid.is_some());
+    }
+
+    #[test]
+    fn the_relay_says_which_subnet_it_asks_for() {
+        let (relay, link) = (Ipv4Addr::new(198, 51, 100, 9), Ipv4Addr::new(10, 0, 0, 0));
+        let with = |option: &[u8]| Packet::pxe(0).relay(relay).option(82, option).request().link();
+        assert_eq!(with(&[5, 4, 10, 0, 0, 0]), Some(link));
+        assert_eq!(with(&[1, 2, 7, 7, 5, 4, 10, 0, 0, 0, 2, 1, 1]), Some(link));
+        for odd in [&[5, 4, 10, 0][..], &[5, 2, 10, 0], &[5, 4, 0, 0, 0, 0], &[1, 1, 5], &[5], &[]] {
+            assert_eq!(with(odd), Some(relay), "{odd:?}");
+        }
+        assert_eq!(
+            Packet::pxe(0).option(82, &[5, 4, 10, 0, 0, 0]).request().link(),
+            None,
+            "no relay sent it"
+        );
+    }
+
+    #[test]
     fn architectures_come_from_where_they_can() {
         let both = Packet::pxe(0).replace(93, &[0, 9, 0, 7]).request();
         assert_eq!(both.architectures, [9, 7]);
@@ -399,7 +514,13 @@ mod tests {
         let mut guid_as_address = Packet::pxe(7).bytes();
         guid_as_address[2] = 16;
         assert_eq!(BootRequest::parse(&guid_as_address).unwrap().mac(), None);
-        for blank in [[0; 16], [0xff; 16]] {
+        for blank in [
+            [0; 16],
+            [0xff; 16],
+            *b"RPi4\x11\x31\xc0\0abcdefgh",
+            *b"RPi5\0\0\0\0\0\0\0\0\0\0\0\x01",
+            *b"abcdabcdabcdabcd",
+        ] {
             let guid = [&[0][..], &blank].concat();
             assert_eq!(Packet::pxe(7).option(97, &guid).request().asker().uuid, None);
         }

@@ -3,27 +3,38 @@
 //!
 //! Everything that can fail for a reason outside the network fails in [`bind`], before anything has started.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use common::id::Mac;
 use ipnet::Ipv4Net;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Answer, BootFile, Decision, Door, EXHAUSTED, Face, Mode, decide, firmware_of};
-use super::lease::{Lease, Pool, RANGE_MAX, Range, Verdict};
+use super::arp::Arp;
+use super::clock::{Clock, Clocks};
+use super::decide::{Answer, BootFile, Decision, Door, Face, Mode, decide, firmware_of};
+use super::lease::{LEASE_SECONDS_MAX, Lease, Manners, Pool, RANGE_MAX, Range, Verdict};
 use super::networks::Networks;
 use super::reply::{self, Destination};
 use super::request::{Ask, BootRequest, REQUEST_BYTES_MAX};
-use super::wire::{self, Frames, Interface, InterfaceError};
+use super::transaction::Transactions;
+use super::wire::{self, Frames, Interface, InterfaceError, Routed};
 use crate::boot::choose::Programs;
 use crate::boot::tftp::{Served, roomy};
-use crate::fleet::standing::{Sighting, Standing, Standings};
+use crate::fleet::standing::{Answered, Sighting, Standing, Standings, Unanswered};
 use crate::noise::Noise;
+
+/// How long the wire is given to say that somebody has an address, asked twice: a host on a LAN answers within a
+/// millisecond, one that sleeps within some hundred, and a ROM waits at least a second for its offer.
+const CHECK_TIME: Duration = Duration::from_millis(300);
+/// Addresses that are looked for at once; what comes beyond is offered unseen.
+const CHECKS_MAX: usize = 2048;
 
 /// What to serve, and where.
 #[derive(Debug, Clone)]
@@ -40,6 +51,8 @@ pub struct Config {
     pub programs: watch::Receiver<Programs>,
     /// The networks of sites, which are served beside the interface's own.
     pub sites: Vec<Ipv4Net>,
+    /// Whether no other DHCP server serves this wire, so that clients of other networks may be refused.
+    pub authoritative: bool,
 }
 
 /// Why DHCP cannot be served.
@@ -118,6 +131,9 @@ pub struct Bound {
     dhcp: UdpSocket,
     pxe: UdpSocket,
     frames: Option<Frames>,
+    routed: Option<Routed>,
+    arp: Option<Arp>,
+    authoritative: bool,
     client_port: u16,
     programs: watch::Receiver<Programs>,
     networks: Networks,
@@ -151,6 +167,15 @@ fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> Result<Boun
     let frames = Frames::open(&interface)
         .inspect_err(|error| tracing::info!(%error, "no raw frames: DHCP answers will be broadcast"))
         .ok();
+    let routed = Routed::open(&interface).ok();
+    let arp = match &config.mode {
+        Mode::Full(_) => Arp::open(&interface)
+            .inspect_err(
+                |error| tracing::info!(%error, "no ARP: addresses are given without asking who has them"),
+            )
+            .ok(),
+        Mode::Proxy => None,
+    };
     let face = Face {
         place: interface.place(),
         http_port: config.http_port,
@@ -162,7 +187,21 @@ fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> Result<Boun
     let own = Ipv4Net::new(interface.address, interface.prefix).map(|network| network.trunc());
     let networks = Networks::new(own.into_iter().chain(config.sites).collect());
     let served = watch::Sender::new(Arc::new(networks.all()));
-    Ok(Bound { interface, face, dhcp, pxe, frames, client_port, programs, networks, served })
+    let authoritative = config.authoritative;
+    Ok(Bound {
+        interface,
+        face,
+        dhcp,
+        pxe,
+        frames,
+        routed,
+        arp,
+        authoritative,
+        client_port,
+        programs,
+        networks,
+        served,
+    })
 }
 
 fn check_range(range: Range, interface: &Interface) -> Result<(), DhcpError> {
@@ -208,13 +247,29 @@ impl Bound {
         changed: mpsc::Sender<Lease>,
         cancel: CancellationToken,
     ) -> Result<(), DhcpError> {
+        let began = tokio::time::Instant::now();
+        let clock = Clock::new(clocks(began));
+        let manners = Manners { authoritative: self.authoritative, checks: self.arp.is_some() };
         let pool = match &self.face.mode {
-            Mode::Full(network) => Some(pool(network.range, network.router, &self.face, kept)),
+            Mode::Full(network) => {
+                let now = clock.now(clocks(began));
+                Some(pool(network.range, network.router, &self.face, kept, manners, now))
+            }
             Mode::Proxy => None,
         };
-        let (networks, served) = (self.networks.clone(), self.served.clone());
-        let mut server =
-            Server { pool, standings, sightings, changed, networks, served, noise: Noise::default() };
+        let mut server = Server {
+            pool,
+            standings,
+            sightings,
+            changed,
+            networks: self.networks.clone(),
+            served: self.served.clone(),
+            transactions: Transactions::default(),
+            clock,
+            began,
+            noise: Noise::default(),
+        };
+        let mut checks = Checks::default();
         let mut dhcp = [0; REQUEST_BYTES_MAX + 1];
         let mut pxe = [0; REQUEST_BYTES_MAX + 1];
         loop {
@@ -222,6 +277,20 @@ impl Bound {
                 () = cancel.cancelled() => return Ok(()),
                 received = self.dhcp.recv_from(&mut dhcp) => (Door::Dhcp, received),
                 received = self.pxe.recv_from(&mut pxe) => (Door::Pxe, received),
+                (address, mac) = heard(self.arp.as_ref()) => {
+                    if let Some(held) = checks.take(address) {
+                        server.found(address, mac);
+                        self.answer(&mut server, &mut checks, held);
+                    }
+                    continue;
+                }
+                () = checks.due() => {
+                    for (address, held) in checks.pass(|address| self.ask(address)) {
+                        server.free(address);
+                        self.answer(&mut server, &mut checks, held);
+                    }
+                    continue;
+                }
             };
             let (length, source) = match received {
                 Ok(received) => received,
@@ -234,15 +303,36 @@ impl Bound {
                 self.face.programs = self.programs.borrow_and_update().clone();
             }
             let packet = if door == Door::Dhcp { &dhcp[..length] } else { &pxe[..length] };
-            // No packet is known to panic here; one that did would otherwise stop every machine's boot.
-            let answer = catch_unwind(AssertUnwindSafe(|| server.handle(packet, door, source, &self.face)));
-            match answer {
-                Ok(Some((bytes, to))) => self.send(door, &bytes, to, &mut server.noise).await,
-                Ok(None) => {}
-                Err(_) => {
-                    tracing::error!(%source, packet = hex::encode(packet), "a DHCP packet caused a panic");
+            self.answer(&mut server, &mut checks, Held { packet: packet.to_vec(), door, source });
+        }
+    }
+
+    /// Answers a packet, or keeps it until its address has been looked for.
+    fn answer(&self, server: &mut Server, checks: &mut Checks, held: Held) {
+        let Held { packet, door, source } = &held;
+        // No packet is known to panic here; one that did would otherwise stop every machine's boot.
+        let outcome = catch_unwind(AssertUnwindSafe(|| server.handle(packet, *door, *source, &self.face)));
+        match outcome {
+            Ok(Outcome::Answer(bytes, to)) => self.send(*door, &bytes, to, &mut server.noise),
+            Ok(Outcome::Nothing) => {}
+            Ok(Outcome::Check(address)) if checks.is_full() => {
+                server.free(address);
+                self.answer(server, checks, held);
+            }
+            Ok(Outcome::Check(address)) => {
+                if checks.begin(address, held) {
+                    self.ask(address);
                 }
             }
+            Err(_) => {
+                tracing::error!(%source, packet = hex::encode(packet), "a DHCP packet caused a panic");
+            }
+        }
+    }
+
+    fn ask(&self, address: std::net::Ipv4Addr) {
+        if let Some(Err(error)) = self.arp.as_ref().map(|arp| arp.ask(address)) {
+            tracing::debug!(%error, %address, "the wire could not be asked");
         }
     }
 
@@ -251,25 +341,24 @@ impl Bound {
         socket.local_addr().map_or(0, |address| address.port())
     }
 
-    async fn send(&self, door: Door, bytes: &[u8], to: Destination, noise: &mut Noise) {
+    fn send(&self, door: Door, bytes: &[u8], to: Destination, noise: &mut Noise) {
         let socket = if door == Door::Dhcp { &self.dhcp } else { &self.pxe };
         // Ports are the protocol's, except in tests that may not open those.
         let client = |port| if port == 68 { self.client_port } else { port };
         let everyone = |port| SocketAddrV4::new(std::net::Ipv4Addr::BROADCAST, client(port));
-        let sent = match (to, &self.frames) {
-            (Destination::Unicast(to), _) => {
+        let sent = match to {
+            Destination::Unicast(to) => {
                 let to = SocketAddrV4::new(*to.ip(), client(to.port()));
-                wire::send(socket, &self.interface, bytes, to).await
+                match &self.routed {
+                    Some(routed) => routed.send(bytes, self.port(door), to),
+                    None => wire::send(socket, &self.interface, bytes, to),
+                }
             }
-            (Destination::Broadcast(port), _) => {
-                wire::send(socket, &self.interface, bytes, everyone(port)).await
-            }
-            (Destination::Frame { mac, address }, Some(frames)) => {
-                frames.send(bytes, mac, address, (self.port(door), self.client_port))
-            }
-            (Destination::Frame { .. }, None) => {
-                wire::send(socket, &self.interface, bytes, everyone(68)).await
-            }
+            Destination::Broadcast(port) => wire::send(socket, &self.interface, bytes, everyone(port)),
+            Destination::Frame { mac, address } => match &self.frames {
+                Some(frames) => frames.send(bytes, mac, address, (self.port(door), self.client_port)),
+                None => wire::send(socket, &self.interface, bytes, everyone(68)),
+            },
         };
         if let Err(error) = sent {
             noise.warn(|unsaid| tracing::warn!(%error, ?to, unsaid, "a DHCP answer could not be sent"));
@@ -277,12 +366,115 @@ impl Bound {
     }
 }
 
-fn pool(range: Range, router: Option<std::net::Ipv4Addr>, face: &Face, kept: Vec<Lease>) -> Pool {
+/// The next host that says which address it has; never, where the wire cannot be heard.
+async fn heard(arp: Option<&Arp>) -> (std::net::Ipv4Addr, Mac) {
+    let Some(arp) = arp else { return std::future::pending().await };
+    loop {
+        match arp.hear().await {
+            Ok(said) => return said,
+            // The interface went down, for example. It is said once for each time.
+            Err(error) => {
+                tracing::debug!(%error, "ARP could not be heard");
+                tokio::time::sleep(CHECK_TIME).await;
+            }
+        }
+    }
+}
+
+fn clocks(began: tokio::time::Instant) -> Clocks {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Clocks { wall, running: began.elapsed().as_secs() }
+}
+
+fn pool(
+    range: Range,
+    router: Option<std::net::Ipv4Addr>,
+    face: &Face,
+    kept: Vec<Lease>,
+    manners: Manners,
+    now: u64,
+) -> Pool {
     let mask = u32::MAX.checked_shl(32 - u32::from(face.place.prefix)).unwrap_or(0);
     let network = face.place.address.to_bits() & mask;
     let ends = [network, network | !mask].map(std::net::Ipv4Addr::from_bits);
     let set_aside = ends.into_iter().chain(router).chain([face.place.address]).collect();
-    Pool::new(range, face.place, set_aside, kept)
+    // A clock that was years ahead when a lease was written down must not keep its address for years.
+    let kept =
+        kept.into_iter().map(|lease| Lease { until: lease.until.min(now + LEASE_SECONDS_MAX), ..lease });
+    Pool::new(range, face.place, set_aside, kept.collect(), manners)
+}
+
+/// A packet that waits for its address to be looked for.
+#[derive(Debug)]
+struct Held {
+    packet: Vec<u8>,
+    door: Door,
+    source: SocketAddrV4,
+}
+
+/// The addresses that are being looked for, each with the newest packet that it is for.
+#[derive(Debug, Default)]
+struct Checks {
+    waiting: BTreeMap<std::net::Ipv4Addr, Check>,
+}
+
+#[derive(Debug)]
+struct Check {
+    held: Held,
+    due: tokio::time::Instant,
+    again: bool,
+}
+
+impl Checks {
+    fn is_full(&self) -> bool {
+        self.waiting.len() >= CHECKS_MAX
+    }
+
+    /// Keeps `held` until `address` has been looked for. Whether that begins now.
+    fn begin(&mut self, address: std::net::Ipv4Addr, held: Held) -> bool {
+        if let Some(check) = self.waiting.get_mut(&address) {
+            check.held = held;
+            return false;
+        }
+        let due = tokio::time::Instant::now() + CHECK_TIME / 2;
+        self.waiting.insert(address, Check { held, due, again: true });
+        true
+    }
+
+    /// The packet that waits for `address`, which waits no more.
+    fn take(&mut self, address: std::net::Ipv4Addr) -> Option<Held> {
+        self.waiting.remove(&address).map(|check| check.held)
+    }
+
+    /// Returns when the next one is to be looked at.
+    async fn due(&self) {
+        match self.waiting.values().map(|check| check.due).min() {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Asks a second time where it is time for that; gives those for which nobody answered.
+    fn pass(&mut self, ask: impl Fn(std::net::Ipv4Addr)) -> Vec<(std::net::Ipv4Addr, Held)> {
+        let now = tokio::time::Instant::now();
+        let mut free = Vec::new();
+        for (address, check) in &mut self.waiting {
+            if check.due <= now && check.again {
+                (check.again, check.due) = (false, now + CHECK_TIME / 2);
+                ask(*address);
+            } else if check.due <= now {
+                free.push(*address);
+            }
+        }
+        free.into_iter().filter_map(|address| Some((address, self.take(address)?))).collect()
+    }
+}
+
+/// What follows from a packet.
+enum Outcome {
+    Answer(Vec<u8>, Destination),
+    Check(std::net::Ipv4Addr),
+    Nothing,
 }
 
 /// What the loop keeps between packets.
@@ -293,56 +485,89 @@ struct Server {
     changed: mpsc::Sender<Lease>,
     networks: Networks,
     served: watch::Sender<Served>,
+    transactions: Transactions,
+    clock: Clock,
+    began: tokio::time::Instant,
     noise: Noise,
 }
 
 impl Server {
-    fn handle(
-        &mut self,
-        packet: &[u8],
-        door: Door,
-        source: SocketAddrV4,
-        face: &Face,
-    ) -> Option<(Vec<u8>, Destination)> {
-        let request = match BootRequest::parse(packet) {
+    fn handle(&mut self, packet: &[u8], door: Door, source: SocketAddrV4, face: &Face) -> Outcome {
+        let mut request = match BootRequest::parse(packet) {
             Ok(request) => request,
             Err(why) => {
                 tracing::debug!(%source, %why, "not a DHCP request");
-                return None;
+                return Outcome::Nothing;
             }
         };
+        let now = self.now();
+        self.transactions.heed(&mut request, now);
         let (_, standing) = self.standings.borrow().of(&request.asker());
         if request.client.netboots() && standing != Standing::Ignore {
             self.note_network(&request);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let (pool, changed, noise) = (&mut self.pool, &self.changed, &mut self.noise);
+        let (pool, mut saved) = (&mut self.pool, None);
         let decision = decide(&request, door, standing, face, |seconds| {
             let Some(pool) = pool else { return Verdict::Silent("no addresses are given here") };
             let (verdict, lease) = pool.answer(&request, seconds, now);
-            if let Some(lease) = lease
-                && changed.try_send(lease).is_err()
-            {
-                noise.warn(|unsaid| {
-                    tracing::warn!(unsaid, "a lease could not be saved; a restart may forget it");
-                });
-            }
+            saved = lease;
             verdict
         });
+        self.save(saved);
         self.tell(&request, door, &decision);
-        let Decision::Answer(answer) = decision else { return None };
+        let answer = match decision {
+            Decision::Answer(answer) => answer,
+            Decision::Check(address) => return Outcome::Check(address),
+            Decision::Silence(_) => return Outcome::Nothing,
+        };
         match reply::encode(&request, &answer, face) {
-            Ok(bytes) => Some((bytes, reply::destination(&request, &answer, door, source))),
+            Ok(bytes) => Outcome::Answer(bytes, reply::destination(&request, &answer, door, source)),
             Err(error) => {
                 tracing::error!(%error, ?answer, "a DHCP answer could not be encoded");
-                None
+                Outcome::Nothing
             }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now(clocks(self.began))
+    }
+
+    /// Hands a lease that changed over to be kept, with its end as the wall clock has it now.
+    fn save(&mut self, lease: Option<Lease>) {
+        let Some(lease) = lease else { return };
+        let until = self.clock.on_the_wall(lease.until, clocks(self.began));
+        if self.changed.try_send(Lease { until, ..lease }).is_err() {
+            self.noise.warn(|unsaid| {
+                tracing::warn!(unsaid, "a lease could not be saved; a restart may forget it");
+            });
+        }
+    }
+
+    /// Somebody has `address`.
+    fn found(&mut self, address: std::net::Ipv4Addr, mac: Mac) {
+        let now = self.now();
+        let quarantined = self.pool.as_mut().and_then(|pool| pool.checked(address, Some(mac), now));
+        if quarantined.is_some() {
+            tracing::warn!(
+                %address, %mac,
+                "an address of the range is in use already, and is not given out: leave it out of the range, or look who that is"
+            );
+        }
+        self.save(quarantined);
+    }
+
+    /// Nobody answered for `address`.
+    fn free(&mut self, address: std::net::Ipv4Addr) {
+        let now = self.now();
+        if let Some(pool) = &mut self.pool {
+            pool.checked(address, None, now);
         }
     }
 
     /// Its network is served from now on: where its relay says that it is, or where it says that its address is.
     fn note_network(&mut self, request: &BootRequest) {
-        let address = request.relay().or(request.wanted).unwrap_or(request.ciaddr);
+        let address = request.link().or(request.wanted).unwrap_or(request.ciaddr);
         if self.networks.note(address) {
             self.served.send_replace(Arc::new(self.networks.all()));
         }
@@ -350,22 +575,22 @@ impl Server {
 
     /// Reports a machine's asking once per round: firmware asks twice for one address.
     fn tell(&mut self, request: &BootRequest, door: Door, decision: &Decision) {
-        if let Decision::Silence(why) = decision
-            && why == EXHAUSTED
-        {
-            self.noise.warn(|unsaid| tracing::warn!(unsaid, "{EXHAUSTED}: make the range larger"));
+        if *decision == Decision::Silence(Unanswered::Exhausted) {
+            self.noise.warn(|unsaid| {
+                tracing::warn!(unsaid, "{}: make the range larger", Unanswered::Exhausted);
+            });
         }
         let round = door == Door::Pxe || matches!(request.ask, Ask::Discover | Ask::Inform);
         if !request.client.netboots() || !round {
             return;
         }
         let (firmware, answer) = match decision {
-            Decision::Answer(answer) => (answer.firmware.clone(), words(answer)),
-            Decision::Silence(why) => {
-                (firmware_of(request.client).to_owned(), format!("not answered: {why}"))
-            }
+            Decision::Answer(answer) => (answer.firmware.clone(), answered(answer)),
+            Decision::Silence(why) => (firmware_of(request).to_owned(), Answered::Not(why.clone())),
+            // It is decided again, and told then.
+            Decision::Check(_) => return,
         };
-        let sighting = Sighting::PowerOn { asker: request.asker(), firmware, answer, relay: request.relay() };
+        let sighting = Sighting::PowerOn { asker: request.asker(), firmware, answer, relay: request.link() };
         if self.sightings.try_send(sighting).is_err() {
             self.noise.warn(|unsaid| tracing::warn!(unsaid, "more machines ask than can be logged"));
         }
@@ -373,16 +598,14 @@ impl Server {
 }
 
 /// What was answered, for the log.
-fn words(answer: &Answer) -> String {
+fn answered(answer: &Answer) -> Answered {
     let file = answer.boot.as_ref().and_then(|boot| boot.file.as_ref()).map(|file| match file {
-        BootFile::Tftp(name) => name.as_str(),
-        BootFile::Url(url) => url.as_str(),
+        BootFile::Tftp(name) => name.clone(),
+        BootFile::Url(url) => url.clone(),
     });
-    match (answer.lease, file) {
-        (Some((address, _)), Some(file)) => format!("offered {address} and {file}"),
-        (Some((address, _)), None) => format!("offered {address}"),
-        (None, Some(file)) => format!("proxy offer of {file}"),
-        (None, None) => "proxy offer".to_owned(),
+    match answer.lease {
+        Some((address, _)) => Answered::Offered { address, file },
+        None => Answered::Proxy { file },
     }
 }
 
@@ -403,6 +626,7 @@ mod tests {
             discovery: true,
             programs,
             sites: vec![],
+            authoritative: false,
         }
     }
 
@@ -453,7 +677,10 @@ mod tests {
             assert!(buffer[..length].windows(12).any(|part| part == b"snponly.efi\0"));
         }
         let Some(Sighting::PowerOn { firmware, answer, .. }) = seen.recv().await else { panic!("not seen") };
-        assert_eq!((firmware.as_str(), answer.as_str()), ("uefi x64", "proxy offer of snponly.efi"));
+        assert_eq!(
+            (firmware.as_str(), answer.to_string().as_str()),
+            ("uefi x64", "proxy offer of snponly.efi")
+        );
         cancel.cancel();
         server.await.unwrap().unwrap();
     }

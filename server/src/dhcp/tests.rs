@@ -7,14 +7,14 @@ use super::decide::{Answer, Boot, BootFile, Decision, Door, Face, Kind, Vendor, 
 use super::lease::Verdict;
 use super::reply::{self, Destination};
 use super::testing::{GIVEN, Packet, US, beside, decided, full};
-use crate::fleet::standing::Standing;
+use crate::fleet::standing::{Standing, Unanswered};
 
 const STANDINGS: [Standing; 4] = [Standing::Unknown, Standing::Load, Standing::BootDisk, Standing::Ignore];
 
 fn answered(packet: &Packet, door: Door, face: &Face) -> Answer {
     match decided(&packet.request(), door, Standing::Load, face) {
         Decision::Answer(answer) => answer,
-        Decision::Silence(why) => panic!("{packet:?} was not answered: {why}"),
+        other => panic!("{packet:?} was not answered: {other:?}"),
     }
 }
 
@@ -222,15 +222,15 @@ fn the_pools_verdicts_become_the_right_messages() {
     let nak = verdicts(&Packet::pxe(7).kind(3), Verdict::Refused("not yours"));
     let Decision::Answer(nak) = nak else { panic!("{nak:?}") };
     assert_eq!((nak.kind, nak.lease, nak.network, nak.boot), (Kind::Nak, None, false, None));
+    assert_eq!(verdicts(&Packet::new(1), Verdict::Exhausted), Decision::Silence(Unanswered::Exhausted));
     assert_eq!(
-        verdicts(&Packet::new(1), Verdict::Exhausted),
-        Decision::Silence(super::decide::EXHAUSTED.to_owned())
+        verdicts(&Packet::new(3), Verdict::Silent("why")),
+        Decision::Silence(Unanswered::Other("why".to_owned()))
     );
-    assert_eq!(verdicts(&Packet::new(3), Verdict::Silent("why")), Decision::Silence("why".to_owned()));
     for kind in [4, 7] {
         assert_eq!(
             verdicts(&Packet::pxe(2).kind(kind), Verdict::Silent("x")),
-            Decision::Silence("x".to_owned())
+            Decision::Silence(Unanswered::Other("x".to_owned()))
         );
     }
     let inform = verdicts(&Packet::new(8).ciaddr(GIVEN), Verdict::Silent("no address"));
@@ -246,6 +246,38 @@ fn a_relayed_machine_gets_an_address_only_from_a_range_of_its_own_network() {
     let offer = answered(&far, Door::Dhcp, &full());
     assert!(offer.lease.is_none() && offer.boot.unwrap().no_menu);
     assert!(silent(&Packet::new(1).relay(Ipv4Addr::new(10, 9, 0, 2)), Door::Dhcp, Standing::Load, &full()));
+}
+
+#[test]
+fn the_relays_link_selection_decides_and_its_address_is_where_to_answer() {
+    // A switch with an anycast gateway: its own loopback in giaddr, our network in option 82.
+    let (loopback, ours) = (Ipv4Addr::new(198, 51, 100, 9), [5, 4, 10, 0, 0, 0]);
+    let packet = Packet::pxe(0).relay(loopback).option(82, &ours);
+    let offer = answered(&packet, Door::Dhcp, &full());
+    assert_eq!(offer.lease, Some((GIVEN, 600)));
+    let to = reply::destination(&packet.request(), &offer, Door::Dhcp, SocketAddrV4::new(loopback, 67));
+    assert_eq!(to, Destination::Unicast(SocketAddrV4::new(loopback, 67)));
+    assert!(encoded(&packet, Door::Dhcp, &full()).windows(8).any(|part| part == [82, 6, 5, 4, 10, 0, 0, 0]));
+    // A relay in our network that asks for another: boot information only.
+    let other = Packet::pxe(0).relay(Ipv4Addr::new(10, 0, 0, 2)).option(82, &[5, 4, 198, 51, 100, 0]);
+    let offer = answered(&other, Door::Dhcp, &full());
+    assert!(offer.lease.is_none() && offer.boot.is_some());
+    assert_eq!(other.request().link(), Some(Ipv4Addr::new(198, 51, 100, 0)), "and its site");
+}
+
+#[test]
+fn a_board_that_is_no_pc_gets_no_program_and_takes_no_address() {
+    let guid = [&[0][..], b"RPi4\x11\x31\xc0\0abcdefgh"].concat();
+    let board = Packet::pxe(0).option(97, &guid);
+    for face in [full(), beside()] {
+        for door in [Door::Dhcp, Door::Pxe] {
+            let decision =
+                decide(&board.request(), door, Standing::Load, &face, |_| panic!("it took an address"));
+            let Decision::Silence(Unanswered::NoProgram(why)) = decision else { panic!("{decision:?}") };
+            assert!(why.contains("raspberry pi"), "{why}");
+        }
+    }
+    assert_eq!(super::decide::firmware_of(&board.request()), "raspberry pi");
 }
 
 #[test]

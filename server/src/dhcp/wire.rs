@@ -12,13 +12,16 @@ use common::id::Mac;
 use etherparse::PacketBuilder;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrIn, sendmsg,
+    AddressFamily, ControlMessage, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrIn, sendmsg, setsockopt,
+    sockopt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::lease::Place;
+
+/// Room for answers that wait for ARP: three seconds of a thousand a second, with what the kernel adds to each.
+const ROUTED_BYTES: usize = 4 << 20;
 
 /// A network interface of this host, with its first IPv4 address.
 #[derive(Debug, Clone)]
@@ -35,6 +38,11 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// Its link-layer address and number, to bind packet sockets to.
+    pub(super) fn link(&self) -> LinkAddr {
+        self.link
+    }
+
     /// Our place in its network.
     #[must_use]
     pub fn place(&self) -> Place {
@@ -93,6 +101,27 @@ pub fn interface_address(name: &str) -> Result<Interface, InterfaceError> {
     Ok(Interface { name: name.to_owned(), mac, address, prefix, link })
 }
 
+/// What became of an interface's address since the server started with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drift {
+    /// It is as it was.
+    None,
+    /// The interface is gone, or has no address.
+    Gone,
+    /// It has another first address, or another prefix.
+    Changed(Place),
+}
+
+/// What became of the address that interface `name` had.
+#[must_use]
+pub fn drift(name: &str, had: Place) -> Drift {
+    match interface_address(name) {
+        Ok(now) if now.place() == had => Drift::None,
+        Ok(now) => Drift::Changed(now.place()),
+        Err(_) => Drift::Gone,
+    }
+}
+
 /// A UDP socket at `port` that hears and speaks only on `interface`, broadcasts included, and that another
 /// server on this host may share if it allows that too.
 pub(super) fn udp_socket(interface: &Interface, port: u16) -> io::Result<UdpSocket> {
@@ -105,8 +134,9 @@ pub(super) fn udp_socket(interface: &Interface, port: u16) -> io::Result<UdpSock
     UdpSocket::from_std(socket.into())
 }
 
-/// Sends from `interface`'s own address: PXE ROMs drop an answer that comes from any other.
-pub(super) async fn send(
+/// Sends from `interface`'s own address: PXE ROMs drop an answer that comes from any other. Never waits: what does not
+/// fit into the socket's buffer is an error, and the client asks again.
+pub(super) fn send(
     socket: &UdpSocket,
     interface: &Interface,
     bytes: &[u8],
@@ -118,14 +148,44 @@ pub(super) async fn send(
         ipi_addr: libc::in_addr { s_addr: 0 },
     };
     let to = SockaddrIn::from(to);
-    socket
-        .async_io(Interest::WRITABLE, || {
-            let parts = [io::IoSlice::new(bytes)];
-            let control = [ControlMessage::Ipv4PacketInfo(&info)];
-            sendmsg(socket.as_raw_fd(), &parts, &control, MsgFlags::empty(), Some(&to))?;
-            Ok(())
-        })
-        .await
+    let parts = [io::IoSlice::new(bytes)];
+    let control = [ControlMessage::Ipv4PacketInfo(&info)];
+    sendmsg(socket.as_raw_fd(), &parts, &control, MsgFlags::MSG_DONTWAIT, Some(&to))?;
+    Ok(())
+}
+
+/// Sends to relays and to clients that have an address. The kernel keeps such a packet, and its share of the socket's
+/// buffer, for three seconds while nobody answers ARP for its address; a few hundred false relays a second would so take
+/// all the room of the socket that everybody else is answered from (tried). This one is its own, and larger.
+#[derive(Debug)]
+pub(super) struct Routed {
+    socket: Socket,
+    address: Ipv4Addr,
+}
+
+impl Routed {
+    /// Opens a raw socket that receives nothing. Needs `CAP_NET_RAW`.
+    pub(super) fn open(interface: &Interface) -> io::Result<Self> {
+        let protocol = Protocol::from(libc::IPPROTO_RAW);
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(protocol))?;
+        socket.set_nonblocking(true)?;
+        socket.bind_device(Some(interface.name.as_bytes()))?;
+        // Root gets it; others get what the system allows.
+        let room = ROUTED_BYTES;
+        if setsockopt(&socket, sockopt::SndBufForce, &room).is_err() {
+            let _ = setsockopt(&socket, sockopt::SndBuf, &room);
+        }
+        Ok(Self { socket, address: interface.address })
+    }
+
+    /// Sends a DHCP answer from port `from`. Never waits, as [`send`].
+    pub(super) fn send(&self, bytes: &[u8], from: u16, to: SocketAddrV4) -> io::Result<()> {
+        let builder = PacketBuilder::ipv4(self.address.octets(), to.ip().octets(), 64).udp(from, to.port());
+        let mut packet = Vec::with_capacity(builder.size(bytes.len()));
+        builder.write(&mut packet, bytes).map_err(io::Error::other)?;
+        self.socket.send_to(&packet, &SocketAddrV4::new(*to.ip(), 0).into())?;
+        Ok(())
+    }
 }
 
 /// Sends frames to clients that have no address yet.

@@ -54,6 +54,57 @@ impl Standings {
     }
 }
 
+/// What a machine that asked to network-boot was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// An address, and how to boot.
+    Offered {
+        /// The address.
+        address: std::net::Ipv4Addr,
+        /// The boot file; none when it is told at port 4011.
+        file: Option<String>,
+    },
+    /// How to boot; the address is another server's.
+    Proxy {
+        /// As above.
+        file: Option<String>,
+    },
+    /// Nothing.
+    Not(Unanswered),
+}
+
+/// Why a machine was not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unanswered {
+    /// No address is left in the range.
+    Exhausted,
+    /// There is no boot program for its firmware, in these words.
+    NoProgram(String),
+    /// Another reason, in these words.
+    Other(String),
+}
+
+impl std::fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exhausted => f.write_str("no address is left in the range"),
+            Self::NoProgram(why) | Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::fmt::Display for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Offered { address, file: Some(file) } => write!(f, "offered {address} and {file}"),
+            Self::Offered { address, file: None } => write!(f, "offered {address}"),
+            Self::Proxy { file: Some(file) } => write!(f, "proxy offer of {file}"),
+            Self::Proxy { file: None } => f.write_str("proxy offer"),
+            Self::Not(why) => write!(f, "not answered: {why}"),
+        }
+    }
+}
+
 /// What a door saw, for the log. Sent on a bounded channel without waiting; dropped and counted when full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sighting {
@@ -63,9 +114,9 @@ pub enum Sighting {
         asker: Asker,
         /// Its firmware in words: `bios`, `uefi x64`, `uefi http x64`, `ipxe`.
         firmware: String,
-        /// What it was answered, in words: `offered 10.0.0.7`, `proxy offer`, `not answered: rejected`.
-        answer: String,
-        /// The relay it came through, if any: the machine's site.
+        /// What it was answered.
+        answer: Answered,
+        /// The subnet that its relay names, if it came through one: the machine's site.
         relay: Option<std::net::Ipv4Addr>,
     },
     /// A network boot program went out.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::api::{Cancel, JobState, LogQuery, MachineAction, MachineCommand, MachineState, Selection};
-use crate::fleet::standing::{Asker, Sighting, Standing};
+use crate::fleet::standing::{Answered, Asker, Sighting, Standing};
 use crate::records::LogFilter;
 use bench::{Bench, bytes, done, image, key, read, report, server_key};
 
@@ -342,7 +342,7 @@ async fn what_the_doors_saw_is_in_the_log() {
         bench.fleet.sighting(Sighting::PowerOn {
             asker: asker.clone(),
             firmware: "bios".to_owned(),
-            answer: "offered 10.0.0.9".to_owned(),
+            answer: Answered::Offered { address: Ipv4Addr::new(10, 0, 0, 9), file: None },
             relay: None,
         });
     }
@@ -362,8 +362,12 @@ async fn what_the_doors_saw_is_in_the_log() {
 
     // A second NIC of the same machine asked as well; its report shows both.
     let second = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 6])), ..Asker::default() };
-    let power_on =
-        Sighting::PowerOn { asker: second, firmware: "bios".to_owned(), answer: "x".to_owned(), relay: None };
+    let power_on = Sighting::PowerOn {
+        asker: second,
+        firmware: "bios".to_owned(),
+        answer: Answered::Proxy { file: None },
+        relay: None,
+    };
     bench.fleet.sighting(power_on);
     let mut both = report(5, 1, &[Contents::Blank]);
     let mut nic = both.nics[0].clone();

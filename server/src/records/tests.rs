@@ -12,7 +12,7 @@ use crate::api::{Cancel, DeployOrder, ImageShown, MachineAction, MachineCommand,
 use crate::fleet::crew::Tailored;
 use crate::fleet::desk::{Desk, Settings};
 use crate::fleet::reports::Next;
-use crate::fleet::standing::{Asker, Sighting};
+use crate::fleet::standing::{Answered, Asker, Sighting};
 
 fn settings() -> Settings {
     Settings {
@@ -195,7 +195,7 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
             let sighting = Sighting::PowerOn {
                 asker,
                 firmware: "bios".to_owned(),
-                answer: "offered 10.0.0.9".to_owned(),
+                answer: Answered::Offered { address: Ipv4Addr::new(10, 0, 0, 9), file: None },
                 relay: None,
             };
             desk.sighting(sighting, now);

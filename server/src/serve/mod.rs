@@ -16,6 +16,9 @@ mod facts;
 // The state folder, and the server's identity in it.
 mod home;
 
+// What became of the interface.
+mod network;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,7 +156,7 @@ async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock
     let kept = kept.into_iter().filter_map(lease_of).collect();
     let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
     let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
-    let status = status(&config, &home, &url, Arc::clone(&stock));
+    let status = status(&config, &home, &url, Arc::clone(&stock), place.place());
     let private = http::admin(http::Admin {
         fleet: fleet.clone(),
         images: stock.images().clone(),
@@ -312,6 +315,7 @@ fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Re
         discovery: config.discovery,
         programs: stock.programs(),
         sites: config.sites.iter().map(|rule| rule.subnet).collect(),
+        authoritative: config.authoritative,
     };
     let dhcp = dhcp::bind(settings).map_err(|error| {
         let hint = error.hint();
@@ -325,7 +329,13 @@ fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Re
 }
 
 /// What the server says of itself, asked anew each time for its warnings.
-fn status(config: &Config, home: &Home, url: &str, stock: Arc<Stock>) -> impl Fn() -> ServerStatus + use<> {
+fn status(
+    config: &Config,
+    home: &Home,
+    url: &str,
+    stock: Arc<Stock>,
+    place: dhcp::Place,
+) -> impl Fn() -> ServerStatus + use<> {
     let status = ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         key: home.keys.public(),
@@ -334,7 +344,11 @@ fn status(config: &Config, home: &Home, url: &str, stock: Arc<Stock>) -> impl Fn
         started: Timestamp::now(),
         warnings: vec![],
     };
-    move || ServerStatus { warnings: stock.warnings(), ..status.clone() }
+    let interface = config.interface.clone();
+    move || {
+        let warnings = stock.warnings().into_iter().chain(network::warning(&interface, place));
+        ServerStatus { warnings: warnings.collect(), ..status.clone() }
+    }
 }
 
 fn settings(config: &Config, home: &Home, url: &str) -> Settings {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::super::identity::{Fingerprint, is_worthy_mac, worthy};
 use super::super::machine::Machine;
-use super::super::standing::{Asker, Sighting};
+use super::super::standing::{Answered, Asker, Sighting};
 use super::{BARE_SIGHTINGS_MAX, Desk, Whose};
 
 impl Desk {
@@ -19,11 +19,15 @@ impl Desk {
             Sighting::PowerOn { asker, firmware, answer, relay } => {
                 let Some(machine) = self.seen(&asker, relay, now) else { return };
                 // What was offered is the only link between the address of a TFTP request and its machine.
-                let offered = answer.split_whitespace().find_map(|word| word.parse::<IpAddr>().ok());
-                if let Some(address) = offered {
-                    self.remember(address, machine);
+                if let Answered::Offered { address, .. } = &answer {
+                    self.remember((*address).into(), machine);
                 }
-                let what = What::Done { text: format!("{firmware}: {answer}") };
+                let text = format!("{firmware}: {answer}");
+                // Nothing was done for a machine that is not answered.
+                let what = match answer {
+                    Answered::Not(_) => What::Note { text },
+                    Answered::Offered { .. } | Answered::Proxy { .. } => What::Done { text },
+                };
                 self.log_once(now, Whose::Machine(machine), Step::PowerOn, what);
             }
             Sighting::BootProgram { address, file, over, bytes, whole } => {
