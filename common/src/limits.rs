@@ -118,6 +118,46 @@ pub const EVENT_TEXT_MAX: usize = 2000;
 /// The longest control message of the swarm: the bitmap of the largest image is 2 MiB.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 4 << 20;
 
+/// Words that one agent may say on its control stream at once, and then one in each `CONTROL_WORD_EVERY`: news of chunks
+/// goes out every 50 ms and its speed once a second, and what a stuck line held back comes at once.
+pub const CONTROL_WORDS_BURST: u32 = 256;
+
+/// See `CONTROL_WORDS_BURST`.
+pub const CONTROL_WORD_EVERY: Duration = Duration::from_millis(25);
+
+/// Control streams that one agent may open at once, and then one in each `HELLO_EVERY`. A line that comes and goes is
+/// dialled again after 200 ms at the soonest, and then less often.
+pub const HELLOS_BURST: u32 = 16;
+
+/// See `HELLOS_BURST`.
+pub const HELLO_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections whose key is not known yet, in all: a bound on what strangers can hold open.
+pub const HANDSHAKES_MAX: usize = 1024;
+
+/// ...and from one address: machines behind one NAT, or agents on one host, come together.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 64;
+
+/// Connections that one address may open at once, and then one in each `HANDSHAKE_EVERY`: a handshake takes about half a
+/// millisecond of a processor here.
+pub const HANDSHAKES_BURST: u32 = 256;
+
+/// See `HANDSHAKES_BURST`.
+pub const HANDSHAKE_EVERY: Duration = Duration::from_millis(15);
+
+/// How often a chunk is sent under one lease: once, and again where a line was cut or memory is bad.
+pub const SENDS_PER_LEASE_MAX: u8 = 3;
+
+/// How long a reader may keep us from writing on, over the whole of one chunk: a slot is not held longer than a line of
+/// 1 Mbit/s needs that carries five chunks at once.
+pub const CHUNK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The fastest line that is believed, in bytes per second: what an agent says of its own is a number as good as it is.
+pub const SPEED_MAX: u64 = 1 << 40;
+
+/// The longest that a gate may hold machines, in seconds: a day.
+pub const GATHER_SECONDS_MAX: u64 = 24 * 3600;
+
 /// The longest user-data an order may carry. cloud-init itself has no bound; cloud providers allow 16 to 64 KiB.
 pub const USER_DATA_BYTES_MAX: usize = 256 << 10;
 

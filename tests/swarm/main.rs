@@ -4,6 +4,7 @@
 // A broken rack is a failed test.
 #![allow(clippy::unwrap_used)]
 
+mod pest;
 mod rack;
 mod rogue;
 mod soak;
@@ -11,8 +12,10 @@ mod soak;
 use std::time::{Duration, Instant};
 
 use agent::swarm::SwarmEvent;
+use pest::{Pest, pest};
 use rack::{Machine, Rack, image};
 use rogue::{Manner, rogue};
+use server::swarm::SwarmFact;
 
 const MIB: u32 = 1 << 20;
 
@@ -77,6 +80,7 @@ async fn whoever_breaks_the_rules_is_named_and_the_others_finish() {
         (Manner::SendsAnother, "breaks the protocol"),
         (Manner::RefusesAll, "does not send what it says it holds"),
         (Manner::AsksWithoutEnd, "breaks the protocol"),
+        (Manner::SaysItAgain, "breaks the protocol"),
     ];
     let racks = manners.map(async |(manner, said)| {
         let rack = Rack::start(image(8, 24, MIB)).await;
@@ -152,4 +156,64 @@ async fn a_limited_line_carries_no_more_until_the_limit_is_lifted() {
         machine.finish(&rack).await;
         rack.stop(vec![machine]).await;
     }
+}
+
+/// An admitted machine that is a nuisance to the server: the others finish soon, and the server answers meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_floods_the_server_holds_up_nobody() {
+    for manner in [Pest::SaysItAgain, Pest::SaysWhatIsNot, Pest::SpeaksWithoutEnd, Pest::ReadsSlowly] {
+        let rack = Rack::start(image(9, 24, MIB)).await;
+        let pest = pest(&rack, 9, manner).await;
+        let begun = Instant::now();
+        let mut first = Machine::start(&rack, 1, None).await;
+        let mut second = Machine::start(&rack, 2, None).await;
+        futures::future::join(first.finish(&rack), second.finish(&rack)).await;
+        assert!(begun.elapsed() < Duration::from_secs(60), "{manner:?}: {:?}", begun.elapsed());
+        let took = rack.answers().await;
+        assert!(took < Duration::from_secs(2), "{manner:?}: {took:?}");
+        if matches!(manner, Pest::SaysItAgain | Pest::SaysWhatIsNot) {
+            let named = |fact: &SwarmFact| matches!(fact, SwarmFact::Left { job, cause } if job.0 == 9 && cause.contains("breaks the protocol"));
+            rack.hears(named).await;
+        }
+        pest.task.abort();
+        rack.stop(vec![first, second]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leased_chunk_is_not_sent_again_and_again() {
+    let rack = Rack::start(image(10, 24, MIB)).await;
+    let pest = pest(&rack, 9, Pest::PullsOneChunk).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let pulled = pest.pulled.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((1..=3).contains(&pulled), "one chunk was pulled {pulled} times under one lease");
+    pest.task.abort();
+    rack.stop(vec![]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotten_chunk_is_had_again_from_a_machine_that_has_it() {
+    let rack = Rack::start(image(11, 12, MIB)).await;
+    let mut first = Machine::start(&rack, 1, None).await;
+    first.finish(&rack).await;
+    rack.rot(5);
+    // At another site, so that nothing comes from the first.
+    rack.admit_at(2, None, "branch").await;
+    let mut second = Machine::start_unknown(&rack, 2).await;
+    second.finish(&rack).await;
+    assert_eq!(rack.rotten(), 0);
+    rack.hears(|fact| matches!(fact, SwarmFact::ChunkMended { from: Some(job), .. } if job.0 == 1)).await;
+    assert_eq!(second.client.sources().server_chunks, 12);
+    rack.stop(vec![first, second]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotten_chunk_that_nobody_has_ends_the_job_and_is_said_once() {
+    let rack = Rack::start(image(12, 12, MIB)).await;
+    rack.rot(5);
+    let mut machine = Machine::start(&rack, 1, None).await;
+    machine.chunks(11).await;
+    machine.hears(|event| matches!(event, SwarmEvent::Broken(cause) if cause.contains("image verify"))).await;
+    assert_eq!(rack.count(|fact| matches!(fact, SwarmFact::ChunkLost { .. })), 1);
+    rack.stop(vec![machine]).await;
 }

@@ -1,19 +1,19 @@
 //! A rack in one process: the server's node over an image in memory, agents with targets in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent::swarm::{HeldChunks, SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent};
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::{Hash, ImageId, JobId};
+use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::limits::CHUNK_BYTES;
 use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
 use common::plan::{Seed, Tuning};
 use common::swarm::dice::Dice;
 use common::trust::KeyPair;
-use common::wire::swarm::Personality;
+use common::wire::swarm::{Form, Personality};
 use server::swarm::{Admission, Bound, ChunkSource, Gather, LimitOrder, SwarmFact, SwarmHandle, bind};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -53,14 +53,30 @@ impl Image {
     }
 }
 
-struct Images(Arc<Image>);
+struct Images {
+    image: Arc<Image>,
+    /// Chunks that cannot be read.
+    rotten: Rotten,
+}
+
+type Rotten = Arc<Mutex<HashSet<ChunkIndex>>>;
 
 impl ChunkSource for Images {
     fn manifest(&self, image: ImageId) -> Option<Arc<Manifest>> {
-        (image == self.0.id).then(|| Arc::clone(&self.0.manifest))
+        (image == self.image.id).then(|| Arc::clone(&self.image.manifest))
     }
     fn wire_chunk(&self, _image: ImageId, chunk: ChunkIndex) -> io::Result<Vec<u8>> {
-        Ok(self.0.chunk(chunk).to_vec())
+        if self.rotten.lock().unwrap().contains(&chunk) {
+            return Err(io::Error::other("rotten"));
+        }
+        Ok(self.image.chunk(chunk).to_vec())
+    }
+    fn mend_with(&self, _image: ImageId, chunk: ChunkIndex, _form: Form, bytes: Vec<u8>) -> io::Result<()> {
+        if bytes != self.image.chunk(chunk) {
+            return Err(io::Error::other("another chunk"));
+        }
+        self.rotten.lock().unwrap().remove(&chunk);
+        Ok(())
     }
 }
 
@@ -81,9 +97,15 @@ pub(crate) struct Rack {
     pub(crate) seed: Seed,
     running: Mutex<Option<Running>>,
     facts: Arc<Mutex<Vec<SwarmFact>>>,
+    rotten: Rotten,
 }
 
-async fn bound(image: &Arc<Image>, address: &str, facts: &Arc<Mutex<Vec<SwarmFact>>>) -> Bound {
+async fn bound(
+    image: &Arc<Image>,
+    address: &str,
+    facts: &Arc<Mutex<Vec<SwarmFact>>>,
+    rotten: &Rotten,
+) -> Bound {
     let (sender, mut receiver) = mpsc::channel(64);
     let kept = Arc::clone(facts);
     tokio::spawn(async move {
@@ -91,7 +113,8 @@ async fn bound(image: &Arc<Image>, address: &str, facts: &Arc<Mutex<Vec<SwarmFac
             kept.lock().unwrap().push(fact);
         }
     });
-    bind(&key(200), address, Arc::new(Images(Arc::clone(image))), sender).await.unwrap()
+    let images = Images { image: Arc::clone(image), rotten: Arc::clone(rotten) };
+    bind(&key(200), address, Arc::new(images), sender).await.unwrap()
 }
 
 fn run(bound: Bound) -> Running {
@@ -102,11 +125,11 @@ fn run(bound: Bound) -> Running {
 
 impl Rack {
     pub(crate) async fn start(image: Arc<Image>) -> Self {
-        let facts = Arc::default();
-        let bound = bound(&image, ANY, &facts).await;
+        let (facts, rotten) = (Arc::default(), Rotten::default());
+        let bound = bound(&image, ANY, &facts, &rotten).await;
         let addresses = bound.handle().addresses().to_vec();
         let seed = Seed { key: key(200).public(), addresses };
-        Self { image, seed, running: Mutex::new(Some(run(bound))), facts }
+        Self { image, seed, running: Mutex::new(Some(run(bound))), facts, rotten }
     }
 
     pub(crate) async fn kill_server(&self) {
@@ -116,7 +139,7 @@ impl Rack {
     }
 
     pub(crate) async fn restart_server(&mut self) {
-        let bound = bound(&self.image, &self.seed.addresses[0], &self.facts).await;
+        let bound = bound(&self.image, &self.seed.addresses[0], &self.facts, &self.rotten).await;
         *self.running.lock().unwrap() = Some(run(bound));
     }
 
@@ -124,7 +147,44 @@ impl Rack {
         self.running.lock().unwrap().as_ref().unwrap().handle.clone()
     }
 
+    /// The store cannot read this chunk from now on.
+    pub(crate) fn rot(&self, chunk: u32) {
+        self.rotten.lock().unwrap().insert(ChunkIndex(chunk));
+    }
+
+    /// How many chunks the store cannot read.
+    pub(crate) fn rotten(&self) -> usize {
+        self.rotten.lock().unwrap().len()
+    }
+
+    /// Waits for a fact, unless it was heard already.
+    pub(crate) async fn hears(&self, wanted: impl Fn(&SwarmFact) -> bool) {
+        let found = async {
+            while !self.facts.lock().unwrap().iter().any(&wanted) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let found = timeout(PATIENCE, found).await;
+        assert!(found.is_ok(), "not heard: {:?}", self.facts.lock().unwrap());
+    }
+
+    /// How many facts of a kind there were.
+    pub(crate) fn count(&self, wanted: impl Fn(&SwarmFact) -> bool) -> usize {
+        self.facts.lock().unwrap().iter().filter(|fact| wanted(fact)).count()
+    }
+
+    /// How long the server takes to answer.
+    pub(crate) async fn answers(&self) -> Duration {
+        let begun = std::time::Instant::now();
+        self.handle().status().await.unwrap();
+        begun.elapsed()
+    }
+
     pub(crate) async fn admit(&self, number: u8, wanted: Option<u32>) {
+        self.admit_at(number, wanted, "lab").await;
+    }
+
+    pub(crate) async fn admit_at(&self, number: u8, wanted: Option<u32>, site: &str) {
         let name = format!("machine-{number}");
         let personality = Personality {
             hostname: name.clone(),
@@ -135,10 +195,11 @@ impl Rack {
         };
         let admission = Admission {
             key: key(number).public(),
+            deployment: DeploymentId(1),
             job: JobId(number.into()),
             image: self.image.id,
             name,
-            site: "lab".to_owned(),
+            site: site.to_owned(),
             personality,
             gather: wanted.map(|wanted| Gather { wanted, seconds: 60 }),
         };
@@ -146,7 +207,7 @@ impl Rack {
     }
 
     pub(crate) async fn expel(&self, number: u8, reason: &str) {
-        self.handle().expel(key(number).public(), reason.to_owned()).await.unwrap();
+        self.handle().expel(key(number).public(), Some(reason.to_owned())).await.unwrap();
     }
 
     /// Limits what goes into the machines' site, or all that the server sends.

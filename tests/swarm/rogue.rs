@@ -41,6 +41,8 @@ pub(crate) enum Manner {
     SendsAnother,
     /// It asks others for chunks, and reads none.
     AsksWithoutEnd,
+    /// It says again and again that it holds a chunk.
+    SaysItAgain,
 }
 
 /// Holds everything, and gives it with a byte flipped, or not at all.
@@ -84,6 +86,11 @@ async fn answer(stream: Stream, shop: Arc<Shop>) -> Result<(), BadStream> {
     let (mut from, mut to) = stream.split();
     frame::read::<FromPuller>(&mut from).await?;
     frame::write(&mut to, &FromHolder::Holding { held: shop.all() }).await?;
+    if shop.manner == Manner::SaysItAgain {
+        loop {
+            frame::write(&mut to, &FromHolder::Have { chunks: vec![ChunkIndex(0); 16] }).await?;
+        }
+    }
     let FromPuller::Get { chunk } = frame::read(&mut from).await? else { return Ok(()) };
     let header = |chunk, len| FromHolder::Chunk { chunk, form: Form::Wire, len };
     match shop.manner {

@@ -3,7 +3,7 @@
 //! the cores decide: `schedule` (which chunk from whom) and `links` (whom to dial when). Chunks are
 //! verified off this task.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use libp2p::swarm::SwarmEvent as NetworkEvent;
 use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +106,7 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
         blamed: BTreeSet::new(),
         tasks: JoinSet::new(),
         serving: JoinSet::new(),
+        pullers: HashMap::new(),
         checks: JoinSet::new(),
         chunks: Some(chunks_in),
         ready: VecDeque::new(),
@@ -190,6 +191,7 @@ struct Node {
     tasks: JoinSet<()>,
     /// Pull streams that are served; each ends with who broke the protocol and how, if that ended it.
     serving: JoinSet<Option<(PublicKey, BadStream)>>,
+    pullers: HashMap<PublicKey, AbortHandle>,
     checks: JoinSet<Checked>,
     /// None when every chunk has been handed over.
     chunks: Option<mpsc::Sender<VerifiedChunk>>,
@@ -295,11 +297,16 @@ impl Node {
                 let Some(key) = public_key(&peer) else { return };
                 let (store, slots) = (Arc::clone(&self.store), self.slots.clone());
                 let outlet = Outlet { slots, lines: vec![] };
-                self.serving.spawn(async move {
+                let served = self.serving.spawn(async move {
                     let ended = serve(stream, key, store, outlet).await.err()?;
                     tracing::debug!(puller = %key.short(), %ended, "pull stream ended");
                     ended.breaks_the_protocol().then_some((key, ended))
                 });
+                // One stream each: whoever had many would have as many slots. After a cut line the old one looks alive.
+                self.pullers.retain(|_, old| !old.is_finished());
+                if let Some(old) = self.pullers.insert(key, served) {
+                    old.abort();
+                }
             }
             NetworkEvent::Behaviour(MeshEvent::Refused { connection, .. }) => {
                 self.failed(connection, "it does not speak this protocol", now);
@@ -326,7 +333,8 @@ impl Node {
             self.pulls.insert(key, Puller { stream: number, requests });
             let coming = Arc::clone(&self.coming);
             let holder = Holder { key, stream: number, seed: key == self.seed };
-            self.tasks.spawn(pull::run(stream, holder, self.image, out, self.pulls_in.clone(), coming));
+            let image = (self.image, self.manifest.len());
+            self.tasks.spawn(pull::run(stream, holder, image, out, self.pulls_in.clone(), coming));
             return;
         }
         let (words, out) = mpsc::channel(control::WAITING_MAX);

@@ -14,6 +14,7 @@ use super::coming::Coming;
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::ImageId;
 use common::swarm::frame::{self, BadStream};
+use common::swarm::manners::{Told, message_bytes_max};
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, FromHolder, FromPuller, PULL_QUEUE_MAX};
 
@@ -67,7 +68,7 @@ pub(super) const REQUESTS_MAX: usize = PULL_QUEUE_MAX;
 pub(super) async fn run(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     holder: Holder,
-    image: ImageId,
+    (image, chunks): (ImageId, u32),
     mut requests: mpsc::Receiver<FromPuller>,
     inbox: mpsc::Sender<Inbound>,
     coming: Arc<Coming>,
@@ -100,11 +101,23 @@ pub(super) async fn run(
         // The node ends its streams when it ends.
         inbox.send(Inbound { from, stream: number, word }).await.ok();
     };
+    let most = message_bytes_max(chunks);
     let listen = async {
+        let mut told: Option<Told> = None;
         loop {
-            let word = match frame::read(&mut reader).await? {
-                FromHolder::Holding { held } => Word::Up(held),
-                FromHolder::Have { chunks } => Word::Have(chunks),
+            let word = match frame::read_at_most(&mut reader, most).await? {
+                FromHolder::Holding { held } => {
+                    if told.is_some() || held.len() != chunks {
+                        return Err(BadStream::Manners("says twice what it holds, or of another image"));
+                    }
+                    told = Some(Told::first(held.clone()));
+                    Word::Up(held)
+                }
+                FromHolder::Have { chunks } => {
+                    let told = told.as_mut();
+                    told.ok_or(BadStream::Manners("says news before what it holds"))?.more(&chunks)?;
+                    Word::Have(chunks)
+                }
                 FromHolder::Waiting => Word::Moved,
                 FromHolder::Unavailable { chunk } => {
                     asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&chunk);

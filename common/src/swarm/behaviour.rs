@@ -8,12 +8,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::identity;
+use libp2p::multiaddr::Protocol as Part;
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{
@@ -27,6 +29,7 @@ use crate::wire::swarm::{CONTROL_PROTOCOL, PULL_PROTOCOL};
 
 mod handler;
 
+use super::handshakes::Handshakes;
 use handler::{Handler, HandlerOut, Open};
 
 /// Streams that one accepted connection may open in its life. A node opens one per connection and dials
@@ -36,10 +39,6 @@ const STREAMS_PER_CONNECTION_MAX: usize = 4;
 /// Connections that one key may have opened to us. An agent needs one for control and one for pulling; the
 /// oldest go first, because after a cut line the old ones look alive for minutes.
 const ACCEPTED_PER_PEER_MAX: usize = 4;
-
-/// Connections that are being shaken hands on, before a key is known: a bound on what strangers can hold
-/// open.
-const PENDING_MAX: usize = 1024;
 
 /// A connection without an open stream is closed after this.
 const IDLE: Duration = Duration::from_secs(20);
@@ -114,7 +113,8 @@ struct Crowded;
 pub struct Mesh {
     allowed: HashSet<PeerId>,
     always: Option<PeerId>,
-    pending: HashSet<ConnectionId>,
+    handshakes: Handshakes<ConnectionId>,
+    began: Instant,
     accepted: HashMap<PeerId, Vec<ConnectionId>>,
     dialled: HashMap<ConnectionId, (PeerId, Protocol)>,
     actions: VecDeque<ToSwarm<MeshEvent, Open>>,
@@ -134,7 +134,8 @@ impl Mesh {
         Self {
             allowed: HashSet::new(),
             always,
-            pending: HashSet::new(),
+            handshakes: Handshakes::new(),
+            began: Instant::now(),
             accepted: HashMap::new(),
             dialled: HashMap::new(),
             actions: VecDeque::new(),
@@ -237,13 +238,13 @@ impl NetworkBehaviour for Mesh {
         &mut self,
         connection: ConnectionId,
         _local: &Multiaddr,
-        _remote: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        if self.pending.len() >= PENDING_MAX {
-            return Err(ConnectionDenied::new(Crowded));
+        if self.handshakes.begin(connection, ip(remote), self.began.elapsed()) {
+            Ok(())
+        } else {
+            Err(ConnectionDenied::new(Crowded))
         }
-        self.pending.insert(connection);
-        Ok(())
     }
 
     fn handle_established_inbound_connection(
@@ -253,7 +254,7 @@ impl NetworkBehaviour for Mesh {
         _local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.pending.remove(&connection);
+        self.handshakes.over(connection);
         if self.admits(&peer) {
             Ok(Handler::accepted(remote.clone()))
         } else {
@@ -284,7 +285,7 @@ impl NetworkBehaviour for Mesh {
                 self.dialled.remove(&event.connection_id);
             }
             FromSwarm::ListenFailure(event) => {
-                self.pending.remove(&event.connection_id);
+                self.handshakes.over(event.connection_id);
             }
             _ => {}
         }
@@ -316,6 +317,16 @@ impl NetworkBehaviour for Mesh {
         self.waker = Some(cx.waker().clone());
         Poll::Pending
     }
+}
+
+/// The IP address in `address`, if there is one.
+#[must_use]
+pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Part::Ip4(ip) => Some(IpAddr::V4(ip)),
+        Part::Ip6(ip) => Some(IpAddr::V6(ip)),
+        _ => None,
+    })
 }
 
 /// The libp2p name of `key`.

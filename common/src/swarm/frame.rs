@@ -19,7 +19,7 @@ pub enum BadStream {
     #[error("the stream ended")]
     Ended(#[source] io::Error),
     /// A message longer than any that is sent.
-    #[error("a message of {0} bytes, more than {CONTROL_MESSAGE_BYTES_MAX}")]
+    #[error("a message of {0} bytes, more than any such message has")]
     Long(u64),
     /// A chunk longer than any that is sent, or empty.
     #[error("a chunk of {0} bytes")]
@@ -30,6 +30,9 @@ pub enum BadStream {
     /// Out of turn: the first message is another, or more was asked than is allowed.
     #[error("{0}")]
     Manners(&'static str),
+    /// It moves, but keeps what others wait for.
+    #[error("takes more than {0} s to read one chunk")]
+    Slow(u64),
     /// Nothing moved for too long.
     #[error("no byte moved for {0} s")]
     Stalled(u64),
@@ -41,7 +44,7 @@ impl BadStream {
     pub fn breaks_the_protocol(&self) -> bool {
         match self {
             Self::Long(_) | Self::ChunkLength(_) | Self::Message(_) | Self::Manners(_) => true,
-            Self::Ended(_) | Self::Stalled(_) => false,
+            Self::Ended(_) | Self::Slow(_) | Self::Stalled(_) => false,
         }
     }
 }
@@ -71,10 +74,21 @@ pub async fn write<T: Serialize + Sync>(
 /// # Errors
 /// When the line is gone, or the bytes are no message within its bounds.
 pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin + Send)) -> Result<T, BadStream> {
+    read_at_most(from, CONTROL_MESSAGE_BYTES_MAX).await
+}
+
+/// As [`read`], for a message that is known to be no longer than `most` bytes.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_at_most<T: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin + Send),
+    most: usize,
+) -> Result<T, BadStream> {
     let mut prefix = [0; 4];
     from.read_exact(&mut prefix).await.map_err(BadStream::Ended)?;
     let len = u32::from_be_bytes(prefix);
-    if len as usize > CONTROL_MESSAGE_BYTES_MAX {
+    if len as usize > most.min(CONTROL_MESSAGE_BYTES_MAX) {
         return Err(BadStream::Long(u64::from(len)));
     }
     // Grown as bytes come, so that a length alone costs nothing.
@@ -83,7 +97,15 @@ pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin + Send
     if got != len as usize {
         return Err(BadStream::Ended(io::ErrorKind::UnexpectedEof.into()));
     }
-    let mut rest = bytes.as_slice();
+    parse(&bytes)
+}
+
+/// The message that `bytes` are: what is between a length and the next one.
+///
+/// # Errors
+/// When they are no message, or more than one.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadStream> {
+    let mut rest = bytes;
     let message = ciborium::from_reader(&mut rest).map_err(|error| BadStream::Message(error.to_string()))?;
     if rest.is_empty() {
         Ok(message)

@@ -8,6 +8,12 @@ pub mod behaviour;
 // Messages on a stream.
 pub mod frame;
 
+// What the other end may still say.
+pub mod manners;
+
+// Connections before their key is known.
+mod handshakes;
+
 // The holder's side of a pull stream.
 pub mod serve;
 

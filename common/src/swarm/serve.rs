@@ -16,6 +16,7 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use crate::chunk::{ChunkIndex, ChunkSet};
 use crate::id::ImageId;
+use crate::limits::CHUNK_PATIENCE;
 use crate::swarm::frame::{self, BadStream};
 use crate::swarm::slots::Slots;
 use crate::trust::PublicKey;
@@ -205,11 +206,18 @@ impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
         watched(frame::write(&mut self.out, &FromHolder::Chunk { chunk, form: frame.form, len })).await?;
         let mut left = frame.bytes.len();
         let limited = self.outlet.lines.iter().any(|line| line.speed_limit().is_finite());
+        // What we wait for our own limits is not the reader's doing.
+        let mut waited = Duration::ZERO;
         for piece in frame.bytes.chunks(if limited { PACED } else { frame::STRIDE }) {
             for line in &self.outlet.lines {
                 line.consume(piece.len()).await;
             }
+            let begun = Instant::now();
             watched(frame::write_piece(&mut self.out, piece)).await?;
+            waited += begun.elapsed();
+            if waited > CHUNK_PATIENCE {
+                return Err(BadStream::Slow(CHUNK_PATIENCE.as_secs()));
+            }
             left -= piece.len();
             self.shelf.sent(&self.puller, chunk, piece.len(), left == 0);
         }

@@ -160,6 +160,11 @@ pub enum ToAgent {
     Heard,
     /// Nobody needs it as a seed any more.
     Release,
+    /// What this agent lacks cannot be had: the server cannot read it, and no machine has it.
+    Broken {
+        /// What, and what to do.
+        reason: String,
+    },
     /// The job is cancelled.
     Cancel {
         /// Why.

@@ -101,4 +101,7 @@ pub struct ImageVerified {
     pub chunks: u32,
     /// Chunks that are damaged or gone.
     pub damaged: Vec<u32>,
+    /// All images that have one of the damaged chunks.
+    #[serde(default)]
+    pub affected: Vec<String>,
 }

@@ -73,8 +73,12 @@ async fn verify(client: &Client, screen: &Screen, name: &str) -> Result<ExitCode
     if found.damaged.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Fault::failed(format!("{} of {} chunks of {name} are damaged", found.damaged.len(), found.chunks))
-        .hint("add the image again from its source: chunks that are damaged are replaced"))
+    let (damaged, images) = (found.damaged.len(), found.affected.join(", "));
+    Err(Fault::failed(format!(
+        "{damaged} of {} chunks of {name} are damaged; they are in {images}",
+        found.chunks
+    ))
+    .hint("add the image again from its source: chunks that are damaged are replaced"))
 }
 
 async fn export(client: &Client, name: &str, file: &Path) -> Result<(), Fault> {

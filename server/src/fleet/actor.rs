@@ -128,11 +128,13 @@ struct Office {
 impl Office {
     fn run(mut self, mut waiting: mpsc::Receiver<Request>, runtime: &tokio::runtime::Handle) {
         // Dismissals go to the crew in the order in which they were decided.
-        let (dismissals, mut leaving) = mpsc::channel::<(PublicKey, Option<String>)>(REQUESTS_MAX);
+        let (dismissals, mut leaving) = mpsc::channel::<Vec<(PublicKey, Option<String>)>>(REQUESTS_MAX);
         let crew = Arc::clone(&self.crew);
         let porter = runtime.spawn(async move {
-            while let Some((key, reason)) = leaving.recv().await {
-                crew.dismiss(key, reason).await;
+            while let Some(leavers) = leaving.recv().await {
+                for (key, reason) in leavers {
+                    crew.dismiss(key, reason).await;
+                }
             }
         });
         let mut group = Vec::with_capacity(GROUP_MAX);
@@ -150,11 +152,10 @@ impl Office {
             match self.records.commit(&changes) {
                 Ok(()) => {
                     self.announce(changes);
-                    for leaver in dismissed {
-                        // Full only if the swarm hangs; then there is nobody to be told.
-                        if dismissals.try_send(leaver).is_err() {
-                            tracing::warn!("the swarm does not take dismissals");
-                        }
+                    // All of them, however many: who is not dismissed stays let in. The swarm waits for nobody, so it is
+                    // not waited for in vain.
+                    if !dismissed.is_empty() && dismissals.blocking_send(dismissed).is_err() {
+                        tracing::warn!("the swarm does not take dismissals");
                     }
                     answers.into_iter().for_each(|answer| answer(Ok(())));
                 }

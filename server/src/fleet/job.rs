@@ -299,6 +299,8 @@ impl Job {
         self.cause = None;
         let mut effects =
             vec![Effect::Deployed, Effect::Machine(MachineState::Deployed), Effect::Rest(Rest::BootDisk)];
+        // Its agent is gone, or has nothing more to do: a key that stays let in keeps a place in the swarm.
+        effects.extend(self.key.map(|key| Effect::Dismiss(key, None)));
         if self.confirm != Confirm::Never {
             self.step = Some(Step::Confirm);
             effects.push(Effect::Log(

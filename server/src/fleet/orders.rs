@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, JobId, MachineId};
-use common::limits::USER_DATA_BYTES_MAX;
+use common::limits::{GATHER_SECONDS_MAX, USER_DATA_BYTES_MAX};
 use common::step::{Step, What};
 use common::text::fits_name;
 use common::wire::http::Refused;
@@ -420,6 +420,12 @@ fn check(order: &DeployOrder) -> Result<(), Refused> {
         return Err(refused(
             "the hostname pattern is too long or holds control characters",
             "such as web-{id}",
+        ));
+    }
+    if order.gather_seconds.is_some_and(|seconds| seconds > GATHER_SECONDS_MAX) {
+        return Err(refused(
+            format!("a gate cannot hold machines for longer than {GATHER_SECONDS_MAX} seconds, a day"),
+            "order when they are there, or leave --gather out: whoever comes later just joins",
         ));
     }
     if order.limit == Some(0) || order.gather == Some(0) {

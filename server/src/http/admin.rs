@@ -236,10 +236,14 @@ async fn verify_image(State(admin): State<Admin>, Path(name): Path<String>) -> R
         });
         let report = found.map_err(|error| image_refused(&error))?;
         for damage in report.damaged.iter().take(20) {
-            teller.note(format!("chunk {}: {}", damage.chunk, damage.what));
+            let images = damage.images.join(", ");
+            teller.note(format!("chunk {}: {} (in {images})", damage.chunk, damage.what));
         }
         let damaged = report.damaged.iter().map(|damage| damage.chunk).collect();
-        Ok(ImageVerified { name: info.name, chunks: report.chunks, damaged })
+        let mut affected: Vec<String> = report.damaged.into_iter().flat_map(|damage| damage.images).collect();
+        affected.sort_unstable();
+        affected.dedup();
+        Ok(ImageVerified { name: info.name, chunks: report.chunks, damaged, affected })
     }))
 }
 

@@ -56,7 +56,12 @@ impl Images {
                 report.wire_bytes += u64::from(wire_len);
                 if let (Err(error), Some(chunk)) = (checked, manifest.stored(index)) {
                     let what = with_causes(&error);
-                    report.damaged.push(DamagedChunk { chunk: index.0, wire: chunk.wire, what });
+                    report.damaged.push(DamagedChunk {
+                        chunk: index.0,
+                        wire: chunk.wire,
+                        what,
+                        images: vec![],
+                    });
                 }
                 progress(Progress {
                     bytes_read: report.wire_bytes,
@@ -70,6 +75,10 @@ impl Images {
             return Err(ImageError::Stopped);
         }
         report.damaged.sort_by_key(|damaged| damaged.chunk);
+        let images = self.images_with(&report.damaged.iter().map(|damaged| damaged.wire).collect());
+        for damaged in &mut report.damaged {
+            damaged.images = images.get(&damaged.wire).cloned().unwrap_or_default();
+        }
         Ok(report)
     }
 

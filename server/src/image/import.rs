@@ -26,7 +26,7 @@ use super::store::chunk_key;
 /// whole: level 3 191 and 116.3, 6 70 and 109.6, 9 42 and 108.1, 12 26 and 107.6, 15 10 and 107.3; 17 and 19
 /// give 5 and 8 % less than 9 for 8 and 15 times its time. At 9 an import still keeps up with a fast network
 /// or a slow disk on two cores.
-const LEVEL: i32 = 9;
+pub(super) const LEVEL: i32 = 9;
 
 /// What an import needs from the store.
 pub(super) struct Import<'a> {

@@ -50,6 +50,9 @@ pub struct ImageInfo {
     pub wire_bytes: u64,
     /// The file it came from.
     pub source: String,
+    /// Where that file is, if it was one: damaged chunks are put right from it.
+    #[serde(default)]
+    pub path: Option<std::path::PathBuf>,
     /// How it came: `raw`, `qcow2`, `raw in xz` and so on.
     pub format: String,
     /// When it was added, in milliseconds since 1970.
@@ -126,4 +129,7 @@ pub struct DamagedChunk {
     pub wire: Hash,
     /// What is wrong.
     pub what: String,
+    /// The names of all images that have this chunk.
+    #[serde(default)]
+    pub images: Vec<String>,
 }

@@ -35,6 +35,9 @@ mod reader;
 // Images read back: verify and export.
 mod check;
 
+// Damaged chunks put right.
+mod mend;
+
 // Raw images as files with holes.
 mod sparse;
 

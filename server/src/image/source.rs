@@ -51,6 +51,15 @@ impl ImageSource {
             Self::Stream { name, .. } => name.clone(),
         }
     }
+
+    /// Where it is, if it is a file that stays there.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => std::fs::canonicalize(path).ok(),
+            Self::Stream { .. } => None,
+        }
+    }
 }
 
 /// A source that cannot be read to its end.

@@ -36,6 +36,12 @@ const NAME_BYTES_MAX: usize = 64;
 /// Fewer digits of an id match too much.
 const PREFIX_DIGITS_MIN: usize = 4;
 
+/// Where an image comes from.
+struct Origin {
+    name: String,
+    path: Option<PathBuf>,
+}
+
 /// The image store. Cheap to clone; all methods block.
 #[derive(Debug, Clone)]
 pub struct Images(Arc<Inner>);
@@ -146,7 +152,8 @@ impl Images {
     }
 
     fn add_inside(&self, spec: AddSpec, progress: &mut dyn FnMut(Progress)) -> Result<Added, ImageError> {
-        let source_name = spec.source.name();
+        let origin = Origin { name: spec.source.name(), path: spec.source.path() };
+        let source_name = origin.name.clone();
         let mut source = Source::open(spec.source, &self.0.scratch, &mut |bytes_read, total| {
             progress(Progress { bytes_read, total, ..Progress::default() });
             if self.stopping() { Err(io::Error::other("the server is stopping")) } else { Ok(()) }
@@ -166,14 +173,14 @@ impl Images {
             stop: &self.0.stop,
         };
         let imported = import.run(&mut source, progress)?;
-        self.commit(spec.name, source_name, source.format(), imported)
+        self.commit(spec.name, origin, source.format(), imported)
     }
 
     /// Makes an import an image: manifest first, name last.
     fn commit(
         &self,
         name: String,
-        source: String,
+        origin: Origin,
         format: String,
         imported: Imported,
     ) -> Result<Added, ImageError> {
@@ -203,7 +210,8 @@ impl Images {
                 zero_chunks,
                 stored_chunks,
                 wire_bytes: manifest.wire_bytes(),
-                source,
+                source: origin.name,
+                path: origin.path,
                 format,
                 added_at_ms: now_ms(),
                 partition_table: facts.table,
@@ -328,6 +336,34 @@ impl Images {
             return Err(ImageError::ChunkDamaged { wire, why: "its bytes have another hash" });
         }
         Ok(Bytes::from(bytes))
+    }
+
+    /// Puts the wire form of a chunk in place of what is there.
+    pub(super) fn replace_chunk(&self, chunk: &StoredChunk, wire: &[u8]) -> Result<(), ImageError> {
+        if Hash::of(wire) != chunk.wire || wire.len() != chunk.wire_len as usize {
+            return Err(ImageError::ChunkDamaged {
+                wire: chunk.wire,
+                why: "and what was to mend it has another hash",
+            });
+        }
+        // As an add: nothing is cleared away meanwhile.
+        let _adding = self.0.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let write = |source| ImageError::Write { what: format!("chunk {}", chunk.wire), source };
+        self.0.blobs.put(&chunk_key(&chunk.wire), wire).map_err(write)?;
+        self.0.blobs.settle().map_err(write)
+    }
+
+    /// The names of all images that have one of the chunks `wires`, by chunk.
+    pub(super) fn images_with(&self, wires: &HashSet<Hash>) -> HashMap<Hash, Vec<String>> {
+        let mut found: HashMap<Hash, Vec<String>> = HashMap::new();
+        for image in self.list().into_iter().filter(|_| !wires.is_empty()) {
+            let Ok((manifest, _)) = self.read_manifest(image.id) else { continue };
+            let its: HashSet<Hash> = stored(&manifest).map(|chunk| chunk.wire).collect();
+            for wire in wires.intersection(&its) {
+                found.entry(*wire).or_default().push(image.name.clone());
+            }
+        }
+        found
     }
 
     /// Removes a name, and the image with its last name. `in_use` says in words who needs the image, if

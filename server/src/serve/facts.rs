@@ -57,14 +57,25 @@ async fn words(fact: SwarmFact, fleet: &FleetHandle) -> Vec<(JobId, Step, String
             vec![(job, Step::Transfer, text.to_owned())]
         }
         SwarmFact::ChunkLost { image, chunk, cause } => {
-            tracing::error!(%image, chunk = chunk.0, cause, "a chunk cannot be read from the image store");
             let jobs = fleet.jobs_of_image(image).await.unwrap_or_default();
-            let text = format!("the server cannot read chunk {} of the image: {cause}", chunk.0);
+            let text = format!(
+                "the server cannot read chunk {} of the image: {cause}; it looks for it at its source and at machines \
+                 that have it",
+                chunk.0
+            );
             jobs.into_iter().map(|job| (job, Step::Transfer, text.clone())).collect()
         }
-        SwarmFact::GatherOpened { image, arrived } => {
+        SwarmFact::ChunkMended { image, chunk, from } => {
             let jobs = fleet.jobs_of_image(image).await.unwrap_or_default();
-            let text = format!("the gate is open: {arrived} machines have arrived");
+            let whence = match from {
+                Some(job) => format!("{} had it", name(Some(job), fleet).await),
+                None => "the image store has it".to_owned(),
+            };
+            let text = format!("chunk {} of the image can be read again: {whence}", chunk.0);
+            jobs.into_iter().map(|job| (job, Step::Transfer, text.clone())).collect()
+        }
+        SwarmFact::GatherOpened { jobs } => {
+            let text = format!("the gate is open: {} machines have arrived", jobs.len());
             jobs.into_iter().map(|job| (job, Step::Gather, text.clone())).collect()
         }
         SwarmFact::Joined { .. } | SwarmFact::Sealed { .. } => vec![],

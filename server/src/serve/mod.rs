@@ -203,7 +203,8 @@ async fn bind_swarm(
                 ),
             )
         })?;
-    Ok(node.with_limits(config.limits.clone()))
+    let net = |rule: &fleet::desk::SiteRule| swarm::SiteNet { site: rule.site.clone(), subnet: rule.subnet };
+    Ok(node.with_limits(config.limits.clone()).with_sites(config.sites.iter().map(net).collect()))
 }
 
 /// Starts the swarm, and then lets the machines of running jobs in again: in this order, because what the swarm is told

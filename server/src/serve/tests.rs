@@ -55,7 +55,23 @@ fn running_jobs(path: &Path, count: u32) -> Records {
     records
 }
 
-async fn readmitted(count: u32) -> usize {
+struct Again {
+    fleet: FleetHandle,
+    swarm: swarm::SwarmHandle,
+    count: usize,
+    _dir: tempfile::TempDir,
+    _crew: Crew,
+    _task: crate::fleet::FleetTask,
+}
+
+impl Again {
+    async fn known(&self) -> usize {
+        self.swarm.status().await.unwrap().iter().map(|swarm| swarm.nodes.len()).sum()
+    }
+}
+
+/// A server that starts over `count` running jobs, as far as the swarm and the fleet go.
+async fn start_again(count: u32) -> Again {
     let dir = tempfile::tempdir().unwrap();
     let records = running_jobs(&dir.path().join("records.sqlite"), count);
     let program = dir.path().join("program");
@@ -83,19 +99,38 @@ async fn readmitted(count: u32) -> usize {
         token_key: KEY,
         url: String::new(),
     };
-    let (fleet, _task) = fleet::start(records, Arc::<Stock>::clone(&stock), keys, settings).unwrap();
+    let (fleet, task) = fleet::start(records, Arc::<Stock>::clone(&stock), keys, settings).unwrap();
     let (mut crew, ends) = (Crew::new(), Ends::default());
     let started = start_swarm(&mut crew, node, told, &fleet, &ends.inner);
     let count =
         tokio::time::timeout(Duration::from_secs(20), started).await.expect("the server comes up").unwrap();
-    let known: usize = handle.status().await.unwrap().iter().map(|swarm| swarm.nodes.len()).sum();
-    assert_eq!(known, count);
-    count
+    Again { fleet, swarm: handle, count, _dir: dir, _crew: crew, _task: task }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_number_of_running_jobs_survives_a_restart() {
     for count in [0, 64, 65, 2000] {
-        assert_eq!(readmitted(count).await, count as usize);
+        let again = start_again(count).await;
+        assert_eq!((again.count, again.known().await), (count as usize, count as usize));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_jobs_of_a_large_order_are_dismissed_when_it_is_cancelled() {
+    let again = start_again(2000).await;
+    again
+        .fleet
+        .cancel(
+            DeploymentId(1),
+            serde_json::from_str(r#"{"selection": {"machines": [], "labels": []}}"#).unwrap(),
+        )
+        .await
+        .unwrap();
+    let left = async {
+        while again.known().await > 0 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let left = tokio::time::timeout(Duration::from_secs(30), left).await;
+    assert!(left.is_ok(), "{} stay let in", again.known().await);
 }

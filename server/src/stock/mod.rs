@@ -19,6 +19,7 @@ use common::manifest::Manifest;
 use common::plan::Seed;
 use common::trust::PublicKey;
 use common::wire::http::Refused;
+use common::wire::swarm::Form;
 use tokio::sync::watch;
 
 use crate::api::{ImageShown, Warning};
@@ -253,6 +254,7 @@ impl Crew for Stock {
             let Some(swarm) = self.swarm.get() else { return };
             let admission = swarm::Admission {
                 key: admission.key,
+                deployment: admission.deployment,
                 job: admission.job,
                 image: admission.image,
                 name: admission.name,
@@ -272,7 +274,7 @@ impl Crew for Stock {
         Box::pin(async move {
             let Some(swarm) = self.swarm.get() else { return };
             // A swarm that is stopping lets nobody in anyway.
-            let _ = swarm.expel(key, reason.unwrap_or_else(|| "its job is over".to_owned())).await;
+            let _ = swarm.expel(key, reason).await;
         })
     }
 }
@@ -336,6 +338,20 @@ impl ChunkSource for Stock {
         let manifest = self.images.manifest(image).map_err(std::io::Error::other)?;
         let stored = manifest.stored(chunk).ok_or(std::io::ErrorKind::NotFound)?;
         self.images.wire_chunk(&stored).map(Vec::from).map_err(std::io::Error::other)
+    }
+
+    fn mend(&self, image: ImageId, chunk: ChunkIndex) -> std::io::Result<()> {
+        self.images.mend(image, chunk).map_err(std::io::Error::other)
+    }
+
+    fn mend_with(
+        &self,
+        image: ImageId,
+        chunk: ChunkIndex,
+        form: Form,
+        bytes: Vec<u8>,
+    ) -> std::io::Result<()> {
+        self.images.mend_with(image, chunk, form, bytes).map_err(std::io::Error::other)
     }
 }
 

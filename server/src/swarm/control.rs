@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use common::chunk::ChunkSet;
 use common::id::{ImageId, JobId};
+use common::limits::{CONTROL_WORD_EVERY, CONTROL_WORDS_BURST};
 use common::swarm::frame::{self, BadStream};
+use common::swarm::manners::{Budget, Told, message_bytes_max};
 use common::trust::PublicKey;
 use common::wire::swarm::{ToAgent, ToServer};
 
@@ -64,11 +66,17 @@ pub(super) async fn run(
     let tell = |word| inbox.send(Inbound { agent, stream: number, word });
     let listen = async {
         let first = first_word(&mut from, source, out).await?;
+        let most = message_bytes_max(first.hello.held.len());
+        let mut limits = Bounds::new(&first);
         tell(Word::Hello(Box::new(first))).await.ok();
+        let began = Instant::now();
         loop {
-            let message = timeout(SILENCE, frame::read(&mut from)).await;
+            let message = timeout(SILENCE, frame::read_at_most(&mut from, most)).await;
             let message = message.map_err(|_| BadStream::Stalled(SILENCE.as_secs()))??;
+            let wait = limits.hear(&message, began.elapsed())?;
             tell(Word::Message(message)).await.ok();
+            // What is not read holds up its sender alone.
+            tokio::time::sleep(wait).await;
         }
     };
     let speak = async {
@@ -82,8 +90,35 @@ pub(super) async fn run(
         ended = listen => ended,
         ended = speak => ended,
     };
-    let cause = ended.map_or_else(|error| error.to_string(), |()| "told all there was to tell".to_owned());
+    let cause = match ended {
+        Ok(()) => "told all there was to tell".to_owned(),
+        Err(error) if error.breaks_the_protocol() => format!("breaks the protocol: {error}"),
+        Err(error) => error.to_string(),
+    };
     tell(Word::Ended(cause)).await.ok();
+}
+
+/// What an agent may still say on this stream.
+struct Bounds {
+    told: Told,
+    words: Budget,
+}
+
+impl Bounds {
+    fn new(first: &FirstWord) -> Self {
+        let words = Budget::new(CONTROL_WORDS_BURST, CONTROL_WORD_EVERY);
+        Self { told: Told::first(first.hello.held.clone()), words }
+    }
+
+    /// How long to wait after `message` before the next is read.
+    fn hear(&mut self, message: &ToServer, now: Duration) -> Result<Duration, BadStream> {
+        match message {
+            ToServer::Hello { .. } => return Err(BadStream::Manners("said hello twice")),
+            ToServer::Have { chunks } => self.told.more(chunks)?,
+            ToServer::Speed { .. } | ToServer::Corrupt { .. } | ToServer::Sealed => {}
+        }
+        Ok(self.words.spend(now))
+    }
 }
 
 async fn first_word(

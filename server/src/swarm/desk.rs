@@ -2,13 +2,14 @@
 //! Shared between the node, which grants, and the tasks of the streams. Touches the image store; the
 //! operating system's page cache is its only cache.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::ImageId;
+use common::limits::SENDS_PER_LEASE_MAX;
 use common::swarm::serve::{Frame, Shelf};
 use common::trust::PublicKey;
 use common::wire::swarm::Form;
@@ -27,7 +28,8 @@ pub(super) struct Lost {
 #[derive(Debug, Default)]
 struct State {
     images: HashMap<PublicKey, (ImageId, u32)>,
-    granted: HashMap<PublicKey, HashSet<ChunkIndex>>,
+    /// How often each granted chunk may still be sent.
+    granted: HashMap<PublicKey, HashMap<ChunkIndex, u8>>,
     sent: HashMap<PublicKey, u64>,
     lost: Vec<Lost>,
 }
@@ -63,7 +65,8 @@ impl Desk {
     }
 
     pub(super) fn grant(&self, agent: PublicKey, chunks: &[ChunkIndex]) {
-        self.with(|state| state.granted.entry(agent).or_default().extend(chunks));
+        let each = chunks.iter().map(|chunk| (*chunk, SENDS_PER_LEASE_MAX));
+        self.with(|state| state.granted.entry(agent).or_default().extend(each));
     }
 
     pub(super) fn withdraw(&self, agent: &PublicKey, chunks: &[ChunkIndex]) {
@@ -98,10 +101,13 @@ impl Shelf for Desk {
     }
 
     fn frame(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex) -> Option<Frame> {
-        let may = self.with(|state| state.granted.get(puller).is_some_and(|list| list.contains(&chunk)));
-        if !may {
-            return None;
-        }
+        // Counted before it is read: a reader that hangs up at the last byte has cost us the line as well.
+        let may = self.with(|state| {
+            let left = state.granted.get_mut(puller)?.get_mut(&chunk)?;
+            *left = left.checked_sub(1)?;
+            Some(())
+        });
+        may?;
         match self.source.wire_chunk(image, chunk) {
             Ok(bytes) => Some(Frame { form: Form::Wire, bytes: Arc::new(bytes) }),
             Err(error) => {

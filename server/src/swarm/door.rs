@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use common::chunk::ChunkIndex;
-use common::id::{ImageId, JobId};
+use common::id::{DeploymentId, ImageId, JobId};
 use common::manifest::Manifest;
 use common::swarm::behaviour::NoNode;
 use common::trust::PublicKey;
-use common::wire::swarm::{Bottleneck, Personality};
+use common::wire::swarm::{Bottleneck, Form, Personality};
 
 use super::limits::{LimitOrder, LineLimits};
 
@@ -24,10 +24,30 @@ pub trait ChunkSource: Send + Sync + 'static {
     /// # Errors
     /// When it is not here or cannot be read.
     fn wire_chunk(&self, image: ImageId, chunk: ChunkIndex) -> std::io::Result<Vec<u8>>;
+    /// Puts a damaged chunk right from what it was made from, if that is still there.
+    ///
+    /// # Errors
+    /// When it cannot be had from there.
+    fn mend(&self, _image: ImageId, _chunk: ChunkIndex) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Puts a damaged chunk right with `bytes` that a machine had; nothing is believed of them.
+    ///
+    /// # Errors
+    /// When they are not the chunk, or cannot be kept.
+    fn mend_with(
+        &self,
+        _image: ImageId,
+        _chunk: ChunkIndex,
+        _form: Form,
+        _bytes: Vec<u8>,
+    ) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A gate before the transfer: it opens when enough machines have arrived or the time is up. One gate per
-/// image; once open it stays open until everybody has left.
+/// deployment; once open it stays open until everybody of that has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gather {
     /// Machines that are waited for.
@@ -41,6 +61,8 @@ pub struct Gather {
 pub struct Admission {
     /// The machine's key of this boot.
     pub key: PublicKey,
+    /// The order it is part of, whose gate it waits at.
+    pub deployment: DeploymentId,
     /// Its job.
     pub job: JobId,
     /// The image it takes.
@@ -66,10 +88,8 @@ pub enum SwarmFact {
     },
     /// The gate opened.
     GatherOpened {
-        /// Of which image.
-        image: ImageId,
-        /// Machines that had arrived.
-        arrived: u32,
+        /// Of which machines.
+        jobs: Vec<JobId>,
     },
     /// The machine's control stream ended.
     Left {
@@ -102,7 +122,7 @@ pub enum SwarmFact {
         /// Whose agent.
         job: JobId,
     },
-    /// A chunk could not be read from the image store.
+    /// A chunk could not be read from the image store: it is leased to nobody until it is mended.
     ChunkLost {
         /// Of which image.
         image: ImageId,
@@ -110,6 +130,15 @@ pub enum SwarmFact {
         chunk: ChunkIndex,
         /// Why.
         cause: String,
+    },
+    /// A chunk that could not be read is there again.
+    ChunkMended {
+        /// Of which image.
+        image: ImageId,
+        /// Which chunk.
+        chunk: ChunkIndex,
+        /// The machine that had it; none when the store did, after all or again.
+        from: Option<JobId>,
     },
 }
 
@@ -172,7 +201,7 @@ pub enum SwarmError {
 #[derive(Debug)]
 pub(super) enum Command {
     Admit(Box<Admission>),
-    Expel { key: PublicKey, reason: String },
+    Expel { key: PublicKey, reason: Option<String> },
     Status(oneshot::Sender<Vec<SwarmStatus>>),
     Limit(Option<LimitOrder>, oneshot::Sender<LineLimits>),
 }
@@ -193,11 +222,12 @@ impl SwarmHandle {
         self.commands.send(Command::Admit(Box::new(admission))).await.map_err(|_| Stopped)
     }
 
-    /// Tells the machine with this key that its job is cancelled, and lets it in no more.
+    /// Lets the machine with this key in no more. With a reason its agent is told to stop; without one it may go if its
+    /// disk is whole, and is told that its job is over if not.
     ///
     /// # Errors
     /// When the swarm has ended.
-    pub async fn expel(&self, key: PublicKey, reason: String) -> Result<(), Stopped> {
+    pub async fn expel(&self, key: PublicKey, reason: Option<String>) -> Result<(), Stopped> {
         self.commands.send(Command::Expel { key, reason }).await.map_err(|_| Stopped)
     }
 

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
+use common::limits::SPEED_MAX;
 use common::swarm::dice::Dice;
 use common::trust::PublicKey;
 
@@ -69,12 +70,19 @@ pub enum Event {
         /// How many.
         bytes: u64,
     },
-    /// The server could not send it a chunk that it leased.
+    /// The server could not send it a chunk that it leased: nobody is leased it until it is mended.
     Failed {
         /// Who.
         agent: PublicKey,
         /// Which.
         chunk: ChunkIndex,
+    },
+    /// The server can read this chunk again.
+    Mended(ChunkIndex),
+    /// It is let in no more, and what it said of others is forgotten.
+    Forgotten {
+        /// Who.
+        agent: PublicKey,
     },
     /// What it says of its line.
     Speed {
@@ -145,6 +153,8 @@ struct Agent {
     moved: Duration,
     /// When it last got something that was not leased to it, or joined.
     gained: Duration,
+    /// When its peers last had nothing that it lacks.
+    alone: Duration,
     penalty_until: Duration,
     cut_off: bool,
     spared: bool,
@@ -155,8 +165,9 @@ struct Site {
     /// How many trusted agents hold each chunk.
     copies: Vec<u32>,
     leased: ChunkSet,
-    /// Chunks that may have to be leased, next last; stale entries are dropped when met.
+    /// Chunks that may have to be leased, each once, next last; stale entries are dropped when met.
     open: Vec<ChunkIndex>,
+    listed: ChunkSet,
     /// When the first agent came here.
     began: Duration,
     /// How many agents are here, and whether it is known how fast any can send.
@@ -170,10 +181,27 @@ struct Site {
     measured: Duration,
 }
 
+impl Site {
+    /// `chunk` may have to be leased.
+    fn reopen(&mut self, chunk: ChunkIndex) {
+        if self.listed.insert(chunk) {
+            self.open.push(chunk);
+        }
+    }
+
+    fn pop(&mut self) -> Option<ChunkIndex> {
+        let chunk = self.open.pop()?;
+        self.listed.remove(chunk);
+        Some(chunk)
+    }
+}
+
 /// The injection of one image.
 #[derive(Debug)]
 pub struct Injector {
     wanted: ChunkSet,
+    /// Chunks that the server cannot read.
+    lost: ChunkSet,
     wire_bytes: u64,
     rescued_bytes: u64,
     sites: BTreeMap<String, Site>,
@@ -192,6 +220,7 @@ impl Injector {
     #[must_use]
     pub fn new(wanted: ChunkSet, wire_bytes: u64, chance: u64) -> Self {
         Self {
+            lost: ChunkSet::new(wanted.len()),
             wanted,
             wire_bytes,
             rescued_bytes: 0,
@@ -230,7 +259,15 @@ impl Injector {
             Event::Left { agent } => self.left(agent),
             Event::Have { agent, chunks } => self.have(agent, &chunks, now, &mut effects),
             Event::Sent { agent, bytes } => self.sent(agent, bytes, now),
-            Event::Failed { agent, chunk } => self.end_leases(agent, &[chunk]),
+            Event::Failed { agent, chunk } => {
+                self.lost.insert(chunk);
+                self.end_leases(agent, &[chunk]);
+            }
+            Event::Mended(chunk) => self.mended(chunk),
+            Event::Forgotten { agent } => {
+                self.left(agent);
+                self.accused.remove(&agent);
+            }
             Event::Speed { agent, sent, sending, from_peers } => {
                 self.speed(agent, sent, sending, from_peers, now);
             }
@@ -258,6 +295,7 @@ impl Injector {
                 copies,
                 leased: ChunkSet::new(wanted.len()),
                 open,
+                listed: wanted.clone(),
                 began: now,
                 agents: 0,
                 uplink_known: false,
@@ -277,6 +315,7 @@ impl Injector {
             joined: now,
             moved: now,
             gained: now,
+            alone: now,
             penalty_until: Duration::ZERO,
             cut_off: false,
             spared: false,
@@ -319,7 +358,7 @@ impl Injector {
             };
             place.copies[chunk.at()] -= 1;
             match place.copies[chunk.at()] {
-                0 if !place.leased.contains(chunk) => place.open.push(chunk),
+                0 if !place.leased.contains(chunk) => place.reopen(chunk),
                 1 => self.sole_holder(&site, chunk, 1),
                 _ => {}
             }
@@ -402,17 +441,47 @@ impl Injector {
             if agent.leases.remove(&chunk) {
                 site.leased.remove(chunk);
                 if site.copies[chunk.at()] == 0 {
-                    site.open.push(chunk);
+                    site.reopen(chunk);
                 }
             }
         }
+    }
+
+    fn mended(&mut self, chunk: ChunkIndex) {
+        if self.lost.remove(chunk) {
+            for site in self.sites.values_mut() {
+                if site.copies[chunk.at()] == 0 && !site.leased.contains(chunk) {
+                    site.reopen(chunk);
+                }
+            }
+        }
+    }
+
+    /// Who holds `chunk` and is believed.
+    pub fn holders(&self, chunk: ChunkIndex) -> impl Iterator<Item = PublicKey> + '_ {
+        let holds = move |agent: &Agent| agent.trusted && agent.held.contains(chunk);
+        self.agents.iter().filter(move |(_, agent)| holds(agent)).map(|(key, _)| *key)
+    }
+
+    /// Whether all that `agent` lacks is lost: the server cannot read it, and nobody at its site has it.
+    #[must_use]
+    pub fn is_stranded(&self, agent: &PublicKey) -> bool {
+        let Some(agent) = self.agents.get(agent).filter(|agent| self.lacking(agent)) else {
+            return false;
+        };
+        let Some(site) = self.sites.get(&agent.site) else { return false };
+        let lacks = self.wanted.words().iter().zip(agent.held.words()).map(|(all, held)| all & !held);
+        if lacks.zip(self.lost.words()).any(|(lacks, lost)| lacks & !lost != 0) {
+            return false;
+        }
+        self.lost.iter().all(|chunk| agent.held.contains(chunk) || site.copies[chunk.at()] == 0)
     }
 
     fn sent(&mut self, key: PublicKey, bytes: u64, now: Duration) {
         if let Some(agent) = self.agents.get_mut(&key) {
             agent.moved = now;
             if let Some(site) = self.sites.get_mut(&agent.site) {
-                site.sent += bytes;
+                site.sent = site.sent.saturating_add(bytes);
             }
         }
     }
@@ -426,7 +495,7 @@ impl Injector {
         }
         let millis = u64::try_from(sending.as_millis()).unwrap_or(u64::MAX);
         if millis >= 200 {
-            let rate = sent.saturating_mul(1000) / millis;
+            let rate = (sent.saturating_mul(1000) / millis).min(SPEED_MAX);
             if let Some(site) = self.sites.get_mut(&agent.site) {
                 site.uplink_known = true;
             }
@@ -438,7 +507,11 @@ impl Injector {
         if !self.agents.contains_key(&by) || by == from {
             return;
         }
-        self.accused.entry(by).or_default().insert(from);
+        let accused = self.accused.entry(by).or_default();
+        // One more than is believed is enough to know that it accuses too many.
+        if accused.len() <= ACCUSED_MAX {
+            accused.insert(from);
+        }
         if self.is_accused(&from) {
             self.discount(from);
         }

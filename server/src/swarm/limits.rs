@@ -1,7 +1,7 @@
 //! What may go out over the server's own line and into each site, at the most: so that other traffic has room. Owns
 //! the limits, which can be changed while chunks are being sent; touches nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -137,6 +137,11 @@ impl Limits {
     /// The lines that lead to `site`.
     pub(super) fn lines(&mut self, site: &str) -> Vec<Limiter> {
         vec![self.server.clone(), self.of_site(site)]
+    }
+
+    /// Forgets the lines to other sites than these, but for those that are limited.
+    pub(super) fn keep(&mut self, sites: &HashSet<&str>) {
+        self.sites.retain(|site, _| sites.contains(site.as_str()) || self.now.sites.contains_key(site));
     }
 
     fn of_site(&mut self, site: &str) -> Limiter {

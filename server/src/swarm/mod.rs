@@ -22,6 +22,9 @@ mod limits;
 // One agent's control stream.
 mod control;
 
+// Chunks that cannot be read, from whoever has them.
+mod mend;
+
 // The task that is the server's node.
 mod node;
 
@@ -29,4 +32,4 @@ pub use door::{
     Admission, ChunkSource, Gather, NodeStatus, Stopped, SwarmError, SwarmFact, SwarmHandle, SwarmStatus,
 };
 pub use limits::{LimitOrder, LineLimits, NoRate, Rate};
-pub use node::{Bound, bind};
+pub use node::{Bound, SiteNet, bind};

@@ -9,16 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use ipnet::Ipv4Net;
 use libp2p::multiaddr::{Multiaddr, Protocol as Part};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{PeerId, Swarm};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use common::id::ImageId;
-use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
+use common::limits::{HELLO_EVERY, HELLOS_BURST};
+use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, ip, listen, peer_id, public_key};
+use common::swarm::manners::Budget;
 use common::swarm::serve::{Outlet, serve};
 use common::swarm::slots::Slots;
 use common::trust::{KeyPair, PublicKey};
@@ -29,6 +32,7 @@ use super::desk::Desk;
 use super::door::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
 use super::inject::SENDING_PER_SITE;
 use super::limits::{Limits, LineLimits};
+use super::mend::{Mended, Mends, Outcome};
 use super::release::Linger;
 use super::room::{Out, Room};
 
@@ -40,6 +44,15 @@ const FACTS_WAITING_MAX: usize = 65_536;
 
 /// Addresses that one agent may be known by.
 const ADDRESSES_MAX: usize = 8;
+
+/// A subnet of a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteNet {
+    /// The site.
+    pub site: String,
+    /// The subnet.
+    pub subnet: Ipv4Net,
+}
 
 /// A node that has its address and does not run yet.
 pub struct Bound {
@@ -68,6 +81,8 @@ pub async fn bind(
     let found = listen(&mut swarm, address).await?;
     let (send, commands) = mpsc::channel(64);
     let (inbox_in, inbox) = mpsc::channel(1024);
+    let (mended, mended_out) = mpsc::channel(64);
+    let images_again = Arc::clone(&images);
     let addresses = found.iter().map(ToString::to_string).collect();
     let [chance @ .., _, _, _, _, _, _, _, _] = keypair.public().bytes();
     let node = Node {
@@ -79,6 +94,11 @@ pub async fn bind(
         inbox_in,
         inbox,
         rooms: BTreeMap::new(),
+        mends: Mends::new(images_again, mended),
+        mended_out,
+        greetings: HashMap::new(),
+        pullers: HashMap::new(),
+        sites: vec![],
         room_of: HashMap::new(),
         controls: HashMap::new(),
         streams: 0,
@@ -113,6 +133,13 @@ impl Bound {
         self
     }
 
+    /// The subnets of sites: an agent may name addresses in those of its own, besides the one that it came from.
+    #[must_use]
+    pub fn with_sites(mut self, sites: Vec<SiteNet>) -> Self {
+        self.node.sites = sites;
+        self
+    }
+
     /// Runs until `cancel`; every task of the swarm has ended when it returns.
     pub async fn run(self, cancel: CancellationToken) {
         let Self { handle, commands, node } = self;
@@ -140,6 +167,11 @@ struct Node {
     inbox_in: mpsc::Sender<Inbound>,
     inbox: mpsc::Receiver<Inbound>,
     rooms: BTreeMap<ImageId, Room>,
+    mends: Mends,
+    mended_out: mpsc::Receiver<Mended>,
+    greetings: HashMap<PublicKey, Budget>,
+    pullers: HashMap<PublicKey, AbortHandle>,
+    sites: Vec<SiteNet>,
     room_of: HashMap<PublicKey, ImageId>,
     controls: HashMap<PublicKey, Control>,
     streams: u64,
@@ -162,6 +194,7 @@ impl Node {
                 () = cancel.cancelled() => break,
                 event = self.swarm.select_next_some() => self.network(event),
                 Some(inbound) = self.inbox.recv() => self.word(inbound),
+                Some(mended) = self.mended_out.recv() => self.mended(mended),
                 command = commands.recv(), if commanded => match command {
                     Some(command) => self.command(command),
                     None => commanded = false,
@@ -190,6 +223,13 @@ impl Node {
                 let Some(agent) = public_key(&peer) else { return };
                 match protocol {
                     Protocol::Control => {
+                        let now = self.now();
+                        let fresh = || Budget::new(HELLOS_BURST, HELLO_EVERY);
+                        if !self.greetings.entry(agent).or_insert_with(fresh).allows(now) {
+                            tracing::debug!(agent = %agent.short(), "says hello too often");
+                            self.swarm.behaviour_mut().close(peer, connection);
+                            return;
+                        }
                         self.streams += 1;
                         let stream_number = self.streams;
                         let control = Control { stream: stream_number, peer, connection, remote, out: None };
@@ -202,14 +242,23 @@ impl Node {
                     Protocol::Pull => {
                         let outlet = self.outlet_to(&agent);
                         let desk = Arc::clone(&self.desk);
-                        self.tasks.spawn(async move {
+                        let served = self.tasks.spawn(async move {
                             if let Err(ended) = serve(stream, agent, desk, outlet).await {
                                 tracing::debug!(agent = %agent.short(), %ended, "pull stream ended");
                             }
                         });
+                        // One stream each: whoever had many would have as many slots of its site.
+                        if let Some(old) = self.pullers.insert(agent, served) {
+                            old.abort();
+                        }
                     }
                 }
             }
+            SwarmEvent::Behaviour(MeshEvent::Opened { peer, connection, stream, .. }) => {
+                self.dialled(peer, connection, stream);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, .. }
+            | SwarmEvent::ConnectionClosed { connection_id, .. } => self.mends.failed(connection_id),
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "the swarm's listener has a fault");
             }
@@ -220,6 +269,12 @@ impl Node {
                 tracing::debug!(%error, from = %send_back_addr, "not let into the swarm");
             }
             _ => {}
+        }
+    }
+
+    fn dialled(&mut self, peer: PeerId, connection: ConnectionId, stream: libp2p::Stream) {
+        if !self.mends.opened(connection, stream, &mut self.tasks) {
+            self.swarm.behaviour_mut().close(peer, connection);
         }
     }
 
@@ -239,7 +294,9 @@ impl Node {
                 let image = self.room_of.get(&key).copied();
                 let room = image.and_then(|image| self.rooms.get_mut(&image));
                 let out = room.map(|room| room.expel(key, reason, now)).unwrap_or_default();
-                self.carry_out(out);
+                if let Some(image) = image {
+                    self.carry_out(image, out);
+                }
             }
             Command::Limit(order, reply) => {
                 if let Some(order) = order {
@@ -259,8 +316,8 @@ impl Node {
         if let Some(old) = self.room_of.insert(key, image).filter(|old| *old != image)
             && let Some(room) = self.rooms.get_mut(&old)
         {
-            let out = room.expel(key, "the machine was given another image".to_owned(), now);
-            self.carry_out(out);
+            let out = room.expel(key, Some("the machine was given another image".to_owned()), now);
+            self.carry_out(old, out);
         }
         let (linger, chance) = (self.linger, self.chance);
         let room = self.rooms.entry(image).or_insert_with(|| Room::new(image, linger, chance));
@@ -283,13 +340,13 @@ impl Node {
             Word::Hello(first) => self.hello(agent, image, *first),
             Word::Message(message) => {
                 let out = self.rooms.get_mut(&image).map(|room| room.message(agent, message, now));
-                self.carry_out(out.unwrap_or_default());
+                self.carry_out(image, out.unwrap_or_default());
             }
             Word::Ended(cause) => {
                 let known = self.hang_up(&agent);
                 let room = self.rooms.get_mut(&image).filter(|_| known);
                 let out = room.map(|room| room.left(agent, cause, now));
-                self.carry_out(out.unwrap_or_default());
+                self.carry_out(image, out.unwrap_or_default());
             }
         }
     }
@@ -315,35 +372,58 @@ impl Node {
         }
         control.out = Some(first.out);
         let mut hello = first.hello;
-        hello.addresses = reachable(&control.remote, &hello.addresses);
+        let site = room.admission(&agent).map(|admission| admission.site.as_str()).unwrap_or_default();
+        let nets = self.sites.iter().filter(|net| net.site == site).map(|net| net.subnet);
+        hello.addresses = reachable(&control.remote, &hello.addresses, &nets.collect::<Vec<_>>());
         self.desk.seat(agent, image, first.stock.wanted.len());
         let out = room.hello(agent, hello, first.stock, now);
-        self.carry_out(out);
+        self.carry_out(image, out);
     }
 
     fn tick(&mut self) {
         let now = self.now();
         let (sent, lost) = self.desk.take();
-        let mut out = Vec::new();
         for (agent, bytes) in sent {
-            let image = self.room_of.get(&agent).copied();
-            if let Some(room) = image.and_then(|image| self.rooms.get_mut(&image)) {
-                out.extend(room.sent(agent, bytes, now));
-            }
+            let Some(image) = self.room_of.get(&agent).copied() else { continue };
+            let out = self.rooms.get_mut(&image).map(|room| room.sent(agent, bytes, now));
+            self.carry_out(image, out.unwrap_or_default());
         }
         for lost in lost {
-            if let Some(room) = self.rooms.get_mut(&lost.image) {
-                out.extend(room.failed(lost.agent, lost.chunk, lost.cause, now));
-            }
+            tracing::error!(image = %lost.image, chunk = lost.chunk.0, cause = lost.cause, "a chunk cannot be read");
+            let room = self.rooms.get_mut(&lost.image);
+            let out = room.map(|room| room.failed(lost.agent, lost.chunk, lost.cause, now));
+            self.carry_out(lost.image, out.unwrap_or_default());
         }
-        for room in self.rooms.values_mut() {
-            out.extend(room.tick(now));
+        let ticked: Vec<(ImageId, Vec<Out>)> =
+            self.rooms.iter_mut().map(|(image, room)| (*image, room.tick(now))).collect();
+        for (image, out) in ticked {
+            self.carry_out(image, out);
         }
-        self.carry_out(out);
+        let before = self.rooms.len();
         self.rooms.retain(|_, room| !room.is_empty());
+        if self.rooms.len() < before {
+            let sites: HashSet<&str> = self.rooms.values().flat_map(Room::sites).collect();
+            self.slots.retain(|site, _| sites.contains(site.as_str()));
+            self.limits.keep(&sites);
+        }
     }
 
-    fn carry_out(&mut self, out: Vec<Out>) {
+    fn mended(&mut self, mended: Mended) {
+        let Mended { image, chunk, outcome } = mended;
+        let now = self.now();
+        let out = match outcome {
+            Outcome::Whole(from) => self.rooms.get_mut(&image).map(|room| room.mended(chunk, from, now)),
+            Outcome::Ask(holders) => {
+                let mesh = self.swarm.behaviour_mut();
+                self.mends
+                    .ask(image, chunk, holders, |peer, addresses| mesh.dial(peer, addresses, Protocol::Pull));
+                None
+            }
+        };
+        self.carry_out(image, out.unwrap_or_default());
+    }
+
+    fn carry_out(&mut self, image: ImageId, out: Vec<Out>) {
         for out in out {
             match out {
                 Out::Tell(agent, word) => self.tell(agent, word),
@@ -356,7 +436,10 @@ impl Node {
                     }
                     self.waiting.push_back(fact);
                 }
+                Out::Mend(chunk, holders) => self.mends.start(image, chunk, holders, &mut self.tasks),
                 Out::Forget(agent) => {
+                    self.greetings.remove(&agent);
+                    self.pullers.remove(&agent);
                     self.room_of.remove(&agent);
                     self.hang_up(&agent);
                     self.desk.forget(&agent);
@@ -383,9 +466,10 @@ impl Node {
     }
 }
 
-/// Where an agent that came from `remote` can be reached by its peers: first at the address it came from,
-/// on the ports it listens on; then at what it says of itself.
-fn reachable(remote: &Multiaddr, own: &[String]) -> Vec<String> {
+/// Where an agent that came from `remote` can be reached by its peers: at the address it came from, on the ports it
+/// listens on; then at what it says of itself, as far as that is in the subnets of its site (behind a NAT, peers know
+/// each other by addresses that we do not see). Any other address would make its peers knock at strangers' doors.
+fn reachable(remote: &Multiaddr, own: &[String], nets: &[Ipv4Net]) -> Vec<String> {
     let own: Vec<Multiaddr> =
         own.iter().take(ADDRESSES_MAX).filter_map(|address| address.parse().ok()).collect();
     let seen = ip(remote);
@@ -397,19 +481,17 @@ fn reachable(remote: &Multiaddr, own: &[String]) -> Vec<String> {
     }
     // A loopback address says nothing to anybody who is not on the same host.
     let local = seen.is_some_and(|seen| seen.is_loopback());
-    list.extend(own.into_iter().filter(|own| local || !ip(own).is_some_and(|ip| ip.is_loopback())));
+    let near = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => nets.iter().any(|net| net.contains(&ip)),
+        IpAddr::V6(_) => false,
+    };
+    list.extend(own.into_iter().filter(|own| {
+        ip(own).is_some_and(|ip| if ip.is_loopback() { local } else { Some(ip) == seen || near(ip) })
+    }));
     let mut known = HashSet::new();
     list.retain(|address| known.insert(address.clone()));
     list.truncate(ADDRESSES_MAX);
     list.iter().map(ToString::to_string).collect()
-}
-
-fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    address.iter().find_map(|part| match part {
-        Part::Ip4(ip) => Some(IpAddr::V4(ip)),
-        Part::Ip6(ip) => Some(IpAddr::V6(ip)),
-        _ => None,
-    })
 }
 
 fn port(address: &Multiaddr) -> Option<u16> {
@@ -428,8 +510,20 @@ mod tests {
         let remote: Multiaddr = "/ip4/10.0.0.7/tcp/51234".parse().unwrap();
         let own = ["/ip4/127.0.0.1/tcp/4001", "/ip4/10.0.0.7/tcp/4001", "/ip4/172.17.0.1/tcp/4001", "x"]
             .map(ToOwned::to_owned);
-        assert_eq!(reachable(&remote, &own), ["/ip4/10.0.0.7/tcp/4001", "/ip4/172.17.0.1/tcp/4001"]);
+        assert_eq!(reachable(&remote, &own, &[]), ["/ip4/10.0.0.7/tcp/4001"]);
+        let near = ["172.17.0.0/16".parse().unwrap()];
+        assert_eq!(reachable(&remote, &own, &near), ["/ip4/10.0.0.7/tcp/4001", "/ip4/172.17.0.1/tcp/4001"]);
         let local: Multiaddr = "/ip4/127.0.0.1/tcp/51234".parse().unwrap();
-        assert_eq!(reachable(&local, &own[..1]), ["/ip4/127.0.0.1/tcp/4001"]);
+        assert_eq!(reachable(&local, &own[..1], &[]), ["/ip4/127.0.0.1/tcp/4001"]);
+    }
+
+    #[test]
+    fn nobody_is_sent_to_an_address_that_an_agent_only_names() {
+        let remote: Multiaddr = "/ip4/10.0.0.7/tcp/51234".parse().unwrap();
+        let own =
+            ["/ip4/192.0.2.9/tcp/22", "/ip4/10.0.0.8/tcp/445", "/dns4/example.com/tcp/80", "/ip6/::1/tcp/9"]
+                .map(ToOwned::to_owned);
+        let reached = reachable(&remote, &own, &[]);
+        assert!(reached.iter().all(|address| address.starts_with("/ip4/10.0.0.7/")), "{reached:?}");
     }
 }

@@ -12,9 +12,11 @@ use common::trust::PublicKey;
 pub struct Linger {
     /// A sealed machine stays at least so long: news of who else comes may be on its way.
     pub grace: Duration,
-    /// A machine that was admitted, or lost its line, holds others back for so long; a machine needs about
-    /// a minute from its report to the swarm.
+    /// A machine that was admitted, or lost its line, holds others back for so long, but none that was sealed so long
+    /// ago; a machine needs about a minute from its report to the swarm.
     pub expected: Duration,
+    /// A machine that is here and gets nothing for so long holds nobody back.
+    pub idle: Duration,
     /// A sealed machine goes after this, whoever needs it.
     pub longest: Duration,
 }
@@ -24,6 +26,7 @@ impl Default for Linger {
         Self {
             grace: Duration::from_secs(1),
             expected: Duration::from_secs(120),
+            idle: Duration::from_secs(5 * 60),
             longest: Duration::from_secs(30 * 60),
         }
     }
@@ -44,6 +47,17 @@ pub struct Seat {
     pub released: bool,
     /// When it was admitted, or last came or went.
     changed: Duration,
+    /// When it last came to hold something, or began to fetch.
+    gained: Duration,
+}
+
+/// How a machine keeps those of its site that are sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// It is here and lacks chunks.
+    Here,
+    /// It is expected.
+    Expected,
 }
 
 impl Seat {
@@ -51,13 +65,19 @@ impl Seat {
     #[must_use]
     pub fn new(site: String, now: Duration) -> Self {
         let held = ChunkSet::new(0);
-        Self { site, connected: false, held, sealed: None, released: false, changed: now }
+        Self { site, connected: false, held, sealed: None, released: false, changed: now, gained: now }
     }
 
     /// It is here.
     pub fn join(&mut self, now: Duration) {
         self.connected = true;
         self.changed = now;
+        self.gained = now;
+    }
+
+    /// It holds more than before, or fetches from now on.
+    pub fn gain(&mut self, now: Duration) {
+        self.gained = now;
     }
 
     /// It is gone, perhaps to come back.
@@ -73,10 +93,21 @@ impl Seat {
         news
     }
 
-    /// Whether it needs chunks from others and is here or expected.
-    fn needs(&self, wanted: u32, linger: Linger, now: Duration) -> bool {
+    /// Whether its disk is whole and it has been away for so long that it will not come back under this key.
+    #[must_use]
+    pub fn is_gone(&self, linger: Linger, now: Duration) -> bool {
+        let away = !self.connected && now >= self.changed + linger.expected;
+        !self.connected && self.released || self.sealed.is_some() && away
+    }
+
+    /// Whether it needs chunks from others.
+    fn need(&self, wanted: u32, linger: Linger, now: Duration) -> Option<Need> {
         let lacks = self.sealed.is_none() && self.held.count() < wanted;
-        lacks && (self.connected || now < self.changed + linger.expected)
+        match self.connected {
+            _ if !lacks => None,
+            true => (now < self.gained + linger.idle).then_some(Need::Here),
+            false => (now < self.changed + linger.expected).then_some(Need::Expected),
+        }
     }
 }
 
@@ -88,14 +119,16 @@ pub fn releasable(
     linger: Linger,
     now: Duration,
 ) -> Vec<PublicKey> {
-    let needy: Vec<&str> = seats
+    let needy: Vec<(&str, Need)> = seats
         .values()
-        .filter(|seat| seat.needs(wanted, linger, now))
-        .map(|seat| seat.site.as_str())
+        .filter_map(|seat| Some((seat.site.as_str(), seat.need(wanted, linger, now)?)))
         .collect();
     let free = |seat: &Seat| {
         let Some(sealed) = seat.sealed else { return false };
-        let needed = needy.contains(&seat.site.as_str()) && now < sealed + linger.longest;
+        let needed = needy.iter().any(|(site, need)| {
+            let patience = if *need == Need::Here { linger.longest } else { linger.expected };
+            *site == seat.site && now < sealed + patience
+        });
         seat.connected && !seat.released && now >= sealed + linger.grace && !needed
     };
     seats.iter().filter(|(_, seat)| free(seat)).map(|(key, _)| *key).collect()
@@ -132,13 +165,19 @@ mod tests {
 
     #[test]
     fn a_sealed_machine_stays_while_it_is_needed_and_not_for_ever() {
+        let gaining = |now| Seat { gained: now, ..seat("a", 3, None) };
+        let admitted = |now| Seat::new("a".to_owned(), now);
         let absent = Seat { connected: false, ..seat("a", 0, None) };
         let cases = [
             ("nobody needs it", seat("a", 4, None), 11, true),
             ("the grace is not over", seat("a", 4, None), 10, false),
             ("one lacks chunks", seat("a", 3, None), 11, false),
             ("one lacks chunks elsewhere", seat("b", 3, None), 11, true),
-            ("one lacks chunks, for too long", seat("a", 3, None), 10 + 30 * 60, true),
+            ("one lacks chunks, for too long", gaining(at(30 * 60)), 10 + 30 * 60, true),
+            ("one lacks chunks and gets some", gaining(at(29 * 60)), 9 + 30 * 60, false),
+            ("one lacks chunks and gets none", seat("a", 3, None), 300, true),
+            ("one was admitted again and again and never came", admitted(at(125)), 129, false),
+            ("one was admitted again and again, for too long", admitted(at(125)), 130, true),
             ("one is expected", absent.clone(), 119, false),
             ("one was expected for too long", absent, 120, true),
         ];

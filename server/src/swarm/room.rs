@@ -1,17 +1,22 @@
-//! Core: one image's agents, from admission to release: the gate, who is told of whom, who may go. Owns
+//! Core: one image's agents, from admission to release: the gates, who is told of whom, who may go. Owns
 //! that and the image's injection; touches `inject`, `release` and the wire's words. Time is an argument.
 
-use std::collections::BTreeMap;
+// Chunks that cannot be read.
+mod lost;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use common::chunk::ChunkSet;
-use common::id::ImageId;
+use common::chunk::{ChunkIndex, ChunkSet};
+use common::id::{DeploymentId, ImageId, JobId};
+use common::limits::GATHER_SECONDS_MAX;
 use common::trust::PublicKey;
 use common::wire::swarm::{Bottleneck, Neighbour, ToAgent, ToServer};
 
 use super::door::{Admission, NodeStatus, SwarmFact, SwarmStatus};
 use super::inject::{Effect, Event, Injector};
 use super::release::{Linger, Seat, releasable};
+use lost::Lost;
 
 /// Up to so many agents of a site all know each other; beyond, each knows about 2 log2 of them: more than
 /// the natural logarithm keeps the graph whole when some leave.
@@ -32,13 +37,22 @@ pub(super) enum Out {
     /// Send it on the agent's control stream.
     Tell(PublicKey, ToAgent),
     /// Let the agent pull these.
-    Grant(PublicKey, Vec<common::chunk::ChunkIndex>),
+    Grant(PublicKey, Vec<ChunkIndex>),
     /// No longer.
-    Withdraw(PublicKey, Vec<common::chunk::ChunkIndex>),
+    Withdraw(PublicKey, Vec<ChunkIndex>),
     /// Tell the fleet.
     Fact(SwarmFact),
     /// It is let in no more.
     Forget(PublicKey),
+    /// Try to read this chunk again, from its source, or from one of these agents.
+    Mend(ChunkIndex, Vec<Holder>),
+}
+
+/// An agent that holds a chunk, and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) key: PublicKey,
+    pub(super) addresses: Vec<String>,
 }
 
 /// What a new control stream says.
@@ -70,13 +84,15 @@ struct Member {
     from_peers: u64,
     sent: u64,
     bottleneck: Option<Bottleneck>,
-    expelled: Option<Duration>,
+    /// Since when it is let in no more, and what it is told.
+    expelled: Option<(Duration, ToAgent)>,
+    /// Whether it was told on this stream that it lacks what cannot be had.
+    stranded: bool,
 }
 
+/// The gate of a deployment at which somebody has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gate {
-    /// Nobody has arrived.
-    Fresh,
     /// The first arrived then.
     Shut(Duration),
     Open,
@@ -89,7 +105,9 @@ pub(super) struct Room {
     stock: Option<Stock>,
     injector: Option<Injector>,
     members: BTreeMap<PublicKey, Member>,
-    gate: Gate,
+    /// Each deployment's, as long as one of its machines is here.
+    gates: BTreeMap<DeploymentId, Gate>,
+    lost: Lost,
     linger: Linger,
     chance: u64,
     injected: u64,
@@ -104,7 +122,8 @@ impl Room {
             stock: None,
             injector: None,
             members: BTreeMap::new(),
-            gate: Gate::Fresh,
+            gates: BTreeMap::new(),
+            lost: Lost::default(),
             linger,
             chance,
             injected: 0,
@@ -140,16 +159,23 @@ impl Room {
             sent: 0,
             bottleneck: None,
             expelled: None,
+            stranded: false,
         };
         self.members.insert(key, member);
     }
 
-    pub(super) fn expel(&mut self, key: PublicKey, reason: String, now: Duration) -> Vec<Out> {
+    /// Lets it in no more. Without a reason, one whose disk is whole may go: its part is done.
+    pub(super) fn expel(&mut self, key: PublicKey, reason: Option<String>, now: Duration) -> Vec<Out> {
         let Some(member) = self.members.get_mut(&key) else {
             return vec![];
         };
-        member.expelled = Some(now);
-        let mut out = vec![Out::Tell(key, ToAgent::Cancel { reason })];
+        let word = match reason {
+            None if member.seat.sealed.is_some() => ToAgent::Release,
+            None => ToAgent::Cancel { reason: "its job is over".to_owned() },
+            Some(reason) => ToAgent::Cancel { reason },
+        };
+        member.expelled = Some((now, word.clone()));
+        let mut out = vec![Out::Tell(key, word)];
         out.extend(self.inject(Event::Left { agent: key }, now));
         self.stale = true;
         out
@@ -164,11 +190,12 @@ impl Room {
         let Some(member) = self.members.get_mut(&key) else {
             return vec![];
         };
-        if member.expelled.is_some() {
-            return vec![Out::Tell(key, ToAgent::Cancel { reason: "the job is cancelled".to_owned() })];
+        if let Some((_, word)) = &member.expelled {
+            return vec![Out::Tell(key, word.clone())];
         }
         member.addresses = hello.addresses;
         member.told = None;
+        member.stranded = false;
         member.seat.join(now);
         member.started |= hello.started;
         let personality = member.admission.personality.clone();
@@ -187,57 +214,69 @@ impl Room {
             return vec![];
         };
         member.seat.held = held;
-        if member.started || member.admission.gather.is_none() || self.gate == Gate::Open {
+        let deployment = member.admission.deployment;
+        if member.started || member.admission.gather.is_none() {
             return self.start(key, now);
         }
-        if self.gate == Gate::Fresh {
-            self.gate = Gate::Shut(now);
+        if *self.gates.entry(deployment).or_insert(Gate::Shut(now)) == Gate::Open {
+            return self.start(key, now);
         }
-        let mut out = self.open_gate(now);
-        if self.gate != Gate::Open {
-            out.extend(self.tell_waiting(now));
+        let mut out = self.open_gate(deployment, now);
+        if self.gates.get(&deployment) != Some(&Gate::Open) {
+            out.extend(self.tell_waiting(deployment, now));
         }
         out
     }
 
-    fn waiting(&self) -> Vec<PublicKey> {
-        let waits = |member: &Member| member.seat.connected && !member.started && member.expelled.is_none();
+    fn waiting(&self, deployment: DeploymentId) -> Vec<PublicKey> {
+        let waits = |member: &Member| {
+            member.admission.deployment == deployment
+                && member.seat.connected
+                && !member.started
+                && member.expelled.is_none()
+        };
         self.members.iter().filter(|(_, member)| waits(member)).map(|(key, _)| *key).collect()
     }
 
-    /// The strictest of the gates that the waiting ones were ordered to wait at.
-    fn gather(&self) -> Option<(u32, Duration)> {
-        let waiting = self.waiting();
-        let gathers = waiting.iter().filter_map(|key| self.members.get(key)?.admission.gather);
-        gathers
-            .map(|gather| (gather.wanted, Duration::from_secs(gather.seconds)))
-            .reduce(|one, other| (one.0.max(other.0), one.1.max(other.1)))
+    /// Since when the gate is shut, how many it waits for, and for how long.
+    fn shut_gate(&self, deployment: DeploymentId, waiting: &[PublicKey]) -> Option<(u32, Duration)> {
+        let Some(Gate::Shut(since)) = self.gates.get(&deployment) else { return None };
+        let mut gathers = waiting.iter().filter_map(|key| self.members.get(key)?.admission.gather);
+        let gather = gathers.next()?;
+        let patience = Duration::from_secs(gather.seconds.min(GATHER_SECONDS_MAX));
+        Some((gather.wanted, since.saturating_add(patience)))
     }
 
-    fn open_gate(&mut self, now: Duration) -> Vec<Out> {
-        let (Gate::Shut(since), Some((wanted, patience))) = (self.gate, self.gather()) else {
+    fn open_gate(&mut self, deployment: DeploymentId, now: Duration) -> Vec<Out> {
+        let waiting = self.waiting(deployment);
+        let Some((wanted, until)) = self.shut_gate(deployment, &waiting) else {
             return vec![];
         };
-        let waiting = self.waiting();
         let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-        if arrived < wanted && now < since + patience {
+        if arrived < wanted && now < until {
             return vec![];
         }
-        self.gate = Gate::Open;
-        let mut out = vec![Out::Fact(SwarmFact::GatherOpened { image: self.image, arrived })];
+        self.gates.insert(deployment, Gate::Open);
+        let mut jobs: Vec<JobId> = waiting
+            .iter()
+            .filter_map(|key| self.members.get(key))
+            .map(|member| member.admission.job)
+            .collect();
+        jobs.sort_unstable();
+        let mut out = vec![Out::Fact(SwarmFact::GatherOpened { jobs })];
         // They learn of each other before anybody is leased anything.
         out.extend(self.tell_neighbours());
         out.extend(waiting.into_iter().flat_map(|key| self.start(key, now)));
         out
     }
 
-    fn tell_waiting(&self, now: Duration) -> Vec<Out> {
-        let (Gate::Shut(since), Some((wanted, patience))) = (self.gate, self.gather()) else {
+    fn tell_waiting(&self, deployment: DeploymentId, now: Duration) -> Vec<Out> {
+        let waiting = self.waiting(deployment);
+        let Some((wanted, until)) = self.shut_gate(deployment, &waiting) else {
             return vec![];
         };
-        let waiting = self.waiting();
         let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-        let seconds = (since + patience).saturating_sub(now).as_secs();
+        let seconds = until.saturating_sub(now).as_secs();
         let gather = ToAgent::Gather { arrived, wanted, seconds };
         waiting.into_iter().map(|key| Out::Tell(key, gather.clone())).collect()
     }
@@ -247,6 +286,7 @@ impl Room {
             return vec![];
         };
         member.started = true;
+        member.seat.gain(now);
         let (site, held) = (member.admission.site.clone(), member.seat.held.clone());
         let mut out = vec![Out::Tell(key, ToAgent::Start)];
         out.extend(self.inject(Event::Joined { agent: key, site, held }, now));
@@ -274,15 +314,16 @@ impl Room {
             // A second hello on one stream says nothing new.
             ToServer::Hello { .. } => vec![],
             ToServer::Have { chunks } => {
-                chunks.iter().for_each(|chunk| {
-                    member.seat.held.insert(*chunk);
-                });
+                let news = chunks.iter().filter(|chunk| member.seat.held.insert(**chunk)).count();
+                if news > 0 {
+                    member.seat.gain(now);
+                }
                 self.inject(Event::Have { agent: key, chunks }, now)
             }
             ToServer::Speed { sent, sending_millis, from_peers, bottleneck, .. } => {
-                member.sent += sent;
+                member.sent = member.sent.saturating_add(sent);
                 member.bottleneck = bottleneck;
-                member.from_peers += from_peers;
+                member.from_peers = member.from_peers.saturating_add(from_peers);
                 let sending = Duration::from_millis(sending_millis);
                 let mut out = vec![Out::Tell(key, ToAgent::Heard)];
                 out.extend(self.inject(Event::Speed { agent: key, sent, sending, from_peers }, now));
@@ -313,38 +354,45 @@ impl Room {
         self.inject(Event::Sent { agent: key, bytes }, now)
     }
 
-    /// A leased chunk could not be read.
-    pub(super) fn failed(
-        &mut self,
-        key: PublicKey,
-        chunk: common::chunk::ChunkIndex,
-        cause: String,
-        now: Duration,
-    ) -> Vec<Out> {
-        let mut out = vec![Out::Fact(SwarmFact::ChunkLost { image: self.image, chunk, cause })];
-        out.extend(self.inject(Event::Failed { agent: key, chunk }, now));
-        out
-    }
-
     /// Time has passed: to be told several times a second.
     pub(super) fn tick(&mut self, now: Duration) -> Vec<Out> {
-        let mut out = self.open_gate(now);
+        let shut: Vec<DeploymentId> = self
+            .gates
+            .iter()
+            .filter(|(_, gate)| **gate != Gate::Open)
+            .map(|(deployment, _)| *deployment)
+            .collect();
+        let mut out: Vec<Out> =
+            shut.into_iter().flat_map(|deployment| self.open_gate(deployment, now)).collect();
         if std::mem::take(&mut self.stale) {
             out.extend(self.tell_neighbours());
         }
         out.extend(self.inject(Event::Tick, now));
+        out.extend(self.look_for_lost(now));
         out.extend(self.release(now));
+        let linger = self.linger;
         let over = |member: &Member| {
-            member.expelled.is_some_and(|at| now >= at + FAREWELL)
-                || member.seat.released && !member.seat.connected
+            member.expelled.as_ref().is_some_and(|(at, _)| now >= *at + FAREWELL)
+                || member.seat.is_gone(linger, now)
         };
         let over: Vec<PublicKey> =
             self.members.iter().filter(|(_, member)| over(member)).map(|(key, _)| *key).collect();
-        for key in over {
-            self.members.remove(&key);
-            out.push(Out::Forget(key));
+        if !over.is_empty() {
+            for key in over {
+                self.members.remove(&key);
+                out.extend(self.inject(Event::Forgotten { agent: key }, now));
+                out.push(Out::Forget(key));
+            }
+            let here: BTreeSet<DeploymentId> =
+                self.members.values().map(|member| member.admission.deployment).collect();
+            self.gates.retain(|deployment, _| here.contains(deployment));
         }
         out
+    }
+
+    /// The sites that its agents are at.
+    pub(super) fn sites(&self) -> impl Iterator<Item = &str> {
+        self.members.values().map(|member| member.admission.site.as_str())
     }
 
     fn release(&mut self, now: Duration) -> Vec<Out> {

@@ -118,6 +118,7 @@ impl Node {
                     self.tell(SwarmEvent::Release);
                 }
             }
+            ToAgent::Broken { reason } => self.broken(reason),
             ToAgent::Cancel { reason } => self.tell(SwarmEvent::Cancel(reason)),
         }
     }

@@ -43,7 +43,7 @@ impl Injector {
             while self.sites.get(&name).is_some_and(|site| (site.leased.count() as usize) < window) {
                 let Some(chunk) = self.next_open(&name) else { break };
                 let Some(agent) = self.taker(&name, chunk, now) else {
-                    self.sites.entry(name.clone()).and_modify(|site| site.open.push(chunk));
+                    self.sites.entry(name.clone()).and_modify(|site| site.reopen(chunk));
                     break;
                 };
                 self.grant(agent, chunk, now);
@@ -53,12 +53,12 @@ impl Injector {
         effects.extend(given.into_iter().map(|(agent, chunks)| Effect::Lease { agent, chunks }));
     }
 
-    /// The next chunk that nobody at the site has, taken off the list.
+    /// The next chunk that nobody at the site has and the server can read, taken off the list.
     fn next_open(&mut self, site: &str) -> Option<ChunkIndex> {
-        let site = self.sites.get_mut(site)?;
+        let (lost, site) = (&self.lost, self.sites.get_mut(site)?);
         loop {
-            let chunk = site.open.pop()?;
-            if site.copies[chunk.at()] == 0 && !site.leased.contains(chunk) {
+            let chunk = site.pop()?;
+            if site.copies[chunk.at()] == 0 && !site.leased.contains(chunk) && !lost.contains(chunk) {
                 return Some(chunk);
             }
         }

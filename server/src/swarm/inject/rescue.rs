@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::chunk::ChunkIndex;
+use common::chunk::{ChunkIndex, ChunkSet};
 use common::limits::CHUNK_BYTES;
 use common::trust::PublicKey;
 
@@ -23,8 +23,12 @@ pub(super) const STARVING: Duration = Duration::from_secs(6);
 /// ...as long as that adds less than this share (in per cent) to what one copy costs...
 const RESCUE_PERCENT: u64 = 3;
 
-/// ...and after this long as many as it can take: its peers are out of its reach.
+/// ...and after this long as many as it can take: its peers are out of its reach. Counted from when one of them had
+/// something that it lacks: whoever was alone until now is not cut off when somebody comes.
 const CUT_OFF: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether the peers of one that starves have something for it.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What a slow agent alone holds is stuck there when passing it on takes longer than this; and before the server helps,
 /// its line had nothing else to carry for so long...
@@ -77,15 +81,20 @@ impl Injector {
             return;
         }
         let lacking = self.agents.iter().filter(|(_, agent)| self.lacking(agent));
-        let from: Vec<(Duration, PublicKey)> =
-            lacking.map(|(key, agent)| (agent.gained + STARVING, *key)).collect();
+        let starves = |agent: &Agent| (agent.gained + STARVING).max(agent.alone + LOOK);
+        let from: Vec<(Duration, PublicKey)> = lacking.map(|(key, agent)| (starves(agent), *key)).collect();
         // What an agent gains makes it later, never sooner.
         self.starving_from = from.iter().map(|(from, _)| *from).min().unwrap_or(Duration::MAX);
         let starving: Vec<PublicKey> =
             from.into_iter().filter(|(from, _)| now >= *from).map(|(_, key)| key).collect();
         for key in starving {
             let Some(agent) = self.agents.get_mut(&key) else { continue };
-            let cut_off = now >= agent.gained + CUT_OFF;
+            let offered = self.sites.get(&agent.site).is_some_and(|site| offers(site, agent, &self.wanted));
+            if !offered {
+                agent.alone = now;
+                continue;
+            }
+            let cut_off = now >= agent.gained.max(agent.alone) + CUT_OFF;
             let within = self.rescued_bytes * 100 < self.wire_bytes * RESCUE_PERCENT;
             let most = if cut_off { AGENT_CHUNKS } else { usize::from(within) };
             if agent.leases.len() >= most || now < agent.penalty_until {
@@ -93,7 +102,10 @@ impl Injector {
             }
             let free = most - agent.leases.len();
             let Some(site) = self.sites.get(&agent.site) else { continue };
-            let lacks = |chunk: &ChunkIndex| !agent.held.contains(*chunk) && !site.leased.contains(*chunk);
+            let lost = &self.lost;
+            let lacks = |chunk: &ChunkIndex| {
+                !agent.held.contains(*chunk) && !site.leased.contains(*chunk) && !lost.contains(*chunk)
+            };
             // What nobody holds is the ordinary lease's to give.
             let chunks: Vec<ChunkIndex> =
                 self.wanted.iter().filter(lacks).filter(|c| site.copies[c.at()] > 0).take(free).collect();
@@ -145,13 +157,18 @@ impl Injector {
         } else {
             return vec![];
         };
-        stuck.retain(|chunk| !place.leased.contains(*chunk));
+        stuck.retain(|chunk| !place.leased.contains(*chunk) && !self.lost.contains(*chunk));
         self.dice.shuffle(&mut stuck);
         // What the fewest have does the most good.
         stuck.sort_by_key(|chunk| place.copies[chunk.at()]);
         stuck.truncate(site_window(place, now).saturating_sub(place.leased.count() as usize));
         stuck
     }
+}
+
+/// Whether others at `site` have something that `agent` lacks.
+fn offers(site: &Site, agent: &Agent, wanted: &ChunkSet) -> bool {
+    wanted.iter().any(|chunk| site.copies[chunk.at()] > 0 && !agent.held.contains(chunk))
 }
 
 /// Whether all that could help the `lacking` of a site send much more slowly than the server could, and have long had

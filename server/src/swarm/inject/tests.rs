@@ -169,6 +169,27 @@ fn who_gets_nothing_from_peers_is_served_directly_in_the_end() {
 }
 
 #[test]
+fn whoever_was_alone_is_not_cut_off_when_a_neighbour_comes() {
+    let mut injector = injector(10);
+    let first = join(&mut injector, 1, "a", ChunkSet::new(10), at(0));
+    // It waits for a server that has trouble of its own, and for nobody else.
+    let mut lost = leases(&first);
+    while let Some((agent, chunk)) = lost.pop() {
+        lost.extend(leases(&injector.handle(Event::Failed { agent, chunk }, at(1))));
+    }
+    let cut_off = |injector: &mut Injector, millis: std::ops::Range<u64>| {
+        let ticks = (millis.start / 500..millis.end / 500).map(|tick| at(500 * tick));
+        let effects: Vec<Effect> = ticks.flat_map(|now| injector.handle(Event::Tick, now)).collect();
+        effects.contains(&Effect::CutOff { agent: key(1) })
+    };
+    assert!(!cut_off(&mut injector, 500..40_000), "nobody is there");
+    join(&mut injector, 2, "a", full(10), at(40_000));
+    (0..10).for_each(|chunk| drop(injector.handle(Event::Mended(ChunkIndex(chunk)), at(40_000))));
+    assert!(!cut_off(&mut injector, 40_000..54_500), "one has been there for less than it takes");
+    assert!(cut_off(&mut injector, 54_500..56_500), "and gives nothing");
+}
+
+#[test]
 fn chunks_of_an_accused_sender_do_not_count_but_an_accuser_of_all_is_not_believed() {
     let mut injector = injector(10);
     join(&mut injector, 1, "a", full(10), at(0));
@@ -270,6 +291,7 @@ enum Act {
     Have(u8, u32),
     Serve(usize),
     Fail(usize),
+    Mend(u32),
     Accuse(u8, u8),
     Pass(u16),
 }
@@ -284,6 +306,7 @@ fn act() -> impl Strategy<Value = Act> {
         any::<usize>().prop_map(Act::Serve),
         any::<usize>().prop_map(Act::Fail),
         (who.clone(), who).prop_map(|(by, from)| Act::Accuse(by, from)),
+        (0u32..30).prop_map(Act::Mend),
         any::<u16>().prop_map(Act::Pass),
     ]
 }
@@ -312,6 +335,7 @@ fn play(acts: &[Act]) -> Vec<Effect> {
                 let (agent, chunk) = out.swap_remove(which % out.len());
                 Event::Failed { agent, chunk }
             }
+            Act::Mend(chunk) => Event::Mended(ChunkIndex(chunk)),
             Act::Accuse(by, from) => Event::Corrupt { by: key(by), from: key(from) },
             Act::Pass(millis) => {
                 now += at(u64::from(millis) / 4);
@@ -319,6 +343,10 @@ fn play(acts: &[Act]) -> Vec<Effect> {
             }
         };
         let effects = injector.handle(event, now);
+        assert!(
+            leases(&effects).iter().all(|(_, chunk)| !injector.lost.contains(*chunk)),
+            "a lost one is leased"
+        );
         out.extend(leases(&effects));
         trace.extend(effects);
         check(&injector);
@@ -330,13 +358,16 @@ fn check(injector: &Injector) {
     for (name, site) in &injector.sites {
         let here = || injector.agents.values().filter(|agent| agent.site == *name);
         assert_eq!(site.agents, here().count());
+        assert_eq!(site.open.iter().collect::<BTreeSet<_>>().len(), site.open.len(), "each is listed once");
+        assert_eq!(site.open.len(), site.listed.count() as usize);
         for chunk in injector.wanted.iter() {
             let copies = here().filter(|agent| agent.trusted && agent.held.contains(chunk)).count();
             assert_eq!(site.copies[chunk.at()] as usize, copies, "copies of {chunk:?} at {name}");
             let leases = here().filter(|agent| agent.leases.contains(&chunk)).count();
             assert!(leases <= 1, "{chunk:?} is leased {leases} times at {name}");
             assert_eq!(site.leased.contains(chunk), leases == 1);
-            let somewhere = copies > 0 || leases > 0 || site.open.contains(&chunk);
+            let somewhere =
+                copies > 0 || leases > 0 || site.open.contains(&chunk) || injector.lost.contains(chunk);
             assert!(somewhere, "{chunk:?} is lost at {name}");
         }
     }

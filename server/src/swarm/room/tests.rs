@@ -1,7 +1,7 @@
 //! A room from admission to release, word by word.
 
 use common::chunk::ChunkIndex;
-use common::id::{Hash, JobId};
+use common::id::{DeploymentId, Hash, JobId};
 use common::trust::KeyPair;
 use common::wire::swarm::Personality;
 
@@ -19,6 +19,7 @@ fn at(millis: u64) -> Duration {
 fn admission(number: u8, gather: Option<Gather>) -> Admission {
     Admission {
         key: key(number),
+        deployment: DeploymentId(1),
         job: JobId(number.into()),
         image: ImageId(Hash([0; 32])),
         name: format!("m{number}"),
@@ -121,7 +122,7 @@ fn a_cancelled_agent_is_told_and_then_forgotten() {
     let mut room = room();
     room.admit(admission(1, None), at(0));
     hello(&mut room, 1, false, at(1));
-    let out = room.expel(key(1), "no more".to_owned(), at(2));
+    let out = room.expel(key(1), Some("no more".to_owned()), at(2));
     assert_eq!(told(&out, 1), [&ToAgent::Cancel { reason: "no more".to_owned() }]);
     assert!(!room.tick(at(100)).contains(&Out::Forget(key(1))));
     assert!(room.tick(at(2) + FAREWELL).contains(&Out::Forget(key(1))));
@@ -181,5 +182,157 @@ fn knowing_is_mutual_and_the_graph_is_whole() {
             todo.extend(others);
         }
         assert!(reached.into_iter().all(|reached| reached), "{len}");
+    }
+}
+
+fn of(deployment: u64, number: u8, gather: Option<Gather>) -> Admission {
+    Admission { deployment: DeploymentId(deployment), ..admission(number, gather) }
+}
+
+fn starts(out: &[Out], number: u8) -> bool {
+    told(out, number).contains(&&ToAgent::Start)
+}
+
+#[test]
+fn each_deployment_has_a_gate_of_its_own_which_ends_with_it() {
+    let gather = Some(Gather { wanted: 2, seconds: 60 });
+    let mut room = room();
+    (1..=3).for_each(|number| room.admit(of(1, number, gather), at(0)));
+    (4..=5).for_each(|number| room.admit(of(2, number, gather), at(0)));
+    hello(&mut room, 1, false, at(1));
+    assert!(starts(&hello(&mut room, 2, false, at(2)), 2));
+    assert!(!starts(&hello(&mut room, 4, false, at(3)), 4), "another order's gate is not this one's");
+    let out = hello(&mut room, 5, false, at(4));
+    assert!(starts(&out, 4) && starts(&out, 5));
+    let opened = Out::Fact(SwarmFact::GatherOpened { jobs: vec![JobId(4), JobId(5)] });
+    assert!(out.contains(&opened), "{out:?}");
+    // One of the first never came. When all are gone, the gate is, too.
+    (1..=3).for_each(|number| drop(room.expel(key(number), None, at(5))));
+    room.tick(at(5) + FAREWELL);
+    room.admit(of(1, 6, gather), at(9000));
+    assert!(!starts(&hello(&mut room, 6, false, at(9001)), 6), "a fresh gate");
+}
+
+#[test]
+fn no_number_of_seconds_is_too_long_for_a_gate() {
+    let mut room = room();
+    room.admit(admission(1, Some(Gather { wanted: 2, seconds: u64::MAX })), at(5000));
+    let out = hello(&mut room, 1, false, at(5000));
+    let day = ToAgent::Gather { arrived: 1, wanted: 2, seconds: GATHER_SECONDS_MAX };
+    assert!(told(&out, 1).contains(&&day), "{out:?}");
+    assert!(starts(&room.tick(at(5000) + Duration::from_secs(GATHER_SECONDS_MAX)), 1));
+}
+
+#[test]
+fn who_vanishes_while_it_lingers_is_forgotten() {
+    let mut room = room();
+    room.admit(admission(1, None), at(0));
+    hello(&mut room, 1, false, at(1));
+    room.message(key(1), ToServer::Sealed, at(2));
+    room.left(key(1), "power cut".to_owned(), at(3));
+    assert!(!room.tick(at(60_000)).contains(&Out::Forget(key(1))), "it may have lost its line only");
+    assert!(room.tick(at(3) + Linger::default().expected).contains(&Out::Forget(key(1))));
+    assert!(room.is_empty());
+}
+
+#[test]
+fn whose_part_is_done_may_go_and_whoever_is_in_the_middle_is_told_to_stop() {
+    let mut room = room();
+    (1..=2).for_each(|number| room.admit(admission(number, None), at(0)));
+    (1..=2).for_each(|number| drop(hello(&mut room, number, false, at(1))));
+    room.message(key(1), ToServer::Sealed, at(2));
+    assert_eq!(told(&room.expel(key(1), None, at(3)), 1), [&ToAgent::Release]);
+    assert!(matches!(told(&room.expel(key(2), None, at(3)), 2)[..], [ToAgent::Cancel { .. }]));
+    assert_eq!(told(&hello(&mut room, 1, true, at(4)), 1), [&ToAgent::Release], "said again");
+    room.tick(at(3) + FAREWELL);
+    assert!(room.is_empty());
+}
+
+#[test]
+fn a_chunk_that_cannot_be_read_is_leased_to_nobody_until_it_is_mended() {
+    let mut room = room();
+    room.admit(admission(1, None), at(0));
+    let leases = |out: &[Out]| -> Vec<ChunkIndex> {
+        let words = told(out, 1).into_iter();
+        words
+            .flat_map(|word| if let ToAgent::Lease { chunks } = word { chunks.clone() } else { vec![] })
+            .collect()
+    };
+    let leased = leases(&hello(&mut room, 1, false, at(1)));
+    let lost = leased[0];
+    let out = room.failed(key(1), lost, "rotten".to_owned(), at(2));
+    assert!(matches!(out[0], Out::Fact(SwarmFact::ChunkLost { .. })));
+    let mut mends = 0;
+    for tick in 1..=100 {
+        let out = room.tick(at(100 * tick));
+        assert!(!leases(&out).contains(&lost), "leased again");
+        assert!(room.failed(key(1), lost, "rotten".to_owned(), at(100 * tick)).is_empty(), "said once");
+        mends += out.iter().filter(|out| matches!(out, Out::Mend(chunk, _) if *chunk == lost)).count();
+    }
+    assert_eq!(mends, 2, "ten seconds: at once, and after five");
+    let others = (0..8).map(ChunkIndex).filter(|chunk| *chunk != lost).collect();
+    assert!(!leases(&room.message(key(1), ToServer::Have { chunks: others }, at(10_000))).contains(&lost));
+    let out = room.mended(lost, None, at(10_001));
+    assert!(out.contains(&Out::Fact(SwarmFact::ChunkMended { image: room.image, chunk: lost, from: None })));
+    assert_eq!(leases(&out), [lost]);
+}
+
+#[test]
+fn who_lacks_only_what_is_lost_is_told_so_once_and_who_holds_it_is_asked() {
+    let mut room = room();
+    (1..=2).for_each(|number| room.admit(admission(number, None), at(0)));
+    hello(&mut room, 1, false, at(1));
+    room.failed(key(1), ChunkIndex(3), "rotten".to_owned(), at(2));
+    let chunks = (0..8).filter(|chunk| *chunk != 3).map(ChunkIndex).collect();
+    room.message(key(1), ToServer::Have { chunks }, at(3));
+    let broken = |out: &[Out]| told(out, 1).iter().any(|word| matches!(word, ToAgent::Broken { .. }));
+    assert!(!broken(&room.tick(at(14_000))), "it may be mended yet");
+    assert!(broken(&room.tick(at(16_000))));
+    assert!(!broken(&room.tick(at(17_000))), "once");
+    hello(&mut room, 1, true, at(18_000));
+    let chunks = (0..8).filter(|chunk| *chunk != 3).map(ChunkIndex).collect();
+    room.message(key(1), ToServer::Have { chunks }, at(18_001));
+    assert!(broken(&room.tick(at(19_000))), "and on each new stream");
+    hello(&mut room, 2, false, at(20_000));
+    room.message(key(2), ToServer::Have { chunks: vec![ChunkIndex(3)] }, at(20_001));
+    let asked = (0..60).flat_map(|tick| room.tick(at(20_100 + 100 * tick)));
+    let asked: Vec<PublicKey> = asked
+        .filter_map(|out| if let Out::Mend(_, holders) = out { Some(holders) } else { None })
+        .flatten()
+        .map(|holder| holder.key)
+        .collect();
+    assert!(asked.contains(&key(2)), "{asked:?}");
+}
+
+#[test]
+fn numbers_that_an_agent_says_of_its_line_do_no_harm() {
+    let mut room = room();
+    (1..=2).for_each(|number| room.admit(admission(number, None), at(0)));
+    (1..=2).for_each(|number| drop(hello(&mut room, number, false, at(1))));
+    for second in 1..=40 {
+        for number in 1..=2 {
+            let speed = ToServer::Speed {
+                sent: u64::MAX,
+                sending_millis: u64::MAX - second,
+                millis: 0,
+                from_peers: u64::MAX,
+                from_server: u64::MAX,
+                bottleneck: None,
+            };
+            room.message(key(number), speed.clone(), at(1000 * second));
+            room.message(
+                key(number),
+                ToServer::Speed {
+                    sent: u64::MAX,
+                    sending_millis: 200,
+                    millis: 1,
+                    from_peers: 0,
+                    from_server: 0,
+                    bottleneck: None,
+                },
+                at(1000 * second),
+            );
+        }
+        room.tick(at(1000 * second));
     }
 }

@@ -1,0 +1,88 @@
+//! Damaged chunks put right: with the bytes that a machine had, or from the file that the image was made from. Owns no
+//! state. Touches the store, and that file, to read. Nothing is believed of either: what is kept has the hashes that the
+//! manifest says.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use common::chunk::ChunkIndex;
+use common::id::{Hash, ImageId};
+use common::manifest::{Encoding, StoredChunk};
+use common::wire::swarm::Form;
+
+use super::error::ImageError;
+use super::import::LEVEL;
+use super::store::Images;
+
+impl Images {
+    /// Puts a chunk right with `bytes`, which are it in the form `form` if they are right.
+    ///
+    /// # Errors
+    /// When they are not, when this server's compressor makes another wire form of them, or the store does not take it.
+    pub fn mend_with(
+        &self,
+        id: ImageId,
+        index: ChunkIndex,
+        form: Form,
+        bytes: Vec<u8>,
+    ) -> Result<(), ImageError> {
+        let (manifest, _) = self.read_manifest(id)?;
+        let chunk = manifest.stored(index).ok_or(ImageError::ManifestMissing(id))?;
+        let wire = match form {
+            Form::Wire => bytes,
+            Form::Raw => wire_form(&chunk, bytes)?,
+        };
+        self.replace_chunk(&chunk, &wire)
+    }
+
+    /// Puts a chunk right from the file that the image was made from, if that is still there and is a plain disk image.
+    ///
+    /// # Errors
+    /// When it is not there, is of another format, or has other bytes by now.
+    pub fn mend(&self, id: ImageId, index: ChunkIndex) -> Result<(), ImageError> {
+        let (manifest, _) = self.read_manifest(id)?;
+        let chunk = manifest.stored(index).ok_or(ImageError::ManifestMissing(id))?;
+        let named = self.list().into_iter().filter(|image| image.id == id && image.format == "raw");
+        let sources: Vec<PathBuf> = named.filter_map(|image| image.path).collect();
+        let absent =
+            |wire| ImageError::ChunkDamaged { wire, why: "and what the image was made from is not there" };
+        let mut last = absent(chunk.wire);
+        for path in sources {
+            let what = || format!("the image's source {}", path.display());
+            let raw = read_at(&path, index.offset(), manifest.raw_len(index))
+                .map_err(|source| ImageError::Read { what: what(), source });
+            match raw.and_then(|raw| self.replace_chunk(&chunk, &wire_form(&chunk, raw)?)) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The wire form of `raw`, as it was when the image was added.
+fn wire_form(chunk: &StoredChunk, raw: Vec<u8>) -> Result<Vec<u8>, ImageError> {
+    let damaged = |why| ImageError::ChunkDamaged { wire: chunk.wire, why };
+    if Hash::of(&raw) != chunk.raw {
+        return Err(damaged("and what was to mend it has another hash"));
+    }
+    match chunk.encoding {
+        Encoding::Raw => Ok(raw),
+        Encoding::Zstd => zstd::bulk::compress(&raw, LEVEL)
+            .map_err(|_| damaged("and what was to mend it cannot be compressed")),
+    }
+}
+
+fn read_at(path: &Path, offset: u64, len: u32) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    file.seek(SeekFrom::Start(offset))?;
+    let mut raw = Vec::new();
+    file.take(u64::from(len)).read_to_end(&mut raw)?;
+    // The importer fills the last sector up with zeros.
+    raw.resize(len as usize, 0);
+    Ok(raw)
+}
