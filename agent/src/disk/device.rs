@@ -11,7 +11,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
@@ -23,6 +23,19 @@ pub trait Device: Send + Sync + std::fmt::Debug {
 
     /// Logical sector size in bytes.
     fn sector_bytes(&self) -> u32;
+
+    /// It in words, for errors: its name and its marks.
+    fn words(&self) -> String {
+        "the disk".to_owned()
+    }
+
+    /// Which of the system's files or devices it is, however it was named when it was opened.
+    fn place(&self) -> Place {
+        Place::Memory
+    }
+
+    /// Tells the kernel to read the partition table anew, so that udev and a curious admin see what is there.
+    fn reread_partitions(&self) {}
 
     /// Whether it spins: several readers at once would make it slower.
     fn rotational(&self) -> bool {
@@ -63,6 +76,40 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     fn drop_cache(&self) -> io::Result<()>;
 }
 
+/// What an open file or device is to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A block device, by its numbers.
+    Block {
+        /// The number of its driver.
+        major: u64,
+        /// The driver's number of it.
+        minor: u64,
+    },
+    /// A plain file, by its file system and its number there.
+    Plain {
+        /// The file system.
+        file_system: u64,
+        /// The file's number.
+        inode: u64,
+    },
+    /// Neither: a disk of a test.
+    Memory,
+}
+
+impl Place {
+    /// Of a file with `metadata`.
+    #[must_use]
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
+        if metadata.file_type().is_block_device() {
+            let device = metadata.rdev();
+            Self::Block { major: nix::sys::stat::major(device), minor: nix::sys::stat::minor(device) }
+        } else {
+            Self::Plain { file_system: metadata.dev(), inode: metadata.ino() }
+        }
+    }
+}
+
 mod ioctl {
     use nix::libc::c_int;
 
@@ -100,7 +147,9 @@ pub struct FileDevice {
     file: File,
     kind: Kind,
     facts: Facts,
+    place: Place,
     rotational: bool,
+    words: String,
 }
 
 impl FileDevice {
@@ -121,16 +170,14 @@ impl FileDevice {
             file.try_lock().map_err(io::Error::from)?;
         }
         let facts = facts_of(&file, kind)?;
-        Ok(Self { file, kind, facts, rotational })
+        let place = Place::of(&file.metadata()?);
+        Ok(Self { file, kind, facts, place, rotational, words: path.display().to_string() })
     }
 
-    /// Tells the kernel to read the partition table anew, so that udev and a curious admin see what is there.
-    pub fn reread_partitions(&self) {
-        if self.kind == Kind::Block {
-            // SAFETY: BLKRRPART takes no argument and the descriptor is open as long as `self`. Its failure
-            // (a disk without partitions, a loop device) changes nothing that we wrote.
-            let _ = unsafe { ioctl::reread_partitions(self.file.as_raw_fd()) };
-        }
+    /// The same, called `words` in errors.
+    #[must_use]
+    pub fn called(self, words: String) -> Self {
+        Self { words, ..self }
     }
 
     fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -197,6 +244,22 @@ impl Device for FileDevice {
 
     fn sector_bytes(&self) -> u32 {
         self.facts.sector_bytes
+    }
+
+    fn words(&self) -> String {
+        self.words.clone()
+    }
+
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn reread_partitions(&self) {
+        if self.kind == Kind::Block {
+            // SAFETY: BLKRRPART takes no argument and the descriptor is open as long as `self`. Its failure
+            // (a disk without partitions, a loop device) changes nothing that we wrote.
+            let _ = unsafe { ioctl::reread_partitions(self.file.as_raw_fd()) };
+        }
     }
 
     fn rotational(&self) -> bool {

@@ -20,6 +20,9 @@ pub mod held;
 // The first writes of a job: what would boot, and what the old disk leaves behind.
 pub mod clear;
 
+// Which chunk a disk did not take.
+pub mod fault;
+
 // The one thread that writes.
 pub mod write;
 
@@ -35,4 +38,4 @@ pub(crate) mod recording;
 
 // The property of the whole write path: a disk that boots is whole.
 #[cfg(test)]
-mod power;
+pub(crate) mod power;

@@ -1,5 +1,6 @@
 //! A disk in memory that loses its power: after a set number of operations every call fails, and what was
-//! not synced survives in part, sector by sector, as a volatile write cache leaves it.
+//! not synced survives in part, as a volatile write cache leaves it: torn at any sector, in another order, or not
+//! at all. It may also have one sector that does not keep what is written.
 
 use std::io;
 use std::sync::Mutex;
@@ -15,19 +16,52 @@ struct State {
     seen: Vec<u8>,
     /// What survives for certain.
     durable: Vec<u8>,
-    /// Writes since the last sync: offset and length.
-    volatile: Vec<(usize, usize)>,
+    /// Writes since the last sync: offset and bytes.
+    volatile: Vec<(usize, Vec<u8>)>,
+    /// Whether a write was lost that the next sync is to tell.
+    untold: bool,
     /// Writes and syncs left before the power goes.
     left: usize,
     reads: usize,
     operations: usize,
 }
 
+/// A sector that does not keep what is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BadSector {
+    /// A byte of it.
+    pub(crate) at: usize,
+    /// Whether the next sync tells, as the kernel does; otherwise only reading back shows it.
+    pub(crate) told: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Recording {
     sector: u32,
     size: u64,
+    bad: Option<BadSector>,
     state: Mutex<State>,
+}
+
+/// splitmix64: any start value gives a good spread, and a run can be repeated.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end.max(1) as u64).unwrap()
+    }
+
+    fn coin(&mut self) -> bool {
+        self.next() >> 63 == 1
+    }
 }
 
 impl Recording {
@@ -41,11 +75,21 @@ impl Recording {
             durable: bytes.clone(),
             seen: bytes,
             volatile: vec![],
+            untold: false,
             left: operations,
             reads: 0,
             operations: 0,
         };
-        Self { sector, size, state: Mutex::new(state) }
+        Self { sector, size, bad: None, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn with_bad_sector(self, bad: BadSector) -> Self {
+        Self { bad: Some(bad), ..self }
+    }
+
+    /// Whether the power is gone.
+    pub(crate) fn is_off(&self) -> bool {
+        self.state.lock().unwrap().left == 0
     }
 
     pub(crate) fn reads(&self) -> usize {
@@ -61,31 +105,43 @@ impl Recording {
         self.state.lock().unwrap().seen.clone()
     }
 
-    /// What is on the disk when the power comes back: what was synced, and of the rest those sectors for
-    /// which `survives` says so.
-    pub(crate) fn after_cut(&self, mut survives: impl FnMut() -> bool) -> Vec<u8> {
+    /// What is on the disk when the power comes back: what was synced, and of the rest what `random` leaves.
+    pub(crate) fn after_cut(&self, random: &mut Random) -> Vec<u8> {
         let state = self.state.lock().unwrap();
         let mut left = state.durable.clone();
-        for &(offset, len) in &state.volatile {
-            for at in (offset..offset + len).step_by(self.sector as usize) {
-                let end = (at + self.sector as usize).min(offset + len);
-                if survives() {
-                    left[at..end].copy_from_slice(&state.seen[at..end]);
+        let mut writes: Vec<&(usize, Vec<u8>)> = state.volatile.iter().collect();
+        let kind = random.next() % 5;
+        match kind {
+            // The cache was lost.
+            0 => return left,
+            // In order, as far as it came.
+            1 => writes.truncate(random.below(writes.len() + 1)),
+            // In any order: of two writes to one sector the older one may be the last that went down.
+            _ => (1..writes.len()).for_each(|at| writes.swap(at, random.below(at + 1))),
+        }
+        let last = writes.len().saturating_sub(1);
+        for (at, (offset, bytes)) in writes.into_iter().enumerate() {
+            let forgotten = kind == 2 && random.coin();
+            // A write that was going down as the power went is torn.
+            let torn = kind >= 3 || (kind == 1 && at == last);
+            for (part, bytes) in bytes.chunks(self.sector as usize).enumerate() {
+                if !forgotten && (!torn || random.coin()) {
+                    let start = offset + part * self.sector as usize;
+                    left[start..start + bytes.len()].copy_from_slice(bytes);
                 }
             }
         }
         left
     }
 
-    fn operate(&self, then: impl FnOnce(&mut State)) -> io::Result<()> {
+    fn operate(&self, then: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         if state.left == 0 {
             return Err(io::Error::other("no power"));
         }
         state.left -= 1;
         state.operations += 1;
-        then(&mut state);
-        Ok(())
+        then(&mut state)
     }
 }
 
@@ -100,6 +156,9 @@ impl Device for Recording {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
+        if state.left == 0 {
+            return Err(io::Error::other("no power"));
+        }
         state.reads += 1;
         let from = usize::try_from(offset).unwrap();
         let there = state.seen.get(from..from + buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -109,9 +168,17 @@ impl Device for Recording {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let from = usize::try_from(offset).unwrap();
+        let mut bytes = bytes.to_vec();
         self.operate(|state| {
-            state.seen[from..from + bytes.len()].copy_from_slice(bytes);
-            state.volatile.push((from, bytes.len()));
+            if let Some(bad) = self.bad.filter(|bad| (from..from + bytes.len()).contains(&bad.at)) {
+                let start = (bad.at / self.sector as usize * self.sector as usize).max(from);
+                let end = (start + self.sector as usize).min(from + bytes.len());
+                bytes[start - from..end - from].copy_from_slice(&state.seen[start..end]);
+                state.untold |= bad.told;
+            }
+            state.seen[from..from + bytes.len()].copy_from_slice(&bytes);
+            state.volatile.push((from, bytes));
+            Ok(())
         })
     }
 
@@ -121,9 +188,13 @@ impl Device for Recording {
 
     fn sync(&self) -> io::Result<()> {
         self.operate(|state| {
-            for (offset, len) in std::mem::take(&mut state.volatile) {
-                let (seen, durable) = (&state.seen, &mut state.durable);
-                durable[offset..offset + len].copy_from_slice(&seen[offset..offset + len]);
+            for (offset, bytes) in std::mem::take(&mut state.volatile) {
+                state.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
+            }
+            // Told once, as Linux does.
+            match std::mem::take(&mut state.untold) {
+                true => Err(io::Error::from_raw_os_error(nix::libc::EIO)),
+                false => Ok(()),
             }
         })
     }

@@ -4,7 +4,8 @@
 //! last 64 KiB; a sync; those (the backup GPT); a sync; the first MiB but its first two sectors; a sync; those
 //! two (boot code or protective MBR, and the GPT header), small enough to be all there or not. A power cut
 //! between any two leaves a disk without a partition table, or, once the backup GPT is down, one whose every
-//! byte but the table is in place.
+//! byte but the table is in place. All but those two sectors is read back before they are written; when
+//! anything fails, what lets the disk boot is cleared again.
 
 use std::io;
 
@@ -82,56 +83,87 @@ impl Seal {
         Ok(Self { first, over })
     }
 
-    /// Writes it all in the order of caution and reads it back. Safe to repeat. Blocks.
+    /// Writes it all in the order of caution and reads it back. What was written so far is cleared again when it
+    /// fails: a disk that gives back other bytes must not boot. Safe to repeat. Blocks.
     ///
     /// # Errors
     /// When the disk refuses, or gives back something else.
     pub fn write(&self, device: &dyn Device, held: &Held) -> Result<(), SealError> {
+        let written = self.write_in_order(device, held);
+        if written.is_err() {
+            self.open_again(device);
+        }
+        written
+    }
+
+    fn write_in_order(&self, device: &dyn Device, held: &Held) -> Result<(), SealError> {
         let guard = device.size().saturating_sub(GUARD_BYTES);
+        let below = |offset: u64, bytes: &[u8]| {
+            usize::try_from(guard.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len())
+        };
         for (offset, bytes) in &self.over {
             // What is overwritten is no longer the image's chunk, and must not be served as one. A chunk that
             // was held back goes on being served from memory.
             held.forget(&(*offset..*offset + bytes.len() as u64));
-            let below = usize::try_from(guard.saturating_sub(*offset)).unwrap_or(usize::MAX).min(bytes.len());
-            write(device, *offset, &bytes[..below])?;
+            write(device, *offset, &bytes[..below(*offset, bytes)])?;
         }
-        device.sync().map_err(SealError::Sync)?;
+        sync(device)?;
         for (offset, bytes) in &self.over {
-            let below = usize::try_from(guard.saturating_sub(*offset)).unwrap_or(usize::MAX).min(bytes.len());
+            let below = below(*offset, bytes);
             write(device, *offset + below as u64, &bytes[below..])?;
         }
-        device.sync().map_err(SealError::Sync)?;
-        let head = (2 * device.sector_bytes() as usize).min(self.first.len());
-        write(device, head as u64, &self.first[head..])?;
-        device.sync().map_err(SealError::Sync)?;
-        write(device, 0, &self.first[..head])?;
-        device.sync().map_err(SealError::Sync)?;
-        self.read_back(device)
+        sync(device)?;
+        let (head, rest) = self.first.split_at((2 * device.sector_bytes() as usize).min(self.first.len()));
+        write(device, head.len() as u64, rest)?;
+        sync(device)?;
+        // All but what lets it boot, before that is written.
+        let mut wanted = self.over_as_it_stands();
+        wanted.push((head.len() as u64, rest.to_vec()));
+        read_back(device, &wanted)?;
+        write(device, 0, head)?;
+        sync(device)?;
+        read_back(device, &[(0, head.to_vec())])
     }
 
-    fn read_back(&self, device: &dyn Device) -> Result<(), SealError> {
-        device.drop_cache().map_err(SealError::Sync)?;
+    /// Makes zeros of what lets the disk boot: the first MiB, and the backup GPT from which firmware repairs it.
+    /// All of it is in memory still, for another try.
+    fn open_again(&self, device: &dyn Device) {
+        let guard = device.size().saturating_sub(GUARD_BYTES);
+        // The disk has failed already: what it refuses here is told by the error that led here.
+        let _ = device.zero_at(0, self.first.len() as u64);
+        if self.over.iter().any(|(offset, bytes)| *offset + bytes.len() as u64 > guard) {
+            let _ = device.zero_at(guard, device.size() - guard);
+        }
+        let _ = device.sync();
+    }
+
+    /// What goes over the image, each part with what was written over it later.
+    fn over_as_it_stands(&self) -> Vec<(u64, Vec<u8>)> {
         let mut wanted: Vec<(u64, Vec<u8>)> = self.over.clone();
-        // What lies over something else was written later: compare with the last of the two.
         for at in 1..wanted.len() {
             let (before, from) = wanted.split_at_mut(at);
             let (offset, bytes) = &from[0];
             before.iter_mut().for_each(|(under, old)| lay_over(*under, old, *offset, bytes));
         }
-        wanted.push((0, self.first.clone()));
-        for (offset, bytes) in wanted {
-            let mut there = vec![0; bytes.len()];
-            device.read_at(offset, &mut there).map_err(|cause| SealError::Read {
-                offset,
-                len: bytes.len(),
-                cause,
-            })?;
-            if there != bytes {
-                return Err(SealError::Differs { offset });
-            }
-        }
-        Ok(())
+        wanted
     }
+}
+
+fn sync(device: &dyn Device) -> Result<(), SealError> {
+    device.sync().map_err(SealError::Sync)
+}
+
+fn read_back(device: &dyn Device, wanted: &[(u64, Vec<u8>)]) -> Result<(), SealError> {
+    device.drop_cache().map_err(SealError::Sync)?;
+    for (offset, bytes) in wanted {
+        let (offset, len) = (*offset, bytes.len());
+        let mut there = vec![0; len];
+        device.read_at(offset, &mut there).map_err(|cause| SealError::Read { offset, len, cause })?;
+        if let Some(at) = there.iter().zip(bytes).position(|(there, wanted)| there != wanted) {
+            return Err(SealError::Differs { offset: offset + at as u64 });
+        }
+    }
+    Ok(())
 }
 
 /// Copies the part of `new` (at `new_at`) that lies over `old` (at `old_at`) into it.

@@ -2,13 +2,15 @@
 //! Everything that can be refused is refused before the first write.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use common::hardware::{Bus, Contents, Disk};
+use common::hardware::{Bus, Disk};
 use common::plan::DiskIdentity;
 
-use super::device::{self, Device as _, FileDevice};
+use super::device::{self, Device as _, FileDevice, Place};
+use crate::inspect;
+use crate::inspect::reading::{Wanted, what_is_on};
 
 /// How many disks a refusal names: a storage server has hundreds.
 const NAMED_MAX: usize = 16;
@@ -69,6 +71,14 @@ pub enum TargetError {
         now: u64,
         /// Bytes reported.
         reported: u64,
+    },
+    /// The opened device is another disk than the plan's: a cable, a hot swap or a link reset gave its name away.
+    #[error("what was opened is not the disk that is meant any more: {wanted} is meant, {now} is there")]
+    Swapped {
+        /// The marks of the plan, in words.
+        wanted: String,
+        /// What is there, in words.
+        now: String,
     },
     /// It could not be opened for this process alone.
     #[error("cannot open {path} for writing (mounted, or part of a RAID or volume group?)")]
@@ -133,14 +143,16 @@ pub fn choose<'a>(
     Ok(disk)
 }
 
-/// Opens `disk` for this process alone, and checks that it still is what was reported.
+/// Opens `disk` for this process alone, and checks that it still has the size that was seen. Which disk was
+/// opened is for [`is_still`] to say.
 ///
 /// # Errors
-/// When it is in use, or has changed since the report.
+/// When it is in use, or has changed since it was seen.
 pub fn open(disk: &Disk) -> Result<FileDevice, TargetError> {
     let path = device_path(disk);
     let opened = FileDevice::open(&path, disk.rotational)
-        .map_err(|cause| TargetError::Open { path: path.clone(), cause })?;
+        .map_err(|cause| TargetError::Open { path: path.clone(), cause })?
+        .called(describe(disk));
     if opened.size() != disk.size {
         return Err(TargetError::Changed { path, now: opened.size(), reported: disk.size });
     }
@@ -152,10 +164,34 @@ pub fn open(disk: &Disk) -> Result<FileDevice, TargetError> {
     Ok(opened)
 }
 
+/// Makes sure that the opened device at `place` is the disk `wanted`, by all its marks as they are now: names
+/// and numbers are given to another disk when one is gone. To be asked of the **opened** device, and again
+/// right before the first write.
+///
+/// # Errors
+/// When it is another disk, or gone.
+pub fn is_still(root: &Path, place: Place, wanted: &DiskIdentity) -> Result<(), TargetError> {
+    let swapped = |now: String| TargetError::Swapped { wanted: marks(wanted), now };
+    match place {
+        Place::Block { .. } | Place::Plain { .. } if wanted.bus == Bus::File => {
+            let path = PathBuf::from(&wanted.path);
+            let there = std::fs::metadata(&path).map_err(|cause| TargetError::Look { path, cause })?;
+            if place == Place::of(&there) { Ok(()) } else { Err(swapped("another file".to_owned())) }
+        }
+        Place::Block { major, minor } => match inspect::disks::numbered(root, major, minor) {
+            Some(now) if wanted.matches(&now) => Ok(()),
+            Some(now) => Err(swapped(describe(&now))),
+            None => Err(swapped(format!("no disk with the numbers {major}:{minor}"))),
+        },
+        Place::Plain { .. } => Err(swapped("a plain file".to_owned())),
+        Place::Memory => Ok(()),
+    }
+}
+
 fn device_path(disk: &Disk) -> PathBuf {
     match disk.bus {
         Bus::File => PathBuf::from(&disk.path),
-        _ => crate::inspect::disks::device_file(Path::new("/"), &disk.name),
+        _ => inspect::disks::device_file(Path::new("/"), &disk.name),
     }
 }
 
@@ -185,6 +221,8 @@ pub fn as_disk(path: &Path, size: Option<u64>) -> Result<Disk, TargetError> {
     }
     let path = path.canonicalize().map_err(look)?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let wanted = Wanted { device: path.clone(), size: facts.size, sector_bytes: facts.sector_bytes };
+    let (contents, found) = what_is_on(&wanted);
     Ok(Disk {
         name,
         bus: Bus::File,
@@ -197,20 +235,9 @@ pub fn as_disk(path: &Path, size: Option<u64>) -> Result<Disk, TargetError> {
         rotational: false,
         removable: false,
         read_only: facts.read_only,
-        contents: contents(&path),
-        found: vec![],
+        contents,
+        found,
     })
-}
-
-fn contents(path: &Path) -> Contents {
-    let mut first = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(1 << 20).read_to_end(&mut first));
-    match read {
-        Err(_) => Contents::Unreadable,
-        Ok(_) if first.iter().all(|&byte| byte == 0) => Contents::Blank,
-        Ok(_) if first.get(510..512) == Some(&[0x55, 0xaa]) => Contents::Partitioned,
-        Ok(_) => Contents::Data,
-    }
 }
 
 fn marks(wanted: &DiskIdentity) -> String {
@@ -240,6 +267,8 @@ fn list(seen: &[Disk]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use common::hardware::Contents;
+
     use super::*;
 
     fn disk(name: &str, serial: &str) -> Disk {
@@ -283,6 +312,71 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Kernel's tree of two disks of one model that differ in their serial numbers only.
+    fn two_disks() -> tempfile::TempDir {
+        let tree = tempfile::tempdir().unwrap();
+        for (name, number, serial) in [("sda", "8:0", "S1"), ("sdb", "8:16", "S2")] {
+            let dir = tree.path().join("sys/devices/pci0").join(name);
+            std::fs::create_dir_all(dir.join("device")).unwrap();
+            for (file, text) in [("size", "16384"), ("removable", "0"), ("ro", "0"), ("serial", serial)] {
+                std::fs::write(dir.join(file), text).unwrap();
+            }
+            std::fs::write(dir.join("device/model"), "M").unwrap();
+            for folder in ["sys/block", "sys/dev/block"] {
+                std::fs::create_dir_all(tree.path().join(folder)).unwrap();
+            }
+            std::os::unix::fs::symlink(&dir, tree.path().join("sys/block").join(name)).unwrap();
+            std::os::unix::fs::symlink(&dir, tree.path().join("sys/dev/block").join(number)).unwrap();
+        }
+        let part = tree.path().join("sys/devices/pci0/sda/sda1");
+        std::fs::create_dir_all(&part).unwrap();
+        std::fs::write(part.join("partition"), "1").unwrap();
+        std::os::unix::fs::symlink(&part, tree.path().join("sys/dev/block/8:1")).unwrap();
+        tree
+    }
+
+    /// A hot swap or a link reset between the listing and the opening gives the name to another disk of the
+    /// same model and size: only the serial number of the opened one tells.
+    #[test]
+    fn another_disk_under_the_same_name_is_not_written() {
+        let tree = two_disks();
+        let root = tree.path();
+        let seen = inspect::disks::describe(root, "sda").unwrap();
+        let wanted = DiskIdentity::of(&seen);
+        assert_eq!(wanted.serial, "S1");
+        let block = |major, minor| Place::Block { major, minor };
+        assert!(is_still(root, block(8, 0), &wanted).is_ok());
+        for (place, said) in [
+            (block(8, 16), "serial S2"),
+            (block(8, 1), "no disk with the numbers 8:1"),
+            (block(9, 9), "no disk with the numbers 9:9"),
+            (Place::Plain { file_system: 1, inode: 1 }, "a plain file"),
+        ] {
+            let error = is_still(root, place, &wanted).unwrap_err();
+            assert!(matches!(error, TargetError::Swapped { .. }));
+            assert!(error.to_string().contains("serial S1") && error.to_string().contains(said), "{error}");
+        }
+        // The same numbers, another disk in the slot.
+        std::fs::write(root.join("sys/devices/pci0/sda/serial"), "S3").unwrap();
+        assert!(is_still(root, block(8, 0), &wanted).is_err());
+    }
+
+    #[test]
+    fn another_file_under_the_same_name_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let made = as_disk(&path, Some(4 << 20)).unwrap();
+        let wanted = DiskIdentity::of(&made);
+        let opened = open(&made).unwrap();
+        assert!(opened.words().contains("4194304 bytes"), "{}", opened.words());
+        assert!(is_still(Path::new("/"), opened.place(), &wanted).is_ok());
+        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        assert!(is_still(Path::new("/"), opened.place(), &wanted).is_err(), "gone");
+        as_disk(&path, Some(4 << 20)).unwrap();
+        let error = is_still(Path::new("/"), opened.place(), &wanted).unwrap_err();
+        assert!(matches!(error, TargetError::Swapped { .. }), "{error}");
     }
 
     #[test]

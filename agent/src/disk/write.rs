@@ -1,4 +1,4 @@
-//! The one thread that writes. Touches `device` and `held`.
+//! The one thread that writes. Touches `device`, `fault` and `held`.
 //!
 //! The order of caution, and the invariant behind every line here, in `clear` and in `seal`: **a disk that boots is
 //! whole**. First what would boot (the first MiB) and what firmware would repair it from (a GPT at the end)
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::device::Device;
+use super::fault::{Lost, Span, lost};
 use super::held::Held;
 use crate::swarm::VerifiedChunk;
 
@@ -32,26 +33,34 @@ const ZERO_PIECE_CHUNKS: u64 = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// A chunk could not be written.
-    #[error("cannot write chunk {} at byte {}", .chunk.0, .chunk.offset())]
+    #[error("cannot write {span}")]
     Chunk {
         /// Which.
-        chunk: ChunkIndex,
+        span: Span,
         /// Why.
         #[source]
         cause: io::Error,
     },
     /// Zeros could not be written.
-    #[error("cannot write zeros at byte {offset}")]
+    #[error("cannot write zeros from {span} on, to byte {}", .end - 1)]
     Zeros {
-        /// Where.
-        offset: u64,
+        /// The first chunk of them.
+        span: Span,
+        /// Where they end.
+        end: u64,
         /// Why.
         #[source]
         cause: io::Error,
     },
     /// The disk lost what was written.
-    #[error("the disk failed to keep what was written")]
-    Sync(#[source] io::Error),
+    #[error("the disk failed to keep what was written: {lost}")]
+    Sync {
+        /// What of it.
+        lost: Lost,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// The job was cancelled.
     #[error("writing was cancelled")]
     Cancelled,
@@ -136,6 +145,8 @@ struct Work {
     zeros: VecDeque<(ChunkIndex, u32)>,
     pace: Pace,
     unsynced: u64,
+    /// What was written since the last sync.
+    since_sync: Vec<ChunkIndex>,
     down: watch::Sender<u64>,
     cancel: CancellationToken,
 }
@@ -156,7 +167,19 @@ impl Work {
         down.send_replace(manifest.size() - left);
         let zeros = zero_runs(&manifest, &missing);
         let back = held_back(&manifest, device.size());
-        Self { device, manifest, held, back, places, zeros, pace, unsynced: 0, down, cancel }
+        Self {
+            device,
+            manifest,
+            held,
+            back,
+            places,
+            zeros,
+            pace,
+            unsynced: 0,
+            since_sync: vec![],
+            down,
+            cancel,
+        }
     }
 
     fn run(mut self, mut waiting: mpsc::Receiver<VerifiedChunk>) -> Result<(), WriteError> {
@@ -228,8 +251,10 @@ impl Work {
         let mut run = 0..0;
         for (chunk, bytes) in batch {
             let offset = chunk.offset();
-            self.device.write_at(offset, &bytes).map_err(|cause| WriteError::Chunk { chunk, cause })?;
+            let span = Span::of(&self.manifest, chunk);
+            self.device.write_at(offset, &bytes).map_err(|cause| WriteError::Chunk { span, cause })?;
             self.held.wrote(chunk);
+            self.since_sync.push(chunk);
             let len = bytes.len() as u64;
             self.unsynced += len;
             self.count(len);
@@ -250,18 +275,24 @@ impl Work {
         let Some((first, count)) = self.zeros.pop_front() else { return Ok(false) };
         let last = ChunkIndex(first.0 + count - 1);
         let (offset, end) = (first.offset(), last.offset() + u64::from(self.manifest.raw_len(last)));
-        self.device.zero_at(offset, end - offset).map_err(|cause| WriteError::Zeros { offset, cause })?;
-        for chunk in first.0..=last.0 {
-            self.held.wrote(ChunkIndex(chunk));
+        let span = Span::of(&self.manifest, first);
+        self.device.zero_at(offset, end - offset).map_err(|cause| WriteError::Zeros { span, end, cause })?;
+        for chunk in (first.0..=last.0).map(ChunkIndex) {
+            self.held.wrote(chunk);
+            self.since_sync.push(chunk);
         }
         self.count(end - offset);
         Ok(true)
     }
 
     fn sync(&mut self) -> Result<(), WriteError> {
-        self.device.sync().map_err(WriteError::Sync)?;
+        self.device.sync().map_err(|cause| WriteError::Sync {
+            lost: lost(&*self.device, &self.manifest, &self.since_sync),
+            cause,
+        })?;
         self.held.synced();
         self.unsynced = 0;
+        self.since_sync.clear();
         Ok(())
     }
 

@@ -87,6 +87,15 @@ pub fn describe(root: &Path, name: &str) -> Option<Disk> {
     })
 }
 
+/// The disk that the kernel knows by these numbers now, without a look at its contents; none when there is
+/// none, or it is a partition or no disk. Names are given again as soon as a disk is gone, and so are numbers:
+/// only what the disk says of itself tells whether it is the one that was meant.
+#[must_use]
+pub fn numbered(root: &Path, major: u64, minor: u64) -> Option<Disk> {
+    let device = fs::canonicalize(root.join(format!("sys/dev/block/{major}:{minor}"))).ok()?;
+    describe(root, device.file_name()?.to_str()?)
+}
+
 /// Whether `name` is a part of an eMMC that is no disk of its own: its boot areas, its replay-protected memory
 /// and its general purpose partitions (`mmcblk0boot0`, `mmcblk0rpmb`, `mmcblk0gp0`).
 fn is_part(name: &str) -> bool {

@@ -1,10 +1,12 @@
 //! Step `join`: the manifest, the one disk, what it holds already, and the door of the swarm. Everything that
 //! can be refused is refused here, and nothing is written.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::machine::{Machine, Target, blocking};
 use super::run::{StepError, Teller};
+use crate::disk::device::Device;
 use crate::disk::resume::held_already;
 use crate::disk::{clear, target};
 
@@ -33,7 +35,8 @@ async fn open(machine: &Machine, teller: &Teller) -> Result<Target, StepError> {
     let (wanted, disks) = (&machine.plan.target, &machine.means.disks);
     let disk = target::choose(wanted, disks, manifest.size(), manifest.sector_bytes())
         .map_err(|error| StepError::last(&error))?;
-    let device = Arc::new(target::open(disk).map_err(|error| StepError::last(&error))?);
+    let device: Arc<dyn Device> = Arc::new(target::open(disk).map_err(|error| StepError::last(&error))?);
+    target::is_still(Path::new("/"), device.place(), wanted).map_err(|error| StepError::last(&error))?;
     if !disk.found.is_empty() {
         teller.note(format!("on {} there was: {}", disk.name, disk.found.join(", ")));
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::run::{Journal, StepError, Teller, Work};
 use super::session::{Heard, Session};
 use super::{gather, join, linger, personalise, reboot, seal, transfer, verify};
-use crate::disk::device::FileDevice;
+use crate::disk::device::Device;
 use crate::disk::held::Held;
 use crate::disk::seal::Seal;
 use crate::fetch::Server;
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Means {
 /// The opened target and what is on it. There from `join` on.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) device: Arc<FileDevice>,
+    pub(super) device: Arc<dyn Device>,
     pub(super) manifest: Arc<Manifest>,
     pub(super) held: Held,
     /// Raw bytes that were on the disk already, and that are never sent.
@@ -64,7 +64,7 @@ pub(super) struct Target {
 
 impl Target {
     /// `already` is on the disk.
-    pub(super) fn new(device: Arc<FileDevice>, manifest: Arc<Manifest>, already: ChunkSet) -> Self {
+    pub(super) fn new(device: Arc<dyn Device>, manifest: Arc<Manifest>, already: ChunkSet) -> Self {
         let places = manifest.places();
         let (mut disk_bytes, mut unsent_bytes) = (0, 0);
         for (index, chunk) in manifest.iter() {
@@ -75,9 +75,13 @@ impl Target {
                 unsent_bytes += bytes;
             }
         }
-        let shared: Arc<dyn crate::disk::device::Device> = device.clone();
-        let held = Held::new(shared, Arc::clone(&manifest), already);
+        let held = Held::new(Arc::clone(&device), Arc::clone(&manifest), already);
         Self { device, manifest, held, disk_bytes, unsent_bytes, cleared: false }
+    }
+
+    /// `error` of this disk, which it names.
+    pub(super) fn says(&self, error: &dyn std::error::Error) -> String {
+        format!("{}: {}", self.device.words(), common::causes::with_causes(error))
     }
 }
 
@@ -131,6 +135,14 @@ impl Machine {
 
     pub(super) fn target(&mut self) -> Result<&mut Target, StepError> {
         self.target.as_mut().ok_or_else(|| out_of_order("join"))
+    }
+
+    /// `error` of the disk, which it names; no further try mends it.
+    pub(super) fn disk_failed(&self, error: &dyn std::error::Error) -> StepError {
+        match &self.target {
+            Some(target) => StepError::Final(target.says(error)),
+            None => StepError::last(error),
+        }
     }
 
     pub(super) fn session(&mut self) -> Result<&mut Session, StepError> {

@@ -33,5 +33,9 @@ mod verify;
 #[cfg(test)]
 mod whole;
 
+// Power cuts through all of them.
+#[cfg(test)]
+mod power;
+
 pub use machine::{Machine, Means};
 pub use run::{Ended, Journal, StepError, Teller, Work, walk};

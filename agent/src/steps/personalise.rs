@@ -6,7 +6,6 @@ use common::wire::swarm::Personality;
 
 use super::machine::{Machine, out_of_order};
 use super::run::StepError;
-use crate::disk::device::Device as _;
 use crate::disk::nocloud::{file_system, files};
 use crate::disk::seal::Seal;
 

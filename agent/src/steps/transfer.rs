@@ -1,6 +1,7 @@
 //! Step `transfer`: chunks from the swarm to the disk, until nothing of the image is missing. The first write
 //! of the whole job happens here, and it is the clearing of what would boot.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use common::chunk::ChunkIndex;
@@ -8,14 +9,20 @@ use common::chunk::ChunkIndex;
 use super::machine::{LOOK, Machine, blocking, out_of_order};
 use super::run::{StepError, Teller};
 use crate::disk::clear::clear;
-use crate::disk::device::Device;
+use crate::disk::target::is_still;
 use crate::disk::write::{Pace, WriteError, Writer};
 
 pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
     let target = machine.target()?;
     if !target.cleared {
         let (device, image_bytes) = (Arc::clone(&target.device), target.manifest.size());
-        blocking(move || clear(&*device, image_bytes)).await?.map_err(|error| StepError::last(&error))?;
+        let wanted = machine.plan.target.clone();
+        // The manifest may have taken minutes since the disk was opened.
+        let place = device.place();
+        blocking(move || is_still(Path::new("/"), place, &wanted))
+            .await?
+            .map_err(|error| StepError::last(&error))?;
+        blocking(move || clear(&*device, image_bytes)).await?.map_err(|error| machine.disk_failed(&error))?;
         machine.target()?.cleared = true;
     }
     fetch_missing(machine, teller).await?;
@@ -39,7 +46,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, teller: &Teller) -> Res
     machine.rejoin_if_broken().await?;
     let tuning = machine.plan.tuning.clone();
     let target = machine.target.as_ref().ok_or_else(|| out_of_order("join"))?;
-    let device: Arc<dyn Device> = target.device.clone();
+    let device = Arc::clone(&target.device);
     let (manifest, held) = (Arc::clone(&target.manifest), target.held.clone());
     let pace = Pace { backlog: tuning.write_backlog.max(1) as usize, sync_bytes: tuning.sync_bytes };
     let chunks = machine.session()?.chunks.take().ok_or_else(|| out_of_order("join"))?;
@@ -71,7 +78,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, teller: &Teller) -> Res
             machine.leave().await;
             return match finished.await {
                 Ok(()) | Err(WriteError::Cancelled) => Err(error),
-                Err(disk) => Err(StepError::last(&disk)),
+                Err(disk) => Err(machine.disk_failed(&disk)),
             };
         }
     };
@@ -80,7 +87,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, teller: &Teller) -> Res
         Err(WriteError::Cancelled) => return machine.check_cancelled(),
         Err(disk) => {
             machine.leave().await;
-            return Err(StepError::last(&disk));
+            return Err(machine.disk_failed(&disk));
         }
     }
     tell_held(machine).await?;

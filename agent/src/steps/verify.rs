@@ -8,7 +8,7 @@ use common::chunk::ChunkIndex;
 use super::machine::{Machine, blocking};
 use super::run::{StepError, Teller};
 use super::transfer::fetch_missing;
-use crate::disk::device::Device as _;
+use crate::disk::fault::Span;
 use crate::disk::scan::{Scan, scan};
 use crate::disk::write::held_back;
 
@@ -19,11 +19,14 @@ pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String
     for repair in 0.. {
         let (bad, found) = read_back(machine, teller).await?;
         let Some(first) = bad.first().copied() else { break };
+        let target = machine.target()?;
+        let span = |chunk| Span::of(&target.manifest, chunk);
         let cause = found.unreadable.map_or_else(
             || "it gives back other bytes than were written".to_owned(),
-            |(chunk, cause)| format!("chunk {} cannot be read: {cause}", chunk.0),
+            |(chunk, cause)| format!("{} cannot be read: {cause}", span(chunk)),
         );
-        let text = format!("{} chunks on the disk are wrong, the first is {}: {cause}", bad.len(), first.0);
+        let (disk, count) = (target.device.words(), bad.len());
+        let text = format!("{disk}: {count} chunks are wrong, the first is {}: {cause}", span(first));
         if repair == REPAIRS {
             return Err(StepError::Final(text));
         }

@@ -20,7 +20,10 @@ use super::machine::{Machine, Means, Target};
 use super::run::tests::Lines;
 use super::run::{Journal, walk};
 use super::session::{Heard, Session};
+use crate::disk::clear::cleared;
+use crate::disk::device::Device;
 use crate::disk::recording::{manifest_of, verified};
+use crate::disk::resume::held_already;
 use crate::disk::target::{as_disk, open};
 use crate::fetch::Server;
 use crate::swarm::{SwarmClient, SwarmConfig};
@@ -28,7 +31,7 @@ use crate::swarm::{SwarmClient, SwarmConfig};
 const MIB: usize = 1 << 20;
 
 /// An image with a GPT, one partition, zeros, two equal chunks and a short last chunk.
-fn os_image() -> Vec<u8> {
+pub(super) fn os_image() -> Vec<u8> {
     let mut raw = vec![0; 6 * MIB + 8192];
     for (at, seed) in [(1, 5), (3, 5), (4, 9)] {
         raw[at * MIB..(at + 1) * MIB].fill(seed);
@@ -67,7 +70,7 @@ fn plan_for(disk: &Disk, manifest: &Manifest, steps: &[Step]) -> Plan {
     }
 }
 
-/// A machine that has joined: its chunks come from the sender, its news from the watch.
+/// A machine that has joined with a file at `path` as its disk.
 async fn joined(
     path: &Path,
     manifest: &Arc<Manifest>,
@@ -76,7 +79,21 @@ async fn joined(
     heard: Heard,
 ) -> (Machine, mpsc::Sender<crate::swarm::VerifiedChunk>) {
     let disk = as_disk(path, Some(20 << 20)).unwrap();
-    let plan = plan_for(&disk, manifest, steps);
+    let device = Arc::new(open(&disk).unwrap());
+    joined_on(&disk, device, manifest, steps, lines, heard).await
+}
+
+/// A machine that has joined, with what `device` holds of the image already: its chunks come from the sender, its
+/// news from the watch.
+pub(super) async fn joined_on(
+    disk: &Disk,
+    device: Arc<dyn Device>,
+    manifest: &Arc<Manifest>,
+    steps: &[Step],
+    lines: &Arc<Lines>,
+    heard: Heard,
+) -> (Machine, mpsc::Sender<crate::swarm::VerifiedChunk>) {
+    let plan = plan_for(disk, manifest, steps);
     let journal: Arc<dyn Journal> = lines.clone();
     let means = Means {
         server: Server::new("http://127.0.0.1:1", plan.seed.key).unwrap(),
@@ -86,8 +103,9 @@ async fn joined(
         listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
         cancel: CancellationToken::new(),
     };
-    let device = Arc::new(open(&disk).unwrap());
-    let target = Target::new(device, Arc::clone(manifest), ChunkSet::new(manifest.len()));
+    let skip = cleared(manifest, disk.size);
+    let already = held_already(&*device, manifest, &skip, 1, &means.cancel, &|_| {}).same;
+    let target = Target::new(device, Arc::clone(manifest), already);
     let config = SwarmConfig {
         keypair: means.key.clone(),
         job: plan.job,
@@ -122,11 +140,16 @@ async fn joined(
     (machine, sender)
 }
 
-async fn feed(raw: &[u8], manifest: &Manifest, sender: &mpsc::Sender<crate::swarm::VerifiedChunk>) {
+pub(super) async fn feed(
+    raw: &[u8],
+    manifest: &Manifest,
+    sender: &mpsc::Sender<crate::swarm::VerifiedChunk>,
+) {
     let mut keys: Vec<ChunkIndex> = manifest.places().into_keys().collect();
     keys.sort_unstable_by(|a, b| b.cmp(a));
     for key in keys {
-        sender.send(verified(manifest, raw, key.0)).await.unwrap();
+        // A machine that lost its power takes no more.
+        let _ = sender.send(verified(manifest, raw, key.0)).await;
     }
 }
 

@@ -1,0 +1,129 @@
+//! Power cuts through the agent's own steps: clear → transfer → verify → personalise → seal on a disk in memory
+//! that tears, reorders and forgets what was not synced. The power goes at a random write or sync; what is left
+//! never boots half an image, and the next attempt completes. `disk::power` tries the same at every operation,
+//! with the disk's functions alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::hardware::{Bus, Contents, Disk};
+use common::manifest::Manifest;
+use common::step::Step;
+
+use super::run::tests::Lines;
+use super::run::{Journal, walk};
+use super::session::Heard;
+use super::whole::{feed, joined_on, os_image};
+use crate::disk::power::{MIB, may_boot, old_disk, whole_old};
+use crate::disk::recording::{Random, Recording, manifest_of};
+
+const STEPS: [Step; 4] = [Step::Transfer, Step::Verify, Step::Personalise, Step::Seal];
+const SIZE: usize = 12 * MIB;
+const SECTOR: u32 = 512;
+
+fn disk() -> Disk {
+    Disk {
+        name: "recording".to_owned(),
+        bus: Bus::Virtio,
+        size: SIZE as u64,
+        sector_bytes: SECTOR,
+        model: String::new(),
+        serial: "S1".to_owned(),
+        wwn: String::new(),
+        path: String::new(),
+        rotational: false,
+        removable: false,
+        read_only: false,
+        contents: Contents::Unreadable,
+        found: vec![],
+    }
+}
+
+/// One attempt on `device`, from the first write to the last; its log when it did not come to its end.
+fn attempt(device: &Arc<Recording>, manifest: &Arc<Manifest>, raw: &[u8]) -> Result<(), Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (lines, off) = (Arc::new(Lines::default()), Arc::clone(device));
+    let ended = runtime.block_on(async {
+        let heard = Heard { started: true, ..Heard::default() };
+        let (mut machine, sender) = joined_on(&disk(), device.clone(), manifest, &STEPS, &lines, heard).await;
+        let journal: Arc<dyn Journal> = lines.clone();
+        let cancel = machine.means.cancel.clone();
+        let work = async {
+            let (walked, ()) =
+                tokio::join!(walk(&STEPS, &mut machine, journal, &cancel), feed(raw, manifest, &sender));
+            walked.is_ok() && machine.is_sealed()
+        };
+        let ended = tokio::select! {
+            done = work => done,
+            () = power_goes(&off) => false,
+        };
+        machine.leave().await;
+        ended
+    });
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    if ended { Ok(()) } else { Err(lines.all()) }
+}
+
+/// A machine without power does nothing more, whatever its program would do about the error.
+async fn power_goes(device: &Recording) {
+    while !device.is_off() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Whether `disk` is the new system: every byte of the image but its table's two ends, and a table that others
+/// read, with the partition for cloud-init.
+fn whole_new(disk: &[u8], raw: &[u8]) -> bool {
+    let first = disk[..446] == raw[..446];
+    let table = gptman::GPT::find_from(&mut std::io::Cursor::new(disk));
+    let named = table.is_ok_and(|table| {
+        table[1].partition_name.as_str() == "root" && table[2].partition_name.as_str() == "cidata"
+    });
+    first && disk[MIB..raw.len()] == raw[MIB..] && named
+}
+
+/// `cuts` power cuts, each at a random operation of its own run.
+fn try_cuts(cuts: usize, seed: u64) {
+    let raw = os_image();
+    let manifest = Arc::new(manifest_of(&raw, SECTOR));
+    let old = old_disk(SIZE, SECTOR as usize);
+    let whole = Arc::new(Recording::holding(old.clone(), SECTOR));
+    attempt(&whole, &manifest, &raw).unwrap();
+    assert!(whole_new(&whole.bytes(), &raw));
+    let operations = whole.operations();
+    let mut random = Random(seed);
+    let (mut booting, mut half) = (0, 0);
+    for cut in 0..cuts {
+        let after = random.below(operations);
+        let device = Arc::new(Recording::cut_after(old.clone(), SECTOR, after));
+        attempt(&device, &manifest, &raw).unwrap_err();
+        let left = device.after_cut(&mut random);
+        if may_boot(&left, SECTOR as usize) {
+            booting += 1;
+            if !whole_old(&left, &old) && !whole_new(&left, &raw) {
+                half += 1;
+                println!("cut {cut} after {after} of {operations} operations boots half an image");
+            }
+        }
+        let again = Arc::new(Recording::holding(left, SECTOR));
+        let ended = attempt(&again, &manifest, &raw);
+        assert!(ended.is_ok(), "cut {cut} after {after}: the next attempt: {ended:#?}");
+        assert!(whole_new(&again.bytes(), &raw), "cut {cut} after {after}: the next attempt is not whole");
+    }
+    println!(
+        "{cuts} power cuts over {operations} operations: {booting} disks boot, {half} of them half an image"
+    );
+    assert_eq!(half, 0, "of {cuts} cuts");
+}
+
+#[test]
+fn power_cuts_boot_no_half_image() {
+    try_cuts(12, 1);
+}
+
+/// The count of the full tests.
+#[test]
+#[ignore = "takes minutes"]
+fn a_thousand_power_cuts_boot_no_half_image() {
+    try_cuts(1000, 2026);
+}
