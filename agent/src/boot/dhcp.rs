@@ -249,7 +249,12 @@ impl Client {
             {
                 self.bind(reply, offer.server)
             }
-            (State::Renewing { lease }, MessageType::Ack) if usable(reply.address) => {
+            // Until T2 only its own server was asked, so nobody else can have an answer.
+            (State::Renewing { lease }, MessageType::Ack)
+                if usable(reply.address)
+                    && (now_ms >= lease.at(lease.rebind_s)
+                        || reply.server.is_none_or(|server| server == lease.server)) =>
+            {
                 let mut effects = vec![];
                 if reply.address != lease.address {
                     effects.push(Effect::Deconfigure(lease.clone()));
@@ -265,7 +270,9 @@ impl Client {
                 self.due_ms = now_ms + PAUSES_MS[1];
                 vec![Effect::Refused(reply.message.clone())]
             }
-            (State::Renewing { lease }, MessageType::Nak) => {
+            // A server beside ours that does not know the lease may refuse it, and so may anybody (ipxe/ipxe#879): an
+            // address is given up when its own server says so, or when its time has come.
+            (State::Renewing { lease }, MessageType::Nak) if reply.server == Some(lease.server) => {
                 self.search_again(now_ms);
                 vec![Effect::Refused(reply.message.clone()), Effect::Deconfigure(lease)]
             }

@@ -30,6 +30,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often the console is told what is still being waited for.
 const SAY_EVERY_MS: u64 = 12_000;
 
+/// Seconds after which spanning tree is not the likely cause of silence any more.
+const TAGGED_SECONDS: u64 = 60;
+
 /// How long the interface that the machine booted from may take longer than another, in milliseconds.
 const PREFERRED_MS: u64 = 10_000;
 
@@ -349,9 +352,13 @@ fn patience(this: &Asking, now_ms: u64) -> String {
     } else if !this.link {
         format!("{name} has no link after {seconds} s: is its cable plugged in?")
     } else {
-        format!(
-            "no answer on {name} after {seconds} s: still trying (switch ports with spanning tree take 30 to 50 s)"
-        )
+        let cause = if seconds < TAGGED_SECONDS {
+            "switch ports with spanning tree take 30 to 50 s"
+        } else {
+            "is its network a tagged VLAN? Firmware can be set to one, this program asks without a tag: make it the \
+             switch port's native VLAN. Or does no DHCP server answer there?"
+        };
+        format!("no answer on {name} after {seconds} s: still trying ({cause})")
     }
 }
 
@@ -471,3 +478,6 @@ fn carry_out(effect: Effect, socket: &Socket, attachment: &mut Attachment, conso
         console.failed("the network", &error, "going on");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,6 +236,51 @@ fn a_lease_taken_back_is_given_up_at_once() {
 }
 
 #[test]
+fn only_its_own_server_takes_a_lease_back() {
+    let from = |request: &Message, kind, server: Option<Ipv4Addr>, address| {
+        let mut message = Message::new_with_id(
+            request.xid(),
+            Ipv4Addr::UNSPECIFIED,
+            address,
+            Ipv4Addr::UNSPECIFIED,
+            Ipv4Addr::UNSPECIFIED,
+            &MAC.0,
+        );
+        message.set_opcode(Opcode::BootReply);
+        message.opts_mut().insert(DhcpOption::MessageType(kind));
+        message.opts_mut().insert(DhcpOption::AddressLeaseTime(240));
+        if let Some(server) = server {
+            message.opts_mut().insert(DhcpOption::ServerIdentifier(server));
+        }
+        message.to_vec().unwrap()
+    };
+    let none = Ipv4Addr::UNSPECIFIED;
+    let stranger = Some(Ipv4Addr::new(10, 0, 0, 66));
+    let (mut client, lease) = bound(&usual());
+    // T1: its own server is asked. T2: all are.
+    for (now, asks) in [(121_000, SERVER), (211_000, Ipv4Addr::BROADCAST)] {
+        let (to, request) = sent(&client.handle(Event::Tick, now));
+        assert_eq!(to, asks);
+        for server in [None, stranger] {
+            let no = from(&request, MessageType::Nak, server, none);
+            assert_eq!(client.handle(Event::Packet(&no), now + 1), vec![], "{server:?} at {now}");
+        }
+        assert_eq!(client.lease(), Some(&lease));
+        if asks == SERVER {
+            let other = from(&request, MessageType::Ack, stranger, Ipv4Addr::new(10, 0, 0, 67));
+            assert_eq!(client.handle(Event::Packet(&other), now + 1), vec![], "nobody else was asked");
+        } else {
+            let other = from(&request, MessageType::Ack, stranger, ADDRESS);
+            let effects = client.handle(Event::Packet(&other), now + 1);
+            assert!(
+                matches!(&effects[..], [Effect::Configure(lease)] if Some(lease.server) == stranger),
+                "{effects:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_lease_of_odd_lengths_still_makes_sense() {
     let with = |options: &[DhcpOption]| bound(options).1;
     let forever = with(&[DhcpOption::AddressLeaseTime(u32::MAX)]);
