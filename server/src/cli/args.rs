@@ -100,7 +100,8 @@ pub struct Serve {
     /// DNS servers to give out with addresses.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub dns: Vec<Ipv4Addr>,
-    /// Leave machines that nobody ordered anything for unanswered.
+    /// Answer only machines that are named or approved, or for which something
+    /// is ordered; others are listed, and left to whoever serves them.
     #[arg(long)]
     pub no_discovery: bool,
     /// Where everything is kept [default: /var/lib/swarmboot].

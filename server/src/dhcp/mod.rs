@@ -28,6 +28,15 @@ pub mod wire;
 // Who has an address already.
 mod arp;
 
+// Packets that wait until the wire has said who has an address.
+mod checks;
+
+// Other servers on the wire.
+mod rivals;
+
+// One packet at a time.
+mod server;
+
 // Ports 67 and 4011: receive, decide, send.
 pub mod socket;
 
@@ -45,5 +54,6 @@ mod tests;
 
 pub use decide::{Face, Mode, Network};
 pub use lease::{Lease, Place, Range};
+pub use rivals::Rival;
 pub use socket::{Bound, Config, DhcpError, bind};
 pub use wire::{Drift, Interface, drift, interface_address};

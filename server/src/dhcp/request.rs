@@ -12,8 +12,8 @@ use common::id::Mac;
 use crate::fleet::standing::Asker;
 
 /// The BOOTP header and the magic cookie (RFC 2131 section 2).
-const HEADER: usize = 240;
-const MAGIC: [u8; 4] = [99, 130, 83, 99];
+pub(super) const HEADER: usize = 240;
+pub(super) const MAGIC: [u8; 4] = [99, 130, 83, 99];
 /// Longer packets than one Ethernet frame are not from a client of ours.
 pub const REQUEST_BYTES_MAX: usize = 1500;
 
@@ -319,10 +319,11 @@ fn max_bytes(option: &[u8]) -> u16 {
 
 /// The options of a packet, those of one code joined in the order of their appearance (RFC 3396), wherever they
 /// stand: `file` and `sname` too when option 52 says so.
-struct Options(Vec<(u8, Vec<u8>)>);
+pub(super) struct Options(Vec<(u8, Vec<u8>)>);
 
 impl Options {
-    fn of(packet: &[u8]) -> Self {
+    /// Of a packet with a whole header.
+    pub(super) fn of(packet: &[u8]) -> Self {
         let mut options = Self(Vec::new());
         options.add(&packet[HEADER..]);
         let overload = options.get(52).first().copied().unwrap_or(0);
@@ -343,7 +344,7 @@ impl Options {
     }
 
     /// The option's bytes; empty when it is absent.
-    fn get(&self, code: u8) -> &[u8] {
+    pub(super) fn get(&self, code: u8) -> &[u8] {
         self.0.iter().find(|(known, _)| *known == code).map_or(&[], |(_, value)| value)
     }
 }

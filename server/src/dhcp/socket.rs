@@ -3,12 +3,10 @@
 //!
 //! Everything that can fail for a reason outside the network fails in [`bind`], before anything has started.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::id::Mac;
 use ipnet::Ipv4Net;
@@ -17,24 +15,21 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::arp::Arp;
-use super::clock::{Clock, Clocks};
-use super::decide::{Answer, BootFile, Decision, Door, Face, Mode, decide, firmware_of};
-use super::lease::{LEASE_SECONDS_MAX, Lease, Manners, Pool, RANGE_MAX, Range, Verdict};
+use super::checks::{CHECK_TIME, Checks, Held};
+use super::clock::Clock;
+use super::decide::{Door, Face, Mode};
+use super::lease::{Lease, Manners, RANGE_MAX, Range};
 use super::networks::Networks;
-use super::reply::{self, Destination};
-use super::request::{Ask, BootRequest, REQUEST_BYTES_MAX};
+use super::reply::Destination;
+use super::request::REQUEST_BYTES_MAX;
+use super::rivals::{Ears, Rival, Rivals};
+use super::server::{Outcome, Server, clocks, pool};
 use super::transaction::Transactions;
 use super::wire::{self, Frames, Interface, InterfaceError, Routed};
 use crate::boot::choose::Programs;
 use crate::boot::tftp::{Served, roomy};
-use crate::fleet::standing::{Answered, Sighting, Standing, Standings, Unanswered};
+use crate::fleet::standing::{Sighting, Standings};
 use crate::noise::Noise;
-
-/// How long the wire is given to say that somebody has an address, asked twice: a host on a LAN answers within a
-/// millisecond, one that sleeps within some hundred, and a ROM waits at least a second for its offer.
-const CHECK_TIME: Duration = Duration::from_millis(300);
-/// Addresses that are looked for at once; what comes beyond is offered unseen.
-const CHECKS_MAX: usize = 2048;
 
 /// What to serve, and where.
 #[derive(Debug, Clone)]
@@ -133,6 +128,8 @@ pub struct Bound {
     frames: Option<Frames>,
     routed: Option<Routed>,
     arp: Option<Arp>,
+    ears: Option<Ears>,
+    rivals: watch::Sender<Vec<Rival>>,
     authoritative: bool,
     client_port: u16,
     programs: watch::Receiver<Programs>,
@@ -176,6 +173,9 @@ fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> Result<Boun
             .ok(),
         Mode::Proxy => None,
     };
+    let ears = Ears::open(&interface)
+        .inspect_err(|error| tracing::info!(%error, "other servers on the wire will not be noticed"))
+        .ok();
     let face = Face {
         place: interface.place(),
         http_port: config.http_port,
@@ -196,6 +196,8 @@ fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> Result<Boun
         frames,
         routed,
         arp,
+        ears,
+        rivals: watch::Sender::new(Vec::new()),
         authoritative,
         client_port,
         programs,
@@ -230,6 +232,12 @@ impl Bound {
     #[must_use]
     pub fn served(&self) -> watch::Receiver<Served> {
         self.served.subscribe()
+    }
+
+    /// Other servers that were heard on the wire.
+    #[must_use]
+    pub fn rivals(&self) -> watch::Receiver<Vec<Rival>> {
+        self.rivals.subscribe()
     }
 
     /// Serves until `cancel`. Standings are read, never waited for; sightings and changed leases are sent
@@ -267,6 +275,8 @@ impl Bound {
             transactions: Transactions::default(),
             clock,
             began,
+            rivals: Rivals::new(self.face.place.address),
+            rivals_told: self.rivals.clone(),
             noise: Noise::default(),
         };
         let mut checks = Checks::default();
@@ -282,6 +292,10 @@ impl Bound {
                         server.found(address, mac);
                         self.answer(&mut server, &mut checks, held);
                     }
+                    continue;
+                }
+                rival = overheard(self.ears.as_ref()) => {
+                    server.note_rival(rival, &self.face);
                     continue;
                 }
                 () = checks.due() => {
@@ -381,231 +395,17 @@ async fn heard(arp: Option<&Arp>) -> (std::net::Ipv4Addr, Mac) {
     }
 }
 
-fn clocks(began: tokio::time::Instant) -> Clocks {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Clocks { wall, running: began.elapsed().as_secs() }
-}
-
-fn pool(
-    range: Range,
-    router: Option<std::net::Ipv4Addr>,
-    face: &Face,
-    kept: Vec<Lease>,
-    manners: Manners,
-    now: u64,
-) -> Pool {
-    let mask = u32::MAX.checked_shl(32 - u32::from(face.place.prefix)).unwrap_or(0);
-    let network = face.place.address.to_bits() & mask;
-    let ends = [network, network | !mask].map(std::net::Ipv4Addr::from_bits);
-    let set_aside = ends.into_iter().chain(router).chain([face.place.address]).collect();
-    // A clock that was years ahead when a lease was written down must not keep its address for years.
-    let kept =
-        kept.into_iter().map(|lease| Lease { until: lease.until.min(now + LEASE_SECONDS_MAX), ..lease });
-    Pool::new(range, face.place, set_aside, kept.collect(), manners)
-}
-
-/// A packet that waits for its address to be looked for.
-#[derive(Debug)]
-struct Held {
-    packet: Vec<u8>,
-    door: Door,
-    source: SocketAddrV4,
-}
-
-/// The addresses that are being looked for, each with the newest packet that it is for.
-#[derive(Debug, Default)]
-struct Checks {
-    waiting: BTreeMap<std::net::Ipv4Addr, Check>,
-}
-
-#[derive(Debug)]
-struct Check {
-    held: Held,
-    due: tokio::time::Instant,
-    again: bool,
-}
-
-impl Checks {
-    fn is_full(&self) -> bool {
-        self.waiting.len() >= CHECKS_MAX
-    }
-
-    /// Keeps `held` until `address` has been looked for. Whether that begins now.
-    fn begin(&mut self, address: std::net::Ipv4Addr, held: Held) -> bool {
-        if let Some(check) = self.waiting.get_mut(&address) {
-            check.held = held;
-            return false;
-        }
-        let due = tokio::time::Instant::now() + CHECK_TIME / 2;
-        self.waiting.insert(address, Check { held, due, again: true });
-        true
-    }
-
-    /// The packet that waits for `address`, which waits no more.
-    fn take(&mut self, address: std::net::Ipv4Addr) -> Option<Held> {
-        self.waiting.remove(&address).map(|check| check.held)
-    }
-
-    /// Returns when the next one is to be looked at.
-    async fn due(&self) {
-        match self.waiting.values().map(|check| check.due).min() {
-            Some(due) => tokio::time::sleep_until(due).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Asks a second time where it is time for that; gives those for which nobody answered.
-    fn pass(&mut self, ask: impl Fn(std::net::Ipv4Addr)) -> Vec<(std::net::Ipv4Addr, Held)> {
-        let now = tokio::time::Instant::now();
-        let mut free = Vec::new();
-        for (address, check) in &mut self.waiting {
-            if check.due <= now && check.again {
-                (check.again, check.due) = (false, now + CHECK_TIME / 2);
-                ask(*address);
-            } else if check.due <= now {
-                free.push(*address);
-            }
-        }
-        free.into_iter().filter_map(|address| Some((address, self.take(address)?))).collect()
-    }
-}
-
-/// What follows from a packet.
-enum Outcome {
-    Answer(Vec<u8>, Destination),
-    Check(std::net::Ipv4Addr),
-    Nothing,
-}
-
-/// What the loop keeps between packets.
-struct Server {
-    pool: Option<Pool>,
-    standings: watch::Receiver<Arc<Standings>>,
-    sightings: mpsc::Sender<Sighting>,
-    changed: mpsc::Sender<Lease>,
-    networks: Networks,
-    served: watch::Sender<Served>,
-    transactions: Transactions,
-    clock: Clock,
-    began: tokio::time::Instant,
-    noise: Noise,
-}
-
-impl Server {
-    fn handle(&mut self, packet: &[u8], door: Door, source: SocketAddrV4, face: &Face) -> Outcome {
-        let mut request = match BootRequest::parse(packet) {
-            Ok(request) => request,
-            Err(why) => {
-                tracing::debug!(%source, %why, "not a DHCP request");
-                return Outcome::Nothing;
-            }
-        };
-        let now = self.now();
-        self.transactions.heed(&mut request, now);
-        let (_, standing) = self.standings.borrow().of(&request.asker());
-        if request.client.netboots() && standing != Standing::Ignore {
-            self.note_network(&request);
-        }
-        let (pool, mut saved) = (&mut self.pool, None);
-        let decision = decide(&request, door, standing, face, |seconds| {
-            let Some(pool) = pool else { return Verdict::Silent("no addresses are given here") };
-            let (verdict, lease) = pool.answer(&request, seconds, now);
-            saved = lease;
-            verdict
-        });
-        self.save(saved);
-        self.tell(&request, door, &decision);
-        let answer = match decision {
-            Decision::Answer(answer) => answer,
-            Decision::Check(address) => return Outcome::Check(address),
-            Decision::Silence(_) => return Outcome::Nothing,
-        };
-        match reply::encode(&request, &answer, face) {
-            Ok(bytes) => Outcome::Answer(bytes, reply::destination(&request, &answer, door, source)),
+/// The next answer of another server; never, where the wire cannot be heard.
+async fn overheard(ears: Option<&Ears>) -> Rival {
+    let Some(ears) = ears else { return std::future::pending().await };
+    loop {
+        match ears.hear().await {
+            Ok(rival) => return rival,
             Err(error) => {
-                tracing::error!(%error, ?answer, "a DHCP answer could not be encoded");
-                Outcome::Nothing
+                tracing::debug!(%error, "other servers could not be heard");
+                tokio::time::sleep(CHECK_TIME).await;
             }
         }
-    }
-
-    fn now(&self) -> u64 {
-        self.clock.now(clocks(self.began))
-    }
-
-    /// Hands a lease that changed over to be kept, with its end as the wall clock has it now.
-    fn save(&mut self, lease: Option<Lease>) {
-        let Some(lease) = lease else { return };
-        let until = self.clock.on_the_wall(lease.until, clocks(self.began));
-        if self.changed.try_send(Lease { until, ..lease }).is_err() {
-            self.noise.warn(|unsaid| {
-                tracing::warn!(unsaid, "a lease could not be saved; a restart may forget it");
-            });
-        }
-    }
-
-    /// Somebody has `address`.
-    fn found(&mut self, address: std::net::Ipv4Addr, mac: Mac) {
-        let now = self.now();
-        let quarantined = self.pool.as_mut().and_then(|pool| pool.checked(address, Some(mac), now));
-        if quarantined.is_some() {
-            tracing::warn!(
-                %address, %mac,
-                "an address of the range is in use already, and is not given out: leave it out of the range, or look who that is"
-            );
-        }
-        self.save(quarantined);
-    }
-
-    /// Nobody answered for `address`.
-    fn free(&mut self, address: std::net::Ipv4Addr) {
-        let now = self.now();
-        if let Some(pool) = &mut self.pool {
-            pool.checked(address, None, now);
-        }
-    }
-
-    /// Its network is served from now on: where its relay says that it is, or where it says that its address is.
-    fn note_network(&mut self, request: &BootRequest) {
-        let address = request.link().or(request.wanted).unwrap_or(request.ciaddr);
-        if self.networks.note(address) {
-            self.served.send_replace(Arc::new(self.networks.all()));
-        }
-    }
-
-    /// Reports a machine's asking once per round: firmware asks twice for one address.
-    fn tell(&mut self, request: &BootRequest, door: Door, decision: &Decision) {
-        if *decision == Decision::Silence(Unanswered::Exhausted) {
-            self.noise.warn(|unsaid| {
-                tracing::warn!(unsaid, "{}: make the range larger", Unanswered::Exhausted);
-            });
-        }
-        let round = door == Door::Pxe || matches!(request.ask, Ask::Discover | Ask::Inform);
-        if !request.client.netboots() || !round {
-            return;
-        }
-        let (firmware, answer) = match decision {
-            Decision::Answer(answer) => (answer.firmware.clone(), answered(answer)),
-            Decision::Silence(why) => (firmware_of(request).to_owned(), Answered::Not(why.clone())),
-            // It is decided again, and told then.
-            Decision::Check(_) => return,
-        };
-        let sighting = Sighting::PowerOn { asker: request.asker(), firmware, answer, relay: request.link() };
-        if self.sightings.try_send(sighting).is_err() {
-            self.noise.warn(|unsaid| tracing::warn!(unsaid, "more machines ask than can be logged"));
-        }
-    }
-}
-
-/// What was answered, for the log.
-fn answered(answer: &Answer) -> Answered {
-    let file = answer.boot.as_ref().and_then(|boot| boot.file.as_ref()).map(|file| match file {
-        BootFile::Tftp(name) => name.clone(),
-        BootFile::Url(url) => url.clone(),
-    });
-    match answer.lease {
-        Some((address, _)) => Answered::Offered { address, file },
-        None => Answered::Proxy { file },
     }
 }
 

@@ -222,7 +222,8 @@ impl Frames {
     }
 }
 
-fn frame(
+/// An Ethernet frame with a UDP packet.
+pub(super) fn frame(
     from_mac: Mac,
     from: Ipv4Addr,
     to_mac: Mac,

@@ -14,12 +14,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Mode, Network};
+use super::decide::{Decision, Door, Face, Mode, Network};
 use super::lease::{Lease, Range};
+use super::rivals::Rival;
 use super::socket::{Config, bind};
-use super::testing::{Packet, beside};
-use super::wire::interface_address;
-use crate::fleet::standing::{Sighting, Standings};
+use super::testing::{Packet, beside, decided};
+use super::wire::{frame, interface_address};
+use super::{Place, reply};
+use crate::fleet::standing::{Sighting, Standing, Standings};
 
 /// Set in the process that runs inside.
 const INSIDE: &str = "SWARMBOOT_TEST_NAMESPACE";
@@ -130,6 +132,7 @@ fn interface_link(name: &str) -> nix::sys::socket::LinkAddr {
 struct Served {
     seen: mpsc::Receiver<Sighting>,
     saved: mpsc::Receiver<Lease>,
+    rivals: watch::Receiver<Vec<Rival>>,
     cancel: CancellationToken,
     thread: std::thread::JoinHandle<()>,
 }
@@ -157,12 +160,12 @@ fn serve(first: u8, last: u8) -> Served {
         runtime.block_on(async {
             let server = bind(config).unwrap();
             let (_publish, standings) = watch::channel(Arc::new(Standings::default()));
-            ready.send(()).unwrap();
+            ready.send(server.rivals()).unwrap();
             server.run(standings, sightings, vec![], changed, stop).await.unwrap();
         });
     });
-    bound.recv().unwrap();
-    Served { seen, saved, cancel, thread }
+    let rivals = bound.recv().unwrap();
+    Served { seen, saved, rivals, cancel, thread }
 }
 
 impl Served {
@@ -220,6 +223,39 @@ fn answers_that_wait_for_arp_keep_nobody_waiting() {
     assert!(answer.is_some(), "no answer");
     assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
     while served.seen.try_recv().is_ok() {}
+    served.stop();
+}
+
+#[test]
+fn another_server_on_the_wire_is_noticed() {
+    if !inside("another_server_on_the_wire_is_noticed") {
+        return;
+    }
+    let served = serve(10, 20);
+    let rom = Rom::open();
+    let other = Ipv4Addr::new(10, 9, 0, 66);
+    let face = Face { place: Place { address: other, prefix: 24 }, ..beside() };
+    let request = Packet::pxe(0).request();
+    let Decision::Answer(answer) = decided(&request, Door::Dhcp, Standing::Load, &face) else {
+        panic!("silent")
+    };
+    let bytes = reply::encode(&request, &answer, &face).unwrap();
+    let all = Mac([0xff; 6]);
+    let offer = frame(Mac([2, 0, 0, 0, 0, 66]), other, all, Ipv4Addr::BROADCAST, (67, 68), &bytes).unwrap();
+    nix::sys::socket::send(rom.socket.as_raw_fd(), &offer, nix::sys::socket::MsgFlags::empty()).unwrap();
+    // A client that takes the offer of a third one.
+    rom.says(&Packet::new(3).mac(8).option(54, &[10, 9, 0, 67]).option(50, &[10, 9, 0, 30]));
+    let began = Instant::now();
+    while served.rivals.borrow().len() < 2 && began.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut heard = served.rivals.borrow().clone();
+    heard.sort_by_key(|rival| rival.address);
+    let wanted = [
+        Rival { address: other, addresses: false, boots: Some("undionly.kpxe".to_owned()) },
+        Rival { address: Ipv4Addr::new(10, 9, 0, 67), addresses: true, boots: None },
+    ];
+    assert_eq!(heard, wanted);
     served.stop();
 }
 

@@ -116,6 +116,11 @@ impl Machine {
         !self.held && !matches!(self.state, MachineState::Rejected | MachineState::Retired)
     }
 
+    /// Whether an admin has said something good about it, so that it is answered where strangers are not.
+    fn is_vouched_for(&self) -> bool {
+        self.name.is_some() || self.state == MachineState::Approved
+    }
+
     /// What it gets when it asks to network-boot; `job` is its newest job, `discover` whether machines that
     /// nobody ordered anything for are inspected at all.
     #[must_use]
@@ -133,7 +138,7 @@ impl Machine {
         match (wanted, self.rest) {
             (true, _) => Standing::Load,
             (false, Rest::BootDisk) => Standing::BootDisk,
-            (false, Rest::Load) if !discover => Standing::Unknown,
+            (false, Rest::Load) if !discover && !self.is_vouched_for() => Standing::Unknown,
             (false, Rest::Load) => Standing::Load,
         }
     }
@@ -261,6 +266,10 @@ mod tests {
         let new = machine();
         assert_eq!(new.standing(None, true), Standing::Load);
         assert_eq!(new.standing(None, false), Standing::Unknown);
+        let named = Machine { name: Some("web1".to_owned()), ..new.clone() };
+        assert_eq!(named.standing(None, false), Standing::Load, "an admin knows it");
+        let approved = Machine { state: MachineState::Approved, ..new.clone() };
+        assert_eq!(approved.standing(None, false), Standing::Load);
         assert_eq!(new.standing(Some(&job(JobState::Ordered)), false), Standing::Load);
     }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::crew::Crew;
@@ -156,7 +156,7 @@ async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock
     let kept = kept.into_iter().filter_map(lease_of).collect();
     let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
     let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
-    let status = status(&config, &home, &url, Arc::clone(&stock), place.place());
+    let status = status(&config, &home, &url, Arc::clone(&stock), place.place(), doors.dhcp.rivals());
     let private = http::admin(http::Admin {
         fleet: fleet.clone(),
         images: stock.images().clone(),
@@ -336,6 +336,7 @@ fn status(
     url: &str,
     stock: Arc<Stock>,
     place: dhcp::Place,
+    rivals: watch::Receiver<Vec<dhcp::Rival>>,
 ) -> impl Fn() -> ServerStatus + use<> {
     let status = ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -345,9 +346,11 @@ fn status(
         started: Timestamp::now(),
         warnings: vec![],
     };
-    let interface = config.interface.clone();
+    let (interface, discovery) = (config.interface.clone(), config.discovery);
     move || {
-        let warnings = stock.warnings().into_iter().chain(network::warning(&interface, place));
+        let rivals: Vec<String> =
+            rivals.borrow().iter().map(|other| network::rival(other, discovery)).collect();
+        let warnings = stock.warnings().into_iter().chain(network::warning(&interface, place)).chain(rivals);
         ServerStatus { warnings: warnings.collect(), ..status.clone() }
     }
 }

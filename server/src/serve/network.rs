@@ -1,10 +1,29 @@
 //! What `status` says of the interface: machines are told the address that the server started with.
 
-use crate::dhcp::{Drift, Place, drift};
+use crate::dhcp::{Drift, Place, Rival, drift};
 
 /// What is wrong with the interface `name` by now, which had `place` when the server started.
 pub(super) fn warning(name: &str, place: Place) -> Option<String> {
     words(name, place, &drift(name, place))
+}
+
+/// What to know of another server on the wire.
+pub(super) fn rival(rival: &Rival, discovery: bool) -> String {
+    let Rival { address, addresses, boots } = rival;
+    let does = match (addresses, boots) {
+        (true, Some(file)) => format!("gives addresses and boots machines ({file})"),
+        (true, None) => "gives addresses".to_owned(),
+        (false, Some(file)) => format!("boots machines ({file})"),
+        (false, None) => "answers".to_owned(),
+    };
+    let cure = match (boots.is_some(), discovery) {
+        (true, true) => {
+            "; machines that are its own may be taken from it: stop one of the two, or use --no-discovery"
+        }
+        (true, false) => "; a machine of ours may be taken by it: stop one of the two",
+        (false, _) => ", and so does this one: stop one of the two, or leave addresses to it (--proxy-dhcp)",
+    };
+    format!("another server on this network, {address}, {does}{cure}")
 }
 
 fn words(name: &str, had: Place, drift: &Drift) -> Option<String> {
@@ -26,6 +45,16 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+
+    #[test]
+    fn another_server_is_named_with_what_to_do() {
+        let address = Ipv4Addr::new(10, 0, 0, 66);
+        let dhcp = Rival { address, addresses: true, boots: None };
+        assert!(rival(&dhcp, true).contains("10.0.0.66, gives addresses, and so does this one"));
+        let pxe = Rival { address, addresses: false, boots: Some("pxelinux.0".to_owned()) };
+        assert!(rival(&pxe, true).contains("pxelinux.0") && rival(&pxe, true).contains("--no-discovery"));
+        assert!(!rival(&pxe, false).contains("--no-discovery"));
+    }
 
     #[test]
     fn an_address_that_was_changed_is_told() {
