@@ -43,6 +43,9 @@ pub mod manifest;
 // Partition tables: read, and changed for a disk.
 pub mod table;
 
+// File systems by their first bytes.
+pub mod filesystem;
+
 // What one machine is told to do.
 pub mod plan;
 

@@ -45,7 +45,7 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
     let image = scenario.image(&scratch.file("image"))?;
     let arguments = ["--interface", "eth0", "--proxy-dhcp"];
     let mut server = Server::start_with(&rig.server.net, scratch.path(), &arguments)?;
-    server.run(["image", "add", "bench", &image.display().to_string()])?;
+    server.run(["image", "add", "bench", &image.display().to_string(), "--no-table"])?;
     let agent = |number: usize| start(&rig, scenario, &scratch, number);
     let mut agents = vec![];
     for number in 0..scenario.machines {

@@ -65,6 +65,9 @@ pub struct ImageAdd {
     pub path: PathBuf,
     /// Its sector size, where that cannot be seen from its partition table.
     pub sector_bytes: Option<u32>,
+    /// Whether it is added although it has no partition table.
+    #[serde(default)]
+    pub no_table: bool,
 }
 
 /// An image.

@@ -185,6 +185,9 @@ pub enum Image {
         /// Sector size the image was made for, where its partition table does not tell: 512 or 4096.
         #[arg(long, value_name = "BYTES")]
         sector_size: Option<u32>,
+        /// Add it although it has no partition table: the disk will hold just these bytes.
+        #[arg(long)]
+        no_table: bool,
     },
     /// List images.
     List,

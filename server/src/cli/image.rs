@@ -21,8 +21,8 @@ const PIECE_BYTES: usize = 256 << 10;
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Image) -> Result<ExitCode, Fault> {
     match command {
-        Image::Add { name, file, sector_size } => {
-            let image = add(client, name, &file, sector_size).await?;
+        Image::Add { name, file, sector_size, no_table } => {
+            let image = add(client, name, &file, sector_size, no_table).await?;
             screen.images(&[image])?;
         }
         Image::List => screen.images(&client.get::<Vec<ImageShown>>("/images").await?)?,
@@ -34,7 +34,13 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Image) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add(client: &Client, name: String, file: &Path, sector: Option<u32>) -> Result<ImageShown, Fault> {
+async fn add(
+    client: &Client,
+    name: String,
+    file: &Path,
+    sector: Option<u32>,
+    no_table: bool,
+) -> Result<ImageShown, Fault> {
     let mut progress = Progress::new("reading", None);
     let on_line = |line: TaskLine<ImageShown>| match line {
         TaskLine::Progress { done, total, text } => progress.set(done, total, &text),
@@ -42,11 +48,12 @@ async fn add(client: &Client, name: String, file: &Path, sector: Option<u32>) ->
         TaskLine::Done(_) | TaskLine::Failed(_) => {}
     };
     if file == Path::new("-") {
-        let query = sector.map(|bytes| format!("?sector_bytes={bytes}")).unwrap_or_default();
+        let sector = sector.map(|bytes| format!("&sector_bytes={bytes}")).unwrap_or_default();
+        let query = format!("?no_table={no_table}{sector}");
         let pieces = ReaderStream::with_capacity(standard_input()?, PIECE_BYTES);
         return client.upload(&format!("/images/{name}{query}"), pieces.boxed(), on_line).await;
     }
-    let order = ImageAdd { name, path: absolute(file)?, sector_bytes: sector };
+    let order = ImageAdd { name, path: absolute(file)?, sector_bytes: sector, no_table };
     client.task("/images", &order, on_line).await
 }
 

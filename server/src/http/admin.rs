@@ -172,7 +172,7 @@ async fn image(State(admin): State<Admin>, Path(name): Path<String>) -> Answered
 
 async fn add_image(State(admin): State<Admin>, Told(add): Told<ImageAdd>) -> Response {
     let source = ImageSource::File(add.path);
-    let spec = AddSpec { name: add.name, source, sector_size: add.sector_bytes };
+    let spec = AddSpec { name: add.name, source, sector_size: add.sector_bytes, no_table: add.no_table };
     task(move |teller| add_to(&admin.images, spec, teller))
 }
 
@@ -180,6 +180,8 @@ async fn add_image(State(admin): State<Admin>, Told(add): Told<ImageAdd>) -> Res
 #[derive(Debug, Deserialize)]
 struct Upload {
     sector_bytes: Option<u32>,
+    #[serde(default)]
+    no_table: bool,
 }
 
 async fn upload_image(
@@ -194,7 +196,7 @@ async fn upload_image(
         headers.get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let reader = Box::new(inlet(body));
     let source = ImageSource::Stream { reader, name: "standard input".to_owned(), length };
-    let spec = AddSpec { name, source, sector_size: upload.sector_bytes };
+    let spec = AddSpec { name, source, sector_size: upload.sector_bytes, no_table: upload.no_table };
     Ok(task(move |teller| add_to(&admin.images, spec, teller)))
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use common::id::{Hash, ImageId};
 use common::manifest::BadManifest;
+use common::table::TableError;
 
 use super::source::SourceError;
 
@@ -99,6 +100,29 @@ pub enum ImageError {
         /// The image's size in bytes.
         size: u64,
     },
+    /// A partition table that neither firmware nor kernel would read.
+    #[error("the image {name} cannot boot anywhere: its partition table cannot be used")]
+    Table {
+        /// The file's name, or what stands for it.
+        name: String,
+        /// What is wrong with the table.
+        #[source]
+        source: TableError,
+    },
+    /// No partition table, and nobody said that this is meant.
+    #[error("the image {name} has no partition table that is known{}", held(holds.as_ref()))]
+    NoTable {
+        /// The file's name, or what stands for it.
+        name: String,
+        /// The file system that it is, if it is one.
+        holds: Option<&'static str>,
+    },
+    /// Nothing but zeros.
+    #[error("the image {name} is nothing but zeros")]
+    Zeros {
+        /// The file's name, or what stands for it.
+        name: String,
+    },
     /// The store did not take something.
     #[error("cannot write {what} to the image store")]
     Write {
@@ -187,7 +211,18 @@ impl ImageError {
             Self::Empty { .. } => Some("check what makes it: nothing came".to_owned()),
             Self::TooLarge { .. } => None,
             Self::SectorSize(_) => Some("leave --sector-size out to take it from the image".to_owned()),
-            Self::CutShort { .. } => Some("get the image again: its end is missing".to_owned()),
+            Self::CutShort { ends, .. } => Some(format!(
+                "get the image again: its end is missing. If it was made so, lengthen it: truncate -s {ends} FILE"
+            )),
+            Self::Table { source, .. } => Some(table_hint(source).to_owned()),
+            Self::NoTable { holds: Some(_), .. } => Some(
+                "add the image of a whole disk; or say with --no-table that the disk is to hold just this".to_owned(),
+            ),
+            Self::NoTable { .. } => Some(
+                "look at it: it is probably no disk image. --no-table adds it all the same, to be written as it is"
+                    .to_owned(),
+            ),
+            Self::Zeros { .. } => Some("look at what made it: nothing is in it".to_owned()),
             Self::ChunkMissing { .. } | Self::ChunkDamaged { .. } => Some(
                 "see all damage with `swarmboot image verify NAME`; adding the same image again repairs it"
                     .to_owned(),
@@ -198,6 +233,24 @@ impl ImageError {
             Self::InUse { .. } => Some("cancel it or wait for its end".to_owned()),
             Self::Stopped => None,
         }
+    }
+}
+
+fn held(holds: Option<&&'static str>) -> String {
+    holds.map(|what| format!(": all of it is one {what}")).unwrap_or_default()
+}
+
+/// What helps against a table that is not read.
+fn table_hint(error: &TableError) -> &'static str {
+    match error {
+        TableError::NotProtected => "write its protective MBR (gdisk FILE, then w), or get the image again",
+        TableError::NotThere | TableError::Checksum(_) => {
+            "get the image again; or repair the table from its backup (gdisk FILE, then r, b, w)"
+        }
+        TableError::EntryCount(_) | TableError::EntriesFar(_) => {
+            "make the table with 128 entries right behind its header (sgdisk -j 2 -S 128 FILE)"
+        }
+        _ => "make its partition table anew (gdisk, sfdisk), or get the image again",
     }
 }
 

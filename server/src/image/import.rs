@@ -11,15 +11,17 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use common::chunk::ChunkIndex;
+use common::filesystem;
 use common::id::Hash;
 use common::limits::{CHUNK_BYTES, CHUNKS_MAX};
 use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
 
 use super::blobs::Blobs;
 use super::error::ImageError;
-use super::facts::Facts;
-use super::info::Progress;
-use super::source::Source;
+use super::facts::{Facts, not_personalised};
+use super::foreign;
+use super::info::{PartitionTable, Progress};
+use super::source::{Source, SourceError};
 use super::store::chunk_key;
 
 /// zstd's level. 1 MiB chunks of a Debian image (412 that are not zero), MB per CPU-second and wire MiB of the
@@ -27,6 +29,9 @@ use super::store::chunk_key;
 /// give 5 and 8 % less than 9 for 8 and 15 times its time. At 9 an import still keeps up with a fast network
 /// or a slow disk on two cores.
 pub(super) const LEVEL: i32 = 9;
+
+/// What is looked at of an image's end: the footers of VHD and dmg.
+const TAIL_BYTES: usize = 512;
 
 /// What an import needs from the store.
 pub(super) struct Import<'a> {
@@ -40,6 +45,8 @@ pub(super) struct Import<'a> {
     pub expected: Option<(&'a str, &'a Manifest)>,
     /// The sector size, if the admin gave it.
     pub sector_size: Option<u32>,
+    /// Whether it is taken without a partition table.
+    pub no_table: bool,
     /// Ends the import.
     pub stop: &'a AtomicBool,
 }
@@ -108,6 +115,9 @@ impl Import<'_> {
             return Err(error);
         }
         let Read { size, sector_bytes, facts, mut notes } = read?;
+        if shared.zero_chunks.load(Relaxed) == shared.chunks.load(Relaxed) {
+            return Err(ImageError::Zeros { name: self.name.to_owned() });
+        }
         progress(told(source, &shared));
         notes.extend(facts.notes.iter().cloned());
         let chunks = lock(&shared.done).drain(..).map(|chunk| chunk.unwrap_or(Chunk::Zero)).collect();
@@ -133,6 +143,7 @@ impl Import<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Read, ImageError> {
         let (mut size, mut facts, mut sector_bytes, mut notes) = (0u64, None, 512u32, Vec::new());
+        let (mut first, mut tail) = (Vec::new(), Vec::new());
         for index in 0.. {
             if self.stop.load(Relaxed) {
                 return Err(ImageError::Stopped);
@@ -150,10 +161,13 @@ impl Import<'_> {
             }
             bytes.truncate(got);
             if index == 0 {
-                let found = Facts::of(&bytes);
+                let found = self.facts(&bytes)?;
                 sector_bytes = self.sector(&found, &mut notes);
                 facts = Some(found);
+                first.clone_from(&bytes);
             }
+            tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
+            tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
             if let Some(short) = pad(&mut bytes, sector_bytes) {
                 notes.push(format!(
                     "its last sector was short: {short} zero bytes were added to make whole sectors of {sector_bytes}"
@@ -173,12 +187,38 @@ impl Import<'_> {
         }
         drop(pieces);
         let facts = facts.ok_or_else(|| ImageError::Empty { name: self.name.to_owned() })?;
-        if let Some((partition, ends)) = facts.last_end.filter(|(_, ends)| *ends > size)
-            && !shared.failed.load(Relaxed)
-        {
-            return Err(ImageError::CutShort { name: self.name.to_owned(), partition, ends, size });
+        // Whoever failed tells why; here it would look like an end.
+        if !shared.failed.load(Relaxed) {
+            self.check_end(&facts, &tail, sector_bytes, size)?;
+            let cause = not_personalised(&first, size, sector_bytes);
+            notes.extend(cause.map(|cause| format!("it cannot be personalised: {cause}")));
         }
         Ok(Read { size, sector_bytes, facts, notes })
+    }
+
+    /// What the first chunk says, unless it says that this is no image for a disk.
+    fn facts(&self, first: &[u8]) -> Result<Facts, ImageError> {
+        let name = || self.name.to_owned();
+        let facts = Facts::of(first).map_err(|source| ImageError::Table { name: name(), source })?;
+        if facts.kind() == PartitionTable::None && !self.no_table {
+            let holds = filesystem::identify(first).map(|found| found.kind);
+            return Err(ImageError::NoTable { name: name(), holds });
+        }
+        Ok(facts)
+    }
+
+    /// What only the end tells: a container with its name behind it, or partitions that are not all there.
+    fn check_end(&self, facts: &Facts, tail: &[u8], sector_bytes: u32, size: u64) -> Result<(), ImageError> {
+        if let Some((what, hint)) = foreign::by_end(tail) {
+            let source = SourceError::Foreign { what, hint };
+            return Err(ImageError::Source { name: self.name.to_owned(), source });
+        }
+        match facts.last_end(sector_bytes) {
+            Some((partition, ends)) if ends > size => {
+                Err(ImageError::CutShort { name: self.name.to_owned(), partition, ends, size })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The sector size: the admin's word, else the table's place, else 512.

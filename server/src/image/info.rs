@@ -15,6 +15,8 @@ pub struct AddSpec {
     pub source: ImageSource,
     /// The sector size in bytes, if the partition table is not to be asked.
     pub sector_size: Option<u32>,
+    /// Take it although it has no partition table.
+    pub no_table: bool,
 }
 
 /// How an image is divided.

@@ -11,6 +11,12 @@ mod info;
 // Raw bytes in order, from whatever an admin has.
 mod source;
 
+// What is no disk image, by name.
+mod foreign;
+
+// What a compressed stream needs.
+mod window;
+
 // A stream that knows how far it has come.
 mod input;
 

@@ -11,8 +11,10 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::io_hint;
+use super::foreign;
 use super::input::{Input, READ_BYTES};
 use super::qcow2::{self, Qcow2, QcowError};
+use super::window::{HEADER_BYTES, xz_dictionary, zstd_frame};
 
 /// What is looked at to tell the format; the farthest magic is tar's.
 const HEAD_BYTES: usize = 512;
@@ -99,6 +101,21 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
+    /// The input is sound and needs more memory than is given.
+    #[error(
+        "its {format} data needs a window of {} MiB, and {} MiB are allowed", window.div_ceil(1 << 20), limit >> 20
+    )]
+    Window {
+        /// The format.
+        format: &'static str,
+        /// Bytes that it needs.
+        window: u64,
+        /// Bytes that it may have.
+        limit: u64,
+    },
+    /// The input was compressed with a dictionary that is kept elsewhere.
+    #[error("its zst data was compressed with a dictionary (number {0}), which is not in it")]
+    Dictionary(u32),
     /// The input goes on after its end.
     #[error("something that is not {format} follows the {format} data at byte {offset}")]
     Trailing {
@@ -134,6 +151,16 @@ impl SourceError {
                 Some("get the image again: the download or copy did not reach its end".to_owned())
             }
             Self::Corrupt { .. } => Some("get the image again, and compare its checksum".to_owned()),
+            Self::Window { format: "xz", .. } => {
+                Some("decompress it into swarmboot: xz -dc FILE | swarmboot image add NAME -".to_owned())
+            }
+            Self::Window { .. } => Some(
+                "decompress it into swarmboot: zstd -dc --long=31 FILE | swarmboot image add NAME -".to_owned(),
+            ),
+            Self::Dictionary(_) => Some(
+                "decompress it where the dictionary is: zstd -dc -D DICTIONARY FILE | swarmboot image add NAME -"
+                    .to_owned(),
+            ),
             Self::Trailing { .. } => {
                 Some("get the image again, or decompress it first and add the result".to_owned())
             }
@@ -150,6 +177,8 @@ pub(super) struct Source {
     body: Body,
     total: Option<u64>,
     wrapped_in: Option<&'static str>,
+    /// The dictionary of the xz stream that is read, in bytes.
+    dictionary: u64,
 }
 
 enum Body {
@@ -182,15 +211,16 @@ impl Source {
         };
         let mut input = Input::new(reader);
         let format = wrapper(&mut input).map_err(|source| SourceError::Read { offset: 0, source })?;
+        let dictionary = dictionary(&mut input);
         let body = match format {
             Some(format) => unwrap(input, format)?,
             None => Body::Raw(input),
         };
-        let mut source = Self::new(body, total, format);
+        let mut source = Self { dictionary, ..Self::new(body, total, format) };
         let mut head = vec![0; HEAD_BYTES];
         let got = source.fill(&mut head)?;
         head.truncate(got);
-        if let Some((what, hint)) = foreign(&head) {
+        if let Some((what, hint)) = foreign::by_start(&head) {
             return Err(SourceError::Foreign { what, hint });
         }
         source.head = head;
@@ -202,7 +232,7 @@ impl Source {
     }
 
     fn new(body: Body, total: Option<u64>, wrapped_in: Option<&'static str>) -> Self {
-        Self { head: Vec::new(), head_at: 0, body, total, wrapped_in }
+        Self { head: Vec::new(), head_at: 0, body, total, wrapped_in, dictionary: 0 }
     }
 
     fn qcow2(file: File, wrapped_in: Option<&'static str>) -> Result<Self, SourceError> {
@@ -296,6 +326,7 @@ impl Source {
         self.body = if input.peek(1).map_err(failed)?.is_empty() {
             Body::Over(input)
         } else if wrapper(&mut input).map_err(failed)? == Some(format) {
+            self.dictionary = dictionary(&mut input);
             unwrap(input, format)?
         } else {
             return Err(SourceError::Trailing { format, offset });
@@ -309,6 +340,11 @@ impl Source {
         let offset = self.position();
         match self.input() {
             Some(input) if input.failed() => SourceError::Read { offset, source },
+            _ if is_memory_limit(&source) => SourceError::Window {
+                format,
+                window: self.dictionary.max(XZ_MEMORY_MAX),
+                limit: XZ_MEMORY_MAX,
+            },
             _ if source.kind() == io::ErrorKind::UnexpectedEof => SourceError::CutShort { format, offset },
             _ => SourceError::Corrupt { format, offset, source },
         }
@@ -355,8 +391,31 @@ fn wrapper(input: &mut Input) -> io::Result<Option<&'static str>> {
     })
 }
 
+/// The dictionary that the next xz stream asks for; 0 where it cannot be told.
+fn dictionary(input: &mut Input) -> u64 {
+    input.peek(HEADER_BYTES).ok().and_then(xz_dictionary).unwrap_or(0)
+}
+
+fn is_memory_limit(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
+    inner == Some(&liblzma::stream::Error::MemLimit)
+}
+
+/// Whether a zstd frame can be read with what is allowed and what is there.
+fn check_frame(input: &mut Input) -> Result<(), SourceError> {
+    let limit = 1 << ZSTD_WINDOW_LOG_MAX;
+    let head = input.peek(HEADER_BYTES).map_err(|source| SourceError::Read { offset: 0, source })?;
+    match zstd_frame(head) {
+        Some(frame) if frame.window > limit => {
+            Err(SourceError::Window { format: "zst", window: frame.window, limit })
+        }
+        Some(frame) if frame.dictionary != 0 => Err(SourceError::Dictionary(frame.dictionary)),
+        _ => Ok(()),
+    }
+}
+
 /// A decompressor for one member of `format`.
-fn unwrap(input: Input, format: &'static str) -> Result<Body, SourceError> {
+fn unwrap(mut input: Input, format: &'static str) -> Result<Body, SourceError> {
     match format {
         "gz" => Ok(Body::Gz(flate2::bufread::GzDecoder::new(input))),
         "xz" => {
@@ -365,6 +424,7 @@ fn unwrap(input: Input, format: &'static str) -> Result<Body, SourceError> {
             Ok(Body::Xz(liblzma::bufread::XzDecoder::new_stream(input, stream)))
         }
         _ => {
+            check_frame(&mut input)?;
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(SourceError::Open)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(SourceError::Open)?;
             Ok(Body::Zst(decoder.single_frame()))
@@ -393,40 +453,4 @@ fn open_file(path: &Path) -> Result<(File, Option<u64>), SourceError> {
 fn read_magic(file: &File, magic: &mut [u8]) -> io::Result<()> {
     use std::os::unix::fs::FileExt as _;
     file.read_exact_at(magic, 0)
-}
-
-/// Formats that would be written to a disk byte by byte if nobody looked, and never boot.
-fn foreign(head: &[u8]) -> Option<(&'static str, &'static str)> {
-    const CONVERT: &str = "make a raw image of it: qemu-img convert -O raw OLD NEW";
-    const UNPACK: &str = "unpack it first, and add the image inside";
-    let table: [(usize, &[u8], &'static str, &'static str); 14] = [
-        (0, b"KDMV", "a VMDK image", CONVERT),
-        (0, b"# Disk DescriptorFile", "the description of a VMDK image", CONVERT),
-        (0, b"vhdxfile", "a VHDX image", CONVERT),
-        (0, b"conectix", "a VHD image", CONVERT),
-        (0, b"<<< ", "a VDI image", CONVERT),
-        (0, b"QED\0", "a QED image", CONVERT),
-        (0, b"PK\x03\x04", "a zip archive", UNPACK),
-        (
-            0,
-            b"BZh",
-            "compressed by bzip2",
-            "decompress it into swarmboot: bzip2 -dc FILE | swarmboot image add NAME -",
-        ),
-        (
-            0,
-            b"\x04\x22\x4d\x18",
-            "compressed by lz4",
-            "decompress it into swarmboot: lz4 -dc FILE | swarmboot image add NAME -",
-        ),
-        (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
-        (0, b"\x1f\x8b", "compressed twice", UNPACK),
-        (0, b"\xfd7zXZ\0", "compressed twice", UNPACK),
-        (0, b"\x28\xb5\x2f\xfd", "compressed twice", UNPACK),
-        (257, b"ustar", "a tar archive", UNPACK),
-    ];
-    table
-        .into_iter()
-        .find(|(at, magic, ..)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic)))
-        .map(|(_, _, what, hint)| (what, hint))
 }

@@ -170,6 +170,7 @@ impl Images {
             known: self.known_chunks()?,
             expected: expected.as_deref().map(|manifest| (spec.name.as_str(), manifest)),
             sector_size: spec.sector_size,
+            no_table: spec.no_table,
             stop: &self.0.stop,
         };
         let imported = import.run(&mut source, progress)?;
@@ -214,7 +215,7 @@ impl Images {
                 path: origin.path,
                 format,
                 added_at_ms: now_ms(),
-                partition_table: facts.table,
+                partition_table: facts.kind(),
                 boots_bios: facts.boots_bios,
                 boots_uefi: facts.boots_uefi,
             }

@@ -1,6 +1,7 @@
 //! What the image store promises, tried over real files in a temporary folder.
 
 mod qcow2;
+mod refused;
 mod source;
 mod store;
 
@@ -23,7 +24,7 @@ fn add(images: &Images, name: &str, bytes: Vec<u8>) -> Result<Added, ImageError>
 }
 
 fn add_from(images: &Images, name: &str, source: ImageSource) -> Result<Added, ImageError> {
-    images.add(AddSpec { name: name.to_owned(), source, sector_size: None }, &mut |_| {})
+    images.add(AddSpec { name: name.to_owned(), source, sector_size: None, no_table: true }, &mut |_| {})
 }
 
 fn export(images: &Images, id: ImageId) -> Vec<u8> {

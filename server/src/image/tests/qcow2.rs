@@ -116,7 +116,7 @@ proptest! {
 /// A disk with text, noise, zeros and a short end.
 fn disk() -> Vec<u8> {
     let mut bytes =
-        [b"some text ".repeat(60_000), noise(5, 900_000), vec![0; 3 * MIB], noise(6, 70_000)].concat();
+        [b"\0some text ".repeat(55_000), noise(5, 900_000), vec![0; 3 * MIB], noise(6, 70_000)].concat();
     bytes.resize(bytes.len().next_multiple_of(512), 3);
     bytes
 }

@@ -151,7 +151,12 @@ fn bad_names_are_refused_before_anything_is_read() {
         assert!(matches!(error, ImageError::Name { .. }), "{name}: {error}");
         assert!(error.hint().is_some());
     }
-    let spec = AddSpec { name: "a".into(), source: from_bytes(noise(1, 512)), sector_size: Some(520) };
+    let spec = AddSpec {
+        name: "a".into(),
+        source: from_bytes(noise(1, 512)),
+        sector_size: Some(520),
+        no_table: true,
+    };
     assert!(matches!(images.add(spec, &mut |_| {}), Err(ImageError::SectorSize(520))));
     assert!(add(&images, "Debian-12.5_x64", noise(1, 512)).is_ok());
 }
@@ -257,7 +262,7 @@ fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on() {
         move || {
             let reader = Box::new(Paced { go, now: Cursor::default() });
             let source = ImageSource::Stream { reader, name: "slow".into(), length: None };
-            let spec = AddSpec { name: "new".into(), source, sector_size: None };
+            let spec = AddSpec { name: "new".into(), source, sector_size: None, no_table: true };
             images.add(spec, &mut |told| {
                 // Nobody listens any more towards the end.
                 let _ = seen.send(told.bytes_read);
@@ -284,7 +289,7 @@ fn stopping_ends_an_add_and_leaves_nothing() {
     let images = Images::open(dir.path()).unwrap();
     let stopper = images.clone();
     let source = from_bytes(noise(1, 8 * MIB));
-    let spec = AddSpec { name: "a".into(), source, sector_size: None };
+    let spec = AddSpec { name: "a".into(), source, sector_size: None, no_table: true };
     let error = images
         .add(spec, &mut |told| {
             if told.bytes_read > 2 << 20 {
