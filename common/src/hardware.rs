@@ -227,6 +227,33 @@ impl CheckedHardware {
         Ok(Self(report))
     }
 
+    /// The report in at most `most` bytes of JSON, without what most of a long one is: its devices, then also what was found
+    /// on its disks, then also the disks, each time with a word in `truncated`. None when it is short enough as it is.
+    #[must_use]
+    pub fn shortened(&self, most: usize) -> Option<Self> {
+        let fits = |report: &HardwareReport| serde_json::to_vec(report).is_ok_and(|json| json.len() <= most);
+        if fits(&self.0) {
+            return None;
+        }
+        let mut short = self.0.without_devices();
+        let left_out = |report: &mut HardwareReport, what: &str| {
+            report.truncated.truncate(REPORT_CUTS_MAX - 3);
+            report
+                .truncated
+                .push(format!("{what}: not kept of a long report before the machine is approved"));
+        };
+        left_out(&mut short, "devices");
+        if !fits(&short) {
+            short.disks.iter_mut().for_each(|disk| disk.found.clear());
+            left_out(&mut short, "what is on the disks");
+        }
+        if !fits(&short) {
+            short.disks.clear();
+            left_out(&mut short, "disks");
+        }
+        Some(Self(short))
+    }
+
     /// The report.
     #[must_use]
     pub fn report(&self) -> &HardwareReport {
@@ -374,6 +401,43 @@ pub(crate) mod tests {
         assert!(cuts(REPORT_CUTS_MAX) && !cuts(REPORT_CUTS_MAX + 1));
         let disks = |count: usize| taken(&|report| report.disks = (0..count).map(|_| disk(0)).collect());
         assert!(disks(REPORT_LIST_MAX) && !disks(REPORT_LIST_MAX + 1));
+    }
+
+    #[test]
+    fn a_long_report_is_kept_short_and_says_so() {
+        let disk = |number: usize, found: usize| Disk {
+            name: format!("sd{number}"),
+            bus: Bus::Ata,
+            size: 1 << 30,
+            sector_bytes: 512,
+            model: String::new(),
+            serial: format!("S{number}"),
+            wwn: String::new(),
+            path: String::new(),
+            rotational: false,
+            removable: false,
+            read_only: false,
+            contents: Contents::Data,
+            found: vec!["x".repeat(500); found],
+        };
+        let device = Device {
+            address: "0000:00:03.0".to_owned(),
+            modalias: "pci:v00008086d0000100E".to_owned(),
+            class: 0,
+            driver: String::new(),
+        };
+        let shortened = |disks: Vec<Disk>, devices: usize| {
+            let whole = HardwareReport { disks, devices: vec![device.clone(); devices], ..report() };
+            CheckedHardware::check(whole).unwrap().shortened(64 << 10).map(|short| short.0)
+        };
+        assert_eq!(shortened(vec![disk(0, 8)], 150), None, "an ordinary machine");
+        let short = shortened(vec![disk(0, 8)], 4000).unwrap();
+        assert_eq!((short.devices.len(), short.disks[0].found.len(), short.truncated.len()), (0, 8, 1));
+        let short = shortened((0..10).map(|number| disk(number, 64)).collect(), 4000).unwrap();
+        assert_eq!((short.disks.len(), short.disks[0].found.len(), short.truncated.len()), (10, 0, 2));
+        let short = shortened((0..4000).map(|number| disk(number, 1)).collect(), 4000).unwrap();
+        assert_eq!((short.disks.len(), short.truncated.len()), (0, 3));
+        assert!(serde_json::to_vec(&short).unwrap().len() < 64 << 10);
     }
 
     #[test]

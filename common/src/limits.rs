@@ -49,6 +49,13 @@ pub const CONNECTIONS_MAX: usize = 4096;
 /// address come to sixty. 400 idle ones from one host once held up every report for more than 150 s.
 pub const CONNECTIONS_PER_ADDRESS: usize = 64;
 
+/// Files that the doors leave to the image store, the records, the log's readers and the admins: at 1,024 in all, 1,000
+/// idle connections once stopped the reading of chunks.
+pub const FILES_RESERVED: usize = 256;
+
+/// Open files below which the server says so: 2,000 machines have two connections of the swarm and one of HTTP each.
+pub const FILES_WANTED: u64 = 16_384;
+
 /// Connections of admins at once.
 pub const ADMINS_MAX: usize = 64;
 
@@ -98,6 +105,53 @@ pub const ANSWER_LEAST_RATE: u64 = 1 << 10;
 
 /// Over how long an answer's rate is looked at.
 pub const ANSWER_WINDOW: Duration = Duration::from_secs(30);
+
+/// How often something may happen: so many at once, and then one each so many milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// At once, after a pause.
+    pub at_once: u32,
+    /// Milliseconds that one more takes.
+    pub one_in_ms: u32,
+}
+
+/// Machines that nobody let in and that reported their hardware: beyond it, the one that was silent longest is
+/// forgotten. A site has a few hundred; 40 reports of 4 MiB once took 170 MiB of memory in two seconds.
+pub const STRANGERS_MAX: usize = 5_000;
+
+/// Machines that were only seen to ask for a boot: an address costs a liar nothing. Beyond it the one that was silent
+/// longest is forgotten.
+pub const BARE_SIGHTINGS_MAX: usize = 5_000;
+
+/// What is kept of the report of a machine that nobody let in, in bytes of JSON. A report with 150 devices has 23 KB.
+/// The whole is kept of machines that an admin approved or ordered something for, from their next report on.
+pub const STRANGER_HARDWARE_BYTES: usize = 64 << 10;
+
+/// Machines that nobody let in, showing themselves from one address under new keys. A LAN's machines have an
+/// address each; behind a translated one, 256 may be switched on at once.
+pub const NEW_BOOTS_PER_ADDRESS: Rate = Rate { at_once: 256, one_in_ms: 1000 };
+
+/// Machines seen for the first time by a request for a boot. All of a fleet of 2,000 may be switched on at once.
+pub const NEW_SIGHTINGS: Rate = Rate { at_once: 5_000, one_in_ms: 100 };
+
+/// Lines in the log for one job. A job that ends well has about forty, one that is tried again for days some hundred.
+pub const JOB_EVENTS: Rate = Rate { at_once: 2_000, one_in_ms: 1000 };
+
+/// Lines in the log for one machine that was let in, beside its jobs.
+pub const MACHINE_EVENTS: Rate = Rate { at_once: 500, one_in_ms: 5_000 };
+
+/// Lines in the log for one machine that nobody let in, or one address: a boot makes about ten.
+pub const STRANGER_EVENTS: Rate = Rate { at_once: 100, one_in_ms: 20_000 };
+
+/// Lines in the log for all of those together: 2,000 machines at once, and then 86,400 a day, which is 20 MB.
+pub const STRANGERS_EVENTS: Rate = Rate { at_once: 20_000, one_in_ms: 1000 };
+
+/// Budgets that are remembered of each kind.
+pub const BUDGETS_MAX: usize = 10_000;
+
+/// How long before its first report a machine may date an event: the loader's own steps come before it. An age beyond
+/// it is the sender's invention, and would hide an event from `logs --since`.
+pub const BEFORE_REPORT: Duration = Duration::from_secs(3600);
 
 /// The longest signed answer a machine reads from the server: a verdict with its plan.
 pub const VERDICT_BYTES_MAX: usize = 1 << 20;

@@ -135,4 +135,7 @@ pub struct LogEvent {
     /// Where the bytes came from so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<Sources>,
+    /// Whether the machine says so; otherwise the server does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_machine: bool,
 }

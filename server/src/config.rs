@@ -4,7 +4,9 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use common::limits::CONNECTIONS_PER_ADDRESS;
 use ipnet::Ipv4Net;
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::cli::args::{STATE, Serve};
@@ -21,6 +23,19 @@ const SWARM_PORT: u16 = 4001;
 
 /// Bytes in the name of a site.
 const SITE_NAME_MAX: usize = 64;
+
+// Lengths of time and numbers of bytes as an admin writes them.
+mod units;
+
+/// How long events are kept when nothing is said: more than a year, so that the last year can be looked at.
+const KEEP_EVENTS: &str = "400d";
+/// What the records may take on the disk when nothing is said.
+const KEEP_EVENTS_SIZE: &str = "4G";
+/// Free space on the state folder's disk below which nothing unasked is recorded: room for orders and what they
+/// cause, and for an admin to clean up.
+const DISK_RESERVE: &str = "256M";
+/// The word for "without end" in the configuration.
+const FOREVER: &str = "forever";
 
 /// How addresses are given out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +77,14 @@ pub struct Config {
     pub uefi_program: Option<String>,
     /// More words for the loader's kernel command line.
     pub kernel_args: String,
+    /// How long events are kept; for ever when none.
+    pub keep_events: Option<SignedDuration>,
+    /// What the records may take on the disk; any amount when none.
+    pub keep_bytes: Option<u64>,
+    /// Free bytes on the state folder's disk below which nothing unasked is recorded.
+    pub reserve_bytes: u64,
+    /// Connections of one address at the machines' door.
+    pub connections_per_address: usize,
     /// What the log shows.
     pub log: String,
     /// Whether the log is JSON lines.
@@ -86,6 +109,10 @@ struct File {
     log: Option<String>,
     log_json: Option<bool>,
     limit: Option<String>,
+    keep_events: Option<String>,
+    keep_events_size: Option<String>,
+    disk_reserve: Option<String>,
+    connections_per_address: Option<usize>,
     site: Vec<Site>,
 }
 
@@ -114,6 +141,7 @@ impl Config {
     }
 
     fn merge(flags: Serve, file: File, socket: PathBuf) -> Result<Self, Fault> {
+        let kept = kept(&file)?;
         let interface = flags.interface.or(file.interface).ok_or_else(|| {
             Fault::usage("no network interface is named")
                 .hint("name the one that the machines are on: --interface eth1 (`ip -brief link` lists them)")
@@ -142,12 +170,53 @@ impl Config {
             swarm_port: port(flags.swarm_port.or(file.swarm_port), SWARM_PORT, "swarm-port")?,
             sites,
             limits,
+            keep_events: kept.events,
+            keep_bytes: kept.bytes,
+            reserve_bytes: kept.reserve,
+            connections_per_address: kept.connections_per_address,
             uefi_program: flags.uefi_program.or(file.uefi_program),
             kernel_args,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_json: flags.log_json || file.log_json.unwrap_or(false),
         })
     }
+}
+
+/// How much is kept, and for how long.
+struct Kept {
+    events: Option<SignedDuration>,
+    bytes: Option<u64>,
+    reserve: u64,
+    connections_per_address: usize,
+}
+
+fn kept(file: &File) -> Result<Kept, Fault> {
+    let wrong = |what: &str, text: &str, hint: &str| {
+        Fault::usage(format!("`{what} = {text}` makes no sense")).hint(hint.to_owned())
+    };
+    let events = file.keep_events.as_deref().unwrap_or(KEEP_EVENTS);
+    let events = match events {
+        FOREVER => None,
+        text => Some(
+            units::time(text).ok_or_else(|| wrong("keep_events", text, "write 400d, 12h, 6w, or forever"))?,
+        ),
+    };
+    let size = file.keep_events_size.as_deref().unwrap_or(KEEP_EVENTS_SIZE);
+    let bytes =
+        match size {
+            FOREVER => None,
+            text => Some(units::bytes(text).filter(|bytes| *bytes >= 16 << 20).ok_or_else(|| {
+                wrong("keep_events_size", text, "write 512M or 4G, at least 16M, or forever")
+            })?),
+        };
+    let reserve = file.disk_reserve.as_deref().unwrap_or(DISK_RESERVE);
+    let reserve = units::bytes(reserve)
+        .ok_or_else(|| wrong("disk_reserve", reserve, "write 256M or 1G; 0 for none"))?;
+    let connections = file.connections_per_address.unwrap_or(CONNECTIONS_PER_ADDRESS);
+    if connections == 0 {
+        return Err(wrong("connections_per_address", "0", "no machine could connect; leave it out for 64"));
+    }
+    Ok(Kept { events, bytes, reserve, connections_per_address: connections })
 }
 
 fn read(path: &Path) -> Result<File, Fault> {
@@ -266,6 +335,26 @@ mod tests {
             assert!(merged(flags(), wrong).is_err(), "{wrong}");
         }
         assert!(toml::from_str::<File>("[[site]]\nname = 'a'\nsubnets = ['10.0.0.0/40']").is_err());
+    }
+
+    #[test]
+    fn what_is_kept_has_bounds_that_can_be_set() {
+        let config = merged(flags(), "").unwrap();
+        assert_eq!(config.keep_events, Some(SignedDuration::from_hours(400 * 24)));
+        assert_eq!((config.keep_bytes, config.reserve_bytes), (Some(4 << 30), 256 << 20));
+        assert_eq!(config.connections_per_address, 64);
+        let text = "keep_events = 'forever'\nkeep_events_size = '64M'\ndisk_reserve = '0'\nconnections_per_address = 500";
+        let config = merged(flags(), text).unwrap();
+        assert_eq!((config.keep_events, config.keep_bytes, config.reserve_bytes), (None, Some(64 << 20), 0));
+        assert_eq!(config.connections_per_address, 500);
+        for wrong in [
+            "keep_events = '400'",
+            "keep_events_size = '1K'",
+            "disk_reserve = 'much'",
+            "connections_per_address = 0",
+        ] {
+            assert!(merged(flags(), wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,8 +4,14 @@
 //! and what an admin decided for all (`settings`) are further parts of it. Touches `api`, `common` and the
 //! other cores of the fleet.
 
+// How much may be asked of the records by whom nobody let in.
+mod budget;
+
 // What an admin decided for the whole fleet.
 mod settings;
+
+// Machines that nobody let in, and what is kept of them.
+mod strangers;
 
 // What the doors saw.
 mod sightings;
@@ -14,7 +20,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use common::id::{JobId, MachineId};
-use common::limits::{EVENT_TEXT_MAX, cut};
+use common::limits::{BARE_SIGHTINGS_MAX, BEFORE_REPORT, EVENT_TEXT_MAX, cut};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::text::harmless;
 use common::trust::PublicKey;
@@ -25,10 +31,8 @@ use super::machine::Machine;
 use super::state::{Change, State};
 use crate::api::{JobState, LogEvent, MachineState};
 
+use budget::{Budgets, Speaker};
 pub use settings::{Settings, SiteRule};
-
-/// Machines that were only seen to ask for a boot: an address costs a liar nothing, so they are bounded.
-const BARE_SIGHTINGS_MAX: usize = 5_000;
 
 /// A running agent asks every 15 s whether its job was cancelled, even when it has nothing to tell; after so
 /// long without a word it has lost power or its network.
@@ -56,11 +60,17 @@ pub struct Desk {
     pub(super) after: Aftermath,
     /// Who was last seen under an IP address; learnt again after a restart.
     pub(super) by_address: HashMap<IpAddr, MachineId>,
-    said: HashMap<(String, Step), (String, Timestamp)>,
+    /// What was said last, by speaker, step and subject.
+    said: HashMap<(String, Step, String), (String, Timestamp)>,
     /// Jobs of which it was said that they are silent, each with the last word of its machine.
     silent: HashMap<JobId, Timestamp>,
     /// Events that were of no use: late, twice, or of an older attempt.
     pub dropped: u64,
+    budgets: Budgets,
+    /// Lines that were left out of the log, because their speaker had said too much.
+    pub left_out: u64,
+    /// Whether the records' disk is nearly full: nothing is recorded then that nobody asked for.
+    pub is_tight: bool,
 }
 
 /// What became of a batch of events.
@@ -92,6 +102,9 @@ impl Desk {
             said: HashMap::new(),
             silent: HashMap::new(),
             dropped: 0,
+            budgets: Budgets::default(),
+            left_out: 0,
+            is_tight: false,
         }
     }
 
@@ -116,19 +129,35 @@ impl Desk {
         self.put(Change::Machine(Box::new(machine)));
     }
 
-    /// Adds an event to the log.
-    pub(super) fn log(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
-        self.log_with(at, whose, step, what, None);
+    /// Whether `whose` may say something in the log that nobody asked for.
+    fn may_say(&mut self, whose: &Whose<'_>, now: Timestamp) -> bool {
+        let speaker = match whose {
+            Whose::Job(job) => Speaker::Job(job.id),
+            Whose::Machine(id) if self.is_let_in(*id) => Speaker::Machine(*id),
+            Whose::Machine(id) => Speaker::Stranger(*id),
+            Whose::Stranger(name) => Speaker::Somebody((*name).to_owned()),
+        };
+        let may = match speaker {
+            Speaker::Job(_) | Speaker::Machine(_) => true,
+            Speaker::Stranger(_) | Speaker::Somebody(_) => !self.is_tight,
+        } && self.budgets.event(speaker, now);
+        self.left_out += u64::from(!may);
+        may
     }
 
-    fn log_with(
-        &mut self,
-        at: Timestamp,
-        whose: Whose<'_>,
-        step: Step,
-        what: What,
-        sources: Option<Sources>,
-    ) {
+    /// As [`Desk::log`], within the budget of whose it is: for what strangers cause.
+    pub(super) fn log_within(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
+        if self.may_say(&whose, at) {
+            self.log(at, whose, step, what);
+        }
+    }
+
+    /// Adds an event to the log.
+    pub(super) fn log(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
+        self.log_with(at, whose, step, what, Said::default());
+    }
+
+    fn log_with(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What, said: Said) {
         let (machine, job, name) = match whose {
             Whose::Machine(id) => (Some(id), None, None),
             Whose::Job(job) => (Some(job.machine), Some((job.id, job.deployment, job.attempt)), None),
@@ -145,20 +174,35 @@ impl Desk {
             attempt: job.map(|(_, _, attempt)| attempt),
             step,
             what: tidy(what),
-            sources,
+            sources: said.sources,
+            by_machine: said.by_machine,
         };
         self.put(Change::Event(Box::new(event)));
     }
 
-    /// As [`Desk::log`], but not when the same was said of the same step a moment ago.
+    /// As [`Desk::log_within`], but not when the same was said of the same step a moment ago.
     pub(super) fn log_once(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
+        let words = format!("{what:?}");
+        self.log_news(at, whose, step, ("", words), what);
+    }
+
+    /// As [`Desk::log_once`], where `words` is what must differ of a subject, and `what` what is written then: the bytes of
+    /// a file that was fetched in a thousand parts differ each time, and it is one thing that happened.
+    pub(super) fn log_news(
+        &mut self,
+        at: Timestamp,
+        whose: Whose<'_>,
+        step: Step,
+        (subject, words): (&str, String),
+        what: What,
+    ) {
         let who = match &whose {
             Whose::Machine(id) => id.to_string(),
             Whose::Job(job) => job.id.to_string(),
             Whose::Stranger(name) => (*name).to_owned(),
         };
-        let words = format!("{what:?}");
-        if let Some((before, then)) = self.said.get_mut(&(who.clone(), step.clone()))
+        let key = (who, step.clone(), subject.to_owned());
+        if let Some((before, then)) = self.said.get_mut(&key)
             && *before == words
             && at.duration_since(*then) < REPEATED
         {
@@ -169,8 +213,8 @@ impl Desk {
         if self.said.len() >= 2 * BARE_SIGHTINGS_MAX {
             self.said.clear();
         }
-        self.said.insert((who, step.clone()), (words, at));
-        self.log(at, whose, step, what);
+        self.said.insert(key, (words, at));
+        self.log_within(at, whose, step, what);
     }
 
     /// Lets `event` happen to a job, with all that follows.
@@ -268,12 +312,23 @@ impl Desk {
         now: Timestamp,
     ) {
         let event = StepEvent { step: tidy_step(event.step), what: tidy(event.what), ..event };
-        // The machine's clock may be wrong, so an event is dated by its distance to the sending.
+        if !is_machines_step(&event.step) {
+            // What the server decides, only the server says.
+            self.dropped += 1;
+            return;
+        }
+        // The machine's clock may be wrong, so an event is dated by its distance to the sending, within its boot.
         let age = i64::try_from(sent_at_ms.saturating_sub(event.at_ms)).unwrap_or(i64::MAX);
-        let at = now.checked_sub(SignedDuration::from_millis(age)).unwrap_or(now);
+        let booted =
+            self.state.machines.get(&machine).and_then(|machine| machine.boot).map(|boot| boot.since);
+        let earliest = booted.and_then(|since| since.checked_sub(BEFORE_REPORT).ok()).unwrap_or(now);
+        let at = now.checked_sub(SignedDuration::from_millis(age)).unwrap_or(earliest).max(earliest).min(now);
         let job = job.and_then(|job| self.state.jobs.get(&job)).cloned();
         let whose = job.as_ref().map_or(Whose::Machine(machine), Whose::Job);
-        self.log_with(at, whose, event.step.clone(), event.what.clone(), event.sources);
+        if self.may_say(&whose, now) {
+            let said = Said { sources: event.sources, by_machine: true };
+            self.log_with(at, whose, event.step.clone(), event.what.clone(), said);
+        }
         if let Some(job) = job {
             self.happen(job.id, JobEvent::Told { key, event }, now);
         }
@@ -350,6 +405,27 @@ pub(super) enum Whose<'a> {
 pub(super) enum Happened {
     Taken,
     Dropped,
+}
+
+/// How an event came to be said.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    sources: Option<Sources>,
+    by_machine: bool,
+}
+
+/// Whether a machine may speak of `step`. Of the others only the server knows anything: a machine that could say
+/// them could write "an admin: approved" into the log, or that an OS called home.
+fn is_machines_step(step: &Step) -> bool {
+    match step {
+        Step::PowerOn | Step::Decide | Step::Tailor | Step::Confirm => false,
+        // A name that only looks like one of those is no step of a later version either.
+        Step::Other(name) => {
+            let plain = name.trim_matches('-').to_ascii_lowercase();
+            !Step::ALL.iter().any(|known| known.name() == plain)
+        }
+        _ => true,
+    }
 }
 
 /// A step that this version does not know keeps its name, as far as it is one.

@@ -35,6 +35,8 @@ pub struct Boot {
     pub key: PublicKey,
     /// The highest number of its events that is in the log.
     pub through: u64,
+    /// When that key was seen first.
+    pub since: Timestamp,
 }
 
 /// A machine.

@@ -53,18 +53,23 @@ impl Desk {
         address: Option<IpAddr>,
         now: Timestamp,
     ) -> Decided {
-        let machine = self.inspect(hardware, address, now);
+        let Some(machine) = self.inspect(hardware, address, now) else {
+            // Nothing was written down, so it has no number; an honest machine asks again.
+            let reason = "there is no room for one more unknown machine now".to_owned();
+            let next = Next::Tell(Order::Wait { seconds: REFUSED_POLL_SECONDS, reason });
+            return Decided { machine: MachineId(0), next };
+        };
         let next = self.decide(machine, hardware, address, now);
         Decided { machine, next }
     }
 
-    /// Recognises the machine and records what it reported.
+    /// Recognises the machine and records what it reported; none when there is no room for it.
     fn inspect(
         &mut self,
         hardware: &Arc<CheckedHardware>,
         address: Option<IpAddr>,
         now: Timestamp,
-    ) -> MachineId {
+    ) -> Option<MachineId> {
         let report = hardware.report();
         let shown = Fingerprint::of(report);
         let same_boot = self.state.by_key(&report.key).map(|machine| machine.id);
@@ -78,6 +83,10 @@ impl Desk {
         let id = same_boot.or(found.machine).or_else(by_name);
         let is_new = id.is_none();
         let id = id.unwrap_or(MachineId(self.state.last_machine + 1));
+        if same_boot.is_none() && !self.is_let_in(id) && !self.admit_stranger(address, is_new, now) {
+            self.left_out += 1;
+            return None;
+        }
         let site = self.site_of(self.state.machines.get(&id), report, address);
         let mut machine = match self.state.machines.get(&id) {
             Some(machine) => machine.clone(),
@@ -85,17 +94,18 @@ impl Desk {
         };
         let is_new_boot = machine.boot.is_none_or(|boot| boot.key != report.key);
         if is_new_boot {
-            machine.boot = Some(Boot { key: report.key, through: 0 });
+            machine.boot = Some(Boot { key: report.key, through: 0, since: now });
         }
         machine.name =
             machine.name.or_else(|| report.name.clone().filter(|name| self.state.named(name).is_empty()));
         machine.fingerprint = shown;
         machine.site = site;
         machine.last_seen = now;
-        let is_changed = machine.hardware.as_deref() != Some(&**hardware);
+        let kept = self.kept(id, hardware);
+        let is_changed = machine.hardware.as_deref() != Some(&*kept);
         self.put_machine(machine);
         if is_changed {
-            self.put(Change::Hardware(id, Arc::clone(hardware)));
+            self.put(Change::Hardware(id, kept));
         }
         if let Some(address) = address {
             self.remember(address, id);
@@ -104,15 +114,15 @@ impl Desk {
             self.tell_of(id, is_new, report, now);
             self.settle_rivals(id, found.rivals, now);
         }
-        id
+        Some(id)
     }
 
     fn tell_of(&mut self, id: MachineId, is_new: bool, report: &HardwareReport, now: Timestamp) {
         let text = format!("{}{}", if is_new { "a new machine: " } else { "" }, summary(report));
-        self.log(now, Whose::Machine(id), Step::Inspect, What::Note { text });
+        self.log_within(now, Whose::Machine(id), Step::Inspect, What::Note { text });
         for cut in &report.truncated {
             let text = format!("the report is not whole: {cut}");
-            self.log(now, Whose::Machine(id), Step::Inspect, What::Note { text });
+            self.log_within(now, Whose::Machine(id), Step::Inspect, What::Note { text });
         }
     }
 
@@ -129,7 +139,7 @@ impl Desk {
             } else {
                 format!("{name} shows {shared} too; they are kept apart, so look whether they are the same")
             };
-            self.log(now, Whose::Machine(id), Step::Inspect, What::Note { text });
+            self.log_within(now, Whose::Machine(id), Step::Inspect, What::Note { text });
         }
     }
 

@@ -141,6 +141,13 @@ pub enum Sighting {
         /// What it says: `load` or `boot disk`.
         says: &'static str,
     },
+    /// A hardware report was refused before anybody could say whose it is.
+    RefusedReport {
+        /// From where it came.
+        address: std::net::IpAddr,
+        /// Why.
+        why: String,
+    },
     /// Kernel or loader went out.
     LoaderFile {
         /// To whom.

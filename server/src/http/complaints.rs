@@ -12,6 +12,9 @@ use common::limits::cut;
 /// The same cause from the same address is not said again within this time.
 const AGAIN: Duration = Duration::from_secs(600);
 
+/// Another cause from the same address is not said within this time.
+const CAUSES: Duration = Duration::from_secs(1);
+
 /// So many addresses are remembered; when there are more, nothing is said until one is forgotten.
 const ADDRESSES_MAX: usize = 256;
 
@@ -23,20 +26,24 @@ const CAUSE_BYTES_MAX: usize = 300;
 pub(super) struct Complaints(Mutex<HashMap<IpAddr, (String, Instant)>>);
 
 impl Complaints {
-    /// Logs that a report from `peer` was refused because of `cause`, unless that was said lately.
-    pub(super) fn report_refused(&self, peer: IpAddr, cause: &str) {
+    /// Logs that a report from `peer` was refused because of `cause`, unless that was said lately; whether it did.
+    pub(super) fn report_refused(&self, peer: IpAddr, cause: &str) -> bool {
         let cause = cut(cause, CAUSE_BYTES_MAX);
-        if self.is_news(peer, cause, Instant::now()) {
+        let is_news = self.is_news(peer, cause, Instant::now());
+        if is_news {
             // Quoted: a cause may hold what the sender wrote.
             tracing::warn!(%peer, ?cause, "a hardware report was refused, so this machine is not listed");
         }
+        is_news
     }
 
     fn is_news(&self, peer: IpAddr, cause: &str, now: Instant) -> bool {
         // A panic while the lock is held cannot leave half a change: each is one insert or removal.
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         said.retain(|_, (_, at)| now.duration_since(*at) < AGAIN);
-        if said.get(&peer).is_some_and(|(before, _)| before == cause) {
+        // Two causes in turn are two lines a second at the most.
+        let flood = |at: Instant| now.duration_since(at) < CAUSES;
+        if said.get(&peer).is_some_and(|(before, at)| before == cause || flood(*at)) {
             return false;
         }
         if said.len() >= ADDRESSES_MAX && !said.contains_key(&peer) {
@@ -58,9 +65,10 @@ mod tests {
         let peer = |last: u32| IpAddr::from((0x0a00_0000 + last).to_be_bytes());
         assert!(said.is_news(peer(1), "version 2", now));
         assert!(!said.is_news(peer(1), "version 2", now), "once");
-        assert!(said.is_news(peer(1), "too long", now), "another cause");
+        assert!(!said.is_news(peer(1), "too long", now), "a flood of causes");
+        assert!(said.is_news(peer(1), "too long", now + CAUSES), "another cause");
         assert!(said.is_news(peer(2), "too long", now), "another machine");
-        assert!(said.is_news(peer(1), "too long", now + AGAIN), "after a while again");
+        assert!(said.is_news(peer(1), "too long", now + CAUSES + AGAIN), "after a while again");
         let fresh = Complaints::default();
         let lines = (0..100_000).filter(|&last| fresh.is_news(peer(last), "x", now)).count();
         assert_eq!(lines, ADDRESSES_MAX, "a stranger with many addresses fills neither memory nor log");

@@ -3,7 +3,6 @@
 //! the fleet.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
@@ -11,7 +10,6 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
 use common::hardware::{CheckedHardware, HardwareReport};
 use common::id::{Hash, ImageId};
 use common::limits::{EVENTS_BYTES_MAX, EVENTS_PER_BATCH_MAX, REPORT_BYTES_MAX};
@@ -19,15 +17,14 @@ use common::plan::Verdict;
 use common::step::EventBatch;
 use common::trust::{Signed, Untrusted};
 use common::wire::http::{CONFIRM, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::content::{Bytestore, Content, answer};
 use super::refusal::Refusal;
 use super::server::Ends;
 use super::{Public, shelf};
+use crate::fleet::FleetError;
+use crate::fleet::standing::Sighting;
 
-/// A body must have come within this time: a machine on a line of 1 Mbit/s sends the largest report in it.
-const BODY_TIME: Duration = Duration::from_secs(60);
 /// What is read of a call home: cloud-init's `phone_home` posts keys and names, which are not needed.
 const CONFIRM_BYTES_MAX: usize = 64 << 10;
 
@@ -52,15 +49,18 @@ async fn report(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Signed<Verdict>>, Refusal> {
-    // Held until the report is decided: it bounds the memory that reports take at once.
-    let _turn =
-        public.reports.acquire().await.map_err(|_| Refusal::from(crate::fleet::FleetError::Stopping))?;
-    let bytes = read(&headers, body, REPORT_BYTES_MAX, "hardware report").await?;
-    let peer = ends.peer.ip();
-    let checked = believed(&bytes)
-        .inspect_err(|refusal| public.complaints.report_refused(peer, &refusal.in_a_line()))?;
-    drop(bytes);
-    Ok(Json(public.fleet.report(checked, peer, Some(ends.local.ip())).await?))
+    let address = ends.peer.ip();
+    // Its share of the room is given back when the report is decided.
+    let taken = public.intake.read(address, &headers, body, REPORT_BYTES_MAX, "hardware report").await?;
+    let turn = public.parsers.acquire().await.map_err(|_| Refusal::from(FleetError::Stopping))?;
+    let checked = believed(&taken.bytes).inspect_err(|refusal| {
+        let why = refusal.in_a_line();
+        if public.complaints.report_refused(address, &why) {
+            public.fleet.sighting(Sighting::RefusedReport { address, why });
+        }
+    })?;
+    drop(turn);
+    Ok(Json(public.fleet.report(checked, address, Some(ends.local.ip())).await?))
 }
 
 /// The report in `bytes`, signed by its own key and within every bound.
@@ -75,16 +75,20 @@ fn believed(bytes: &[u8]) -> Result<CheckedHardware, Refusal> {
 
 async fn events(
     State(public): State<Arc<Public>>,
+    Extension(ends): Extension<Ends>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Signed<EventsTaken>>, Refusal> {
-    let bytes = read(&headers, body, EVENTS_BYTES_MAX, "batch of events").await?;
-    let signed: Signed<EventBatch> = parse(&bytes, "batch of events")?;
+    let taken =
+        public.intake.read(ends.peer.ip(), &headers, body, EVENTS_BYTES_MAX, "batch of events").await?;
+    let turn = public.parsers.acquire().await.map_err(|_| Refusal::from(FleetError::Stopping))?;
+    let signed: Signed<EventBatch> = parse(&taken.bytes, "batch of events")?;
     let batch = signed.open_self_signed(|batch| batch.key).map_err(untrusted)?;
     if batch.events.len() > EVENTS_PER_BATCH_MAX {
         let error = format!("{} events in one batch, more than {EVENTS_PER_BATCH_MAX}", batch.events.len());
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error).hint("send several batches"));
     }
+    drop(turn);
     Ok(Json(public.fleet.events(batch, signed.digest()).await?))
 }
 
@@ -121,41 +125,17 @@ async fn manifest(
 
 async fn confirm(
     State(public): State<Arc<Public>>,
+    Extension(ends): Extension<Ends>,
     Path(token): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<serde_json::Value>, Refusal> {
     // Read, so that the caller is not cut off while it sends; what it says is not needed.
-    read(&headers, body, CONFIRM_BYTES_MAX, "call home").await?;
+    public.intake.read(ends.peer.ip(), &headers, body, CONFIRM_BYTES_MAX, "call home").await?;
     match public.fleet.confirm(token).await? {
         Some(job) => Ok(Json(serde_json::json!({ "job": job }))),
         None => Err(Refusal::new(StatusCode::FORBIDDEN, "no job waits for a call home with this token")
             .hint("the token is of an earlier attempt, or the machine was installed by another server")),
-    }
-}
-
-/// The whole body, if it is at most `max` bytes and comes in time.
-async fn read(headers: &HeaderMap, body: Body, max: usize, what: &str) -> Result<Bytes, Refusal> {
-    let too_large = || {
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a {what} of more than {max} bytes"))
-            .hint("nothing of it was read")
-    };
-    let told = headers
-        .get(axum::http::header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if told.is_some_and(|told| usize::try_from(told).is_ok_and(|told| told > max)) {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, max).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the {what} broke off")).because(error))
-        }
-        Err(_) => {
-            let error = format!("the {what} did not come within {} s", BODY_TIME.as_secs());
-            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, error).hint("send it again"))
-        }
     }
 }
 

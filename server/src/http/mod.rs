@@ -5,6 +5,15 @@
 // Connections, and the bounds on them.
 mod server;
 
+// Core: how many connections each address has.
+mod guests;
+
+// Who takes its answers too slowly is let go.
+mod paced;
+
+// Bodies that come in, and the room for them.
+mod intake;
+
 // Errors as they go out.
 pub mod refusal;
 
@@ -36,17 +45,18 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use common::limits::BODIES_PARSED_MAX;
+use tokio::sync::Semaphore;
 
 pub use admin::{Admin, admin};
+pub use guests::DoorBounds;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 pub use shelves::Shelves;
 pub use stock::{KitRoom, OnProgress, image_refused, image_shown};
 
 use crate::fleet::FleetHandle;
+use intake::Intake;
 use refusal::Refusal;
-
-/// Reports that are read and decided at once; each may take some MiB.
-const REPORTS_MAX: usize = 32;
 
 /// What the machines' door needs.
 pub struct Public {
@@ -54,7 +64,8 @@ pub struct Public {
     shelves: Arc<dyn Shelves>,
     kernel_arguments: Vec<String>,
     discover: bool,
-    reports: tokio::sync::Semaphore,
+    intake: Arc<Intake>,
+    parsers: Semaphore,
     complaints: complaints::Complaints,
 }
 
@@ -72,13 +83,13 @@ pub fn public(
     kernel_arguments: Vec<String>,
     discover: bool,
 ) -> Router {
-    let reports = tokio::sync::Semaphore::new(REPORTS_MAX);
     let public = Arc::new(Public {
         fleet,
         shelves,
         kernel_arguments,
         discover,
-        reports,
+        intake: Arc::default(),
+        parsers: Semaphore::new(BODIES_PARSED_MAX),
         complaints: complaints::Complaints::default(),
     });
     Router::new()

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use common::limits::{ADMINS_MAX, HEAD_BYTES_MAX, HEAD_TIME, STALLED};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,14 +19,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections of machines at once: two for each of 2,000 machines.
-const CONNECTIONS_MAX: usize = 4096;
-/// Connections of admins at once.
-const ADMINS_MAX: usize = 64;
-/// A request's head must have come within this time, and an idle connection is kept as long.
-const HEAD_TIME: Duration = Duration::from_secs(30);
-/// A machine that takes nothing for so long has lost power.
-const STALLED: Duration = Duration::from_secs(60);
+use super::guests::{DoorBounds, GuestBook, Place};
+use super::paced::Paced;
+
 /// The longest TCP segment, both ways: with its headers 1,460 bytes, as TFTP's longest packet. Firmware and iPXE do not
 /// look for a path's real MTU, so what a tunnel or a switch drops without a word would stop the kernel at its first
 /// byte although TFTP worked (ipxe/ipxe#288: 1,486 bytes).
@@ -130,18 +126,19 @@ impl Bound {
         self.address
     }
 
-    /// Answers with `router` until `cancel`, then lets the last answers go out.
-    pub async fn run(self, router: Router, cancel: CancellationToken) {
-        let guests = receive(&self, CONNECTIONS_MAX, router, &cancel).await;
+    /// Answers with `router` within `bounds` until `cancel`, then lets the last answers go out.
+    pub async fn run(self, router: Router, bounds: DoorBounds, cancel: CancellationToken) {
+        let guests = receive(&self, bounds, router, &cancel).await;
         drop(self.listener);
         guests.say_goodbye().await;
     }
 }
 
 impl Door for Bound {
-    type Stream = TcpStream;
+    type Stream = Paced<TcpStream>;
+    const HEAD_MAX: Option<usize> = Some(HEAD_BYTES_MAX);
 
-    async fn accept(&self) -> io::Result<(TcpStream, Ends)> {
+    async fn accept(&self) -> io::Result<(Self::Stream, Ends)> {
         let (stream, peer) = self.listener.accept().await?;
         let local = stream.local_addr().unwrap_or(self.address);
         let socket = socket2::SockRef::from(&stream);
@@ -149,7 +146,7 @@ impl Door for Bound {
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_user_timeout(Some(STALLED));
         let _ = socket.set_keepalive(true);
-        Ok((stream, Ends { peer, local }))
+        Ok((Paced::new(stream), Ends { peer, local }))
     }
 }
 
@@ -199,7 +196,9 @@ pub async fn bind_admin(path: &Path) -> Result<AdminBound, HttpError> {
 impl AdminBound {
     /// Answers with `router` until `cancel`, then lets the last answers go out and removes the socket.
     pub async fn run(self, router: Router, cancel: CancellationToken) {
-        let guests = receive(&self, ADMINS_MAX, router, &cancel).await;
+        // All admins come by one socket, which is one address.
+        let bounds = DoorBounds { all: ADMINS_MAX, per_address: ADMINS_MAX };
+        let guests = receive(&self, bounds, router, &cancel).await;
         drop(std::fs::remove_file(&self.path));
         guests.say_goodbye().await;
     }
@@ -207,6 +206,8 @@ impl AdminBound {
 
 impl Door for AdminBound {
     type Stream = UnixStream;
+    /// Images come in here: pieces as large as hyper likes them.
+    const HEAD_MAX: Option<usize> = None;
 
     async fn accept(&self) -> io::Result<(UnixStream, Ends)> {
         let (stream, _) = self.listener.accept().await?;
@@ -219,13 +220,22 @@ trait Door {
     /// A visitor's connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
+    /// The longest head of a request, where it differs from the library's.
+    const HEAD_MAX: Option<usize>;
+
     /// The next visitor. May be given up at any await without losing one.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Ends)>> + Send;
 }
 
-/// Takes visitors in until `cancel`, at most `most` at once, and gives back those that are still inside.
-async fn receive(door: &impl Door, most: usize, router: Router, cancel: &CancellationToken) -> Guests {
-    let room = Arc::new(Semaphore::new(most));
+/// Takes visitors in until `cancel`, at most as many as `bounds` say, and gives back those that are still inside.
+async fn receive<D: Door>(
+    door: &D,
+    bounds: DoorBounds,
+    router: Router,
+    cancel: &CancellationToken,
+) -> Guests {
+    let room = Arc::new(Semaphore::new(bounds.all));
+    let book = Arc::new(GuestBook::default());
     let guests = Guests::new(cancel);
     loop {
         let turn = Arc::clone(&room).acquire_owned();
@@ -234,7 +244,11 @@ async fn receive(door: &impl Door, most: usize, router: Router, cancel: &Cancell
             accepted = async { (turn.await, door.accept().await) } => accepted,
         };
         match accepted {
-            (Ok(turn), Ok((stream, ends))) => attend(stream, ends, router.clone(), &guests, turn),
+            // Who has its share already is closed at once, and tries again when one of its own has ended.
+            (Ok(turn), Ok((stream, ends))) => match book.enter(ends.peer.ip(), bounds.per_address) {
+                Some(place) => attend::<D>(stream, ends, router.clone(), &guests, (turn, place)),
+                None => tracing::debug!(peer = %ends.peer, "an address has all the connections it may have"),
+            },
             (_, Err(error)) => refused_by_kernel(&error).await,
             (Err(_), _) => break,
         }
@@ -243,12 +257,12 @@ async fn receive(door: &impl Door, most: usize, router: Router, cancel: &Cancell
 }
 
 /// One visitor, until it leaves or the server stops.
-fn attend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
+fn attend<D: Door>(
+    stream: D::Stream,
     ends: Ends,
     router: Router,
     guests: &Guests,
-    turn: tokio::sync::OwnedSemaphorePermit,
+    turn: (tokio::sync::OwnedSemaphorePermit, Place),
 ) {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ends);
@@ -256,12 +270,14 @@ fn attend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let answer = tower_call(router.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        // GRUB's UEFI HTTP code finds `Content-Length` in no other spelling, and takes every file for empty.
-        .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), service);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    // GRUB's UEFI HTTP code finds `Content-Length` in no other spelling, and takes every file for empty.
+    http.title_case_headers(true);
+    if let Some(most) = D::HEAD_MAX {
+        http.max_buf_size(most);
+    }
+    let connection = http.serve_connection(TokioIo::new(stream), service);
     let leaving = guests.leaving.clone();
     guests.inside.spawn(async move {
         let mut connection = std::pin::pin!(connection);

@@ -3,6 +3,9 @@
 // A server without sockets.
 mod bench;
 
+// What those try whom nobody let in.
+mod strangers;
+
 // Requests as firmware makes them, over a real port.
 mod firmware;
 
@@ -24,6 +27,7 @@ use crate::api::{Cancel, JobState, LogQuery, MachineAction, MachineCommand, Mach
 use crate::fleet::standing::{Answered, Asker, Sighting, Standing};
 use crate::records::LogFilter;
 use bench::{Bench, bytes, done, image, key, read, report, server_key};
+use strangers::BOUNDS;
 
 #[tokio::test]
 async fn a_blank_machine_comes_to_its_os() {
@@ -385,7 +389,7 @@ async fn doors_open_and_close() {
     let taken = bind(address).await.unwrap_err();
     assert!(taken.hint().contains(&address.port().to_string()), "{taken}: {}", taken.hint());
     let cancel = CancellationToken::new();
-    let open = tokio::spawn(bound.run(bench.door.clone(), cancel.clone()));
+    let open = tokio::spawn(bound.run(bench.door.clone(), BOUNDS, cancel.clone()));
     let talk = tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.write_all(b"GET /v1/identity HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();

@@ -35,8 +35,8 @@ pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(
     run(
         transaction,
         "insert into events (id, at, machine, name, deployment, job, attempt, step, kind, content, done, total,
-             sources)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+             sources, by_machine)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         params![
             number(event.id),
             event.at.as_millisecond(),
@@ -51,6 +51,7 @@ pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(
             number(done),
             number(total),
             event.sources.as_ref().map(|sources| json("sources", sources)).transpose()?,
+            i64::from(event.by_machine),
         ],
     )
 }
@@ -101,8 +102,8 @@ impl LogReader {
     /// When they cannot be read.
     pub fn page(&self, filter: &LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, RecordsError> {
         let mut sql = String::from(
-            "select id, at, machine, name, deployment, job, attempt, step, kind, content, done, total, sources
-             from events where id > $1",
+            "select id, at, machine, name, deployment, job, attempt, step, kind, content, done, total, sources,
+                 by_machine from events where id > $1",
         );
         let mut values = vec![Value::Integer(number(after))];
         let mut and = |condition: &str, value: Value| {
@@ -140,6 +141,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Result<LogEvent, RecordsError>> {
     let (step, kind, content): (String, String, String) = (row.get(7)?, row.get(8)?, row.get(9)?);
     let (done, total) = (unsigned(row.get(10)?), unsigned(row.get(11)?));
     let sources: Option<String> = row.get(12)?;
+    let by_machine: i64 = row.get(13)?;
     Ok((|| {
         let what = match kind.as_str() {
             "started" => What::Started,
@@ -161,6 +163,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Result<LogEvent, RecordsError>> {
             step: text("step", &step)?,
             what,
             sources: sources.map(|sources| parse::<Sources>("sources", &sources)).transpose()?,
+            by_machine: by_machine != 0,
         })
     })())
 }

@@ -63,14 +63,14 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
     run(
         transaction,
         "insert into machines (id, name, state, held, site, system_serial, chassis_serial, board_serial, uuid,
-             rest, boot_key, boot_through, first_seen, last_seen, deployed_image)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+             rest, boot_key, boot_through, first_seen, last_seen, deployed_image, boot_since)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
          on conflict (id) do update set name = excluded.name, state = excluded.state, held = excluded.held,
              site = excluded.site, system_serial = excluded.system_serial,
              chassis_serial = excluded.chassis_serial, board_serial = excluded.board_serial,
              uuid = excluded.uuid, rest = excluded.rest, boot_key = excluded.boot_key,
              boot_through = excluded.boot_through, last_seen = excluded.last_seen,
-             deployed_image = excluded.deployed_image",
+             deployed_image = excluded.deployed_image, boot_since = excluded.boot_since",
         params![
             id,
             machine.name,
@@ -87,6 +87,7 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
             machine.first_seen.as_millisecond(),
             machine.last_seen.as_millisecond(),
             machine.deployed_image,
+            machine.boot.map(|boot| boot.since.as_millisecond()),
         ],
     )?;
     run(transaction, "delete from labels where machine = $1", params![id])?;
@@ -216,7 +217,8 @@ fn machines(connection: &Connection) -> Result<Vec<Machine>, RecordsError> {
         macs.entry(machine).or_default().push(mac);
     }
     let sql = "select id, name, state, held, site, system_serial, chassis_serial, board_serial, uuid, rest,
-                   boot_key, boot_through, first_seen, last_seen, deployed_image from machines order by id";
+                   boot_key, boot_through, first_seen, last_seen, deployed_image, boot_since
+               from machines order by id";
     let mut found = Vec::new();
     for row in all(connection, sql, machine)? {
         let mut machine = row?;
@@ -247,9 +249,15 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
     };
     let (id, held): (i64, i64) = (row.get(0)?, row.get(3)?);
     let (name, site, deployed_image) = (row.get(1)?, row.get(4)?, row.get(14)?);
+    let since: Option<i64> = row.get(15)?;
     Ok((|| {
         let boot = match key {
-            Some(key) => Some(Boot { key: text("machine key", &key)?, through }),
+            Some(key) => Some(Boot {
+                key: text("machine key", &key)?,
+                through,
+                // An earlier version did not keep it: not before the machine was first seen.
+                since: instant(since.unwrap_or(first))?,
+            }),
             None => None,
         };
         Ok(Machine {

@@ -6,7 +6,8 @@ use rusqlite::{Connection, params};
 
 use super::RecordsError;
 
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 create table machines (
     id bigint primary key,
     name text,
@@ -98,7 +99,12 @@ create table counters (
     name text primary key,
     last bigint not null
 );
-"];
+",
+    "
+alter table machines add column boot_since bigint;
+alter table events add column by_machine bigint not null default 0;
+",
+];
 
 /// The schema that this program writes.
 pub(super) fn newest() -> i64 {

@@ -20,6 +20,8 @@ fn settings() -> Settings {
         poll_seconds: 5,
         confirm_within: SignedDuration::from_mins(15),
         keep_events: None,
+        keep_bytes: None,
+        reserve_bytes: 0,
         sites: vec![],
         token_key: [3; 32],
         url: "http://10.0.0.1:8069".to_owned(),
@@ -257,6 +259,7 @@ fn event(id: u64, job: Option<u64>, step: Step, what: What) -> Change {
         step,
         what,
         sources: None,
+        by_machine: false,
     }))
 }
 

@@ -13,6 +13,9 @@ mod crew;
 // What the swarm tells, in the words of the log.
 mod facts;
 
+// How many files may be open, and who may use them.
+mod files;
+
 // The state folder, and the server's identity in it.
 mod home;
 
@@ -30,6 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::crew::Crew;
+use self::files::Files;
 use self::home::Home;
 use crate::api::ServerStatus;
 use crate::boot::tftp;
@@ -106,6 +110,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
 /// Binds everything, then starts it. What reads a lot of the disk does so off this task, or nobody would hear the
 /// signal to stop meanwhile.
 async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock>, Fault> {
+    let files = Files::raise();
     let home = Home::open(&config.state)?;
     let programs = Programs::beside_us()?;
     let config = Arc::new(config);
@@ -157,6 +162,11 @@ async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock
     let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
     let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
     let status = status(&config, &home, &url, Arc::clone(&stock), place.place(), doors.dhcp.rivals());
+    let status = move || {
+        let mut status = status();
+        status.warnings.extend(files.warning());
+        status
+    };
     let private = http::admin(http::Admin {
         fleet: fleet.clone(),
         images: stock.images().clone(),
@@ -178,7 +188,7 @@ async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock
     let served = doors.dhcp.served();
     crew.door("dhcp", doors.dhcp.run(standings, sightings.clone(), kept, changed, ends.outer.clone()));
     crew.door("tftp", doors.tftp.run(stock.files(), served, sightings, ends.outer.clone()));
-    crew.door("http", done(web.run(public, ends.outer.clone())));
+    crew.door("http", done(web.run(public, files.door(config.connections_per_address), ends.outer.clone())));
     crew.door("admin", done(admin.run(private, ends.outer.clone())));
     crew.room("sightings", done(pass_on_sightings(sighted, fleet.clone())));
     crew.room("leases", done(keep_leases(leases_changed, leases)));
@@ -360,7 +370,9 @@ fn settings(config: &Config, home: &Home, url: &str) -> Settings {
         discover: config.discovery,
         poll_seconds: POLL_SECONDS,
         confirm_within: CONFIRM_WITHIN,
-        keep_events: None,
+        keep_events: config.keep_events,
+        keep_bytes: config.keep_bytes,
+        reserve_bytes: config.reserve_bytes,
         sites: config.sites.clone(),
         token_key: home.keys.secret(),
         url: url.to_owned(),

@@ -95,6 +95,8 @@ async fn start_again(count: u32) -> Again {
         poll_seconds: POLL_SECONDS,
         confirm_within: CONFIRM_WITHIN,
         keep_events: None,
+        keep_bytes: None,
+        reserve_bytes: 0,
         sites: vec![],
         token_key: KEY,
         url: String::new(),

@@ -27,6 +27,10 @@ pub struct Settings {
     pub confirm_within: SignedDuration,
     /// How long events are kept; for ever when none.
     pub keep_events: Option<SignedDuration>,
+    /// How many bytes the records may take before their oldest events are forgotten; any number when none.
+    pub keep_bytes: Option<u64>,
+    /// Free bytes on the records' disk below which nothing is recorded that nobody asked for.
+    pub reserve_bytes: u64,
     /// Named sites; machines elsewhere are at a site that is called like their /24.
     pub sites: Vec<SiteRule>,
     /// What the call-home tokens are derived from. Secret.

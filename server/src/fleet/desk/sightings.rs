@@ -4,13 +4,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use common::id::MachineId;
+use common::limits::BARE_SIGHTINGS_MAX;
 use common::step::{Step, What};
 use jiff::Timestamp;
 
 use super::super::identity::{Fingerprint, is_worthy_mac, worthy};
 use super::super::machine::Machine;
 use super::super::standing::{Answered, Asker, Sighting};
-use super::{BARE_SIGHTINGS_MAX, Desk, Whose};
+use super::{Desk, Whose};
 
 impl Desk {
     /// A door saw something.
@@ -33,25 +34,34 @@ impl Desk {
             Sighting::BootProgram { address, file, over, bytes, whole } => {
                 let text =
                     format!("{file} over {over}, {bytes} bytes{}", if whole { "" } else { ", given up" });
-                self.saw_address(address, text, now);
+                self.saw_address(address, (&file, over.to_owned()), text, now);
             }
             Sighting::Script { asker, address, says } => {
                 if let Some(machine) = self.seen(&asker, None, now) {
                     self.remember(address, machine);
                 }
-                self.saw_address(address, format!("boot script: {says}"), now);
+                let text = format!("boot script: {says}");
+                self.saw_address(address, ("boot script", text.clone()), text, now);
             }
             Sighting::LoaderFile { address, file, bytes } => {
-                self.saw_address(address, format!("{file} over http, {bytes} bytes"), now);
+                let text = format!("{file} over http, {bytes} bytes");
+                self.saw_address(address, (&file, "http".to_owned()), text, now);
+            }
+            Sighting::RefusedReport { address, why } => {
+                let text = format!("a hardware report was refused: {why}");
+                let (machine, name) = (self.by_address.get(&address).copied(), address.to_string());
+                let whose = machine.map_or(Whose::Stranger(&name), Whose::Machine);
+                self.log_once(now, whose, Step::Inspect, What::Note { text });
             }
         }
     }
 
-    fn saw_address(&mut self, address: IpAddr, text: String, now: Timestamp) {
+    /// Somebody at `address` did something. It is news when the words about its subject differ.
+    fn saw_address(&mut self, address: IpAddr, news: (&str, String), text: String, now: Timestamp) {
         let machine = self.by_address.get(&address).copied();
         let name = address.to_string();
         let whose = machine.map_or(Whose::Stranger(&name), Whose::Machine);
-        self.log_once(now, whose, Step::Loader, What::Note { text });
+        self.log_news(now, whose, Step::Loader, news, What::Note { text });
     }
 
     /// Remembers who was last seen under `address`. Addresses are cheap to make up, so they are bounded.
@@ -75,12 +85,13 @@ impl Desk {
         if let Some(mut machine) = by_mac.or_else(by_uuid) {
             let id = machine.id;
             machine.last_seen = now;
-            self.put_machine(machine);
+            if !self.is_tight {
+                self.put_machine(machine);
+            }
             return Some(id);
         }
         let mac = asker.mac.filter(|mac| is_worthy_mac(*mac))?;
-        let bare = self.state.machines.values().filter(|machine| machine.is_bare_sighting()).count();
-        if bare >= BARE_SIGHTINGS_MAX {
+        if !self.admit_sighting(now) {
             self.dropped += 1;
             return None;
         }

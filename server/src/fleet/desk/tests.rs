@@ -11,6 +11,8 @@ fn desk() -> Desk {
         poll_seconds: 5,
         confirm_within: SignedDuration::from_mins(15),
         keep_events: None,
+        keep_bytes: None,
+        reserve_bytes: 0,
         sites: vec![rule("10.1.0.0/16", "campus"), rule("10.1.2.0/24", "lab")],
         token_key: [3; 32],
         url: String::new(),
@@ -86,7 +88,7 @@ fn the_last_words_of_an_older_attempt_end_nothing() {
     job.attempt = 3;
     let key = job.key.unwrap();
     let mut machine = Machine::new(MachineId(1), Fingerprint::default(), String::new(), at(0));
-    machine.boot = Some(crate::fleet::machine::Boot { key, through: 0 });
+    machine.boot = Some(crate::fleet::machine::Boot { key, through: 0, since: Timestamp::UNIX_EPOCH });
     desk.put_machine(machine);
     desk.put(Change::Job(Box::new(job)));
     let mut tell = |attempt, number| {

@@ -160,6 +160,8 @@ impl Bench {
             poll_seconds: 5,
             confirm_within: SignedDuration::from_mins(15),
             keep_events: None,
+            keep_bytes: None,
+            reserve_bytes: 0,
             sites: vec![],
             token_key: [3; 32],
             url: "http://10.0.0.1:8069".to_owned(),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::bind;
 use super::bench::Bench;
+use super::strangers::BOUNDS;
 use crate::api::Selection;
 
 /// What the door answers to `request`, whole, and the longest segment that the connection may carry.
@@ -29,7 +30,7 @@ async fn firmware_reads_the_answers_that_it_gets() {
     let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let at = bound.address();
     let cancel = CancellationToken::new();
-    let open = tokio::spawn(bound.run(bench.door.clone(), cancel.clone()));
+    let open = tokio::spawn(bound.run(bench.door.clone(), BOUNDS, cancel.clone()));
 
     // GRUB compares the name with case (A7), and EDK2 joins a root path and a name (A7n).
     for (method, path) in

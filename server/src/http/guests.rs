@@ -1,0 +1,82 @@
+//! Core: how many connections each address has at the machines' door. One host cannot take the places of all
+//! others, whatever it does with them. Touches `std` only.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The bounds on connections at the machines' door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DoorBounds {
+    /// In all.
+    pub all: usize,
+    /// From one address.
+    pub per_address: usize,
+}
+
+/// Who is inside, by address.
+#[derive(Debug, Default)]
+pub(super) struct GuestBook {
+    inside: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl GuestBook {
+    /// A place for one more connection from `address`, unless it has `most` already.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = inside.entry(address).or_insert(0);
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { book: Arc::clone(self), address })
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = inside.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                inside.remove(&address);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn addresses(&self) -> usize {
+        self.inside.lock().unwrap().len()
+    }
+}
+
+/// The place of one connection, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    book: Arc<GuestBook>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.book.leave(self.address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_cannot_take_the_places_of_others() {
+        let book = Arc::new(GuestBook::default());
+        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut places: Vec<_> = (0..3).map(|_| book.enter(one, 3)).collect();
+        assert!(places.iter().all(Option::is_some));
+        assert!(book.enter(one, 3).is_none());
+        let beside = book.enter(other, 3);
+        assert!(beside.is_some());
+        places.pop();
+        assert!(book.enter(one, 3).is_some());
+        drop((places, beside));
+        assert_eq!(book.addresses(), 0, "nothing is kept of who has left");
+    }
+}

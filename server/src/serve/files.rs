@@ -1,0 +1,79 @@
+//! Open files: the soft limit is raised to the hard one at the start, and what the doors may use of it is bounded, so
+//! that the image store, the records and the admin's socket always find some left. Touches the process's limits.
+
+use common::limits::{CONNECTIONS_MAX, FILES_RESERVED, FILES_WANTED};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::http::DoorBounds;
+
+/// How many files may be open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Files(u64);
+
+impl Files {
+    /// Raises the soft limit as far as it goes.
+    pub(super) fn raise() -> Self {
+        let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Self(1024) };
+        if soft >= hard {
+            return Self(soft);
+        }
+        match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => Self(hard),
+            Err(error) => {
+                tracing::warn!(%error, soft, hard, "the limit on open files could not be raised");
+                Self(soft)
+            }
+        }
+    }
+
+    /// What the machines' door may use: a quarter of what is left beside the reserve. As much is TFTP's, and the swarm
+    /// has two for each machine.
+    pub(super) fn door(self, per_address: usize) -> DoorBounds {
+        let left = usize::try_from(self.0).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED);
+        let all = (left / 4).clamp(16, CONNECTIONS_MAX);
+        DoorBounds { all, per_address: per_address.min(all) }
+    }
+
+    /// What an admin should know about it.
+    pub(super) fn warning(self) -> Option<String> {
+        (self.0 < FILES_WANTED).then(|| {
+            format!(
+                "only {} files may be open at once, which is enough for about {} machines: raise the hard limit to {} \
+                 (LimitNOFILE= of the service, or ulimit -Hn)",
+                self.0,
+                self.0.saturating_sub(FILES_RESERVED as u64) / 4,
+                FILES_WANTED
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_door_leaves_files_for_the_rooms_behind_it() {
+        for (limit, all) in
+            [(0, 16), (256, 16), (1024, 192), (4096, 960), (16_384, 4032), (1 << 20, 4096), (u64::MAX, 4096)]
+        {
+            let bounds = Files(limit).door(64);
+            assert_eq!((bounds.all, bounds.per_address), (all, 64.min(all)), "{limit}");
+            assert!(limit < 512 || bounds.all as u64 + FILES_RESERVED as u64 <= limit, "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_low_limit_is_said() {
+        assert!(
+            Files(1024).warning().is_some_and(|text| text.contains("1024") && text.contains("LimitNOFILE"))
+        );
+        assert_eq!(Files(16_384).warning(), None);
+    }
+
+    #[test]
+    fn the_soft_limit_is_raised() {
+        let raised = Files::raise();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (raised.0, raised.0));
+    }
+}
