@@ -20,6 +20,8 @@
 //! | `GET /deployments`, `GET /deployments/{id}` | | [`DeploymentShown`], one or a list |
 //! | `POST /deployments` | [`DeployOrder`] | [`DeployAnswer`] |
 //! | `POST /deployments/{id}/cancel` | [`Cancel`] | [`DeploymentShown`] |
+//! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
+//! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
 //! | `GET /swarm` | | list of `swarm` status, one per image |
 //! | `GET /swarm/limits` | | [`crate::swarm::LineLimits`] |
@@ -36,6 +38,9 @@ mod machine;
 // Orders over machines, and their jobs.
 mod deployment;
 
+// What was refused or has failed, ordered again.
+mod retry;
+
 // What an admin should know of an order before it is placed.
 mod warning;
 
@@ -46,8 +51,11 @@ use common::wire::http::Refused;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use deployment::{Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobShown, JobState};
+pub use deployment::{
+    Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobShown, JobState, Shown, ShownLine,
+};
 pub use machine::{MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState, Selection};
+pub use retry::{Retry, RetryLine, RetryShown};
 pub use stock::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
 pub use warning::{ACCEPTABLE, Warning};
 
@@ -90,6 +98,35 @@ pub struct ServerStatus {
     pub started: Timestamp,
     /// What an admin should look at, each in one sentence: no boot kit, nobody asks, store nearly full.
     pub warnings: Vec<String>,
+    /// Set while nothing new begins.
+    #[serde(default)]
+    pub frozen: Option<Frozen>,
+}
+
+/// Stops everything new, or lets it begin again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Freeze {
+    /// Whether nothing new is to begin.
+    pub freeze: bool,
+    /// Why, for the log and for whoever orders meanwhile.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Nothing new begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl std::fmt::Display for Frozen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "frozen since {:.0}", self.since)?;
+        self.reason.iter().try_for_each(|reason| write!(f, ": {reason}"))
+    }
 }
 
 /// Which events to show.

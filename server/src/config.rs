@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::cli::args::{STATE, Serve};
 use crate::cli::fault::Fault;
+use crate::cli::spans::lifetime;
 use crate::fleet::desk::SiteRule;
 use crate::swarm::{LineLimits, Rate};
 
@@ -20,6 +21,10 @@ const FILE: &str = "/etc/swarmboot/swarmboot.toml";
 const HTTP_PORT: u16 = 8069;
 /// TCP port of the swarm.
 const SWARM_PORT: u16 = 4001;
+
+/// How long an order waits for a machine: who switches on over a weekend is still served, and who comes back from a
+/// holiday is asked again.
+const ORDER_EXPIRES: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Bytes in the name of a site.
 const SITE_NAME_MAX: usize = 64;
@@ -61,6 +66,8 @@ pub struct Config {
     pub dns: Vec<Ipv4Addr>,
     /// Whether unknown machines are answered.
     pub discovery: bool,
+    /// How long an order waits for a machine that does not come; for ever when none.
+    pub order_expires: Option<SignedDuration>,
     /// Where everything is kept.
     pub state: PathBuf,
     /// The admin socket.
@@ -101,6 +108,7 @@ struct File {
     router: Option<Ipv4Addr>,
     dns: Vec<Ipv4Addr>,
     discovery: Option<bool>,
+    order_expires: Option<String>,
     state: Option<PathBuf>,
     http_port: Option<u16>,
     swarm_port: Option<u16>,
@@ -164,6 +172,7 @@ impl Config {
             router: flags.router.or(file.router),
             dns: if flags.dns.is_empty() { file.dns } else { flags.dns },
             discovery: !flags.no_discovery && file.discovery.unwrap_or(true),
+            order_expires: order_expires(flags.order_expires.or(file.order_expires))?,
             state: flags.state.or(file.state).unwrap_or_else(|| STATE.into()),
             socket,
             http_port: port(flags.http_port.or(file.http_port), HTTP_PORT, "http-port")?,
@@ -227,6 +236,14 @@ fn read(path: &Path) -> Result<File, Fault> {
         Fault::usage(format!("the configuration file {} cannot be understood", path.display()))
             .because(&error)
     })
+}
+
+/// How long orders live: a week unless told otherwise.
+fn order_expires(given: Option<String>) -> Result<Option<SignedDuration>, Fault> {
+    match given {
+        None => Ok(Some(ORDER_EXPIRES)),
+        Some(text) => Ok(lifetime(&text)?.map(SignedDuration::from_secs)),
+    }
 }
 
 fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
@@ -353,6 +370,20 @@ mod tests {
             "disk_reserve = 'much'",
             "connections_per_address = 0",
         ] {
+            assert!(merged(flags(), wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn orders_live_a_week_unless_told_otherwise() {
+        let hours =
+            |flags: Serve, file: &str| merged(flags, file).unwrap().order_expires.map(|life| life.as_hours());
+        assert_eq!(hours(flags(), ""), Some(168));
+        assert_eq!(hours(flags(), "order_expires = '12h'"), Some(12));
+        assert_eq!(hours(flags(), "order_expires = 'never'"), None);
+        let given = Serve { order_expires: Some("1d".to_owned()), ..flags() };
+        assert_eq!(hours(given, "order_expires = 'never'"), Some(24));
+        for wrong in ["order_expires = 'soon'", "order_expires = '99999999999999d'"] {
             assert!(merged(flags(), wrong).is_err(), "{wrong}");
         }
     }

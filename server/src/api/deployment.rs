@@ -48,12 +48,36 @@ pub struct DeployOrder {
     /// … or until so many seconds have passed since the first arrived.
     #[serde(default)]
     pub gather_seconds: Option<u64>,
+    /// Ends after so many seconds where nobody came for it; never with 0, as the server is set when none.
+    #[serde(default)]
+    pub expires_seconds: Option<u64>,
+    /// What was shown to who orders: these machines and disks, and no others. Chosen anew when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
     /// Warnings that are no reason to refuse a machine, each by its word.
     #[serde(default)]
     pub accept: Vec<String>,
     /// Only say what would be done.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// An order as it was shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shown {
+    /// The image: its name may be another's by now.
+    pub image: ImageId,
+    /// Each machine that is to be written.
+    pub machines: Vec<ShownLine>,
+}
+
+/// One machine of an order as it was shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShownLine {
+    /// The machine.
+    pub machine: MachineId,
+    /// The disk that would be written, when the machine's hardware was known.
+    pub disk: Option<DiskIdentity>,
 }
 
 /// What an order would do, or did.
@@ -65,6 +89,9 @@ pub struct DeployAnswer {
     pub image: ImageShown,
     /// One line per machine.
     pub machines: Vec<DeployLine>,
+    /// Set while nothing can be ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<super::Frozen>,
 }
 
 /// What an order means for one machine.

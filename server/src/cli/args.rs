@@ -104,6 +104,10 @@ pub struct Serve {
     /// is ordered; others are listed, and left to whoever serves them.
     #[arg(long)]
     pub no_discovery: bool,
+    /// How long an order waits for a machine that does not come, such as 12h, 7d
+    /// or never [default: 7d].
+    #[arg(long, env = "SWARMBOOT_ORDER_EXPIRES", value_name = "TIME")]
+    pub order_expires: Option<String>,
     /// Where everything is kept [default: /var/lib/swarmboot].
     #[arg(long, env = "SWARMBOOT_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -242,7 +246,7 @@ pub enum Machine {
     },
     /// Let open deployments take them.
     Approve(Change),
-    /// Never answer them again (until `release`).
+    /// Never answer them again (until `release`). Cancels their jobs, running or not.
     Reject(Change),
     /// Give one a name.
     Name {
@@ -259,7 +263,8 @@ pub enum Machine {
         #[arg(required = true)]
         labels: Vec<String>,
     },
-    /// Order nothing for them until `release`.
+    /// Order nothing for them and begin nothing until `release`. A job that runs
+    /// goes on; `deploy cancel` stops it.
     Hold(Change),
     /// End a hold, a rejection or a failure.
     Release(Change),
@@ -295,7 +300,23 @@ pub enum Deploy {
         /// Which; the newest when not given.
         deployment: Option<DeploymentId>,
     },
-    /// Cancel a deployment, or the jobs of some machines in it.
+    /// Order again what was refused or has failed, after another look at the disks.
+    Retry(Again),
+    /// Stop everything new: no order is taken and no machine begins. What runs
+    /// goes on. Holds until `unfreeze`, over restarts of the server too.
+    Freeze {
+        /// Why; goes to the log, to `status` and to whoever orders meanwhile.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Let new things begin again.
+    Unfreeze {
+        /// Why; goes to the log.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Cancel a deployment, or the jobs of some machines in it. Machines get the
+    /// state back that they had before it.
     Cancel {
         /// Which.
         deployment: DeploymentId,
@@ -309,6 +330,29 @@ pub enum Deploy {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Flags of `deploy retry`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Example:\n  swarmboot deploy retry d3 --dry-run\n  swarmboot deploy retry --machines \
+                        rack1-07"
+)]
+pub struct Again {
+    /// All of this deployment that was refused or has failed.
+    pub deployment: Option<DeploymentId>,
+    /// Only these machines; of any deployment when none is named.
+    #[arg(long, value_name = "MACHINE")]
+    pub machines: Vec<String>,
+    /// Only machines with this label.
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Flags of `deploy start`.
@@ -325,7 +369,8 @@ pub struct Start {
     /// Machines with this label.
     #[arg(short, long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
-    /// Also take approved machines that appear later and match the labels.
+    /// Also take machines that appear later and match the labels: those that are
+    /// approved, and others only when every disk of theirs is blank.
     #[arg(long)]
     pub open: bool,
     /// Take at most so many machines.
@@ -358,6 +403,10 @@ pub struct Start {
     /// … or until so many seconds have passed since the first arrived [default: 600].
     #[arg(long, value_name = "SECONDS", requires = "gather")]
     pub gather_seconds: Option<u64>,
+    /// End the order where nobody came for it within this time, such as 12h, 3d or
+    /// never [default: as the server is set, else 7d].
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
     /// Order machines in spite of this warning; --dry-run says its word.
     #[arg(long, value_name = "WARNING", value_delimiter = ',')]
     pub accept: Vec<String>,

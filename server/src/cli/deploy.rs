@@ -11,12 +11,16 @@ use common::id::{DeploymentId, JobId};
 use common::plan::Finish;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::args::{Deploy, Start, Which};
+use super::args::{Again, Deploy, Start, Which};
 use super::client::Client;
 use super::fault::{DONE_IN_PART, Fault};
 use super::machine::selection;
 use super::show::{Screen, bytes, step_words, talk};
-use crate::api::{Cancel, DeployAnswer, DeployOrder, DeploymentShown, JobShown, JobState, Selection};
+use super::spans::lifetime;
+use crate::api::{
+    Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, JobShown, JobState, Retry, RetryLine,
+    RetryShown, Selection, Shown, ShownLine,
+};
 
 /// From so many machines on, the order is asked for twice, the second time by number.
 const ASK_TWICE_FROM: usize = 10;
@@ -29,6 +33,9 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Deploy) -> Re
         Deploy::List => screen.deployments(&client.get::<Vec<DeploymentShown>>("/deployments").await?)?,
         Deploy::Status { deployment } => screen.deployment(&self::deployment(client, deployment).await?)?,
         Deploy::Watch { deployment } => return watch(client, screen, deployment).await,
+        Deploy::Retry(again) => return retry(client, screen, again).await,
+        Deploy::Freeze { reason } => freeze(client, screen, true, reason).await?,
+        Deploy::Unfreeze { reason } => freeze(client, screen, false, reason).await?,
         Deploy::Cancel { deployment, which, reason, yes } => {
             cancel(client, screen, deployment, which, reason, yes).await?;
         }
@@ -56,17 +63,77 @@ async fn start(client: &Client, screen: &Screen, start: Start) -> Result<ExitCod
     let writable = would.machines.iter().filter(|line| line.refused.is_none()).count();
     if dry_run {
         screen.answer(&would)?;
+        if let Some(frozen) = &would.frozen {
+            talk(&format!("nothing can be ordered: {frozen}"));
+        }
         return Ok(code(writable, would.machines.len()));
+    }
+    if let Some(frozen) = &would.frozen {
+        return Err(Fault::failed(format!("nothing can be ordered: {frozen}"))
+            .hint("`swarmboot deploy unfreeze` lets new things begin again"));
     }
     if !yes {
         screen.answer(&would)?;
-        ask(&order, writable)?;
+        if writable == 0 && !order.open {
+            return Err(Fault::failed("there is no machine that could be written"));
+        }
+        ask(&format!("This overwrites the disks shown above, with {}.", order.image), writable)?;
     }
     order.dry_run = false;
-    let answer: DeployAnswer = client.post("/deployments", &order).await?;
+    if writable > 0 || order.open {
+        // What was shown is what is ordered: names and labels are not looked up a second time.
+        order.shown = Some(shown(&would));
+    }
+    let mut answer: DeployAnswer = client.post("/deployments", &order).await?;
+    if order.shown.is_some() {
+        answer.machines.extend(would.machines.into_iter().filter(|line| line.refused.is_some()));
+        answer.machines.sort_by_key(|line| line.machine);
+    }
     screen.answer(&answer)?;
     let taken = answer.machines.iter().filter(|line| line.refused.is_none()).count();
     Ok(if order.open { ExitCode::SUCCESS } else { code(taken, answer.machines.len()) })
+}
+
+/// The machines of an answer that would be written, each with its disk.
+fn shown(would: &DeployAnswer) -> Shown {
+    let writable = would.machines.iter().filter(|line| line.refused.is_none());
+    let machines =
+        writable.map(|line| ShownLine { machine: line.machine, disk: line.disk.clone() }).collect();
+    Shown { image: would.image.id, machines }
+}
+
+async fn retry(client: &Client, screen: &Screen, again: Again) -> Result<ExitCode, Fault> {
+    let selection = Selection { machines: again.machines, labels: again.labels };
+    if again.deployment.is_none() && selection.machines.is_empty() && selection.labels.is_empty() {
+        return Err(Fault::usage("nothing is named to be ordered again")
+            .hint("name a deployment (d3), or machines with --machines or -l"));
+    }
+    let mut retry = Retry { deployment: again.deployment, selection, shown: None, dry_run: true };
+    let would: Vec<RetryLine> = client.post("/deployments/retry", &retry).await?;
+    let writable: Vec<&RetryLine> = would.iter().filter(|again| again.line.refused.is_none()).collect();
+    if again.dry_run || !again.yes {
+        screen.retried(&would, true)?;
+    }
+    if again.dry_run {
+        return Ok(code(writable.len(), would.len()));
+    }
+    if writable.is_empty() {
+        return Err(Fault::failed("there is nothing that could be ordered again")
+            .hint("`deploy retry --dry-run` shows why"));
+    }
+    if !again.yes {
+        ask("This overwrites the disks shown above.", writable.len())?;
+    }
+    let shown = writable.iter().map(|again| RetryShown { job: again.job, disk: again.line.disk.clone() });
+    (retry.shown, retry.dry_run) = (Some(shown.collect()), false);
+    let done: Vec<RetryLine> = client.post("/deployments/retry", &retry).await?;
+    screen.retried(&done, false)?;
+    Ok(code(done.iter().filter(|again| again.line.refused.is_none()).count(), would.len()))
+}
+
+async fn freeze(client: &Client, screen: &Screen, freeze: bool, reason: Option<String>) -> Result<(), Fault> {
+    let frozen: Option<Frozen> = client.post("/freeze", &Freeze { freeze, reason }).await?;
+    screen.frozen(frozen.as_ref())
 }
 
 fn code(good: usize, all: usize) -> ExitCode {
@@ -84,6 +151,7 @@ fn order(start: Start) -> Result<DeployOrder, Fault> {
     } else {
         selection(which)?
     };
+    let expires = start.expires.as_deref().map(lifetime).transpose()?;
     let user_data = start.user_data.as_deref().map(read_text).transpose()?;
     if let Some(text) = &user_data
         && text.len() > common::limits::USER_DATA_BYTES_MAX
@@ -109,6 +177,8 @@ fn order(start: Start) -> Result<DeployOrder, Fault> {
         finish: if start.power_off { Finish::PowerOff } else { Finish::Reboot },
         gather: start.gather,
         gather_seconds: start.gather_seconds,
+        expires_seconds: expires.map(|life| life.unwrap_or(0).unsigned_abs()),
+        shown: None,
         accept: start.accept,
         dry_run: false,
     })
@@ -134,15 +204,12 @@ fn keys(given: &str) -> Result<Vec<String>, Fault> {
     Ok(keys)
 }
 
-fn ask(order: &DeployOrder, machines: usize) -> Result<(), Fault> {
-    if machines == 0 && !order.open {
-        return Err(Fault::failed("there is no machine that could be written"));
-    }
+fn ask(what: &str, machines: usize) -> Result<(), Fault> {
     if !std::io::stdin().is_terminal() {
         return Err(Fault::usage("this overwrites disks, and nobody is here to be asked")
             .hint("look at it with --dry-run, then say --yes"));
     }
-    talk(&format!("This overwrites the disks shown above, with {}. Type yes to go on:", order.image));
+    talk(&format!("{what} Type yes to go on:"));
     if read_answer()? != "yes" {
         return Err(Fault::failed("nothing was ordered"));
     }

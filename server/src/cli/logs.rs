@@ -9,6 +9,7 @@ use super::client::Client;
 use super::fault::Fault;
 use super::machine::path_part;
 use super::show::Screen;
+use super::spans::seconds;
 use crate::api::LogEvent;
 
 pub(super) async fn run(client: &Client, screen: &Screen, logs: Logs) -> Result<ExitCode, Fault> {
@@ -40,15 +41,7 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Fault> {
     let wrong = || {
         Fault::usage(format!("`{text}` is no time")).hint("write 90s, 15m, 2h, 3d, or 2026-11-22T10:00:00Z")
     };
-    let unit = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3600,
-        Some('d') => 86_400,
-        _ => return Err(wrong()),
-    };
-    let count: i64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    let back = count.checked_mul(unit).filter(|seconds| *seconds >= 0).ok_or_else(wrong)?;
+    let back = seconds(text).ok_or_else(wrong)?;
     now.checked_sub(SignedDuration::from_secs(back)).map_err(|_| wrong())
 }
 

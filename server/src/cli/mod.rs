@@ -13,6 +13,9 @@ pub mod fault;
 // How answers look: tables, JSON, log lines.
 pub mod show;
 
+// Spans of time.
+pub mod spans;
+
 // Progress bars, or plain lines where there is no terminal.
 pub mod progress;
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::args::Output;
 use super::fault::Fault;
 use crate::api::{
-    DeployAnswer, DeploymentShown, ImageShown, JobShown, KitShown, LogEvent, MachineChanged, MachineShown,
-    ServerStatus,
+    DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, JobShown, KitShown, LogEvent,
+    MachineChanged, MachineShown, RetryLine, ServerStatus, Warning,
 };
 
 /// Where answers go.
@@ -119,6 +119,9 @@ impl Screen {
         print_line(&format!("url      {}", status.url))?;
         print_line(&format!("mode     {}", status.mode))?;
         print_line(&format!("started  {}", when(status.started)))?;
+        if let Some(frozen) = &status.frozen {
+            print_line(&format!("frozen   {frozen}; nothing new begins until `deploy unfreeze`"))?;
+        }
         for warning in &status.warnings {
             print_line(&format!("warning  {warning}"))?;
         }
@@ -294,18 +297,37 @@ impl Screen {
             bytes(image.bytes),
             bytes(image.wire_bytes)
         ))?;
-        for line in &answer.machines {
-            let fate = match (&line.refused, &line.target) {
-                (Some(why), _) => format!("refused: {why}"),
-                (None, Some(target)) => format!("target:  {target}"),
-                (None, None) => "target:  chosen when the machine has reported its hardware".to_owned(),
-            };
-            print_line(&format!("{:<6} {:<16} {fate}", line.machine.to_string(), line.name))?;
-            for warning in line.warnings.iter().filter(|_| line.refused.is_none()) {
-                print_line(&format!("{:<23} warning: {warning}", ""))?;
-            }
+        answer.machines.iter().try_for_each(machine_of_order)
+    }
+
+    /// Prints what is, or would be, ordered again.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn retried(&self, lines: &[RetryLine], would: bool) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(&lines);
+        }
+        for RetryLine { job, deployment, image, line } in lines {
+            let verb = if would { "would order" } else { "ordered" };
+            print_line(&format!("{job} of {deployment}: {verb} {image} again"))?;
+            machine_of_order(line)?;
         }
         Ok(())
+    }
+
+    /// Prints whether everything new is stopped.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn frozen(&self, frozen: Option<&Frozen>) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(&frozen);
+        }
+        match frozen {
+            Some(frozen) => print_line(&format!("{frozen}; nothing new begins, what runs goes on")),
+            None => print_line("not frozen"),
+        }
     }
 
     /// Prints deployments in short.
@@ -417,6 +439,20 @@ impl Screen {
     pub fn event(&self, event: &LogEvent) -> Result<(), Fault> {
         if self.wants_json() { self.json(event) } else { print_line(&event_line(event)) }
     }
+}
+
+fn machine_of_order(line: &DeployLine) -> Result<(), Fault> {
+    let fate = match (&line.refused, &line.target) {
+        (Some(why), _) => format!("refused: {why}"),
+        (None, Some(target)) => format!("target:  {target}"),
+        (None, None) => "target:  chosen when the machine has reported its hardware".to_owned(),
+    };
+    print_line(&format!("{:<6} {:<16} {fate}", line.machine.to_string(), line.name))?;
+    // The line above says already that the hardware is not known.
+    let shown = line.warnings.iter().filter(|warning| **warning != Warning::HardwareUnknown);
+    shown
+        .filter(|_| line.refused.is_none())
+        .try_for_each(|warning| print_line(&format!("{:<23} warning: {warning}", "")))
 }
 
 fn hardware_words(machine: &MachineShown) -> String {

@@ -174,7 +174,7 @@ impl Office {
         for change in changes {
             match change {
                 Change::Event(event) => drop(self.events.send(Arc::new(*event))),
-                Change::Machine(_) | Change::Job(_) | Change::Forget(_) => moved = true,
+                Change::Machine(_) | Change::Job(_) | Change::Forget(_) | Change::Frozen(_) => moved = true,
                 Change::Hardware(..) | Change::Deployment(_) => {}
             }
         }

@@ -29,6 +29,8 @@ pub struct Commission {
     pub image: ImageId,
     /// Which disk, as the admin said it; empty for the only one there is.
     pub disk: String,
+    /// The disk that was shown when it was ordered, which alone may be written; none when none could be shown.
+    pub bound: Option<DiskIdentity>,
     /// Whether hostname, keys and user-data are given to the OS.
     pub personalise: bool,
     /// Whether machines are held until others have arrived.

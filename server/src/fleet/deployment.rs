@@ -1,12 +1,13 @@
 //! Core: one order over many machines, and which machines it is for. Touches `api`, `common`,
-//! `fleet::machine`.
+//! `fleet::job`, `fleet::machine`.
 
 use std::collections::BTreeMap;
 
 use common::id::{DeploymentId, ImageId};
 use jiff::Timestamp;
 
-use super::machine::{Machine, has_bootable_disk};
+use super::job::Job;
+use super::machine::{Machine, is_blank};
 use crate::api::{DeployOrder, MachineState};
 
 /// The longest hostname: RFC 1123 section 2.1 asks for 63 characters between dots.
@@ -50,20 +51,27 @@ pub fn labels(selectors: &[String]) -> Result<BTreeMap<String, String>, BadSelec
 
 impl Deployment {
     /// Whether it takes `machine`, which has just shown itself and has had `jobs_taken` of its jobs given
-    /// out to others. Machines that hold something bootable are taken only when an admin approved them:
-    /// a selector does not name a machine, and what stands on it may be somebody's.
+    /// out to others. Machines with anything on any disk are taken only when an admin approved them: a selector
+    /// does not name a machine, and what stands on it may be somebody's.
     #[must_use]
     pub fn takes(&self, machine: &Machine, jobs_taken: usize) -> bool {
         let room =
             self.order.limit.is_none_or(|limit| jobs_taken < usize::try_from(limit).unwrap_or(usize::MAX));
         let Ok(labels) = labels(&self.order.selection.labels) else { return false };
-        let occupied = machine.hardware.as_ref().is_none_or(|checked| has_bootable_disk(checked.report()));
+        let blank = machine.hardware.as_ref().is_some_and(|checked| is_blank(checked.report()));
         let state = match machine.state {
             MachineState::Approved => true,
-            MachineState::Discovered | MachineState::Inspected => !occupied,
+            MachineState::Discovered | MachineState::Inspected => blank,
             _ => false,
         };
         self.open && room && state && machine.takes_jobs() && machine.has_labels(&labels)
+    }
+
+    /// Whether `job`, which has no plan yet, was given out to a machine for nothing but that its disks were blank.
+    #[must_use]
+    pub fn took_as_blank(&self, job: &Job) -> bool {
+        let unapproved = matches!(job.before, Some(MachineState::Discovered | MachineState::Inspected));
+        self.order.open && self.order.selection.machines.is_empty() && unapproved && job.bound.disk.is_none()
     }
 
     /// The name that the installed OS is given on `machine`: the order's pattern, as DNS allows it.

@@ -4,6 +4,9 @@
 //! and what an admin decided for all (`settings`) are further parts of it. Touches `api`, `common` and the
 //! other cores of the fleet.
 
+// Why a machine is given nothing.
+mod bars;
+
 // How much may be asked of the records by whom nobody let in.
 mod budget;
 
@@ -19,7 +22,7 @@ mod sightings;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use common::id::{JobId, MachineId};
+use common::id::{DeploymentId, JobId, MachineId};
 use common::limits::{BARE_SIGHTINGS_MAX, BEFORE_REPORT, EVENT_TEXT_MAX, cut};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::text::harmless;
@@ -27,7 +30,7 @@ use common::trust::PublicKey;
 use jiff::{SignedDuration, Timestamp};
 
 use super::job::{Effect, Job, JobEvent};
-use super::machine::Machine;
+use super::machine::{Machine, restored};
 use super::state::{Change, State};
 use crate::api::{JobState, LogEvent, MachineState};
 
@@ -136,6 +139,8 @@ impl Desk {
             Whose::Machine(id) if self.is_let_in(*id) => Speaker::Machine(*id),
             Whose::Machine(id) => Speaker::Stranger(*id),
             Whose::Stranger(name) => Speaker::Somebody((*name).to_owned()),
+            // An admin's own words.
+            Whose::Order(_) | Whose::Server => return true,
         };
         let may = match speaker {
             Speaker::Job(_) | Speaker::Machine(_) => true,
@@ -162,6 +167,12 @@ impl Desk {
             Whose::Machine(id) => (Some(id), None, None),
             Whose::Job(job) => (Some(job.machine), Some((job.id, job.deployment, job.attempt)), None),
             Whose::Stranger(name) => (None, None, Some(name.to_owned())),
+            Whose::Order(id) => (None, None, Some(id.to_string())),
+            Whose::Server => (None, None, Some("server".to_owned())),
+        };
+        let deployment = match whose {
+            Whose::Order(id) => Some(id),
+            _ => job.map(|(_, deployment, _)| deployment),
         };
         let known = machine.and_then(|id| self.state.machines.get(&id)).map(Machine::shown_name);
         let event = LogEvent {
@@ -169,7 +180,7 @@ impl Desk {
             at,
             machine,
             name: name.or(known).or(machine.map(|id| id.to_string())).unwrap_or_default(),
-            deployment: job.map(|(_, deployment, _)| deployment),
+            deployment,
             job: job.map(|(id, _, _)| id),
             attempt: job.map(|(_, _, attempt)| attempt),
             step,
@@ -200,6 +211,8 @@ impl Desk {
             Whose::Machine(id) => id.to_string(),
             Whose::Job(job) => job.id.to_string(),
             Whose::Stranger(name) => (*name).to_owned(),
+            Whose::Order(id) => id.to_string(),
+            Whose::Server => "server".to_owned(),
         };
         let key = (who, step.clone(), subject.to_owned());
         if let Some((before, then)) = self.said.get_mut(&key)
@@ -239,28 +252,33 @@ impl Desk {
         let machine = self.state.machines.get(&job.machine).cloned();
         match (effect, machine) {
             (Effect::Machine(state), Some(mut machine)) => {
-                let never_began = job.state == JobState::Cancelled && job.attempt == 0;
-                machine.state = match state {
-                    // A cancelled order that never began leaves the machine what it was.
-                    MachineState::Approved if never_began && machine.deployed_image.is_some() => {
-                        MachineState::Deployed
-                    }
-                    state => state,
-                };
+                // An admin's word stands above what a job makes of the machine.
+                if !matches!(machine.state, MachineState::Rejected | MachineState::Retired) {
+                    machine.state = state;
+                    self.put_machine(machine);
+                }
+            }
+            (Effect::Restore { touched }, Some(mut machine)) => {
+                machine.state = restored(&machine, job.before, touched);
+                self.put_machine(machine);
+            }
+            (Effect::OsGone, Some(mut machine)) => {
+                machine.deployed_image = None;
                 self.put_machine(machine);
             }
             (Effect::Rest(rest), Some(mut machine)) => {
                 machine.rest = rest;
                 self.put_machine(machine);
             }
-            (Effect::Deployed, Some(mut machine)) => {
+            (Effect::Deployed | Effect::OsThere, Some(mut machine)) => {
                 let image = self.state.deployments.get(&job.deployment).map(|order| order.image_name.clone());
                 machine.deployed_image = image;
                 self.put_machine(machine);
             }
             (Effect::Dismiss(key, reason), _) => self.after.dismissed.push((key, reason)),
             (Effect::Log(step, what), _) => self.log(now, Whose::Job(job), step, what),
-            (Effect::Dropped | Effect::Machine(_) | Effect::Rest(_) | Effect::Deployed, _) => {}
+            // The machine was forgotten.
+            (_, None) | (Effect::Dropped, _) => {}
         }
     }
 
@@ -368,6 +386,7 @@ impl Desk {
         for job in due {
             self.happen(job, JobEvent::Tick, now);
         }
+        self.expire(now);
         self.notice_silence(now);
     }
 
@@ -398,6 +417,8 @@ pub(super) enum Whose<'a> {
     Machine(MachineId),
     Job(&'a Job),
     Stranger(&'a str),
+    Order(DeploymentId),
+    Server,
 }
 
 /// Whether an event was of use to a job.

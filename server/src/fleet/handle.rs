@@ -19,12 +19,13 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::actor::{FleetError, Request, Work};
 use super::crew::{Admission, Commission, Crew};
 use super::desk::{Desk, Taken};
-use super::orders::Candidate;
+use super::orders::{Candidate, hold_to};
 use super::reports::{Decided, Next};
+use super::retry::Again;
 use super::standing::{Sighting, Standings};
 use crate::api::{
-    Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobState, LogEvent, LogQuery,
-    MachineChanged, MachineCommand, MachineShown, Selection,
+    Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, Freeze, Frozen, JobState, LogEvent,
+    LogQuery, MachineChanged, MachineCommand, MachineShown, Retry, RetryLine, Selection,
 };
 use crate::records::{LogFilter, LogReader};
 
@@ -289,8 +290,12 @@ impl FleetHandle {
         let candidates = self.look(move |desk| desk.candidates(&asked, &shown)).await?;
         let accepted = order.accept.clone();
         let mut lines = self.preview(candidates.map_err(FleetError::Refused)?, accepted).await?;
+        for (line, shown) in lines.iter_mut().zip(order.shown.iter().flat_map(|shown| &shown.machines)) {
+            hold_to(line, shown.disk.as_ref());
+        }
         if order.dry_run {
-            return Ok(DeployAnswer { deployment: None, image, machines: lines });
+            let frozen = self.frozen().await?;
+            return Ok(DeployAnswer { deployment: None, image, machines: lines, frozen });
         }
         let shown = image.clone();
         let (deployment, lines) = self
@@ -300,7 +305,7 @@ impl FleetHandle {
             })
             .await?
             .map_err(FleetError::Refused)?;
-        Ok(DeployAnswer { deployment: Some(deployment), image, machines: lines })
+        Ok(DeployAnswer { deployment: Some(deployment), image, machines: lines, frozen: None })
     }
 
     /// Asks the tailor what it would write on each machine whose hardware is known.
@@ -320,6 +325,48 @@ impl FleetHandle {
         })
         .await
         .map_err(FleetError::Worker)
+    }
+
+    /// Orders again what was refused or has failed; shows what that means.
+    ///
+    /// # Errors
+    /// When it means nothing, all of it is refused, or it could not be written down.
+    pub async fn retry(&self, retry: Retry) -> Result<Vec<RetryLine>, FleetError> {
+        let asked = retry.clone();
+        let again = self.look(move |desk| desk.retryable(&asked)).await?.map_err(FleetError::Refused)?;
+        let (jobs, candidates): (Vec<_>, Vec<_>) = again
+            .into_iter()
+            .map(|Again { job, deployment, image, candidate }| ((job, deployment, image), candidate))
+            .unzip();
+        let lines = self.preview(candidates, vec![]).await?;
+        let again = |((job, deployment, image), line)| RetryLine { job, deployment, image, line };
+        let mut lines: Vec<RetryLine> = jobs.into_iter().zip(lines).map(again).collect();
+        for again in &mut lines {
+            let shown = retry.shown.iter().flatten().find(|shown| shown.job == again.job);
+            shown.into_iter().for_each(|shown| hold_to(&mut again.line, shown.disk.as_ref()));
+        }
+        if retry.dry_run {
+            return Ok(lines);
+        }
+        self.ask(move |desk, now| desk.retry(&mut lines, now).map(|()| lines))
+            .await?
+            .map_err(FleetError::Refused)
+    }
+
+    /// Stops everything new, or lets it begin again; what holds then.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub async fn freeze(&self, order: Freeze) -> Result<Option<Frozen>, FleetError> {
+        self.ask(move |desk, now| desk.freeze(order.freeze, order.reason, now)).await
+    }
+
+    /// Set while nothing new begins.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn frozen(&self) -> Result<Option<Frozen>, FleetError> {
+        self.look(|desk| desk.state.frozen.clone()).await
     }
 
     /// All deployments.

@@ -4,15 +4,18 @@
 //! and protocols repeat, so a machine that reports again just begins the next attempt, and what an older
 //! attempt says is dropped and counted.
 //!
-//! | state | plan given | tailor refused | told by the running attempt | called home | cancelled | time |
-//! | --- | --- | --- | --- | --- | --- | --- |
-//! | ordered | running, attempt + 1 | refused | dropped | dropped | cancelled | – |
-//! | running | running, attempt + 1 | refused | running, written or failed | deployed, once sealed | cancelled | – |
-//! | written | dropped | dropped | written | deployed | cancelled | failed: no call home |
-//! | deployed | dropped | dropped | deployed | deployed | dropped | – |
-//! | failed | dropped | dropped | dropped | deployed, once sealed | dropped | – |
-//! | refused | running, attempt + 1 | refused | dropped | dropped | cancelled | – |
-//! | cancelled | dropped | dropped | dropped | dropped | dropped | – |
+//! | state | plan given | tailor refused | told by the running attempt | called home | cancelled | retried | abandoned | time |
+//! | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | ordered | running, attempt + 1 | refused | dropped | dropped | cancelled | dropped | cancelled | – |
+//! | running | running, attempt + 1 | refused | running, written or failed | deployed, once sealed | cancelled | dropped | failed | – |
+//! | written | dropped | dropped | written | deployed | cancelled | dropped | dropped | failed: no call home |
+//! | deployed | dropped | dropped | deployed | deployed | dropped | dropped | dropped | – |
+//! | failed | dropped | dropped | dropped | deployed, once sealed | dropped | ordered | dropped | – |
+//! | refused | dropped | dropped | dropped | dropped | cancelled | ordered | dropped | – |
+//! | cancelled | dropped | dropped | cancelled, sealed or not | cancelled, once sealed | dropped | dropped | dropped | – |
+//!
+//! What a machine was refused for may be gone when it asks again, and what is written then need not be what
+//! anybody was shown: so a refused job is over, until an admin has looked and retries it.
 //!
 //! Once the disk is sealed it boots, so the machine is sent there whatever happens next: no failure after
 //! that point may start an installation again.
@@ -22,6 +25,9 @@ use common::step::{Sources, Step, StepEvent, What};
 use common::trust::PublicKey;
 use jiff::{SignedDuration, Timestamp};
 
+use common::plan::DiskIdentity;
+
+use super::bound::{Bound, Marks};
 use super::machine::Rest;
 use crate::api::{JobState, MachineState};
 
@@ -60,6 +66,10 @@ pub struct Job {
     pub deadline: Option<Timestamp>,
     /// The disk that is written, in words.
     pub target: Option<String>,
+    /// The machine and the disk that were shown when it was ordered.
+    pub bound: Bound,
+    /// The machine's state before the order, which it gets back when that is cancelled.
+    pub before: Option<MachineState>,
     /// The step it is at.
     pub step: Option<Step>,
     /// Units of that step done.
@@ -87,6 +97,10 @@ pub enum JobEvent {
         last_step: Option<Step>,
         /// The disk, in words.
         target: String,
+        /// The disk.
+        disk: DiskIdentity,
+        /// The machine's marks.
+        marks: Marks,
         /// Whether the installed OS is waited for.
         confirm: Confirm,
     },
@@ -103,6 +117,15 @@ pub enum JobEvent {
     CalledHome,
     /// An admin cancelled it.
     Cancelled(String),
+    /// An admin has looked at what it would do now, and orders it again.
+    Retried {
+        /// What was shown.
+        bound: Bound,
+        /// The machine's state at that time.
+        before: MachineState,
+    },
+    /// Nobody has come for it, or its agent has been gone, for as long as an order lives.
+    Abandoned(String),
     /// Time passed.
     Tick,
 }
@@ -112,6 +135,15 @@ pub enum JobEvent {
 pub enum Effect {
     /// The machine's state is now this.
     Machine(MachineState),
+    /// The machine's state is what it was before the order; `touched` when its disk is not.
+    Restore {
+        /// Whether something was written.
+        touched: bool,
+    },
+    /// The OS on the machine's disk is this order's, though the order was cancelled.
+    OsThere,
+    /// Nothing that the machine had on its disk is there any more.
+    OsGone,
     /// What the machine gets from now on when no job is open.
     Rest(Rest),
     /// The key is no longer let into the swarm; with a reason the agent is told to stop.
@@ -139,6 +171,8 @@ impl Job {
             confirm: Confirm::Whenever,
             deadline: None,
             target: None,
+            bound: Bound::default(),
+            before: None,
             step: None,
             done: 0,
             total: 0,
@@ -158,7 +192,7 @@ impl Job {
     /// Whether it may still become a running attempt.
     #[must_use]
     pub fn wants_plan(&self) -> bool {
-        matches!(self.state, JobState::Ordered | JobState::Running | JobState::Refused)
+        matches!(self.state, JobState::Ordered | JobState::Running)
     }
 
     /// The attempt that a plan for the boot with this key belongs to.
@@ -168,19 +202,40 @@ impl Job {
         if same { self.attempt } else { self.attempt.saturating_add(1) }
     }
 
+    /// Whether the present or an earlier attempt may have written to the disk: clearing it begins the transfer. Of a
+    /// job that waits, no: what an earlier attempt left was said when that ended.
+    fn has_touched(&self) -> bool {
+        let before_transfer =
+            matches!(self.step, None | Some(Step::Tailor | Step::Agent | Step::Join | Step::Gather));
+        match self.state {
+            JobState::Written => true,
+            JobState::Running => self.attempt > 1 || !before_transfer,
+            _ => false,
+        }
+    }
+
     /// What `event` does to the job at `now`, and what follows from it.
     pub fn apply(&mut self, event: JobEvent, now: Timestamp) -> Vec<Effect> {
         use JobState::{Cancelled, Deployed, Failed, Ordered, Refused, Running, Written};
         let effects = match (self.state, event) {
-            (Ordered | Running | Refused, JobEvent::PlanGiven { key, last_step, target, confirm }) => {
+            (Ordered | Running, JobEvent::PlanGiven { key, last_step, target, disk, marks, confirm }) => {
+                self.bound.bind(&marks, &disk);
                 self.begin(key, last_step, target, confirm)
             }
-            (Ordered | Running | Refused, JobEvent::TailorRefused(reason)) => self.refuse(reason),
+            (Ordered | Running, JobEvent::TailorRefused(reason)) => self.refuse(reason),
             (Running | Written | Deployed, JobEvent::Told { key, event }) if self.key == Some(key) => {
                 self.hear(event, now)
             }
             (Written | Deployed, JobEvent::CalledHome) => self.come_home(),
             (Running | Failed, JobEvent::CalledHome) if self.sealed => self.come_home(),
+            (Cancelled, JobEvent::CalledHome) if self.sealed => self.come_home_cancelled(),
+            (Cancelled, JobEvent::Told { key, event }) if self.key == Some(key) => match event.what {
+                What::Done { .. } if event.step == Step::Seal && !self.sealed => self.seal_cancelled(),
+                _ => return vec![Effect::Dropped],
+            },
+            (Refused | Failed, JobEvent::Retried { bound, before }) => self.retry(bound, before),
+            (Ordered, JobEvent::Abandoned(reason)) => self.cancel(reason),
+            (Running, JobEvent::Abandoned(reason)) => self.lose(reason),
             (Ordered | Running | Written | Refused, JobEvent::Cancelled(reason)) => self.cancel(reason),
             (Written, JobEvent::Tick) if self.deadline.is_some_and(|at| now >= at) => self.miss_call(),
             (_, JobEvent::Tick) => return vec![],
@@ -218,14 +273,33 @@ impl Job {
     }
 
     fn refuse(&mut self, reason: String) -> Vec<Effect> {
-        let repeated = self.state == JobState::Refused && self.cause.as_ref() == Some(&reason);
         self.state = JobState::Refused;
         self.cause = Some(reason.clone());
         let mut effects = vec![Effect::Machine(MachineState::Failed)];
         effects.extend(self.key.take().map(|key| Effect::Dismiss(key, None)));
-        if !repeated {
-            effects.push(Effect::Log(Step::Tailor, What::Failed { cause: reason, last: true }));
+        effects.push(Effect::Log(Step::Tailor, What::Failed { cause: reason, last: true }));
+        effects
+    }
+
+    fn retry(&mut self, bound: Bound, before: MachineState) -> Vec<Effect> {
+        // Of an order that never began, cancelling still gives back what was there before the first of it.
+        if self.attempt > 0 || self.before.is_none() {
+            self.before = Some(before);
         }
+        self.state = JobState::Ordered;
+        self.bound = bound;
+        (self.key, self.target, self.cause, self.step) = (None, None, None, None);
+        (self.done, self.total) = (0, 0);
+        (self.sealed, self.deadline) = (false, None);
+        let text = "an admin ordered it again".to_owned();
+        vec![Effect::Machine(MachineState::Approved), Effect::Log(Step::Decide, What::Note { text })]
+    }
+
+    fn lose(&mut self, reason: String) -> Vec<Effect> {
+        let step = self.step.clone().unwrap_or(Step::Agent);
+        self.cause = Some(reason.clone());
+        let mut effects = self.fail();
+        effects.push(Effect::Log(step, What::Failed { cause: reason, last: true }));
         effects
     }
 
@@ -283,9 +357,11 @@ impl Job {
     }
 
     fn fail(&mut self) -> Vec<Effect> {
+        let gone = self.has_touched() && !self.sealed;
         self.state = JobState::Failed;
         let rest = if self.sealed { Rest::BootDisk } else { Rest::Load };
         let mut effects = vec![Effect::Machine(MachineState::Failed), Effect::Rest(rest)];
+        effects.extend(gone.then_some(Effect::OsGone));
         effects.extend(self.key.map(|key| Effect::Dismiss(key, None)));
         effects
     }
@@ -312,20 +388,55 @@ impl Job {
     }
 
     fn cancel(&mut self, reason: String) -> Vec<Effect> {
-        let rest = if self.sealed { Rest::BootDisk } else { Rest::Load };
-        // A machine that never began keeps what it had: its disk was not touched.
-        let touched = self.attempt > 0 && self.state != JobState::Refused;
+        let at = self.step.clone().unwrap_or(Step::Decide);
+        // A machine that was not told to write keeps what it had. One that began may have written anything up to
+        // its whole disk; an order that was retried says nothing of what an earlier attempt left.
+        let touched = self.has_touched();
+        let disk = match (touched, self.sealed, &at) {
+            (false, ..) => "",
+            (true, true, _) => ": its disk is whole, and boots what was ordered",
+            (true, false, Step::Seal) => {
+                ": its disk is just being made bootable, and may boot what was ordered or nothing"
+            }
+            (true, false, _) => ": its disk may be overwritten in part, and boots nothing then",
+        };
         self.state = JobState::Cancelled;
         self.deadline = None;
-        self.cause = Some(reason.clone());
-        let at = self.step.clone().unwrap_or(Step::Decide);
-        let text = format!("cancelled: {reason}");
-        let mut effects = vec![Effect::Machine(MachineState::Approved), Effect::Log(at, What::Note { text })];
+        self.cause = Some(format!("{reason}{disk}"));
+        let text = format!("cancelled: {reason}{disk}");
+        let mut effects = vec![Effect::Restore { touched }, Effect::Log(at, What::Note { text })];
         if touched {
-            effects.push(Effect::Rest(rest));
+            let (os, rest) =
+                if self.sealed { (Effect::OsThere, Rest::BootDisk) } else { (Effect::OsGone, Rest::Load) };
+            effects.extend([os, Effect::Rest(rest)]);
         }
         effects.extend(self.key.map(|key| Effect::Dismiss(key, Some(reason.clone()))));
         effects
+    }
+
+    /// The agent was past the point where it can stop.
+    fn seal_cancelled(&mut self) -> Vec<Effect> {
+        self.sealed = true;
+        let text = "the cancel came too late to stop it: the disk is whole, and boots what was ordered";
+        self.cause = Some(text.to_owned());
+        vec![
+            Effect::OsThere,
+            Effect::Rest(Rest::BootDisk),
+            Effect::Log(Step::Seal, What::Note { text: text.to_owned() }),
+        ]
+    }
+
+    fn come_home_cancelled(&mut self) -> Vec<Effect> {
+        let text = "the OS of the cancelled order called home: it is on the disk, and runs";
+        if self.cause.as_deref() == Some(text) {
+            return vec![];
+        }
+        self.cause = Some(text.to_owned());
+        vec![
+            Effect::OsThere,
+            Effect::Rest(Rest::BootDisk),
+            Effect::Log(Step::Confirm, What::Note { text: text.to_owned() }),
+        ]
     }
 
     fn miss_call(&mut self) -> Vec<Effect> {

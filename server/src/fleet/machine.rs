@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::hardware::{CheckedHardware, HardwareReport};
+use common::hardware::{CheckedHardware, Contents, Device, HardwareReport};
 use common::id::MachineId;
 use common::trust::PublicKey;
 use jiff::Timestamp;
@@ -124,9 +124,9 @@ impl Machine {
     }
 
     /// What it gets when it asks to network-boot; `job` is its newest job, `discover` whether machines that
-    /// nobody ordered anything for are inspected at all.
+    /// nobody ordered anything for are inspected at all, `frozen` whether nothing new begins.
     #[must_use]
-    pub fn standing(&self, job: Option<&Job>, discover: bool) -> Standing {
+    pub fn standing(&self, job: Option<&Job>, discover: bool, frozen: bool) -> Standing {
         if self.state == MachineState::Rejected {
             return Standing::Ignore;
         }
@@ -134,8 +134,8 @@ impl Machine {
             return Standing::BootDisk;
         }
         let wanted = job.is_some_and(|job| {
-            matches!(job.state, JobState::Ordered | JobState::Running | JobState::Refused)
-                && self.takes_jobs()
+            let ordered = job.state == JobState::Ordered && !frozen;
+            (ordered || job.state == JobState::Running) && self.takes_jobs()
         });
         match (wanted, self.rest) {
             (true, _) => Standing::Load,
@@ -153,9 +153,6 @@ impl Machine {
         match action {
             MachineAction::Approve => self.approve(),
             MachineAction::Reject => {
-                if self.state == MachineState::Deploying {
-                    return Err("a job is open for it; cancel that first".to_owned());
-                }
                 self.state = MachineState::Rejected;
                 Ok("rejected: it will not be answered any more".to_owned())
             }
@@ -226,10 +223,38 @@ impl Machine {
     }
 }
 
+/// The state of a machine whose order is taken back: what it was before that, and never approved by accident.
+/// `touched` when its disk is not what it was.
+#[must_use]
+pub fn restored(machine: &Machine, before: Option<MachineState>, touched: bool) -> MachineState {
+    match (machine.state, before) {
+        // Said while the order stood.
+        (state @ (MachineState::Rejected | MachineState::Retired), _) => state,
+        (_, Some(MachineState::Deployed)) if touched => MachineState::Inspected,
+        (_, Some(before)) if before != MachineState::Deploying => before,
+        // Ordered by an earlier version, which did not keep it.
+        _ if !touched && machine.deployed_image.is_some() => MachineState::Deployed,
+        _ => MachineState::Inspected,
+    }
+}
+
 /// Whether a disk of the machine would boot, so that it can be sent there.
 #[must_use]
 pub fn has_bootable_disk(report: &HardwareReport) -> bool {
     report.disks.iter().any(|disk| disk.contents.may_boot())
+}
+
+/// Whether nothing stands on any disk of the machine. What cannot be read counts as occupied, and so does what may be
+/// hidden: disks that the report has no room for, or behind a controller without a driver.
+#[must_use]
+pub fn is_blank(report: &HardwareReport) -> bool {
+    const MASS_STORAGE: u32 = 0x01;
+    let hidden = |device: &Device| device.class >> 16 == MASS_STORAGE && device.driver.is_empty();
+    let whole = !report.truncated.iter().any(|cut| cut.starts_with("disks") || cut.starts_with("devices"));
+    whole
+        && !report.disks.is_empty()
+        && report.disks.iter().all(|disk| disk.contents == Contents::Blank)
+        && !report.devices.iter().any(hidden)
 }
 
 #[cfg(test)]
@@ -245,34 +270,34 @@ mod tests {
     fn nothing_but_an_open_job_leads_a_settled_machine_to_the_loader() {
         let mut known = machine();
         known.rest = Rest::BootDisk;
-        assert_eq!(known.standing(None, true), Standing::BootDisk);
+        assert_eq!(known.standing(None, true, false), Standing::BootDisk);
         for (state, wanted) in [
             (JobState::Ordered, Standing::Load),
             (JobState::Running, Standing::Load),
-            (JobState::Refused, Standing::Load),
+            (JobState::Refused, Standing::BootDisk),
             (JobState::Written, Standing::BootDisk),
             (JobState::Deployed, Standing::BootDisk),
             (JobState::Failed, Standing::BootDisk),
             (JobState::Cancelled, Standing::BootDisk),
         ] {
-            assert_eq!(known.standing(Some(&job(state)), true), wanted, "{state:?}");
+            assert_eq!(known.standing(Some(&job(state)), true, false), wanted, "{state:?}");
         }
         known.held = true;
-        assert_eq!(known.standing(Some(&job(JobState::Ordered)), true), Standing::BootDisk);
+        assert_eq!(known.standing(Some(&job(JobState::Ordered)), true, false), Standing::BootDisk);
         known.state = MachineState::Rejected;
-        assert_eq!(known.standing(Some(&job(JobState::Ordered)), true), Standing::Ignore);
+        assert_eq!(known.standing(Some(&job(JobState::Ordered)), true, false), Standing::Ignore);
     }
 
     #[test]
     fn without_discovery_only_ordered_machines_are_answered() {
         let new = machine();
-        assert_eq!(new.standing(None, true), Standing::Load);
-        assert_eq!(new.standing(None, false), Standing::Unknown);
+        assert_eq!(new.standing(None, true, false), Standing::Load);
+        assert_eq!(new.standing(None, false, false), Standing::Unknown);
         let named = Machine { name: Some("web1".to_owned()), ..new.clone() };
-        assert_eq!(named.standing(None, false), Standing::Load, "an admin knows it");
+        assert_eq!(named.standing(None, false, false), Standing::Load, "an admin knows it");
         let approved = Machine { state: MachineState::Approved, ..new.clone() };
-        assert_eq!(approved.standing(None, false), Standing::Load);
-        assert_eq!(new.standing(Some(&job(JobState::Ordered)), false), Standing::Load);
+        assert_eq!(approved.standing(None, false, false), Standing::Load);
+        assert_eq!(new.standing(Some(&job(JobState::Ordered)), false, false), Standing::Load);
     }
 
     #[test]
@@ -306,13 +331,39 @@ mod tests {
         ];
         assert_eq!(approved, wanted);
         let rejected: Vec<_> = all.iter().map(|state| after(*state, &MachineAction::Reject)).collect();
-        assert_eq!(rejected.iter().filter(|state| **state == Some(S::Rejected)).count(), 7);
-        assert_eq!(rejected[3], None);
+        assert!(rejected.iter().all(|state| *state == Some(S::Rejected)));
         let held: Vec<_> = all.iter().map(|state| after(*state, &MachineAction::Hold)).collect();
         assert_eq!(held[0], Some(S::Inspected));
         assert_eq!(held[1..], all[1..].iter().map(|state| Some(*state)).collect::<Vec<_>>());
         let released: Vec<_> = all.iter().map(|state| after(*state, &MachineAction::Release)).collect();
         assert_eq!(released[5..], [Some(S::Approved), Some(S::Inspected), Some(S::Inspected)]);
+    }
+
+    #[test]
+    fn a_cancel_gives_back_what_was_before() {
+        use MachineState as S;
+        let table = [
+            (S::Approved, Some(S::Discovered), false, S::Discovered),
+            (S::Approved, Some(S::Inspected), false, S::Inspected),
+            (S::Approved, Some(S::Approved), false, S::Approved),
+            (S::Deployed, Some(S::Deployed), false, S::Deployed),
+            (S::Deploying, Some(S::Deployed), true, S::Inspected),
+            (S::Deploying, Some(S::Approved), true, S::Approved),
+            (S::Failed, Some(S::Failed), false, S::Failed),
+            (S::Rejected, Some(S::Approved), true, S::Rejected),
+            (S::Retired, Some(S::Approved), false, S::Retired),
+            // Jobs of an earlier version.
+            (S::Approved, None, false, S::Inspected),
+            (S::Deploying, None, true, S::Inspected),
+        ];
+        for (now, before, touched, wanted) in table {
+            let mut known = machine();
+            known.state = now;
+            assert_eq!(restored(&known, before, touched), wanted, "{now:?} {before:?} {touched}");
+        }
+        let mut deployed = machine();
+        (deployed.state, deployed.deployed_image) = (S::Approved, Some("debian".to_owned()));
+        assert_eq!(restored(&deployed, None, false), S::Deployed);
     }
 
     #[test]

@@ -13,6 +13,12 @@ pub mod identity;
 // Core: one machine.
 pub mod machine;
 
+// Core: what a job is bound to.
+pub mod bound;
+
+// Core: the machine that the server runs on.
+pub mod own;
+
 // Core: one machine's part of an order.
 pub mod job;
 
@@ -30,6 +36,15 @@ pub mod reports;
 
 // Core, part of the desk: an admin ordered.
 pub mod orders;
+
+// Core, part of the desk: what was refused or has failed is ordered again.
+pub mod retry;
+
+// Core, part of the desk: nothing new begins.
+mod freeze;
+
+// Core, part of the desk: orders that nobody came for.
+mod expiry;
 
 // Core: what an admin is shown.
 mod show;

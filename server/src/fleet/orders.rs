@@ -7,17 +7,21 @@ use std::sync::Arc;
 use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, JobId, MachineId};
 use common::limits::{GATHER_SECONDS_MAX, USER_DATA_BYTES_MAX};
+use common::plan::DiskIdentity;
 use common::step::{Step, What};
 use common::text::fits_name;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
+use super::bound::{Bound, Marks, same, words};
 use super::crew::{Commission, Target};
 use super::deployment::{Deployment, labels};
 use super::desk::{Desk, Whose};
 use super::hostlist;
 use super::job::{Job, JobEvent};
 use super::machine::Machine;
+use super::own::Own;
+use super::reports::OWN_DISK;
 use super::state::Change;
 use crate::api::{
     ACCEPTABLE, Cancel, DeployLine, DeployOrder, ImageShown, JobState, MachineAction, MachineChanged,
@@ -40,6 +44,8 @@ pub struct Candidate {
     pub name: String,
     /// Why it takes no order now.
     pub refused: Option<String>,
+    /// The machine that the server runs on.
+    pub own: Arc<Own>,
     /// What the tailor is to be asked, when its hardware is known.
     pub commission: Option<(Commission, Arc<CheckedHardware>)>,
 }
@@ -49,6 +55,7 @@ impl Candidate {
     #[must_use]
     pub fn line(self, target: Option<Result<Target, String>>, accepted: &[String]) -> DeployLine {
         let (target, unfit) = match target {
+            Some(Ok(target)) if self.own.has(&target.disk) => (Some(target), Some(OWN_DISK.to_owned())),
             Some(Ok(target)) => (Some(target), None),
             Some(Err(reason)) => (None, Some(reason)),
             None => (None, None),
@@ -61,6 +68,21 @@ impl Candidate {
         let (disk, target) = target.map(|target| (target.disk, target.words)).unzip();
         DeployLine { machine: self.machine, name: self.name, target, disk, warnings, refused }
     }
+}
+
+/// Refuses `line` when it is not what was shown: `disk` was, or none where it could not be told.
+pub(super) fn hold_to(line: &mut DeployLine, disk: Option<&DiskIdentity>) {
+    let differs = match (disk, &line.disk) {
+        (Some(shown), Some(now)) if !same(shown, now) => {
+            Some(format!("it would write {} now, and not {}, which was shown", words(now), words(shown)))
+        }
+        (Some(shown), None) => Some(format!("{} was shown, and cannot be told any more", words(shown))),
+        (None, Some(now)) => {
+            Some(format!("it has reported its hardware since it was shown, and would write {}", words(now)))
+        }
+        _ => None,
+    };
+    line.refused = line.refused.take().or(differs);
 }
 
 /// A refusal with its cause and hint.
@@ -122,6 +144,13 @@ impl Desk {
             ));
         }
         let trial = self.deployment(order.clone(), image, Timestamp::UNIX_EPOCH);
+        if let Some(shown) = &order.shown {
+            if shown.image != image.id {
+                let error = format!("the image `{}` is another one than the one that was shown", order.image);
+                return Err(refused(error, "order again, and look at what it would do"));
+            }
+            return Ok(shown.machines.iter().map(|line| self.shown(line.machine, &trial)).collect());
+        }
         let mut chosen = self.select(selection)?;
         if order.open {
             // Who is named is ordered for; who only matches is taken as if it had just appeared.
@@ -141,34 +170,59 @@ impl Desk {
         Ok(chosen.into_iter().filter_map(|id| self.candidate(id, &trial)).collect())
     }
 
-    fn candidate(&self, id: MachineId, trial: &Deployment) -> Option<Candidate> {
-        let machine = self.state.machines.get(&id)?;
-        let busy = self.state.newest_job(id).filter(|job| job.is_open());
-        let reason = match (machine.state, busy) {
-            (MachineState::Rejected | MachineState::Retired, _) => {
-                Some(format!("it is {}; `swarmboot machine release` ends that", machine.state.name()))
-            }
-            (_, Some(job)) => Some(format!(
-                "it is busy with job {} of deployment {} ({}); cancel that first",
-                job.id,
-                job.deployment,
-                job.state.name()
-            )),
-            _ if machine.held => Some("it is held; `swarmboot machine release` ends that".to_owned()),
-            _ => None,
+    /// A machine that was shown; it may be gone since.
+    fn shown(&self, id: MachineId, trial: &Deployment) -> Candidate {
+        let gone = || Candidate {
+            machine: id,
+            name: id.to_string(),
+            refused: Some("it was forgotten since it was shown".to_owned()),
+            own: Arc::clone(&self.settings.own),
+            commission: None,
         };
-        let job = Job::new(JobId(self.state.last_job + 1), trial.id, id, Timestamp::UNIX_EPOCH);
-        let commission = machine.hardware.as_ref().map(|hardware| {
-            let mut commission = self.commission(&job, machine, hardware.report(), None);
-            commission.image = trial.image;
-            commission.disk.clone_from(&trial.order.disk);
-            commission.personalise = !trial.order.no_personalise;
-            (commission, Arc::clone(hardware))
-        });
-        Some(Candidate { machine: id, name: machine.shown_name(), refused: reason, commission })
+        self.candidate(id, trial).unwrap_or_else(gone)
     }
 
-    fn free(&self, id: MachineId) -> bool {
+    fn candidate(&self, id: MachineId, trial: &Deployment) -> Option<Candidate> {
+        let machine = self.state.machines.get(&id)?;
+        let reason = self.unavailable(machine);
+        let job = Job::new(JobId(self.state.last_job + 1), trial.id, id, Timestamp::UNIX_EPOCH);
+        Some(self.ask_about(machine, &job, trial, reason))
+    }
+
+    /// What the tailor is to be asked about a job of `order` for `machine`, as if nothing had been shown yet.
+    pub(super) fn ask_about(
+        &self,
+        machine: &Machine,
+        job: &Job,
+        order: &Deployment,
+        refused: Option<String>,
+    ) -> Candidate {
+        let commission = machine.hardware.as_ref().map(|hardware| {
+            let commission = self.commission(job, machine, hardware.report(), None);
+            let commission = Commission {
+                image: order.image,
+                disk: order.order.disk.clone(),
+                bound: None,
+                personalise: !order.order.no_personalise,
+                ..commission
+            };
+            (commission, Arc::clone(hardware))
+        });
+        let own = Arc::clone(&self.settings.own);
+        Candidate { machine: machine.id, name: machine.shown_name(), refused, own, commission }
+    }
+
+    /// Why nothing can be ordered for `machine` now.
+    pub(super) fn unavailable(&self, machine: &Machine) -> Option<String> {
+        let busy = self.state.newest_job(machine.id).filter(|job| job.is_open());
+        let busy = busy.map(|job| {
+            let (id, deployment, state) = (job.id, job.deployment, job.state.name());
+            format!("it is busy with job {id} of deployment {deployment} ({state}); cancel that first")
+        });
+        self.bar(machine).map(|bar| bar.to_string()).or(busy)
+    }
+
+    pub(super) fn free(&self, id: MachineId) -> bool {
         self.state.newest_job(id).is_none_or(|job| !job.is_open())
     }
 
@@ -196,11 +250,13 @@ impl Desk {
         lines: &mut [DeployLine],
         now: Timestamp,
     ) -> Result<DeploymentId, Refused> {
+        self.check_frozen()?;
         for line in lines.iter_mut().filter(|line| line.refused.is_none()) {
-            // Between asking the tailor and now, somebody else may have been faster.
-            if !self.state.machines.contains_key(&line.machine) || !self.free(line.machine) {
-                line.refused = Some("another order was faster".to_owned());
-            }
+            // Between asking the tailor and now, an admin may have said something else.
+            line.refused = match self.state.machines.get(&line.machine) {
+                Some(machine) => self.unavailable(machine),
+                None => Some("it was forgotten meanwhile".to_owned()),
+            };
         }
         if !order.open && lines.iter().all(|line| line.refused.is_some()) {
             let reasons: Vec<_> = lines
@@ -213,28 +269,43 @@ impl Desk {
                 hint: Some("`deploy start --dry-run` shows what an order would do".to_owned()),
             });
         }
-        let deployment = self.deployment(order, image, now);
+        let mut deployment = self.deployment(order, image, now);
+        // Kept with each job. The lifetime is the one that held when it was ordered.
+        deployment.order.shown = None;
+        let life = self.lifetime(&deployment).map_or(0, |life| life.unsigned_abs().as_secs());
+        deployment.order.expires_seconds = Some(life);
         let id = deployment.id;
         self.put(Change::Deployment(Box::new(deployment)));
         for line in lines.iter().filter(|line| line.refused.is_none()) {
-            self.open_job(id, line.machine, now);
+            self.open_job(id, line.machine, line.disk.clone(), now);
         }
         Ok(id)
     }
 
-    fn open_job(&mut self, deployment: DeploymentId, machine: MachineId, now: Timestamp) -> Option<Job> {
+    fn open_job(
+        &mut self,
+        deployment: DeploymentId,
+        machine: MachineId,
+        disk: Option<DiskIdentity>,
+        now: Timestamp,
+    ) -> Option<Job> {
         let mut known = self.state.machines.get(&machine)?.clone();
+        if self.unavailable(&known).is_some() {
+            return None;
+        }
         if let Some(stale) = self.state.newest_job(machine).filter(|job| job.state == JobState::Refused) {
             let stale = stale.id;
             self.happen(stale, JobEvent::Cancelled(format!("deployment {deployment} takes its place")), now);
             known = self.state.machines.get(&machine)?.clone();
         }
+        let mut job = Job::new(JobId(self.state.last_job + 1), deployment, machine, now);
+        job.before = Some(known.state);
+        job.bound = Bound { marks: Some(Marks::of(&known.fingerprint)), disk };
         if known.state != MachineState::Deployed {
-            // An order that names a machine says that it may be deployed.
+            // An order that names a machine says that it may be deployed, for as long as the order stands.
             known.state = MachineState::Approved;
             self.put_machine(known);
         }
-        let job = Job::new(JobId(self.state.last_job + 1), deployment, machine, now);
         self.put(Change::Job(Box::new(job.clone())));
         let image = self.state.deployments.get(&deployment).map_or("", |order| order.image_name.as_str());
         let text = format!("{image} is ordered");
@@ -245,7 +316,7 @@ impl Desk {
     /// A job for `machine` from the oldest open order that takes it.
     pub(super) fn take_open(&mut self, machine: MachineId, now: Timestamp) -> Option<Job> {
         let known = self.state.machines.get(&machine)?;
-        if !self.free(machine) {
+        if self.state.frozen.is_some() || self.unavailable(known).is_some() {
             return None;
         }
         let had = |order: &Deployment| self.state.jobs_of(order.id).any(|job| job.machine == machine);
@@ -256,7 +327,7 @@ impl Desk {
             .filter(|order| order.open && order.order.selection.machines.is_empty());
         let taken = |order: &&Deployment| order.takes(known, self.state.jobs_of(order.id).count());
         let id = open.filter(taken).find(|order| !had(order))?.id;
-        self.open_job(id, machine, now)
+        self.open_job(id, machine, None, now)
     }
 
     /// Takes back an order, or its part for some machines.
@@ -311,6 +382,7 @@ impl Desk {
                 MachineAction::Forget if busy => Err("a job is open for it; cancel that first".to_owned()),
                 _ => machine.obey(&command.action),
             };
+            let done = done.map(|text| format!("{text}{}", self.aside(id, &command.action)));
             let text = done.map_err(|why| refused(format!("{name}: {why}"), "nothing was changed"))?;
             changed.push(MachineChanged { machine: id, name, text });
             after.push(machine);
@@ -337,6 +409,7 @@ impl Desk {
             self.take_name_from_claimants(name, id, now);
         }
         self.put_machine(machine);
+        self.follow_up(id, action, now);
         if matches!(action, MachineAction::Approve | MachineAction::Label { .. } | MachineAction::Release) {
             // An open order may have waited for just this.
             self.take_open(id, now);
@@ -359,6 +432,37 @@ impl Desk {
                 let text =
                     format!("called itself {name}, which an admin has named {owner}: it has no name now");
                 self.log(now, Whose::Machine(other), Step::Decide, What::Note { text });
+            }
+        }
+    }
+
+    /// What an action means for a job that is open, in words behind what it does.
+    fn aside(&self, id: MachineId, action: &MachineAction) -> String {
+        let Some(job) = self.state.newest_job(id).filter(|job| job.is_open()) else { return String::new() };
+        match (action, job.state) {
+            (MachineAction::Reject, _) => format!("; {} of {} is cancelled", job.id, job.deployment),
+            (MachineAction::Hold, JobState::Running) => format!(
+                "; {} of {} is running and goes on, `swarmboot deploy cancel` stops it",
+                job.id, job.deployment
+            ),
+            (MachineAction::Hold, JobState::Ordered) => format!("; {} of {} waits", job.id, job.deployment),
+            _ => String::new(),
+        }
+    }
+
+    /// What an action means for the job that the machine has.
+    fn follow_up(&mut self, id: MachineId, action: &MachineAction, now: Timestamp) {
+        let Some(job) = self.state.newest_job(id) else { return };
+        if matches!(action, MachineAction::Reject) {
+            let job = job.id;
+            self.happen(job, JobEvent::Cancelled("the machine was rejected".to_owned()), now);
+        } else if let Some(before) = job.before.filter(|_| job.is_open() || job.state == JobState::Refused) {
+            // What is said of a machine while an order stands holds when the order is taken back.
+            let (mut job, Some(machine)) = (job.clone(), self.state.machines.get(&id)) else { return };
+            let mut earlier = Machine { state: before, ..machine.clone() };
+            if earlier.obey(action).is_ok() && earlier.state != before {
+                job.before = Some(earlier.state);
+                self.put(Change::Job(Box::new(job)));
             }
         }
     }
@@ -453,3 +557,6 @@ fn check(order: &DeployOrder) -> Result<(), Refused> {
         .map_err(|error| refused(error.to_string(), "write labels as key=value"))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,19 +13,26 @@ use common::trust::PublicKey;
 use common::wire::swarm::Personality;
 use jiff::Timestamp;
 
+use super::bound::Marks;
 use super::crew::{Admission, Commission, Gate, Tailored};
 use super::desk::{Desk, Whose};
 use super::identity::{Fingerprint, recognise};
 use super::job::{Confirm, Job, JobEvent};
-use super::machine::{Boot, Machine, Rest, has_bootable_disk};
+use super::machine::{Boot, Machine, Rest, has_bootable_disk, is_blank};
 use super::state::Change;
-use crate::api::{MachineState, Warning};
+use crate::api::{JobState, MachineState, Warning};
 
 /// Seconds until a machine that was refused, held or rejected asks again.
 const REFUSED_POLL_SECONDS: u32 = 30;
 
 /// How long a gate holds machines when the order does not say.
 const GATE_SECONDS: u64 = 600;
+
+/// Why a machine that nobody approved is given up again.
+const NOT_BLANK: &str = "an open order took it because its disks were blank, and they are not any more; approve it if that is meant";
+
+/// Why a disk is written by nobody.
+pub(super) const OWN_DISK: &str = "the disk is one of this server's own";
 
 /// What comes of a report.
 #[derive(Debug)]
@@ -170,18 +177,22 @@ impl Desk {
         let Some(machine) = self.state.machines.get(&id).cloned() else {
             return Next::Tell(Order::Wait { seconds: REFUSED_POLL_SECONDS, reason: "unknown".to_owned() });
         };
-        if machine.takes_jobs() {
+        let bar = self.bar_plan(&machine, &hardware.report().key);
+        if bar.is_none() {
             let wanted = self.state.newest_job(id).filter(|job| job.wants_plan()).cloned();
             if let Some(job) = wanted.or_else(|| self.take_open(id, now)) {
                 let commission = self.commission(&job, &machine, hardware.report(), address);
                 return Next::Tailor(Box::new(commission), Arc::clone(hardware));
             }
         }
-        let reason = match machine.state {
-            MachineState::Rejected => "this machine is rejected".to_owned(),
-            MachineState::Retired => "this machine is retired".to_owned(),
-            _ if machine.held => "this machine is held".to_owned(),
-            _ => "nothing is ordered for this machine".to_owned(),
+        let refused = self.state.newest_job(id).filter(|job| job.state == JobState::Refused);
+        let reason = match (bar, refused) {
+            (Some(bar), _) => bar.to_string(),
+            (None, Some(job)) => format!(
+                "what was ordered was refused ({}); `swarmboot deploy retry` orders it again",
+                job.cause.as_deref().unwrap_or("no reason is known")
+            ),
+            (None, None) => "nothing is ordered for this machine".to_owned(),
         };
         Next::Tell(self.send_away(machine, hardware.report(), reason, now))
     }
@@ -231,6 +242,7 @@ impl Desk {
             machine: machine.id,
             image: order.map_or(common::id::ImageId(common::id::Hash([0; 32])), |order| order.image),
             disk: demand.map(|demand| demand.disk.clone()).unwrap_or_default(),
+            bound: job.bound.disk.clone(),
             personalise: demand.is_some_and(|demand| !demand.no_personalise),
             gather: demand.is_some_and(|demand| demand.gather.is_some()),
             finish: if report.firmware == Firmware::None { Finish::Exit } else { finish },
@@ -250,28 +262,45 @@ impl Desk {
         let Some(known) = self.state.jobs.get(&job).filter(|job| job.wants_plan()).cloned() else {
             return (over(), None);
         };
-        let current = self.state.machines.get(&known.machine).and_then(|machine| machine.boot);
-        if current.is_none_or(|boot| boot.key != key) {
+        let Some(machine) = self.state.machines.get(&known.machine) else { return (over(), None) };
+        if machine.boot.is_none_or(|boot| boot.key != key) {
             return (over(), None);
         }
+        // The tailor took its time, and an admin may have said something meanwhile.
+        if let Some(bar) = self.bar_plan(machine, &key) {
+            return (Order::Wait { seconds: REFUSED_POLL_SECONDS, reason: bar.to_string() }, None);
+        }
+        let marks = Marks::of(&machine.fingerprint);
+        let is_still_blank = machine.hardware.as_ref().is_some_and(|checked| is_blank(checked.report()));
+        let order = self.state.deployments.get(&known.deployment);
+        let took_as_blank = order.is_some_and(|order| order.took_as_blank(&known));
         let accepted =
             self.state.deployments.get(&known.deployment).map_or(&[][..], |order| &order.order.accept);
-        let result = result.and_then(|made| match Warning::refusal(&made.warnings, accepted) {
-            Some(reason) => Err(reason),
-            None => Ok(made),
+        let result = result.and_then(|made| {
+            known.bound.allows(&marks, &made.plan.target).map_err(|different| different.to_string())?;
+            if took_as_blank && !is_still_blank {
+                return Err(NOT_BLANK.to_owned());
+            }
+            if self.settings.own.has(&made.plan.target) {
+                return Err(OWN_DISK.to_owned());
+            }
+            Warning::refusal(&made.warnings, accepted).map_or(Ok(made), Err)
         });
         let made = match result {
             Err(reason) => {
                 self.happen(job, JobEvent::TailorRefused(reason.clone()), now);
                 let seconds = REFUSED_POLL_SECONDS.max(self.settings.poll_seconds);
-                return (Order::Wait { seconds, reason: format!("refused: {reason}") }, None);
+                let reason = format!("refused: {reason}; `swarmboot deploy retry` orders it again");
+                return (Order::Wait { seconds, reason }, None);
             }
             Ok(made) => made,
         };
         let last_step = made.plan.steps.iter().rfind(|step| **step != Step::Confirm).cloned();
         let confirm = self.confirm_of(&known, &made);
         let target = made.target.clone();
-        self.happen(job, JobEvent::PlanGiven { key, last_step, target: target.clone(), confirm }, now);
+        let disk = made.plan.target.clone();
+        let given = JobEvent::PlanGiven { key, last_step, target: target.clone(), disk, marks, confirm };
+        self.happen(job, given, now);
         let Some(job) = self.state.jobs.get(&job).cloned() else { return (over(), None) };
         let again = known.key == Some(key) && known.attempt == job.attempt;
         if !again {

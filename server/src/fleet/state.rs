@@ -13,7 +13,7 @@ use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
 use super::standing::Standings;
-use crate::api::LogEvent;
+use crate::api::{Frozen, LogEvent};
 
 /// One change of what the fleet knows.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub enum Change {
     Deployment(Box<Deployment>),
     /// A job is new or different.
     Job(Box<Job>),
+    /// Nothing new begins, or it may again.
+    Frozen(Option<Frozen>),
     /// Something happened; it is only ever added.
     Event(Box<LogEvent>),
 }
@@ -41,6 +43,8 @@ pub struct State {
     pub deployments: BTreeMap<DeploymentId, Deployment>,
     /// All jobs.
     pub jobs: BTreeMap<JobId, Job>,
+    /// Set while nothing new begins.
+    pub frozen: Option<Frozen>,
     /// The number of the last event.
     pub last_event: u64,
     /// The highest numbers ever given, so that no number is given twice after a machine was forgotten.
@@ -72,6 +76,7 @@ impl State {
                 *newest = (*newest).max(job.id);
                 self.jobs.insert(job.id, (**job).clone());
             }
+            Change::Frozen(frozen) => self.frozen.clone_from(frozen),
             Change::Event(event) => self.last_event = self.last_event.max(event.id),
         }
     }
@@ -146,7 +151,8 @@ impl State {
         let mut table = Standings::default();
         let mut shared = std::collections::HashSet::new();
         for machine in self.machines.values() {
-            let entry = (machine.id, machine.standing(self.newest_job(machine.id), discover));
+            let entry =
+                (machine.id, machine.standing(self.newest_job(machine.id), discover, self.frozen.is_some()));
             table.by_mac.extend(machine.fingerprint.macs.iter().map(|mac| (*mac, entry)));
             if let Some(uuid) = &machine.fingerprint.uuid
                 && table.by_uuid.insert(uuid.clone(), entry).is_some()

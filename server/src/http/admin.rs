@@ -22,9 +22,9 @@ use super::refusal::Refusal;
 use super::stock::{KitRoom, image_refused, image_shown};
 use super::tasks::{Teller, inlet, lines_of, task, written_by};
 use crate::api::{
-    Cancel, DeployAnswer, DeployOrder, DeploymentShown, ImageAdd, ImageShown, ImageVerified, KitImport,
-    KitShown, LogEvent, LogQuery, MachineChanged, MachineCommand, MachineShown, PREFIX, Selection,
-    ServerStatus,
+    Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, ImageAdd, ImageShown, ImageVerified,
+    KitImport, KitShown, LogEvent, LogQuery, MachineChanged, MachineCommand, MachineShown, PREFIX, Retry,
+    RetryLine, Selection, ServerStatus,
 };
 use crate::fleet::FleetHandle;
 use crate::image::{AddSpec, Added, ImageSource, Images};
@@ -80,8 +80,10 @@ pub fn admin(admin: Admin) -> Router {
         .route("/machines", get(machines).post(command))
         .route("/machines/{machine}", get(machine))
         .route("/deployments", get(deployments).post(order))
+        .route("/deployments/retry", post(retry))
         .route("/deployments/{id}", get(deployment))
         .route("/deployments/{id}/cancel", post(cancel))
+        .route("/freeze", post(freeze))
         .route("/logs", get(logs))
         .route("/swarm", get(swarm))
         .route("/swarm/limits", get(limits).post(limit));
@@ -115,7 +117,8 @@ impl<T: DeserializeOwned> axum::extract::FromRequest<Admin> for Told<T> {
 
 async fn status(State(admin): State<Admin>) -> Answered<ServerStatus> {
     let status = Arc::clone(&admin.status);
-    blocking(move || Ok(status())).await
+    let frozen = admin.fleet.frozen().await?;
+    blocking(move || Ok(ServerStatus { frozen, ..status() })).await
 }
 
 /// Does `work`, which reads or writes a disk, off the async threads.
@@ -300,6 +303,14 @@ async fn deployments(State(admin): State<Admin>) -> Answered<Vec<DeploymentShown
 
 async fn order(State(admin): State<Admin>, Told(order): Told<DeployOrder>) -> Answered<DeployAnswer> {
     Ok(Json(admin.fleet.order(order).await?))
+}
+
+async fn retry(State(admin): State<Admin>, Told(retry): Told<Retry>) -> Answered<Vec<RetryLine>> {
+    Ok(Json(admin.fleet.retry(retry).await?))
+}
+
+async fn freeze(State(admin): State<Admin>, Told(freeze): Told<Freeze>) -> Answered<Option<Frozen>> {
+    Ok(Json(admin.fleet.freeze(freeze).await?))
 }
 
 async fn deployment(State(admin): State<Admin>, Path(id): Path<String>) -> Answered<DeploymentShown> {

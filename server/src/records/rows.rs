@@ -12,6 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::RecordsError;
 use super::log;
+use crate::api::Frozen;
+use crate::fleet::bound::Bound;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::identity::Fingerprint;
 use crate::fleet::job::{Confirm, Job};
@@ -33,6 +35,7 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> Written {
         Change::Forget(id) => run(transaction, "delete from machines where id = $1", params![number(id.0)]),
         Change::Deployment(deployment) => write_deployment(transaction, deployment),
         Change::Job(job) => write_job(transaction, job),
+        Change::Frozen(frozen) => write_frozen(transaction, frozen.as_ref()),
         Change::Event(event) => log::write(transaction, event),
     }
 }
@@ -133,13 +136,14 @@ fn write_job(transaction: &Transaction<'_>, job: &Job) -> Written {
     run(
         transaction,
         "insert into jobs (id, deployment, machine, state, attempt, boot_key, last_step, confirm_ms, deadline,
-             target, step, done, total, sources, sealed, cause, changed)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             target, step, done, total, sources, sealed, cause, changed, marks, disk, machine_before)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
          on conflict (id) do update set state = excluded.state, attempt = excluded.attempt,
              boot_key = excluded.boot_key, last_step = excluded.last_step, confirm_ms = excluded.confirm_ms,
              deadline = excluded.deadline, target = excluded.target, step = excluded.step,
              done = excluded.done, total = excluded.total, sources = excluded.sources,
-             sealed = excluded.sealed, cause = excluded.cause, changed = excluded.changed",
+             sealed = excluded.sealed, cause = excluded.cause, changed = excluded.changed,
+             marks = excluded.marks, disk = excluded.disk, machine_before = excluded.machine_before",
         params![
             number(job.id.0),
             number(job.deployment.0),
@@ -158,8 +162,19 @@ fn write_job(transaction: &Transaction<'_>, job: &Job) -> Written {
             i64::from(job.sealed),
             job.cause,
             job.changed.as_millisecond(),
+            job.bound.marks.as_ref().map(|marks| json("marks", marks)).transpose()?,
+            job.bound.disk.as_ref().map(|disk| json("disk", disk)).transpose()?,
+            job.before.map(crate::api::MachineState::name),
         ],
     )
+}
+
+fn write_frozen(transaction: &Transaction<'_>, frozen: Option<&Frozen>) -> Written {
+    run(transaction, "delete from frozen", params![])?;
+    frozen.map_or(Ok(()), |frozen| {
+        let sql = "insert into frozen (since, reason) values ($1, $2)";
+        run(transaction, sql, params![frozen.since.as_millisecond(), frozen.reason])
+    })
 }
 
 /// All rows, as the state that they describe.
@@ -184,7 +199,7 @@ pub(super) fn load(connection: &Connection) -> Result<State, RecordsError> {
     }
     let sql =
         "select id, deployment, machine, state, attempt, boot_key, last_step, confirm_ms, deadline, target,
-                   step, done, total, sources, sealed, cause, changed from jobs order by id";
+                   step, done, total, sources, sealed, cause, changed, marks, disk, machine_before from jobs order by id";
     for row in all(connection, sql, job)? {
         state.adopt(&Change::Job(Box::new(row?)));
     }
@@ -196,6 +211,11 @@ pub(super) fn load(connection: &Connection) -> Result<State, RecordsError> {
             "job" => state.last_job = unsigned(last),
             _ => {}
         }
+    }
+    for (since, reason) in all(connection, "select since, reason from frozen", |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?))
+    })? {
+        state.frozen = Some(Frozen { since: instant(since)?, reason });
     }
     let sql = "select coalesce(max(id), 0) from events";
     let last: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(RecordsError::Read)?;
@@ -304,6 +324,8 @@ fn job(row: &Row<'_>) -> Understood<Job> {
         (row.get(5)?, row.get(6)?, row.get(10)?);
     let (confirm, deadline): (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
     let (target, cause) = (row.get(9)?, row.get(15)?);
+    let (marks, disk, before): (Option<String>, Option<String>, Option<String>) =
+        (row.get(17)?, row.get(18)?, row.get(19)?);
     let (done, total) = (unsigned(row.get(11)?), unsigned(row.get(12)?));
     Ok((|| {
         Ok(Job {
@@ -321,6 +343,11 @@ fn job(row: &Row<'_>) -> Understood<Job> {
             },
             deadline: deadline.map(instant).transpose()?,
             target,
+            bound: Bound {
+                marks: marks.map(|marks| parse("marks", &marks)).transpose()?,
+                disk: disk.map(|disk| parse("disk", &disk)).transpose()?,
+            },
+            before: before.map(|state| word("machine state", &state)).transpose()?,
             step: step.map(|step| text("step", &step)).transpose()?,
             done,
             total,

@@ -103,6 +103,15 @@ create table counters (
     "
 alter table machines add column boot_since bigint;
 alter table events add column by_machine bigint not null default 0;
+ ",
+    "
+alter table jobs add column marks text;
+alter table jobs add column disk text;
+alter table jobs add column machine_before text;
+create table frozen (
+    since bigint not null,
+    reason text
+);
 ",
 ];
 

@@ -24,6 +24,8 @@ fn settings() -> Settings {
         reserve_bytes: 0,
         sites: vec![],
         token_key: [3; 32],
+        own: std::sync::Arc::default(),
+        order_expires: Some(SignedDuration::from_hours(168)),
         url: "http://10.0.0.1:8069".to_owned(),
     }
 }

@@ -16,6 +16,9 @@ mod facts;
 // How many files may be open, and who may use them.
 mod files;
 
+// The machine that the server runs on.
+mod own;
+
 // The state folder, and the server's identity in it.
 mod home;
 
@@ -355,6 +358,7 @@ fn status(
         mode: mode_words(config),
         started: Timestamp::now(),
         warnings: vec![],
+        frozen: None,
     };
     let (interface, discovery) = (config.interface.clone(), config.discovery);
     move || {
@@ -375,6 +379,8 @@ fn settings(config: &Config, home: &Home, url: &str) -> Settings {
         reserve_bytes: config.reserve_bytes,
         sites: config.sites.clone(),
         token_key: home.keys.secret(),
+        own: Arc::new(own::read(std::path::Path::new("/"))),
+        order_expires: config.order_expires,
         url: url.to_owned(),
     }
 }

@@ -99,6 +99,8 @@ async fn start_again(count: u32) -> Again {
         reserve_bytes: 0,
         sites: vec![],
         token_key: KEY,
+        order_expires: None,
+        own: Arc::default(),
         url: String::new(),
     };
     let (fleet, task) = fleet::start(records, Arc::<Stock>::clone(&stock), keys, settings).unwrap();

@@ -193,6 +193,7 @@ impl Stock {
                 first: self.images.first_bytes(commission.image).map_err(|error| with_causes(&error))?,
             },
             target,
+            bound: commission.bound.clone(),
             gather: commission.gather,
             personalise: commission.personalise,
             finish: commission.finish,

@@ -2,7 +2,7 @@
 //! nothing is written. Touches `common`.
 
 use bytes::Bytes;
-use common::hardware::{CheckedHardware, Disk, Kinship, Unusable};
+use common::hardware::{Bus, CheckedHardware, Contents, Disk, Kinship, Unusable};
 use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan, Seed};
 use common::step::Step;
@@ -40,6 +40,8 @@ pub struct Request {
     pub image: ImageFacts,
     /// Where to write it.
     pub target: TargetRule,
+    /// The disk that was shown when it was ordered; the rule has chosen then.
+    pub bound: Option<DiskIdentity>,
     /// Whether machines wait for each other before the transfer.
     pub gather: bool,
     /// Whether the written disk is given hostname, keys and user-data.
@@ -89,6 +91,30 @@ pub enum Refusal {
         disk: String,
         /// Why.
         reason: Unusable,
+    },
+    /// Without a rule there may be one disk only, whatever can be done with the others.
+    #[error("no rule says which disk, and the machine has {}: {}", seen.len(), list(seen))]
+    Several {
+        /// What was seen.
+        seen: Vec<String>,
+        /// As of [`Refusal::Ambiguous`].
+        suggestion: Option<String>,
+    },
+    /// The only disk is one that is plugged in from outside.
+    #[error("the only disk is {disk}, which is not built in, and no rule names it")]
+    Outside {
+        /// The disk.
+        disk: String,
+        /// A rule that means it.
+        suggestion: Option<String>,
+    },
+    /// The disk that was shown is not there.
+    #[error("the disk that was shown is not there: {wanted}; the machine has {}", list(seen))]
+    NotThere {
+        /// The disk that was shown.
+        wanted: String,
+        /// What was seen.
+        seen: Vec<String>,
     },
     /// The disk refuses writes.
     #[error("the target {disk} is read-only")]
@@ -168,11 +194,18 @@ impl Refusal {
                 list(unclaimed)
             ),
             Self::NoMatch { .. } => "give a target rule that fits one of them".to_owned(),
-            Self::Ambiguous { suggestion: Some(rule), .. } => format!("say which one, for example: {rule}"),
-            Self::Ambiguous { suggestion: None, .. } => {
-                "no rule tells them apart: detach those that are not meant for the installation".to_owned()
-            }
             Self::Unusable { reason, .. } => reason.hint().to_owned(),
+            Self::Ambiguous { suggestion: Some(rule), .. }
+            | Self::Several { suggestion: Some(rule), .. }
+            | Self::Outside { suggestion: Some(rule), .. } => {
+                format!("say which one with --disk, for example: {rule}")
+            }
+            Self::Ambiguous { .. } | Self::Several { .. } | Self::Outside { .. } => {
+                "no rule can tell them apart: leave only the one attached that is meant".to_owned()
+            }
+            Self::NotThere { .. } => {
+                "attach it again, or look at what there is now with `deploy retry`".to_owned()
+            }
             Self::ReadOnly { .. } => "switch its write protection off".to_owned(),
             Self::TooSmall { .. } | Self::PartitionTooLong { .. } => "use a smaller image, or a target rule for a larger disk".to_owned(),
             Self::Layout { cause: LayoutError::Unusable(_), .. } => {
@@ -234,25 +267,74 @@ fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&
     if report.disks.is_empty() {
         return Err(Refusal::NoDisk { unclaimed: unclaimed_controllers(hardware) });
     }
+    if let Some(bound) = &request.bound {
+        return shown_disk(bound, &report.disks);
+    }
     let rule = &request.target;
-    let covered: Vec<&Disk> = report.disks.iter().filter(|disk| rule.covers(disk)).collect();
-    // Without a rule only a disk that can take the image is meant. With one, a disk that cannot is a reason to
-    // stop: a person pointed at it.
-    let able =
-        |disk: &&&Disk| !disk.read_only && disk.unusable().is_none() && disk.size >= request.image.size;
-    let meant: Vec<&Disk> = match rule.is_default() && covered.iter().any(|disk| able(&disk)) {
-        true => covered.iter().filter(able).copied().collect(),
-        false => covered,
-    };
+    let disks: Vec<&Disk> = report.disks.iter().filter(|disk| is_disk(disk)).collect();
+    let in_words = |disks: &[&Disk]| disks.iter().map(|disk| describe(disk)).collect::<Vec<_>>();
+    if rule.is_default() {
+        // Every disk counts, whatever could be done with it: one that is read-only, too small or plugged in today
+        // may be the one that was meant, and the other what must not be lost.
+        return match disks.as_slice() {
+            [] => Err(Refusal::NoDisk { unclaimed: unclaimed_controllers(hardware) }),
+            [disk] if is_outside(disk) => {
+                Err(Refusal::Outside { disk: describe(disk), suggestion: rule_for(disk, &report.disks) })
+            }
+            [disk] => Ok(disk),
+            several => {
+                let suggestion = likely(several, request).and_then(|disk| rule_for(disk, &report.disks));
+                Err(Refusal::Several { seen: in_words(several), suggestion })
+            }
+        };
+    }
+    // A disk that cannot take the image is a reason to stop: a person pointed at it.
+    let meant: Vec<&Disk> = disks.iter().copied().filter(|disk| rule.covers(disk)).collect();
     match meant.as_slice() {
-        [] => Err(Refusal::NoMatch { rule: rule.clone(), seen: report.disks.iter().map(describe).collect() }),
+        [] => Err(Refusal::NoMatch { rule: rule.clone(), seen: in_words(&disks) }),
         [disk] => Ok(disk),
-        [first, ..] => Err(Refusal::Ambiguous {
+        several => Err(Refusal::Ambiguous {
             rule: rule.clone(),
-            matching: meant.iter().map(|disk| describe(disk)).collect(),
-            suggestion: rule_for(meant.iter().find(able).unwrap_or(first), &report.disks),
+            matching: in_words(several),
+            suggestion: likely(several, request).and_then(|disk| rule_for(disk, &report.disks)),
         }),
     }
+}
+
+/// The disk that was shown, whatever else is there by now.
+fn shown_disk<'a>(bound: &DiskIdentity, disks: &'a [Disk]) -> Result<&'a Disk, Refusal> {
+    let mut shown = disks.iter().filter(|disk| bound.matches(disk));
+    match (shown.next(), shown.next()) {
+        (Some(disk), None) => Ok(disk),
+        (Some(disk), Some(_)) => Err(Refusal::NotUnique { disk: describe(disk) }),
+        (None, _) => Err(Refusal::NotThere {
+            wanted: crate::fleet::bound::words(bound),
+            seen: disks.iter().map(describe).collect(),
+        }),
+    }
+}
+
+/// Whether it is something that an OS could be on: card readers and a BMC's virtual drives are there without a
+/// medium, and an eMMC shows its boot areas as disks of their own.
+fn is_disk(disk: &Disk) -> bool {
+    let boot_area = disk.bus == Bus::Mmc && (disk.name.contains("boot") || disk.name.contains("rpmb"));
+    // A built-in drive that shows no bytes is there all the same: Linux reads no sectors of 520 or 528 bytes.
+    let no_medium = disk.size == 0 && (is_outside(disk) || disk.bus == Bus::Mmc);
+    !(no_medium || boot_area)
+}
+
+/// Whether it is plugged in from outside. USB disks say of themselves that they cannot be taken out.
+fn is_outside(disk: &Disk) -> bool {
+    disk.removable || disk.bus == Bus::Usb
+}
+
+/// The one of `disks` that is meant most likely: built in, and able to take the image; empty if there is one.
+fn likely<'a>(disks: &[&'a Disk], request: &Request) -> Option<&'a Disk> {
+    let able = |disk: &&&Disk| {
+        !disk.read_only && disk.size >= request.image.size && disk.sector_bytes == request.image.sector_bytes
+    };
+    let rank = |disk: &&&Disk| (is_outside(disk), disk.contents != Contents::Blank);
+    disks.iter().filter(able).min_by_key(rank).copied()
 }
 
 fn check_disk(disk: &Disk, all: &[Disk], request: &Request) -> Result<(), Refusal> {

@@ -74,6 +74,7 @@ fn request(rule: &str) -> Request {
             first: mbr(&[(0x83, 2048, (4 << 21) - 2048)]),
         },
         target: rule.parse().unwrap(),
+        bound: None,
         gather: false,
         personalise: true,
         finish: Finish::Reboot,
@@ -89,12 +90,12 @@ fn outcome(disks: Vec<Disk>, rule: &str) -> Result<String, Refusal> {
 fn the_one_disk_that_is_meant_is_the_target() {
     let (sda, nvme) = (disk("sda", Bus::Ata, 8 * GIB), disk("nvme0n1", Bus::Nvme, 16 * GIB));
     let stick = Disk { removable: true, ..disk("sdb", Bus::Usb, 32 * GIB) };
-    let tiny = disk("mmcblk0", Bus::Mmc, GIB);
-    let locked = Disk { read_only: true, ..disk("sdc", Bus::Ata, 8 * GIB) };
+    let reader = Disk { removable: true, ..disk("sdd", Bus::Usb, 0) };
+    let boot_area = disk("mmcblk0boot0", Bus::Mmc, 4 << 20);
     let table = [
         (vec![sda.clone()], "auto", "serial-sda"),
-        (vec![sda.clone(), stick.clone()], "auto", "serial-sda"),
-        (vec![tiny, sda.clone(), locked], "auto", "serial-sda"),
+        (vec![reader, boot_area, sda.clone()], "auto", "serial-sda"),
+        (vec![sda.clone(), stick.clone()], "size>=8G", "serial-sda"),
         (vec![sda.clone(), nvme.clone()], "bus=nvme", "serial-nvme0n1"),
         (vec![sda.clone(), nvme], "size<10G,bus=ata", "serial-sda"),
         (vec![sda, stick], "bus=usb", "serial-sdb"),
@@ -118,15 +119,15 @@ fn every_reason_to_stop_is_said() {
     };
     let table: [(Vec<Disk>, &str, Check); 13] = [
         (vec![], "auto", |r| matches!(r, Refusal::NoDisk { .. })),
-        (vec![sda(), sdb()], "auto", |r| matches!(r, Refusal::Ambiguous { .. })),
+        (vec![sda(), sdb()], "auto", |r| matches!(r, Refusal::Several { .. })),
         (vec![sda(), sdb()], "size>1G", |r| matches!(r, Refusal::Ambiguous { .. })),
         (vec![sda(), sdb()], "serial=other", |r| matches!(r, Refusal::NoMatch { .. })),
-        (vec![Disk { removable: true, ..sda() }], "auto", |r| matches!(r, Refusal::NoMatch { .. })),
+        (vec![Disk { removable: true, ..sda() }], "auto", |r| matches!(r, Refusal::Outside { .. })),
+        (vec![disk("sdd", Bus::Usb, 8 * GIB)], "auto", |r| matches!(r, Refusal::Outside { .. })),
         (vec![small()], "auto", |r| matches!(r, Refusal::TooSmall { .. })),
         (vec![sda(), small()], "serial=serial-sdc", |r| matches!(r, Refusal::TooSmall { .. })),
         (vec![Disk { read_only: true, ..sda() }], "auto", |r| matches!(r, Refusal::ReadOnly { .. })),
         (vec![Disk { sector_bytes: 4096, ..sda() }], "auto", |r| matches!(r, Refusal::SectorSize { .. })),
-        (vec![Disk { read_only: true, ..sda() }, sda()], "auto", |r| matches!(r, Refusal::NotUnique { .. })),
         (vec![path_of_one("p1"), path_of_one("p2")], "path=p1", |r| matches!(r, Refusal::Multipath { .. })),
         (vec![Disk { sector_bytes: 2048, ..sda() }], "auto", |r| matches!(r, Refusal::Unusable { .. })),
         (vec![Disk { size: 0, ..sda() }], "auto", |r| matches!(r, Refusal::Unusable { .. })),
@@ -174,6 +175,83 @@ fn the_place_tells_disks_with_one_serial_number_apart() {
     let names: Vec<&str> =
         both.iter().filter(|disk| made.target.matches(disk)).map(|disk| disk.name.as_str()).collect();
     assert_eq!(names, ["sdb"]);
+}
+
+#[test]
+fn without_a_rule_any_other_disk_is_a_reason_to_ask() {
+    // M6: each of these once was left out, and the other disk was "the only one".
+    let own = || disk("sda", Bus::Ata, 8 * GIB);
+    let beside = [
+        ("a stick", Disk { removable: true, ..disk("sdb", Bus::Usb, 32 * GIB) }),
+        ("a USB backup disk", disk("sdb", Bus::Usb, 4096 * GIB)),
+        ("a disk that is too small", disk("sdb", Bus::Ata, GIB)),
+        ("a read-only disk", Disk { read_only: true, ..disk("sdb", Bus::Ata, 8 * GIB) }),
+        ("an unreadable disk", Disk { contents: Contents::Unreadable, ..disk("sdb", Bus::Ata, 8 * GIB) }),
+        ("a disk with data", Disk { contents: Contents::Data, ..disk("sdb", Bus::Scsi, 8 * GIB) }),
+        ("a disk with other sectors", Disk { sector_bytes: 4096, ..disk("sdb", Bus::Nvme, 8 * GIB) }),
+    ];
+    for (what, other) in beside {
+        for disks in [vec![own(), other.clone()], vec![other.clone(), own()]] {
+            let refusal = outcome(disks.clone(), "auto").unwrap_err();
+            let Refusal::Several { seen, suggestion } = &refusal else { panic!("{what}: {refusal}") };
+            assert_eq!(seen.len(), 2, "{what}");
+            assert_eq!(outcome(disks, suggestion.as_ref().unwrap()).as_deref(), Ok("serial-sda"), "{what}");
+        }
+    }
+    // What was left of two once the internal disk is away.
+    assert!(matches!(outcome(vec![disk("sdb", Bus::Usb, 4096 * GIB)], "auto"), Err(Refusal::Outside { .. })));
+}
+
+#[test]
+fn what_is_suggested_works() {
+    let bare =
+        |name: &str, bus, size| Disk { serial: String::new(), path: String::new(), ..disk(name, bus, size) };
+    let table = [
+        // Nothing but bus and size tells them apart.
+        vec![bare("sda", Bus::Ata, 8 * GIB), bare("nvme0n1", Bus::Nvme, 8 * GIB)],
+        vec![bare("sda", Bus::Ata, 8 * GIB), bare("sdb", Bus::Ata, 9 * GIB)],
+        // A serial number that two share, and one with a comma and one with an asterisk in it.
+        vec![
+            Disk { serial: "X".to_owned(), ..disk("sda", Bus::Ata, 8 * GIB) },
+            Disk { serial: "X".to_owned(), ..disk("sdb", Bus::Scsi, 8 * GIB) },
+        ],
+        vec![
+            Disk { serial: "A,1*".to_owned(), ..disk("sda", Bus::Ata, 8 * GIB) },
+            disk("sdb", Bus::Ata, 8 * GIB),
+        ],
+        // Only by what can be taken out and by where it is.
+        vec![
+            Disk { removable: true, path: "usb1/1-1".to_owned(), ..bare("sda", Bus::Usb, 8 * GIB) },
+            Disk { removable: true, path: "usb1/1-2".to_owned(), ..bare("sdb", Bus::Usb, 8 * GIB) },
+        ],
+    ];
+    for disks in table {
+        let names: Vec<String> = disks.iter().map(describe).collect();
+        let refusal = outcome(disks.clone(), "auto").unwrap_err();
+        let Refusal::Several { suggestion: Some(rule), .. } = &refusal else {
+            panic!("{names:?}: {refusal:?}")
+        };
+        let plan = plan(&checked(report(disks.clone())), &request(rule), None).unwrap();
+        assert!(plan.target.matches(&disks[0]), "{names:?}: {rule}");
+    }
+    let twins = vec![bare("sda", Bus::Ata, 8 * GIB), bare("sdb", Bus::Ata, 8 * GIB)];
+    let refusal = outcome(twins, "auto").unwrap_err();
+    assert!(matches!(refusal, Refusal::Several { suggestion: None, .. }));
+    assert!(refusal.hint().contains("no rule"), "{}", refusal.hint());
+}
+
+#[test]
+fn the_disk_that_was_shown_is_written_whatever_else_is_there() {
+    let (shown, other) = (disk("sda", Bus::Ata, 8 * GIB), disk("sdb", Bus::Ata, 8 * GIB));
+    let bound = |disks: Vec<Disk>| {
+        let request = Request { bound: Some(DiskIdentity::of(&shown)), ..request("auto") };
+        plan(&checked(report(disks)), &request, None).map(|plan| plan.target.serial)
+    };
+    assert_eq!(bound(vec![other.clone(), shown.clone()]).as_deref(), Ok("serial-sda"));
+    assert_eq!(bound(vec![Disk { name: "sdz".to_owned(), ..shown.clone() }]).as_deref(), Ok("serial-sda"));
+    assert!(matches!(bound(vec![other]), Err(Refusal::NotThere { .. })));
+    assert!(matches!(bound(vec![shown.clone(), shown.clone()]), Err(Refusal::NotUnique { .. })));
+    assert!(matches!(bound(vec![Disk { read_only: true, ..shown.clone() }]), Err(Refusal::ReadOnly { .. })));
 }
 
 #[test]

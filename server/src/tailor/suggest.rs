@@ -1,7 +1,7 @@
 //! Core: a rule that means one disk of a machine and no other, for a hint. What is suggested has been tried: it
 //! reads back, and covers this disk alone. Touches `target`.
 
-use common::hardware::Disk;
+use common::hardware::{Bus, Disk};
 
 use super::target::TargetRule;
 
@@ -20,23 +20,35 @@ pub(super) fn rule_for(disk: &Disk, all: &[Disk]) -> Option<String> {
         // A comma would end the condition; a star stands for anything, a comma too.
         .map(|(key, value)| format!("{key}={}", value.replace(',', "*")))
         .chain([format!("size={}", disk.size)])
+        .chain(bus_word(disk.bus).map(|bus| format!("bus={bus}")))
         .collect();
     let pairs = || {
         conditions.iter().enumerate().flat_map(|(at, first)| {
             conditions[at + 1..].iter().map(move |second| format!("{first},{second}"))
         })
     };
-    conditions.iter().cloned().chain(pairs()).find(|text| {
+    conditions.iter().cloned().chain(pairs()).chain([conditions.join(",")]).find(|text| {
         let Ok(rule) = text.parse::<TargetRule>() else { return false };
         let mut covered = all.iter().filter(|other| rule.covers(other));
         covered.next().is_some_and(|one| std::ptr::eq(one, disk)) && covered.next().is_none()
     })
 }
 
+fn bus_word(bus: Bus) -> Option<&'static str> {
+    Some(match bus {
+        Bus::Nvme => "nvme",
+        Bus::Ata => "ata",
+        Bus::Scsi => "scsi",
+        Bus::Virtio => "virtio",
+        Bus::Usb => "usb",
+        Bus::Mmc => "mmc",
+        Bus::File => "file",
+        Bus::Other => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use common::hardware::Bus;
-
     use super::super::plan::tests::disk;
     use super::*;
 
@@ -66,7 +78,10 @@ mod tests {
                 vec![Disk { removable: true, ..named("", "Stick", "p1") }, named("A", "M", "p2")],
                 Some("path=p1"),
             ),
-            (vec![Disk { removable: true, ..named("", "Stick", "") }, named("A", "M", "p2")], None),
+            (
+                vec![Disk { removable: true, ..named("", "Stick", "") }, named("A", "M", "p2")],
+                Some("model=Stick,bus=ata"),
+            ),
         ];
         for (disks, wanted) in table {
             assert_eq!(rule_for(&disks[0], &disks).as_deref(), wanted, "{disks:?}");

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// The most bytes a rule may have.
 const RULE_BYTES_MAX: usize = 1024;
 
-/// Which disk to write. The default rule covers every disk that is built in and can be written.
+/// Which disk to write. The default rule, which says nothing, means the only disk there is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TargetRule {
@@ -93,8 +93,8 @@ impl TargetRule {
         self.conditions.is_empty()
     }
 
-    /// Whether `disk` is what the rule means. A disk that can be taken out is only meant by a rule that names
-    /// it by serial number, WWN or path, or asks for its bus.
+    /// Whether `disk` is what the rule means. A disk that can be taken out, or is on USB, is only meant by a rule
+    /// that names it by serial number, WWN or path, or asks for its bus.
     #[must_use]
     pub fn covers(&self, disk: &Disk) -> bool {
         let named = self.conditions.iter().any(|condition| {
@@ -104,7 +104,8 @@ impl TargetRule {
                     | Condition::Bus { equal: true, .. }
             )
         });
-        (named || !disk.removable) && self.conditions.iter().all(|condition| condition.holds(disk))
+        (named || !(disk.removable || disk.bus == Bus::Usb))
+            && self.conditions.iter().all(|condition| condition.holds(disk))
     }
 }
 
@@ -342,6 +343,9 @@ mod tests {
         let stick = Disk { removable: true, bus: Bus::Usb, ..disk() };
         for (text, wanted) in [("", false), ("size>1G", false), ("bus=usb", true), ("serial=S4*", true)] {
             assert_eq!(text.parse::<TargetRule>().unwrap().covers(&stick), wanted, "{text}");
+            // A USB hard disk says that it cannot be taken out.
+            let backup = Disk { removable: false, ..stick.clone() };
+            assert_eq!(text.parse::<TargetRule>().unwrap().covers(&backup), wanted, "{text}");
         }
     }
 

@@ -2,10 +2,13 @@
 //! of an address, and the token with which an OS calls home. Touches `common`.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use common::id::JobId;
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
+
+use super::super::own::Own;
 
 /// A subnet whose machines are at one site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct Settings {
     pub poll_seconds: u32,
     /// How long an installed OS may take to call home.
     pub confirm_within: SignedDuration,
+    /// How long an order waits for a machine that does not come; for ever when none.
+    pub order_expires: Option<SignedDuration>,
     /// How long events are kept; for ever when none.
     pub keep_events: Option<SignedDuration>,
     /// How many bytes the records may take before their oldest events are forgotten; any number when none.
@@ -35,6 +40,8 @@ pub struct Settings {
     pub sites: Vec<SiteRule>,
     /// What the call-home tokens are derived from. Secret.
     pub token_key: [u8; 32],
+    /// The machine that the server runs on.
+    pub own: Arc<Own>,
     /// Where machines reach the server, such as `http://10.0.0.1:8069`.
     pub url: String,
 }

@@ -15,6 +15,8 @@ fn desk() -> Desk {
         reserve_bytes: 0,
         sites: vec![rule("10.1.0.0/16", "campus"), rule("10.1.2.0/24", "lab")],
         token_key: [3; 32],
+        own: std::sync::Arc::default(),
+        order_expires: Some(SignedDuration::from_hours(168)),
         url: String::new(),
     };
     Desk::new(State::default(), settings)

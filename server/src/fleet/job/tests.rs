@@ -1,5 +1,6 @@
 //! The life of a job: every event in every state, whole lives, and what holds whatever happens.
 
+use super::super::bound::tests::disk;
 use super::*;
 use JobState as S;
 use common::trust::KeyPair;
@@ -43,6 +44,8 @@ fn plan(by: u8) -> JobEvent {
         key: key(by),
         last_step: Some(Step::Reboot),
         target: "disk".to_owned(),
+        disk: disk("A"),
+        marks: Marks::default(),
         confirm: Confirm::Within(SignedDuration::from_mins(15)),
     }
 }
@@ -53,12 +56,12 @@ fn every_event_in_every_state() {
     let retried = || told(1, Step::Transfer, What::Failed { cause: "c".to_owned(), last: false });
     // In the order of STATES; a letter per state, `.` for dropped or nothing.
     let table: Vec<(&str, JobEvent, i64, [Option<S>; 7])> = vec![
-        ("plan", plan(2), 0, [Some(S::Running), Some(S::Running), None, None, None, Some(S::Running), None]),
+        ("plan", plan(2), 0, [Some(S::Running), Some(S::Running), None, None, None, None, None]),
         (
             "refusal",
             JobEvent::TailorRefused("r".to_owned()),
             0,
-            [Some(S::Refused), Some(S::Refused), None, None, None, Some(S::Refused), None],
+            [Some(S::Refused), Some(S::Refused), None, None, None, None, None],
         ),
         (
             "progress",
@@ -104,6 +107,18 @@ fn every_event_in_every_state() {
                 Some(S::Cancelled),
                 None,
             ],
+        ),
+        (
+            "retry",
+            JobEvent::Retried { bound: Bound::default(), before: MachineState::Inspected },
+            0,
+            [None, None, None, None, Some(S::Ordered), Some(S::Ordered), None],
+        ),
+        (
+            "nobody came",
+            JobEvent::Abandoned("expired".to_owned()),
+            0,
+            [Some(S::Cancelled), Some(S::Failed), None, None, None, None, None],
         ),
         ("time, early", JobEvent::Tick, 899, [None; 7]),
         ("time, late", JobEvent::Tick, 900, [None, None, Some(S::Failed), None, None, None, None]),
@@ -185,12 +200,15 @@ fn who_calls_home_late_is_deployed_after_all() {
 }
 
 #[test]
-fn a_refusal_is_logged_once_until_it_changes() {
+fn a_refusal_is_said_once_and_is_the_end() {
     let mut job = job(S::Ordered);
-    let logged = |effects: Vec<Effect>| effects.iter().any(|effect| matches!(effect, Effect::Log(..)));
-    assert!(logged(job.apply(JobEvent::TailorRefused("two disks".to_owned()), at(1))));
-    assert!(!logged(job.apply(JobEvent::TailorRefused("two disks".to_owned()), at(2))));
-    assert!(logged(job.apply(JobEvent::TailorRefused("no disk".to_owned()), at(3))));
+    let logged = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Log(..)));
+    assert!(logged(&job.apply(JobEvent::TailorRefused("two disks".to_owned()), at(1))));
+    assert!(!job.wants_plan() && !job.is_open());
+    for event in [JobEvent::TailorRefused("no disk".to_owned()), plan(1), plan(2)] {
+        assert_eq!(job.apply(event, at(2)), [Effect::Dropped]);
+    }
+    assert_eq!(job.cause.as_deref(), Some("two disks"));
 }
 
 proptest! {

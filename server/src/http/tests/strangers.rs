@@ -207,6 +207,8 @@ fn desk() -> Desk {
         reserve_bytes: 0,
         sites: vec![],
         token_key: [3; 32],
+        order_expires: None,
+        own: std::sync::Arc::default(),
         url: "http://10.0.0.1:8069".to_owned(),
     };
     Desk::new(State::default(), settings)

@@ -1,0 +1,221 @@
+//! Core: what a job is bound to, so that what was shown to an admin is what is written: the machine's marks and
+//! the disk. What was not known when it was ordered is bound by the first plan, and kept from then on. Touches
+//! `common`, `fleet::identity`.
+
+use std::collections::BTreeSet;
+
+use common::id::Mac;
+use common::plan::DiskIdentity;
+use serde::{Deserialize, Serialize};
+
+use super::identity::Fingerprint;
+
+/// The marks of a machine at one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Marks {
+    /// The system's serial number.
+    pub system_serial: Option<String>,
+    /// The chassis' serial number.
+    pub chassis_serial: Option<String>,
+    /// The main board's serial number.
+    pub board_serial: Option<String>,
+    /// The system's UUID.
+    pub uuid: Option<String>,
+    /// Its Ethernet addresses.
+    pub macs: BTreeSet<Mac>,
+}
+
+impl Marks {
+    /// The marks in `print`.
+    #[must_use]
+    pub fn of(print: &Fingerprint) -> Self {
+        Self {
+            system_serial: print.system_serial.clone(),
+            chassis_serial: print.chassis_serial.clone(),
+            board_serial: print.board_serial.clone(),
+            uuid: print.uuid.clone(),
+            macs: print.macs.clone(),
+        }
+    }
+
+    fn named(&self) -> [(&'static str, &Option<String>); 4] {
+        [
+            ("UUID", &self.uuid),
+            ("system serial", &self.system_serial),
+            ("board serial", &self.board_serial),
+            ("chassis serial", &self.chassis_serial),
+        ]
+    }
+
+    /// The first mark by which `shown` is not the machine with these marks, in words. A mark that was known and is
+    /// shown no more counts: leaving marks out must not be easier than having them.
+    #[must_use]
+    pub fn contradicted_by(&self, shown: &Self) -> Option<String> {
+        for ((name, ours), (_, theirs)) in self.named().into_iter().zip(shown.named()) {
+            match (ours, theirs) {
+                (Some(ours), Some(theirs)) if ours != theirs => {
+                    return Some(format!("{name} {theirs} instead of {ours}"));
+                }
+                (Some(ours), None) => return Some(format!("no {name} instead of {ours}")),
+                _ => {}
+            }
+        }
+        // NICs are moved and added; but none that is the same, with nothing else that is, is another machine.
+        let named = self.named().iter().any(|(_, mark)| mark.is_some());
+        let apart = !named && !self.macs.is_empty() && self.macs.is_disjoint(&shown.macs);
+        let list = |macs: &BTreeSet<Mac>| macs.iter().map(Mac::to_string).collect::<Vec<_>>().join(", ");
+        apart.then(|| format!("the address {} instead of {}", list(&shown.macs), list(&self.macs)))
+    }
+
+    /// Adds what `shown` has and these marks lack.
+    fn learn(&mut self, shown: &Self) {
+        let fill = |ours: &mut Option<String>, theirs: &Option<String>| {
+            if ours.is_none() {
+                ours.clone_from(theirs);
+            }
+        };
+        fill(&mut self.system_serial, &shown.system_serial);
+        fill(&mut self.chassis_serial, &shown.chassis_serial);
+        fill(&mut self.board_serial, &shown.board_serial);
+        fill(&mut self.uuid, &shown.uuid);
+        self.macs.extend(&shown.macs);
+    }
+}
+
+/// What a job is bound to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// The machine's marks; none for a job of an earlier version that had no plan since.
+    pub marks: Option<Marks>,
+    /// The disk; none until the machine's hardware is known.
+    pub disk: Option<DiskIdentity>,
+}
+
+/// Why a plan is not what was shown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotShown {
+    /// Another machine.
+    #[error("it is not the machine that was ordered for: it shows {0}")]
+    Machine(String),
+    /// Another disk.
+    #[error(
+        "the disk that would be written is {}, and not the one that was shown: {}",
+        words(found),
+        words(shown)
+    )]
+    Disk {
+        /// The disk that was shown.
+        shown: Box<DiskIdentity>,
+        /// The one of the plan.
+        found: Box<DiskIdentity>,
+    },
+}
+
+impl Bound {
+    /// Whether a plan that writes `disk`, for a machine that shows `marks`, is what was shown.
+    ///
+    /// # Errors
+    /// What is different.
+    pub fn allows(&self, marks: &Marks, disk: &DiskIdentity) -> Result<(), NotShown> {
+        if let Some(differs) = self.marks.as_ref().and_then(|ours| ours.contradicted_by(marks)) {
+            return Err(NotShown::Machine(differs));
+        }
+        match &self.disk {
+            Some(shown) if !same(shown, disk) => {
+                Err(NotShown::Disk { shown: Box::new(shown.clone()), found: Box::new(disk.clone()) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Binds what was not bound yet to the first plan's machine and disk.
+    pub fn bind(&mut self, marks: &Marks, disk: &DiskIdentity) {
+        self.marks.get_or_insert_default().learn(marks);
+        self.disk.get_or_insert_with(|| disk.clone());
+    }
+}
+
+/// Whether both are the marks of one disk. Its place is one of them only while another disk says the same of itself.
+#[must_use]
+pub fn same(one: &DiskIdentity, other: &DiskIdentity) -> bool {
+    let placed = !one.path.is_empty() && !other.path.is_empty();
+    let path = |disk: &DiskIdentity| if placed { disk.path.clone() } else { String::new() };
+    DiskIdentity { path: path(one), ..one.clone() } == DiskIdentity { path: path(other), ..other.clone() }
+}
+
+/// A disk by its marks, in words.
+#[must_use]
+pub fn words(disk: &DiskIdentity) -> String {
+    let marks = [("model", &disk.model), ("serial", &disk.serial), ("wwn", &disk.wwn), ("path", &disk.path)];
+    let marks = marks.iter().filter(|(_, value)| !value.trim().is_empty());
+    let marks: String = marks.map(|(name, value)| format!(", {name} {}", value.trim())).collect();
+    format!("{:?} of {} bytes{marks}", disk.bus, disk.size).to_lowercase()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use common::hardware::Bus;
+
+    pub(crate) fn disk(serial: &str) -> DiskIdentity {
+        DiskIdentity {
+            bus: Bus::Ata,
+            size: 1 << 30,
+            sector_bytes: 512,
+            model: String::new(),
+            serial: serial.to_owned(),
+            wwn: String::new(),
+            path: String::new(),
+        }
+    }
+
+    fn marks(uuid: &str, serial: &str, mac: u8) -> Marks {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Marks {
+            uuid: some(uuid),
+            system_serial: some(serial),
+            macs: [Mac([2, 0, 0, 0, 0, mac])].into(),
+            ..Marks::default()
+        }
+    }
+
+    #[test]
+    fn another_machine_is_not_the_one_that_was_ordered_for() {
+        let ordered = marks("u", "s", 1);
+        let table = [
+            (marks("u", "s", 1), true),
+            (marks("u", "s", 9), true),
+            (marks("u", "t", 1), false),
+            (marks("v", "s", 1), false),
+            (marks("", "s", 1), false),
+            (marks("u", "", 1), false),
+        ];
+        for (shown, same) in table {
+            assert_eq!(ordered.contradicted_by(&shown).is_none(), same, "{shown:?}");
+        }
+        let only_an_address = marks("", "", 1);
+        assert_eq!(only_an_address.contradicted_by(&marks("u", "s", 1)), None);
+        assert!(only_an_address.contradicted_by(&marks("u", "s", 2)).is_some());
+        assert_eq!(Marks::default().contradicted_by(&ordered), None);
+    }
+
+    #[test]
+    fn the_first_plan_binds_what_nobody_was_shown() {
+        let mut bound = Bound { marks: Some(marks("", "", 1)), disk: None };
+        let seen = marks("u", "s", 1);
+        assert_eq!(bound.allows(&seen, &disk("A")), Ok(()));
+        bound.bind(&seen, &disk("A"));
+        assert_eq!(bound.allows(&seen, &disk("A")), Ok(()));
+        assert!(matches!(bound.allows(&seen, &disk("B")), Err(NotShown::Disk { .. })));
+        assert!(matches!(bound.allows(&marks("v", "s", 1), &disk("A")), Err(NotShown::Machine(_))));
+        let placed = DiskIdentity { path: "port 1".to_owned(), ..disk("A") };
+        assert_eq!(
+            bound.allows(&seen, &placed),
+            Ok(()),
+            "another disk with its serial number has come beside it"
+        );
+        bound.bind(&marks("v", "", 2), &disk("B"));
+        assert_eq!((bound.disk, bound.marks.unwrap().uuid.as_deref()), (Some(disk("A")), Some("u")));
+    }
+}

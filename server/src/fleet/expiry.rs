@@ -1,0 +1,62 @@
+//! Core, part of the desk: orders that nobody came for end. A machine that is switched on months later may have
+//! been set up by hand meanwhile, and nobody who ordered thinks of it any more. Touches `api`, `common` and the
+//! other cores of the fleet.
+
+use common::id::{DeploymentId, JobId};
+use common::step::{Step, What};
+use jiff::{SignedDuration, Timestamp};
+
+use super::deployment::Deployment;
+use super::desk::{Desk, Whose};
+use super::job::{Job, JobEvent};
+use super::state::Change;
+use crate::api::JobState;
+
+impl Desk {
+    /// How long `order` lives; for ever when none.
+    #[must_use]
+    pub(super) fn lifetime(&self, order: &Deployment) -> Option<SignedDuration> {
+        match order.order.expires_seconds {
+            Some(0) => None,
+            Some(seconds) => Some(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))),
+            None => self.settings.order_expires,
+        }
+    }
+
+    /// Ends what nobody came for by `now`.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        let past = |since: Timestamp, order: &Deployment| {
+            self.lifetime(order).filter(|life| now.duration_since(since) >= *life)
+        };
+        let open = self.state.deployments.values().filter(|order| order.open);
+        let closed: Vec<(DeploymentId, SignedDuration)> =
+            open.filter_map(|order| Some((order.id, past(order.ordered, order)?))).collect();
+        let waiting = |job: &&Job| matches!(job.state, JobState::Ordered | JobState::Running);
+        let due = |job: &Job| {
+            let seen = self.state.machines.get(&job.machine).map(|machine| machine.last_seen);
+            // An agent that works is heard of every few seconds; who only waits for its machine has been told
+            // nothing since it was ordered.
+            let since = match job.state {
+                JobState::Running => job.changed.max(seen.unwrap_or(job.changed)),
+                _ => job.changed,
+            };
+            Some((job.id, job.state, past(since, self.state.deployments.get(&job.deployment)?)?))
+        };
+        let ended: Vec<(JobId, JobState, SignedDuration)> =
+            self.state.jobs.values().filter(waiting).filter_map(due).collect();
+        for (id, life) in closed {
+            let Some(mut order) = self.state.deployments.get(&id).cloned() else { continue };
+            order.open = false;
+            self.put(Change::Deployment(Box::new(order)));
+            let text = format!("expired after {life:#}: it takes no more machines");
+            self.log(now, Whose::Order(id), Step::Decide, What::Note { text });
+        }
+        for (job, state, life) in ended {
+            let reason = match state {
+                JobState::Running => format!("expired: nothing was heard of its agent for {life:#}"),
+                _ => format!("expired: the machine did not come for it within {life:#}"),
+            };
+            self.happen(job, JobEvent::Abandoned(reason), now);
+        }
+    }
+}

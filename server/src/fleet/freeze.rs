@@ -1,0 +1,48 @@
+//! Core, part of the desk: `freeze` stops everything new. No order is placed, no plan is given but the one that an
+//! agent has already, and no open order takes a machine; what runs goes on. Touches `api`, `common` and the
+//! other cores of the fleet.
+
+use common::limits::{EVENT_TEXT_MAX, cut};
+use common::step::{Step, What};
+use common::wire::http::Refused;
+use jiff::Timestamp;
+
+use super::desk::{Desk, Whose};
+use super::orders::refused;
+use super::state::Change;
+use crate::api::Frozen;
+
+impl Desk {
+    /// Freezes, or with `false` ends that. Says what holds now; again is no failure, and gives another reason.
+    pub fn freeze(&mut self, freeze: bool, reason: Option<String>, now: Timestamp) -> Option<Frozen> {
+        let reason =
+            reason.map(|text| cut(&text.replace(char::is_control, " "), EVENT_TEXT_MAX / 2).to_owned());
+        let frozen = freeze.then(|| Frozen {
+            since: self.state.frozen.as_ref().map_or(now, |frozen| frozen.since),
+            reason: reason.clone(),
+        });
+        if frozen == self.state.frozen {
+            return frozen;
+        }
+        let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        let text = if freeze {
+            format!("an admin: frozen, nothing new begins{why}")
+        } else {
+            format!("an admin: not frozen any more{why}")
+        };
+        self.put(Change::Frozen(frozen.clone()));
+        self.log(now, Whose::Server, Step::Decide, What::Note { text });
+        frozen
+    }
+
+    /// # Errors
+    /// When orders are frozen.
+    pub(super) fn check_frozen(&self) -> Result<(), Refused> {
+        match &self.state.frozen {
+            None => Ok(()),
+            Some(frozen) => {
+                Err(refused(frozen.to_string(), "`swarmboot deploy unfreeze` lets new things begin again"))
+            }
+        }
+    }
+}

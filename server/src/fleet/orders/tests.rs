@@ -1,0 +1,749 @@
+//! Orders at the desk, with a tailor that takes the only disk: what was shown is what is written, an admin's word
+//! counts at every instant, and nothing becomes approved by accident.
+
+use std::sync::Arc;
+
+use common::hardware::{
+    Bus, CheckedHardware, Contents, Cpu, Device, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System,
+};
+use common::id::{Hash, ImageId, Mac};
+use common::plan::{Order, Plan};
+use common::step::{EventBatch, StepEvent};
+use common::trust::{KeyPair, PublicKey};
+use jiff::SignedDuration;
+
+use super::super::crew::Tailored;
+use super::super::desk::Settings;
+use super::super::own::{Own, OwnDisk};
+use super::super::reports::Next;
+use super::super::state::State;
+use super::*;
+use crate::api::{Retry, RetryLine, RetryShown, Shown, ShownLine};
+
+const WEEK: i64 = 7 * 24 * 3600;
+
+fn key(machine: u8, boot: u8) -> PublicKey {
+    KeyPair::from_secret([machine.wrapping_mul(16).wrapping_add(boot); 32]).public()
+}
+
+fn disk(serial: &str, contents: Contents) -> Disk {
+    Disk {
+        name: "sda".to_owned(),
+        bus: Bus::Ata,
+        size: 1 << 30,
+        sector_bytes: 512,
+        model: String::new(),
+        serial: serial.to_owned(),
+        wwn: String::new(),
+        path: String::new(),
+        rotational: false,
+        removable: false,
+        read_only: false,
+        contents,
+        found: vec![],
+    }
+}
+
+fn blank(serial: &str) -> Vec<Disk> {
+    vec![disk(serial, Contents::Blank)]
+}
+
+fn report(machine: u8, boot: u8, disks: Vec<Disk>) -> HardwareReport {
+    HardwareReport {
+        version: REPORT_VERSION,
+        reporter: "test".to_owned(),
+        key: key(machine, boot),
+        firmware: Firmware::Uefi,
+        system: System { serial: format!("SN{machine}"), ..System::default() },
+        cpu: Cpu::default(),
+        memory_bytes: 1 << 30,
+        disks,
+        nics: vec![Nic {
+            name: "eth0".to_owned(),
+            mac: Mac([2, 0, 0, 0, 0, machine]),
+            driver: String::new(),
+            speed_mbit: None,
+            link: true,
+            address: None,
+            boot: true,
+        }],
+        devices: vec![],
+        name: None,
+        site: None,
+        truncated: vec![],
+    }
+}
+
+fn image(name: &str) -> ImageShown {
+    ImageShown {
+        name: name.to_owned(),
+        id: ImageId(Hash::of(name.as_bytes())),
+        added: Timestamp::UNIX_EPOCH,
+        bytes: 1 << 30,
+        wire_bytes: 1 << 28,
+        chunks: 1024,
+        zero_chunks: 0,
+        sector_bytes: 512,
+        partition_table: "gpt".to_owned(),
+        source: "test".to_owned(),
+    }
+}
+
+/// The disk that was shown, or the only one there is.
+fn choose(commission: &Commission, hardware: &CheckedHardware) -> Result<Target, String> {
+    match hardware.report().disks.as_slice() {
+        [disk] => Ok(Target { disk: DiskIdentity::of(disk), words: disk.serial.clone(), warnings: vec![] }),
+        disks => {
+            let bound = disks.iter().find(|disk| commission.bound == Some(DiskIdentity::of(disk)));
+            let target = |disk: &Disk| Target {
+                disk: DiskIdentity::of(disk),
+                words: disk.serial.clone(),
+                warnings: vec![],
+            };
+            bound.map(target).ok_or_else(|| format!("{} disks", disks.len()))
+        }
+    }
+}
+
+/// A desk, and what comes to it.
+struct Trial {
+    desk: Desk,
+    now: Timestamp,
+    commission: Option<Commission>,
+    hardware: Option<Arc<CheckedHardware>>,
+}
+
+impl Trial {
+    fn new() -> Self {
+        Self::with(Own::default())
+    }
+
+    fn with(own: Own) -> Self {
+        let settings = Settings {
+            discover: true,
+            poll_seconds: 5,
+            confirm_within: SignedDuration::from_mins(15),
+            order_expires: Some(SignedDuration::from_secs(WEEK)),
+            keep_events: None,
+            keep_bytes: None,
+            reserve_bytes: 0,
+            sites: vec![],
+            token_key: [3; 32],
+            own: Arc::new(own),
+            url: String::new(),
+        };
+        let desk = Desk::new(State::default(), settings);
+        Self { desk, now: Timestamp::from_second(1_000_000).unwrap(), commission: None, hardware: None }
+    }
+
+    fn pass(&mut self, seconds: i64) {
+        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.desk.tick(self.now);
+    }
+
+    /// A machine reports, and what the tailor was asked waits.
+    fn comes(&mut self, report: HardwareReport) -> Option<Order> {
+        self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+        let hardware = Arc::new(CheckedHardware::check(report).unwrap());
+        (self.commission, self.hardware) = (None, None);
+        match self.desk.report(&hardware, None, self.now).next {
+            Next::Tell(order) => Some(order),
+            Next::Tailor(commission, hardware) => {
+                (self.commission, self.hardware) = (Some(*commission), Some(hardware));
+                None
+            }
+        }
+    }
+
+    /// The tailor is done with what waits.
+    fn tailored(&mut self) -> Order {
+        let (commission, hardware) = (self.commission.take().unwrap(), self.hardware.take().unwrap());
+        let made = choose(&commission, &hardware).map(|target| Tailored {
+            plan: plan(&commission, target.disk),
+            target: target.words,
+            warnings: target.warnings,
+            notes: vec![],
+        });
+        let key = hardware.report().key;
+        self.desk.tailored(commission.job, key, made, self.now).0
+    }
+
+    fn reports(&mut self, report: HardwareReport) -> Order {
+        match self.comes(report) {
+            Some(order) => order,
+            None => self.tailored(),
+        }
+    }
+
+    /// The serial number of the disk that a machine is told to write.
+    fn written(&mut self, report: HardwareReport) -> Option<String> {
+        match self.reports(report) {
+            Order::Deploy(plan) => Some(plan.target.serial),
+            _ => None,
+        }
+    }
+
+    fn lines(&self, order: &DeployOrder, name: &str) -> Result<Vec<DeployLine>, Refused> {
+        let line = |candidate: Candidate| {
+            let target = candidate.commission.as_ref().map(|(asked, hardware)| choose(asked, hardware));
+            candidate.line(target, &[])
+        };
+        let mut lines: Vec<_> = self.desk.candidates(order, &image(name))?.into_iter().map(line).collect();
+        let shown = order.shown.iter().flat_map(|shown| &shown.machines);
+        lines.iter_mut().zip(shown).for_each(|(line, shown)| hold_to(line, shown.disk.as_ref()));
+        Ok(lines)
+    }
+
+    fn order_lines(&mut self, text: serde_json::Value) -> Result<(DeploymentId, Vec<DeployLine>), Refused> {
+        let order: DeployOrder = serde_json::from_value(text).unwrap();
+        let name = order.image.clone();
+        let mut lines = self.lines(&order, &name)?;
+        let id = self.desk.place(order, &image(&name), &mut lines, self.now)?;
+        Ok((id, lines))
+    }
+
+    fn order(&mut self, machines: &[&str]) -> Result<DeploymentId, Refused> {
+        self.order_lines(serde_json::json!({"image": "debian", "selection": {"machines": machines}}))
+            .map(|(id, _)| id)
+    }
+
+    fn open(&mut self) -> DeploymentId {
+        self.order_lines(serde_json::json!({"image": "open", "selection": {}, "open": true})).unwrap().0
+    }
+
+    fn act(&mut self, machine: &str, action: MachineAction) -> Result<Vec<MachineChanged>, Refused> {
+        let selection = Selection { machines: vec![machine.to_owned()], labels: vec![] };
+        self.desk.command(&MachineCommand { selection, action, dry_run: false }, self.now)
+    }
+
+    fn cancel(&mut self, id: DeploymentId) {
+        self.desk.cancel(id, &Cancel::default(), self.now).unwrap();
+    }
+
+    fn retry(&mut self, retry: Retry) -> Result<Vec<RetryLine>, Refused> {
+        let mut lines: Vec<RetryLine> = self
+            .desk
+            .retryable(&retry)?
+            .into_iter()
+            .map(|again| {
+                let target = again.candidate.commission.as_ref().map(|(asked, seen)| choose(asked, seen));
+                let line = again.candidate.line(target, &[]);
+                RetryLine { job: again.job, deployment: again.deployment, image: again.image, line }
+            })
+            .collect();
+        for again in &mut lines {
+            let shown = retry.shown.iter().flatten().find(|shown| shown.job == again.job);
+            shown.into_iter().for_each(|shown| hold_to(&mut again.line, shown.disk.as_ref()));
+        }
+        self.desk.retry(&mut lines, self.now).map(|()| lines)
+    }
+
+    fn told(&mut self, machine: u8, boot: u8, number: u64, step: Step, what: What) {
+        let key = key(machine, boot);
+        let job = self.desk.state.newest_job(MachineId(machine.into())).map(|job| job.id);
+        let event = StepEvent { number, at_ms: 0, step, what, sources: None };
+        self.desk
+            .events(EventBatch { key, job, attempt: None, sent_at_ms: 0, events: vec![event] }, self.now)
+            .unwrap();
+    }
+
+    fn calls_home(&mut self, machine: u8) {
+        let job = self.desk.state.newest_job(MachineId(machine.into())).unwrap();
+        let token = self.desk.settings.token(job.id, job.attempt);
+        self.desk.confirm(&token, self.now).unwrap();
+    }
+
+    fn machine(&self, machine: u8) -> &Machine {
+        &self.desk.state.machines[&MachineId(machine.into())]
+    }
+
+    fn job(&self, machine: u8) -> &Job {
+        self.desk.state.newest_job(MachineId(machine.into())).unwrap()
+    }
+
+    fn logged(&mut self) -> Vec<String> {
+        let changes = self.desk.take_aftermath().changes;
+        let text = |change| match change {
+            Change::Event(event) => Some(format!("{:?}", event.what)),
+            _ => None,
+        };
+        changes.into_iter().filter_map(text).collect()
+    }
+}
+
+fn plan(commission: &Commission, target: DiskIdentity) -> Plan {
+    serde_json::from_value(serde_json::json!({
+        "deployment": commission.deployment, "job": commission.job, "attempt": commission.attempt,
+        "image": commission.image, "image_bytes": 1, "target": target,
+        "steps": ["join", "transfer", "seal", "linger", "reboot"],
+        "seed": {"key": key(9, 9), "addresses": []},
+        "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1,
+            "upload_parallel": 1},
+        "finish": commission.finish, "bundle": null,
+    }))
+    .unwrap()
+}
+
+fn done() -> What {
+    What::Done { text: String::new() }
+}
+
+#[test]
+fn a_cancelled_order_approves_nobody() {
+    // H1, first: the machine with an OS is ordered for by mistake, beside an open order for blank machines.
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, vec![disk("OS", Contents::Bootable)]));
+    trial.open();
+    let id = trial.order(&["m1"]).unwrap();
+    assert_eq!(trial.machine(1).state, MachineState::Approved);
+    trial.cancel(id);
+    assert_eq!(trial.machine(1).state, MachineState::Discovered);
+    assert_eq!(trial.written(report(1, 2, vec![disk("OS", Contents::Bootable)])), None);
+}
+
+#[test]
+fn a_cancel_gives_back_what_an_admin_said_meanwhile() {
+    for (action, wanted) in [
+        (MachineAction::Approve, MachineState::Approved),
+        (MachineAction::Name("db1".to_owned()), MachineState::Inspected),
+        (MachineAction::Hold, MachineState::Inspected),
+    ] {
+        let mut trial = Trial::new();
+        trial.reports(report(1, 1, blank("A")));
+        let id = trial.order(&["m1"]).unwrap();
+        trial.act("m1", action.clone()).unwrap();
+        trial.cancel(id);
+        assert_eq!(trial.machine(1).state, wanted, "{action:?}");
+    }
+}
+
+#[test]
+fn a_cancel_does_not_undo_a_rejection() {
+    // H1, second, and L16: what was ordered for a rejected machine is over, release or not.
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    let id = trial.order(&["m1"]).unwrap();
+    trial.act("m1", MachineAction::Reject).unwrap();
+    assert_eq!(trial.job(1).state, JobState::Cancelled);
+    trial.cancel(id);
+    assert_eq!(trial.machine(1).state, MachineState::Rejected);
+    trial.act("m1", MachineAction::Release).unwrap();
+    assert_eq!(trial.machine(1).state, MachineState::Inspected);
+    assert_eq!(trial.written(report(1, 2, blank("A"))), None, "released months later");
+}
+
+#[test]
+fn an_admins_word_counts_while_the_tailor_works() {
+    // H3: each is acknowledged between the report and the plan.
+    type Word = fn(&mut Trial, DeploymentId);
+    let words: [(&str, Word, JobState); 4] = [
+        ("reject", |t, _| drop(t.act("m1", MachineAction::Reject).unwrap()), JobState::Cancelled),
+        ("hold", |t, _| drop(t.act("m1", MachineAction::Hold).unwrap()), JobState::Ordered),
+        ("cancel", |t, id| t.cancel(id), JobState::Cancelled),
+        ("freeze", |t, _| drop(t.desk.freeze(true, None, t.now)), JobState::Ordered),
+    ];
+    for (word, say, state) in words {
+        let mut trial = Trial::new();
+        trial.reports(report(1, 1, blank("A")));
+        let id = trial.order(&["m1"]).unwrap();
+        assert!(trial.comes(report(1, 2, blank("A"))).is_none(), "{word}");
+        say(&mut trial, id);
+        assert!(!matches!(trial.tailored(), Order::Deploy(_)), "{word}");
+        assert_eq!(trial.job(1).state, state, "{word}");
+        assert_ne!(trial.machine(1).state, MachineState::Deploying, "{word}");
+    }
+}
+
+#[test]
+fn an_admins_word_counts_between_what_was_shown_and_the_order() {
+    for action in [MachineAction::Reject, MachineAction::Hold, MachineAction::Forget] {
+        let mut trial = Trial::new();
+        trial.reports(report(1, 1, blank("A")));
+        let order: DeployOrder =
+            serde_json::from_value(serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}}))
+                .unwrap();
+        let mut lines = trial.lines(&order, "debian").unwrap();
+        trial.act("m1", action.clone()).unwrap();
+        assert!(trial.desk.place(order, &image("debian"), &mut lines, trial.now).is_err(), "{action:?}");
+        assert!(trial.desk.state.jobs.is_empty(), "{action:?}");
+    }
+}
+
+#[test]
+fn a_running_job_ends_with_a_rejection_and_goes_on_while_held() {
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    trial.order(&["m1"]).unwrap();
+    assert_eq!(trial.written(report(1, 2, blank("A"))).as_deref(), Some("A"));
+    let said = trial.act("m1", MachineAction::Hold).unwrap();
+    assert!(said[0].text.contains("goes on"), "{said:?}");
+    assert_eq!(trial.job(1).state, JobState::Running);
+    assert_eq!(trial.written(report(1, 3, blank("A"))), None, "no further attempt while it is held");
+    let said = trial.act("m1", MachineAction::Reject).unwrap();
+    assert!(said[0].text.contains("is cancelled"), "{said:?}");
+    assert_eq!(trial.job(1).state, JobState::Cancelled);
+    assert_eq!(trial.machine(1).state, MachineState::Rejected);
+    let dismissed = trial.desk.take_aftermath().dismissed;
+    assert!(dismissed.iter().any(|(key, why)| *key == self::key(1, 2) && why.is_some()), "{dismissed:?}");
+}
+
+#[test]
+fn what_was_shown_is_what_is_written() {
+    // H4 (a): B was shown; at power-on there is another disk instead, or one more.
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("B")));
+    trial.order(&["m1"]).unwrap();
+    let both = vec![disk("A", Contents::Data), disk("B", Contents::Blank)];
+    assert_eq!(trial.written(report(1, 2, both)).as_deref(), Some("B"));
+    assert_eq!(trial.written(report(1, 3, vec![disk("A", Contents::Data)])), None);
+    let cause = trial.job(1).cause.clone().unwrap();
+    assert!(cause.contains("serial a") && cause.contains("serial b"), "{cause}");
+    assert_eq!(trial.job(1).state, JobState::Refused);
+    assert_eq!(
+        trial.written(report(1, 4, blank("B"))),
+        None,
+        "not even when it is back: a person looks first"
+    );
+}
+
+#[test]
+fn who_was_known_by_an_address_only_is_bound_by_its_first_plan() {
+    let mut trial = Trial::new();
+    let asker =
+        crate::fleet::standing::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
+    let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
+    trial.desk.sighting(crate::fleet::standing::Sighting::Script { asker, address, says: "load" }, trial.now);
+    trial.order(&["m1"]).unwrap();
+    assert_eq!(trial.written(report(1, 1, blank("A"))).as_deref(), Some("A"));
+    assert_eq!(trial.job(1).bound.disk.as_ref().map(|disk| disk.serial.as_str()), Some("A"));
+    assert_eq!(trial.written(report(1, 2, blank("C"))), None, "the next attempt is for the same disk");
+}
+
+#[test]
+fn a_refused_job_is_over_until_a_person_has_looked() {
+    // H4 (b): two disks are refused; one is pulled, and the other one holds data.
+    let mut trial = Trial::new();
+    let both = || vec![disk("A", Contents::Data), disk("B", Contents::Blank)];
+    trial.reports(report(1, 1, vec![]));
+    trial.desk.state.machines.get_mut(&MachineId(1)).unwrap().hardware = None;
+    trial.order(&["m1"]).unwrap();
+    assert_eq!(trial.written(report(1, 2, both())), None);
+    assert_eq!(trial.job(1).state, JobState::Refused);
+    for boot in 3..6 {
+        assert_eq!(trial.written(report(1, boot, vec![disk("A", Contents::Data)])), None);
+    }
+    assert_eq!(trial.job(1).state, JobState::Refused);
+
+    // The person sees what would be written now, and that is what is written.
+    trial.reports(report(1, 6, blank("B")));
+    let lines = trial.retry(Retry { deployment: Some(DeploymentId(1)), ..Retry::default() }).unwrap();
+    assert_eq!(lines[0].line.disk.as_ref().unwrap().serial, "B");
+    assert_eq!(trial.written(report(1, 7, blank("B"))).as_deref(), Some("B"));
+    assert!(trial.retry(Retry { deployment: Some(DeploymentId(1)), ..Retry::default() }).is_err(), "it runs");
+}
+
+#[test]
+fn what_changed_since_it_was_shown_is_refused_by_name() {
+    // H4 (d): names and labels are not looked up a second time, and another disk or image is refused.
+    let mut trial = Trial::new();
+    for machine in 1..=4 {
+        trial.reports(report(machine, 1, blank(&format!("D{machine}"))));
+        let role = [("role".to_owned(), "web".to_owned())].into();
+        let label = MachineAction::Label { set: role, remove: vec![] };
+        trial.act(&format!("m{machine}"), label).unwrap();
+    }
+    let text = serde_json::json!({"image": "debian", "selection": {"labels": ["role=web"]}});
+    let mut order: DeployOrder = serde_json::from_value(text).unwrap();
+    let lines = trial.lines(&order, "debian").unwrap();
+    let shown = |line: &DeployLine| ShownLine { machine: line.machine, disk: line.disk.clone() };
+    order.shown =
+        Some(Shown { image: image("debian").id, machines: lines.iter().take(3).map(shown).collect() });
+
+    // m1 stays, m2 has another disk, m3 is forgotten, m4 was not shown.
+    trial.reports(report(2, 2, blank("OTHER")));
+    trial.act("m3", MachineAction::Forget).unwrap();
+    let (_, lines) = trial.order_lines(serde_json::to_value(&order).unwrap()).unwrap();
+    let refused: Vec<_> = lines.iter().map(|line| (line.machine.0, line.refused.clone())).collect();
+    assert_eq!(refused.len(), 3, "{refused:?}");
+    assert_eq!(refused[0], (1, None));
+    assert!(
+        refused[1].1.as_ref().is_some_and(|why| why.contains("other") && why.contains("d2")),
+        "{refused:?}"
+    );
+    assert!(refused[2].1.as_ref().is_some_and(|why| why.contains("forgotten")), "{refused:?}");
+    assert_eq!(trial.desk.state.jobs.len(), 1);
+
+    let other = trial.desk.candidates(&order, &image("another"));
+    assert!(other.is_err_and(|refused| refused.error.contains("another one")));
+}
+
+#[test]
+fn a_machine_that_reported_since_it_was_shown_is_shown_again() {
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    let order = serde_json::json!({
+        "image": "debian", "selection": {"machines": ["m1"]},
+        "shown": {"image": image("debian").id, "machines": [{"machine": "m1", "disk": null}]},
+    });
+    let refused = trial.order_lines(order).unwrap_err();
+    assert!(refused.cause.as_ref().is_some_and(|why| why.contains("has reported")), "{refused:?}");
+}
+
+#[test]
+fn a_retry_is_held_to_what_was_shown() {
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    trial.order(&["m1"]).unwrap();
+    trial.written(report(1, 2, blank("B")));
+    let job = trial.job(1).id;
+    let shown = |serial: &str| {
+        let disk = Some(DiskIdentity::of(&disk(serial, Contents::Blank)));
+        Retry { shown: Some(vec![RetryShown { job, disk }]), ..Retry::default() }
+    };
+    let refused = trial.retry(shown("A")).unwrap_err();
+    assert!(refused.cause.is_some_and(|why| why.contains("serial a")));
+    assert_eq!(trial.retry(shown("B")).unwrap().len(), 1);
+    assert_eq!(trial.job(1).state, JobState::Ordered);
+    trial.cancel(DeploymentId(1));
+    assert_eq!(trial.machine(1).state, MachineState::Discovered, "it never began");
+}
+
+#[test]
+fn a_later_order_is_not_displaced_by_a_retry() {
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    let first = trial.order(&["m1"]).unwrap();
+    trial.written(report(1, 2, blank("A")));
+    trial.told(1, 2, 1, Step::Transfer, What::Failed { cause: "c".to_owned(), last: true });
+    assert_eq!(trial.job(1).state, JobState::Failed);
+    let retry = Retry { deployment: Some(first), ..Retry::default() };
+    trial.order(&["m1"]).unwrap();
+    assert!(trial.retry(retry).is_err());
+    assert!(trial.retry(Retry::default()).is_err(), "nothing is named");
+    let selection = Selection { machines: vec!["m1".to_owned()], labels: vec![] };
+    assert!(trial.retry(Retry { selection, ..Retry::default() }).is_err(), "its newest job waits");
+}
+
+#[test]
+fn orders_that_nobody_comes_for_end() {
+    // H4 (c).
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    let named = trial.order(&["m1"]).unwrap();
+    let open = trial.open();
+    trial.pass(WEEK - 10);
+    assert_eq!(trial.job(1).state, JobState::Ordered);
+    trial.logged();
+    trial.pass(20);
+    assert_eq!(trial.job(1).state, JobState::Cancelled);
+    assert!(!trial.desk.state.deployments[&open].open);
+    let logged = trial.logged();
+    assert_eq!(logged.iter().filter(|text| text.contains("expired")).count(), 2, "{logged:?}");
+    assert_eq!(trial.machine(1).state, MachineState::Discovered, "as before");
+    assert_eq!(trial.written(report(1, 2, blank("A"))), None);
+    assert!(trial.job(1).cause.as_ref().is_some_and(|why| why.contains("expired")), "{named}");
+}
+
+#[test]
+fn an_order_says_how_long_it_lives() {
+    for (seconds, after, state) in [
+        (Some(60), 61, JobState::Cancelled),
+        (Some(60), 59, JobState::Ordered),
+        (Some(0), 50 * WEEK, JobState::Ordered),
+        (Some(u64::MAX), 50 * WEEK, JobState::Ordered),
+        (None, WEEK, JobState::Cancelled),
+    ] {
+        let mut trial = Trial::new();
+        trial.reports(report(1, 1, blank("A")));
+        trial
+            .order_lines(serde_json::json!({
+                "image": "debian", "selection": {"machines": ["m1"]}, "expires_seconds": seconds,
+            }))
+            .unwrap();
+        // What an admin sets for all later is for later orders.
+        trial.desk.settings.order_expires =
+            Some(SignedDuration::from_secs(if seconds.is_none() { 1 } else { 9 }));
+        trial.pass(after);
+        assert_eq!(trial.job(1).state, state, "{seconds:?} {after}");
+    }
+}
+
+#[test]
+fn an_agent_that_is_gone_for_as_long_ends_its_job() {
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    trial.order(&["m1"]).unwrap();
+    trial.written(report(1, 2, blank("A")));
+    trial.told(1, 2, 1, Step::Transfer, What::Started);
+    trial.pass(WEEK - 5);
+    // An agent that has nothing to tell asks all the same.
+    let (key, job) = (key(1, 2), Some(trial.job(1).id));
+    trial
+        .desk
+        .events(EventBatch { key, job, attempt: None, sent_at_ms: 0, events: vec![] }, trial.now)
+        .unwrap();
+    trial.pass(WEEK - 5);
+    assert_eq!(trial.job(1).state, JobState::Running);
+    trial.pass(10);
+    assert_eq!(trial.job(1).state, JobState::Failed);
+    assert_eq!(trial.machine(1).state, MachineState::Failed);
+    assert_eq!(
+        trial.written(report(1, 3, blank("A"))),
+        None,
+        "its disk is whatever it is, and nobody thinks of it"
+    );
+    assert!(trial.desk.take_aftermath().dismissed.iter().any(|(left, _)| *left == self::key(1, 2)));
+}
+
+#[test]
+fn while_frozen_nothing_begins_and_what_runs_goes_on() {
+    let mut trial = Trial::new();
+    for machine in 1..=3 {
+        trial.reports(report(machine, 1, blank("A")));
+    }
+    trial.order(&["m1", "m2"]).unwrap();
+    assert!(trial.written(report(1, 2, blank("A"))).is_some());
+    trial.act("m3", MachineAction::Approve).unwrap();
+    trial.desk.freeze(true, Some("fire\u{1b}".to_owned()), trial.now);
+    assert!(trial.logged().iter().any(|text| text.contains("frozen") && text.contains("fire ")));
+    assert!(trial.order(&["m3"]).is_err_and(|refused| refused.error.contains("fire")));
+    assert_eq!(trial.written(report(2, 2, vec![disk("A", Contents::Bootable)])), None);
+    assert_eq!(trial.job(2).state, JobState::Ordered);
+    assert!(trial.written(report(1, 2, blank("A"))).is_some(), "the answer was lost: the same attempt");
+    assert_eq!(trial.written(report(1, 3, blank("A"))), None, "a further attempt is something new");
+    trial.told(1, 3, 1, Step::Inspect, What::Started);
+    let standing = |trial: &Trial, machine: u8| {
+        let asker = crate::fleet::standing::Asker {
+            mac: Some(Mac([2, 0, 0, 0, 0, machine])),
+            uuid: None,
+            serial: None,
+        };
+        trial.desk.state.standings(false).of(&asker).1
+    };
+    use crate::fleet::standing::Standing;
+    assert_eq!(standing(&trial, 2), Standing::BootDisk, "what is ordered is not begun");
+    trial.desk.freeze(false, None, trial.now);
+    assert_eq!(standing(&trial, 2), Standing::Load);
+    assert!(trial.written(report(2, 3, blank("A"))).is_some());
+
+    let mut trial = Trial::new();
+    trial.open();
+    trial.desk.freeze(true, None, trial.now);
+    assert_eq!(trial.written(report(1, 1, blank("A"))), None);
+    assert!(trial.desk.state.jobs.is_empty(), "no open order takes it");
+}
+
+#[test]
+fn an_open_order_takes_strangers_only_when_every_disk_is_blank() {
+    use Contents::{Blank, Bootable, Data, Partitioned, Unreadable};
+    let stick = |contents| Disk { removable: true, bus: Bus::Usb, ..disk("U", contents) };
+    let table: Vec<(&str, Vec<Disk>, bool)> = vec![
+        ("blank", blank("A"), true),
+        ("bootable", vec![disk("A", Bootable)], false),
+        ("whole-disk LUKS, ZFS, btrfs", vec![disk("A", Data)], false),
+        ("a data disk with a GPT and no ESP", vec![disk("A", Partitioned)], false),
+        ("unreadable", vec![disk("A", Unreadable)], false),
+        ("a stick with data", vec![disk("A", Blank), stick(Data)], false),
+        ("a blank stick beside", vec![disk("A", Blank), stick(Blank)], true),
+        ("no disk", vec![], false),
+    ];
+    for (what, disks, taken) in table {
+        let mut trial = Trial::new();
+        trial.open();
+        trial.comes(report(1, 1, disks));
+        assert_eq!(!trial.desk.state.jobs.is_empty(), taken, "{what}");
+    }
+    // A controller without a driver hides who knows what.
+    let mut trial = Trial::new();
+    trial.open();
+    let mut raid = report(1, 1, blank("A"));
+    raid.devices = vec![Device {
+        address: "0000:00:17.0".to_owned(),
+        modalias: "pci:v00008086d0000282A".to_owned(),
+        class: 0x01_04_00,
+        driver: String::new(),
+    }];
+    assert_eq!(trial.written(raid.clone()), None);
+    trial.act("m1", MachineAction::Approve).unwrap();
+    raid.key = key(1, 2);
+    assert!(trial.written(raid).is_some(), "who is approved is taken");
+}
+
+#[test]
+fn what_was_blank_must_still_be_blank_when_the_plan_is_made() {
+    let mut trial = Trial::new();
+    trial.open();
+    assert!(trial.comes(report(1, 1, blank("A"))).is_none());
+    // It is switched off before the plan is made, and comes back with somebody's disk.
+    assert_eq!(trial.written(report(1, 2, vec![disk("B", Contents::Data)])), None);
+    assert_eq!(trial.job(1).state, JobState::Refused);
+}
+
+#[test]
+fn the_servers_own_machine_is_no_target() {
+    let own = || {
+        let marks = Marks { system_serial: Some("sn1".to_owned()), ..Marks::default() };
+        let disks = vec![OwnDisk { size: 1 << 30, serial: "LUN".to_owned(), wwn: String::new() }];
+        Own { marks, disks }
+    };
+    let mut trial = Trial::with(own());
+    trial.open();
+    assert_eq!(trial.written(report(1, 1, blank("A"))), None);
+    assert!(trial.order(&["m1"]).is_err_and(|refused| refused.cause.unwrap().contains("server runs on")));
+    // A disk of the server's that another machine sees.
+    trial.act("m2", MachineAction::Approve).unwrap_err();
+    trial.reports(report(2, 1, blank("LUN")));
+    assert!(trial.order(&["m2"]).is_err_and(|refused| refused.cause.unwrap().contains("server's own")));
+    trial.desk.state.machines.get_mut(&MachineId(2)).unwrap().hardware = None;
+    trial.order(&["m2"]).unwrap();
+    assert_eq!(trial.written(report(2, 2, blank("LUN"))), None);
+    assert_eq!(trial.job(2).state, JobState::Refused);
+    // An agent as an ordinary process on the same host writes to a file.
+    let mut process = report(1, 3, vec![Disk { bus: Bus::File, ..disk("", Contents::Blank) }]);
+    process.firmware = Firmware::None;
+    trial.act("m1", MachineAction::Approve).unwrap();
+    assert!(trial.written(process).is_some());
+}
+
+#[test]
+fn what_is_on_the_disk_after_a_cancel_is_said() {
+    // L3: the cancel comes while the disk is made bootable, and after that.
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    let id = trial.order(&["m1"]).unwrap();
+    trial.written(report(1, 2, blank("A")));
+    trial.told(1, 2, 1, Step::Seal, What::Started);
+    trial.cancel(id);
+    assert!(trial.job(1).cause.as_ref().unwrap().contains("may boot what was ordered"));
+    assert_eq!(trial.machine(1).deployed_image, None);
+    trial.told(1, 2, 2, Step::Seal, done());
+    assert!(trial.job(1).sealed && trial.job(1).cause.as_ref().unwrap().contains("too late"));
+    assert_eq!(trial.machine(1).deployed_image.as_deref(), Some("debian"));
+    trial.calls_home(1);
+    assert_eq!(trial.job(1).state, JobState::Cancelled);
+    assert!(trial.job(1).cause.as_ref().unwrap().contains("called home"));
+    assert_eq!(trial.machine(1).state, MachineState::Discovered, "it is not what was wanted");
+
+    // In the middle of the transfer nothing is left of what was there.
+    let id = trial.order(&["m1"]).unwrap();
+    trial.written(report(1, 3, blank("A")));
+    trial.told(1, 3, 1, Step::Transfer, What::Started);
+    trial.cancel(id);
+    assert!(trial.job(1).cause.as_ref().unwrap().contains("in part"));
+    assert_eq!(trial.machine(1).deployed_image, None);
+}
+
+#[test]
+fn a_cancel_before_anything_was_written_takes_nothing_away() {
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, vec![disk("A", Contents::Bootable)]));
+    let mut deployed = trial.machine(1).clone();
+    (deployed.state, deployed.deployed_image) = (MachineState::Deployed, Some("old".to_owned()));
+    trial.desk.put_machine(deployed);
+    let id = trial.order(&["m1"]).unwrap();
+    trial.written(report(1, 2, vec![disk("A", Contents::Bootable)]));
+    trial.told(1, 2, 1, Step::Gather, What::Started);
+    trial.cancel(id);
+    let machine = trial.machine(1);
+    assert_eq!((machine.state, machine.deployed_image.as_deref()), (MachineState::Deployed, Some("old")));
+}

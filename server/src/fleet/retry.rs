@@ -1,0 +1,113 @@
+//! Core, part of the desk: what was refused or has failed is ordered again, once a person has seen what would be
+//! written now. Touches `api`, `common` and the other cores of the fleet.
+
+use common::id::{DeploymentId, JobId};
+use common::wire::http::Refused;
+use jiff::Timestamp;
+
+use super::bound::{Bound, Marks};
+use super::desk::Desk;
+use super::job::{Job, JobEvent};
+use super::orders::{Candidate, refused};
+use crate::api::{JobState, Retry, RetryLine};
+
+/// One job that could be ordered again, before anything is done.
+#[derive(Debug)]
+pub struct Again {
+    /// The job.
+    pub job: JobId,
+    /// Its deployment.
+    pub deployment: DeploymentId,
+    /// The image's name.
+    pub image: String,
+    /// Its machine.
+    pub candidate: Candidate,
+}
+
+impl Desk {
+    /// What `retry` means for each job that was refused or has failed. Changes nothing.
+    ///
+    /// # Errors
+    /// When it means none, or makes no sense.
+    pub fn retryable(&self, retry: &Retry) -> Result<Vec<Again>, Refused> {
+        let named = !(retry.selection.machines.is_empty() && retry.selection.labels.is_empty());
+        let over = |job: &&Job| matches!(job.state, JobState::Refused | JobState::Failed);
+        let jobs: Vec<&Job> = match (&retry.shown, retry.deployment) {
+            (Some(shown), _) => shown.iter().filter_map(|line| self.state.jobs.get(&line.job)).collect(),
+            (None, None) if !named => {
+                return Err(refused("nothing is named to be ordered again", "name a deployment or machines"));
+            }
+            (None, deployment) => {
+                if let Some(id) = deployment.filter(|id| !self.state.deployments.contains_key(id)) {
+                    let hint = "`swarmboot deploy list` shows the deployments";
+                    return Err(refused(format!("there is no deployment {id}"), hint));
+                }
+                let chosen = self.select(&retry.selection)?;
+                let meant = |job: &&Job| match deployment {
+                    Some(id) => job.deployment == id && (!named || chosen.contains(&job.machine)),
+                    None => chosen.contains(&job.machine) && self.is_newest(job),
+                };
+                self.state.jobs.values().filter(meant).filter(over).collect()
+            }
+        };
+        if jobs.is_empty() {
+            return Err(refused(
+                "nothing of it was refused or has failed",
+                "`swarmboot deploy status` shows what became of each machine",
+            ));
+        }
+        Ok(jobs.into_iter().filter_map(|job| self.again(job)).collect())
+    }
+
+    fn is_newest(&self, job: &Job) -> bool {
+        self.state.newest_job(job.machine).is_some_and(|newest| newest.id == job.id)
+    }
+
+    /// Why `job` cannot be ordered again now.
+    fn not_again(&self, job: &Job) -> Option<String> {
+        let newest = self.state.newest_job(job.machine).filter(|newest| newest.id != job.id);
+        let later = newest.map(|newest| format!("{} of {} was ordered later", newest.id, newest.deployment));
+        let state = !matches!(job.state, JobState::Refused | JobState::Failed);
+        let state = state.then(|| format!("its job is {} now", job.state.name()));
+        let machine = self.state.machines.get(&job.machine).and_then(|machine| self.unavailable(machine));
+        state.or(later).or(machine)
+    }
+
+    fn again(&self, job: &Job) -> Option<Again> {
+        let order = self.state.deployments.get(&job.deployment)?;
+        let machine = self.state.machines.get(&job.machine)?;
+        let candidate = self.ask_about(machine, job, order, self.not_again(job));
+        Some(Again { job: job.id, deployment: order.id, image: order.image_name.clone(), candidate })
+    }
+
+    /// Orders those of `lines` again that are not refused.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn retry(&mut self, lines: &mut [RetryLine], now: Timestamp) -> Result<(), Refused> {
+        self.check_frozen()?;
+        for RetryLine { job, line, .. } in lines.iter_mut().filter(|again| again.line.refused.is_none()) {
+            line.refused = match self.state.jobs.get(job) {
+                Some(job) => self.not_again(job),
+                None => Some("its job is not there any more".to_owned()),
+            };
+        }
+        if lines.iter().all(|again| again.line.refused.is_some()) {
+            let why =
+                |again: &RetryLine| Some(format!("{}: {}", again.line.name, again.line.refused.as_ref()?));
+            let reasons: Vec<_> = lines.iter().filter_map(why).collect();
+            return Err(Refused {
+                error: "nothing of it can be ordered again".to_owned(),
+                cause: Some(reasons.join("; ")),
+                hint: Some("`deploy retry --dry-run` shows what would be done".to_owned()),
+            });
+        }
+        for RetryLine { job, line, .. } in lines.iter().filter(|again| again.line.refused.is_none()) {
+            let Some(machine) = self.state.machines.get(&line.machine) else { continue };
+            let bound = Bound { marks: Some(Marks::of(&machine.fingerprint)), disk: line.disk.clone() };
+            let before = machine.state;
+            self.happen(*job, JobEvent::Retried { bound, before }, now);
+        }
+        Ok(())
+    }
+}
