@@ -3,6 +3,7 @@
 //! never boots half an image, and the next attempt completes. `disk::power` tries the same at every operation,
 //! with the disk's functions alone.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::disk::recording::{Random, Recording, manifest_of};
 const STEPS: [Step; 4] = [Step::Transfer, Step::Verify, Step::Personalise, Step::Seal];
 const SIZE: usize = 12 * MIB;
 const SECTOR: u32 = 512;
+
+/// The last operations of a run, the seal's among them.
+const SEALING: usize = 12;
 
 fn disk() -> Disk {
     Disk {
@@ -71,18 +75,32 @@ async fn power_goes(device: &Recording) {
     }
 }
 
-/// Whether `disk` is the new system: every byte of the image but its table's two ends, and a table that others
-/// read, with the partition for cloud-init.
+/// Whether `disk` is the new system: every byte of the image but its table's two ends, a table that others read
+/// and its backup, and what cloud-init is given.
 fn whole_new(disk: &[u8], raw: &[u8]) -> bool {
-    let first = disk[..446] == raw[..446];
-    let table = gptman::GPT::find_from(&mut std::io::Cursor::new(disk));
-    let named = table.is_ok_and(|table| {
-        table[1].partition_name.as_str() == "root" && table[2].partition_name.as_str() == "cidata"
-    });
-    first && disk[MIB..raw.len()] == raw[MIB..] && named
+    let image = disk[..446] == raw[..446] && disk[MIB..raw.len()] == raw[MIB..];
+    let backup = disk[SIZE - SECTOR as usize..].starts_with(b"EFI PART");
+    image && backup && given(disk).is_some_and(|text| text.contains("j1-1"))
 }
 
-/// `cuts` power cuts, each at a random operation of its own run.
+/// What cloud-init reads of its instance, from the partition that the table names.
+fn given(disk: &[u8]) -> Option<String> {
+    let table = gptman::GPT::find_from(&mut std::io::Cursor::new(disk)).ok()?;
+    let (root, partition) = (&table[1], &table[2]);
+    if root.partition_name.as_str() != "root" || partition.partition_name.as_str() != "cidata" {
+        return None;
+    }
+    let start = usize::try_from(partition.starting_lba * u64::from(SECTOR)).ok()?;
+    let end = usize::try_from((partition.ending_lba + 1) * u64::from(SECTOR)).ok()?;
+    let part = std::io::Cursor::new(disk[start..end].to_vec());
+    let files = fatfs::FileSystem::new(part, fatfs::FsOptions::new()).ok()?;
+    let mut text = String::new();
+    files.root_dir().open_file("meta-data").ok()?.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// `cuts` power cuts, each at a random operation of its own run; every other one among the last operations, where
+/// the disk begins to boot.
 fn try_cuts(cuts: usize, seed: u64) {
     let raw = os_image();
     let manifest = Arc::new(manifest_of(&raw, SECTOR));
@@ -94,7 +112,8 @@ fn try_cuts(cuts: usize, seed: u64) {
     let mut random = Random(seed);
     let (mut booting, mut half) = (0, 0);
     for cut in 0..cuts {
-        let after = random.below(operations);
+        let from = if cut % 2 == 0 { 0 } else { operations.saturating_sub(SEALING) };
+        let after = from + random.below(operations - from);
         let device = Arc::new(Recording::cut_after(old.clone(), SECTOR, after));
         attempt(&device, &manifest, &raw).unwrap_err();
         let left = device.after_cut(&mut random);
@@ -118,7 +137,7 @@ fn try_cuts(cuts: usize, seed: u64) {
 
 #[test]
 fn power_cuts_boot_no_half_image() {
-    try_cuts(12, 1);
+    try_cuts(16, 1);
 }
 
 /// The count of the full tests.
