@@ -23,7 +23,7 @@ use super::write::{Pace, Writer, held_back};
 pub(crate) const MIB: usize = 1 << 20;
 
 /// What firmware looks for: a boot signature, or a GPT at the beginning or at the end.
-pub(crate) fn may_boot(disk: &[u8], sector: usize) -> bool {
+fn may_boot(disk: &[u8], sector: usize) -> bool {
     disk[510..512] == [0x55, 0xaa]
         || disk[sector..sector + 8] == *b"EFI PART"
         || disk[disk.len() - sector..][..8] == *b"EFI PART"
