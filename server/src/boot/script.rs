@@ -156,8 +156,10 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
 /// does not know which disk the firmware would take.
 ///
 /// On BIOS: boot drive 0x80 ourselves, because what firmware does after a boot ROM returns differs (the next
-/// device, another round of PXE, a halt), while 0x80 is the disk that its own boot order puts first. Should the
-/// disk not boot, say so and return to the firmware, which can do no worse.
+/// device, another round of PXE, a halt), while 0x80 is the disk that its own boot order puts first. Should that
+/// disk not boot, the next ones are tried: the system may stand on another one (a blank disk before it gave "Boot
+/// from SAN device 0x80 failed" and SeaBIOS then looked at no other). Which of them it is iPXE cannot tell on BIOS.
+/// At the end say so and return to the firmware, which can do no worse.
 #[must_use]
 pub fn boot_disk(server: SocketAddr, because: &'static str) -> String {
     let server = url(server);
@@ -166,7 +168,11 @@ pub fn boot_disk(server: SocketAddr, because: &'static str) -> String {
          echo swarmboot: {server} sends ${{netX/mac}} to its own disk: {because}\n\
          iseq ${{platform}} efi && goto leave ||\n\
          sanboot --no-describe --drive 0x80 ||\n\
-         echo swarmboot: the first disk does not boot; back to the firmware\n\
+         echo swarmboot: the first disk does not boot; trying the next ones\n\
+         sanboot --no-describe --drive 0x81 ||\n\
+         sanboot --no-describe --drive 0x82 ||\n\
+         sanboot --no-describe --drive 0x83 ||\n\
+         echo swarmboot: no disk boots; back to the firmware\n\
          :leave\n\
          exit 1\n"
     )
@@ -312,11 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn efi_leaves_with_an_error_and_bios_by_its_first_disk() {
+    fn efi_leaves_with_an_error_and_bios_by_the_first_disk_that_boots() {
         let script = boot_disk(server(), "it is deployed");
         assert!(
             script.contains("iseq ${platform} efi && goto leave ||\nsanboot --no-describe --drive 0x80 ||\n")
         );
+        // The system may stand on another disk than the first: each is tried in turn, and EFI jumps over all.
+        let tried: Vec<&str> = script.lines().filter(|line| line.starts_with("sanboot")).collect();
+        let drives = ["0x80", "0x81", "0x82", "0x83"];
+        assert_eq!(tried, drives.map(|drive| format!("sanboot --no-describe --drive {drive} ||")));
         assert!(script.ends_with(":leave\nexit 1\n"));
     }
 
