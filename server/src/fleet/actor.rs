@@ -112,7 +112,8 @@ pub fn start(
         .spawn(move || office.run(waiting, &runtime))
         .map_err(FleetError::Thread)?;
     let tailors = Arc::new(tokio::sync::Semaphore::new(TAILORS_MAX));
-    let handle = FleetHandle { requests, standings, events, crew, keys, records: path, tailors };
+    let orders = Arc::new(tokio::sync::Semaphore::new(super::handle::ORDERS_MAX as usize));
+    let handle = FleetHandle { requests, standings, events, crew, keys, records: path, tailors, orders };
     Ok((handle.clone(), FleetTask { thread, handle, keep_events }))
 }
 

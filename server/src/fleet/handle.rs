@@ -14,7 +14,7 @@ use common::step::{EventBatch, Step, What};
 use common::trust::{KeyPair, PublicKey, Signed};
 use common::wire::http::EventsTaken;
 use jiff::Timestamp;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::actor::{FleetError, Request, Work};
 use super::crew::{Admission, Commission, Crew};
@@ -29,6 +29,9 @@ use crate::api::{
 };
 use crate::records::{LogFilter, LogReader};
 
+/// Orders that are looked at at once.
+pub(super) const ORDERS_MAX: u32 = 64;
+
 /// The way to the fleet. Cheap to clone.
 #[derive(Clone)]
 pub struct FleetHandle {
@@ -38,7 +41,9 @@ pub struct FleetHandle {
     pub(super) crew: Arc<dyn Crew>,
     pub(super) keys: KeyPair,
     pub(super) records: PathBuf,
-    pub(super) tailors: Arc<tokio::sync::Semaphore>,
+    pub(super) tailors: Arc<Semaphore>,
+    /// Held by each order from when it looks the image up until it is placed.
+    pub(super) orders: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for FleetHandle {
@@ -202,6 +207,32 @@ impl FleetHandle {
         .await
     }
 
+    /// Keeps orders out for as long as the answer is kept: between asking what needs an image and removing it, none
+    /// may come that needs it.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn keep_orders_out(&self) -> Result<OwnedSemaphorePermit, FleetError> {
+        let all = Arc::clone(&self.orders).acquire_many_owned(ORDERS_MAX);
+        all.await.map_err(|_| FleetError::Stopping)
+    }
+
+    /// What needs this image, in words: jobs that may still write it, and orders that still take machines.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn needs_image(&self, image: ImageId) -> Result<Option<String>, FleetError> {
+        let jobs = self.jobs_of_image(image).await?;
+        if let Some(job) = jobs.first() {
+            return Ok(Some(format!("job {job} and {} more", jobs.len() - 1)));
+        }
+        self.look(move |desk| {
+            let mut open = desk.state.deployments.values().filter(|order| order.open && order.image == image);
+            open.next().map(|order| format!("deployment {}, which still takes machines", order.id))
+        })
+        .await
+    }
+
     /// What a person calls the machine of a job.
     ///
     /// # Errors
@@ -272,6 +303,7 @@ impl FleetHandle {
     /// # Errors
     /// When it makes no sense, no machine is left to order for, or it could not be written down.
     pub async fn order(&self, order: DeployOrder) -> Result<DeployAnswer, FleetError> {
+        let _turn = self.orders.acquire().await.map_err(|_| FleetError::Stopping)?;
         let crew = Arc::clone(&self.crew);
         let (name, rule) = (order.image.clone(), order.disk.clone());
         let image = tokio::task::spawn_blocking(move || {
@@ -332,6 +364,7 @@ impl FleetHandle {
     /// # Errors
     /// When it means nothing, all of it is refused, or it could not be written down.
     pub async fn retry(&self, retry: Retry) -> Result<Vec<RetryLine>, FleetError> {
+        let _turn = self.orders.acquire().await.map_err(|_| FleetError::Stopping)?;
         let asked = retry.clone();
         let again = self.look(move |desk| desk.retryable(&asked)).await?.map_err(FleetError::Refused)?;
         let (jobs, candidates): (Vec<_>, Vec<_>) = again

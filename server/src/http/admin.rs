@@ -265,18 +265,19 @@ async fn export_image(State(admin): State<Admin>, Path(name): Path<String>) -> R
 
 async fn remove_image(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<serde_json::Value> {
     let name = bounded(name)?;
+    let no_orders = admin.fleet.keep_orders_out().await?;
     let (images, asked) = (admin.images.clone(), name.clone());
     let Json(info) =
         blocking(move || images.get(&asked).map_err(|error| image_refused(&error).into())).await?;
-    let jobs = admin.fleet.jobs_of_image(info.id).await?;
-    // Another name of the same image keeps it for the jobs.
+    let needed = admin.fleet.needs_image(info.id).await?;
+    // Another name of the same image keeps it for who needs it.
     let images = admin.images.clone();
     blocking(move || {
         let names = images.list().iter().filter(|other| other.id == info.id).count();
-        let needed =
-            jobs.first().filter(|_| names < 2).map(|job| format!("job {job} and {} more", jobs.len() - 1));
+        let needed = needed.filter(|_| names < 2);
         let removed = images.remove(&name, needed.as_deref()).map_err(|error| image_refused(&error))?;
         tracing::info!(image = removed.image.name, freed_bytes = removed.freed_bytes, "an image was removed");
+        drop(no_orders);
         Ok(serde_json::json!({}))
     })
     .await

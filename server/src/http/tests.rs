@@ -3,6 +3,9 @@
 // A server without sockets.
 mod bench;
 
+// What was shown is what is written.
+mod orders;
+
 // What those try whom nobody let in.
 mod strangers;
 

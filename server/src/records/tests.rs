@@ -8,7 +8,9 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{Cancel, DeployOrder, ImageShown, MachineAction, MachineCommand, Selection};
+use crate::api::{
+    Cancel, DeployOrder, ImageShown, MachineAction, MachineCommand, Retry, RetryLine, Selection,
+};
 use crate::fleet::crew::Tailored;
 use crate::fleet::desk::{Desk, Settings};
 use crate::fleet::reports::Next;
@@ -102,6 +104,8 @@ enum Deed {
     Act(u8, MachineAction),
     Sighting(u8),
     Confirm(u8),
+    Freeze(bool),
+    Retry(u64),
     Pass(i64),
 }
 
@@ -132,7 +136,10 @@ fn deed() -> impl Strategy<Value = Deed> {
         (machine.clone(), action).prop_map(|(m, a)| Deed::Act(m, a)),
         machine.clone().prop_map(Deed::Sighting),
         machine.prop_map(Deed::Confirm),
+        any::<bool>().prop_map(Deed::Freeze),
+        (1_u64..4).prop_map(Deed::Retry),
         (1_i64..2000).prop_map(Deed::Pass),
+        Just(Deed::Pass(8 * 86_400)),
     ]
 }
 
@@ -212,6 +219,22 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
                 assert_eq!(desk.confirm(&format!("{token}0"), now), None);
             }
         }
+        Deed::Freeze(freeze) => drop(desk.freeze(freeze, freeze.then(|| format!("for {number}")), now)),
+        Deed::Retry(id) => {
+            let retry = Retry { deployment: Some(DeploymentId(id)), ..Retry::default() };
+            let mut lines: Vec<_> = desk
+                .retryable(&retry)
+                .into_iter()
+                .flatten()
+                .map(|again| RetryLine {
+                    job: again.job,
+                    deployment: again.deployment,
+                    image: again.image,
+                    line: again.candidate.line(None, &[]),
+                })
+                .collect();
+            drop(desk.retry(&mut lines, now));
+        }
         Deed::Pass(_) => desk.tick(now),
     }
 }
@@ -219,7 +242,8 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
 /// The state without its hash maps, whose order means nothing.
 fn plain(state: &State) -> String {
     let numbers = (state.last_event, state.last_machine, state.last_job);
-    format!("{:#?}\n{:#?}\n{:#?}\n{numbers:?}", state.machines, state.deployments, state.jobs)
+    let frozen = &state.frozen;
+    format!("{:#?}\n{:#?}\n{:#?}\n{numbers:?} {frozen:?}", state.machines, state.deployments, state.jobs)
 }
 
 proptest! {
