@@ -1,0 +1,65 @@
+//! What version 837dfd5 wrote still opens: a hardware report as it stands in a database, the same signed as its
+//! loader sent it, and a manifest as it lies in the image store. The files were written by that version's own
+//! code; they are never made anew, only added to.
+
+use std::path::Path;
+
+use common::hardware::{CheckedHardware, Contents, Firmware, HardwareReport};
+use common::id::{Hash, ImageId};
+use common::manifest::{Encoding, Manifest};
+use common::trust::Signed;
+use serde_json::Value;
+
+fn written(name: &str) -> std::io::Result<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/written-by-837dfd5");
+    std::fs::read(folder.join(name))
+}
+
+/// Whether `new` says all that `old` said: an object may have gained fields.
+fn says_all_of(old: &Value, new: &Value) -> bool {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            old.iter().all(|(key, value)| new.get(key).is_some_and(|now| says_all_of(value, now)))
+        }
+        (Value::Array(old), Value::Array(new)) => {
+            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| says_all_of(old, new))
+        }
+        _ => old == new,
+    }
+}
+
+#[test]
+fn a_recorded_report_opens_and_loses_nothing() {
+    let old: Value = serde_json::from_slice(&written("report.json").unwrap()).unwrap();
+    let report: HardwareReport = serde_json::from_slice(&written("report.json").unwrap()).unwrap();
+    let checked = CheckedHardware::check(report).unwrap();
+    let report = checked.report();
+    assert_eq!((report.firmware, report.disks.len(), report.nics.len()), (Firmware::UefiSecure, 5, 2));
+    let contents: Vec<Contents> = report.disks.iter().map(|disk| disk.contents).collect();
+    let wanted =
+        [Contents::Bootable, Contents::Blank, Contents::Partitioned, Contents::Data, Contents::Unreadable];
+    assert_eq!(contents, wanted);
+    assert!(report.disks.iter().all(|disk| disk.unusable().is_none()));
+    let new = serde_json::to_value(report).unwrap();
+    assert!(says_all_of(&old, &new), "{old:#}\nbecame\n{new:#}");
+}
+
+#[test]
+fn a_signed_report_of_the_loader_before_is_believed() {
+    let signed: Signed<HardwareReport> =
+        serde_json::from_slice(&written("report.signed.json").unwrap()).unwrap();
+    let report = signed.open_self_signed(|report| report.key).unwrap();
+    assert_eq!(report.name.as_deref(), Some("rack1-01"));
+}
+
+#[test]
+fn a_manifest_in_the_store_keeps_its_name() {
+    let bytes = written("manifest.bin").unwrap();
+    let name: Hash = String::from_utf8(written("manifest.id").unwrap()).unwrap().trim().parse().unwrap();
+    let manifest = Manifest::from_bytes_named(&bytes, ImageId(name)).unwrap();
+    assert_eq!(manifest.to_bytes(), bytes, "the same bytes, or every image would have another name");
+    assert_eq!((manifest.size(), manifest.sector_bytes(), manifest.len()), ((3 << 20) + 8192, 4096, 4));
+    let encodings: Vec<Option<Encoding>> =
+        manifest.iter().map(|(index, _)| manifest.stored(index).map(|stored| stored.encoding)).collect();
+    assert_eq!(encodings, [Some(Encoding::Zstd), None, Some(Encoding::Raw), Some(Encoding::Raw)]);
+}
