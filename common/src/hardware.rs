@@ -95,6 +95,9 @@ pub struct Nic {
     /// Whether the machine network-booted from it.
     #[serde(default)]
     pub boot: bool,
+    /// Whether it is on USB: an adapter that is carried from machine to machine, or a gadget of a BMC.
+    #[serde(default)]
+    pub usb: bool,
 }
 
 /// One device on a bus that drivers are chosen for.
@@ -369,6 +372,7 @@ pub(crate) mod tests {
             link: false,
             address: None,
             boot: false,
+            usb: false,
         };
         let disk = |found: usize| Disk {
             name: String::new(),

@@ -54,7 +54,9 @@ use serde::{Deserialize, Serialize};
 pub use deployment::{
     Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobShown, JobState, Shown, ShownLine,
 };
-pub use machine::{MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState, Selection};
+pub use machine::{
+    Doubt, MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState, Selection,
+};
 pub use retry::{Retry, RetryLine, RetryShown};
 pub use stock::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
 pub use warning::{ACCEPTABLE, Warning};

@@ -41,6 +41,7 @@ pub fn list(root: &Path, reporter: &Reporter) -> Vec<Nic> {
             link: number(&dir.join("carrier")) == Some(1),
             address,
             boot: reporter.boot_mac == Some(mac),
+            usb: link_name(&dir.join("device/subsystem")) == "usb",
             name: super::tidy(&name),
             mac,
         }

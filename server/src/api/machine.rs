@@ -49,6 +49,28 @@ impl MachineState {
     }
 }
 
+/// Why it is not clear who a machine is: it shows marks of another one on record, and not all of them. It gets no
+/// plan until an admin has said whether it is that one (`merge`) or not (`release`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// The other machine.
+    pub other: MachineId,
+    /// The marks that both show.
+    pub shared: Vec<String>,
+    /// What speaks against their being one.
+    pub against: Vec<String>,
+}
+
+impl std::fmt::Display for Doubt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "it shows {} of {}", self.shared.join(" and "), self.other)?;
+        if !self.against.is_empty() {
+            write!(f, ", but {}", self.against.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
 /// A machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MachineShown {
@@ -60,6 +82,9 @@ pub struct MachineShown {
     pub state: MachineState,
     /// Whether an admin holds it: nothing is ordered for it until it is released.
     pub held: bool,
+    /// Why it is not clear who it is; empty when it is.
+    #[serde(default)]
+    pub doubts: Vec<Doubt>,
     /// The site it was last seen at.
     pub site: String,
     /// Labels.
@@ -121,8 +146,13 @@ pub enum MachineAction {
     },
     /// Order nothing for it until it is released.
     Hold,
-    /// End a hold, a rejection or a failure.
+    /// End a hold, a rejection, a failure or a doubt: it is another machine than those whose marks it shows.
     Release,
+    /// It is the machine that this names, which keeps its name, labels and orders and takes over what this one shows.
+    Merge {
+        /// Its id, name, serial or Ethernet address.
+        into: String,
+    },
     /// Delete all records of it but its events.
     Forget,
 }

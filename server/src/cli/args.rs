@@ -266,8 +266,20 @@ pub enum Machine {
     /// Order nothing for them and begin nothing until `release`. A job that runs
     /// goes on; `deploy cancel` stops it.
     Hold(Change),
-    /// End a hold, a rejection or a failure.
+    /// End a hold, a rejection, a failure, or a doubt (it is another machine).
     Release(Change),
+    /// Say that one is another one, with a new board or NIC: that one keeps its
+    /// name, labels and orders, and takes over what this one shows.
+    Merge {
+        /// Its id, name, serial or Ethernet address.
+        machine: String,
+        /// The machine that it is.
+        #[arg(long, value_name = "MACHINE")]
+        into: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Delete the records of them; their events stay.
     Forget(Change),
 }

@@ -26,6 +26,10 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> R
         Machine::Hold(change) => carry_out(client, screen, change, MachineAction::Hold).await?,
         Machine::Release(change) => carry_out(client, screen, change, MachineAction::Release).await?,
         Machine::Forget(change) => carry_out(client, screen, change, MachineAction::Forget).await?,
+        Machine::Merge { machine, into, dry_run } => {
+            let change = Change { dry_run, ..one(machine) };
+            carry_out(client, screen, change, MachineAction::Merge { into }).await?;
+        }
         Machine::Name { machine, name } => {
             carry_out(client, screen, one(machine), MachineAction::Name(name)).await?;
         }

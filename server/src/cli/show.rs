@@ -193,7 +193,12 @@ impl Screen {
             rows.add_row([
                 machine.id.to_string(),
                 machine.name.clone(),
-                format!("{}{}", machine.state.name(), if machine.held { " (held)" } else { "" }),
+                format!(
+                    "{}{}{}",
+                    machine.state.name(),
+                    if machine.held { " (held)" } else { "" },
+                    if machine.doubts.is_empty() { "" } else { " (in doubt)" }
+                ),
                 machine.site.clone(),
                 hardware_words(machine),
                 disk_words(machine),
@@ -227,6 +232,13 @@ impl Screen {
         ];
         for (what, value) in rows {
             print_line(&format!("{what:<11} {value}"))?;
+        }
+        for doubt in &machine.doubts {
+            print_line(&format!("{:<11} {doubt}", "in doubt"))?;
+            print_line(&format!(
+                "{:<11} `swarmboot machine merge {} --into {}` if it is that machine, `machine release {}` if not",
+                "", machine.id, doubt.other, machine.id
+            ))?;
         }
         if let Some(job) = &machine.job {
             print_line(&format!("{:<11} {} of {}: {}", "job", job.id, job.deployment, job_words(job)))?;

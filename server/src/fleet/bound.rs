@@ -22,6 +22,9 @@ pub struct Marks {
     pub board_serial: Option<String>,
     /// The system's UUID.
     pub uuid: Option<String>,
+    /// All UUIDs that it is known to show; only of a machine that is compared, never of what is kept.
+    #[serde(skip)]
+    pub uuids: BTreeSet<String>,
     /// Its Ethernet addresses.
     pub macs: BTreeSet<Mac>,
 }
@@ -34,7 +37,8 @@ impl Marks {
             system_serial: print.system_serial.clone(),
             chassis_serial: print.chassis_serial.clone(),
             board_serial: print.board_serial.clone(),
-            uuid: print.uuid.clone(),
+            uuid: print.uuids.first().cloned(),
+            uuids: print.uuids.clone(),
             macs: print.macs.clone(),
         }
     }
@@ -54,6 +58,7 @@ impl Marks {
     pub fn contradicted_by(&self, shown: &Self) -> Option<String> {
         for ((name, ours), (_, theirs)) in self.named().into_iter().zip(shown.named()) {
             match (ours, theirs) {
+                (Some(ours), _) if name == "UUID" && shown.uuids.contains(ours) => {}
                 (Some(ours), Some(theirs)) if ours != theirs => {
                     return Some(format!("{name} {theirs} instead of {ours}"));
                 }

@@ -127,6 +127,9 @@ pub trait Crew: Send + Sync + 'static {
     /// Lets a machine into the swarm; again for the same key replaces what was said of it.
     fn admit(&self, admission: Admission) -> Soon<'_, ()>;
 
+    /// Whether the agent with this key is connected to the swarm; also where that cannot be told.
+    fn is_here(&self, key: PublicKey) -> Soon<'_, bool>;
+
     /// Lets it in no more; with a reason its agent is told to stop.
     fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()>;
 }

@@ -10,6 +10,12 @@ mod bars;
 // How much may be asked of the records by whom nobody let in.
 mod budget;
 
+// The boots that keys are of.
+mod boots;
+
+// Machines whose identity is in doubt, and what an admin says about them.
+mod doubts;
+
 // What an admin decided for the whole fleet.
 mod settings;
 
@@ -34,7 +40,10 @@ use super::machine::{Machine, restored};
 use super::state::{Change, State};
 use crate::api::{JobState, LogEvent, MachineState};
 
+use boots::Boots;
 use budget::{Budgets, Speaker};
+
+pub use boots::{AtWork, REPORT_LIFE};
 pub use settings::{Settings, SiteRule};
 
 /// A running agent asks every 15 s whether its job was cancelled, even when it has nothing to tell; after so
@@ -67,6 +76,7 @@ pub struct Desk {
     said: HashMap<(String, Step, String), (String, Timestamp)>,
     /// Jobs of which it was said that they are silent, each with the last word of its machine.
     silent: HashMap<JobId, Timestamp>,
+    pub(super) boots: Boots,
     /// Events that were of no use: late, twice, or of an older attempt.
     pub dropped: u64,
     budgets: Budgets,
@@ -104,6 +114,7 @@ impl Desk {
             by_address: HashMap::new(),
             said: HashMap::new(),
             silent: HashMap::new(),
+            boots: Boots::default(),
             dropped: 0,
             budgets: Budgets::default(),
             left_out: 0,
@@ -308,6 +319,7 @@ impl Desk {
         }
         machine.boot = Some(boot);
         machine.last_seen = now;
+        self.boots.hear(batch.key, now);
         let id = machine.id;
         self.put_machine(machine);
         for event in fresh {

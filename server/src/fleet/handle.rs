@@ -20,7 +20,7 @@ use super::actor::{FleetError, Request, Work};
 use super::crew::{Admission, Commission, Crew};
 use super::desk::{Desk, Taken};
 use super::orders::{Candidate, hold_to};
-use super::reports::{Decided, Next};
+use super::reports::{Arrival, Decided, Next};
 use super::retry::Again;
 use super::standing::{Sighting, Standings};
 use crate::api::{
@@ -74,6 +74,12 @@ impl FleetHandle {
         self.ask(work).await
     }
 
+    /// As if nothing had been heard of any agent for long.
+    #[cfg(test)]
+    pub(crate) async fn age(&self) {
+        self.tell(|desk, _| desk.boots.age()).await.unwrap();
+    }
+
     async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Desk) -> T + Send + 'static,
@@ -117,10 +123,22 @@ impl FleetHandle {
     ) -> Result<Signed<Verdict>, FleetError> {
         let key = hardware.report().key;
         let hardware = Arc::new(hardware);
-        let decided = self.ask(move |desk, now| desk.report(&hardware, Some(peer), now)).await?;
+        let begun = Timestamp::now();
+        let arrival = Arrival { address: Some(peer), begun, gone: false };
+        let arrive = |arrival| {
+            let hardware = Arc::clone(&hardware);
+            self.ask(move |desk, now| desk.arrived(&hardware, arrival, now))
+        };
+        let mut decided = arrive(arrival).await?;
+        if let Next::AtWork(agent) = decided.next
+            && !self.crew.is_here(agent.key).await
+        {
+            decided = arrive(Arrival { gone: true, ..arrival }).await?;
+        }
         let Decided { machine, next } = decided;
         let order = match next {
             Next::Tell(order) => order,
+            Next::AtWork(agent) => agent.order(),
             Next::Tailor(commission, hardware) => {
                 self.tailor(Commission { server, ..*commission }, hardware, key).await?
             }

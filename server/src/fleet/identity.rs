@@ -1,290 +1,303 @@
-//! Core: who a machine is. Weighs what it shows of itself against the machines that are known. Touches
-//! `common`.
+//! Core: who a machine is. Compares the marks that a report shows with those on record. Touches `api`, `common`,
+//! `fleet::marks`.
 //!
-//! No single mark is trusted: NICs are moved, boards are replaced, whole batches share one UUID, and
-//! firmware that was never personalised shows its maker's placeholder. So marks that agree count for, marks
-//! that differ count against, and only a clear balance makes two the same machine. The weights are those of
-//! Digital Rebar, which has recognised machines that way for years, with two changes. Ethernet addresses
-//! count at most twice, or a four-port card would outweigh the machine that it was moved from. And marks
-//! that differ count, because there is no mark on the disk here that would settle it.
+//! A plan overwrites a disk, so a report is a known machine only where nothing speaks against it. NICs are moved,
+//! boards are replaced, batches share one UUID, and a report can be forged by anybody on the network: where marks
+//! agree and others do not, it is an admin who says whether that is the same machine, and until then it is a record of
+//! its own that gets no plan.
+//!
+//! | on record, reported before | shown | it is |
+//! | --- | --- | --- |
+//! | UUID or serial, address | the same, more addresses or not | the same |
+//! | UUID and serial | the same, other addresses | the same: its NIC was replaced |
+//! | one of UUID, serial | the same, other addresses | in doubt |
+//! | UUID, serials, address | another UUID, the rest and the disks the same | the same: the UUID follows the NICs |
+//! | UUID or serial, address | the address, and these missing or others | in doubt |
+//! | own addresses only | all of them, the disks not all others, no UUID or serial | the same |
+//! | own addresses only | some of them, or a UUID or serial that was not there | in doubt |
+//! | weak addresses only | one of them, nothing else, a disk in common | the same |
+//! | two machines | marks of both | in doubt with both |
+//! | only seen to ask for a boot | its address, nothing that differs | the same |
 
 use std::collections::BTreeSet;
 
-use common::hardware::{HardwareReport, System};
+use common::hardware::HardwareReport;
 use common::id::{Mac, MachineId};
 
-const SERIAL: i32 = 25;
-const UUID: i32 = 50;
-const MAC: i32 = 30;
-const MACS_MAX: i32 = 2 * MAC;
+pub use super::marks::Fingerprint;
+use super::marks::disks;
+use crate::api::Doubt;
 
-/// The balance from which two are the same: one Ethernet address with nothing against it. A UUID with
-/// no Ethernet address in common stays below, because batches of boards share UUIDs.
-pub const SAME: i32 = 30;
-
-/// What a machine is recognised by. A mark that is missing or known to be worthless is `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fingerprint {
-    /// The system's serial number.
-    pub system_serial: Option<String>,
-    /// The chassis' serial number.
-    pub chassis_serial: Option<String>,
-    /// The main board's serial number.
-    pub board_serial: Option<String>,
-    /// The system's UUID, in lower case.
-    pub uuid: Option<String>,
-    /// Its Ethernet addresses, but multicast, zero and locally repeated ones.
-    pub macs: BTreeSet<Mac>,
-}
-
-impl Fingerprint {
-    /// The marks in a hardware report.
-    #[must_use]
-    pub fn of(report: &HardwareReport) -> Self {
-        let system: &System = &report.system;
-        Self {
-            system_serial: worthy(&system.serial),
-            chassis_serial: worthy(&system.chassis_serial),
-            board_serial: worthy(&system.board_serial),
-            uuid: worthy(&system.uuid),
-            macs: report.nics.iter().map(|nic| nic.mac).filter(|mac| is_worthy_mac(*mac)).collect(),
-        }
-    }
-
-    /// Whether there is nothing to recognise it by.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// The balance of what agrees and what differs.
-    #[must_use]
-    pub fn balance(&self, other: &Self) -> i32 {
-        let mark = |ours: &Option<String>, theirs: &Option<String>, weight: i32| match (ours, theirs) {
-            (Some(ours), Some(theirs)) if ours == theirs => weight,
-            (Some(_), Some(_)) => -weight,
-            _ => 0,
-        };
-        let shared = self.macs.intersection(&other.macs).count();
-        let macs = if shared > 0 {
-            i32::try_from(shared).unwrap_or(i32::MAX).saturating_mul(MAC).min(MACS_MAX)
-        } else if self.macs.is_empty() || other.macs.is_empty() {
-            0
-        } else {
-            -MAC
-        };
-        mark(&self.system_serial, &other.system_serial, SERIAL)
-            + mark(&self.chassis_serial, &other.chassis_serial, SERIAL)
-            + mark(&self.board_serial, &other.board_serial, SERIAL)
-            + mark(&self.uuid, &other.uuid, UUID)
-            + macs
-    }
-
-    /// The marks that both have, in words.
-    #[must_use]
-    pub fn shared(&self, other: &Self) -> Vec<String> {
-        let mut words = Vec::new();
-        let mut mark = |name: &str, ours: &Option<String>, theirs: &Option<String>| {
-            if let (Some(ours), Some(theirs)) = (ours, theirs)
-                && ours == theirs
-            {
-                words.push(format!("{name} {ours}"));
-            }
-        };
-        mark("system serial", &self.system_serial, &other.system_serial);
-        mark("chassis serial", &self.chassis_serial, &other.chassis_serial);
-        mark("board serial", &self.board_serial, &other.board_serial);
-        mark("UUID", &self.uuid, &other.uuid);
-        words.extend(self.macs.intersection(&other.macs).map(Mac::to_string));
-        words
-    }
+/// A machine on record that shares a mark with what is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Which.
+    pub id: MachineId,
+    /// Its marks.
+    pub print: &'a Fingerprint,
+    /// Its last report; none while it was only seen to ask for a boot.
+    pub hardware: Option<&'a HardwareReport>,
+    /// Whether it is in doubt itself.
+    pub doubted: bool,
+    /// Whether a job was ever ordered for it, or an admin has said anything about it.
+    pub claimed: bool,
 }
 
 /// Who a report is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recognised {
-    /// The machine; none when it is a new one.
-    pub machine: Option<MachineId>,
-    /// Other machines that share a mark with it, and which: for an admin to see, never merged silently.
-    pub rivals: Vec<(MachineId, Vec<String>)>,
+pub enum Who {
+    /// A machine on record.
+    Known {
+        /// Which.
+        machine: MachineId,
+        /// Sightings that were of other NICs of it.
+        absorbs: Vec<MachineId>,
+        /// Why that is not sure; empty when it is.
+        doubts: Vec<Doubt>,
+    },
+    /// A machine that is not on record.
+    New {
+        /// Why it may be one that is; empty when it is none of them.
+        doubts: Vec<Doubt>,
+    },
+    /// The key is of a boot whose machine showed other marks.
+    NotItsBoot(MachineId),
 }
 
-/// Who among `known` shows `shown`. The best balance from [`SAME`] on; of equal ones the older machine.
-#[must_use]
-pub fn recognise<'a>(
-    shown: &Fingerprint,
-    known: impl Iterator<Item = (MachineId, &'a Fingerprint)>,
-) -> Recognised {
-    let mut best: Option<(i32, MachineId)> = None;
-    let mut rivals = Vec::new();
-    for (id, fingerprint) in known {
-        let shared = shown.shared(fingerprint);
-        if shared.is_empty() {
-            continue;
+/// How what is shown fits one machine on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// The same machine, by its UUID or a serial number.
+    Sure,
+    /// The same machine, as far as addresses can tell.
+    Likely,
+    /// It may be the same: an admin has to say.
+    Doubtful,
+    /// Another machine.
+    Apart,
+}
+
+/// What agrees and what does not.
+#[derive(Debug, Default)]
+struct Compared {
+    /// Serial numbers that agree, by name.
+    serials: Vec<&'static str>,
+    /// Whether a UUID agrees.
+    uuid: bool,
+    /// Marks that both have and that differ.
+    differ: Vec<&'static str>,
+    /// Marks on record that are not shown.
+    missing: Vec<&'static str>,
+    /// Marks that are shown and not on record.
+    extra: Vec<&'static str>,
+    /// Addresses that both have.
+    macs: BTreeSet<Mac>,
+    /// Those of them that say something alone, on both sides.
+    own: BTreeSet<Mac>,
+}
+
+impl Compared {
+    fn new(shown: &Fingerprint, known: &Fingerprint) -> Self {
+        let mut this = Self::default();
+        for ((name, shown), (_, known)) in shown.serials().into_iter().zip(known.serials()) {
+            match (shown, known) {
+                (Some(shown), Some(known)) if shown == known => this.serials.push(name),
+                (Some(_), Some(_)) => this.differ.push(name),
+                (None, Some(_)) => this.missing.push(name),
+                (Some(_), None) => this.extra.push(name),
+                (None, None) => {}
+            }
         }
-        let balance = shown.balance(fingerprint);
-        if balance >= SAME && best.is_none_or(|(most, who)| balance > most || (balance == most && id < who)) {
-            best = Some((balance, id));
+        match (shown.uuids.is_empty(), known.uuids.is_empty()) {
+            (false, false) if shown.uuids.is_disjoint(&known.uuids) => this.differ.push(UUID),
+            (false, false) => this.uuid = true,
+            (true, false) => this.missing.push(UUID),
+            (false, true) => this.extra.push(UUID),
+            (true, true) => {}
         }
-        rivals.push((id, shared));
+        this.macs = shown.macs.intersection(&known.macs).copied().collect();
+        this.own = this.macs.iter().copied().filter(|mac| shown.owns(*mac) && known.owns(*mac)).collect();
+        this
     }
-    let machine = best.map(|(_, id)| id);
-    rivals.retain(|(id, _)| Some(*id) != machine);
-    rivals.sort();
-    Recognised { machine, rivals }
+
+    fn contradicts(&self) -> bool {
+        !self.differ.is_empty() || !self.missing.is_empty()
+    }
 }
 
-/// A mark in its one form, or nothing where it is a placeholder that many machines share.
+const UUID: &str = "UUID";
+
+/// Who shows `shown`, with the report that it is from. `candidates` are all machines that share a mark with it;
+/// `boot` is the machine whose present boot has the report's key.
 #[must_use]
-pub fn worthy(text: &str) -> Option<String> {
-    let text = text.trim().to_lowercase();
-    let core: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    // Placeholders that firmware of Supermicro, ASUS, MSI, Gigabyte, Dell and QEMU was seen to carry.
-    const PLACEHOLDERS: [&str; 17] = [
-        "tobefilledbyoem",
-        "defaultstring",
-        "notspecified",
-        "notapplicable",
-        "notavailable",
-        "notsettable",
-        "notpresent",
-        "systemserialnumber",
-        "chassisserialnumber",
-        "baseboardserialnumber",
-        "serialnumber",
-        "none",
-        "na",
-        "oem",
-        "unknown",
-        "123456789",
-        "0123456789",
-    ];
-    // UUIDs that whole series of boards were shipped with.
-    const SHARED_UUIDS: [&str; 2] = ["03000200040005000006000700080009", "12345678123456781234567812345678"];
-    let repeated = core.chars().next().is_some_and(|first| core.chars().all(|c| c == first));
-    let worthless = core.len() < 2
-        || repeated
-        || PLACEHOLDERS.contains(&core.as_str())
-        || core.starts_with("123456789")
-        || SHARED_UUIDS.contains(&core.as_str());
-    (!worthless).then_some(text)
+pub fn recognise(
+    shown: &Fingerprint,
+    report: &HardwareReport,
+    candidates: &[Candidate<'_>],
+    boot: Option<Candidate<'_>>,
+) -> Who {
+    let known = |machine| Who::Known { machine, absorbs: vec![], doubts: vec![] };
+    let fits: Vec<(Candidate<'_>, Fit)> = candidates
+        .iter()
+        .filter(|one| !one.doubted)
+        .map(|one| (*one, fit(shown, report, one, candidates)))
+        .collect();
+    let of = |wanted: &dyn Fn(&Candidate<'_>, Fit) -> bool| -> Vec<Candidate<'_>> {
+        fits.iter().filter(|(one, fit)| wanted(one, *fit)).map(|(one, _)| *one).collect()
+    };
+    let same = |fit| matches!(fit, Fit::Sure | Fit::Likely);
+    let mut settled = of(&|one, fit| one.hardware.is_some() && same(fit));
+    let sighted = of(&|one, fit| one.hardware.is_none() && same(fit));
+    let mut rivals = of(&|_, fit| fit == Fit::Doubtful);
+
+    if let Some(boot) = &boot {
+        if !confirms(shown, report, boot) {
+            return Who::NotItsBoot(boot.id);
+        }
+        if !boot.doubted {
+            return known(boot.id);
+        }
+    }
+    let of_boot = |one: &Candidate<'_>| boot.is_some_and(|boot| boot.id == one.id);
+    let again = candidates.iter().find(|one| one.doubted && (exact(shown, one) || of_boot(one)));
+    let claimed: Vec<_> = sighted.iter().filter(|one| one.claimed).copied().collect();
+    if settled.len() == 1 && rivals.is_empty() && claimed.is_empty() {
+        let one = settled.remove(0);
+        // Only a UUID or a serial number says that other NICs which asked for a boot are of this machine.
+        let sure = fits.iter().any(|(other, fit)| other.id == one.id && *fit == Fit::Sure);
+        let absorbs = if sure { sighted.iter().map(|other| other.id).collect() } else { vec![] };
+        return Who::Known { machine: one.id, absorbs, doubts: vec![] };
+    }
+    if settled.is_empty() && rivals.is_empty() {
+        match (claimed.as_slice(), sighted.first()) {
+            ([one], _) => return known(one.id),
+            ([], Some(first)) => {
+                let absorbs = sighted.iter().skip(1).map(|one| one.id).collect();
+                return Who::Known { machine: first.id, absorbs, doubts: vec![] };
+            }
+            _ => {}
+        }
+    }
+    rivals.extend(settled);
+    rivals.extend(claimed);
+    rivals.sort_by_key(|one| one.id);
+    let doubts = rivals.iter().map(|one| doubt(shown, one)).collect();
+    let sighting = sighted.iter().find(|one| !one.claimed);
+    match again.or(sighting) {
+        Some(one) => Who::Known { machine: one.id, absorbs: vec![], doubts },
+        None => Who::New { doubts },
+    }
 }
 
-/// Whether an Ethernet address can tell machines apart.
+fn fit(shown: &Fingerprint, report: &HardwareReport, known: &Candidate<'_>, all: &[Candidate<'_>]) -> Fit {
+    // An address that a report shows to be an adapter's was perhaps taken for the machine's own before.
+    let mut print = known.print.clone();
+    print.weaken(|mac| shown.weak.contains(&mac));
+    let compared = Compared::new(shown, &print);
+    let Some(hardware) = known.hardware else {
+        return match (compared.macs.is_empty(), compared.contradicts()) {
+            (false, false) => Fit::Sure,
+            // Nobody was told anything of a sighting: the report is the better word.
+            (false, true) if compared.differ.is_empty() && !known.claimed => Fit::Sure,
+            (false, true) if known.claimed => Fit::Doubtful,
+            _ => Fit::Apart,
+        };
+    };
+    let others = || all.iter().filter(|other| other.id != known.id && other.hardware.is_some());
+    // A UUID that two machines have shown is worth nothing, be one of them in doubt or not; a serial number keeps its
+    // worth until an admin has said that the second is another machine.
+    let uuid = compared.uuid && others().all(|other| other.print.uuids.is_disjoint(&shown.uuids));
+    let has = |other: &Candidate<'_>, name: &str| {
+        let both = shown.serials().into_iter().zip(other.print.serials());
+        both.into_iter().any(|((own, mine), (_, theirs))| own == name && mine == theirs)
+    };
+    let alone = |name: &&'static str| others().filter(|other| !other.doubted).all(|other| !has(other, name));
+    let serials: Vec<&str> = compared.serials.iter().copied().filter(alone).collect();
+    let (ours, theirs) = (disks(report), disks(hardware));
+    let disk_in_common = !ours.is_disjoint(&theirs);
+    if !compared.contradicts() && (uuid || !serials.is_empty()) {
+        let confirmed = !compared.macs.is_empty() || (uuid && !serials.is_empty());
+        return if confirmed { Fit::Sure } else { may_be(&compared, uuid, &serials) };
+    }
+    if !compared.contradicts() && compared.extra.is_empty() {
+        let disks_fit = disk_in_common || theirs.is_empty();
+        let mut own = print.own().peekable();
+        let only_weak = own.peek().is_none() && shown.own().next().is_none();
+        let same = if only_weak {
+            !compared.macs.is_empty() && disk_in_common
+        } else {
+            !compared.own.is_empty() && own.all(|mac| shown.macs.contains(&mac)) && disks_fit
+        };
+        if same {
+            return Fit::Likely;
+        }
+    }
+    let follows_nics = compared.differ == [UUID] && compared.missing.is_empty() && !compared.own.is_empty();
+    if follows_nics && (serials.len() >= 2 || (!serials.is_empty() && disk_in_common)) {
+        return Fit::Sure;
+    }
+    may_be(&compared, uuid, &serials)
+}
+
+/// Where it is not the same for sure: whether it may be, or shares only what whole batches share. A blade's chassis
+/// has one serial number for all of them, and boards were seen to have one in two machines.
+fn may_be(compared: &Compared, uuid: bool, serials: &[&str]) -> Fit {
+    let may_be = !compared.own.is_empty()
+        || serials.contains(&"system serial")
+        || (uuid && compared.differ.is_empty());
+    if may_be { Fit::Doubtful } else { Fit::Apart }
+}
+
+/// Whether a report under the key of `boot`'s present boot is still of that machine: a NIC or a disk may come and go
+/// under way, but nothing may be another machine's.
+fn confirms(shown: &Fingerprint, report: &HardwareReport, boot: &Candidate<'_>) -> bool {
+    if shown.is_empty() || boot.print.is_empty() {
+        return shown.is_empty() && boot.print.is_empty();
+    }
+    let compared = Compared::new(shown, boot.print);
+    let strong = compared.uuid || !compared.serials.is_empty();
+    let (ours, theirs) = (disks(report), boot.hardware.map(disks).unwrap_or_default());
+    // Where addresses are all there is, the disks of the first report have to be there, too.
+    let by_address = theirs.is_empty() || !ours.is_disjoint(&theirs);
+    let addresses = if boot.print.own().next().is_some() { &compared.own } else { &compared.macs };
+    // A UUID that follows the NICs is on record once it was shown.
+    let same_address = !addresses.is_empty() && by_address && compared.extra.is_empty();
+    !compared.contradicts() && (strong || same_address)
+}
+
+/// Whether just these marks are on record: how a machine in doubt is found again.
+fn exact(shown: &Fingerprint, known: &Candidate<'_>) -> bool {
+    let compared = Compared::new(shown, known.print);
+    let agrees = compared.uuid || !compared.serials.is_empty();
+    let same_macs = compared.macs.len() == shown.macs.len() && shown.macs.len() == known.print.macs.len();
+    !compared.contradicts() && compared.extra.is_empty() && (agrees || !compared.macs.is_empty()) && same_macs
+}
+
+fn doubt(shown: &Fingerprint, known: &Candidate<'_>) -> Doubt {
+    let compared = Compared::new(shown, known.print);
+    let differs = compared.differ.iter().map(|name| format!("another {name}"));
+    let missing = compared.missing.iter().map(|name| format!("no {name}"));
+    let extra = compared.extra.iter().map(|name| format!("a {name} that was not there"));
+    let mut against: Vec<String> = differs.chain(missing).chain(extra).collect();
+    if compared.macs.is_empty() {
+        against.push("other Ethernet addresses".to_owned());
+    } else if known.print.own().any(|mac| !shown.macs.contains(&mac)) {
+        against.push("not all of its Ethernet addresses".to_owned());
+    }
+    Doubt { other: known.id, shared: shared(shown, known.print), against }
+}
+
+/// The marks that both have, in words.
 #[must_use]
-pub fn is_worthy_mac(mac: Mac) -> bool {
-    let multicast = mac.0[0] & 1 == 1;
-    let repeated = mac.0.iter().all(|byte| *byte == mac.0[0]);
-    !multicast && !repeated
+pub fn shared(shown: &Fingerprint, known: &Fingerprint) -> Vec<String> {
+    let serials = shown.serials().into_iter().zip(known.serials());
+    let serials = serials.filter(|((_, ours), (_, theirs))| ours.is_some() && ours == theirs);
+    let mut words: Vec<String> =
+        serials.filter_map(|((name, serial), _)| Some(format!("{name} {}", serial?))).collect();
+    words.extend(shown.uuids.intersection(&known.uuids).map(|uuid| format!("{UUID} {uuid}")));
+    words.extend(shown.macs.intersection(&known.macs).map(Mac::to_string));
+    words
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn print(system: &str, board: &str, uuid: &str, macs: &[u8]) -> Fingerprint {
-        Fingerprint {
-            system_serial: worthy(system),
-            chassis_serial: None,
-            board_serial: worthy(board),
-            uuid: worthy(uuid),
-            macs: macs.iter().map(|last| Mac([2, 0, 0, 0, 0, *last])).collect(),
-        }
-    }
-
-    #[test]
-    fn who_is_who() {
-        let table = [
-            ("only an address is known", print("", "", "", &[1]), print("S1", "B1", "u-1", &[1]), true),
-            ("same in everything", print("S1", "B1", "u-1", &[1]), print("S1", "B1", "u-1", &[1]), true),
-            (
-                "NIC moved to another machine",
-                print("S1", "B1", "u-1", &[1]),
-                print("S2", "B2", "u-2", &[1]),
-                false,
-            ),
-            (
-                "two ports moved, only UUIDs known",
-                print("", "", "u-1", &[1, 2]),
-                print("", "", "u-2", &[1, 2]),
-                false,
-            ),
-            (
-                "eight ports moved",
-                print("S1", "B1", "u-1", &[1, 2, 3, 4, 5, 6, 7, 8]),
-                print("S2", "B2", "u-2", &[1, 2, 3, 4, 5, 6, 7, 8]),
-                false,
-            ),
-            ("NIC replaced", print("S1", "B1", "u-1", &[1]), print("S1", "B1", "u-1", &[9]), true),
-            ("boards of a batch share a UUID", print("", "", "u-1", &[1]), print("", "", "u-1", &[2]), false),
-            (
-                "UUID changed by a firmware update",
-                print("S1", "B1", "u-1", &[1]),
-                print("S1", "B1", "u-2", &[1]),
-                true,
-            ),
-            (
-                "main board replaced, same chassis and NIC",
-                print("S1", "B1", "", &[1]),
-                print("S1", "B2", "", &[1]),
-                true,
-            ),
-            ("nothing in common", print("S1", "", "", &[1]), print("", "B1", "", &[]), false),
-            (
-                "placeholders are no marks",
-                print("Default string", "To be filled by O.E.M.", "", &[]),
-                print("Default string", "To be filled by O.E.M.", "", &[]),
-                false,
-            ),
-        ];
-        for (what, known, shown, same) in table {
-            let found = recognise(&shown, [(MachineId(1), &known)].into_iter());
-            assert_eq!(found.machine, same.then_some(MachineId(1)), "{what}");
-        }
-    }
-
-    #[test]
-    fn two_that_fit_are_both_shown() {
-        let (one, two) = (print("", "", "", &[1]), print("", "", "", &[2]));
-        let shown = print("S1", "", "u-1", &[1, 2]);
-        let found = recognise(&shown, [(MachineId(2), &two), (MachineId(1), &one)].into_iter());
-        assert_eq!(found.machine, Some(MachineId(1)));
-        assert_eq!(found.rivals, vec![(MachineId(2), vec!["02:00:00:00:00:02".to_owned()])]);
-    }
-
-    #[test]
-    fn what_makers_left_in_is_worth_nothing() {
-        for text in [
-            "",
-            " ",
-            "0",
-            "00000000-0000-0000-0000-000000000000",
-            "ffffffff-ffff-ffff-ffff-ffffffffffff",
-            "To Be Filled By O.E.M.",
-            "To be filled by O.E.M",
-            "Default string",
-            "Not Specified",
-            "None",
-            "N/A",
-            "System Serial Number",
-            "1234567890",
-            "123456789",
-            "XXXXXXXX",
-            "........",
-            "03000200-0400-0500-0006-000700080009",
-        ] {
-            assert_eq!(worthy(text), None, "{text}");
-        }
-        assert_eq!(worthy(" CZC1234ABC "), Some("czc1234abc".to_owned()));
-    }
-
-    proptest! {
-        #[test]
-        fn balance_is_symmetric(a in 0_u8..4, b in 0_u8..4, m in prop::collection::vec(0_u8..4, 0..4), n in prop::collection::vec(0_u8..4, 0..4)) {
-            let one = print(&format!("SN{a}"), "", &format!("u-{b}"), &m);
-            let two = print(&format!("SN{b}"), "", &format!("u-{a}"), &n);
-            prop_assert_eq!(one.balance(&two), two.balance(&one));
-        }
-    }
-}
+mod tests;

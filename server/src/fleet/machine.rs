@@ -8,15 +8,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::hardware::{CheckedHardware, Contents, Device, HardwareReport};
+use common::hardware::{CheckedHardware, Contents, Device, Firmware, HardwareReport};
 use common::id::MachineId;
 use common::trust::PublicKey;
 use jiff::Timestamp;
 
-use super::identity::Fingerprint;
 use super::job::Job;
-use super::standing::Standing;
-use crate::api::{JobState, MachineAction, MachineState};
+use super::marks::Fingerprint;
+use super::standing::{Face, Standing};
+use crate::api::{Doubt, JobState, MachineAction, MachineState};
 
 /// What a machine with no open job gets when it network-boots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Machine {
     pub state: MachineState,
     /// Whether an admin holds it.
     pub held: bool,
+    /// Why it is not clear who it is; empty when it is.
+    pub doubts: Vec<Doubt>,
     /// Where it was last seen.
     pub site: String,
     /// Labels.
@@ -79,6 +81,7 @@ impl Machine {
             name: None,
             state: MachineState::Discovered,
             held: false,
+            doubts: vec![],
             site,
             labels: BTreeMap::new(),
             fingerprint,
@@ -103,6 +106,35 @@ impl Machine {
         self.state == MachineState::Discovered && self.hardware.is_none() && self.labels.is_empty()
     }
 
+    /// Whether an admin or an order has named it: then a report may not just take its place.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        self.state != MachineState::Discovered || !self.labels.is_empty() || self.held || self.name.is_some()
+    }
+
+    /// Whether it was made by a report of an agent as an ordinary process that was given just this name. Its name is
+    /// all that such a process is known by.
+    #[must_use]
+    pub fn is_process(&self, name: &str) -> bool {
+        let is_named = |report: &HardwareReport| {
+            report.firmware == Firmware::None && report.name.as_deref() == Some(name)
+        };
+        self.hardware.as_ref().is_some_and(|checked| is_named(checked.report()))
+    }
+
+    /// What it may show when it asks to network-boot.
+    #[must_use]
+    pub fn face(&self) -> Face {
+        let print = &self.fingerprint;
+        Face {
+            machine: self.id,
+            uuids: print.uuids.iter().cloned().collect(),
+            serial: print.system_serial.clone(),
+            own: print.own().collect(),
+            weak: print.macs.intersection(&print.weak).copied().collect(),
+        }
+    }
+
     /// Whether it bears all of `labels`.
     #[must_use]
     pub fn has_labels(&self, labels: &BTreeMap<String, String>) -> bool {
@@ -115,7 +147,9 @@ impl Machine {
     /// Whether jobs may be given out to it.
     #[must_use]
     pub fn takes_jobs(&self) -> bool {
-        !self.held && !matches!(self.state, MachineState::Rejected | MachineState::Retired)
+        !self.held
+            && self.doubts.is_empty()
+            && !matches!(self.state, MachineState::Rejected | MachineState::Retired)
     }
 
     /// Whether an admin has said something good about it, so that it is answered where strangers are not.
@@ -181,6 +215,7 @@ impl Machine {
             }
             MachineAction::Release => Ok(self.release()),
             MachineAction::Forget => Ok("forgotten; its events stay".to_owned()),
+            MachineAction::Merge { into } => Ok(format!("is {into} from now on")),
         }
     }
 
@@ -202,6 +237,11 @@ impl Machine {
 
     fn release(&mut self) -> String {
         let was_held = std::mem::take(&mut self.held);
+        let others: Vec<String> =
+            std::mem::take(&mut self.doubts).iter().map(|doubt| doubt.other.to_string()).collect();
+        if !others.is_empty() && !matches!(self.state, MachineState::Rejected | MachineState::Retired) {
+            return format!("released: it is another machine than {}", others.join(" and "));
+        }
         match self.state {
             MachineState::Rejected | MachineState::Retired => {
                 self.state = MachineState::Inspected;

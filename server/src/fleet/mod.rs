@@ -7,6 +7,9 @@ pub mod standing;
 // Core: many machines in one word.
 pub mod hostlist;
 
+// Core: the marks that a machine is recognised by.
+pub mod marks;
+
 // Core: who a machine is.
 pub mod identity;
 

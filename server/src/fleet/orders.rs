@@ -402,8 +402,19 @@ impl Desk {
             if let Some(boot) = machine.boot {
                 self.after.dismissed.push((boot.key, Some("the machine was forgotten".to_owned())));
             }
-            self.put(Change::Forget(id));
+            self.forget(id);
             return;
+        }
+        if let MachineAction::Merge { into } = action {
+            if let Ok(target) = self.merge_target(id, into) {
+                self.merge(&machine, target, now);
+            }
+            return;
+        }
+        let mut machine = machine;
+        let before = self.state.machines.get(&id).map(|before| before.doubts.clone()).unwrap_or_default();
+        if machine.doubts.is_empty() && !before.is_empty() {
+            self.set_apart(&mut machine, &before);
         }
         if let MachineAction::Name(name) = action {
             self.take_name_from_claimants(name, id, now);
@@ -487,6 +498,12 @@ impl Desk {
                 {
                     return Err(refused(format!("another machine is called `{name}`"), "names are unique"));
                 }
+            }
+            MachineAction::Merge { into } => {
+                let [one] = chosen else {
+                    return Err(refused("several machines cannot be one", "merge them one by one"));
+                };
+                self.merge_target(*one, into)?;
             }
             MachineAction::Label { set, .. }
                 if !set

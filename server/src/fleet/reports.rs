@@ -15,12 +15,12 @@ use jiff::Timestamp;
 
 use super::bound::Marks;
 use super::crew::{Admission, Commission, Gate, Tailored};
-use super::desk::{Desk, Whose};
-use super::identity::{Fingerprint, recognise};
+use super::desk::{AtWork, Desk, REPORT_LIFE, Whose};
+use super::identity::{Fingerprint, Who, shared};
 use super::job::{Confirm, Job, JobEvent};
 use super::machine::{Boot, Machine, Rest, has_bootable_disk, is_blank};
 use super::state::Change;
-use crate::api::{JobState, MachineState, Warning};
+use crate::api::{Doubt, JobState, MachineState, Warning};
 
 /// Seconds until a machine that was refused, held or rejected asks again.
 const REFUSED_POLL_SECONDS: u32 = 30;
@@ -48,8 +48,21 @@ pub struct Decided {
 pub enum Next {
     /// It can be told at once.
     Tell(Order),
+    /// An agent of an earlier boot works on its job, or seems to.
+    AtWork(AtWork),
     /// A job is open for it: the tailor makes its plan first.
     Tailor(Box<Commission>, Arc<CheckedHardware>),
+}
+
+/// A report as it came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// From which address.
+    pub address: Option<IpAddr>,
+    /// When the machine began to report: when it was given the nonce that is in it.
+    pub begun: Timestamp,
+    /// Whether the agent that it would take the place of is known to have left the swarm.
+    pub gone: bool,
 }
 
 impl Desk {
@@ -60,54 +73,94 @@ impl Desk {
         address: Option<IpAddr>,
         now: Timestamp,
     ) -> Decided {
-        let Some(machine) = self.inspect(hardware, address, now) else {
-            // Nothing was written down, so it has no number; an honest machine asks again.
-            let reason = "there is no room for one more unknown machine now".to_owned();
-            let next = Next::Tell(Order::Wait { seconds: REFUSED_POLL_SECONDS, reason });
-            return Decided { machine: MachineId(0), next };
-        };
-        let next = self.decide(machine, hardware, address, now);
-        Decided { machine, next }
+        self.arrived(hardware, Arrival { address, begun: now, gone: false }, now)
     }
 
-    /// Recognises the machine and records what it reported; none when there is no room for it.
+    /// As [`Desk::report`], with all that is known of its arrival.
+    pub fn arrived(&mut self, hardware: &Arc<CheckedHardware>, arrival: Arrival, now: Timestamp) -> Decided {
+        let report = hardware.report();
+        let wait = |machine, seconds, reason: &str| {
+            let order = Order::Wait { seconds, reason: reason.to_owned() };
+            Decided { machine, next: Next::Tell(order) }
+        };
+        if let Some(machine) = self.boots.is_over(&report.key, arrival.begun) {
+            self.dropped += 1;
+            return wait(machine, REFUSED_POLL_SECONDS, "another boot of this machine has reported since");
+        }
+        if now.duration_since(arrival.begun) > REPORT_LIFE {
+            self.dropped += 1;
+            let machine = self.state.by_key(&report.key).map_or(MachineId(0), |machine| machine.id);
+            return wait(machine, 1, "the report was too long on its way");
+        }
+        let shown = Fingerprint::of(report);
+        let (id, absorbs, doubts) = match self.who(report, &shown) {
+            Who::Known { machine, absorbs, doubts } => (machine, absorbs, doubts),
+            Who::New { doubts } => (MachineId(self.state.last_machine + 1), vec![], doubts),
+            Who::NotItsBoot(machine) => {
+                let text = "a report under the key of its present boot shows other marks: it gets no plan";
+                let what = What::Note { text: text.to_owned() };
+                self.log_once(now, Whose::Machine(machine), Step::Inspect, what);
+                return wait(machine, REFUSED_POLL_SECONDS, "the marks are not those of this boot");
+            }
+        };
+        if let Some(agent) = self.at_work(id, report.key, arrival.gone, now) {
+            let text = "another boot of this machine reports while its agent is at work: it waits until that one \
+                        was silent for long enough";
+            let what = What::Note { text: text.to_owned() };
+            self.log_once(now, Whose::Machine(id), Step::Inspect, what);
+            return Decided { machine: id, next: Next::AtWork(agent) };
+        }
+        if !self.inspect(id, hardware, shown, doubts, arrival.address, now) {
+            // Nothing was written down, so it has no number; an honest machine asks again.
+            return wait(
+                MachineId(0),
+                REFUSED_POLL_SECONDS,
+                "there is no room for one more unknown machine now",
+            );
+        }
+        for sighting in absorbs {
+            self.absorb(id, sighting, now);
+        }
+        let next = self.decide(id, hardware, arrival.address, now);
+        Decided { machine: id, next }
+    }
+
+    /// Records what machine `id` reported; not when there is no room for it.
     fn inspect(
         &mut self,
+        id: MachineId,
         hardware: &Arc<CheckedHardware>,
+        shown: Fingerprint,
+        doubts: Vec<Doubt>,
         address: Option<IpAddr>,
         now: Timestamp,
-    ) -> Option<MachineId> {
+    ) -> bool {
         let report = hardware.report();
-        let shown = Fingerprint::of(report);
-        let same_boot = self.state.by_key(&report.key).map(|machine| machine.id);
-        let known = self.state.machines.values().map(|machine| (machine.id, &machine.fingerprint));
-        let found = recognise(&shown, known);
-        // An agent as an ordinary process in a container may show no mark at all; its name has to do.
-        let by_name = || {
-            let name = report.name.as_deref().filter(|_| shown.is_empty())?;
-            self.state.named(name).first().copied()
-        };
-        let id = same_boot.or(found.machine).or_else(by_name);
-        let is_new = id.is_none();
-        let id = id.unwrap_or(MachineId(self.state.last_machine + 1));
-        if same_boot.is_none() && !self.is_let_in(id) && !self.admit_stranger(address, is_new, now) {
+        let (is_new, same_boot) =
+            (!self.state.machines.contains_key(&id), self.state.by_key(&report.key).is_some());
+        if !same_boot && !self.is_let_in(id) && !self.admit_stranger(address, is_new, now) {
             self.left_out += 1;
-            return None;
+            return false;
         }
-        let site = self.site_of(self.state.machines.get(&id), report, address);
-        let mut machine = match self.state.machines.get(&id) {
-            Some(machine) => machine.clone(),
-            None => Machine::new(id, shown.clone(), site.clone(), now),
-        };
-        let is_new_boot = machine.boot.is_none_or(|boot| boot.key != report.key);
+        let known = self.state.machines.get(&id);
+        let site = self.site_of(known, report, address);
+        let mut machine =
+            known.cloned().unwrap_or_else(|| Machine::new(id, Fingerprint::default(), site.clone(), now));
+        let before = machine.boot.map(|boot| boot.key).filter(|key| *key != report.key);
+        let is_new_boot = machine.boot.is_none() || before.is_some();
+        if let Some(key) = before {
+            self.boots.end(key, id, now);
+        }
         if is_new_boot {
+            self.leave_boot(id, report.key);
             machine.boot = Some(Boot { key: report.key, through: 0, since: now });
         }
-        machine.name =
-            machine.name.or_else(|| report.name.clone().filter(|name| self.state.named(name).is_empty()));
-        machine.fingerprint = shown;
+        self.boots.hear(report.key, now);
+        machine.name = machine.name.or_else(|| self.own_name(report));
+        self.learn(&mut machine, shown);
         machine.site = site;
         machine.last_seen = now;
+        machine.doubts.clone_from(&doubts);
         let kept = self.kept(id, hardware);
         let is_changed = machine.hardware.as_deref() != Some(&*kept);
         self.put_machine(machine);
@@ -119,9 +172,63 @@ impl Desk {
         }
         if is_new_boot {
             self.tell_of(id, is_new, report, now);
-            self.settle_rivals(id, found.rivals, now);
         }
-        Some(id)
+        if is_new {
+            self.tell_rivals(id, &doubts, now);
+        }
+        self.tell_doubts(id, &doubts, now);
+        true
+    }
+
+    /// Adds what a report shows to the marks of its machine. Only the first report says what is missed later; whatever
+    /// comes afterwards is added, says nothing alone, and is never taken from another machine.
+    fn learn(&self, machine: &mut Machine, shown: Fingerprint) {
+        let id = machine.id;
+        if machine.hardware.is_some() {
+            let print = &mut machine.fingerprint;
+            print.add_late(shown.macs.iter().copied().filter(|mac| !self.is_anothers(*mac, id)));
+            print.weaken(|mac| shown.weak.contains(&mac));
+            if !print.uuids.is_empty() && print.uuids.is_disjoint(&shown.uuids) {
+                print.add_uuids(&shown.uuids);
+            }
+            return;
+        }
+        let sighted = std::mem::replace(&mut machine.fingerprint, shown);
+        machine.fingerprint.weaken(|mac| self.is_anothers(mac, id));
+        if self.is_claimed(id) {
+            // What was ordered was ordered for the address that was seen.
+            machine.fingerprint.weaken(|mac| !sighted.macs.contains(&mac));
+        }
+        machine.fingerprint.add_late(sighted.macs);
+    }
+
+    /// Another machine's boot with this key is none of its any more.
+    fn leave_boot(&mut self, id: MachineId, key: PublicKey) {
+        let other = self.state.by_key(&key).filter(|other| other.id != id).cloned();
+        if let Some(mut other) = other {
+            other.boot = None;
+            self.put_machine(other);
+        }
+    }
+
+    /// The name that a reporter gives itself, where nobody has it and it cannot be taken for something else.
+    fn own_name(&self, report: &HardwareReport) -> Option<String> {
+        let name = report.name.clone()?;
+        let plain = name.parse::<MachineId>().is_err() && name.parse::<common::id::Mac>().is_err();
+        (plain && self.state.named(&name).is_empty()).then_some(name)
+    }
+
+    /// A sighting was of another NIC of machine `id`.
+    fn absorb(&mut self, id: MachineId, sighting: MachineId, now: Timestamp) {
+        let (Some(machine), Some(other)) = (self.state.machines.get(&id), self.state.machines.get(&sighting))
+        else {
+            return;
+        };
+        let name = other.shown_name();
+        let shared = shared(&machine.fingerprint, &other.fingerprint).join(", ");
+        self.forget(sighting);
+        let text = format!("{name}, seen before by {shared} only, is this machine");
+        self.log_within(now, Whose::Machine(id), Step::Inspect, What::Note { text });
     }
 
     fn tell_of(&mut self, id: MachineId, is_new: bool, report: &HardwareReport, now: Timestamp) {
@@ -133,19 +240,19 @@ impl Desk {
         }
     }
 
-    /// Other machines share marks with this one. Those that were only seen to ask for a boot through another
-    /// of its NICs are part of it; any other is shown to the admin and left alone.
-    fn settle_rivals(&mut self, id: MachineId, rivals: Vec<(MachineId, Vec<String>)>, now: Timestamp) {
-        for (rival, shared) in rivals {
-            let Some(other) = self.state.machines.get(&rival) else { continue };
-            let name = other.shown_name();
-            let shared = shared.join(", ");
-            let text = if other.is_bare_sighting() && self.state.newest_job(rival).is_none() {
-                self.put(Change::Forget(rival));
-                format!("{name}, seen before by {shared} only, is this machine")
-            } else {
-                format!("{name} shows {shared} too; they are kept apart, so look whether they are the same")
+    /// Says which other machines share marks with a new one that are not enough for a doubt.
+    fn tell_rivals(&mut self, id: MachineId, doubts: &[Doubt], now: Timestamp) {
+        let Some(machine) = self.state.machines.get(&id) else { return };
+        let print = machine.fingerprint.clone();
+        for rival in self.state.sharing(&print) {
+            let Some(other) = self.state.machines.get(&rival).filter(|other| other.id != id) else {
+                continue;
             };
+            if other.hardware.is_none() || doubts.iter().any(|doubt| doubt.other == rival) {
+                continue;
+            }
+            let shared = shared(&print, &other.fingerprint).join(", ");
+            let text = format!("{} shows {shared} too; they are two machines", other.shown_name());
             self.log_within(now, Whose::Machine(id), Step::Inspect, What::Note { text });
         }
     }
@@ -391,3 +498,6 @@ pub fn summary(report: &HardwareReport) -> String {
 fn gigabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e9
 }
+
+#[cfg(test)]
+mod tests;

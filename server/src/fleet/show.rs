@@ -18,9 +18,15 @@ impl State {
             name: machine.shown_name(),
             state: machine.state,
             held: machine.held,
+            doubts: machine.doubts.clone(),
             site: machine.site.clone(),
             labels: machine.labels.clone(),
-            macs: machine.fingerprint.macs.iter().copied().collect(),
+            // The boot's own first: a list shows one.
+            macs: machine
+                .fingerprint
+                .own()
+                .chain(machine.fingerprint.weak.intersection(&machine.fingerprint.macs).copied())
+                .collect(),
             firmware: hardware.map(|checked| checked.report().firmware),
             first_seen: machine.first_seen,
             last_seen: machine.last_seen,

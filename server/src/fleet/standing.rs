@@ -1,10 +1,12 @@
 //! Core: what the doors (DHCP, TFTP, boot script) may know of a machine without asking anybody. Firmware
 //! takes the first answers of a few seconds, so they cannot wait for the fleet or its records; the fleet
-//! publishes this table whenever it changes. Touches `common`.
+//! publishes this table whenever it changes. Touches `common`, `fleet::marks`.
 
 use std::collections::HashMap;
 
 use common::id::{Mac, MachineId};
+
+use super::marks::{self, Fingerprint};
 
 /// What a machine that asks to network-boot is to get.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,26 +33,125 @@ pub struct Asker {
     pub serial: Option<String>,
 }
 
+/// What a machine shows of itself when it asks to network-boot, in the form that is on record.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    mac: Option<Mac>,
+    uuid: Option<String>,
+    serial: Option<String>,
+}
+
+/// What a known machine may show when it asks.
+#[derive(Debug, Clone)]
+pub struct Face {
+    /// Which.
+    pub machine: MachineId,
+    /// Its UUIDs.
+    pub uuids: Vec<String>,
+    /// The system's serial number.
+    pub serial: Option<String>,
+    /// Its Ethernet addresses that say something alone.
+    pub own: Vec<Mac>,
+    /// Those that do not.
+    pub weak: Vec<Mac>,
+}
+
+impl Shown {
+    /// What `asker` shows that is worth something.
+    #[must_use]
+    pub fn of(asker: &Asker) -> Self {
+        Self {
+            mac: asker.mac,
+            uuid: asker.uuid.as_deref().and_then(marks::uuid),
+            serial: asker.serial.as_deref().and_then(marks::worthy),
+        }
+    }
+
+    /// The same as marks.
+    #[must_use]
+    pub fn print(&self) -> Fingerprint {
+        Fingerprint {
+            system_serial: self.serial.clone(),
+            uuids: self.uuid.iter().cloned().collect(),
+            macs: self.mac.into_iter().collect(),
+            ..Fingerprint::default()
+        }
+    }
+
+    /// Which of `faces` it is. An address speaks for a machine only where UUID and serial number do not say
+    /// otherwise: adapters are carried from one machine to the next, and the next would be sent to its own disk, and
+    /// so never be seen. A UUID alone does not speak for an address that nobody knows: whole batches share one.
+    #[must_use]
+    pub fn settle<'a>(&self, faces: impl Iterator<Item = &'a Face>) -> Option<&'a Face> {
+        let fitting: Vec<(&Face, bool)> = faces.filter_map(|face| Some((face, self.fits(face)?))).collect();
+        let owners: Vec<&Face> = fitting.iter().filter(|(_, owns)| *owns).map(|(face, _)| *face).collect();
+        match (owners.as_slice(), fitting.as_slice()) {
+            ([one], _) | ([], [(one, _)]) => Some(one),
+            _ => None,
+        }
+    }
+
+    /// Whether it fits, and then whether by an address that says something alone.
+    fn fits(&self, face: &Face) -> Option<bool> {
+        let uuid = self.uuid.as_ref().filter(|_| !face.uuids.is_empty());
+        let uuid = uuid.map(|uuid| face.uuids.contains(uuid));
+        let serial = self.serial.as_ref().zip(face.serial.as_ref()).map(|(ours, theirs)| ours == theirs);
+        if uuid == Some(false) || serial == Some(false) {
+            return None;
+        }
+        let (uuid, serial) = (uuid.is_some(), serial.is_some());
+        let owns = self.mac.is_some_and(|mac| face.own.contains(&mac));
+        let weak = self.mac.is_some_and(|mac| face.weak.contains(&mac));
+        let nothing_else =
+            self.uuid.is_none() && self.serial.is_none() && face.uuids.is_empty() && face.serial.is_none();
+        let fits = owns
+            || (weak && (uuid || serial || nothing_else))
+            || (uuid && serial)
+            || (self.mac.is_none() && uuid);
+        fits.then_some(owns)
+    }
+}
+
 /// The table: who is known, and what each is to get.
 #[derive(Debug, Clone, Default)]
 pub struct Standings {
-    /// By Ethernet address; a machine is in here once per NIC.
-    pub by_mac: HashMap<Mac, (MachineId, Standing)>,
-    /// By UUID, only UUIDs that exactly one machine has.
-    pub by_uuid: HashMap<String, (MachineId, Standing)>,
+    faces: Vec<(Face, Standing)>,
+    by_mac: HashMap<Mac, Vec<usize>>,
+    by_uuid: HashMap<String, Vec<usize>>,
 }
 
 impl Standings {
-    /// What `asker` is to get, and who it is when it is known. The Ethernet address decides before the UUID:
-    /// an address can be moved to another machine, but whole batches of boards share one UUID.
+    /// Adds a machine.
+    pub fn insert(&mut self, face: Face, standing: Standing) {
+        let at = self.faces.len();
+        for mac in face.own.iter().chain(&face.weak) {
+            self.by_mac.entry(*mac).or_default().push(at);
+        }
+        for uuid in &face.uuids {
+            self.by_uuid.entry(uuid.clone()).or_default().push(at);
+        }
+        self.faces.push((face, standing));
+    }
+
+    /// What `asker` is to get, and who it is when it is known.
     #[must_use]
     pub fn of(&self, asker: &Asker) -> (Option<MachineId>, Standing) {
-        let by_mac = asker.mac.and_then(|mac| self.by_mac.get(&mac));
-        let by_uuid = asker.uuid.as_ref().and_then(|uuid| self.by_uuid.get(uuid));
-        match by_mac.or(by_uuid) {
-            Some((machine, standing)) => (Some(*machine), *standing),
+        let shown = Shown::of(asker);
+        let by_mac = shown.mac.and_then(|mac| self.by_mac.get(&mac)).into_iter().flatten();
+        let by_uuid = shown.uuid.as_ref().and_then(|uuid| self.by_uuid.get(uuid)).into_iter().flatten();
+        let places: std::collections::BTreeSet<usize> = by_mac.chain(by_uuid).copied().collect();
+        let near: Vec<&(Face, Standing)> = places.iter().filter_map(|at| self.faces.get(*at)).collect();
+        let found = shown.settle(near.iter().map(|(face, _)| face));
+        let found = found.and_then(|face| near.iter().find(|(other, _)| other.machine == face.machine));
+        match found {
+            Some((face, standing)) => (Some(face.machine), *standing),
             None => (None, Standing::Unknown),
         }
+    }
+
+    /// All machines with what they are to get.
+    pub fn iter(&self) -> impl Iterator<Item = (MachineId, Standing)> {
+        self.faces.iter().map(|(face, standing)| (face.machine, *standing))
     }
 }
 
@@ -163,16 +264,57 @@ pub enum Sighting {
 mod tests {
     use super::*;
 
+    const U: [&str; 3] = [
+        "a3b8c1d2-7f4e-4a90-9c36-5e1d0b72f8aa",
+        "564d1bc4-9d3e-0f6a-77c1-2be9d0a48351",
+        "4c4c4544-0042-3510-8052-b4c04f4d4e32",
+    ];
+    /// The first, as firmware before SMBIOS 2.6 has it.
+    const SWAPPED: &str = "d2c1b8a3-4e7f-904a-9c36-5e1d0b72f8aa";
+
+    fn face(machine: u64, uuid: &str, serial: &str, own: &[u8], weak: &[u8]) -> Face {
+        let macs = |last: &[u8]| last.iter().map(|last| Mac([2, 0, 0, 0, 0, *last])).collect();
+        Face {
+            machine: MachineId(machine),
+            uuids: marks::uuid(uuid).into_iter().collect(),
+            serial: marks::worthy(serial),
+            own: macs(own),
+            weak: macs(weak),
+        }
+    }
+
     #[test]
-    fn an_address_decides_before_a_uuid() {
-        let mac = Mac([2, 0, 0, 0, 0, 1]);
+    fn an_address_is_settled_with_uuid_and_serial() {
         let mut table = Standings::default();
-        table.by_mac.insert(mac, (MachineId(1), Standing::Load));
-        table.by_uuid.insert("u".to_owned(), (MachineId(2), Standing::BootDisk));
-        let both = Asker { mac: Some(mac), uuid: Some("u".to_owned()), serial: None };
-        assert_eq!(table.of(&both), (Some(MachineId(1)), Standing::Load));
-        let other = Asker { mac: Some(Mac([9; 6])), uuid: Some("u".to_owned()), serial: None };
-        assert_eq!(table.of(&other), (Some(MachineId(2)), Standing::BootDisk));
+        table.insert(face(1, U[0], "SN-A", &[1], &[9]), Standing::BootDisk);
+        table.insert(face(2, "", "", &[2], &[]), Standing::Load);
+        table.insert(face(3, U[1], "", &[3], &[]), Standing::BootDisk);
+        table.insert(face(4, U[1], "", &[4], &[]), Standing::BootDisk);
+        let rows: [(&str, u8, &str, &str, Option<u64>); 13] = [
+            ("its address alone", 1, "", "", Some(1)),
+            ("its address and its UUID", 1, U[0], "", Some(1)),
+            ("its UUID byte-swapped", 1, SWAPPED, "", Some(1)),
+            ("C2: an adapter that went to another laptop", 1, U[2], "SN-B", None),
+            ("C2: option 97 of another machine", 1, U[2], "", None),
+            ("another serial number", 1, "", "SN-B", None),
+            ("C4n: a UUID may not speak for an address that nobody knows", 7, U[0], "", None),
+            ("UUID and serial number may", 7, U[0], "SN-A", Some(1)),
+            ("an adapter's address alone", 9, "", "", None),
+            ("an adapter's address and the UUID", 9, U[0], "", Some(1)),
+            ("more than is on record", 2, U[2], "SN-C", Some(2)),
+            ("a placeholder says nothing", 1, "03000200-0400-0500-0006-000700080009", "None", Some(1)),
+            ("a UUID of two, an address of one", 3, U[1], "", Some(3)),
+        ];
+        for (what, mac, uuid, serial, wanted) in rows {
+            let asker = Asker {
+                mac: Some(Mac([2, 0, 0, 0, 0, mac])),
+                uuid: (!uuid.is_empty()).then(|| uuid.to_owned()),
+                serial: (!serial.is_empty()).then(|| serial.to_owned()),
+            };
+            let (machine, standing) = table.of(&asker);
+            assert_eq!(machine, wanted.map(MachineId), "{what}");
+            assert_eq!(standing == Standing::Unknown, wanted.is_none(), "{what}");
+        }
         assert_eq!(table.of(&Asker::default()), (None, Standing::Unknown));
     }
 }

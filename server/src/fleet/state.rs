@@ -2,7 +2,7 @@
 //! both what is applied here and what is written to the records, so that the two cannot tell different
 //! stories. Touches `api`, `common` and the other cores of the fleet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use common::hardware::CheckedHardware;
@@ -12,7 +12,8 @@ use common::trust::PublicKey;
 use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
-use super::standing::Standings;
+use super::marks::Fingerprint;
+use super::standing::{Asker, Face, Shown, Standings};
 use crate::api::{Frozen, LogEvent};
 
 /// One change of what the fleet knows.
@@ -53,7 +54,23 @@ pub struct State {
     pub last_job: u64,
     newest_job: HashMap<MachineId, JobId>,
     by_key: HashMap<PublicKey, MachineId>,
-    by_mac: HashMap<Mac, MachineId>,
+    by_mark: HashMap<Mark, BTreeSet<MachineId>>,
+}
+
+/// What machines are looked up by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Mark {
+    Mac(Mac),
+    Uuid(String),
+    Serial(&'static str, String),
+}
+
+fn marks_of(print: &Fingerprint) -> impl Iterator<Item = Mark> {
+    let macs = print.macs.iter().copied().map(Mark::Mac);
+    let uuids = print.uuids.iter().cloned().map(Mark::Uuid);
+    let serials = print.serials().into_iter();
+    let serials = serials.filter_map(|(name, serial)| Some(Mark::Serial(name, serial?.clone())));
+    macs.chain(uuids).chain(serials)
 }
 
 impl State {
@@ -83,24 +100,17 @@ impl State {
 
     fn adopt_machine(&mut self, machine: &Machine) {
         self.last_machine = self.last_machine.max(machine.id.0);
-        if let Some(before) = self.machines.get(&machine.id) {
-            for mac in before.fingerprint.macs.difference(&machine.fingerprint.macs) {
-                if self.by_mac.get(mac) == Some(&machine.id) {
-                    self.by_mac.remove(mac);
-                }
+        let before = self.machines.get(&machine.id).map(|before| (before.fingerprint.clone(), before.boot));
+        if let Some((print, boot)) = before {
+            if print != machine.fingerprint {
+                self.unlist(machine.id, &print);
             }
-            if let Some(boot) = before.boot {
+            if let Some(boot) = boot.filter(|boot| self.by_key.get(&boot.key) == Some(&machine.id)) {
                 self.by_key.remove(&boot.key);
             }
         }
-        for mac in &machine.fingerprint.macs {
-            // An address stands for one machine: the one that showed it last.
-            if let Some(other) = self.by_mac.insert(*mac, machine.id)
-                && other != machine.id
-                && let Some(other) = self.machines.get_mut(&other)
-            {
-                other.fingerprint.macs.remove(mac);
-            }
+        for mark in marks_of(&machine.fingerprint) {
+            self.by_mark.entry(mark).or_default().insert(machine.id);
         }
         if let Some(boot) = machine.boot {
             self.by_key.insert(boot.key, machine.id);
@@ -113,13 +123,30 @@ impl State {
 
     fn forget(&mut self, id: MachineId) {
         if let Some(machine) = self.machines.remove(&id) {
-            self.by_mac.retain(|_, owner| *owner != id);
-            if let Some(boot) = machine.boot {
+            self.unlist(id, &machine.fingerprint);
+            if let Some(boot) = machine.boot.filter(|boot| self.by_key.get(&boot.key) == Some(&id)) {
                 self.by_key.remove(&boot.key);
             }
         }
         self.jobs.retain(|_, job| job.machine != id);
         self.newest_job.remove(&id);
+    }
+
+    fn unlist(&mut self, id: MachineId, print: &Fingerprint) {
+        for mark in marks_of(print) {
+            if let Some(machines) = self.by_mark.get_mut(&mark) {
+                machines.remove(&id);
+                if machines.is_empty() {
+                    self.by_mark.remove(&mark);
+                }
+            }
+        }
+    }
+
+    /// The machines that share a mark with `print`.
+    #[must_use]
+    pub fn sharing(&self, print: &Fingerprint) -> BTreeSet<MachineId> {
+        marks_of(print).filter_map(|mark| self.by_mark.get(&mark)).flatten().copied().collect()
     }
 
     /// The newest job of a machine.
@@ -134,10 +161,19 @@ impl State {
         self.by_key.get(key).and_then(|id| self.machines.get(id))
     }
 
-    /// The machine with this Ethernet address.
+    /// The machines with this Ethernet address.
+    pub fn with_mac(&self, mac: Mac) -> impl Iterator<Item = &Machine> {
+        let ids = self.by_mark.get(&Mark::Mac(mac)).into_iter().flatten();
+        ids.filter_map(|id| self.machines.get(id))
+    }
+
+    /// The machine that asks to network-boot, as far as what it shows of itself can tell.
     #[must_use]
-    pub fn by_mac(&self, mac: Mac) -> Option<&Machine> {
-        self.by_mac.get(&mac).and_then(|id| self.machines.get(id))
+    pub fn asking(&self, asker: &Asker) -> Option<&Machine> {
+        let shown = Shown::of(asker);
+        let all = self.sharing(&shown.print()).into_iter().filter_map(|id| self.machines.get(&id));
+        let faces: Vec<Face> = all.map(Machine::face).collect();
+        shown.settle(faces.iter()).and_then(|face| self.machines.get(&face.machine))
     }
 
     /// The jobs of a deployment.
@@ -149,18 +185,10 @@ impl State {
     #[must_use]
     pub fn standings(&self, discover: bool) -> Standings {
         let mut table = Standings::default();
-        let mut shared = std::collections::HashSet::new();
         for machine in self.machines.values() {
-            let entry =
-                (machine.id, machine.standing(self.newest_job(machine.id), discover, self.frozen.is_some()));
-            table.by_mac.extend(machine.fingerprint.macs.iter().map(|mac| (*mac, entry)));
-            if let Some(uuid) = &machine.fingerprint.uuid
-                && table.by_uuid.insert(uuid.clone(), entry).is_some()
-            {
-                shared.insert(uuid.clone());
-            }
+            let standing = machine.standing(self.newest_job(machine.id), discover, self.frozen.is_some());
+            table.insert(machine.face(), standing);
         }
-        table.by_uuid.retain(|uuid, _| !shared.contains(uuid));
         table
     }
 
@@ -170,8 +198,15 @@ impl State {
         if let Some(machine) = text.parse().ok().and_then(|id| self.machines.get(&id)) {
             return vec![machine.id];
         }
-        if let Some(machine) = text.parse().ok().and_then(|mac| self.by_mac(mac)) {
-            return vec![machine.id];
+        if let Ok(mac) = text.parse() {
+            let all: Vec<&Machine> = self.with_mac(mac).collect();
+            let owners: Vec<_> = all.iter().filter(|machine| machine.fingerprint.owns(mac)).collect();
+            if !owners.is_empty() {
+                return owners.iter().map(|machine| machine.id).collect();
+            }
+            if !all.is_empty() {
+                return all.iter().map(|machine| machine.id).collect();
+            }
         }
         let by = |fits: &dyn Fn(&Machine) -> bool| -> Vec<MachineId> {
             self.machines.values().filter(|machine| fits(machine)).map(|machine| machine.id).collect()
@@ -181,26 +216,20 @@ impl State {
             return names;
         }
         let serial = text.trim().to_lowercase();
-        by(&|machine| {
-            let print = &machine.fingerprint;
-            [&print.system_serial, &print.chassis_serial, &print.board_serial]
-                .into_iter()
-                .any(|mark| mark.as_ref() == Some(&serial))
-        })
+        by(&|machine| machine.fingerprint.serials().into_iter().any(|(_, mark)| mark == Some(&serial)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::identity::Fingerprint;
-    use crate::fleet::machine::Rest;
-    use crate::fleet::standing::{Asker, Standing};
     use jiff::Timestamp;
+
+    const UUIDS: [&str; 2] = ["a3b8c1d2-7f4e-4a90-9c36-5e1d0b72f8aa", "564d1bc4-9d3e-0f6a-77c1-2be9d0a48351"];
 
     fn machine(id: u64, macs: &[u8], uuid: &str) -> Machine {
         let fingerprint = Fingerprint {
-            uuid: Some(uuid.to_owned()),
+            uuids: crate::fleet::marks::uuid(uuid).into_iter().collect(),
             macs: macs.iter().map(|last| Mac([2, 0, 0, 0, 0, *last])).collect(),
             ..Fingerprint::default()
         };
@@ -208,33 +237,24 @@ mod tests {
     }
 
     #[test]
-    fn an_address_belongs_to_who_showed_it_last() {
+    fn no_machine_takes_an_address_from_another() {
         let mut state = State::default();
-        state.adopt(&Change::Machine(Box::new(machine(1, &[1, 2], "a"))));
-        state.adopt(&Change::Machine(Box::new(machine(2, &[2], "b"))));
+        state.adopt(&Change::Machine(Box::new(machine(1, &[1, 2], UUIDS[0]))));
+        state.adopt(&Change::Machine(Box::new(machine(2, &[2], UUIDS[1]))));
         let mac = Mac([2, 0, 0, 0, 0, 2]);
-        assert_eq!(state.by_mac(mac).map(|machine| machine.id), Some(MachineId(2)));
-        assert!(!state.machines[&MachineId(1)].fingerprint.macs.contains(&mac));
+        let with = |state: &State| state.with_mac(mac).map(|machine| machine.id.0).collect::<Vec<_>>();
+        assert_eq!(with(&state), [1, 2]);
+        assert!(state.machines[&MachineId(1)].fingerprint.owns(mac));
+        state.adopt(&Change::Machine(Box::new(machine(1, &[1], UUIDS[0]))));
+        assert_eq!(with(&state), [2]);
         state.adopt(&Change::Forget(MachineId(2)));
-        assert!(state.by_mac(mac).is_none());
-    }
-
-    #[test]
-    fn a_uuid_that_two_machines_share_names_neither() {
-        let mut state = State::default();
-        let mut settled = machine(1, &[1], "a");
-        settled.rest = Rest::BootDisk;
-        state.adopt(&Change::Machine(Box::new(settled)));
-        let asker = Asker { mac: None, uuid: Some("a".to_owned()), serial: None };
-        assert_eq!(state.standings(true).of(&asker).1, Standing::BootDisk);
-        state.adopt(&Change::Machine(Box::new(machine(2, &[2], "a"))));
-        assert_eq!(state.standings(true).of(&asker), (None, Standing::Unknown));
+        assert!(with(&state).is_empty());
     }
 
     #[test]
     fn a_machine_is_named_in_many_ways() {
         let mut state = State::default();
-        let mut named = machine(3, &[7], "a");
+        let mut named = machine(3, &[7], UUIDS[0]);
         named.name = Some("web1".to_owned());
         named.fingerprint.system_serial = Some("czc1".to_owned());
         state.adopt(&Change::Machine(Box::new(named)));

@@ -57,6 +57,7 @@ async fn a_blank_machine_comes_to_its_os() {
     let bench = bench.restart().await;
     assert_eq!(bench.fleet.readmit().await.unwrap(), 1);
     assert_eq!(bench.rooms.admitted.lock().unwrap()[0].key, first.public());
+    bench.fleet.age().await;
     let again = report(1, 2, &[Contents::Data]);
     let Order::Deploy(plan) = bench.report(again, &second).await else { panic!("no plan") };
     assert_eq!((plan.job, plan.attempt), (job, 2));
@@ -261,6 +262,7 @@ async fn events_are_taken_once_and_only_of_the_running_attempt() {
     bench.told(&own, plan.job, 1, Step::Transfer, note("one\u{1b}[2J")).await;
     assert_eq!(bench.told(&own, plan.job, 1, Step::Transfer, note("twice")).await.through, 1);
     bench.told(&own, JobId(99), 2, Step::Transfer, note("of another job")).await;
+    bench.fleet.age().await;
     bench.report(report(1, 2, &[Contents::Blank]), &key(1, 2)).await;
     let batch =
         EventBatch { key: own.public(), job: Some(plan.job), attempt: None, sent_at_ms: 0, events: vec![] };

@@ -156,3 +156,6 @@ fn restrict(path: &Path) {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod upgrade_tests;

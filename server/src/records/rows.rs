@@ -1,6 +1,6 @@
 //! Machines, deployments and jobs as rows, and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::hardware::CheckedHardware;
@@ -15,9 +15,9 @@ use super::log;
 use crate::api::Frozen;
 use crate::fleet::bound::Bound;
 use crate::fleet::deployment::Deployment;
-use crate::fleet::identity::Fingerprint;
 use crate::fleet::job::{Confirm, Job};
 use crate::fleet::machine::{Boot, Machine, Rest};
+use crate::fleet::marks::{self, Fingerprint};
 use crate::fleet::state::{Change, State};
 
 type Written = Result<(), RecordsError>;
@@ -66,14 +66,15 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
     run(
         transaction,
         "insert into machines (id, name, state, held, site, system_serial, chassis_serial, board_serial, uuid,
-             rest, boot_key, boot_through, first_seen, last_seen, deployed_image, boot_since)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+             rest, boot_key, boot_through, first_seen, last_seen, deployed_image, boot_since, doubts)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
          on conflict (id) do update set name = excluded.name, state = excluded.state, held = excluded.held,
              site = excluded.site, system_serial = excluded.system_serial,
              chassis_serial = excluded.chassis_serial, board_serial = excluded.board_serial,
              uuid = excluded.uuid, rest = excluded.rest, boot_key = excluded.boot_key,
              boot_through = excluded.boot_through, last_seen = excluded.last_seen,
-             deployed_image = excluded.deployed_image, boot_since = excluded.boot_since",
+             deployed_image = excluded.deployed_image, boot_since = excluded.boot_since,
+             doubts = excluded.doubts",
         params![
             id,
             machine.name,
@@ -83,7 +84,7 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
             print.system_serial,
             print.chassis_serial,
             print.board_serial,
-            print.uuid,
+            joined(&print.uuids),
             rest,
             machine.boot.map(|boot| boot.key.to_string()),
             number(machine.boot.map_or(0, |boot| boot.through)),
@@ -91,6 +92,7 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
             machine.last_seen.as_millisecond(),
             machine.deployed_image,
             machine.boot.map(|boot| boot.since.as_millisecond()),
+            json("doubts", &machine.doubts)?,
         ],
     )?;
     run(transaction, "delete from labels where machine = $1", params![id])?;
@@ -98,13 +100,17 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
         let sql = "insert into labels (machine, name, content) values ($1, $2, $3)";
         run(transaction, sql, params![id, name, content])?;
     }
-    run(transaction, "delete from macs where machine = $1", params![id])?;
+    run(transaction, "delete from marks where machine = $1", params![id])?;
     for mac in &print.macs {
-        let sql = "insert into macs (mac, machine) values ($1, $2)
-                   on conflict (mac) do update set machine = excluded.machine";
-        run(transaction, sql, params![mac.to_string(), id])?;
+        let sql = "insert into marks (mac, machine, weak) values ($1, $2, $3)";
+        run(transaction, sql, params![mac.to_string(), id, i64::from(print.weak.contains(mac))])?;
     }
     Ok(())
+}
+
+/// UUIDs in one column, as the version before wrote its only one; none where there is none.
+fn joined(uuids: &BTreeSet<String>) -> Option<String> {
+    (!uuids.is_empty()).then(|| uuids.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
 }
 
 fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> Written {
@@ -230,22 +236,26 @@ fn machines(connection: &Connection) -> Result<Vec<Machine>, RecordsError> {
     })? {
         labels.entry(machine).or_default().insert(name, content);
     }
-    let mut macs: BTreeMap<i64, Vec<String>> = BTreeMap::new();
-    for (machine, mac) in all(connection, "select machine, mac from macs", |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    let mut macs: BTreeMap<i64, Vec<(String, bool)>> = BTreeMap::new();
+    for (machine, mac, weak) in all(connection, "select machine, mac, weak from marks", |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
     })? {
-        macs.entry(machine).or_default().push(mac);
+        macs.entry(machine).or_default().push((mac, weak != 0));
     }
     let sql = "select id, name, state, held, site, system_serial, chassis_serial, board_serial, uuid, rest,
-                   boot_key, boot_through, first_seen, last_seen, deployed_image, boot_since
+                   boot_key, boot_through, first_seen, last_seen, deployed_image, boot_since, doubts
                from machines order by id";
     let mut found = Vec::new();
     for row in all(connection, sql, machine)? {
         let mut machine = row?;
         let id = number(machine.id.0);
         machine.labels = labels.remove(&id).unwrap_or_default();
-        for mac in macs.remove(&id).unwrap_or_default() {
-            machine.fingerprint.macs.insert(text("Ethernet address", &mac)?);
+        for (mac, weak) in macs.remove(&id).unwrap_or_default() {
+            let mac = text("Ethernet address", &mac)?;
+            machine.fingerprint.macs.insert(mac);
+            if weak {
+                machine.fingerprint.weak.insert(mac);
+            }
         }
         found.push(machine);
     }
@@ -260,13 +270,20 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
     let (first, last): (i64, i64) = (row.get(12)?, row.get(13)?);
     let key: Option<String> = row.get(10)?;
     let through = unsigned(row.get(11)?);
+    // What counts as a placeholder may have changed since it was written.
+    let serial = |column| -> rusqlite::Result<Option<String>> {
+        Ok(row.get::<_, Option<String>>(column)?.as_deref().and_then(marks::worthy))
+    };
+    let uuids: Option<String> = row.get(8)?;
+    let uuids = uuids.iter().flat_map(|uuids| uuids.split_whitespace()).filter_map(marks::uuid).collect();
     let fingerprint = Fingerprint {
-        system_serial: row.get(5)?,
-        chassis_serial: row.get(6)?,
-        board_serial: row.get(7)?,
-        uuid: row.get(8)?,
+        system_serial: serial(5)?,
+        chassis_serial: serial(6)?,
+        board_serial: serial(7)?,
+        uuids,
         ..Fingerprint::default()
     };
+    let doubts: Option<String> = row.get(16)?;
     let (id, held): (i64, i64) = (row.get(0)?, row.get(3)?);
     let (name, site, deployed_image) = (row.get(1)?, row.get(4)?, row.get(14)?);
     let since: Option<i64> = row.get(15)?;
@@ -285,6 +302,7 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
             name,
             state: word("machine state", &state)?,
             held: held != 0,
+            doubts: doubts.map(|text| parse("doubts", &text)).transpose()?.unwrap_or_default(),
             site,
             labels: BTreeMap::new(),
             fingerprint,

@@ -113,6 +113,18 @@ create table frozen (
     reason text
 );
 ",
+    "
+create table marks (
+    mac text not null,
+    machine bigint not null references machines (id) on delete cascade,
+    weak bigint not null,
+    primary key (mac, machine)
+);
+create index marks_machine on marks (machine);
+insert into marks (mac, machine, weak) select mac, machine, 0 from macs;
+drop table macs;
+alter table machines add column doubts text;
+",
 ];
 
 /// The schema that this program writes.

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::id::Mac;
 
 use crate::fleet::bound::Marks;
-use crate::fleet::identity::{is_worthy_mac, worthy};
+use crate::fleet::marks::{is_worthy_mac, uuid, worthy};
 use crate::fleet::own::{Own, OwnDisk};
 
 /// The machine below `root`. What cannot be read is not known; a container may show nothing of it.
@@ -24,7 +24,8 @@ pub(super) fn read(root: &Path) -> Own {
         system_serial: mark("product_serial"),
         chassis_serial: mark("chassis_serial"),
         board_serial: mark("board_serial"),
-        uuid: mark("product_uuid"),
+        uuid: uuid(&text(&dmi.join("product_uuid"))),
+        uuids: std::collections::BTreeSet::new(),
         macs: macs.collect(),
     };
     let blocks = entries(&root.join("sys/block"));
@@ -94,7 +95,7 @@ mod tests {
         put("block/loop0/size", b"0\n");
         let own = read(dir.path());
         assert_eq!(own.marks.system_serial.as_deref(), Some("czc123"));
-        assert_eq!(own.marks.uuid.as_deref(), Some("4c4c4544-0042-3510-8052-b4c04f564432"));
+        assert_eq!(own.marks.uuid.as_deref(), Some("44454c4c-4200-1035-8052-b4c04f564432"));
         assert_eq!(own.marks.board_serial, None);
         assert_eq!(own.marks.macs.iter().map(Mac::to_string).collect::<Vec<_>>(), ["52:54:00:12:34:56"]);
         let mut disks = own.disks.clone();

@@ -271,6 +271,14 @@ impl Crew for Stock {
         })
     }
 
+    fn is_here(&self, key: PublicKey) -> Soon<'_, bool> {
+        Box::pin(async move {
+            let Some(swarm) = self.swarm.get() else { return true };
+            // Of a swarm that is stopping nothing can be told.
+            swarm.is_here(key).await.unwrap_or(true)
+        })
+    }
+
     fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()> {
         Box::pin(async move {
             let Some(swarm) = self.swarm.get() else { return };

@@ -202,6 +202,7 @@ pub enum SwarmError {
 pub(super) enum Command {
     Admit(Box<Admission>),
     Expel { key: PublicKey, reason: Option<String> },
+    IsHere(PublicKey, oneshot::Sender<bool>),
     Status(oneshot::Sender<Vec<SwarmStatus>>),
     Limit(Option<LimitOrder>, oneshot::Sender<LineLimits>),
 }
@@ -229,6 +230,16 @@ impl SwarmHandle {
     /// When the swarm has ended.
     pub async fn expel(&self, key: PublicKey, reason: Option<String>) -> Result<(), Stopped> {
         self.commands.send(Command::Expel { key, reason }).await.map_err(|_| Stopped)
+    }
+
+    /// Whether the agent with this key is connected.
+    ///
+    /// # Errors
+    /// When the swarm has ended.
+    pub async fn is_here(&self, key: PublicKey) -> Result<bool, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::IsHere(key, reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
     }
 
     /// Who has what.

@@ -305,6 +305,10 @@ impl Node {
                 // Who asked may have gone.
                 reply.send(self.limits.shown().clone()).ok();
             }
+            Command::IsHere(key, reply) => {
+                let room = self.room_of.get(&key).and_then(|image| self.rooms.get(image));
+                reply.send(room.is_some_and(|room| room.is_here(&key))).ok();
+            }
             Command::Status(reply) => {
                 reply.send(self.rooms.values().map(Room::status).collect()).ok();
             }

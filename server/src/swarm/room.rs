@@ -139,6 +139,11 @@ impl Room {
         self.members.get(key).map(|member| &member.admission)
     }
 
+    /// Whether the agent's control stream is open.
+    pub(super) fn is_here(&self, key: &PublicKey) -> bool {
+        self.members.get(key).is_some_and(|member| member.seat.connected)
+    }
+
     pub(super) fn admit(&mut self, admission: Admission, now: Duration) {
         let seat = Seat::new(admission.site.clone(), now);
         let key = admission.key;

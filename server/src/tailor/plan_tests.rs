@@ -348,6 +348,7 @@ fn any_machine() -> impl Strategy<Value = HardwareReport> {
                 link: true,
                 address: None,
                 boot: true,
+                usb: false,
             };
             HardwareReport { memory_bytes: memory * GIB / 4, nics: vec![nic], ..report(disks) }
         },

@@ -23,6 +23,9 @@ pub(in super::super) enum Bar {
     /// An admin holds it.
     #[error("this machine is held; `swarmboot machine release` ends that")]
     Held,
+    /// It shows marks of another machine, and not all of them.
+    #[error("it is in doubt which machine this is; `swarmboot machine show` says why")]
+    Doubt,
     /// Nothing new begins.
     #[error("{0}")]
     Frozen(Frozen),
@@ -38,6 +41,7 @@ impl Desk {
             MachineState::Rejected => return Some(Bar::Rejected),
             MachineState::Retired => return Some(Bar::Retired),
             _ if machine.held => return Some(Bar::Held),
+            _ if !machine.doubts.is_empty() => return Some(Bar::Doubt),
             _ => {}
         }
         // An agent as an ordinary process writes to a file that somebody named to it, not to a machine.

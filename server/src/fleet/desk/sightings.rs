@@ -8,9 +8,9 @@ use common::limits::BARE_SIGHTINGS_MAX;
 use common::step::{Step, What};
 use jiff::Timestamp;
 
-use super::super::identity::{Fingerprint, is_worthy_mac, worthy};
 use super::super::machine::Machine;
-use super::super::standing::{Answered, Asker, Sighting};
+use super::super::marks::is_worthy_mac;
+use super::super::standing::{Answered, Asker, Shown, Sighting};
 use super::{Desk, Whose};
 
 impl Desk {
@@ -74,15 +74,7 @@ impl Desk {
 
     /// The machine that asked, which is recorded if it is new and shows an Ethernet address.
     fn seen(&mut self, asker: &Asker, relay: Option<Ipv4Addr>, now: Timestamp) -> Option<MachineId> {
-        let uuid = asker.uuid.as_deref().and_then(worthy);
-        let by_mac = asker.mac.and_then(|mac| self.state.by_mac(mac)).cloned();
-        let by_uuid = || {
-            let uuid = uuid.clone()?;
-            let mut same =
-                self.state.machines.values().filter(|m| m.fingerprint.uuid.as_ref() == Some(&uuid));
-            same.next().filter(|_| same.next().is_none()).cloned()
-        };
-        if let Some(mut machine) = by_mac.or_else(by_uuid) {
+        if let Some(mut machine) = self.state.asking(asker).cloned() {
             let id = machine.id;
             machine.last_seen = now;
             if !self.is_tight {
@@ -95,12 +87,11 @@ impl Desk {
             self.dropped += 1;
             return None;
         }
-        let fingerprint = Fingerprint {
-            system_serial: asker.serial.as_deref().and_then(worthy),
-            uuid,
-            macs: [mac].into(),
-            ..Fingerprint::default()
-        };
+        let mut fingerprint = Shown::of(asker).print();
+        // It is on record for another machine, which this one is not by its UUID or serial number.
+        if self.state.with_mac(mac).next().is_some() {
+            fingerprint.weaken(|_| true);
+        }
         let id = MachineId(self.state.last_machine + 1);
         let site = relay.map_or_else(|| "local".to_owned(), |relay| self.settings.site_of(relay));
         self.put_machine(Machine::new(id, fingerprint, site, now));

@@ -10,7 +10,6 @@ use common::limits::{BARE_SIGHTINGS_MAX, STRANGER_HARDWARE_BYTES, STRANGERS_MAX}
 use jiff::Timestamp;
 
 use super::super::machine::Machine;
-use super::super::state::Change;
 use super::Desk;
 use crate::api::MachineState;
 
@@ -57,7 +56,7 @@ impl Desk {
             let _ = silent.select_nth_unstable(over - 1);
         }
         for (_, id) in silent.into_iter().take(over) {
-            self.put(Change::Forget(id));
+            self.forget(id);
         }
         true
     }

@@ -66,6 +66,7 @@ fn report(machine: u8, boot: u8, disks: Vec<Disk>) -> HardwareReport {
             link: true,
             address: None,
             boot: true,
+            usb: false,
         }],
         devices: vec![],
         name: None,
@@ -141,13 +142,15 @@ impl Trial {
         self.desk.tick(self.now);
     }
 
-    /// A machine reports, and what the tailor was asked waits.
+    /// A machine reports, whose agent of before has been silent for long, and what the tailor was asked waits.
     fn comes(&mut self, report: HardwareReport) -> Option<Order> {
         self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
         let hardware = Arc::new(CheckedHardware::check(report).unwrap());
+        self.desk.boots.age();
         (self.commission, self.hardware) = (None, None);
         match self.desk.report(&hardware, None, self.now).next {
             Next::Tell(order) => Some(order),
+            Next::AtWork(agent) => Some(agent.order()),
             Next::Tailor(commission, hardware) => {
                 (self.commission, self.hardware) = (Some(*commission), Some(hardware));
                 None

@@ -97,6 +97,10 @@ impl Crew for Rooms {
         Box::pin(async {})
     }
 
+    fn is_here(&self, _: PublicKey) -> Soon<'_, bool> {
+        Box::pin(async { false })
+    }
+
     fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()> {
         self.dismissed.lock().unwrap().push((key, reason));
         Box::pin(async {})
@@ -285,6 +289,7 @@ pub(super) fn report(machine: u8, boot: u8, contents: &[Contents]) -> HardwareRe
             link: true,
             address: None,
             boot: true,
+            usb: false,
         }],
         devices: vec![],
         name: None,

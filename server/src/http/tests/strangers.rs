@@ -248,7 +248,7 @@ fn forged_reports_from_one_address_are_held_to_its_rate() {
     // Somebody else is served as ever.
     desk.report(&forged(20_000), Some(IpAddr::from([10, 0, 0, 67])), at(10_000));
     let last = forged(20_000).report().nics[0].mac;
-    assert!(desk.state.by_mac(last).is_some());
+    assert!(desk.state.with_mac(last).next().is_some());
 }
 
 /// `count` strangers, with hardware or not, of which the one with the lowest number was silent longest.
@@ -296,7 +296,9 @@ fn sightings_make_room_for_newer_ones() {
         desk.sighting(sighting, at(10_000));
     }
     assert_eq!(desk.state.machines.len(), BARE_SIGHTINGS_MAX);
-    assert!(desk.state.by_mac(Mac([2, 2, 0, 0, 0, 49])).is_some() && desk.state.named("m1").is_empty());
+    assert!(
+        desk.state.with_mac(Mac([2, 2, 0, 0, 0, 49])).next().is_some() && desk.state.named("m1").is_empty()
+    );
 }
 
 #[test]

@@ -1,0 +1,325 @@
+//! Core: the marks that a machine is recognised by, each in its one form, and what each is worth. Touches `common`.
+//!
+//! Worth is decided by rules, because lists of placeholders are never complete: a number that repeats itself or counts
+//! up was never given to one machine, and an address that can be carried to another machine names neither.
+
+use std::collections::BTreeSet;
+
+use common::hardware::{HardwareReport, Nic, System};
+use common::id::Mac;
+
+/// The most Ethernet addresses of one machine. A switch with 128 ports in one box is the largest that was seen.
+const MACS_MAX: usize = 256;
+
+/// The most UUIDs of one machine: firmware that makes its UUID of a NIC's address shows one per NIC.
+const UUIDS_MAX: usize = 8;
+
+/// What a machine is recognised by. A mark that is missing or worthless is not in here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// The system's serial number.
+    pub system_serial: Option<String>,
+    /// The chassis' serial number.
+    pub chassis_serial: Option<String>,
+    /// The main board's serial number.
+    pub board_serial: Option<String>,
+    /// The UUIDs that its firmware was seen to show, each in the form of [`uuid`].
+    pub uuids: BTreeSet<String>,
+    /// Its Ethernet addresses, but multicast, zero and repeated ones.
+    pub macs: BTreeSet<Mac>,
+    /// Those of `macs` that say nothing alone: of an adapter that is carried about, locally administered beside
+    /// addresses that are not, shown by a later report only, or claimed by another machine as well.
+    pub weak: BTreeSet<Mac>,
+}
+
+impl Fingerprint {
+    /// The marks in a hardware report. An agent as an ordinary process shows none: many share one host.
+    #[must_use]
+    pub fn of(report: &HardwareReport) -> Self {
+        if report.firmware == common::hardware::Firmware::None {
+            return Self::default();
+        }
+        let system: &System = &report.system;
+        let nics: Vec<&Nic> =
+            report.nics.iter().filter(|nic| is_worthy_mac(nic.mac)).take(MACS_MAX).collect();
+        let universal = nics.iter().any(|nic| !is_adapter(nic) && !is_local(nic.mac));
+        let weak = |nic: &&&Nic| is_adapter(nic) || (universal && is_local(nic.mac));
+        Self {
+            system_serial: worthy(&system.serial),
+            chassis_serial: worthy(&system.chassis_serial),
+            board_serial: worthy(&system.board_serial),
+            uuids: uuid(&system.uuid).into_iter().collect(),
+            macs: nics.iter().map(|nic| nic.mac).collect(),
+            weak: nics.iter().filter(weak).map(|nic| nic.mac).collect(),
+        }
+    }
+
+    /// Whether there is nothing to recognise it by.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The addresses that say something alone.
+    pub fn own(&self) -> impl Iterator<Item = Mac> {
+        self.macs.difference(&self.weak).copied()
+    }
+
+    /// Whether `mac` is one of [`Fingerprint::own`].
+    #[must_use]
+    pub fn owns(&self, mac: Mac) -> bool {
+        self.macs.contains(&mac) && !self.weak.contains(&mac)
+    }
+
+    /// The serial numbers, each with its name.
+    #[must_use]
+    pub fn serials(&self) -> [(&'static str, Option<&String>); 3] {
+        [
+            ("system serial", self.system_serial.as_ref()),
+            ("chassis serial", self.chassis_serial.as_ref()),
+            ("board serial", self.board_serial.as_ref()),
+        ]
+    }
+
+    /// Whether it has a UUID or a serial number.
+    #[must_use]
+    pub fn is_strong(&self) -> bool {
+        !self.uuids.is_empty() || self.serials().iter().any(|(_, serial)| serial.is_some())
+    }
+
+    /// Adds addresses that a later report showed. They say nothing alone: one forged report could otherwise give
+    /// this machine the address of another that has not been seen yet, and with it what is ordered for this one.
+    pub fn add_late(&mut self, macs: impl IntoIterator<Item = Mac>) {
+        for mac in macs {
+            if self.macs.len() < MACS_MAX && self.macs.insert(mac) {
+                self.weak.insert(mac);
+            }
+        }
+    }
+
+    /// Adds a UUID that this machine shows now.
+    pub fn add_uuids(&mut self, shown: &BTreeSet<String>) {
+        for uuid in shown {
+            if self.uuids.len() < UUIDS_MAX {
+                self.uuids.insert(uuid.clone());
+            }
+        }
+    }
+
+    /// Keeps addresses, but lets those that `pick` picks say nothing alone any more.
+    pub fn weaken(&mut self, pick: impl Fn(Mac) -> bool) {
+        let picked: Vec<Mac> = self.macs.iter().copied().filter(|mac| pick(*mac)).collect();
+        self.weak.extend(picked);
+    }
+}
+
+/// The marks of the disks: a serial number, else a world wide name. Disks move, so they only settle a doubt.
+#[must_use]
+pub fn disks(report: &HardwareReport) -> BTreeSet<String> {
+    let mark = |disk: &common::hardware::Disk| worthy(&disk.serial).or_else(|| worthy(&disk.wwn));
+    report.disks.iter().filter(|disk| !disk.removable).filter_map(mark).collect()
+}
+
+/// A serial number in its one form, or nothing where it is a placeholder that many machines share.
+#[must_use]
+pub fn worthy(text: &str) -> Option<String> {
+    let text = text.trim().to_lowercase();
+    let core: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    // Words that firmware of Supermicro, ASUS, MSI, Gigabyte, Dell, VMware and QEMU was seen to leave in.
+    const WORDS: [&str; 9] = [
+        "tobefilled",
+        "defaultstring",
+        "serialnumber",
+        "notspecified",
+        "notapplicable",
+        "notavailable",
+        "notsettable",
+        "notpresent",
+        "invalid",
+    ];
+    const WHOLE: [&str; 7] = ["none", "na", "oem", "unknown", "null", "default", "empty"];
+    let first = core.bytes().next();
+    let repeated = core.bytes().all(|byte| Some(byte) == first);
+    let counts = core.len() >= 5 && core.as_bytes().windows(2).all(|pair| counts_up(pair[0], pair[1]));
+    let worthless = core.len() < 2
+        || repeated
+        || counts
+        || core.starts_with("123456789")
+        || WORDS.iter().any(|word| core.contains(word))
+        || WHOLE.contains(&core.as_str());
+    (!worthless).then_some(text)
+}
+
+fn counts_up(before: u8, after: u8) -> bool {
+    after == before.wrapping_add(1) || (before == b'9' && after == b'0')
+}
+
+/// A UUID in its one form, or nothing where it names no single machine.
+///
+/// Firmware before SMBIOS 2.6, PXE (option 97) and iPXE disagree on the byte order of the first three fields, so the
+/// one form is the smaller of the two readings.
+#[must_use]
+pub fn uuid(text: &str) -> Option<String> {
+    let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+    let mut shown = [0; 16];
+    hex::decode_to_slice(&digits, &mut shown).ok()?;
+    let mut swapped = shown;
+    swapped[..4].reverse();
+    swapped[4..6].reverse();
+    swapped[6..8].reverse();
+    if is_regular(&shown) || is_regular(&swapped) || is_text(&shown, &swapped) {
+        return None;
+    }
+    let digits = hex::encode(shown.min(swapped));
+    let (a, b, c, d, e) = (&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]);
+    Some(format!("{a}-{b}-{c}-{d}-{e}"))
+}
+
+/// Whether the bytes follow a pattern, as a maker's placeholder does: few different ones, all from one small range, or
+/// digits that stay or count up. Of 16 random bytes one in 100,000 is taken for one. What is zeros and an Ethernet
+/// address is among them, rightly: it says no more than the address.
+fn is_regular(bytes: &[u8; 16]) -> bool {
+    let different: BTreeSet<u8> = bytes.iter().copied().collect();
+    let span = different.last().zip(different.first()).map_or(0, |(last, first)| last - first);
+    let digits: Vec<u8> = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).collect();
+    let steps = digits.windows(2).filter(|pair| pair[1] == pair[0] || pair[1] == pair[0] + 1).count();
+    different.len() <= 8 || span < 32 || steps >= 14
+}
+
+/// Whether it begins with a maker's mark in ASCII, such as `RPi4`, and is no UUID by RFC 9562 in either byte order:
+/// every board of the kind begins like it. Dell's `4c4c4544` ("LLED") is one by the RFC and holds the service tag.
+fn is_text(shown: &[u8; 16], swapped: &[u8; 16]) -> bool {
+    let by_the_rfc = |bytes: &[u8; 16]| (1..=8).contains(&(bytes[6] >> 4)) && bytes[8] >> 6 == 2;
+    shown[..4].iter().all(u8::is_ascii_alphanumeric) && !by_the_rfc(shown) && !by_the_rfc(swapped)
+}
+
+/// Whether an Ethernet address can tell machines apart.
+#[must_use]
+pub fn is_worthy_mac(mac: Mac) -> bool {
+    let multicast = mac.0[0] & 1 == 1;
+    let repeated = mac.0.iter().all(|byte| *byte == mac.0[0]);
+    !multicast && !repeated
+}
+
+/// Whether an address was not given by a maker of network cards, but by software or for one system's inside.
+fn is_local(mac: Mac) -> bool {
+    mac.0[0] & 2 == 2
+}
+
+/// Whether a NIC is plugged in from outside, or is a gadget that a BMC shows its host: the same address turns up in
+/// many machines. The drivers are for reports that do not name the bus.
+fn is_adapter(nic: &Nic) -> bool {
+    const USB_DRIVERS: [&str; 18] = [
+        "cdc_ether",
+        "cdc_ncm",
+        "cdc_eem",
+        "cdc_mbim",
+        "cdc_subset",
+        "rndis_host",
+        "r8152",
+        "r8153_ecm",
+        "ax88179_178a",
+        "asix",
+        "aqc111",
+        "smsc75xx",
+        "smsc95xx",
+        "lan78xx",
+        "dm9601",
+        "mcs7830",
+        "ipheth",
+        "usbnet",
+    ];
+    nic.usb || USB_DRIVERS.contains(&nic.driver.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makers_left_in_is_worth_nothing() {
+        for text in [
+            "",
+            " ",
+            "0",
+            "0000000",
+            "To Be Filled By O.E.M.",
+            "To be filled by O.E.M",
+            "Default string",
+            "Not Specified",
+            "None",
+            "N/A",
+            "System Serial Number",
+            "1234567890",
+            "123456789",
+            "0123456789",
+            "012345678901234567",
+            "abcdef",
+            "XXXXXXXX",
+            "........",
+            "Chassis Serial Number",
+            "INVALID",
+        ] {
+            assert_eq!(worthy(text), None, "{text}");
+        }
+        for text in [" CZC1234ABC ", "SN1", "LAB-0001", "VMware-56 4d 1b c4", "5", "1234"] {
+            assert_eq!(worthy(text).is_some(), text != "5", "{text}");
+        }
+        assert_eq!(worthy(" CZC1234ABC "), Some("czc1234abc".to_owned()));
+    }
+
+    #[test]
+    fn uuids_that_many_boards_share_are_found_by_rule() {
+        for text in [
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "03000200-0400-0500-0006-000700080009",
+            "00020003-0004-0005-0006-000700080009",
+            "03020100-0504-0706-0809-0a0b0c0d0e0f",
+            "10000000-0000-8000-0040-000000000000",
+            "fefefefe-fefe-fefe-fefe-fefefefefefe",
+            "fefefefe-fefe-fefe-fefe-fefefefefe01",
+            "12345678-1234-5678-90ab-cddeefaabbcc",
+            "12345678-1234-5678-1234-567812345678",
+            "00112233-4455-6677-8899-aabbccddeeff",
+            "00000000-0000-0000-0000-000000000001",
+            "00000000-0000-0000-0000-ac1f6b123456",
+            // A Raspberry Pi's option 97.
+            "52506934-1431-c000-32b7-34d68a1b2c3d",
+            "no UUID",
+            "",
+        ] {
+            assert_eq!(uuid(text), None, "{text}");
+        }
+        for text in [
+            "4c4c4544-0042-3510-8052-b4c04f4d4e32",
+            "564d1bc4-9d3e-0f6a-77c1-2be9d0a48351",
+            "a3b8c1d2-7f4e-4a90-9c36-5e1d0b72f8aa",
+        ] {
+            assert!(uuid(text).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn random_uuids_are_worth_something() {
+        let mut seed = 7_u64;
+        let random = std::iter::repeat_with(|| {
+            let bytes: [u8; 16] = std::array::from_fn(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                u8::try_from(seed >> 56).unwrap()
+            });
+            let mut bytes = bytes;
+            (bytes[6], bytes[8]) = (bytes[6] & 15 | 0x40, bytes[8] & 63 | 0x80);
+            hex::encode(bytes)
+        });
+        let lost = random.take(20_000).filter(|text| uuid(text).is_none()).count();
+        assert!(lost <= 4, "{lost} of 20,000");
+    }
+
+    #[test]
+    fn a_uuid_matches_its_byte_swapped_form() {
+        let shown = uuid("A3B8C1D2-7F4E-4A90-9C36-5E1D0B72F8AA");
+        assert_eq!(shown, uuid("d2c1b8a3-4e7f-904a-9c36-5e1d0b72f8aa"));
+        assert_ne!(shown, uuid("d2c1b8a3-4e7f-904a-9c36-5e1d0b72f8ab"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Records that the version before wrote: what was known stays known.
+
+use std::sync::Arc;
+
+use common::hardware::{CheckedHardware, HardwareReport, Nic};
+use common::id::MachineId;
+use common::trust::KeyPair;
+use jiff::SignedDuration;
+
+use super::*;
+use crate::fleet::desk::{Desk, Settings};
+
+fn key(n: u8) -> KeyPair {
+    KeyPair::from_secret([n; 32])
+}
+
+/// Machines known by UUID and serial number, by an address alone, through an adapter, beside a placeholder that counted
+/// as a UUID then, by a UUID in the other byte order, by name, and by a sighting: each reports again, under new keys.
+#[test]
+fn machines_keep_their_names_after_the_upgrade() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("records.sqlite");
+    let text = include_str!("fixture_837dfd5.sql").replace("ed25519:KEY", &key(1).public().to_string());
+    Connection::open(&path).unwrap().execute_batch(&text).unwrap();
+    let mut records = Records::open(&path).unwrap();
+    let state = records.load().unwrap();
+    let names = |state: &State| -> Vec<(MachineId, Option<String>)> {
+        state.machines.values().map(|machine| (machine.id, machine.name.clone())).collect()
+    };
+    let before = names(&state);
+    assert_eq!(before.len(), 7);
+    let reports: Vec<(MachineId, HardwareReport)> = state
+        .machines
+        .values()
+        .filter_map(|machine| Some((machine.id, machine.hardware.as_ref()?.report().clone())))
+        .collect();
+    let settings = Settings {
+        discover: true,
+        poll_seconds: 5,
+        confirm_within: SignedDuration::from_mins(15),
+        keep_events: None,
+        keep_bytes: None,
+        reserve_bytes: 0,
+        own: Arc::default(),
+        order_expires: None,
+        sites: vec![],
+        token_key: [3; 32],
+        url: String::new(),
+    };
+    let mut desk = Desk::new(state, settings);
+    let now = Timestamp::from_second(2_000_000).unwrap();
+    for boot in 1..4 {
+        for (id, report) in &reports {
+            let mut report = report.clone();
+            report.key = key(u8::try_from(id.0).unwrap() * 10 + boot).public();
+            let hardware = Arc::new(CheckedHardware::check(report).unwrap());
+            assert_eq!(desk.report(&hardware, None, now).machine, *id, "boot {boot}");
+            assert!(desk.state.machines[id].doubts.is_empty(), "{id}");
+        }
+    }
+    // The sighting that was named reports for the first time.
+    let mut seventh = reports[1].1.clone();
+    seventh.key = key(99).public();
+    seventh.system.serial = "SN-7".to_owned();
+    seventh.disks[0].serial = "D7".to_owned();
+    seventh.nics = vec![Nic { mac: "00:1b:21:00:00:07".parse().unwrap(), ..seventh.nics[0].clone() }];
+    let hardware = Arc::new(CheckedHardware::check(seventh).unwrap());
+    assert_eq!(desk.report(&hardware, None, now).machine, MachineId(7));
+    assert_eq!(names(&desk.state), before);
+    records.commit(&desk.take_aftermath().changes).unwrap();
+    let again = records.load().unwrap();
+    assert_eq!(names(&again), before);
+    assert_eq!(again.machines[&MachineId(1)].labels["role"], "r1");
+}
