@@ -18,7 +18,7 @@ pub enum Standing {
     Load,
     /// Known, and to boot its own disk, whatever its boot order says.
     BootDisk,
-    /// Rejected, or this server itself: no answer at all.
+    /// Rejected: no answer at all.
     Ignore,
 }
 
