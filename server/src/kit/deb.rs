@@ -2,16 +2,22 @@
 //! of them and where it goes: only plain files, only below the folder given, whatever the archive says. Links
 //! are kept as text for the tree, never made. Touches files.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use super::choose::worth_unpacking;
 use super::error::{KitError, Result, reading, writing};
-use super::tree::{FILE_BYTES_MAX, FILES_MAX, Tree};
+use super::tree::{FILE_BYTES_MAX, FILES_MAX, Tree, xz};
 
 /// The most bytes that one package may unpack to. A kernel with all its modules is 400 MB, all firmware 1.5 GB.
 const UNPACKED_BYTES_MAX: u64 = 8 << 30;
+
+/// The longest name, with all that a pax header says beside it. Linux has no path longer than 4,096 bytes.
+const NAME_BYTES_MAX: u64 = 64 << 10;
 
 /// Unpacks what is wanted of the package `path` below `into`, an empty folder of ours, and adds it to `tree`.
 /// `progress` is told how many bytes were unpacked so far.
@@ -28,7 +34,7 @@ pub(crate) fn unpack(path: &Path, into: &Path, tree: &mut Tree, progress: &mut d
         let Some(ending) = name.strip_prefix("data.tar") else { continue };
         let data: Box<dyn Read + '_> = match ending {
             "" => Box::new(entry),
-            ".xz" => Box::new(liblzma::read::XzDecoder::new(entry)),
+            ".xz" => Box::new(xz(entry).map_err(|error| wrong(error.to_string()))?),
             ".zst" => Box::new(zstd::Decoder::new(entry).map_err(|error| wrong(error.to_string()))?),
             ".gz" => Box::new(flate2::read::GzDecoder::new(entry)),
             other => return Err(wrong(format!("its data are compressed as `{other}`"))),
@@ -55,27 +61,39 @@ impl Unpacking<'_> {
     fn take(&mut self, data: Box<dyn Read + '_>, progress: &mut dyn FnMut(u64)) -> Result<()> {
         // One byte more than is allowed, so that reaching the end of it means too much.
         let mut tar = tar::Archive::new(data.take(UNPACKED_BYTES_MAX + 1));
-        let entries = tar.entries().map_err(|error| self.wrong(error.to_string()))?;
+        // Raw: the library reads a name that stands before its file whole, however long that is.
+        let entries = tar.entries().map_err(|error| self.wrong(error.to_string()))?.raw(true);
+        let mut long = LongNames::default();
         for entry in entries {
             let mut entry = entry.map_err(|error| self.wrong(error.to_string()))?;
+            if long.take(&mut entry).map_err(|error| self.wrong(error.to_string()))? {
+                continue;
+            }
             self.files += 1;
             self.done += entry.size();
             if self.files > FILES_MAX || self.done > UNPACKED_BYTES_MAX {
                 return Err(self.wrong(format!("{} files with {} bytes", self.files, self.done)));
             }
-            let raw = entry.path().map_err(|error| self.wrong(error.to_string()))?.into_owned();
+            let (path, link) = std::mem::take(&mut long).names();
+            let header = entry.header().path().map_err(|error| self.wrong(error.to_string()))?.into_owned();
+            let raw = path.unwrap_or(header);
             let Some(path) = inside(&raw) else {
                 return Err(self.wrong(format!("`{}` leads outside", raw.display())));
             };
             if worth_unpacking(&path) {
-                self.take_entry(&mut entry, &path)?;
+                self.take_entry(&mut entry, &path, link)?;
             }
             progress(self.done);
         }
         Ok(())
     }
 
-    fn take_entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, path: &str) -> Result<()> {
+    fn take_entry<R: Read>(
+        &mut self,
+        entry: &mut tar::Entry<'_, R>,
+        path: &str,
+        link: Option<PathBuf>,
+    ) -> Result<()> {
         match entry.header().entry_type() {
             tar::EntryType::Regular => {
                 if entry.size() > FILE_BYTES_MAX {
@@ -89,7 +107,8 @@ impl Unpacking<'_> {
                 self.tree.add_file(path, at);
             }
             tar::EntryType::Symlink | tar::EntryType::Link => {
-                let target = entry.link_name().map_err(|error| self.wrong(error.to_string()))?;
+                let named = entry.header().link_name().map_err(|error| self.wrong(error.to_string()))?;
+                let target = link.or(named.map(Cow::into_owned));
                 if let Some(target) = target.as_deref().and_then(Path::to_str) {
                     // A hard link names a path from the root of the archive.
                     let hard = entry.header().entry_type() == tar::EntryType::Link;
@@ -100,6 +119,58 @@ impl Unpacking<'_> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Names that are too long for a header and stand before it.
+#[derive(Debug, Default)]
+struct LongNames {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+}
+
+impl LongNames {
+    /// Takes `entry` in if it is such a name. False if it is a file, folder or link.
+    fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> io::Result<bool> {
+        let kind = entry.header().entry_type();
+        let pax = kind == tar::EntryType::XHeader;
+        if !matches!(
+            kind,
+            tar::EntryType::GNULongName | tar::EntryType::GNULongLink | tar::EntryType::XGlobalHeader
+        ) && !pax
+        {
+            return Ok(false);
+        }
+        if entry.size() > NAME_BYTES_MAX {
+            return Err(io::Error::other(format!("a name of {} bytes", entry.size())));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        if pax {
+            for extension in tar::PaxExtensions::new(&bytes) {
+                let extension = extension?;
+                match extension.key_bytes() {
+                    b"path" => self.path = Some(extension.value_bytes().to_vec()),
+                    b"linkpath" => self.link = Some(extension.value_bytes().to_vec()),
+                    _ => {}
+                }
+            }
+            return Ok(true);
+        }
+        while bytes.last() == Some(&0) {
+            bytes.pop();
+        }
+        match kind {
+            tar::EntryType::GNULongName => self.path = Some(bytes),
+            tar::EntryType::GNULongLink => self.link = Some(bytes),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn names(self) -> (Option<PathBuf>, Option<PathBuf>) {
+        let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+        (self.path.map(path), self.link.map(path))
     }
 }
 
@@ -188,6 +259,46 @@ pub(crate) mod tests {
             assert_eq!(tree.read("usr/lib/ipxe/ipxe.efi").unwrap(), b"kernel");
             assert_eq!(tree.len(), 2);
         }
+    }
+
+    /// A package whose tar archive is `tar`.
+    fn deb_of(tar: &[u8]) -> Vec<u8> {
+        let mut deb = ar::Builder::new(Vec::new());
+        deb.append(&ar::Header::new(b"data.tar".to_vec(), tar.len() as u64), tar).unwrap();
+        deb.into_inner().unwrap()
+    }
+
+    #[test]
+    fn long_names_are_read_and_bounded() {
+        let long = format!("boot/{}vmlinuz-6", "deep/".repeat(30));
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(6);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, &long, &b"kernel"[..]).unwrap();
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        tar.append_link(&mut link, "usr/lib/ipxe/ipxe.efi", format!("/{long}")).unwrap();
+        tar.append_pax_extensions([("path", b"boot/by-pax".as_slice())]).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_path("boot/short").unwrap();
+        header.set_size(3);
+        header.set_cksum();
+        tar.append(&header, &b"pax"[..]).unwrap();
+        let (tree, _dir) = unpacked(&deb_of(&tar.into_inner().unwrap())).unwrap();
+        assert_eq!(tree.read(&long).unwrap(), b"kernel");
+        assert_eq!(tree.read("usr/lib/ipxe/ipxe.efi").unwrap(), b"kernel");
+        assert_eq!(tree.read("boot/by-pax").unwrap(), b"pax");
+
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(8 << 30);
+        header.set_cksum();
+        let mut tar = header.as_bytes().to_vec();
+        tar.extend(vec![b'x'; 100_000]);
+        let error = unpacked(&deb_of(&tar)).unwrap_err();
+        assert!(error.to_string().contains("a name of"), "{error}");
     }
 
     #[test]

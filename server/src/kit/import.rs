@@ -14,7 +14,7 @@ use super::choose::{self, BOOT_PROGRAMS, Part};
 use super::error::{KitError, Result, reading, writing};
 use super::store::{self, FileMark, Kit, Kits, Record};
 use super::tree::{Tree, uncompressed_name};
-use super::{deb, initramfs, kernel, modinfo};
+use super::{deb, initramfs, kernel, modinfo, place};
 
 /// Where a kit can be made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,23 +93,17 @@ pub(crate) fn run(kits: &Kits, spec: &ImportSpec, progress: &mut dyn FnMut(Progr
     let kit = draft.add_loader(modules, &program, progress)?;
     kit.save_record()?;
     progress(Progress::Syncing);
-    put_in_place(kits, &kit)?;
+    place::put(kits.dir(), &kit.dir, kit.name())?;
     Ok(name)
 }
 
 /// One import at a time; what a killed one left is cleared away by the next.
-fn lock(kits: &Kits) -> Result<nix::fcntl::Flock<fs::File>> {
+pub(super) fn lock(kits: &Kits) -> Result<nix::fcntl::Flock<fs::File>> {
     let path = kits.dir().join(".lock");
     let file = fs::File::create(&path).map_err(writing(&path))?;
     let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
         .map_err(|_| KitError::Busy(kits.dir().to_owned()))?;
-    for entry in fs::read_dir(kits.dir()).map_err(reading(kits.dir()))? {
-        let path = entry.map_err(reading(kits.dir()))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(".import-") || name.starts_with(".removed-") {
-            fs::remove_dir_all(&path).map_err(writing(&path))?;
-        }
-    }
+    place::recover(kits.dir())?;
     Ok(lock)
 }
 
@@ -137,7 +131,7 @@ fn gather(spec: &ImportSpec, work: &Path, progress: &mut dyn FnMut(Progress)) ->
         };
         let kind = fs::metadata(path).map_err(reading(path))?;
         if kind.is_dir() {
-            tree.add_root(path)?;
+            tree.add_root(path, *source == Source::Host)?;
         } else if path.extension().is_some_and(|ending| ending == "deb") {
             let into = work.join(format!("package-{number}"));
             fs::create_dir(&into).map_err(writing(&into))?;
@@ -459,23 +453,6 @@ fn list_some(names: &[String]) -> String {
         0..=SHOWN => names.join(", "),
         more => format!("{} and {} more", names[..SHOWN].join(", "), more - SHOWN),
     }
-}
-
-/// Makes the kit durable and visible, in this order.
-fn put_in_place(kits: &Kits, kit: &Kit) -> Result<()> {
-    let dir = fs::File::open(&kit.dir).map_err(reading(&kit.dir))?;
-    // One sync for all: a thousand small files synced one by one take half a minute on a spinning disk.
-    nix::unistd::syncfs(&dir).map_err(|errno| writing(&kit.dir)(errno.into()))?;
-    let place = kits.dir().join(kit.name());
-    if place.exists() {
-        let old = kits.dir().join(format!(".removed-{}", kit.name()));
-        fs::rename(&place, &old).map_err(writing(&place))?;
-        fs::rename(&kit.dir, &place).map_err(writing(&place))?;
-        fs::remove_dir_all(&old).map_err(writing(&old))?;
-    } else {
-        fs::rename(&kit.dir, &place).map_err(writing(&place))?;
-    }
-    store::sync_dir(kits.dir())
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ mod error;
 // Import: from sources to a kit, in steps.
 mod import;
 
+// A kit in the place of another.
+mod place;
+
 // Sources as one tree of files.
 mod tree;
 
@@ -36,7 +39,7 @@ mod initramfs;
 pub use choose::{Part, part_of};
 pub use error::KitError;
 pub use import::{ImportSpec, Progress, Source};
-pub use store::{FileMark, Kit, KitInfo, Kits};
+pub use store::{BootFiles, FileMark, Kit, KitInfo, Kits};
 
 pub(crate) use store::replace_file;
 

@@ -99,7 +99,12 @@ impl Kits {
     pub fn open(state_dir: &Path) -> Result<Self> {
         let dir = state_dir.join("kits");
         fs::create_dir_all(&dir).map_err(writing(&dir))?;
-        Ok(Self { dir })
+        let kits = Self { dir };
+        match import::lock(&kits) {
+            // An import that another process has under way is left alone.
+            Ok(_) | Err(KitError::Busy(_)) => Ok(kits),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -164,12 +169,29 @@ impl Kits {
         replace_file(&self.dir.join(DEFAULT_MARK), name.as_bytes())
     }
 
-    /// Removes the kit `name`. The caller sees to it that no machine is being booted with it.
+    /// The kernel and the loader of every kit, as machines ask for them: they ask more often than kits change.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn boot_files(&self) -> Result<BTreeMap<String, BootFiles>> {
+        let served = |record: Record| {
+            let dir = self.dir.join(&record.name);
+            let file = |name: &str| (dir.join(name), record.files.get(name).copied());
+            (record.name.clone(), BootFiles { kernel: file(KERNEL), loader: file(LOADER) })
+        };
+        Ok(self.records()?.into_iter().map(served).collect())
+    }
+
+    /// Removes the kit `name`, damaged or not. The caller sees to it that no machine is being booted with it.
     ///
     /// # Errors
     /// When there is none, or its files cannot be removed.
     pub fn remove(&self, name: &str) -> Result<()> {
-        self.record(name)?;
+        match self.record(name) {
+            // What cannot be read is what should go.
+            Ok(_) | Err(KitError::Index { .. }) => {}
+            Err(error) => return Err(error),
+        }
         // Renamed first: a kit half removed must not be listed.
         let doomed = self.dir.join(format!(".removed-{name}"));
         match fs::remove_dir_all(&doomed) {
@@ -223,7 +245,15 @@ impl Kits {
                 && check_name(name).is_ok()
                 && self.dir.join(name).join("kit.json").exists()
             {
-                records.push(self.record(name)?);
+                match self.record(name) {
+                    Ok(record) => records.push(record),
+                    // One that is damaged must not take the others with it.
+                    Err(error) => tracing::warn!(
+                        kit = name,
+                        error = &error as &dyn std::error::Error,
+                        "a boot kit is left out; `swarmboot kit remove` and a new import mend it"
+                    ),
+                }
             }
         }
         records.sort_by(|a, b| b.imported_at.cmp(&a.imported_at).then_with(|| a.name.cmp(&b.name)));
@@ -273,6 +303,15 @@ fn info_of(record: &Record, default: Option<&str>) -> KitInfo {
         total_bytes: record.files.values().map(|mark| mark.bytes).sum(),
         warnings: record.warnings.clone(),
     }
+}
+
+/// What machines fetch of a kit over HTTP, each with its mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootFiles {
+    /// The kernel.
+    pub kernel: (PathBuf, Option<FileMark>),
+    /// The loader's initramfs.
+    pub loader: (PathBuf, Option<FileMark>),
 }
 
 /// One kit.

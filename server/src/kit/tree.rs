@@ -7,6 +7,9 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+
 use super::error::{KitError, Result, reading};
 
 /// The most files that all sources together may have; Debian's kernel has 4,500, all firmware 4,000.
@@ -14,6 +17,8 @@ pub(crate) const FILES_MAX: usize = 200_000;
 /// The longest file of a source, unpacked. The largest kernels are 20 MB, the largest firmware 40 MB.
 pub(crate) const FILE_BYTES_MAX: u64 = 256 << 20;
 const LINKS_MAX: usize = 40;
+/// The most memory that unpacking one xz file may take.
+const XZ_MEMORY_MAX: u64 = 256 << 20;
 
 /// The folders of a root file system that a kit is made from. Both spellings, for hosts where `/lib` is a link.
 const FOLDERS: [&str; 11] = [
@@ -30,16 +35,66 @@ const FOLDERS: [&str; 11] = [
     "lib/shim",
 ];
 
+/// Where a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum At {
+    /// At a path that is ours, or this host's own.
+    Path(PathBuf),
+    /// In a folder that somebody gave us: no link on the way to it is followed, or it could name any file of this host.
+    Inside {
+        /// The folder.
+        root: PathBuf,
+        /// The file's path in it.
+        path: String,
+    },
+}
+
+impl At {
+    fn shown(&self) -> PathBuf {
+        match self {
+            Self::Path(path) => path.clone(),
+            Self::Inside { root, path } => root.join(path),
+        }
+    }
+
+    fn open(&self) -> std::io::Result<fs::File> {
+        let (root, path) = match self {
+            Self::Path(path) => return fs::File::open(path),
+            Self::Inside { root, path } => (root, path),
+        };
+        let folder = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = open(root, folder, Mode::empty())?;
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_some() {
+                dir = openat(&dir, part, folder | OFlag::O_NOFOLLOW, Mode::empty())?;
+                continue;
+            }
+            // A pipe in the file's place must not hold us up.
+            let file = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let file = fs::File::from(openat(&dir, part, file, Mode::empty())?);
+            if file.metadata()?.is_file() {
+                return Ok(file);
+            }
+        }
+        Err(std::io::Error::other("it is no file"))
+    }
+}
+
 /// Files by where they are in a root file system. Of two sources with one path, the later one counts.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
-    files: BTreeMap<String, PathBuf>,
+    files: BTreeMap<String, At>,
     links: BTreeMap<String, String>,
 }
 
 impl Tree {
     /// Adds the file `at` as `path`.
     pub(crate) fn add_file(&mut self, path: &str, at: PathBuf) {
+        self.add(path, At::Path(at));
+    }
+
+    fn add(&mut self, path: &str, at: At) {
         let path = usual(path);
         self.links.remove(&path);
         self.files.insert(path, at);
@@ -57,22 +112,33 @@ impl Tree {
         self.files.len() + self.links.len()
     }
 
-    /// Adds what is wanted of the folder `root`.
+    /// Adds what is wanted of the folder `root`. In one that is not this host's `own`, a link at the place of a folder is
+    /// kept as a link of the tree, as all others are.
     ///
     /// # Errors
     /// When a folder cannot be read, or there are more files than any installation has.
-    pub(crate) fn add_root(&mut self, root: &Path) -> Result<()> {
+    pub(crate) fn add_root(&mut self, root: &Path, own: bool) -> Result<()> {
         for folder in FOLDERS {
             let linked = |part: &str| root.join(part).is_symlink();
             // Where /lib is a link to /usr/lib, the other spelling finds the same files.
             if !(folder.starts_with("lib/") && linked("lib")) {
-                self.add_folder(root, folder)?;
+                match linked_part(folder, linked).filter(|_| !own) {
+                    Some(part) => self.add_linked(root, part)?,
+                    None => self.add_folder(root, folder, own)?,
+                }
             }
         }
         Ok(())
     }
 
-    fn add_folder(&mut self, root: &Path, folder: &str) -> Result<()> {
+    fn add_linked(&mut self, root: &Path, path: &str) -> Result<()> {
+        let at = root.join(path);
+        let target = fs::read_link(&at).map_err(reading(&at))?;
+        self.add_link(path, &target.to_string_lossy());
+        Ok(())
+    }
+
+    fn add_folder(&mut self, root: &Path, folder: &str, own: bool) -> Result<()> {
         let mut folders = vec![folder.to_owned()];
         while let Some(folder) = folders.pop() {
             let dir = root.join(&folder);
@@ -93,7 +159,8 @@ impl Tree {
                     let target = fs::read_link(entry.path()).map_err(reading(entry.path()))?;
                     self.add_link(&path, &target.to_string_lossy());
                 } else if kind.is_file() {
-                    self.add_file(&path, entry.path());
+                    let inside = At::Inside { root: root.to_owned(), path: path.clone() };
+                    self.add(&path, if own { At::Path(entry.path()) } else { inside });
                 }
                 if self.len() > FILES_MAX {
                     return Err(KitError::Source(root.to_owned()));
@@ -120,7 +187,7 @@ impl Tree {
     }
 
     /// The file at `path`, through links inside the tree.
-    pub(crate) fn find(&self, path: &str) -> Option<&Path> {
+    pub(crate) fn find(&self, path: &str) -> Option<&At> {
         let mut path = usual(path);
         for _ in 0..LINKS_MAX {
             if let Some(file) = self.files.get(&path) {
@@ -152,12 +219,12 @@ impl Tree {
             path: path.into(),
             source: std::io::ErrorKind::NotFound.into(),
         })?;
-        let file = fs::File::open(at).map_err(reading(at))?;
+        let file = at.open().map_err(reading(at.shown()))?;
         let mut bytes = Vec::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(reading(at))?;
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(reading(at.shown()))?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
             let source = std::io::Error::other(format!("longer than {} MiB", FILE_BYTES_MAX >> 20));
-            return Err(KitError::Read { path: at.to_owned(), source });
+            return Err(KitError::Read { path: at.shown(), source });
         }
         Ok(bytes)
     }
@@ -175,7 +242,7 @@ impl Tree {
 /// `bytes` of the file `name`, decompressed by its ending.
 pub(crate) fn decompress(bytes: Vec<u8>, name: &str) -> std::io::Result<Vec<u8>> {
     let reader: Box<dyn std::io::Read + '_> = match name.rsplit('.').next() {
-        Some("xz") => Box::new(liblzma::read::XzDecoder::new(&bytes[..])),
+        Some("xz") => Box::new(xz(&bytes[..])?),
         Some("zst") => Box::new(zstd::Decoder::new(&bytes[..])?),
         Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(&bytes[..])),
         _ => return Ok(bytes),
@@ -186,6 +253,18 @@ pub(crate) fn decompress(bytes: Vec<u8>, name: &str) -> std::io::Result<Vec<u8>>
         return Err(std::io::Error::other(format!("it unpacks to more than {} MiB", FILE_BYTES_MAX >> 20)));
     }
     Ok(out)
+}
+
+/// Unpacks xz within a bound of memory: a header may ask for 4 GiB. `xz -9` needs 65 MiB.
+pub(crate) fn xz<R: std::io::Read>(from: R) -> std::io::Result<liblzma::read::XzDecoder<R>> {
+    let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_MAX, 0)?;
+    Ok(liblzma::read::XzDecoder::new_stream(from, stream))
+}
+
+/// The first part of `folder` that is a link.
+fn linked_part(folder: &str, linked: impl Fn(&str) -> bool) -> Option<&str> {
+    let ends = folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]);
+    ends.map(|end| &folder[..end]).find(|part| linked(part))
 }
 
 /// The name of a file without the ending of its compression.
@@ -227,10 +306,54 @@ mod tests {
         tree.add_link("lib/firmware/b", "a");
         tree.add_link("lib/ipxe/out", "../../../../etc/passwd");
         tree.add_link("lib/ipxe/round", "round");
-        assert_eq!(tree.find("lib/ipxe/ipxe.efi"), Some(Path::new("/real/ipxe.efi")));
-        assert_eq!(tree.find("lib/firmware/b/x.bin"), Some(Path::new("/real/x")));
+        assert_eq!(tree.find("lib/ipxe/ipxe.efi"), Some(&At::Path("/real/ipxe.efi".into())));
+        assert_eq!(tree.find("lib/firmware/b/x.bin"), Some(&At::Path("/real/x".into())));
         assert_eq!(tree.find("lib/ipxe/out"), None);
         assert_eq!(tree.find("lib/ipxe/round"), None);
+    }
+
+    #[test]
+    fn a_folder_that_was_given_shows_no_file_outside_it() {
+        use std::os::unix::fs::symlink;
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = dir.path();
+        fs::write(outside.path().join("shadow"), "secret").unwrap();
+        fs::create_dir_all(outside.path().join("modules/6")).unwrap();
+        fs::write(outside.path().join("modules/6/x.ko"), "secret").unwrap();
+        fs::create_dir_all(root.join("lib")).unwrap();
+        fs::create_dir_all(root.join("usr/lib/ipxe")).unwrap();
+        fs::create_dir_all(root.join("real")).unwrap();
+        fs::write(root.join("usr/lib/ipxe/ipxe.efi"), "program").unwrap();
+        symlink(outside.path(), root.join("lib/firmware")).unwrap();
+        symlink(outside.path().join("modules"), root.join("lib/modules")).unwrap();
+        symlink("../usr/lib/ipxe", root.join("lib/ipxe")).unwrap();
+        let mut tree = Tree::default();
+        tree.add_root(root, false).unwrap();
+        assert_eq!(tree.find("lib/firmware/shadow"), None);
+        assert_eq!(tree.find("lib/modules/6/x.ko"), None);
+        assert_eq!(tree.read("usr/lib/ipxe/ipxe.efi").unwrap(), b"program");
+        // A folder that becomes a link after it was looked at.
+        fs::rename(root.join("usr/lib/ipxe"), root.join("away")).unwrap();
+        fs::write(outside.path().join("ipxe.efi"), "secret").unwrap();
+        symlink(outside.path(), root.join("usr/lib/ipxe")).unwrap();
+        assert!(tree.read("usr/lib/ipxe/ipxe.efi").is_err());
+        // This host's own root may be laid out as it likes.
+        let mut host = Tree::default();
+        host.add_root(root, true).unwrap();
+        assert_eq!(host.read("lib/firmware/shadow").unwrap(), b"secret");
+    }
+
+    #[test]
+    fn a_file_that_asks_for_too_much_memory_is_refused() {
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(1 << 30);
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let stream =
+            liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32).unwrap();
+        let mut packed = Vec::new();
+        liblzma::read::XzEncoder::new_stream(&b"module"[..], stream).read_to_end(&mut packed).unwrap();
+        assert!(decompress(packed, "a.ko.xz").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 // The admin's way to the boot kits.
 mod kits;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -30,7 +30,7 @@ use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored, Target};
 use crate::http::content::{Bytestore, Content};
 use crate::http::{Shelves, image_refused, image_shown};
 use crate::image::Images;
-use crate::kit::Kits;
+use crate::kit::{BootFiles, Kits};
 use crate::swarm::{self, ChunkSource, SwarmHandle};
 use crate::tailor::{self, Bundles, ImageFacts, Request, TargetRule};
 
@@ -39,6 +39,8 @@ use crate::tailor::{self, Bundles, ImageFacts, Request, TargetRule};
 struct Booting {
     kit: Option<String>,
     files: Files,
+    /// What there is of every kit: machines that began with another one still fetch of that.
+    kits: Arc<BTreeMap<String, BootFiles>>,
 }
 
 /// Everything in stock. One for the whole server.
@@ -128,7 +130,7 @@ impl Stock {
                         programs.into_iter().map(|(name, bytes)| (name, Bytes::from(bytes))).collect();
                     // iPXE that cannot be given a script by DHCP (the signed one) looks for this beside itself.
                     files.insert(AUTOEXEC.to_owned(), Bytes::from(script::entry(self.http)));
-                    Booting { kit: Some(kit), files: Arc::new(files) }
+                    Booting { kit: Some(kit), files: Arc::new(files), kits: Arc::default() }
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -138,6 +140,8 @@ impl Stock {
                     Booting::default()
                 }
             };
+        let kits = Arc::new(self.kits.boot_files().unwrap_or_default());
+        let booting = Booting { kits, ..booting };
         let names = booting.files.keys().filter(|name| *name != AUTOEXEC).cloned();
         self.programs.send_replace(Programs::new(names, self.prefer.clone()));
         self.files.send_replace(Arc::clone(&booting.files));
@@ -312,11 +316,11 @@ impl Shelves for Stock {
     }
 
     fn kit_file(&self, kit: &str, file: &str) -> Option<Content> {
-        let kit = self.kits.get(kit).ok()?;
-        let (kernel, loader) = kit.marks();
+        let kits = Arc::clone(&self.booting.borrow().kits);
+        let kit = kits.get(kit)?;
         let (path, mark) = match file {
-            "vmlinuz" => (kit.kernel_path(), kernel),
-            "loader.img" => (kit.loader_img_path(), loader),
+            "vmlinuz" => kit.kernel.clone(),
+            "loader.img" => kit.loader.clone(),
             _ => return None,
         };
         let tag = mark.map(|mark| mark.blake3.to_string());
