@@ -41,6 +41,9 @@ mod deployment;
 // What was refused or has failed, ordered again.
 mod retry;
 
+// What an image can and cannot do.
+mod traits;
+
 // What an admin should know of an order before it is placed.
 mod warning;
 
@@ -59,6 +62,7 @@ pub use machine::{
 };
 pub use retry::{Retry, RetryLine, RetryShown};
 pub use stock::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
+pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};
 
 /// Where the admin's routes begin.

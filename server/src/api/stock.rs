@@ -6,6 +6,8 @@ use common::id::ImageId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ImageTraits;
+
 /// Where the parts of a boot kit come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +95,9 @@ pub struct ImageShown {
     pub partition_table: String,
     /// What it was made from: a file's name or `standard input`, and its format.
     pub source: String,
+    /// What it can and cannot do; none for an image of an earlier version that was not asked for since.
+    #[serde(default)]
+    pub traits: Option<ImageTraits>,
 }
 
 /// What `image verify` found.

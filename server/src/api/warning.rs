@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::{BiosBoot, CloudInit, UefiBoot};
+
 /// One thing to know about an order for one machine. A new one is a variant here, its words in `Display`, and
 /// its word in [`Warning::stops`] and [`ACCEPTABLE`] if it refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +14,21 @@ use serde::{Deserialize, Serialize};
 pub enum Warning {
     /// The machine has not reported its hardware, so nobody can be shown the disk.
     HardwareUnknown,
+    /// A UEFI machine, and an image that its firmware does not start.
+    NoUefiBoot {
+        /// Why.
+        why: UefiBoot,
+    },
+    /// A BIOS machine, and an image that it does not start.
+    NoBiosBoot {
+        /// Why.
+        why: BiosBoot,
+    },
+    /// Nothing in the image takes hostname, keys and user-data, or calls home.
+    NoCloudInit {
+        /// What was seen.
+        why: CloudInit,
+    },
 }
 
 /// The words that `deploy start --accept` knows.
@@ -22,7 +39,10 @@ impl Warning {
     #[must_use]
     pub fn stops(&self) -> Option<&'static str> {
         match self {
-            Self::HardwareUnknown => None,
+            Self::HardwareUnknown
+            | Self::NoUefiBoot { .. }
+            | Self::NoBiosBoot { .. }
+            | Self::NoCloudInit { .. } => None,
         }
     }
 
@@ -38,6 +58,16 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoUefiBoot { why } => {
+                write!(f, "the machine has UEFI firmware; whether the image boots there: {why}")
+            }
+            Self::NoBiosBoot { why } => {
+                write!(f, "the machine has a BIOS; whether the image boots there: {why}")
+            }
+            Self::NoCloudInit { why } => write!(
+                f,
+                "hostname, keys and user-data may be lost, and no call home come; cloud-init in the image: {why}"
+            ),
             Self::HardwareUnknown => f.write_str(
                 "its hardware is not known yet: the disk is chosen by the rule when it first reports",
             ),

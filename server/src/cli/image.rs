@@ -23,10 +23,10 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Image) -> Res
     match command {
         Image::Add { name, file, sector_size, no_table } => {
             let image = add(client, name, &file, sector_size, no_table).await?;
-            screen.images(&[image])?;
+            screen.image(&image)?;
         }
         Image::List => screen.images(&client.get::<Vec<ImageShown>>("/images").await?)?,
-        Image::Show { name } => screen.images(&[client.get(&format!("/images/{name}")).await?])?,
+        Image::Show { name } => screen.image(&client.get(&format!("/images/{name}")).await?)?,
         Image::Verify { name } => return verify(client, screen, &name).await,
         Image::Export { name, file } => export(client, &name, &file).await?,
         Image::Remove { name } => client.delete(&format!("/images/{name}")).await?,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::args::Output;
 use super::fault::Fault;
 use crate::api::{
-    DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, JobShown, KitShown, LogEvent,
+    DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, ImageTraits, JobShown, KitShown, LogEvent,
     MachineChanged, MachineShown, RetryLine, ServerStatus, Warning,
 };
 
@@ -178,6 +178,16 @@ impl Screen {
             ]);
         }
         print_table(&rows)
+    }
+
+    /// Prints one image and what it can do.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn image(&self, image: &ImageShown) -> Result<(), Fault> {
+        self.images(std::slice::from_ref(image))?;
+        let lines = image.traits.as_ref().filter(|_| !self.wants_json()).map(ImageTraits::lines);
+        lines.into_iter().flatten().try_for_each(|(what, said)| print_line(&format!("{what:<20} {said}")))
     }
 
     /// Prints machines.

@@ -168,7 +168,9 @@ async fn images(State(admin): State<Admin>) -> Answered<Vec<ImageShown>> {
 async fn image(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<ImageShown> {
     blocking(move || {
         let info = admin.images.get(&bounded(name)?).map_err(|error| image_refused(&error))?;
-        Ok(image_shown(&info))
+        // Looks now where an earlier version added it; what cannot be read is told by `image verify`.
+        let traits = admin.images.traits(info.id).ok();
+        Ok(ImageShown { traits, ..image_shown(&info) })
     })
     .await
 }

@@ -57,6 +57,7 @@ pub fn image_shown(info: &ImageInfo) -> ImageShown {
         sector_bytes: info.sector_bytes,
         partition_table: table.to_owned(),
         source: format!("{} ({})", info.source, info.format),
+        traits: info.traits.clone(),
     }
 }
 

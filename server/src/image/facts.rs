@@ -1,9 +1,10 @@
 //! Core: what an image says of itself in its first chunk: how it is divided, for which sector size, and what would
 //! boot it. The tables are read by the code that changes them later on the machines. Touches nothing.
 
-use common::table::{self, LayoutError, Table, TableError, layout};
+use common::table::{self, LayoutError, Partition, Table, TableError, layout};
 
 use super::info::PartitionTable;
+use crate::api::BiosBoot;
 
 /// What the first chunk says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,10 +13,8 @@ pub(super) struct Facts {
     pub table: Table,
     /// The sector size that the table's place shows; none without a GPT.
     pub sector_bytes: Option<u32>,
-    /// Whether a BIOS finds something to run.
-    pub boots_bios: bool,
-    /// Whether there is an EFI system partition.
-    pub boots_uefi: bool,
+    /// Whether the first sector holds code that a BIOS would run.
+    pub boot_code: bool,
     /// What an admin should know.
     pub notes: Vec<String>,
 }
@@ -27,15 +26,23 @@ impl Facts {
     /// When there is a partition table that nobody would read.
     pub(super) fn of(first: &[u8]) -> Result<Self, TableError> {
         let (table, sector_bytes) = table::read_any(first)?;
-        let boot_code = boot_code(first);
-        let partitions = table.partitions();
-        let place = match &table {
-            Table::Gpt(_) => partitions.iter().any(|it| it.kind.is_bios_boot() || it.active),
-            Table::Mbr(_) | Table::None => true,
-        };
-        let boots_uefi = partitions.iter().any(|partition| partition.kind.is_esp());
         let notes = notes(&table);
-        Ok(Self { boots_bios: boot_code && place, boots_uefi, notes, table, sector_bytes })
+        Ok(Self { boot_code: boot_code(first), notes, table, sector_bytes })
+    }
+
+    /// Whether a BIOS finds something to run.
+    pub(super) fn bios(&self) -> BiosBoot {
+        let place = |it: &Partition| it.kind.is_bios_boot() || it.active;
+        match &self.table {
+            _ if !self.boot_code => BiosBoot::NoCode,
+            Table::Gpt(gpt) if !gpt.partitions().iter().any(place) => BiosBoot::NoPlace,
+            _ => BiosBoot::Yes,
+        }
+    }
+
+    /// Whether there is an EFI system partition.
+    pub(super) fn has_esp(&self) -> bool {
+        self.table.partitions().iter().any(|partition| partition.kind.is_esp())
     }
 
     /// How it is divided.
@@ -127,13 +134,13 @@ pub(super) mod tests {
         for sector in [512, 4096] {
             let facts = Facts::of(&gpt_disk(sector, 1, EFI_SYSTEM, false)).unwrap();
             assert_eq!((facts.kind(), facts.sector_bytes), (PartitionTable::Gpt, Some(sector)));
-            assert_eq!((facts.boots_uefi, facts.boots_bios), (true, false));
+            assert_eq!((facts.has_esp(), facts.bios()), (true, BiosBoot::NoCode));
             let (number, ends) = facts.last_end(sector).unwrap();
             assert_eq!(number, 1);
             assert!(ends < 1 << 20 && ends > 900_000, "{ends}");
         }
         let facts = Facts::of(&gpt_disk(512, 1, BIOS_BOOT, true)).unwrap();
-        assert_eq!((facts.boots_uefi, facts.boots_bios), (false, true));
+        assert_eq!((facts.has_esp(), facts.bios()), (false, BiosBoot::Yes));
     }
 
     #[test]
@@ -162,11 +169,11 @@ pub(super) mod tests {
         sector[510..].copy_from_slice(&[0x55, 0xAA]);
         sector[0] = 0xEB;
         let facts = Facts::of(&sector).unwrap();
-        assert_eq!((facts.kind(), facts.boots_bios), (PartitionTable::None, true));
+        assert_eq!((facts.kind(), facts.bios()), (PartitionTable::None, BiosBoot::Yes));
         (sector[446], sector[450], sector[458]) = (0x80, 0x83, 9);
         assert_eq!(kind(&sector), PartitionTable::Mbr);
         (sector[446 + 20], sector[446 + 28]) = (0xEF, 9);
-        assert!(Facts::of(&sector).unwrap().boots_uefi);
+        assert!(Facts::of(&sector).unwrap().has_esp());
         sector[446] = 0x33;
         assert_eq!(kind(&sector), PartitionTable::None);
     }

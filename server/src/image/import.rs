@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use common::chunk::ChunkIndex;
 use common::filesystem;
@@ -18,7 +18,7 @@ use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
 
 use super::blobs::Blobs;
 use super::error::ImageError;
-use super::facts::{Facts, not_personalised};
+use super::facts::Facts;
 use super::foreign;
 use super::info::{PartitionTable, Progress};
 use super::source::{Source, SourceError};
@@ -53,7 +53,7 @@ pub(super) struct Import<'a> {
 
 /// An import that has come to its end; nothing refers to its chunks yet.
 pub(super) struct Imported {
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     pub facts: Facts,
     pub new_chunks: u32,
     pub new_bytes: u64,
@@ -124,7 +124,7 @@ impl Import<'_> {
         let manifest = Manifest::new(size, sector_bytes, chunks)
             .map_err(|source| ImageError::Manifest { what: self.name.to_owned(), source })?;
         Ok(Imported {
-            manifest,
+            manifest: Arc::new(manifest),
             facts,
             new_chunks: shared.new_chunks.load(Relaxed),
             new_bytes: shared.new_bytes.load(Relaxed),
@@ -143,7 +143,7 @@ impl Import<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Read, ImageError> {
         let (mut size, mut facts, mut sector_bytes, mut notes) = (0u64, None, 512u32, Vec::new());
-        let (mut first, mut tail) = (Vec::new(), Vec::new());
+        let mut tail = Vec::new();
         for index in 0.. {
             if self.stop.load(Relaxed) {
                 return Err(ImageError::Stopped);
@@ -164,7 +164,6 @@ impl Import<'_> {
                 let found = self.facts(&bytes)?;
                 sector_bytes = self.sector(&found, &mut notes);
                 facts = Some(found);
-                first.clone_from(&bytes);
             }
             tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
             tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
@@ -190,8 +189,6 @@ impl Import<'_> {
         // Whoever failed tells why; here it would look like an end.
         if !shared.failed.load(Relaxed) {
             self.check_end(&facts, &tail, sector_bytes, size)?;
-            let cause = not_personalised(&first, size, sector_bytes);
-            notes.extend(cause.map(|cause| format!("it cannot be personalised: {cause}")));
         }
         Ok(Read { size, sector_bytes, facts, notes })
     }

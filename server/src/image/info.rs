@@ -5,6 +5,7 @@ use common::id::{Hash, ImageId};
 use serde::{Deserialize, Serialize};
 
 use super::source::ImageSource;
+use crate::api::ImageTraits;
 
 /// An image to be added.
 #[derive(Debug)]
@@ -63,8 +64,11 @@ pub struct ImageInfo {
     pub partition_table: PartitionTable,
     /// Whether a BIOS finds something to boot in it, by the look of its first sector.
     pub boots_bios: bool,
-    /// Whether it has an EFI system partition.
+    /// Whether UEFI firmware that has never seen it finds its loader.
     pub boots_uefi: bool,
+    /// What it can and cannot do; none in a record of an earlier version, until it is asked for.
+    #[serde(default)]
+    pub traits: Option<ImageTraits>,
 }
 
 /// What adding an image came to.

@@ -35,6 +35,12 @@ mod blobs;
 // The images of this server.
 mod store;
 
+// What an image can and cannot do.
+mod look;
+
+// Whether cloud-init is in it, and would take what it is given.
+mod cloud_init;
+
 // Any bytes of an image, out of its chunks.
 mod reader;
 

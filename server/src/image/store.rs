@@ -31,6 +31,7 @@ use super::error::ImageError;
 use super::import::{Import, Imported};
 use super::info::{AddSpec, Added, ImageInfo, Progress, Removed};
 use super::source::Source;
+use crate::api::{BiosBoot, ImageTraits, UefiBoot};
 
 const NAME_BYTES_MAX: usize = 64;
 /// Fewer digits of an id match too much.
@@ -174,7 +175,8 @@ impl Images {
             stop: &self.0.stop,
         };
         let imported = import.run(&mut source, progress)?;
-        self.commit(spec.name, origin, source.format(), imported)
+        let traits = self.look(&imported.manifest)?;
+        self.commit(spec.name, origin, source.format(), imported, traits)
     }
 
     /// Makes an import an image: manifest first, name last.
@@ -184,6 +186,7 @@ impl Images {
         origin: Origin,
         format: String,
         imported: Imported,
+        traits: ImageTraits,
     ) -> Result<Added, ImageError> {
         let Imported { manifest, facts, new_chunks, new_bytes, repaired_chunks, mut notes } = imported;
         let _one = self.0.commit.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,8 +219,9 @@ impl Images {
                 format,
                 added_at_ms: now_ms(),
                 partition_table: facts.kind(),
-                boots_bios: facts.boots_bios,
-                boots_uefi: facts.boots_uefi,
+                boots_bios: traits.bios == BiosBoot::Yes,
+                boots_uefi: traits.uefi == UefiBoot::Yes,
+                traits: Some(traits),
             }
         });
         if existed {
@@ -233,8 +237,23 @@ impl Images {
                 .map_err(write("the image's name"))?;
             self.0.names.write().unwrap_or_else(PoisonError::into_inner).insert(name, image.clone());
         }
-        self.cache(id, Arc::new(manifest), bytes);
+        self.cache(id, manifest, bytes);
         Ok(Added { image, existed, new_chunks, new_bytes, repaired_chunks, notes })
+    }
+
+    /// Keeps what was seen in an image that an earlier version added. A failure costs another look.
+    pub(super) fn keep_traits(&self, id: ImageId, traits: &ImageTraits) {
+        let _one = self.0.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        for mut image in self.list().into_iter().filter(|image| image.id == id) {
+            image.boots_bios = traits.bios == BiosBoot::Yes;
+            image.boots_uefi = traits.uefi == UefiBoot::Yes;
+            image.traits = Some(traits.clone());
+            let record = serde_json::to_vec_pretty(&image).map_err(io::Error::from);
+            if let Err(error) = record.and_then(|record| self.0.blobs.put(&name_key(&image.name), &record)) {
+                tracing::warn!(image = image.name, %error, "what an image can do is not kept");
+            }
+            self.0.names.write().unwrap_or_else(PoisonError::into_inner).insert(image.name.clone(), image);
+        }
     }
 
     /// All images, by name.

@@ -205,6 +205,13 @@ impl Stock {
         })
     }
 
+    /// What the image is not fit for; nothing when its chunks cannot be read, which the transfer tells.
+    fn image_warnings(&self, commission: &Commission, hardware: &CheckedHardware) -> Vec<Warning> {
+        let traits = self.images.traits(commission.image).ok();
+        let said = |traits| tailor::warnings(hardware.report().firmware, &traits, commission.personalise);
+        traits.map(said).unwrap_or_default()
+    }
+
     /// The swarm's first seed as a machine sees it: at the address that the machine reported to.
     fn seed(&self, reached: Option<IpAddr>) -> Seed {
         let listening = self.swarm.get().map(SwarmHandle::addresses).unwrap_or_default();
@@ -236,7 +243,8 @@ impl Crew for Stock {
         let plan =
             tailor::plan(hardware, &self.request(commission)?, None).map_err(|refusal| said(&refusal))?;
         let words = target_words(hardware, &plan);
-        let warnings = warnings(hardware, &plan);
+        let mut warnings = warnings(hardware, &plan);
+        warnings.extend(self.image_warnings(commission, hardware));
         Ok(Target { disk: plan.target, words, warnings })
     }
 
@@ -250,7 +258,8 @@ impl Crew for Stock {
             plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(|error| with_causes(&error))?);
         }
         let target = target_words(hardware, &plan);
-        let warnings = warnings(hardware, &plan);
+        let mut warnings = warnings(hardware, &plan);
+        warnings.extend(self.image_warnings(commission, hardware));
         Ok(Tailored { plan, target, warnings, notes: vec![] })
     }
 

@@ -7,6 +7,9 @@ pub mod target;
 // Core: a rule that means one disk only.
 mod suggest;
 
+// What an image is not fit for.
+mod fit;
+
 // Core: the plan, or why there is none.
 pub mod plan;
 
@@ -20,6 +23,7 @@ pub mod modules;
 pub mod bundle;
 
 pub use bundle::{BundleError, Bundles};
+pub use fit::warnings;
 pub use modules::{Needs, needs};
 pub use plan::{ImageFacts, Refusal, Request, plan};
 pub use target::{BadRule, TargetRule};

@@ -54,6 +54,7 @@ pub(super) fn image() -> ImageShown {
         sector_bytes: 512,
         partition_table: "gpt".to_owned(),
         source: "test".to_owned(),
+        traits: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod qcow2;
 mod refused;
 mod source;
 mod store;
+mod traits;
 
 use std::io::{Cursor, Write as _};
 use std::path::Path;

@@ -160,12 +160,10 @@ fn what_cannot_be_personalised_is_said() {
     for at in [466, 482, 498] {
         (full[at], full[at + 5], full[at + 8]) = (0x83, 1, 8);
     }
-    let notes = plainly(&images, full).unwrap().notes;
-    assert!(
-        notes.iter().any(|note| note.contains("cannot be personalised: all 4 partition entries")),
-        "{notes:?}"
-    );
+    let can = |added: Added| added.image.traits.unwrap().not_personalised;
+    let why = can(plainly(&images, full).unwrap()).unwrap();
+    assert!(why.starts_with("all 4 partition entries"), "{why}");
     let spec =
         AddSpec { name: "g".to_owned(), source: from_bytes(gpt()), sector_size: None, no_table: false };
-    assert_eq!(images.add(spec, &mut |_| {}).unwrap().notes, Vec::<String>::new());
+    assert_eq!(can(images.add(spec, &mut |_| {}).unwrap()), None);
 }
