@@ -55,6 +55,9 @@ pub mod trust;
 // What happened on the way.
 pub mod step;
 
+// cloud-init's user-data, byte for byte.
+pub mod user_data;
+
 // What crosses the network: HTTP bodies, and the swarm's messages.
 pub mod wire;
 

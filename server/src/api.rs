@@ -44,6 +44,9 @@ mod retry;
 // What an image can and cannot do.
 mod traits;
 
+// What is known of a machine that has fallen silent.
+mod silence;
+
 // What an admin should know of an order before it is placed.
 mod warning;
 
@@ -61,6 +64,7 @@ pub use machine::{
     Doubt, MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState, Selection,
 };
 pub use retry::{Retry, RetryLine, RetryShown};
+pub use silence::Silence;
 pub use stock::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};

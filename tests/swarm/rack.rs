@@ -192,6 +192,8 @@ impl Rack {
             user_data: None,
             instance_id: name.clone(),
             confirm_url: None,
+            seed_mark: common::wire::call_home::SeedMark::default(),
+            boot_mac: None,
         };
         let admission = Admission {
             key: key(number).public(),

@@ -2,11 +2,18 @@
 //!
 //! Everything of ours is JSON, which is YAML, so no text of an admin can break out of its place. The SSH keys
 //! and the call home go into meta-data and vendor-data: user-data is the admin's alone, byte for byte, and wins
-//! where both say something. There is no network-config: the image's default (DHCP) stays.
+//! where both say something. The call home is a script among vendor-data's parts, because a list such as
+//! `runcmd` would be replaced by one in user-data, and because `phone_home` cannot say which disk it comes from;
+//! it is given as well, for images in which scripts do not run.
+//!
+//! network-config names the card that the machine booted from: without one cloud-init takes the first card with
+//! a link, which on a machine with several need not reach anything (metal3-io/baremetal-operator#183). It names
+//! no other, as cloud-init itself would not: a management controller's USB card answers DHCP, too.
 
 use std::io::{self, Cursor, Write as _};
 
 use common::limits::USER_DATA_BYTES_MAX;
+use common::wire::call_home::SeedMark;
 use common::wire::swarm::Personality;
 use serde_json::json;
 
@@ -15,6 +22,9 @@ const LABEL: [u8; 11] = *b"CIDATA     ";
 
 /// How often the installed OS tries to call home. cloud-init waits a little longer after each try.
 const CALL_HOME_TRIES: u32 = 20;
+
+/// The program that calls home, with the places of the address and the mark.
+const CALL_HOME: &str = include_str!("call_home.sh");
 
 /// Why there is nothing for cloud-init.
 #[derive(Debug, thiserror::Error)]
@@ -27,15 +37,17 @@ pub enum NoCloudError {
     FileSystem(#[source] io::Error),
 }
 
-/// The three files of a NoCloud source.
+/// The files of a NoCloud source.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Files {
     /// Name and keys.
     pub meta_data: String,
     /// The admin's.
-    pub user_data: String,
+    pub user_data: Vec<u8>,
     /// Ours: the call home.
     pub vendor_data: String,
+    /// The card that reaches the server; none where it is not known.
+    pub network_config: Option<String>,
 }
 
 impl std::fmt::Debug for Files {
@@ -50,7 +62,8 @@ impl std::fmt::Debug for Files {
 /// # Errors
 /// When the user-data is longer than an order may carry.
 pub fn files(personality: &Personality) -> Result<Files, NoCloudError> {
-    let user_data = personality.user_data.clone().unwrap_or_else(|| "#cloud-config\n{}\n".to_owned());
+    let given = personality.user_data.as_ref();
+    let user_data = given.map_or_else(|| b"#cloud-config\n{}\n".to_vec(), |given| given.0.clone());
     if user_data.len() > USER_DATA_BYTES_MAX {
         return Err(NoCloudError::UserData(user_data.len()));
     }
@@ -61,29 +74,54 @@ pub fn files(personality: &Personality) -> Result<Files, NoCloudError> {
     if !personality.ssh_keys.is_empty() {
         meta["public-keys"] = json!(personality.ssh_keys);
     }
-    let mut vendor = json!({ "hostname": personality.hostname, "preserve_hostname": false });
-    if let Some(url) = &personality.confirm_url {
-        vendor["phone_home"] =
-            json!({ "url": url, "post": ["hostname", "instance_id"], "tries": CALL_HOME_TRIES });
-    }
     Ok(Files {
         meta_data: format!("{meta:#}\n"),
         user_data,
-        vendor_data: format!("#cloud-config\n{vendor:#}\n"),
+        vendor_data: vendor_data(personality),
+        network_config: network_config(personality),
     })
 }
 
-/// A FAT file system of `bytes` bytes with `files`, for a disk with sectors of `sector_bytes`: the kernel
-/// mounts no FAT whose sectors are smaller than the disk's.
+/// cloud-config, and the script that calls home.
+fn vendor_data(personality: &Personality) -> String {
+    let mut config = json!({ "hostname": personality.hostname, "preserve_hostname": false });
+    let Some(url) = &personality.confirm_url else { return format!("#cloud-config\n{config:#}\n") };
+    config["phone_home"] =
+        json!({ "url": url, "post": ["hostname", "instance_id"], "tries": CALL_HOME_TRIES });
+    // A JSON text is a text of Python, too.
+    let script = CALL_HOME
+        .replace("@URL@", &json!(url).to_string())
+        .replace("@MARK@", &personality.seed_mark.0.to_string());
+    let parts = json!([
+        { "type": "text/cloud-config", "content": format!("#cloud-config\n{config}\n") },
+        { "type": "text/x-shellscript", "filename": "swarmboot-call-home", "content": script },
+    ]);
+    format!("#cloud-config-archive\n{parts:#}\n")
+}
+
+fn network_config(personality: &Personality) -> Option<String> {
+    let mac = personality.boot_mac?.to_string();
+    let card = json!({ "match": { "macaddress": mac }, "dhcp4": true });
+    Some(format!("{:#}\n", json!({ "version": 2, "ethernets": { "boot": card } })))
+}
+
+/// A FAT file system of `bytes` bytes with `files` and the volume serial number `mark`, for a disk with sectors of
+/// `sector_bytes`: the kernel mounts no FAT whose sectors are smaller than the disk's.
 ///
 /// # Errors
 /// When it does not fit.
-pub fn file_system(files: &Files, bytes: usize, sector_bytes: u32) -> Result<Vec<u8>, NoCloudError> {
+pub fn file_system(
+    files: &Files,
+    bytes: usize,
+    sector_bytes: u32,
+    mark: SeedMark,
+) -> Result<Vec<u8>, NoCloudError> {
     let sector = u16::try_from(sector_bytes).unwrap_or(512);
     let mut image = Cursor::new(vec![0; bytes]);
     let options = fatfs::FormatVolumeOptions::new()
         .bytes_per_sector(sector)
         .bytes_per_cluster(u32::from(sector))
+        .volume_id(mark.0)
         .volume_label(LABEL);
     fatfs::format_volume(&mut image, options).map_err(NoCloudError::FileSystem)?;
     fill(&mut image, files).map_err(NoCloudError::FileSystem)?;
@@ -96,13 +134,14 @@ fn fill(image: &mut Cursor<Vec<u8>>, files: &Files) -> io::Result<()> {
     {
         let root = file_system.root_dir();
         let named = [
-            ("meta-data", &files.meta_data),
-            ("user-data", &files.user_data),
-            ("vendor-data", &files.vendor_data),
+            ("meta-data", Some(files.meta_data.as_bytes())),
+            ("user-data", Some(&files.user_data)),
+            ("vendor-data", Some(files.vendor_data.as_bytes())),
+            ("network-config", files.network_config.as_deref().map(str::as_bytes)),
         ];
-        for (name, text) in named {
+        for (name, bytes) in named.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))) {
             let mut file = root.create_file(name)?;
-            file.write_all(text.as_bytes())?;
+            file.write_all(bytes)?;
             file.flush()?;
         }
     }
@@ -110,94 +149,4 @@ fn fill(image: &mut Cursor<Vec<u8>>, files: &Files) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-    use std::process::Command;
-
-    use super::*;
-
-    fn personality() -> Personality {
-        Personality {
-            hostname: "rack1-01".to_owned(),
-            ssh_keys: vec!["ssh-ed25519 AAAA someone@\"quoted\"".to_owned()],
-            user_data: None,
-            instance_id: "j12-1".to_owned(),
-            confirm_url: Some("http://10.0.0.1:8069/v1/confirm/abc".to_owned()),
-        }
-    }
-
-    fn json_of(text: &str) -> serde_json::Value {
-        serde_json::from_str(text.trim_start_matches("#cloud-config\n")).unwrap()
-    }
-
-    #[test]
-    fn what_cloud_init_is_told() {
-        let told = files(&personality()).unwrap();
-        assert_eq!(
-            json_of(&told.meta_data),
-            json!({
-                "instance-id": "j12-1",
-                "local-hostname": "rack1-01",
-                "public-keys": ["ssh-ed25519 AAAA someone@\"quoted\""],
-            })
-        );
-        assert_eq!(told.user_data, "#cloud-config\n{}\n");
-        assert!(told.vendor_data.starts_with("#cloud-config\n{"));
-        assert_eq!(
-            json_of(&told.vendor_data)["phone_home"],
-            json!({
-                "url": "http://10.0.0.1:8069/v1/confirm/abc",
-                "post": ["hostname", "instance_id"],
-                "tries": 20,
-            })
-        );
-    }
-
-    #[test]
-    fn user_data_is_the_admins_byte_for_byte_and_bounded() {
-        let own = "#!/bin/sh\necho 'hello'\n";
-        let mut person = Personality { user_data: Some(own.to_owned()), ..personality() };
-        person.ssh_keys.clear();
-        person.confirm_url = None;
-        let told = files(&person).unwrap();
-        assert_eq!(told.user_data, own);
-        assert!(json_of(&told.meta_data).get("public-keys").is_none());
-        assert!(json_of(&told.vendor_data).get("phone_home").is_none());
-
-        person.user_data = Some("x".repeat(USER_DATA_BYTES_MAX + 1));
-        assert!(matches!(files(&person), Err(NoCloudError::UserData(_))));
-    }
-
-    #[test]
-    fn the_largest_user_data_fits_the_smallest_partition() {
-        let person = Personality { user_data: Some("x".repeat(USER_DATA_BYTES_MAX)), ..personality() };
-        for sector in [512, 4096] {
-            for bytes in common::table::layout::PARTITION_BYTES {
-                let size = usize::try_from(bytes).unwrap();
-                let made = file_system(&files(&person).unwrap(), size, sector).unwrap();
-                assert_eq!(made.len(), size);
-                let read = fatfs::FileSystem::new(Cursor::new(made), fatfs::FsOptions::new()).unwrap();
-                assert_eq!(read.volume_label(), "CIDATA");
-                let mut text = String::new();
-                read.root_dir().open_file("user-data").unwrap().read_to_string(&mut text).unwrap();
-                assert_eq!(text.len(), USER_DATA_BYTES_MAX);
-            }
-        }
-    }
-
-    #[test]
-    fn others_read_the_file_system_too() {
-        let made = file_system(&files(&personality()).unwrap(), 4 << 20, 512).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("fat");
-        std::fs::write(&path, made).unwrap();
-        let Ok(shown) = Command::new("mtype").arg("-i").arg(&path).arg("::meta-data").output() else {
-            println!("left out: mtools are not installed");
-            return;
-        };
-        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
-        assert_eq!(shown.stdout, files(&personality()).unwrap().meta_data.as_bytes());
-        let label = Command::new("mlabel").arg("-i").arg(&path).args(["-s", "::"]).output().unwrap();
-        assert!(String::from_utf8_lossy(&label.stdout).contains("CIDATA"));
-    }
-}
+mod tests;

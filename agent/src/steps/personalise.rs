@@ -28,7 +28,8 @@ fn prepare(machine: &mut Machine, personality: &Personality) -> Result<Seal, Ste
     let layout = lay_out(&seal.first, size, sector, guid).map_err(|error| StepError::last(&error))?;
     let bytes = usize::try_from(layout.partition.end - layout.partition.start).unwrap_or(usize::MAX);
     let given = files(personality).map_err(|error| StepError::last(&error))?;
-    let made = file_system(&given, bytes, sector).map_err(|error| StepError::last(&error))?;
+    let made =
+        file_system(&given, bytes, sector, personality.seed_mark).map_err(|error| StepError::last(&error))?;
     seal.first = layout.first;
     seal.over.push((layout.partition.start, made));
     seal.over.extend(layout.backup);

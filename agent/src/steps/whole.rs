@@ -128,6 +128,8 @@ pub(super) async fn joined_on(
         user_data: None,
         instance_id: "j1-1".to_owned(),
         confirm_url: None,
+        seed_mark: common::wire::call_home::SeedMark::default(),
+        boot_mac: None,
     });
     machine.target = Some(target);
     machine.session = Some(Session {

@@ -11,7 +11,7 @@
 //! | `GET /v1/bundle/{hash}` | | agent bundle: a zstd-compressed cpio archive |
 //! | `GET /v1/manifest/{image}` | | the manifest's bytes |
 //! | `POST /v1/events` | `Signed<EventBatch>` by the machine's key | `Signed<EventsTaken>` |
-//! | `POST /v1/confirm/{token}` | anything | the installed OS is up |
+//! | `POST /v1/confirm/{token}` | [`super::call_home::CallHome`] as JSON, or anything else | the installed OS is up |
 
 use serde::{Deserialize, Serialize};
 

@@ -3,5 +3,8 @@
 // Routes and bodies of the boot server.
 pub mod http;
 
+// What an installed OS says of its disks.
+pub mod call_home;
+
 // Messages between the server and its agents, and between agents.
 pub mod swarm;

@@ -4,13 +4,15 @@
 //!
 //! Framing, the same on both: `u32` big-endian length, then that many bytes of CBOR. After the frame of a
 //! [`FromHolder::Chunk`] follow exactly `len` bytes of the chunk, outside CBOR. Touches `chunk`, `id`,
-//! `trust`.
+//! `trust`, `user_data`.
 
 use serde::{Deserialize, Serialize};
 
+use super::call_home::SeedMark;
 use crate::chunk::{ChunkIndex, ChunkSet};
-use crate::id::{ImageId, JobId};
+use crate::id::{ImageId, JobId, Mac};
 use crate::trust::PublicKey;
+use crate::user_data::UserData;
 
 /// Protocol name of the control stream.
 pub const CONTROL_PROTOCOL: &str = "/swarmboot/control/1";
@@ -43,11 +45,15 @@ pub struct Personality {
     /// SSH public keys of the OS image's default user.
     pub ssh_keys: Vec<String>,
     /// cloud-init user-data, as the admin gave it.
-    pub user_data: Option<String>,
+    pub user_data: Option<UserData>,
     /// What cloud-init takes for "a new instance": one per job and attempt.
     pub instance_id: String,
     /// Where the installed OS calls home once; none when the order does not wait for it.
     pub confirm_url: Option<String>,
+    /// The volume serial number of its CIDATA file system.
+    pub seed_mark: SeedMark,
+    /// The Ethernet address that the machine booted from: the installed OS is told to use the same card.
+    pub boot_mac: Option<Mac>,
 }
 
 impl std::fmt::Debug for Personality {

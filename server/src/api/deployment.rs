@@ -3,10 +3,11 @@
 use common::id::{DeploymentId, ImageId, JobId, MachineId};
 use common::plan::{DiskIdentity, Finish};
 use common::step::{Sources, Step};
+use common::user_data::UserData;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ImageShown, Selection, Warning};
+use super::{ImageShown, Selection, Silence, Warning};
 
 /// An order over machines.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,9 +31,9 @@ pub struct DeployOrder {
     /// SSH public keys for the image's default user.
     #[serde(default)]
     pub ssh_keys: Vec<String>,
-    /// cloud-init user-data.
+    /// cloud-init user-data: a text, or `{"base64": …}` where it is none.
     #[serde(default)]
-    pub user_data: Option<String>,
+    pub user_data: Option<UserData>,
     /// Leave the image as it is: no hostname, no keys, no call home.
     #[serde(default)]
     pub no_personalise: bool,
@@ -182,6 +183,9 @@ pub struct JobShown {
     pub sources: Sources,
     /// Why it failed, was refused or cancelled.
     pub cause: Option<String>,
+    /// What is concluded of its machine, when that is silent or does not come up as ordered.
+    #[serde(default)]
+    pub note: Option<Silence>,
     /// When it last changed.
     pub changed: Timestamp,
 }

@@ -8,7 +8,7 @@ use common::id::{Mac, MachineId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::JobShown;
+use super::{JobShown, Silence};
 
 /// The states of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -101,6 +101,9 @@ pub struct MachineShown {
     pub job: Option<JobShown>,
     /// The image whose OS called home last.
     pub deployed_image: Option<String>,
+    /// What is concluded of it, when it is silent or does not come up as ordered.
+    #[serde(default)]
+    pub note: Option<Silence>,
     /// Its last hardware report, in a list without its devices; none while it was only seen by DHCP.
     pub hardware: Option<HardwareReport>,
 }

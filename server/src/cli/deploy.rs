@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::id::{DeploymentId, JobId};
 use common::plan::Finish;
+use common::user_data::UserData;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::args::{Again, Deploy, Start, Which};
@@ -152,11 +153,11 @@ fn order(start: Start) -> Result<DeployOrder, Fault> {
         selection(which)?
     };
     let expires = start.expires.as_deref().map(lifetime).transpose()?;
-    let user_data = start.user_data.as_deref().map(read_text).transpose()?;
-    if let Some(text) = &user_data
-        && text.len() > common::limits::USER_DATA_BYTES_MAX
+    let user_data = start.user_data.as_deref().map(read_bytes).transpose()?.map(UserData);
+    if let Some(given) = &user_data
+        && given.len() > common::limits::USER_DATA_BYTES_MAX
     {
-        return Err(Fault::usage(format!("user-data of {} bytes", text.len()))
+        return Err(Fault::usage(format!("user-data of {} bytes", given.len()))
             .hint(format!("at most {} bytes are taken", common::limits::USER_DATA_BYTES_MAX)));
     }
     let mut ssh_keys = vec![];
@@ -182,6 +183,11 @@ fn order(start: Start) -> Result<DeployOrder, Fault> {
         accept: start.accept,
         dry_run: false,
     })
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Fault> {
+    std::fs::read(path)
+        .map_err(|error| Fault::failed(format!("cannot read {}", path.display())).because(&error))
 }
 
 fn read_text(path: &Path) -> Result<String, Fault> {

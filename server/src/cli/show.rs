@@ -217,7 +217,9 @@ impl Screen {
                 when(machine.last_seen),
             ]);
         }
-        print_table(&rows)
+        print_table(&rows)?;
+        let noted = machines.iter().filter_map(|machine| Some((machine, machine.note.as_ref()?)));
+        noted.into_iter().try_for_each(|(machine, note)| print_line(&format!("{}: {note}", machine.name)))
     }
 
     /// Prints one machine with its hardware.
@@ -252,6 +254,9 @@ impl Screen {
         }
         if let Some(job) = &machine.job {
             print_line(&format!("{:<11} {} of {}: {}", "job", job.id, job.deployment, job_words(job)))?;
+        }
+        if let Some(note) = &machine.note {
+            print_line(&format!("{:<11} {note}", "note"))?;
         }
         let Some(hardware) = &machine.hardware else { return Ok(()) };
         for disk in &hardware.disks {
@@ -423,11 +428,13 @@ impl Screen {
         if deployment.wire_bytes > 0 {
             print_line(&format!("{} of the image", sent_copies(sent, deployment.wire_bytes)))?;
         }
+        let words =
+            |job: &JobShown| job.cause.clone().into_iter().chain(job.note.as_ref().map(ToString::to_string));
         deployment
             .jobs
             .iter()
-            .filter_map(|job| job.cause.as_ref().map(|cause| (job, cause)))
-            .try_for_each(|(job, cause)| print_line(&format!("{}: {cause}", job.name)))
+            .flat_map(|job| words(job).map(move |text| (job, text)))
+            .try_for_each(|(job, text)| print_line(&format!("{}: {text}", job.name)))
     }
 
     /// Prints a table.

@@ -14,11 +14,11 @@ use super::decide::{Answer, BootFile, Decision, Door, Face, Mode, decide, firmwa
 use super::lease::{LEASE_SECONDS_MAX, Lease, Manners, Pool, Range, Verdict};
 use super::networks::Networks;
 use super::reply::{self, Destination};
-use super::request::{Ask, BootRequest};
+use super::request::{Ask, BootRequest, Client};
 use super::rivals::{Rival, Rivals};
 use super::transaction::Transactions;
 use crate::boot::tftp::Served;
-use crate::fleet::standing::{Answered, Sighting, Standing, Standings, Unanswered};
+use crate::fleet::standing::{Answered, Asker, Sighting, Standing, Standings, Unanswered};
 use crate::noise::Noise;
 
 /// What follows from a packet.
@@ -156,6 +156,7 @@ impl Server {
             });
         }
         let round = door == Door::Pxe || matches!(request.ask, Ask::Discover | Ask::Inform);
+        self.tell_of_system(request);
         if !request.client.netboots() || !round {
             return;
         }
@@ -168,6 +169,21 @@ impl Server {
         let sighting = Sighting::PowerOn { asker: request.asker(), firmware, answer, relay: request.link() };
         if self.sightings.try_send(sighting).is_err() {
             self.noise.warn(|unsaid| tracing::warn!(unsaid, "more machines ask than can be logged"));
+        }
+    }
+
+    /// An OS of a machine that is known starts: it looks for an address, or asks for the one it had before. One that
+    /// only renews its lease has an address, and says nothing new.
+    fn tell_of_system(&self, request: &BootRequest) {
+        let starts = matches!(request.ask, Ask::Discover | Ask::Request) && request.ciaddr.is_unspecified();
+        if request.client != Client::Ordinary || !starts {
+            return;
+        }
+        let Some(mac) = request.asker().mac else { return };
+        let asker = Asker { mac: Some(mac), ..Asker::default() };
+        if self.standings.borrow().of(&asker).0.is_some() {
+            // Dropped when the fleet is busy: it is only for a note.
+            let _ = self.sightings.try_send(Sighting::System { mac });
         }
     }
 }

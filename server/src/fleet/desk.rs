@@ -22,8 +22,14 @@ mod settings;
 // Machines that nobody let in, and what is kept of them.
 mod strangers;
 
+// An installed OS calls home.
+mod homecoming;
+
 // What the doors saw.
 mod sightings;
+
+// What is concluded of machines that say nothing.
+mod silences;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -37,6 +43,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::job::{Effect, Job, JobEvent};
 use super::machine::{Machine, restored};
+use super::silence::Seen;
 use super::state::{Change, State};
 use crate::api::{JobState, LogEvent, MachineState};
 
@@ -72,6 +79,7 @@ pub struct Desk {
     pub(super) after: Aftermath,
     /// Who was last seen under an IP address; learnt again after a restart.
     pub(super) by_address: HashMap<IpAddr, MachineId>,
+    trails: silences::Trails,
     /// What was said last, by speaker, step and subject.
     said: HashMap<(String, Step, String), (String, Timestamp)>,
     /// Jobs of which it was said that they are silent, each with the last word of its machine.
@@ -112,6 +120,7 @@ impl Desk {
             settings,
             after: Aftermath::default(),
             by_address: HashMap::new(),
+            trails: silences::Trails::default(),
             said: HashMap::new(),
             silent: HashMap::new(),
             boots: Boots::default(),
@@ -322,6 +331,7 @@ impl Desk {
         self.boots.hear(batch.key, now);
         let id = machine.id;
         self.put_machine(machine);
+        self.trace(id, Seen::Reported, now);
         for event in fresh {
             self.told(id, job, batch.key, event, batch.sent_at_ms, now);
         }
@@ -371,21 +381,6 @@ impl Desk {
         }
     }
 
-    /// An installed OS called home with `token`; the job it is of, if the token is right.
-    pub fn confirm(&mut self, token: &str, now: Timestamp) -> Option<JobId> {
-        let (job, rest) = token.split_once('-')?;
-        let job: JobId = job.parse().ok()?;
-        let known = self.state.jobs.get(&job)?;
-        let wanted = self.settings.token(job, known.attempt);
-        // Compared as hashes, so that the time it takes tells nothing of the token.
-        let right = blake3::hash(format!("{job}-{rest}").as_bytes()) == blake3::hash(wanted.as_bytes());
-        if !right {
-            return None;
-        }
-        self.happen(job, JobEvent::CalledHome, now);
-        Some(job)
-    }
-
     /// Time passed.
     pub fn tick(&mut self, now: Timestamp) {
         let due: Vec<JobId> = self
@@ -395,11 +390,23 @@ impl Desk {
             .filter(|job| job.deadline.is_some_and(|at| now >= at))
             .map(|job| job.id)
             .collect();
+        self.notice(now);
         for job in due {
+            self.explain(job);
             self.happen(job, JobEvent::Tick, now);
         }
         self.expire(now);
         self.notice_silence(now);
+    }
+
+    /// Gives a job that is about to be given up the reason that was seen.
+    fn explain(&mut self, job: JobId) {
+        let Some(mut job) = self.state.jobs.get(&job).cloned() else { return };
+        let note = self.state.notes.get(&job.machine).map(ToString::to_string);
+        if job.state == JobState::Written && job.cause.is_none() && note.is_some() {
+            job.cause = note;
+            self.put(Change::Job(Box::new(job)));
+        }
     }
 
     /// Says once of each silent agent that it is silent. Nothing else follows: when the machine is switched on

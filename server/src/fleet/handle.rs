@@ -12,6 +12,7 @@ use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use common::plan::{Order, Verdict};
 use common::step::{EventBatch, Step, What};
 use common::trust::{KeyPair, PublicKey, Signed};
+use common::wire::call_home::CallHome;
 use common::wire::http::EventsTaken;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -194,12 +195,12 @@ impl FleetHandle {
         Ok(self.keys.sign(&EventsTaken { batch: digest, through, cancelled }))
     }
 
-    /// An installed OS called home with `token`. The job it is of, if the token is right.
+    /// An OS called home with `token`, and maybe said which disks it is on. The job it is of, if the token is right.
     ///
     /// # Errors
     /// When it could not be written down.
-    pub async fn confirm(&self, token: String) -> Result<Option<JobId>, FleetError> {
-        self.ask(move |desk, now| desk.confirm(&token, now)).await
+    pub async fn confirm(&self, token: String, call: Option<CallHome>) -> Result<Option<JobId>, FleetError> {
+        self.ask(move |desk, now| desk.confirm(&token, call.as_ref(), now)).await
     }
 
     /// Another room (the swarm) has something for the log of a job.
@@ -418,6 +419,14 @@ impl FleetHandle {
     /// When the fleet has stopped.
     pub async fn frozen(&self) -> Result<Option<Frozen>, FleetError> {
         self.look(|desk| desk.state.frozen.clone()).await
+    }
+
+    /// What an admin should look at: machines that are silent or do not come up, a range that is full.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn notes(&self) -> Result<Vec<String>, FleetError> {
+        self.ask(|desk, now| desk.notes(now)).await
     }
 
     /// All deployments.

@@ -17,6 +17,9 @@
 //! What a machine was refused for may be gone when it asks again, and what is written then need not be what
 //! anybody was shown: so a refused job is over, until an admin has looked and retries it.
 //!
+//! "Called home" stands for a call that proves the order ([`Call`]). One of an OS on another disk, or with an older
+//! order's CIDATA, fails a job that is running (once sealed) or written; one that proves nothing is noted.
+//!
 //! Once the disk is sealed it boots, so the machine is sent there whatever happens next: no failure after
 //! that point may start an installation again.
 
@@ -29,6 +32,7 @@ use common::plan::DiskIdentity;
 
 use super::bound::{Bound, Marks};
 use super::machine::Rest;
+use super::proof::Call;
 use crate::api::{JobState, MachineState};
 
 /// How a job goes on after the disk is written.
@@ -113,8 +117,8 @@ pub enum JobEvent {
         /// What.
         event: StepEvent,
     },
-    /// The installed OS called home with the job's token.
-    CalledHome,
+    /// An OS called home with the job's token, or with that of an older order of the machine.
+    CalledHome(Call),
     /// An admin cancelled it.
     Cancelled(String),
     /// An admin has looked at what it would do now, and orders it again.
@@ -226,9 +230,11 @@ impl Job {
             (Running | Written | Deployed, JobEvent::Told { key, event }) if self.key == Some(key) => {
                 self.hear(event, now)
             }
-            (Written | Deployed, JobEvent::CalledHome) => self.come_home(),
-            (Running | Failed, JobEvent::CalledHome) if self.sealed => self.come_home(),
-            (Cancelled, JobEvent::CalledHome) if self.sealed => self.come_home_cancelled(),
+            (Written | Deployed, JobEvent::CalledHome(call)) => self.called(&call),
+            (Running | Failed, JobEvent::CalledHome(call)) if self.sealed => self.called(&call),
+            (Cancelled, JobEvent::CalledHome(Call::Proven { .. } | Call::OnlyDisk)) if self.sealed => {
+                self.come_home_cancelled()
+            }
             (Cancelled, JobEvent::Told { key, event }) if self.key == Some(key) => match event.what {
                 What::Done { .. } if event.step == Step::Seal && !self.sealed => self.seal_cancelled(),
                 _ => return vec![Effect::Dropped],
@@ -345,7 +351,7 @@ impl Job {
     fn write(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut effects = vec![Effect::Rest(Rest::BootDisk)];
         if self.confirm == Confirm::Never {
-            effects.extend(self.come_home());
+            effects.extend(self.come_home(None));
             return effects;
         }
         self.state = JobState::Written;
@@ -366,7 +372,25 @@ impl Job {
         effects
     }
 
-    fn come_home(&mut self) -> Vec<Effect> {
+    /// An OS called home. Only one on the disk that was written ends the job well.
+    fn called(&mut self, call: &Call) -> Vec<Effect> {
+        let text = call.to_string();
+        let note = |text| vec![Effect::Log(Step::Confirm, What::Note { text })];
+        match call {
+            Call::Proven { .. } | Call::OnlyDisk => self.come_home(Some(text)),
+            // The machine was seen on the right disk, and was started from another since; or its own calls repeat.
+            Call::OtherDisk { .. } | Call::OlderSeed { .. } if self.state == JobState::Deployed => note(text),
+            Call::Unproven(_) if self.state == JobState::Deployed => vec![],
+            _ if self.cause.as_ref() == Some(&text) => vec![],
+            Call::Unproven(_) => {
+                self.cause = Some(text.clone());
+                note(text)
+            }
+            Call::OtherDisk { .. } | Call::OlderSeed { .. } => self.miss(text),
+        }
+    }
+
+    fn come_home(&mut self, said: Option<String>) -> Vec<Effect> {
         if self.state == JobState::Deployed {
             return vec![];
         }
@@ -377,12 +401,9 @@ impl Job {
             vec![Effect::Deployed, Effect::Machine(MachineState::Deployed), Effect::Rest(Rest::BootDisk)];
         // Its agent is gone, or has nothing more to do: a key that stays let in keeps a place in the swarm.
         effects.extend(self.key.map(|key| Effect::Dismiss(key, None)));
-        if self.confirm != Confirm::Never {
+        if let Some(text) = said {
             self.step = Some(Step::Confirm);
-            effects.push(Effect::Log(
-                Step::Confirm,
-                What::Done { text: "the installed OS called home".to_owned() },
-            ));
+            effects.push(Effect::Log(Step::Confirm, What::Done { text }));
         }
         effects
     }
@@ -440,10 +461,19 @@ impl Job {
     }
 
     fn miss_call(&mut self) -> Vec<Effect> {
+        let mut cause =
+            "no call home: the image is on the disk, but the installed OS was not heard of in time"
+                .to_owned();
+        if let Some(seen) = &self.cause {
+            cause = format!("{cause}; {seen}");
+        }
+        self.miss(cause)
+    }
+
+    /// The disk is whole, and the installed OS is not what came up, or nothing did.
+    fn miss(&mut self, cause: String) -> Vec<Effect> {
         self.state = JobState::Failed;
         self.deadline = None;
-        let cause = "no call home: the image is on the disk, but the installed OS was not heard of in time"
-            .to_owned();
         self.step = Some(Step::Confirm);
         self.cause = Some(cause.clone());
         vec![

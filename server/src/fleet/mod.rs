@@ -25,6 +25,12 @@ pub mod own;
 // Core: one machine's part of an order.
 pub mod job;
 
+// Core: what a call home proves.
+pub mod proof;
+
+// Core: what is concluded of a machine that says nothing.
+pub mod silence;
+
 // Core: one order.
 pub mod deployment;
 

@@ -10,6 +10,7 @@ use common::limits::{GATHER_SECONDS_MAX, USER_DATA_BYTES_MAX};
 use common::plan::DiskIdentity;
 use common::step::{Step, What};
 use common::text::fits_name;
+use common::user_data::UserData;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
@@ -523,7 +524,7 @@ impl Desk {
 
 /// Whether an order is within its bounds.
 fn check(order: &DeployOrder) -> Result<(), Refused> {
-    let bytes = order.user_data.as_ref().map_or(0, String::len);
+    let bytes = order.user_data.as_ref().map_or(0, UserData::len);
     if bytes > USER_DATA_BYTES_MAX {
         let error = format!("user-data of {bytes} bytes, more than {USER_DATA_BYTES_MAX}");
         return Err(refused(error, "let the user-data fetch what is large"));

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use common::hardware::{CheckedHardware, Firmware, HardwareReport};
-use common::id::{JobId, MachineId};
+use common::id::{JobId, Mac, MachineId};
 use common::plan::{Finish, Order};
 use common::step::{Step, What};
 use common::trust::PublicKey;
@@ -19,6 +19,7 @@ use super::desk::{AtWork, Desk, REPORT_LIFE, Whose};
 use super::identity::{Fingerprint, Who, shared};
 use super::job::{Confirm, Job, JobEvent};
 use super::machine::{Boot, Machine, Rest, has_bootable_disk, is_blank};
+use super::silence::Seen;
 use super::state::Change;
 use crate::api::{Doubt, JobState, MachineState, Warning};
 
@@ -170,6 +171,7 @@ impl Desk {
         if let Some(address) = address {
             self.remember(address, id);
         }
+        self.trace(id, Seen::Reported, now);
         if is_new_boot {
             self.tell_of(id, is_new, report, now);
         }
@@ -450,6 +452,8 @@ impl Desk {
             user_data: order.order.user_data.clone(),
             instance_id: format!("swarmboot-{}-{}", job.id, job.attempt),
             confirm_url: (job.confirm != Confirm::Never).then(url),
+            seed_mark: self.settings.seed_mark(job.id, job.attempt),
+            boot_mac: machine.hardware.as_ref().and_then(|hardware| boot_mac(hardware.report())),
         };
         let gate = order
             .order
@@ -466,6 +470,11 @@ impl Desk {
             gate,
         })
     }
+}
+
+/// The card that the machine booted from.
+fn boot_mac(report: &HardwareReport) -> Option<Mac> {
+    report.nics.iter().find(|nic| nic.boot).map(|nic| nic.mac)
 }
 
 /// A machine in one line.

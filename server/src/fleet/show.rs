@@ -6,7 +6,7 @@ use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
 use super::state::State;
-use crate::api::{DeploymentShown, JobShown, MachineShown};
+use crate::api::{DeploymentShown, JobShown, MachineShown, Silence};
 
 impl State {
     /// A machine; without the devices of its hardware unless `whole`: a list of 2,000 machines has 200,000 of them.
@@ -32,6 +32,7 @@ impl State {
             last_seen: machine.last_seen,
             job: self.newest_job(machine.id).map(|job| self.show_job(job)),
             deployed_image: machine.deployed_image.clone(),
+            note: self.notes.get(&machine.id).cloned(),
             hardware: hardware.map(|checked| {
                 let report = checked.report();
                 if whole { report.clone() } else { report.without_devices() }
@@ -57,8 +58,15 @@ impl State {
             total: job.total,
             sources: job.sources,
             cause: job.cause.clone(),
+            note: self.note_of(job),
             changed: job.changed,
         }
+    }
+
+    /// What is concluded of the machine, of its newest job only.
+    fn note_of(&self, job: &Job) -> Option<Silence> {
+        let newest = self.newest_job(job.machine).is_some_and(|newest| newest.id == job.id);
+        self.notes.get(&job.machine).filter(|_| newest && !job.state.is_over()).cloned()
     }
 
     /// A deployment.

@@ -249,6 +249,11 @@ pub enum Sighting {
         /// Why.
         why: String,
     },
+    /// The OS of a machine that is known asked for an address, as it does when it starts.
+    System {
+        /// By this Ethernet address.
+        mac: Mac,
+    },
     /// Kernel or loader went out.
     LoaderFile {
         /// To whom.

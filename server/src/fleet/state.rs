@@ -14,7 +14,7 @@ use super::job::Job;
 use super::machine::Machine;
 use super::marks::Fingerprint;
 use super::standing::{Asker, Face, Shown, Standings};
-use crate::api::{Frozen, LogEvent};
+use crate::api::{Frozen, LogEvent, Silence};
 
 /// One change of what the fleet knows.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub struct State {
     pub last_machine: u64,
     /// As `last_machine`.
     pub last_job: u64,
+    /// What is concluded of machines that say nothing; not kept, but concluded anew.
+    pub notes: BTreeMap<MachineId, Silence>,
     newest_job: HashMap<MachineId, JobId>,
     by_key: HashMap<PublicKey, MachineId>,
     by_mark: HashMap<Mark, BTreeSet<MachineId>>,
@@ -128,6 +130,7 @@ impl State {
                 self.by_key.remove(&boot.key);
             }
         }
+        self.notes.remove(&id);
         self.jobs.retain(|_, job| job.machine != id);
         self.newest_job.remove(&id);
     }

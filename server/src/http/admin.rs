@@ -116,9 +116,14 @@ impl<T: DeserializeOwned> axum::extract::FromRequest<Admin> for Told<T> {
 }
 
 async fn status(State(admin): State<Admin>) -> Answered<ServerStatus> {
-    let status = Arc::clone(&admin.status);
+    let (status, notes) = (Arc::clone(&admin.status), admin.fleet.notes().await?);
     let frozen = admin.fleet.frozen().await?;
-    blocking(move || Ok(ServerStatus { frozen, ..status() })).await
+    blocking(move || {
+        let mut status = ServerStatus { frozen, ..status() };
+        status.warnings.extend(notes);
+        Ok(status)
+    })
+    .await
 }
 
 /// Does `work`, which reads or writes a disk, off the async threads.

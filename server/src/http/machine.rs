@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -25,7 +26,7 @@ use super::{Public, shelf};
 use crate::fleet::FleetError;
 use crate::fleet::standing::Sighting;
 
-/// What is read of a call home: cloud-init's `phone_home` posts keys and names, which are not needed.
+/// What is read of a call home.
 const CONFIRM_BYTES_MAX: usize = 64 << 10;
 
 /// The routes.
@@ -130,9 +131,12 @@ async fn confirm(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<serde_json::Value>, Refusal> {
-    // Read, so that the caller is not cut off while it sends; what it says is not needed.
-    public.intake.read(ends.peer.ip(), &headers, body, CONFIRM_BYTES_MAX, "call home").await?;
-    match public.fleet.confirm(token).await? {
+    let taken = public.intake.read(ends.peer.ip(), &headers, body, CONFIRM_BYTES_MAX, "call home").await?;
+    // cloud-init's own call is a form of keys and names, which are not needed.
+    let is_json =
+        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let call = if is_json { Some(parse(&taken.bytes, "call home")?) } else { None };
+    match public.fleet.confirm(token, call).await? {
         Some(job) => Ok(Json(serde_json::json!({ "job": job }))),
         None => Err(Refusal::new(StatusCode::FORBIDDEN, "no job waits for a call home with this token")
             .hint("the token is of an earlier attempt, or the machine was installed by another server")),

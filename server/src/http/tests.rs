@@ -70,6 +70,13 @@ async fn a_blank_machine_comes_to_its_os() {
     let url = personality.confirm_url.unwrap();
     let path = url.strip_prefix("http://10.0.0.1:8069").unwrap();
     assert_eq!(bench.post(&format!("{path}0"), "x").await.status(), 403);
+    assert_eq!(bench.post_json(path, "{").await.status(), 400);
+    let said = serde_json::json!({
+        "root": "ext4 /dev/vda3",
+        "root_parts": [{"name": "vda3", "start": 36864, "disk": "vda", "serial": "S1"}],
+        "seeds": [{"name": "vda4", "disk": "vda"}],
+    });
+    assert_eq!(bench.post_json(path, &said.to_string()).await.status(), 200);
     assert_eq!(bench.post(path, "hostname=m1").await.status(), 200);
     assert_eq!(bench.post(path, "").await.status(), 200, "cloud-init may call twice");
     let known = bench.fleet.machine("m1".to_owned()).await.unwrap();

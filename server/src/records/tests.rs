@@ -217,8 +217,8 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
             let job = desk.state.newest_job(MachineId(machine.into())).cloned();
             if let Some(job) = job {
                 let token = desk.settings.token(job.id, job.attempt);
-                assert_eq!(desk.confirm(&token, now), Some(job.id));
-                assert_eq!(desk.confirm(&format!("{token}0"), now), None);
+                assert_eq!(desk.confirm(&token, None, now), Some(job.id));
+                assert_eq!(desk.confirm(&format!("{token}0"), None, now), None);
             }
         }
         Deed::Freeze(freeze) => drop(desk.freeze(freeze, freeze.then(|| format!("for {number}")), now)),

@@ -3,13 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use common::id::MachineId;
+use common::id::{Mac, MachineId};
 use common::limits::BARE_SIGHTINGS_MAX;
 use common::step::{Step, What};
 use jiff::Timestamp;
 
 use super::super::machine::Machine;
 use super::super::marks::is_worthy_mac;
+use super::super::silence::Seen;
 use super::super::standing::{Answered, Asker, Shown, Sighting};
 use super::{Desk, Whose};
 
@@ -23,6 +24,7 @@ impl Desk {
                 if let Answered::Offered { address, .. } = &answer {
                     self.remember((*address).into(), machine);
                 }
+                self.trace_answer(machine, &firmware, &answer, now);
                 let text = format!("{firmware}: {answer}");
                 // Nothing was done for a machine that is not answered.
                 let what = match answer {
@@ -32,6 +34,7 @@ impl Desk {
                 self.log_once(now, Whose::Machine(machine), Step::PowerOn, what);
             }
             Sighting::BootProgram { address, file, over, bytes, whole } => {
+                self.trace_address(address, Seen::Program { file: file.clone(), whole }, now);
                 let text =
                     format!("{file} over {over}, {bytes} bytes{}", if whole { "" } else { ", given up" });
                 self.saw_address(address, (&file, over.to_owned()), text, now);
@@ -39,11 +42,14 @@ impl Desk {
             Sighting::Script { asker, address, says } => {
                 if let Some(machine) = self.seen(&asker, None, now) {
                     self.remember(address, machine);
+                    let seen = if says.starts_with("load") { Seen::ToldToLoad } else { Seen::ToldOwnDisk };
+                    self.trace(machine, seen, now);
                 }
                 let text = format!("boot script: {says}");
                 self.saw_address(address, ("boot script", text.clone()), text, now);
             }
             Sighting::LoaderFile { address, file, bytes } => {
+                self.trace_address(address, Seen::LoaderFile { file: file.clone() }, now);
                 let text = format!("{file} over http, {bytes} bytes");
                 self.saw_address(address, (&file, "http".to_owned()), text, now);
             }
@@ -53,7 +59,28 @@ impl Desk {
                 let whose = machine.map_or(Whose::Stranger(&name), Whose::Machine);
                 self.log_once(now, whose, Step::Inspect, What::Note { text });
             }
+            Sighting::System { mac } => self.saw_system(mac, now),
         }
+    }
+
+    fn trace_address(&mut self, address: IpAddr, seen: Seen, now: Timestamp) {
+        if let Some(machine) = self.by_address.get(&address).copied() {
+            self.trace(machine, seen, now);
+        }
+    }
+
+    /// An OS asked for an address. Only of a machine that is known: others are nobody's business.
+    fn saw_system(&mut self, mac: Mac, now: Timestamp) {
+        let asker = Asker { mac: Some(mac), ..Asker::default() };
+        let Some(mut machine) = self.state.asking(&asker).cloned() else { return };
+        let id = machine.id;
+        machine.last_seen = now;
+        if !self.is_tight {
+            self.put_machine(machine);
+        }
+        self.trace(id, Seen::System, now);
+        let text = "an OS on it asked for an address".to_owned();
+        self.log_once(now, Whose::Machine(id), Step::PowerOn, What::Note { text });
     }
 
     /// Somebody at `address` did something. It is news when the words about its subject differ.

@@ -4,7 +4,7 @@ use super::super::identity::Fingerprint;
 use super::*;
 use crate::fleet::job::tests::job;
 
-fn desk() -> Desk {
+pub(super) fn desk() -> Desk {
     let rule = |subnet: &str, site: &str| SiteRule { subnet: subnet.parse().unwrap(), site: site.to_owned() };
     let settings = Settings {
         discover: true,
@@ -50,7 +50,7 @@ fn a_token_is_of_one_attempt_of_one_job_on_one_server() {
     settings.token_key = [4; 32];
     assert_ne!(token, settings.token(JobId(1), 2));
     for nonsense in ["", "-", "j1", "j1-", "j99-00", &"x".repeat(10_000)] {
-        assert_eq!(desk().confirm(nonsense, Timestamp::UNIX_EPOCH), None);
+        assert_eq!(desk().confirm(nonsense, None, Timestamp::UNIX_EPOCH), None);
     }
 }
 

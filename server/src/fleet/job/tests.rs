@@ -1,6 +1,7 @@
 //! The life of a job: every event in every state, whole lives, and what holds whatever happens.
 
 use super::super::bound::tests::disk;
+use super::super::proof::Unsaid;
 use super::*;
 use JobState as S;
 use common::trust::KeyPair;
@@ -37,6 +38,10 @@ fn told(by: u8, step: Step, what: What) -> JobEvent {
 
 fn done(step: Step) -> JobEvent {
     told(1, step, What::Done { text: String::new() })
+}
+
+fn other_disk() -> Call {
+    Call::OtherDisk { root: "vda3 of vda".to_owned(), written: "vdb4 of vdb".to_owned() }
 }
 
 fn plan(by: u8) -> JobEvent {
@@ -90,9 +95,21 @@ fn every_event_in_every_state() {
         ),
         (
             "call home",
-            JobEvent::CalledHome,
+            JobEvent::CalledHome(Call::OnlyDisk),
             0,
             [None, None, Some(S::Deployed), Some(S::Deployed), None, None, None],
+        ),
+        (
+            "call home from another disk",
+            JobEvent::CalledHome(other_disk()),
+            0,
+            [None, None, Some(S::Failed), Some(S::Deployed), None, None, None],
+        ),
+        (
+            "call home that proves nothing",
+            JobEvent::CalledHome(Call::Unproven(Unsaid::Bare)),
+            0,
+            [None, None, Some(S::Written), Some(S::Deployed), None, None, None],
         ),
         (
             "cancel",
@@ -157,7 +174,7 @@ fn a_whole_life() {
     assert!(job.apply(done(Step::Seal), at(3)).is_empty());
     assert!(job.apply(done(Step::Reboot), at(4)).contains(&Effect::Rest(Rest::BootDisk)));
     assert_eq!(job.state, S::Written);
-    assert!(job.apply(JobEvent::CalledHome, at(5)).contains(&Effect::Deployed));
+    assert!(job.apply(JobEvent::CalledHome(Call::OnlyDisk), at(5)).contains(&Effect::Deployed));
     assert_eq!(job.state, S::Deployed);
 }
 
@@ -195,8 +212,32 @@ fn who_calls_home_late_is_deployed_after_all() {
     let effects = job.apply(JobEvent::Tick, at(901));
     assert!(effects.contains(&Effect::Rest(Rest::BootDisk)), "never a reinstall loop");
     assert_eq!(job.state, S::Failed);
-    job.apply(JobEvent::CalledHome, at(5000));
+    job.apply(JobEvent::CalledHome(Call::OnlyDisk), at(5000));
     assert_eq!(job.state, S::Deployed);
+}
+
+#[test]
+fn what_proves_nothing_is_said_when_the_time_is_over() {
+    let mut job = job(S::Written);
+    job.apply(JobEvent::CalledHome(Call::Unproven(Unsaid::Bare)), at(5));
+    job.apply(JobEvent::Tick, at(901));
+    let cause = job.cause.unwrap();
+    assert!(
+        cause.contains("not heard of in time") && cause.contains("another disk of the machine is not blank"),
+        "{cause}"
+    );
+}
+
+#[test]
+fn a_machine_that_was_started_from_another_disk_is_put_right_by_the_right_call() {
+    let mut job = job(S::Written);
+    let effects = job.apply(JobEvent::CalledHome(other_disk()), at(5));
+    assert!(effects.contains(&Effect::Machine(MachineState::Failed)));
+    assert!(job.apply(JobEvent::CalledHome(other_disk()), at(6)).is_empty(), "said once");
+    let right = Call::Proven { root: "vdb3 of vdb".to_owned() };
+    assert!(job.apply(JobEvent::CalledHome(right), at(60)).contains(&Effect::Deployed));
+    let after = job.apply(JobEvent::CalledHome(other_disk()), at(90));
+    assert_eq!((after.len(), job.state), (1, S::Deployed), "noted, and no more");
 }
 
 #[test]
@@ -213,7 +254,7 @@ fn a_refusal_is_said_once_and_is_the_end() {
 
 proptest! {
     #[test]
-    fn a_sealed_disk_is_always_booted(events in prop::collection::vec(0_usize..9, 0..30)) {
+    fn a_sealed_disk_is_always_booted(events in prop::collection::vec(0_usize..10, 0..30)) {
         let mut job = Job::new(JobId(1), DeploymentId(1), MachineId(1), at(0));
         let mut rest = Rest::Load;
         for (second, event) in (0_i64..).zip(events) {
@@ -223,9 +264,10 @@ proptest! {
                 2 => done(Step::Seal),
                 3 => done(Step::Reboot),
                 4 => told(1, Step::Linger, What::Failed { cause: "c".to_owned(), last: true }),
-                5 => JobEvent::CalledHome,
+                5 => JobEvent::CalledHome(Call::OnlyDisk),
                 6 => JobEvent::Cancelled("c".to_owned()),
                 7 => told(2, Step::Seal, What::Started),
+                8 => JobEvent::CalledHome(other_disk()),
                 _ => JobEvent::Tick,
             };
             for effect in job.apply(event, at(second * 600)) {

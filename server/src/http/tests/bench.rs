@@ -203,6 +203,11 @@ impl Bench {
         self.call(Request::post(path).body(body.into()).unwrap()).await
     }
 
+    pub(super) async fn post_json(&self, path: &str, body: &str) -> Response<Body> {
+        let request = Request::post(path).header("Content-Type", "application/json");
+        self.call(request.body(body.to_owned().into()).unwrap()).await
+    }
+
     pub(super) async fn report(&self, report: HardwareReport, key: &KeyPair) -> Order {
         let body = serde_json::to_vec(&key.sign(&report)).unwrap();
         let answer = self.post("/v1/report", body).await;

@@ -30,6 +30,8 @@ fn admission(number: u8, gather: Option<Gather>) -> Admission {
             user_data: None,
             instance_id: String::new(),
             confirm_url: None,
+            seed_mark: common::wire::call_home::SeedMark::default(),
+            boot_mac: None,
         },
         gather,
     }

@@ -1,0 +1,383 @@
+//! Core: what is concluded of a machine from what the doors saw of it, and when. A machine that stops on its way says
+//! nothing of it, so the server says what it did last, and what mostly stands behind it. Every conclusion ends by
+//! itself as soon as the machine goes on. Touches `api`, `fleet::job`.
+
+use common::hardware::{Firmware, HardwareReport};
+use jiff::{SignedDuration, Timestamp};
+
+use super::job::{Confirm, Job};
+use crate::api::{JobState, Silence};
+
+/// A program that was started asks for an address or a script within seconds; a card that trains its link and a
+/// switch with spanning tree take up to half a minute.
+const PROGRAM: SignedDuration = SignedDuration::from_secs(35);
+/// The kernel is 10 MB and the loader 20: on a line of 10 Mbit/s that thirty machines share this takes minutes.
+const FETCH: SignedDuration = SignedDuration::from_mins(10);
+/// From the loader's last byte to its report: drivers, a RAID controller, a switch's port, disks that answer slowly.
+const REPORT: SignedDuration = SignedDuration::from_mins(4);
+/// From an OS's request for an address to its call home; cloud-init calls at the end of the first boot.
+const CALL: SignedDuration = SignedDuration::from_mins(6);
+/// A large server's firmware takes up to ten minutes from the restart to the OS.
+const BOOT: SignedDuration = SignedDuration::from_mins(12);
+/// Asking for a boot counts as before an OS's request for an address for so long.
+const ONE_BOOT: SignedDuration = SignedDuration::from_mins(20);
+/// An OS that asks for an address again within so long has not been started anew.
+const ONE_START: SignedDuration = SignedDuration::from_mins(3);
+/// So often a written machine is sent to its disk before the disk is suspected.
+const SENT_AGAIN: u32 = 2;
+
+/// What a door saw of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Its firmware asked to network-boot.
+    Firmware,
+    /// A boot program that we sent runs: iPXE asked for something.
+    ProgramRuns,
+    /// A boot program went out.
+    Program {
+        /// Which.
+        file: String,
+        /// Whether all of it.
+        whole: bool,
+    },
+    /// It was told to take the loader.
+    ToldToLoad,
+    /// It was sent to its own disk.
+    ToldOwnDisk,
+    /// Kernel or loader went out.
+    LoaderFile {
+        /// Which.
+        file: String,
+    },
+    /// Its loader or agent spoke.
+    Reported,
+    /// An OS on it asked for an address.
+    System,
+}
+
+/// What was seen of one machine last, each with its time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trail {
+    /// Anything that asks for a network boot.
+    asked: Option<Timestamp>,
+    /// The first fetch of a program since anything went on; and whether it was whole.
+    program: Option<(Timestamp, String, bool)>,
+    /// Told to load, and the files that came since.
+    load: Option<(Timestamp, Option<String>)>,
+    /// The loader's own file came.
+    loader: Option<Timestamp>,
+    /// An OS asked for an address, with no network boot before it.
+    own: Option<Timestamp>,
+    /// An OS asked for an address, last at this time; and whether a network boot came before that start of it.
+    system: Option<(Timestamp, bool)>,
+    /// Sent to its own disk, so often and first at this time, with no OS seen since.
+    sent: Option<(Timestamp, u32)>,
+}
+
+/// The file with which the loader itself comes; the kernel comes before it.
+const LOADER: &str = "loader";
+
+impl Trail {
+    /// Takes down what was seen.
+    pub fn see(&mut self, seen: Seen, now: Timestamp) {
+        let went_on = !matches!(seen, Seen::Firmware | Seen::Program { .. });
+        if went_on {
+            self.program = None;
+        }
+        match seen {
+            Seen::Firmware | Seen::ProgramRuns => self.asked = Some(now),
+            Seen::Program { file, whole } => match &mut self.program {
+                // Firmware that refuses a program fetches it again, over and over.
+                Some((_, before, was_whole)) if *before == file => *was_whole |= whole,
+                _ => self.program = Some((now, file, whole)),
+            },
+            Seen::ToldToLoad => {
+                self.asked = Some(now);
+                (self.load, self.loader, self.sent) = (Some((now, None)), None, None);
+            }
+            Seen::ToldOwnDisk => {
+                self.asked = Some(now);
+                (self.load, self.loader, self.own) = (None, None, None);
+                let (since, times) = self.sent.unwrap_or((now, 0));
+                self.sent = Some((since, times.saturating_add(1)));
+            }
+            Seen::LoaderFile { file } => {
+                if file.contains(LOADER) {
+                    self.loader = Some(now);
+                }
+                self.load = Some((now, Some(file)));
+            }
+            Seen::Reported => (self.load, self.loader, self.own, self.sent) = (None, None, None, None),
+            Seen::System => {
+                // Each start of an OS asks several times; a network boot stands for the first start after it.
+                let again = self.system.filter(|(last, _)| now.duration_since(*last) < ONE_START);
+                let before = self.system.map_or(Timestamp::MIN, |(last, _)| last);
+                let asked = self.asked.is_some_and(|at| at > before && now.duration_since(at) < ONE_BOOT);
+                let by_network = again.map_or(asked, |(_, by_network)| by_network || asked);
+                (self.load, self.loader, self.sent) = (None, None, None);
+                self.system = Some((now, by_network));
+                self.own = if by_network { None } else { Some(now) };
+            }
+        }
+    }
+
+    /// What is to be said of the machine at `now`. `job` is its newest job, `report` its last one.
+    #[must_use]
+    pub fn silence(
+        &self,
+        job: Option<&Job>,
+        report: Option<&HardwareReport>,
+        now: Timestamp,
+    ) -> Option<Silence> {
+        let over = |since: Timestamp, time| now.duration_since(since) >= time;
+        if let Some((since, file, whole)) = &self.program
+            && over(*since, PROGRAM)
+        {
+            let (file, uefi) = (file.clone(), file.ends_with(".efi"));
+            let secure = report.is_some_and(|report| report.firmware == Firmware::UefiSecure);
+            return Some(match whole {
+                true => Silence::ProgramNotStarted { file, uefi, secure },
+                false => Silence::ProgramNotFetched { file },
+            });
+        }
+        if let Some(since) = self.loader {
+            let memory_bytes = report.map(|report| report.memory_bytes);
+            return over(since, REPORT).then_some(Silence::LoaderSilent { memory_bytes });
+        }
+        if let Some((since, file)) = &self.load {
+            return over(*since, FETCH).then(|| Silence::LoaderNotFetched { file: file.clone() });
+        }
+        let job = job?;
+        match job.state {
+            JobState::Ordered => {
+                let own = self.own.filter(|at| *at > job.changed);
+                own.map(|_| Silence::OwnDisk)
+            }
+            JobState::Written => self.written(job, now),
+            _ => None,
+        }
+    }
+
+    fn written(&self, job: &Job, now: Timestamp) -> Option<Silence> {
+        let since = |at: &Timestamp| *at > job.changed;
+        let over = |since: Timestamp, time| now.duration_since(since) >= time;
+        if let Some((_, times)) = self.sent.filter(|(first, times)| since(first) && *times >= SENT_AGAIN) {
+            return Some(Silence::DiskDoesNotBoot { times });
+        }
+        if let Some((system, _)) = self.system.filter(|(at, _)| since(at)) {
+            return over(system, CALL).then_some(Silence::NoCall);
+        }
+        // One that was to switch itself off comes whenever somebody switches it on.
+        let awaited = matches!(job.confirm, Confirm::Within(_)) || self.asked.as_ref().is_some_and(since);
+        let last = self.asked.filter(since).unwrap_or(job.changed);
+        (awaited && over(last, BOOT)).then_some(Silence::NotSeen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::job::tests::job;
+    use super::*;
+    use Seen::{Firmware as Asks, ProgramRuns, Reported, System, ToldOwnDisk, ToldToLoad};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn program(file: &str, whole: bool) -> Seen {
+        Seen::Program { file: file.to_owned(), whole }
+    }
+
+    fn file(name: &str) -> Seen {
+        Seen::LoaderFile { file: name.to_owned() }
+    }
+
+    /// What is tried, the state of the newest job, what is seen and when, and what is said when.
+    type Row<'a> = (&'a str, Option<JobState>, Vec<(i64, Seen)>, Vec<(i64, &'a str)>);
+
+    /// The word for what is said at each of `times` of a machine whose newest job has been in `state` since second 0.
+    fn said(state: Option<JobState>, seen: &[(i64, Seen)], times: &[i64]) -> Vec<String> {
+        let job = state.map(|state| {
+            let mut job = job(state);
+            job.changed = at(0);
+            job
+        });
+        let word = |time: &i64| {
+            let mut trail = Trail::default();
+            for (when, seen) in seen.iter().filter(|(when, _)| when <= time) {
+                trail.see(seen.clone(), at(*when));
+            }
+            match trail.silence(job.as_ref(), None, at(*time)) {
+                None => "-".to_owned(),
+                Some(silence) => {
+                    serde_json::to_value(&silence).unwrap()["silence"].as_str().unwrap().to_owned()
+                }
+            }
+        };
+        times.iter().map(word).collect()
+    }
+
+    #[test]
+    fn what_is_said_and_when() {
+        const NOT_STARTED: &str = "program-not-started";
+        let table: Vec<Row<'_>> = vec![
+            (
+                "Secure Boot: PXE, then HTTP, round and round",
+                None,
+                vec![
+                    (1, Asks),
+                    (2, program("snponly.efi", true)),
+                    (20, Asks),
+                    (21, program("snponly.efi", true)),
+                    (60, Asks),
+                ],
+                vec![(30, "-"), (37, NOT_STARTED), (62, NOT_STARTED), (9000, NOT_STARTED)],
+            ),
+            (
+                "a program that starts",
+                None,
+                vec![(1, Asks), (2, program("snponly.efi", true)), (9, ProgramRuns), (10, ToldOwnDisk)],
+                vec![(8, "-"), (60, "-"), (90_000, "-")],
+            ),
+            (
+                "a slow switch port: late, and said no more",
+                None,
+                vec![(2, program("undionly.kpxe", true)), (50, ProgramRuns)],
+                vec![(40, NOT_STARTED), (51, "-"), (900, "-")],
+            ),
+            (
+                "given up in the middle, then whole",
+                None,
+                vec![(2, program("ipxe.efi", false)), (100, program("ipxe.efi", true)), (105, ProgramRuns)],
+                vec![(50, "program-not-fetched"), (101, NOT_STARTED), (106, "-")],
+            ),
+            (
+                "shim, then GRUB",
+                None,
+                vec![(2, program("shimx64.efi", true)), (30, program("grubx64.efi", true))],
+                vec![(40, "-"), (66, NOT_STARTED)],
+            ),
+            (
+                "a kernel that stalls",
+                Some(JobState::Ordered),
+                vec![(1, ToldToLoad)],
+                vec![(300, "-"), (700, "loader-not-fetched")],
+            ),
+            (
+                "the loader that stalls after the kernel",
+                Some(JobState::Ordered),
+                vec![(1, ToldToLoad), (9, file("vmlinuz"))],
+                vec![(300, "-"), (700, "loader-not-fetched")],
+            ),
+            (
+                "RNG, M144, no driver, a tagged VLAN",
+                Some(JobState::Ordered),
+                vec![(1, ToldToLoad), (9, file("vmlinuz")), (12, file("loader.img"))],
+                vec![(200, "-"), (260, "loader-silent")],
+            ),
+            (
+                "a loader that reports, late and on time",
+                Some(JobState::Running),
+                vec![(1, ToldToLoad), (12, file("loader.img")), (300, Reported)],
+                vec![(299, "loader-silent"), (301, "-"), (9000, "-")],
+            ),
+            (
+                "E1: it starts its own disk",
+                Some(JobState::Ordered),
+                vec![(100, System)],
+                vec![(99, "-"), (101, "own-disk"), (9000, "own-disk")],
+            ),
+            (
+                "E1, soon after an order that went well",
+                Some(JobState::Ordered),
+                vec![
+                    (-300, ToldOwnDisk),
+                    (-250, System),
+                    (-240, System),
+                    (-70, System),
+                    (200, System),
+                    (210, System),
+                ],
+                vec![(100, "-"), (201, "own-disk"), (211, "own-disk")],
+            ),
+            (
+                "E1, put right",
+                Some(JobState::Ordered),
+                vec![(100, System), (500, Asks), (520, ToldToLoad), (530, Reported)],
+                vec![(101, "own-disk"), (560, "-")],
+            ),
+            (
+                "an OS that was on before the order",
+                Some(JobState::Ordered),
+                vec![(-100, System)],
+                vec![(9000, "-")],
+            ),
+            (
+                "an order for a machine that is switched off",
+                Some(JobState::Ordered),
+                vec![],
+                vec![(90_000, "-")],
+            ),
+            (
+                "an OS after the network said: your own disk",
+                Some(JobState::Ordered),
+                vec![(100, ToldOwnDisk), (160, System)],
+                vec![(900, "-")],
+            ),
+            (
+                "D4: an image that does not boot",
+                Some(JobState::Written),
+                vec![(60, ToldOwnDisk), (120, ToldOwnDisk)],
+                vec![(61, "-"), (121, "disk-does-not-boot")],
+            ),
+            (
+                "a written machine that comes up and is restarted",
+                Some(JobState::Written),
+                vec![(60, ToldOwnDisk), (90, System), (400, ToldOwnDisk), (430, System)],
+                vec![(401, "-"), (431, "-"), (800, "no-call")],
+            ),
+            (
+                "D7: an OS without cloud-init",
+                Some(JobState::Written),
+                vec![(60, ToldOwnDisk), (90, System)],
+                vec![(300, "-"), (460, "no-call")],
+            ),
+            ("nothing at all", Some(JobState::Written), vec![], vec![(600, "-"), (721, "not-seen")]),
+            (
+                "sent to its disk, and nothing since",
+                Some(JobState::Written),
+                vec![(300, ToldOwnDisk)],
+                vec![(721, "-"), (1021, "not-seen")],
+            ),
+            (
+                "deployed, failed or cancelled",
+                Some(JobState::Deployed),
+                vec![(60, ToldOwnDisk), (90, ToldOwnDisk), (95, System)],
+                vec![(9000, "-")],
+            ),
+        ];
+        for (what, state, seen, wanted) in table {
+            let times: Vec<i64> = wanted.iter().map(|(time, _)| *time).collect();
+            let words: Vec<&str> = wanted.iter().map(|(_, word)| *word).collect();
+            assert_eq!(said(state, &seen, &times), words, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_was_to_switch_itself_off_is_not_missed() {
+        let mut off = job(JobState::Written);
+        (off.confirm, off.changed) = (Confirm::Whenever, at(0));
+        let mut trail = Trail::default();
+        assert_eq!(trail.silence(Some(&off), None, at(90_000)), None);
+        trail.see(ToldOwnDisk, at(90_000));
+        assert_eq!(trail.silence(Some(&off), None, at(91_000)), Some(Silence::NotSeen), "it was switched on");
+    }
+
+    #[test]
+    fn secure_boot_is_named_where_a_report_said_so() {
+        let said = Silence::ProgramNotStarted { file: "snponly.efi".into(), uefi: true, secure: true };
+        assert!(said.to_string().contains("Secure Boot is on, which"), "{said}");
+        let small = Silence::LoaderSilent { memory_bytes: Some(144 << 20) };
+        assert!(small.to_string().contains("144 MiB of memory, and needs 512"), "{small}");
+    }
+}
