@@ -34,6 +34,9 @@ pub struct DeployOrder {
     /// cloud-init user-data: a text, or `{"base64": …}` where it is none.
     #[serde(default)]
     pub user_data: Option<UserData>,
+    /// Set by the server when user-data and keys were removed from its records, because nobody needs them any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secrets_removed: bool,
     /// Leave the image as it is: no hostname, no keys, no call home.
     #[serde(default)]
     pub no_personalise: bool,

@@ -165,6 +165,7 @@ fn order(start: Start) -> Result<DeployOrder, Fault> {
         ssh_keys.extend(keys(given)?);
     }
     Ok(DeployOrder {
+        secrets_removed: false,
         image: start.image,
         selection,
         open: start.open,

@@ -9,10 +9,13 @@ use super::fault::Fault;
 use super::show::Screen;
 use crate::api::{MachineAction, MachineChanged, MachineCommand, MachineShown, Selection};
 
+/// Machines that are asked for at once.
+const PAGE: usize = 100;
+
 pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> Result<ExitCode, Fault> {
     match command {
         Machine::List { labels } => {
-            let mut machines: Vec<MachineShown> = client.get("/machines").await?;
+            let mut machines = all(client).await?;
             machines.retain(|machine| labels.iter().all(|label| has_label(machine, label)));
             screen.machines(&machines)?;
             return Ok(ExitCode::SUCCESS);
@@ -38,6 +41,20 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> R
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All machines, page by page: whatever strangers have reported, no answer is too long to be read.
+async fn all(client: &Client) -> Result<Vec<MachineShown>, Fault> {
+    let mut machines: Vec<MachineShown> = vec![];
+    loop {
+        let after = machines.last().map_or(0, |machine| machine.id.0);
+        let page: Vec<MachineShown> = client.get(&format!("/machines?after={after}&limit={PAGE}")).await?;
+        let is_last = page.len() < PAGE;
+        machines.extend(page);
+        if is_last {
+            return Ok(machines);
+        }
+    }
 }
 
 fn one(machine: String) -> Change {

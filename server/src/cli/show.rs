@@ -499,9 +499,17 @@ fn hardware_words(machine: &MachineShown) -> String {
 
 fn disk_words(machine: &MachineShown) -> String {
     let disks = machine.hardware.iter().flat_map(|hardware| &hardware.disks);
-    let words: Vec<String> = disks.map(|disk| format!("{} {}", disk.name, bytes(disk.size))).collect();
+    let shown = disks.clone().take(DISKS_SHOWN).map(|disk| format!("{} {}", disk.name, bytes(disk.size)));
+    let mut words: Vec<String> = shown.collect();
+    let more = disks.count().saturating_sub(DISKS_SHOWN);
+    if more > 0 {
+        words.push(format!("and {more} more"));
+    }
     or_dash(&words.join(", ")).to_owned()
 }
+
+/// Disks that a line of the list names: 4,096 once made a line of 60,441 characters.
+const DISKS_SHOWN: usize = 8;
 
 /// A job's step and how far it is.
 #[must_use]

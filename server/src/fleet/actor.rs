@@ -37,8 +37,8 @@ const TAILORS_MAX: usize = 4;
 /// How often time passes.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often old events are looked for.
-const RETENTION: Duration = Duration::from_secs(3600);
+/// How often old events are looked for; a part of them goes each time.
+const RETENTION: Duration = Duration::from_secs(60);
 
 /// Why the fleet did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +74,8 @@ pub(super) type Answer = Box<dyn FnOnce(Result<(), FleetError>) + Send>;
 pub(super) enum Request {
     /// Look at or change what is known.
     Work(Work),
-    /// Forget events from before this.
-    Forget(Timestamp),
+    /// Forget events that are too old or too many.
+    Forget,
     /// End, once all that was asked before is written down.
     Stop,
 }
@@ -85,7 +85,6 @@ pub(super) enum Request {
 pub struct FleetTask {
     thread: std::thread::JoinHandle<()>,
     handle: FleetHandle,
-    keep_events: Option<jiff::SignedDuration>,
 }
 
 /// Starts the fleet over `records`. The crew is asked for images, plans and admissions.
@@ -98,9 +97,11 @@ pub fn start(
     keys: KeyPair,
     settings: Settings,
 ) -> Result<(FleetHandle, FleetTask), FleetError> {
-    let keep_events = settings.keep_events;
     let path = records.path().to_owned();
     let desk = Desk::new(records.load()?, settings);
+    for what in &desk.state.set_aside {
+        tracing::error!(what, "a record cannot be read and is set aside");
+    }
     let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
     let (publish, standings) = watch::channel(Arc::new(desk.state.standings(desk.settings.discover)));
     let (events, _) = broadcast::channel(FOLLOW_MAX);
@@ -114,7 +115,7 @@ pub fn start(
     let tailors = Arc::new(tokio::sync::Semaphore::new(TAILORS_MAX));
     let orders = Arc::new(tokio::sync::Semaphore::new(super::handle::ORDERS_MAX as usize));
     let handle = FleetHandle { requests, standings, events, crew, keys, records: path, tailors, orders };
-    Ok((handle.clone(), FleetTask { thread, handle, keep_events }))
+    Ok((handle.clone(), FleetTask { thread, handle }))
 }
 
 /// What the thread owns.
@@ -145,7 +146,7 @@ impl Office {
             for request in group.drain(..) {
                 match request {
                     Request::Work(work) => answers.push(work(&mut self.desk, Timestamp::now())),
-                    Request::Forget(until) => self.forget(until),
+                    Request::Forget => self.forget(Timestamp::now()),
                     Request::Stop => open = false,
                 }
             }
@@ -160,7 +161,7 @@ impl Office {
                     }
                     answers.into_iter().for_each(|answer| answer(Ok(())));
                 }
-                Err(error) => self.fall_back(error, answers),
+                Err(error) => self.fall_back(error, &changes, answers),
             }
         }
         drop(dismissals);
@@ -184,13 +185,13 @@ impl Office {
         }
     }
 
-    fn fall_back(&mut self, error: RecordsError, answers: Vec<Answer>) {
+    fn fall_back(&mut self, error: RecordsError, changes: &[Change], answers: Vec<Answer>) {
         let error = Arc::new(error);
         tracing::error!(
             error = &*error as &dyn std::error::Error,
             "nothing was done: it could not be written down"
         );
-        match self.records.load() {
+        match self.records.load_again(&self.desk.state, changes) {
             Ok(state) => self.desk.state = state,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the records cannot be read back");
@@ -201,15 +202,28 @@ impl Office {
         }
     }
 
-    fn forget(&mut self, until: Timestamp) {
-        match self.records.forget_events(until) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, %until, "old events were forgotten"),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "old events could not be forgotten");
+    fn forget(&mut self, now: Timestamp) {
+        let settings = &self.desk.settings;
+        let old = settings.keep_events.and_then(|keep| now.checked_sub(keep).ok());
+        let old = old.map_or(Ok(0), |until| self.records.forget_events(until));
+        let many = settings.keep_bytes.map_or(Ok(0), |most| self.records.shrink_events(most));
+        for (forgotten, why) in [(old, "they are old"), (many, "the records are large")] {
+            match forgotten {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, why, "events were forgotten"),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, why, "events could not be forgotten");
+                }
             }
         }
     }
+}
+
+/// Bytes that are free on the disk of `file`.
+fn free_bytes(file: &std::path::Path) -> Option<u64> {
+    let there = nix::sys::statvfs::statvfs(file).ok()?;
+    Some(there.blocks_available().saturating_mul(there.fragment_size()))
 }
 
 impl FleetTask {
@@ -219,19 +233,23 @@ impl FleetTask {
     /// # Errors
     /// When the fleet's thread ended by itself.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), FleetError> {
-        let Self { thread, handle, keep_events } = self;
+        let Self { thread, handle } = self;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut retention = tokio::time::interval(RETENTION);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
-                _ = tick.tick() => handle.tell(|desk, now| desk.tick(now)).await?,
-                _ = retention.tick(), if keep_events.is_some() => {
-                    let until = keep_events.and_then(|keep| Timestamp::now().checked_sub(keep).ok());
-                    if let Some(until) = until {
-                        handle.requests.send(Request::Forget(until)).await.map_err(|_| FleetError::Stopping)?;
-                    }
+                _ = tick.tick() => {
+                    let records = handle.records.clone();
+                    let pass = move |desk: &mut Desk, now| {
+                        desk.is_tight = free_bytes(&records).is_some_and(|free| free < desk.settings.reserve_bytes);
+                        desk.tick(now);
+                    };
+                    handle.tell(pass).await?;
+                }
+                _ = retention.tick() => {
+                    handle.requests.send(Request::Forget).await.map_err(|_| FleetError::Stopping)?;
                 }
             }
         }

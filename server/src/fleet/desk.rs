@@ -16,6 +16,9 @@ mod boots;
 // Machines whose identity is in doubt, and what an admin says about them.
 mod doubts;
 
+// Secrets of orders that nobody needs any more.
+mod secrets;
+
 // What an admin decided for the whole fleet.
 mod settings;
 
@@ -88,6 +91,7 @@ pub struct Desk {
     /// Events that were of no use: late, twice, or of an older attempt.
     pub dropped: u64,
     budgets: Budgets,
+    looked_for_secrets: Option<Timestamp>,
     /// Lines that were left out of the log, because their speaker had said too much.
     pub left_out: u64,
     /// Whether the records' disk is nearly full: nothing is recorded then that nobody asked for.
@@ -126,6 +130,7 @@ impl Desk {
             boots: Boots::default(),
             dropped: 0,
             budgets: Budgets::default(),
+            looked_for_secrets: None,
             left_out: 0,
             is_tight: false,
         }
@@ -136,6 +141,36 @@ impl Desk {
     pub fn sites(&self) -> BTreeSet<String> {
         let named = self.settings.sites.iter().map(|rule| &rule.site);
         named.chain(self.state.machines.values().map(|machine| &machine.site)).cloned().collect()
+    }
+
+    /// What an admin should look at, each in one sentence.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.is_tight {
+            warnings.push(format!(
+                "less than {} MiB are free on the disk of the state folder: machines that nobody let in are not \
+                 recorded until there are",
+                self.settings.reserve_bytes >> 20
+            ));
+        }
+        let aside = &self.state.set_aside;
+        warnings.extend(
+            aside.iter().take(5).map(|what| format!("a record cannot be read and is set aside: {what}")),
+        );
+        if aside.len() > 5 {
+            warnings.push(format!(
+                "{} more records cannot be read: the server's own log names them",
+                aside.len() - 5
+            ));
+        }
+        if self.left_out > 0 {
+            warnings.push(format!(
+                "{} events or reports of machines that nobody let in were left out since the start: somebody sends a lot",
+                self.left_out
+            ));
+        }
+        warnings
     }
 
     /// What has to be done outside since this was asked last.
@@ -397,6 +432,10 @@ impl Desk {
         }
         self.expire(now);
         self.notice_silence(now);
+        if self.looked_for_secrets.is_none_or(|at| now.duration_since(at) >= SignedDuration::from_mins(1)) {
+            self.looked_for_secrets = Some(now);
+            self.remove_secrets(now);
+        }
     }
 
     /// Gives a job that is about to be given up the reason that was seen.

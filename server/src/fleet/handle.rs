@@ -264,6 +264,23 @@ impl FleetHandle {
         .await
     }
 
+    /// At most `limit` machines without the devices of their hardware, by number from the first after `after`.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn machines_after(
+        &self,
+        after: MachineId,
+        limit: usize,
+    ) -> Result<Vec<MachineShown>, FleetError> {
+        self.look(move |desk| {
+            use std::ops::Bound;
+            let later = desk.state.machines.range((Bound::Excluded(after), Bound::Unbounded));
+            later.take(limit).map(|(_, machine)| desk.state.show_machine(machine, false)).collect()
+        })
+        .await
+    }
+
     /// The machines that `selection` means, without the devices of their hardware; all when it says nothing.
     ///
     /// # Errors
@@ -280,6 +297,14 @@ impl FleetHandle {
             Ok(known.map(|machine| desk.state.show_machine(machine, false)).collect())
         })
         .await?
+    }
+
+    /// What an admin should look at, each in one sentence.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn warnings(&self) -> Result<Vec<String>, FleetError> {
+        self.look(Desk::warnings).await
     }
 
     /// The sites that are known, machines there or not.

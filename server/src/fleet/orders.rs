@@ -228,9 +228,8 @@ impl Desk {
     }
 
     fn deployment(&self, order: DeployOrder, image: &ImageShown, now: Timestamp) -> Deployment {
-        let last = self.state.deployments.keys().next_back().map_or(0, |id| id.0);
         Deployment {
-            id: DeploymentId(last + 1),
+            id: DeploymentId(self.state.last_deployment + 1),
             ordered: now,
             image: image.id,
             image_name: image.name.clone(),

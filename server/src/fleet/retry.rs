@@ -70,7 +70,11 @@ impl Desk {
         let state = !matches!(job.state, JobState::Refused | JobState::Failed);
         let state = state.then(|| format!("its job is {} now", job.state.name()));
         let machine = self.state.machines.get(&job.machine).and_then(|machine| self.unavailable(machine));
-        state.or(later).or(machine)
+        let order = self.state.deployments.get(&job.deployment);
+        let bare = order.filter(|order| order.order.secrets_removed);
+        let bare =
+            bare.map(|_| "its user-data and keys were removed from the records; order it anew".to_owned());
+        state.or(later).or(machine).or(bare)
     }
 
     fn again(&self, job: &Job) -> Option<Again> {

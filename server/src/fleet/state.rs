@@ -52,6 +52,10 @@ pub struct State {
     pub last_machine: u64,
     /// As `last_machine`.
     pub last_job: u64,
+    /// As `last_machine`.
+    pub last_deployment: u64,
+    /// What of the records could not be read, each in some words.
+    pub set_aside: Vec<String>,
     /// What is concluded of machines that say nothing; not kept, but concluded anew.
     pub notes: BTreeMap<MachineId, Silence>,
     newest_job: HashMap<MachineId, JobId>,
@@ -87,6 +91,7 @@ impl State {
             }
             Change::Forget(id) => self.forget(*id),
             Change::Deployment(deployment) => {
+                self.last_deployment = self.last_deployment.max(deployment.id.0);
                 self.deployments.insert(deployment.id, (**deployment).clone());
             }
             Change::Job(job) => {

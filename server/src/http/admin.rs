@@ -13,9 +13,10 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
-use common::id::DeploymentId;
+use common::id::{DeploymentId, MachineId};
+use common::limits::LONG_ERRANDS_MAX;
 use serde::{Deserialize, de::DeserializeOwned};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::refusal::Refusal;
@@ -24,7 +25,7 @@ use super::tasks::{Teller, inlet, lines_of, task, written_by};
 use crate::api::{
     Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, ImageAdd, ImageShown, ImageVerified,
     KitImport, KitShown, LogEvent, LogQuery, MachineChanged, MachineCommand, MachineShown, PREFIX, Retry,
-    RetryLine, Selection, ServerStatus,
+    RetryLine, ServerStatus,
 };
 use crate::fleet::FleetHandle;
 use crate::image::{AddSpec, Added, ImageSource, Images};
@@ -63,6 +64,20 @@ impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").field("fleet", &self.fleet).finish_non_exhaustive()
     }
+}
+
+/// The places of those who stay long, so that there is always one for an order.
+static LONG_ERRANDS: Semaphore = Semaphore::const_new(LONG_ERRANDS_MAX);
+
+/// A place for somebody who stays long.
+fn long_errand() -> Result<SemaphorePermit<'static>, Refusal> {
+    LONG_ERRANDS.try_acquire().map_err(|_| {
+        Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{LONG_ERRANDS_MAX} admins follow the log already"),
+        )
+        .hint("end one of the others; the rest of the places is kept for orders")
+    })
 }
 
 type Answered<T> = Result<Json<T>, Refusal>;
@@ -117,10 +132,10 @@ impl<T: DeserializeOwned> axum::extract::FromRequest<Admin> for Told<T> {
 
 async fn status(State(admin): State<Admin>) -> Answered<ServerStatus> {
     let (status, notes) = (Arc::clone(&admin.status), admin.fleet.notes().await?);
-    let frozen = admin.fleet.frozen().await?;
+    let (frozen, warnings) = (admin.fleet.frozen().await?, admin.fleet.warnings().await?);
     blocking(move || {
         let mut status = ServerStatus { frozen, ..status() };
-        status.warnings.extend(notes);
+        status.warnings.extend(warnings.into_iter().chain(notes));
         Ok(status)
     })
     .await
@@ -290,8 +305,20 @@ async fn remove_image(State(admin): State<Admin>, Path(name): Path<String>) -> A
     .await
 }
 
-async fn machines(State(admin): State<Admin>) -> Answered<Vec<MachineShown>> {
-    Ok(Json(admin.fleet.machines(Selection::default()).await?))
+/// Which part of the list of machines is wanted; all of it without a limit.
+#[derive(Debug, Deserialize)]
+struct MachinePage {
+    #[serde(default)]
+    after: u64,
+    limit: Option<usize>,
+}
+
+async fn machines(
+    State(admin): State<Admin>,
+    Query(page): Query<MachinePage>,
+) -> Answered<Vec<MachineShown>> {
+    let limit = page.limit.unwrap_or(usize::MAX);
+    Ok(Json(admin.fleet.machines_after(MachineId(page.after), limit).await?))
 }
 
 async fn machine(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<MachineShown> {
@@ -392,6 +419,7 @@ fn no_swarm(error: Stopped) -> Refusal {
 
 async fn logs(State(admin): State<Admin>, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
     let follow = query.follow;
+    let errand = if follow { Some(long_errand()?) } else { None };
     // Before the first page is read, so that nothing happens in between.
     let news = admin.fleet.follow();
     let filter = admin.fleet.log_filter(query).await?;
@@ -399,6 +427,7 @@ async fn logs(State(admin): State<Admin>, Query(query): Query<LogQuery>) -> Resu
     let first = admin.fleet.log_page(filter.clone(), 0, PAGE).await?;
     // Ends with its reader, with the log, or with the server.
     tokio::spawn(async move {
+        let _errand = errand;
         let cancel = admin.cancel.clone();
         tokio::select! {
             () = cancel.cancelled() => {}

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use common::causes::with_causes;
 use common::hardware::CheckedHardware;
-use common::id::{DeploymentId, JobId, MachineId};
+use common::id::{DeploymentId, JobId, Mac, MachineId};
 use common::step::Step;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row, Transaction, params};
@@ -95,15 +96,43 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
             json("doubts", &machine.doubts)?,
         ],
     )?;
+    write_labels(transaction, id, &machine.labels)?;
+    write_macs(transaction, id, print)
+}
+
+/// Writes labels where they differ from those that are there: a machine is written at each word of its agent.
+fn write_labels(transaction: &Transaction<'_>, id: i64, labels: &BTreeMap<String, String>) -> Written {
+    let sql = "select name, content from labels where machine = $1";
+    let there: BTreeMap<String, String> =
+        pairs(transaction, sql, id, |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect();
+    if there == *labels {
+        return Ok(());
+    }
     run(transaction, "delete from labels where machine = $1", params![id])?;
-    for (name, content) in &machine.labels {
+    for (name, content) in labels {
         let sql = "insert into labels (machine, name, content) values ($1, $2, $3)";
         run(transaction, sql, params![id, name, content])?;
     }
-    run(transaction, "delete from marks where machine = $1", params![id])?;
-    for mac in &print.macs {
-        let sql = "insert into marks (mac, machine, weak) values ($1, $2, $3)";
-        run(transaction, sql, params![mac.to_string(), id, i64::from(print.weak.contains(mac))])?;
+    Ok(())
+}
+
+/// Writes those Ethernet addresses that are new or count otherwise than before, and removes those that are gone.
+fn write_macs(transaction: &Transaction<'_>, id: i64, print: &Fingerprint) -> Written {
+    let sql = "select mac, weak from marks where machine = $1";
+    let there: BTreeMap<String, i64> =
+        pairs(transaction, sql, id, |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect();
+    let weak = |mac: &Mac| i64::from(print.weak.contains(mac));
+    let wanted: BTreeMap<String, i64> = print.macs.iter().map(|mac| (mac.to_string(), weak(mac))).collect();
+    for (mac, weak) in &there {
+        if wanted.get(mac) != Some(weak) {
+            run(transaction, "delete from marks where machine = $1 and mac = $2", params![id, mac])?;
+        }
+    }
+    for (mac, weak) in &wanted {
+        if there.get(mac) != Some(weak) {
+            let sql = "insert into marks (mac, machine, weak) values ($1, $2, $3)";
+            run(transaction, sql, params![mac, id, weak])?;
+        }
     }
     Ok(())
 }
@@ -113,12 +142,24 @@ fn joined(uuids: &BTreeSet<String>) -> Option<String> {
     (!uuids.is_empty()).then(|| uuids.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
 }
 
+/// What stands in the rows of one machine.
+fn pairs<T>(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    machine: i64,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, RecordsError> {
+    let mut statement = transaction.prepare_cached(sql).map_err(RecordsError::Read)?;
+    let rows = statement.query_map(params![machine], read).map_err(RecordsError::Read)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(RecordsError::Read)
+}
+
 fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> Written {
     run(
         transaction,
         "insert into deployments (id, ordered, image, image_name, wire_bytes, demand, is_open)
          values ($1, $2, $3, $4, $5, $6, $7)
-         on conflict (id) do update set is_open = excluded.is_open",
+         on conflict (id) do update set is_open = excluded.is_open, demand = excluded.demand",
         params![
             number(deployment.id.0),
             deployment.ordered.as_millisecond(),
@@ -183,31 +224,36 @@ fn write_frozen(transaction: &Transaction<'_>, frozen: Option<&Frozen>) -> Writt
     })
 }
 
-/// All rows, as the state that they describe.
-pub(super) fn load(connection: &Connection) -> Result<State, RecordsError> {
+/// All rows, as the state that they describe. A row that cannot be read is set aside: it stays as it is, and the state
+/// names it. `known` gives the hardware that need not be read again.
+pub(super) fn load(
+    connection: &Connection,
+    known: impl Fn(MachineId) -> Option<Arc<CheckedHardware>>,
+) -> Result<State, RecordsError> {
     let mut state = State::default();
-    for machine in machines(connection)? {
+    let mut aside = Vec::new();
+    for machine in machines(connection, &mut aside)? {
         state.adopt(&Change::Machine(Box::new(machine)));
     }
-    let reports = all(connection, "select machine, report from hardware order by machine", |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-    })?;
-    for (machine, report) in reports {
-        let report = parse("hardware report", &report)?;
-        let checked = CheckedHardware::check(report)
-            .map_err(|error| RecordsError::Value { what: "hardware report", cause: error.to_string() })?;
-        state.adopt(&Change::Hardware(MachineId(unsigned(machine)), Arc::new(checked)));
-    }
+    load_hardware(connection, &mut state, known, &mut aside)?;
     let sql =
         "select id, ordered, image, image_name, wire_bytes, demand, is_open from deployments order by id";
-    for row in all(connection, sql, deployment)? {
-        state.adopt(&Change::Deployment(Box::new(row?)));
+    for deployment in readable(connection, sql, "deployment", deployment, &mut aside)? {
+        state.adopt(&Change::Deployment(Box::new(deployment)));
     }
+    let sql = "select coalesce(max(id), 0) from deployments";
+    let last: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(RecordsError::Read)?;
+    // The number of one that was set aside is not given again.
+    state.last_deployment = unsigned(last);
     let sql =
         "select id, deployment, machine, state, attempt, boot_key, last_step, confirm_ms, deadline, target,
                    step, done, total, sources, sealed, cause, changed, marks, disk, machine_before from jobs order by id";
-    for row in all(connection, sql, job)? {
-        state.adopt(&Change::Job(Box::new(row?)));
+    for job in readable(connection, sql, "job", job, &mut aside)? {
+        if state.machines.contains_key(&job.machine) && state.deployments.contains_key(&job.deployment) {
+            state.adopt(&Change::Job(Box::new(job)));
+        } else {
+            aside.push(format!("job {}: its machine or its deployment is not there", job.id));
+        }
     }
     for (name, last) in all(connection, "select name, last from counters", |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
@@ -226,10 +272,71 @@ pub(super) fn load(connection: &Connection) -> Result<State, RecordsError> {
     let sql = "select coalesce(max(id), 0) from events";
     let last: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(RecordsError::Read)?;
     state.last_event = unsigned(last);
+    state.set_aside = aside;
     Ok(state)
 }
 
-fn machines(connection: &Connection) -> Result<Vec<Machine>, RecordsError> {
+fn load_hardware(
+    connection: &Connection,
+    state: &mut State,
+    known: impl Fn(MachineId) -> Option<Arc<CheckedHardware>>,
+    aside: &mut Vec<String>,
+) -> Result<(), RecordsError> {
+    let ids: Vec<i64> = all(connection, "select machine from hardware order by machine", |row| row.get(0))?;
+    let mut one =
+        connection.prepare("select report from hardware where machine = $1").map_err(RecordsError::Read)?;
+    for row in ids {
+        let id = MachineId(unsigned(row));
+        let hardware = match known(id) {
+            Some(hardware) => Ok(hardware),
+            None => one
+                .query_row(params![row], |row| row.get::<_, String>(0))
+                .map_err(RecordsError::Read)
+                .and_then(|text| checked(&text)),
+        };
+        match hardware {
+            Ok(hardware) => state.adopt(&Change::Hardware(id, hardware)),
+            Err(error) => {
+                aside.push(format!(
+                    "the hardware of machine {id}, until it reports again: {}",
+                    with_causes(&error)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn checked(text: &str) -> Result<Arc<CheckedHardware>, RecordsError> {
+    let report = parse("hardware report", text)?;
+    CheckedHardware::check(report)
+        .map(Arc::new)
+        .map_err(|error| RecordsError::Value { what: "hardware report", cause: error.to_string() })
+}
+
+/// The rows of a query that can be read, of things called `what`; `aside` is told of each other one.
+fn readable<T>(
+    connection: &Connection,
+    sql: &str,
+    what: &str,
+    read: fn(&Row<'_>) -> Understood<T>,
+    aside: &mut Vec<String>,
+) -> Result<Vec<T>, RecordsError> {
+    let rows = all(connection, sql, |row| {
+        let id: i64 = row.get(0)?;
+        Ok((id, read(row).map_err(RecordsError::Read).and_then(|read| read)))
+    })?;
+    let mut found = Vec::new();
+    for (id, row) in rows {
+        match row {
+            Ok(row) => found.push(row),
+            Err(error) => aside.push(format!("{what} {id}: {}", with_causes(&error))),
+        }
+    }
+    Ok(found)
+}
+
+fn machines(connection: &Connection, aside: &mut Vec<String>) -> Result<Vec<Machine>, RecordsError> {
     let mut labels: BTreeMap<i64, BTreeMap<String, String>> = BTreeMap::new();
     for (machine, name, content) in all(connection, "select machine, name, content from labels", |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
@@ -246,12 +353,14 @@ fn machines(connection: &Connection) -> Result<Vec<Machine>, RecordsError> {
                    boot_key, boot_through, first_seen, last_seen, deployed_image, boot_since, doubts
                from machines order by id";
     let mut found = Vec::new();
-    for row in all(connection, sql, machine)? {
-        let mut machine = row?;
+    for mut machine in readable(connection, sql, "machine", machine, aside)? {
         let id = number(machine.id.0);
         machine.labels = labels.remove(&id).unwrap_or_default();
         for (mac, weak) in macs.remove(&id).unwrap_or_default() {
-            let mac = text("Ethernet address", &mac)?;
+            let Ok(mac) = mac.parse::<Mac>() else {
+                aside.push(format!("the Ethernet address {mac:?} of machine {}", machine.id));
+                continue;
+            };
             machine.fingerprint.macs.insert(mac);
             if weak {
                 machine.fingerprint.weak.insert(mac);

@@ -1,3 +1,6 @@
+// A day of use.
+mod day;
+
 use std::net::Ipv4Addr;
 
 use common::hardware::{CheckedHardware, Cpu, Firmware, HardwareReport, Nic, REPORT_VERSION, System};
@@ -367,4 +370,171 @@ fn a_change_that_fails_leaves_nothing_of_its_group() {
     let group = [event(1, None, Step::Loader, What::Started), Change::Job(Box::new(orphan))];
     assert!(records.commit(&group).is_err(), "the deployment does not exist");
     assert_eq!(records.load().unwrap().last_event, 0);
+}
+
+#[test]
+fn what_cannot_be_read_is_set_aside_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("records.sqlite");
+    let mut records = Records::open(&path).unwrap();
+    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let now = Timestamp::from_second(1_000_000).unwrap();
+    for machine in 1..4 {
+        perform(&mut desk, Deed::Report(machine, 0), 1, now);
+    }
+    for machine in 1..4 {
+        perform(&mut desk, Deed::Order(machine), 1, now);
+    }
+    records.commit(&desk.take_aftermath().changes).unwrap();
+    let spoil = [
+        "update hardware set report = replace(report, '\"version\":1', '\"version\":99') where machine = 1",
+        "update machines set state = 'haunted' where id = 2",
+        "update deployments set demand = '{' where id = 3",
+        "insert into marks (mac, machine, weak) values ('no address', 1, 0)",
+    ];
+    for sql in spoil {
+        assert_eq!(records.connection.execute(sql, []).unwrap(), 1, "{sql}");
+    }
+    let state = records.load().unwrap();
+    assert_eq!(state.machines.len(), 2);
+    assert!(state.machines[&MachineId(1)].hardware.is_none());
+    assert!(state.machines[&MachineId(3)].hardware.is_some());
+    assert_eq!(state.jobs.len(), 1, "those whose machine or order is not there wait with it");
+    assert_eq!(
+        (state.last_machine, state.last_job, state.last_deployment),
+        (3, 3, 3),
+        "no number is given twice"
+    );
+    let named = state.set_aside.join("\n");
+    for what in ["hardware of machine m1", "machine 2", "deployment 3", "no address", "job j2", "job j3"] {
+        assert!(named.contains(what), "{what} is not named in:\n{named}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_does_not_cost_the_reading_of_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
+    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let now = Timestamp::from_second(1_000_000).unwrap();
+    for machine in 1..4 {
+        perform(&mut desk, Deed::Report(machine, 0), 1, now);
+    }
+    records.commit(&desk.take_aftermath().changes).unwrap();
+    let before = plain(&desk.state);
+    // Hardware that would not be taken again shows what is read: only that of the machine in question.
+    records.connection.execute("update hardware set report = '{' where machine <> 2", []).unwrap();
+    let changed = std::sync::Arc::new(report(2, 1));
+    desk.report(&changed, None, now);
+    let changes = desk.take_aftermath().changes;
+    assert!(changes.iter().any(|change| matches!(change, Change::Hardware(MachineId(2), _))));
+    let again = records.load_again(&desk.state, &changes).unwrap();
+    assert_eq!(plain(&again), before);
+    assert!(again.set_aside.is_empty(), "{:?}", again.set_aside);
+}
+
+#[test]
+fn a_word_of_a_machine_with_many_addresses_writes_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
+    let now = Timestamp::from_second(1_000_000).unwrap();
+    let mut machine = crate::fleet::machine::Machine::new(
+        MachineId(1),
+        crate::fleet::identity::Fingerprint {
+            macs: (0..64).map(|last| Mac([2, 0, 0, 0, 0, last])).collect(),
+            ..Default::default()
+        },
+        "local".to_owned(),
+        now,
+    );
+    machine.labels.insert("role".to_owned(), "web".to_owned());
+    let mut rows = |machine: &crate::fleet::machine::Machine| {
+        let before = records.connection.total_changes();
+        records.commit(&[Change::Machine(Box::new(machine.clone()))]).unwrap();
+        records.connection.total_changes() - before
+    };
+    assert!(rows(&machine) >= 65);
+    machine.last_seen = now + SignedDuration::from_secs(1);
+    assert!(rows(&machine) <= 2, "all addresses are written again");
+    machine.fingerprint.macs.remove(&Mac([2, 0, 0, 0, 0, 7]));
+    machine.fingerprint.macs.insert(Mac([2, 0, 0, 0, 1, 7]));
+    machine.labels.insert("role".to_owned(), "db".to_owned());
+    assert!(rows(&machine) <= 6);
+    let there = records.load().unwrap().machines.remove(&MachineId(1)).unwrap();
+    assert_eq!((there.fingerprint.macs, there.labels), (machine.fingerprint.macs, machine.labels));
+}
+
+#[test]
+fn the_files_are_their_owners_alone_from_the_first_byte() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = dir.path().join("records.sqlite");
+    let modes = || {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+        files
+            .map(|file| (file.file_name(), file.metadata().unwrap().permissions().mode() & 0o777))
+            .collect::<Vec<_>>()
+    };
+    let records = Records::open(&path).unwrap();
+    let made = modes();
+    assert!(made.len() >= 3 && made.iter().all(|(_, mode)| *mode == 0o600), "{made:?}");
+    // As an earlier version left them.
+    for (name, _) in made {
+        std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let again = Records::open(&path).unwrap();
+    assert!(modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
+    drop((records, again));
+}
+
+#[test]
+fn secrets_go_when_nobody_needs_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("records.sqlite");
+    let mut records = Records::open(&path).unwrap();
+    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let now = Timestamp::from_second(1_000_000).unwrap();
+    perform(&mut desk, Deed::Report(1, 0), 1, now);
+    let secret = "password: SECRET-OF-M1-12345";
+    let text = serde_json::json!({
+        "image": "debian", "selection": {"machines": ["m1"]}, "user_data": secret, "ssh_keys": ["ssh-ed25519 AAAA me"],
+    });
+    place(&mut desk, order(text), now);
+    let later = |minutes| now + SignedDuration::from_mins(minutes);
+    desk.tick(later(5));
+    assert!(
+        desk.state.deployments[&DeploymentId(1)].order.user_data.is_some(),
+        "the machine has not come yet"
+    );
+    records.commit(&desk.take_aftermath().changes).unwrap();
+    let holds = || {
+        std::fs::read_dir(dir.path()).unwrap().any(|entry| {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+        })
+    };
+    assert!(holds());
+    perform(&mut desk, Deed::Cancel(1), 1, later(6));
+    desk.tick(later(7));
+    records.commit(&desk.take_aftermath().changes).unwrap();
+    let kept = &records.load().unwrap().deployments[&DeploymentId(1)].order;
+    assert!(kept.user_data.is_none() && kept.ssh_keys.is_empty() && kept.secrets_removed);
+    assert!(!holds(), "its bytes are still in a file");
+}
+
+#[test]
+fn the_oldest_events_go_when_there_are_too_many_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
+    let note = || What::Note { text: "x".repeat(1000) };
+    let events: Vec<Change> = (1..30_000).map(|id| event(id, None, Step::Loader, note())).collect();
+    records.commit(&events).unwrap();
+    let used = records.used_bytes().unwrap();
+    assert_eq!(records.shrink_events(used).unwrap(), 0);
+    assert_eq!(records.shrink_events(8 << 20).unwrap(), 20_000, "so many at once");
+    assert!(records.used_bytes().unwrap() < used / 2);
+    while records.shrink_events(8 << 20).unwrap() > 0 {}
+    assert!(records.used_bytes().unwrap() <= 8 << 20 || records.load().unwrap().last_event == 29_999);
+    assert_eq!(records.load().unwrap().last_event, 29_999, "the numbering goes on");
 }

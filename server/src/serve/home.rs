@@ -60,7 +60,9 @@ fn make_identity(path: &Path) -> Result<KeyPair, Fault> {
             |mut file| {
                 writeln!(file, "{}", hex::encode(keys.secret()))?;
                 file.sync_all()?;
-                fs::rename(&part, path)
+                fs::rename(&part, path)?;
+                // Without it a power cut after the first start could leave no key, and the next start make another.
+                path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
             },
         );
     written.map_err(|error| Fault::failed(format!("cannot write {}", path.display())).because(&error))?;

@@ -2,6 +2,9 @@
 //! doors and the swarm ask for them. Decides nothing; joins the rooms. Touches the image store, the kits, the
 //! bundles, and the swarm's handle.
 
+// What fails only because something is short is tried again.
+mod scarce;
+
 // The admin's way to the boot kits.
 mod kits;
 
@@ -359,7 +362,7 @@ impl ChunkSource for Stock {
     fn wire_chunk(&self, image: ImageId, chunk: ChunkIndex) -> std::io::Result<Vec<u8>> {
         let manifest = self.images.manifest(image).map_err(std::io::Error::other)?;
         let stored = manifest.stored(chunk).ok_or(std::io::ErrorKind::NotFound)?;
-        self.images.wire_chunk(&stored).map(Vec::from).map_err(std::io::Error::other)
+        scarce::patiently(|| self.images.wire_chunk(&stored)).map(Vec::from)
     }
 
     fn mend(&self, image: ImageId, chunk: ChunkIndex) -> std::io::Result<()> {

@@ -1,0 +1,143 @@
+//! A day of use, compressed: the fleet over real records, without a network. Machines report, are ordered, go on,
+//! are cancelled, call home; strangers report and are seen; the server restarts every hour. Tables, files and open
+//! descriptors stay as large as they were; what is kept of orders on purpose is counted beside it.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::*;
+
+/// How long events are kept here: the day is many times as long.
+const KEPT: SignedDuration = SignedDuration::from_hours(1);
+const FLEET: u8 = 4;
+
+/// How large everything is.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    machines: i64,
+    events: i64,
+    orders: i64,
+    used: u64,
+    descriptors: usize,
+    resident_kib: u64,
+}
+
+fn size(records: &Records) -> Size {
+    let count = |table: &str| {
+        records.connection.query_row(&format!("select count(*) from {table}"), [], |row| row.get(0)).unwrap()
+    };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    Size {
+        machines: count("machines"),
+        events: count("events"),
+        orders: count("deployments"),
+        used: records.used_bytes().unwrap(),
+        descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+        resident_kib: resident.trim().trim_end_matches("kB").trim().parse().unwrap_or(0),
+    }
+}
+
+/// Somebody whom nobody let in, with a report or only a request for a boot.
+fn stranger(desk: &mut Desk, number: u64, now: Timestamp) {
+    let [_, _, _, _, a, b, c, d] = number.to_be_bytes();
+    let mac = Mac([2, 7, a, b, c, d]);
+    if number.is_multiple_of(3) {
+        let asker = Asker { mac: Some(mac), uuid: None, serial: None };
+        let answer = Answered::Proxy { file: None };
+        desk.sighting(Sighting::PowerOn { asker, firmware: "bios".to_owned(), answer, relay: None }, now);
+        return;
+    }
+    let mut forged = report(1, 1).report().clone();
+    let mut secret = [77; 32];
+    secret[..8].copy_from_slice(&number.to_be_bytes());
+    forged.key = KeyPair::from_secret(secret).public();
+    forged.system.serial = format!("FORGED{number}");
+    forged.nics[0].mac = mac;
+    let forged = Arc::new(CheckedHardware::check(forged).unwrap());
+    desk.report(&forged, Some(std::net::IpAddr::from([10, 9, 9, d])), now);
+}
+
+/// What happens in one minute.
+fn minute(desk: &mut Desk, number: u64, now: Timestamp) {
+    let machine = u8::try_from(number % u64::from(FLEET)).unwrap() + 1;
+    let boot = u8::try_from(number / 7 % 3).unwrap();
+    let told = |step, what| Deed::Told(machine, boot, step, what);
+    let done = || What::Done { text: "ok".to_owned() };
+    let last = desk.state.last_deployment;
+    let mut deeds = vec![Deed::Report(machine, boot), Deed::Pass(1)];
+    match number % 6 {
+        0 => deeds.extend([Deed::Order(machine), Deed::Report(machine, boot)]),
+        1 => deeds.push(told(Step::Transfer, What::Progress { done: number % 9, total: 9 })),
+        2 => deeds.extend([told(Step::Seal, done()), told(Step::Reboot, done()), Deed::Confirm(machine)]),
+        3 => deeds.push(Deed::Cancel(last)),
+        4 => deeds.push(Deed::Sighting(machine)),
+        _ => deeds.push(told(Step::Transfer, What::Failed { cause: "c".to_owned(), last: false })),
+    }
+    for deed in deeds {
+        perform(desk, deed, number, now);
+    }
+    for one in 0..4 {
+        stranger(desk, number * 4 + one, now);
+    }
+}
+
+fn use_for(hours: u64) -> Vec<Size> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("records.sqlite");
+    let mut records = Records::open(&path).unwrap();
+    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let mut now = Timestamp::from_second(1_000_000).unwrap();
+    let mut sizes = Vec::new();
+    for number in 1..=hours * 60 {
+        now = now.checked_add(SignedDuration::from_mins(1)).unwrap();
+        minute(&mut desk, number, now);
+        records.commit(&desk.take_aftermath().changes).unwrap();
+        records.forget_events(now.checked_sub(KEPT).unwrap()).unwrap();
+        if number.is_multiple_of(60) {
+            drop(records);
+            records = Records::open(&path).unwrap();
+            let state = records.load().unwrap();
+            assert_eq!(plain(&state), plain(&desk.state), "nothing is lost by a restart");
+            desk = Desk::new(state, settings());
+            sizes.push(size(&records));
+            println!("after {} h: {:?}", number / 60, sizes.last());
+        }
+    }
+    sizes
+}
+
+/// What was after the first hours and what is at the end: no more of what is not kept on purpose.
+fn is_flat(sizes: &[Size], early: usize) {
+    let (first, last) = (sizes[early], *sizes.last().unwrap());
+    assert!(last.events <= first.events + first.events / 4, "{first:?}\n{last:?}");
+    assert!(last.descriptors <= first.descriptors + 8, "{first:?}\n{last:?}");
+    assert!(first.orders < last.orders, "something was ordered");
+}
+
+#[test]
+fn some_hours_leave_nothing_behind() {
+    is_flat(&use_for(3), 1);
+}
+
+#[test]
+#[ignore = "takes minutes: run ./tests/full day"]
+fn a_day_leaves_nothing_behind() {
+    let sizes = use_for(24);
+    is_flat(&sizes, 3);
+    let (first, last) = (sizes[17], sizes[23]);
+    // Strangers have reached their bound by then.
+    let grown = f64::from(u32::try_from(last.resident_kib).unwrap())
+        / f64::from(u32::try_from(first.resident_kib).unwrap());
+    println!(
+        "memory {grown:.2} times that of six hours before; records {} and {} KiB",
+        first.used >> 10,
+        last.used >> 10
+    );
+    assert!(grown < 1.25, "{first:?}\n{last:?}");
+    assert!(
+        usize::try_from(last.machines).unwrap()
+            <= common::limits::STRANGERS_MAX + common::limits::BARE_SIGHTINGS_MAX + 8
+    );
+}

@@ -1,0 +1,205 @@
+//! The server and its agents killed at random instants of a deployment, again and again: no order, event or image is
+//! lost, and everybody finishes. Real programs, each agent a process with a file as its disk, on one bridge of the
+//! lab's own; the image is small, so that the kill falls into each step about as often as into any other.
+//!
+//! `SWARMBOOT_TEST_KILLS` says how many rounds of each kind; five when it is not set.
+// A broken rack is a failed test.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lab::net::{Net, Segment};
+use lab::process::Beside;
+use lab::scratch::{self, Scratch};
+use lab::server::Server;
+use lab::{agent, disk};
+use serde_json::Value;
+
+const AGENTS: usize = 8;
+const IMAGE_BYTES: u64 = 24 * disk::MIB;
+const DISK_BYTES: u64 = 32 * disk::MIB;
+
+/// How long one deployment may take, with everything that is killed in it.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Nobody,
+    Server,
+    Agent,
+}
+
+/// One number after another, the same in each run: a failure can be looked at again.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % most.max(1)
+    }
+}
+
+struct Site<'n> {
+    net: &'n Net,
+    segment: Segment,
+    server: Server<'n>,
+    folder: PathBuf,
+    image: PathBuf,
+    orders: BTreeSet<String>,
+}
+
+impl Site<'_> {
+    fn name(number: usize) -> String {
+        format!("kill-{number}")
+    }
+
+    fn target(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("disk-{number}"))
+    }
+
+    fn start(&self, number: usize) -> Result<Beside> {
+        let name = Self::name(number);
+        let mut command = agent::command(self.net, &self.segment.address(1), &name, &self.target(number))?;
+        Beside::start(&name, &mut command, &self.folder.join(format!("{name}.log")))
+    }
+
+    fn listed(&self) -> Result<()> {
+        self.server.wait_json("all agents to report", &["machine", "list"], LIMIT, |machines| {
+            let names: BTreeSet<&str> =
+                machines.as_array()?.iter().filter_map(|machine| machine["name"].as_str()).collect();
+            (0..AGENTS).all(|number| names.contains(Self::name(number).as_str())).then_some(())
+        })
+    }
+
+    /// One deployment, in which `victim` is killed after `after`; how long it took.
+    fn round(&mut self, victim: Victim, after: Duration, dice: &mut Dice) -> Result<Duration> {
+        let mut agents: Vec<Beside> = Vec::new();
+        for number in 0..AGENTS {
+            disk::blank(&self.target(number), DISK_BYTES)?;
+            agents.push(self.start(number)?);
+        }
+        self.listed()?;
+        let names = format!("kill-[0-{}]", AGENTS - 1);
+        let words = ["deploy", "start", "--image", "noise", "--yes", "--no-personalise", "--no-confirm"];
+        let order = self.server.json(words.into_iter().chain(["--machines", &names]))?;
+        let deployment = order["deployment"].as_str().context("an order without a number")?.to_owned();
+        self.orders.insert(deployment.clone());
+        let begun = Instant::now();
+        scratch::pause(after)?;
+        match victim {
+            Victim::Nobody => {}
+            Victim::Server => {
+                self.server.kill();
+                self.server.start_again()?;
+            }
+            Victim::Agent => {
+                let number = usize::try_from(dice.below(AGENTS as u64))?;
+                agents[number].signal(nix::sys::signal::Signal::SIGKILL)?;
+                let again = self.start(number)?;
+                agents[number] = again;
+            }
+        }
+        let shown = self.ended(&deployment)?;
+        let took = begun.elapsed();
+        drop(agents);
+        self.look_at(&deployment, &shown)?;
+        Ok(took)
+    }
+
+    fn ended(&self, deployment: &str) -> Result<Value> {
+        scratch::until(&format!("{deployment} to end"), LIMIT, || {
+            scratch::pause(Duration::from_millis(300))?;
+            let shown = self.server.json(["deploy", "status", deployment])?;
+            let jobs = shown["jobs"].as_array().context("a deployment without jobs")?;
+            ensure!(jobs.len() == AGENTS, "{} jobs of {AGENTS} are left", jobs.len());
+            for job in jobs {
+                if ["failed", "refused", "cancelled"].iter().any(|end| job["state"] == *end) {
+                    bail!("the job of {} ended {}: {}", job["name"], job["state"], job["cause"]);
+                }
+            }
+            Ok(jobs.iter().all(|job| job["state"] == "deployed").then_some(shown.clone()))
+        })
+    }
+
+    /// Every disk holds the image, and every order and its events are there.
+    fn look_at(&self, deployment: &str, shown: &Value) -> Result<()> {
+        for number in 0..AGENTS {
+            let wrong = disk::differences(&self.target(number), &self.image)?;
+            ensure!(wrong.is_empty(), "{}: wrong MiB {wrong:?} in {shown}", Self::name(number));
+        }
+        let listed = self.server.json(["deploy", "list"])?;
+        let there: BTreeSet<String> = listed
+            .as_array()
+            .context("no list of deployments")?
+            .iter()
+            .filter_map(|order| Some(order["id"].as_str()?.to_owned()))
+            .collect();
+        ensure!(self.orders.is_subset(&there), "orders are lost: {:?}", self.orders.difference(&there));
+        let events = self.server.json_lines(["logs", "--deployment", deployment])?;
+        for number in 0..AGENTS {
+            let name = Self::name(number);
+            let said = |step: &str| events.iter().any(|event| event["name"] == name && event["step"] == step);
+            ensure!(said("seal") && said("tailor"), "events of {name} are lost in {deployment}");
+        }
+        let numbers: Vec<u64> = events.iter().filter_map(|event| event["id"].as_u64()).collect();
+        ensure!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "events out of order");
+        Ok(())
+    }
+}
+
+fn rounds() -> u64 {
+    std::env::var("SWARMBOOT_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+fn killed(victim: Victim, folder: &Path) -> Result<()> {
+    let (net, segment) = Net::with_segment()?;
+    let server = Server::start(&net, segment, folder)?;
+    let image = disk::random(&folder.join("image"), IMAGE_BYTES, 7)?;
+    server.run(["image", "add", "noise", &image.display().to_string()])?;
+    let mut site =
+        Site { net: &net, segment, server, folder: folder.to_owned(), image, orders: BTreeSet::new() };
+    let mut dice = Dice(0x5eed_0000_0000_0001 ^ victim as u64);
+    // Twice without: the first fills caches.
+    site.round(Victim::Nobody, Duration::ZERO, &mut dice)?;
+    let usual = site.round(Victim::Nobody, Duration::ZERO, &mut dice)?;
+    let begun = Instant::now();
+    for round in 1..=rounds() {
+        let after = Duration::from_millis(dice.below(u64::try_from(usual.as_millis())?));
+        let took = site
+            .round(victim, after, &mut dice)
+            .with_context(|| format!("round {round}, {victim:?} killed after {} ms", after.as_millis()))?;
+        println!(
+            "{victim:?} {round}: killed after {} ms, all done after {} ms",
+            after.as_millis(),
+            took.as_millis()
+        );
+    }
+    let verified = site.server.run(["image", "verify", "noise"])?;
+    println!(
+        "{victim:?}: {} rounds of {AGENTS} agents in {} s, all finished; {}",
+        rounds(),
+        begun.elapsed().as_secs(),
+        verified.trim()
+    );
+    site.server.stop()
+}
+
+#[test]
+#[ignore = "needs root: run ./tests/run"]
+fn a_server_killed_at_any_instant_loses_nothing() {
+    let scratch = Scratch::new().unwrap();
+    killed(Victim::Server, scratch.path()).unwrap();
+}
+
+#[test]
+#[ignore = "needs root: run ./tests/run"]
+fn agents_killed_at_any_instant_start_again_and_all_finish() {
+    let scratch = Scratch::new().unwrap();
+    killed(Victim::Agent, scratch.path()).unwrap();
+}
