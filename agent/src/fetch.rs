@@ -9,7 +9,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use common::hardware::HardwareReport;
+use common::hardware::{HardwareReport, SentReport};
 use common::id::{Hash, ImageId};
 use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX, VERDICT_BYTES_MAX, cut};
 use common::manifest::{BadManifest, Manifest};
@@ -129,6 +129,12 @@ pub enum FetchError {
     /// Signed by the server, but for other events than those that were sent.
     #[error("the answer is for another batch of events than the one that was sent")]
     OtherBatch,
+    /// Signed by the server for this boot, but not for this report: somebody repeats an old answer.
+    #[error("the verdict answers an earlier report of this boot")]
+    Stale,
+    /// Nothing to tell one report from the next by.
+    #[error("the kernel has no random numbers")]
+    Random(#[source] getrandom::Error),
     /// The bytes are not those that the plan names.
     #[error("the agent bundle has hash {}, the plan names {}", got.short(), wanted.short())]
     WrongHash {
@@ -155,7 +161,8 @@ impl FetchError {
             Self::TooLong { .. } | Self::Content { .. } => {
                 "is that address really a swarmboot server of this version?"
             }
-            Self::Untrusted { .. } | Self::NotOurs { .. } | Self::OtherBatch => {
+            Self::Random(_) => "this kernel lacks something usual",
+            Self::Untrusted { .. } | Self::NotOurs { .. } | Self::OtherBatch | Self::Stale => {
                 "another server answers at this address, or the server's key has changed: boot again from its own network boot"
             }
             Self::WrongHash { .. } | Self::Manifest(_) => {
@@ -220,10 +227,17 @@ impl Server {
         report: &HardwareReport,
     ) -> Result<(Verdict, Signed<Verdict>), FetchError> {
         let what = "the verdict";
-        let signed: Signed<Verdict> = self.post(what, REPORT, &pair.sign(report), ANSWER)?;
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(FetchError::Random)?;
+        let nonce = self.identity()?.nonce;
+        let sent = pair.sign(&SentReport { nonce, salt: hex::encode(salt), hardware: report.clone() });
+        let signed: Signed<Verdict> = self.post(what, REPORT, &sent, ANSWER)?;
         let verdict = signed.open(&self.key).map_err(|source| FetchError::Untrusted { what, source })?;
         if verdict.key != pair.public() {
             return Err(FetchError::NotOurs { got: verdict.key, ours: pair.public() });
+        }
+        if verdict.report != sent.digest() {
+            return Err(FetchError::Stale);
         }
         Ok((verdict, signed))
     }

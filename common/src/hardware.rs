@@ -192,8 +192,20 @@ impl HardwareReport {
     }
 }
 
-impl Signable for HardwareReport {
-    const DOMAIN: &'static str = "swarmboot hardware report 1";
+/// A report on its way to the server. Both ends put something new into it, so that neither an old report nor an old
+/// answer can be taken for a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentReport {
+    /// What the server gave the machine for this report.
+    pub nonce: String,
+    /// What the machine made for this report; the verdict names the hash of the whole.
+    pub salt: String,
+    /// The report.
+    pub hardware: HardwareReport,
+}
+
+impl Signable for SentReport {
+    const DOMAIN: &'static str = "swarmboot hardware report 2";
 }
 
 /// Why a report was not believed.

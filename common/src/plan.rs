@@ -14,6 +14,10 @@ use crate::trust::{PublicKey, Signable};
 pub struct Verdict {
     /// The key in the report that this answers: an answer to another boot is not ours.
     pub key: PublicKey,
+    /// The hash of the signed report that this answers: a recorded answer to an earlier one is not ours.
+    pub report: Hash,
+    /// How long it holds, counted by the machine from when it sent the report: its clock may be wrong, but it runs.
+    pub seconds: u32,
     /// What the server calls the machine.
     pub machine: MachineId,
     /// What to do now.
@@ -21,7 +25,7 @@ pub struct Verdict {
 }
 
 impl Signable for Verdict {
-    const DOMAIN: &'static str = "swarmboot verdict 1";
+    const DOMAIN: &'static str = "swarmboot verdict 2";
 }
 
 /// What a machine that reported is to do.

@@ -338,7 +338,9 @@ async fn report(n: u32, mac: [u8; 6], from: Ipv4Addr) -> Result<u16> {
             "serial": format!("D{n}"), "wwn": "", "path": "p1"}],
         "nics": [{"name": "e0", "mac": mac, "link": true, "boot": true}],
     }))?;
-    let body = serde_json::to_vec(&key.sign(&report))?;
+    let identity: common::wire::http::Identity = serde_json::from_slice(&get(from, "/v1/identity").await?.1)?;
+    let sent = common::hardware::SentReport { nonce: identity.nonce, salt: n.to_string(), hardware: report };
+    let body = serde_json::to_vec(&key.sign(&sent))?;
     let head = format!(
         "POST /v1/report HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()

@@ -31,6 +31,7 @@ const SERVER: &str = "server";
 const KEY: &str = "key";
 const MACHINE_KEY: &str = "machine.key";
 const VERDICT: &str = "verdict.json";
+const ASKED: &str = "asked.json";
 const LEASE: &str = "lease.json";
 const EVENTS: &str = "events.json";
 
@@ -74,6 +75,8 @@ pub struct Handover {
     pub machine_key: KeyPair,
     /// The verdict, as the server signed it.
     pub verdict: Signed<Verdict>,
+    /// When the report that it answers was sent, in milliseconds since the machine started.
+    pub asked_ms: u64,
     /// The interface and the lease that is configured on it.
     pub attachment: Attachment,
     /// The loader's events that the server does not have yet.
@@ -106,6 +109,7 @@ pub fn take_over_from(dir: &Path) -> Result<Handover, HandoverError> {
             .map_err(|_| HandoverError::Content { path: server_key })?,
         machine_key: KeyPair::from_secret(secret),
         verdict: read_json(&dir.join(VERDICT))?,
+        asked_ms: read_json(&dir.join(ASKED))?,
         attachment: read_json(&dir.join(LEASE))?,
         backlog: read_json(&dir.join(EVENTS))?,
     };
@@ -123,6 +127,7 @@ pub fn leave(dir: &Path, handover: &Handover) -> Result<(), HandoverError> {
     write(&dir.join(SERVER), handover.server_url.as_bytes())?;
     write(&dir.join(KEY), handover.server_key.to_string().as_bytes())?;
     write_json(&dir.join(VERDICT), &handover.verdict)?;
+    write_json(&dir.join(ASKED), &handover.asked_ms)?;
     write_json(&dir.join(LEASE), &handover.attachment)?;
     write_json(&dir.join(EVENTS), &handover.backlog)
 }

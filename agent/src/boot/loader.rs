@@ -235,7 +235,8 @@ impl Loader {
         courier.event(Step::Loader, What::Done { text: on(&attachment) }, None);
         let keeper =
             LeaseKeeper::start(attachment.clone(), self.console.clone()).map_err(LoaderError::Lease)?;
-        let (machine, plan, verdict) = self.report(invocation, server, pair, courier, &attachment)?;
+        let (machine, plan, verdict, asked_ms) =
+            self.report(invocation, server, pair, courier, &attachment)?;
         self.console.say(&format!(
             "this is machine {machine}: {} of {} writes image {}",
             plan.job,
@@ -257,6 +258,7 @@ impl Loader {
             server_key: server.key(),
             machine_key: pair.clone(),
             verdict,
+            asked_ms,
             backlog: courier.stop(),
             attachment: keeper.stop().unwrap_or(attachment),
         };
@@ -272,7 +274,7 @@ impl Loader {
         pair: &KeyPair,
         courier: &Courier,
         attachment: &Attachment,
-    ) -> Result<(MachineId, Plan, Signed<Verdict>), LoaderError> {
+    ) -> Result<(MachineId, Plan, Signed<Verdict>, u64), LoaderError> {
         let reporter = Reporter {
             key: pair.public(),
             booted: true,
@@ -295,6 +297,7 @@ impl Loader {
                 courier.event(Step::Inspect, What::Done { text }, None);
                 inspected = true;
             }
+            let asked_ms = init::uptime_ms();
             let (verdict, signed) = match server.report(pair, &report) {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -313,7 +316,7 @@ impl Loader {
             self.introduced = true;
             courier.release();
             match verdict.order {
-                Order::Deploy(plan) => return Ok((verdict.machine, *plan, signed)),
+                Order::Deploy(plan) => return Ok((verdict.machine, *plan, signed, asked_ms)),
                 Order::BootDisk { reason } => {
                     self.console.say(&format!(
                         "this is machine {}: nothing to do ({reason}); restarting into its own disk",

@@ -31,7 +31,7 @@ fn report(pair: &KeyPair) -> HardwareReport {
 
 fn wait(key: PublicKey) -> Verdict {
     let order = Order::Wait { seconds: 3, reason: "nothing ordered".to_owned() };
-    Verdict { key, machine: MachineId(7), order }
+    Verdict { key, report: Hash::of(b""), seconds: 60, machine: MachineId(7), order }
 }
 
 #[test]
@@ -57,23 +57,32 @@ fn an_address_is_plain_http_without_a_path() {
 fn a_verdict_counts_only_from_our_server_and_for_our_key() {
     let (server_key, ours) = keys();
     let other = KeyPair::from_secret([3; 32]);
-    let table: [(KeyPair, PublicKey, &str); 3] = [
-        (server_key.clone(), ours.public(), "good"),
-        (other.clone(), ours.public(), "untrusted"),
-        (server_key.clone(), other.public(), "not ours"),
+    let table: [(KeyPair, PublicKey, bool, &str); 4] = [
+        (server_key.clone(), ours.public(), true, "good"),
+        (other.clone(), ours.public(), true, "untrusted"),
+        (server_key.clone(), other.public(), true, "not ours"),
+        (server_key.clone(), ours.public(), false, "stale"),
     ];
-    for (signer, answers, wanted) in table {
+    for (signer, answers, to_this, wanted) in table {
         let verdict = wait(answers);
-        let (signed, expected) = (signer.sign(&verdict), ours.public());
+        let (told, expected, known_as) = (verdict.clone(), ours.public(), server_key.public());
         let server = TestServer::start(move |request: &Request| {
-            let sent: Signed<HardwareReport> = serde_json::from_slice(&request.body).unwrap();
-            assert_eq!(sent.open(&expected).unwrap().key, expected);
+            if request.path == IDENTITY {
+                let (version, nonce) = ("1".to_owned(), "n".to_owned());
+                return Answer::json(&Identity { key: known_as, version, nonce });
+            }
+            let signed: Signed<SentReport> = serde_json::from_slice(&request.body).unwrap();
+            let sent = signed.open(&expected).unwrap();
+            assert_eq!((sent.hardware.key, sent.nonce.as_str()), (expected, "n"));
             assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", REPORT));
-            Answer::json(&signed)
+            // Recorded when the same machine, with the same hardware, asked a moment ago.
+            let report = if to_this { signed.digest() } else { Hash::of(b"an earlier report") };
+            Answer::json(&signer.sign(&Verdict { report, ..told.clone() }))
         });
         let client = Server::new(&server.url, server_key.public()).unwrap();
         let got = match client.report(&ours, &report(&ours)) {
-            Ok((read, _)) if read == verdict => "good",
+            Ok((read, _)) if read.order == verdict.order => "good",
+            Err(FetchError::Stale) => "stale",
             Err(FetchError::Untrusted { .. }) => "untrusted",
             Err(FetchError::NotOurs { .. }) => "not ours",
             other => panic!("{other:?}"),

@@ -287,7 +287,11 @@ fn a_machine_with_more_than_the_bounds_says_what_it_left_out() {
     assert_eq!(report.truncated.len(), 2, "{:?}", report.truncated);
     assert!(report.truncated[0].starts_with("devices: 3 of 4099 left out"));
     assert!(!report.devices.is_empty());
-    let signed = KeyPair::from_secret([1; 32]).sign(&report);
+    let signed = KeyPair::from_secret([1; 32]).sign(&common::hardware::SentReport {
+        nonce: "0".repeat(48),
+        salt: "0".repeat(32),
+        hardware: report.clone(),
+    });
     assert!(serde_json::to_vec(&signed).unwrap().len() <= REPORT_BYTES_MAX);
     assert!(CheckedHardware::check(report).is_ok());
 }

@@ -78,12 +78,15 @@ pub fn run() -> ! {
 }
 
 fn live(console: &Console) -> Result<End, NoJob> {
-    let Handover { server_url, server_key, machine_key, verdict, attachment, mut backlog } = take_over()?;
+    let Handover { server_url, server_key, machine_key, verdict, asked_ms, attachment, mut backlog } =
+        take_over()?;
     let server = Server::new(&server_url, server_key)?;
     let verdict = verdict.open(&server_key)?;
     if verdict.key != machine_key.public() {
         return Err(NoJob::NotOurs);
     }
+    let held_ms = init::uptime_ms().saturating_sub(asked_ms);
+    let expired = held_ms > u64::from(verdict.seconds) * 1000;
     let Order::Deploy(mut plan) = verdict.order else { return Err(NoJob::NotDeploy) };
     let reporter = Reporter {
         key: machine_key.public(),
@@ -101,6 +104,14 @@ fn live(console: &Console) -> Result<End, NoJob> {
     let asking = Asking { server: server.clone(), key: machine_key.clone(), report };
     let runtime = runtime().map_err(NoJob::Runtime)?;
     let never = CancellationToken::new();
+    if expired {
+        console.say("the order is too old by now: asking again");
+        plan = match runtime.block_on(asking.order(None, &never, &mut |text| console.say(text))) {
+            Answer::Plan(_, next) => next,
+            Answer::BootDisk(reason) => return Ok(End::Restart(format!("restarting: {reason}"))),
+            Answer::Stopped => return Ok(End::Restart("restarting".to_owned())),
+        };
+    }
     loop {
         let courier = Courier::start(server.clone(), machine_key.clone(), Some(Attempt::of(&plan)), backlog);
         let show = console.clone();

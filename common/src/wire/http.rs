@@ -7,7 +7,7 @@
 //! | `GET /boot/{kit}/{file}` | | kernel, loader; ranges and HEAD |
 //! | `GET /nbp/{file}` | | network boot program, for UEFI HTTP boot |
 //! | `GET /v1/identity` | | [`Identity`] |
-//! | `POST /v1/report` | `Signed<HardwareReport>` by its own key | `Signed<Verdict>` |
+//! | `POST /v1/report` | `Signed<SentReport>` by its own key, with the nonce of [`Identity`] | `Signed<Verdict>` |
 //! | `GET /v1/bundle/{hash}` | | agent bundle: a zstd-compressed cpio archive |
 //! | `GET /v1/manifest/{image}` | | the manifest's bytes |
 //! | `POST /v1/events` | `Signed<EventBatch>` by the machine's key | `Signed<EventsTaken>` |
@@ -45,6 +45,9 @@ pub struct Identity {
     pub key: PublicKey,
     /// The server's version.
     pub version: String,
+    /// For a report that is sent now.
+    #[serde(default)]
+    pub nonce: String,
 }
 
 /// How far the server has taken a machine's events. Signed by the server, because an agent obeys it.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::crew::Crew;
 use super::desk::{Aftermath, Desk, EventsRefused, Settings};
 use super::handle::FleetHandle;
+use super::nonce::Nonces;
 use super::standing::Standings;
 use super::state::Change;
 use crate::api::LogEvent;
@@ -112,9 +113,11 @@ pub fn start(
         .name("fleet".to_owned())
         .spawn(move || office.run(waiting, &runtime))
         .map_err(FleetError::Thread)?;
+    let nonces = Nonces::new(&keys.secret(), Timestamp::now());
     let tailors = Arc::new(tokio::sync::Semaphore::new(TAILORS_MAX));
     let orders = Arc::new(tokio::sync::Semaphore::new(super::handle::ORDERS_MAX as usize));
-    let handle = FleetHandle { requests, standings, events, crew, keys, records: path, tailors, orders };
+    let handle =
+        FleetHandle { requests, standings, events, crew, nonces, keys, records: path, tailors, orders };
     Ok((handle.clone(), FleetTask { thread, handle }))
 }
 

@@ -19,7 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, wat
 
 use super::actor::{FleetError, Request, Work};
 use super::crew::{Admission, Commission, Crew};
-use super::desk::{Desk, Taken};
+use super::desk::{Desk, REPORT_LIFE, Taken};
+use super::nonce::Nonces;
 use super::orders::{Candidate, hold_to};
 use super::reports::{Arrival, Decided, Next};
 use super::retry::Again;
@@ -33,6 +34,22 @@ use crate::records::{LogFilter, LogReader};
 /// Orders that are looked at at once.
 pub(super) const ORDERS_MAX: u32 = 64;
 
+/// How long a verdict holds: an agent's bundle may take long over a thin line that forty machines share.
+const VERDICT_SECONDS: u32 = 2 * 3600;
+
+/// How a report came in.
+#[derive(Debug, Clone, Copy)]
+pub struct From {
+    /// From which address.
+    pub peer: IpAddr,
+    /// To which of our addresses.
+    pub server: Option<IpAddr>,
+    /// When the machine began it.
+    pub begun: Timestamp,
+    /// The hash of the signed text.
+    pub digest: Hash,
+}
+
 /// The way to the fleet. Cheap to clone.
 #[derive(Clone)]
 pub struct FleetHandle {
@@ -41,6 +58,7 @@ pub struct FleetHandle {
     pub(super) events: broadcast::Sender<Arc<LogEvent>>,
     pub(super) crew: Arc<dyn Crew>,
     pub(super) keys: KeyPair,
+    pub(super) nonces: Nonces,
     pub(super) records: PathBuf,
     pub(super) tailors: Arc<Semaphore>,
     /// Held by each order from when it looks the image up until it is placed.
@@ -100,6 +118,19 @@ impl FleetHandle {
         self.keys.public()
     }
 
+    /// A nonce for a report that is sent now.
+    #[must_use]
+    pub fn nonce(&self) -> String {
+        self.nonces.give(Timestamp::now())
+    }
+
+    /// When the report with this nonce was begun; none where it is a repetition of an old one.
+    #[must_use]
+    pub fn begun(&self, nonce: &str) -> Option<Timestamp> {
+        let now = Timestamp::now();
+        self.nonces.given(nonce, now).filter(|begun| now.duration_since(*begun) <= REPORT_LIFE)
+    }
+
     /// A door saw something. Never waits: doors must not.
     pub fn sighting(&self, sighting: Sighting) {
         let work: Work = Box::new(move |desk, now| {
@@ -111,20 +142,15 @@ impl FleetHandle {
         }
     }
 
-    /// A machine reported from `peer`, to our address `server`. Answers with the signed verdict, after the
+    /// A machine reported. Answers with the signed verdict, after the
     /// plan is made, its bundle is built, and the machine may enter the swarm.
     ///
     /// # Errors
     /// When it could not be written down.
-    pub async fn report(
-        &self,
-        hardware: CheckedHardware,
-        peer: IpAddr,
-        server: Option<IpAddr>,
-    ) -> Result<Signed<Verdict>, FleetError> {
+    pub async fn report(&self, hardware: CheckedHardware, from: From) -> Result<Signed<Verdict>, FleetError> {
+        let From { peer, server, begun, digest } = from;
         let key = hardware.report().key;
         let hardware = Arc::new(hardware);
-        let begun = Timestamp::now();
         let arrival = Arrival { address: Some(peer), begun, gone: false };
         let arrive = |arrival| {
             let hardware = Arc::clone(&hardware);
@@ -144,7 +170,7 @@ impl FleetHandle {
                 self.tailor(Commission { server, ..*commission }, hardware, key).await?
             }
         };
-        Ok(self.keys.sign(&Verdict { key, machine, order }))
+        Ok(self.keys.sign(&Verdict { key, report: digest, seconds: VERDICT_SECONDS, machine, order }))
     }
 
     async fn tailor(

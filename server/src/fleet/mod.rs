@@ -61,6 +61,9 @@ mod show;
 // What the fleet asks of the rooms beside it.
 pub mod crew;
 
+// Core: nonces, so that an old report is not taken for a new one.
+mod nonce;
+
 // The thread that owns the fleet.
 mod actor;
 
@@ -68,4 +71,4 @@ mod actor;
 mod handle;
 
 pub use actor::{FleetError, FleetTask, start};
-pub use handle::FleetHandle;
+pub use handle::{FleetHandle, From};

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use common::hardware::{CheckedHardware, HardwareReport};
+use common::hardware::{CheckedHardware, SentReport};
 use common::id::{Hash, ImageId};
 use common::limits::{EVENTS_BYTES_MAX, EVENTS_PER_BATCH_MAX, REPORT_BYTES_MAX};
 use common::plan::Verdict;
@@ -19,12 +19,14 @@ use common::step::EventBatch;
 use common::trust::{Signed, Untrusted};
 use common::wire::http::{CONFIRM, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT};
 
+use jiff::Timestamp;
+
 use super::content::{Bytestore, Content, answer};
 use super::refusal::Refusal;
 use super::server::Ends;
 use super::{Public, shelf};
-use crate::fleet::FleetError;
 use crate::fleet::standing::Sighting;
+use crate::fleet::{FleetError, FleetHandle, From};
 
 /// What is read of a call home.
 const CONFIRM_BYTES_MAX: usize = 64 << 10;
@@ -41,7 +43,11 @@ pub(super) fn routes() -> Router<Arc<Public>> {
 }
 
 async fn identity(State(public): State<Arc<Public>>) -> Json<Identity> {
-    Json(Identity { key: public.fleet.key(), version: env!("CARGO_PKG_VERSION").to_owned() })
+    Json(Identity {
+        key: public.fleet.key(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        nonce: public.fleet.nonce(),
+    })
 }
 
 async fn report(
@@ -54,24 +60,34 @@ async fn report(
     // Its share of the room is given back when the report is decided.
     let taken = public.intake.read(address, &headers, body, REPORT_BYTES_MAX, "hardware report").await?;
     let turn = public.parsers.acquire().await.map_err(|_| Refusal::from(FleetError::Stopping))?;
-    let checked = believed(&taken.bytes).inspect_err(|refusal| {
+    let (checked, begun, digest) = believed(&public.fleet, &taken.bytes).inspect_err(|refusal| {
         let why = refusal.in_a_line();
         if public.complaints.report_refused(address, &why) {
             public.fleet.sighting(Sighting::RefusedReport { address, why });
         }
     })?;
     drop(turn);
-    Ok(Json(public.fleet.report(checked, address, Some(ends.local.ip())).await?))
+    Ok(Json(
+        public
+            .fleet
+            .report(checked, From { peer: address, server: Some(ends.local.ip()), begun, digest })
+            .await?,
+    ))
 }
 
-/// The report in `bytes`, signed by its own key and within every bound.
-fn believed(bytes: &[u8]) -> Result<CheckedHardware, Refusal> {
-    let signed: Signed<HardwareReport> = parse(bytes, "hardware report")?;
-    let report = signed.open_self_signed(|report| report.key).map_err(untrusted)?;
-    CheckedHardware::check(report).map_err(|error| {
+/// The report in `bytes`, signed by its own key, begun lately and within every bound; when it was begun, and its hash.
+fn believed(fleet: &FleetHandle, bytes: &[u8]) -> Result<(CheckedHardware, Timestamp, Hash), Refusal> {
+    let signed: Signed<SentReport> = parse(bytes, "hardware report")?;
+    let sent = signed.open_self_signed(|sent| sent.hardware.key).map_err(untrusted)?;
+    let begun = fleet.begun(&sent.nonce).ok_or_else(|| {
+        Refusal::new(StatusCode::CONFLICT, "the report bears no nonce that this server gave out lately")
+            .hint("report again: `GET /v1/identity` gives a nonce for each report")
+    })?;
+    let checked = CheckedHardware::check(sent.hardware).map_err(|error| {
         Refusal::new(StatusCode::BAD_REQUEST, error.to_string())
             .hint("the reporter and this server may be of different versions")
-    })
+    })?;
+    Ok((checked, begun, signed.digest()))
 }
 
 async fn events(

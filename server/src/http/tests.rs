@@ -221,11 +221,32 @@ async fn who_calls_itself_something_does_not_keep_the_name_from_an_admin() {
     assert!(bench.fleet.command(named("m1")).await.is_err(), "an admin's name stays");
 }
 
+/// H8: a report that was recorded from the wire and is sent again begins nothing.
+#[tokio::test]
+async fn a_report_without_a_nonce_of_this_start_is_refused() {
+    let bench = Bench::open();
+    let own = key(1, 1);
+    let sent = bench.sent(report(1, 1, &[Contents::Blank]));
+    let body = |sent: &common::hardware::SentReport| serde_json::to_vec(&own.sign(sent)).unwrap();
+    assert_eq!(bench.post("/v1/report", body(&sent)).await.status(), 200);
+    let nonce = read::<common::wire::http::Identity>(bench.get("/v1/identity").await).await.nonce;
+    let fresh = common::hardware::SentReport { nonce, ..sent.clone() };
+    assert_eq!(bench.post("/v1/report", body(&fresh)).await.status(), 200);
+    for nonce in ["", "0", &"0".repeat(48)] {
+        let made_up = common::hardware::SentReport { nonce: nonce.to_owned(), ..sent.clone() };
+        let answer = bench.post("/v1/report", body(&made_up)).await;
+        assert_eq!(answer.status(), 409);
+        assert!(read::<Refused>(answer).await.error.contains("nonce"));
+    }
+    let bench = bench.restart().await;
+    assert_eq!(bench.post("/v1/report", body(&sent)).await.status(), 409, "of an earlier start");
+}
+
 #[tokio::test]
 async fn hostile_reports_are_refused_before_they_cost_anything() {
     let bench = Bench::open();
     let own = key(1, 1);
-    let signed = serde_json::to_string(&own.sign(&report(1, 1, &[]))).unwrap();
+    let signed = serde_json::to_string(&own.sign(&bench.sent(report(1, 1, &[])))).unwrap();
 
     // Told its length beforehand, and not told.
     let whole = vec![b' '; 100 << 20];
@@ -241,13 +262,13 @@ async fn hostile_reports_are_refused_before_they_cost_anything() {
         assert_eq!(answer.status(), 400, "{}", &nonsense[..nonsense.len().min(20)]);
         read::<Refused>(answer).await;
     }
-    let other = serde_json::to_string(&key(2, 1).sign(&report(1, 1, &[]))).unwrap();
+    let other = serde_json::to_string(&key(2, 1).sign(&bench.sent(report(1, 1, &[])))).unwrap();
     assert_eq!(bench.post("/v1/report", other).await.status(), 403, "signed by another key");
     let changed = signed.replace("test", "best");
     assert_eq!(bench.post("/v1/report", changed).await.status(), 403, "changed on the way");
     let mut long = report(1, 1, &[]);
     long.system.serial = "x".repeat(10_000);
-    let long = serde_json::to_string(&own.sign(&long)).unwrap();
+    let long = serde_json::to_string(&own.sign(&bench.sent(long))).unwrap();
     assert_eq!(bench.post("/v1/report", long).await.status(), 400);
 
     let batch = EventBatch { key: own.public(), job: None, attempt: None, sent_at_ms: 0, events: vec![] };

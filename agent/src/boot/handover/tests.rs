@@ -9,7 +9,8 @@ use crate::boot::dhcp::Lease;
 fn handover() -> Handover {
     let (server, machine) = (KeyPair::from_secret([1; 32]), KeyPair::from_secret([2; 32]));
     let order = Order::BootDisk { reason: "no order".to_owned() };
-    let verdict = Verdict { key: machine.public(), machine: MachineId(3), order };
+    let report = common::id::Hash::of(b"report");
+    let verdict = Verdict { key: machine.public(), report, seconds: 60, machine: MachineId(3), order };
     let lease = Lease {
         address: [10, 0, 0, 7].into(),
         prefix: 24,
@@ -24,6 +25,7 @@ fn handover() -> Handover {
         server_url: "http://10.0.0.1:8069".to_owned(),
         server_key: server.public(),
         verdict: server.sign(&verdict),
+        asked_ms: 77,
         machine_key: machine,
         attachment: Attachment { interface: "eth0".to_owned(), mac: Mac([2; 6]), lease },
         backlog: Backlog { of: None, last_number: 9, at_ms: 1234, sent: vec![], waiting: vec![] },
@@ -40,6 +42,7 @@ fn the_agent_finds_what_the_loader_left_also_after_a_second_try() {
     assert_eq!(found.server_url, left.server_url);
     assert_eq!(found.machine_key.public(), left.machine_key.public());
     assert_eq!(found.attachment, left.attachment);
+    assert_eq!(found.asked_ms, 77);
     assert_eq!(found.backlog, left.backlog);
     let verdict = found.verdict.open(&found.server_key).unwrap();
     assert_eq!(verdict.key, found.machine_key.public());

@@ -10,7 +10,8 @@ use axum::body::Body;
 use axum::http::{Request, Response};
 use bytes::Bytes;
 use common::hardware::{
-    Bus, CheckedHardware, Contents, Cpu, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System,
+    Bus, CheckedHardware, Contents, Cpu, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, SentReport,
+    System,
 };
 use common::id::{Hash, ImageId, JobId, Mac};
 use common::plan::{DiskIdentity, Order, Verdict};
@@ -208,13 +209,18 @@ impl Bench {
         self.call(request.body(body.to_owned().into()).unwrap()).await
     }
 
+    /// As a machine sends it.
+    pub(super) fn sent(&self, report: HardwareReport) -> SentReport {
+        SentReport { nonce: self.fleet.nonce(), salt: "salt".to_owned(), hardware: report }
+    }
+
     pub(super) async fn report(&self, report: HardwareReport, key: &KeyPair) -> Order {
-        let body = serde_json::to_vec(&key.sign(&report)).unwrap();
-        let answer = self.post("/v1/report", body).await;
+        let sent = key.sign(&self.sent(report));
+        let answer = self.post("/v1/report", serde_json::to_vec(&sent).unwrap()).await;
         assert_eq!(answer.status(), 200);
         let verdict: Verdict =
             read::<Signed<Verdict>>(answer).await.open(&server_key().public()).expect("the server signed it");
-        assert_eq!(verdict.key, key.public());
+        assert_eq!((verdict.key, verdict.report), (key.public(), sent.digest()));
         verdict.order
     }
 

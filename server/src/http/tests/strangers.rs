@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::hardware::{CheckedHardware, Contents, HardwareReport};
+use common::hardware::{CheckedHardware, Contents, SentReport};
 use common::id::{Mac, MachineId};
 use common::limits::{
     BARE_SIGHTINGS_MAX, NEW_BOOTS_PER_ADDRESS, STRANGER_EVENTS, STRANGER_HARDWARE_BYTES, STRANGERS_MAX,
@@ -49,7 +49,7 @@ fn connect(from: u8, at: SocketAddr) -> TcpStream {
 }
 
 /// Reports over a connection of its own, and gives the status line.
-fn post_report(from: u8, at: SocketAddr, report: &HardwareReport, key: &KeyPair) -> String {
+fn post_report(from: u8, at: SocketAddr, report: &SentReport, key: &KeyPair) -> String {
     let body = serde_json::to_string(&key.sign(report)).unwrap();
     let mut stream = connect(from, at);
     let head = format!(
@@ -67,6 +67,7 @@ fn post_report(from: u8, at: SocketAddr, report: &HardwareReport, key: &KeyPair)
 async fn bodies_that_never_come_hold_up_nobody() {
     let bench = Bench::open();
     let (at, cancel) = open(&bench, BOUNDS).await;
+    let sent = bench.sent(report(1, 1, &[Contents::Blank]));
     let honest = tokio::task::spawn_blocking(move || {
         let slow: Vec<TcpStream> = (0..60)
             .map(|number| {
@@ -79,7 +80,7 @@ async fn bodies_that_never_come_hold_up_nobody() {
             .collect();
         std::thread::sleep(Duration::from_millis(300));
         let begun = Instant::now();
-        let status = post_report(3, at, &report(1, 1, &[Contents::Blank]), &key(1, 1));
+        let status = post_report(3, at, &sent, &key(1, 1));
         drop(slow);
         (status, begun.elapsed())
     });
@@ -93,6 +94,7 @@ async fn bodies_that_never_come_hold_up_nobody() {
 async fn one_address_cannot_take_all_connections() {
     let bench = Bench::open();
     let (at, cancel) = open(&bench, DoorBounds { all: 32, per_address: 8 }).await;
+    let sent = bench.sent(report(1, 1, &[Contents::Blank]));
     let tried = tokio::task::spawn_blocking(move || {
         let idle: Vec<TcpStream> = (0..100).map(|_| connect(1, at)).collect();
         std::thread::sleep(Duration::from_millis(300));
@@ -101,7 +103,7 @@ async fn one_address_cannot_take_all_connections() {
             !matches!(stream.read(&mut [0; 1]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
         };
         let inside = idle.iter().filter(|stream| !closed(stream)).count();
-        let status = post_report(2, at, &report(1, 1, &[Contents::Blank]), &key(1, 1));
+        let status = post_report(2, at, &sent, &key(1, 1));
         (inside, status)
     });
     let (inside, status) = tried.await.unwrap();
@@ -150,7 +152,7 @@ async fn a_refused_report_is_named_in_the_log_once() {
     let bench = Bench::open();
     let mut odd = report(1, 1, &[Contents::Blank]);
     odd.version = 77;
-    let body = serde_json::to_string(&key(1, 1).sign(&odd)).unwrap();
+    let body = serde_json::to_string(&key(1, 1).sign(&bench.sent(odd))).unwrap();
     for _ in 0..5 {
         assert_eq!(bench.post("/v1/report", body.clone()).await.status(), 400);
     }
