@@ -118,6 +118,8 @@ pub struct Standings {
     faces: Vec<(Face, Standing)>,
     by_mac: HashMap<Mac, Vec<usize>>,
     by_uuid: HashMap<String, Vec<usize>>,
+    /// Machines of which it is in doubt who they are.
+    pub doubted: Vec<MachineId>,
 }
 
 impl Standings {
@@ -147,6 +149,20 @@ impl Standings {
             Some((face, standing)) => (Some(face.machine), *standing),
             None => (None, Standing::Unknown),
         }
+    }
+
+    /// What an admin should look at, in one sentence.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let named: Vec<String> = self.doubted.iter().take(8).map(MachineId::to_string).collect();
+        let more = if self.doubted.len() > 8 { ", …" } else { "" };
+        let named = named.join(", ");
+        (!named.is_empty()).then(|| {
+            format!(
+                "it is in doubt which machines these are: {named}{more}; they get no plan until `machine merge` or \
+                 `machine release` says so"
+            )
+        })
     }
 
     /// All machines with what they are to get.

@@ -196,6 +196,9 @@ impl State {
         for machine in self.machines.values() {
             let standing = machine.standing(self.newest_job(machine.id), discover, self.frozen.is_some());
             table.insert(machine.face(), standing);
+            if !machine.doubts.is_empty() {
+                table.doubted.push(machine.id);
+            }
         }
         table
     }

@@ -165,9 +165,11 @@ async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock
     let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
     let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
     let status = status(&config, &home, &url, Arc::clone(&stock), place.place(), doors.dhcp.rivals());
+    let known = fleet.standings();
     let status = move || {
         let mut status = status();
         status.warnings.extend(files.warning());
+        status.warnings.extend(known.borrow().warning());
         status
     };
     let private = http::admin(http::Admin {

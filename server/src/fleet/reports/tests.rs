@@ -249,6 +249,8 @@ fn c1_marks_of_a_machine_are_neither_replaced_nor_made_worthless() {
     assert_eq!(report(&mut desk, &stranger, &key(66), at(1)), Got::Told(MachineId(2)), "a record of its own");
     let doubts = &desk.state.machines[&MachineId(2)].doubts;
     assert_eq!(doubts[0].other, MachineId(1));
+    let warning = desk.state.standings(true).warning().unwrap();
+    assert!(warning.contains(": m2;"), "{warning}");
     order_for(&mut desk, MachineId(1), at(2));
     assert!(matches!(report(&mut desk, &v, &key(11), at(3)), Got::Plan(MachineId(1), 1)));
     order_for(&mut desk, MachineId(2), at(4));
