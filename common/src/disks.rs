@@ -85,6 +85,37 @@ impl Contents {
     }
 }
 
+/// A file system on a disk, by what an OS finds it by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Volume {
+    /// The partition's number; 0 for the whole disk.
+    pub partition: u32,
+    /// What it is.
+    pub kind: String,
+    /// Its label; may be empty.
+    pub label: String,
+    /// Its UUID or volume number; may be empty.
+    pub uuid: String,
+}
+
+impl Volume {
+    /// What begins with `start` in a partition, if it has a label or a UUID.
+    #[must_use]
+    pub fn of(start: &[u8], partition: u32) -> Option<Self> {
+        let found = crate::filesystem::identify(start)?;
+        let (label, uuid) = (found.label.unwrap_or_default(), found.uuid.unwrap_or_default());
+        let named = !label.is_empty() || !uuid.is_empty();
+        named.then(|| Self { partition, kind: found.kind.to_owned(), label, uuid })
+    }
+
+    /// Whether cloud-init takes it for its data: NoCloud's label, or OpenStack's.
+    #[must_use]
+    pub fn is_seed(&self) -> bool {
+        ["cidata", "config-2"].iter().any(|label| self.label.eq_ignore_ascii_case(label))
+    }
+}
+
 /// One disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
@@ -123,6 +154,9 @@ pub struct Disk {
     /// What else is on it, in words: partition table kind, file systems, RAID or LVM signatures.
     #[serde(default, deserialize_with = "list::read::<_, _, REPORT_FOUND_MAX>")]
     pub found: Vec<String>,
+    /// The file systems on it that have a label or a UUID.
+    #[serde(default, deserialize_with = "list::read::<_, _, REPORT_FOUND_MAX>")]
+    pub volumes: Vec<Volume>,
 }
 
 /// Why no image can be written to a disk, whatever the order says.
@@ -239,6 +273,21 @@ fn real(text: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_file_system_is_kept_for_its_names() {
+        let mut start = vec![0; 1 << 16];
+        start[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
+        assert_eq!(Volume::of(&start, 3), None, "no name");
+        start[0x478..0x480].copy_from_slice(b"lab-root");
+        start[0x468..0x478].copy_from_slice(&[0xab; 16]);
+        let volume = Volume::of(&start, 3).unwrap();
+        assert_eq!((volume.partition, volume.label.as_str(), volume.uuid.len()), (3, "lab-root", 36));
+        assert!(!volume.is_seed());
+        for label in ["CIDATA", "cidata", "config-2"] {
+            assert!(Volume { label: label.to_owned(), ..Volume::default() }.is_seed());
+        }
+    }
+
     fn disk(serial: &str, wwn: &str, path: &str) -> Disk {
         Disk {
             name: "sda".to_owned(),
@@ -254,6 +303,7 @@ mod tests {
             read_only: false,
             contents: Contents::Blank,
             found: vec![],
+            volumes: vec![],
         }
     }
 

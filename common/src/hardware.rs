@@ -259,7 +259,10 @@ impl CheckedHardware {
         };
         left_out(&mut short, "devices");
         if !fits(&short) {
-            short.disks.iter_mut().for_each(|disk| disk.found.clear());
+            for disk in &mut short.disks {
+                disk.found.clear();
+                disk.volumes.clear();
+            }
             left_out(&mut short, "what is on the disks");
         }
         if !fits(&short) {
@@ -284,7 +287,9 @@ fn check_lists(report: &HardwareReport) -> Result<(), BadReport> {
         ("truncated lists", report.truncated.len(), REPORT_CUTS_MAX),
     ];
     let found = report.disks.iter().map(|disk| ("words about a disk", disk.found.len(), REPORT_FOUND_MAX));
-    for (what, len, most) in lists.into_iter().chain(found) {
+    let volumes =
+        report.disks.iter().map(|disk| ("file systems of a disk", disk.volumes.len(), REPORT_FOUND_MAX));
+    for (what, len, most) in lists.into_iter().chain(found).chain(volumes) {
         if len > most {
             return Err(BadReport::Value(format!("{len} {what}, more than {most}")));
         }
@@ -309,7 +314,9 @@ fn texts_of(report: &mut HardwareReport) -> impl Iterator<Item = &mut String> {
     ];
     let disks = report.disks.iter_mut().flat_map(|disk| {
         let own = [&mut disk.name, &mut disk.model, &mut disk.serial, &mut disk.wwn, &mut disk.path];
-        own.into_iter().chain(&mut disk.found)
+        let volumes = disk.volumes.iter_mut();
+        let names = volumes.flat_map(|volume| [&mut volume.kind, &mut volume.label, &mut volume.uuid]);
+        own.into_iter().chain(&mut disk.found).chain(names)
     });
     let nics = report
         .nics
@@ -400,6 +407,7 @@ pub(crate) mod tests {
             read_only: false,
             contents: Contents::Blank,
             found: vec![String::new(); found],
+            volumes: vec![],
         };
         let taken = |change: &dyn Fn(&mut HardwareReport)| {
             let mut report = report();
@@ -435,6 +443,7 @@ pub(crate) mod tests {
             read_only: false,
             contents: Contents::Data,
             found: vec!["x".repeat(500); found],
+            volumes: vec![],
         };
         let device = Device {
             address: "0000:00:03.0".to_owned(),

@@ -24,5 +24,11 @@ mod flipped_byte;
 // Disks that are full, or cannot be written.
 mod bad_disk;
 
+// An OS on another disk never passes for the one that was ordered.
+mod proven;
+
+// A machine that does not come up is told of.
+mod silence;
+
 // What is refused, and how it is said.
 mod refusals;

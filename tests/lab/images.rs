@@ -49,6 +49,18 @@ pub fn kit_import(packages: &[PathBuf]) -> Vec<String> {
     words
 }
 
+/// Image A with one thing changed (`tests/lab/variant.sh` has the kinds), written to `out`.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn variant(kind: &str, out: &Path) -> Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/variant.sh");
+    let image = debian()?.a;
+    let words = [script.as_os_str(), image.as_os_str(), std::ffi::OsStr::new(kind), out.as_os_str()];
+    crate::process::output("bash", words)?;
+    Ok(out.to_owned())
+}
+
 /// Runs one of our scripts and gives the paths it prints.
 fn script(name: &str) -> Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

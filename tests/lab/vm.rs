@@ -17,6 +17,9 @@ use crate::uefi::{self, Card};
 
 /// Where Debian and Ubuntu put UEFI firmware.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// The same with System Management Mode, which keeps Secure Boot's variables; and variables with Microsoft's keys.
+const OVMF_CODE_SECURE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
+const OVMF_VARIABLES_SECURE: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 /// The PCI slot of the first network card. Fixed, because a UEFI boot option names it; high, to be in nobody's way.
 const FIRST_SLOT: u8 = 16;
 /// How long the monitor may take: it answers at once, but not while a large request holds QEMU's lock.
@@ -31,6 +34,8 @@ pub enum Firmware {
     Uefi,
     /// OVMF with UEFI HTTP boot only.
     UefiHttp,
+    /// OVMF that enforces Secure Boot with Microsoft's keys, and tries what it finds by itself.
+    UefiSecure,
 }
 
 /// What a disk is plugged into.
@@ -207,7 +212,7 @@ impl Spec {
         words.extend(match self.firmware {
             // graphics=off makes SeaBIOS and iPXE speak on the serial line.
             Firmware::Bios => vec!["-machine".to_owned(), "pc,graphics=off".to_owned()],
-            Firmware::Uefi | Firmware::UefiHttp => self.uefi(folder)?,
+            Firmware::Uefi | Firmware::UefiHttp | Firmware::UefiSecure => self.uefi(folder)?,
         });
         Ok(words)
     }
@@ -215,6 +220,11 @@ impl Spec {
     /// UEFI firmware with variables of this machine's own.
     fn uefi(&self, folder: &Path) -> Result<Vec<String>> {
         let variables = folder.join(format!("{}.variables", self.name));
+        let secure = self.firmware == Firmware::UefiSecure;
+        if secure && !variables.exists() {
+            std::fs::copy(OVMF_VARIABLES_SECURE, &variables)
+                .with_context(|| format!("no {OVMF_VARIABLES_SECURE}; hint: run tests/setup"))?;
+        }
         if !variables.exists() {
             let cards: Vec<Card> = (FIRST_SLOT..)
                 .zip(&self.nics)
@@ -222,9 +232,13 @@ impl Spec {
                 .collect();
             uefi::write_variables(&variables, self.firmware, &cards)?;
         }
-        let mut words = vec!["-machine".to_owned(), "q35".to_owned()];
+        let (machine, code) = if secure { ("q35,smm=on", OVMF_CODE_SECURE) } else { ("q35", OVMF_CODE) };
+        let mut words = vec!["-machine".to_owned(), machine.to_owned()];
+        if secure {
+            words.extend(["-global".to_owned(), "driver=cfi.pflash01,property=secure,value=on".to_owned()]);
+        }
         for drive in [
-            format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
+            format!("if=pflash,format=raw,readonly=on,file={code}"),
             format!("if=pflash,format=raw,file={}", variables.display()),
         ] {
             words.extend(["-drive".to_owned(), drive]);
@@ -246,7 +260,7 @@ impl Spec {
             // variables.
             let order = match self.firmware {
                 Firmware::Bios => format!("bootindex={}", number + 1),
-                Firmware::Uefi | Firmware::UefiHttp => "romfile=".to_owned(),
+                Firmware::Uefi | Firmware::UefiHttp | Firmware::UefiSecure => "romfile=".to_owned(),
             };
             words.extend([
                 "-netdev".to_owned(),
@@ -286,7 +300,7 @@ impl Spec {
             };
             let order = match self.firmware {
                 Firmware::Bios => format!(",bootindex={}", self.nics.len() + number + 1),
-                Firmware::Uefi | Firmware::UefiHttp => String::new(),
+                Firmware::Uefi | Firmware::UefiHttp | Firmware::UefiSecure => String::new(),
             };
             let rest = format!("drive=disk{number},serial={}{order}", disk.serial);
             device(&mut words, format!("{model},{rest}"));

@@ -55,6 +55,28 @@ const RANDOM_BITS: u32 = 256;
 /// Between two tellings of the bundle's progress, in bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
+/// Memory below which the kernel cannot unpack the whole loader, or the agent does not start: with 192 MiB the loader
+/// works and the bundle does not fit, with 256 MiB (204 seen) all works.
+const MEMORY_LEAST: u64 = 200 << 20;
+
+/// Said where memory is short.
+const SHORT_OF_MEMORY: &str =
+    "this machine has too little memory: 512 MiB are needed, and parts of the loader may be missing already";
+
+/// Said while the kernel has no random numbers.
+const NO_RANDOM: &str = "waiting for the kernel to gather random numbers, which can take many minutes: this processor makes none; \
+     give a virtual machine a virtio-rng device, or a processor model with RDRAND";
+
+/// Whether the kernel sees less memory than the loader and the agent need.
+fn memory_is_short() -> bool {
+    is_short(crate::inspect::system::memory_bytes(Path::new("/")))
+}
+
+fn is_short(bytes: u64) -> bool {
+    // 0 is what an unreadable /proc gives.
+    bytes != 0 && bytes < MEMORY_LEAST
+}
+
 /// What ended a try.
 #[derive(Debug, thiserror::Error)]
 enum LoaderError {
@@ -87,11 +109,13 @@ impl LoaderError {
             Self::BadCmdline(_) => {
                 "the loader is started by swarmboot's own boot script, which gives these words"
             }
+            Self::Network(NetworkError::NoInterface) if memory_is_short() => SHORT_OF_MEMORY,
             Self::Network(NetworkError::NoInterface) => {
                 "the boot kit may lack this card's driver: import a kit of the full kernel"
             }
             Self::Network(_) => "the boot kit may lack firmware for this card",
             Self::Fetch(error) => error.hint(),
+            Self::Bundle(_) | Self::Handover(_) if memory_is_short() => SHORT_OF_MEMORY,
             Self::Bundle(_) | Self::Handover(_) => "does this machine have at least 512 MiB of memory?",
             Self::NoBundle | Self::Start(_) => "the server's log says more",
         }
@@ -150,6 +174,7 @@ impl Loader {
         let line = fs::read_to_string("/proc/cmdline").map_err(LoaderError::Cmdline)?;
         let invocation = Invocation::parse(&line)?;
         let server = Server::new(&invocation.server, invocation.key)?;
+        self.say_memory();
         self.load_drivers();
         let pair = match &self.pair {
             Some(pair) => pair.clone(),
@@ -174,17 +199,24 @@ impl Loader {
     }
 
     /// Makes this boot's key. The kernel waits until its random numbers are good, which takes a machine whose
-    /// processor has no source of its own some seconds; a person should know what it waits for.
+    /// processor has no source of its own seconds to many minutes; a person should know what it waits for.
     fn new_key(&mut self) -> Result<KeyPair, LoaderError> {
         let gathered: u32 = fs::read_to_string("/proc/sys/kernel/random/entropy_avail")
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(RANDOM_BITS);
         if gathered < RANDOM_BITS {
-            self.console.say("waiting for the kernel to gather random numbers (this processor makes none)");
+            self.console.say(NO_RANDOM);
         }
         let pair = KeyPair::generate().map_err(LoaderError::Key)?;
         Ok(self.pair.insert(pair).clone())
+    }
+
+    /// Says so where memory is short: what fails then fails in many ways, and none of them names it.
+    fn say_memory(&self) {
+        if memory_is_short() {
+            self.console.say(SHORT_OF_MEMORY);
+        }
     }
 
     /// Loads drivers for what is there; without any, the kernel's own must do.
@@ -398,4 +430,19 @@ fn address_of(attachment: &Attachment) -> String {
 
 fn on(attachment: &Attachment) -> String {
     format!("{} on {}", address_of(attachment), attachment.interface)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_named_before_drivers_are_blamed() {
+        // As a kernel shows machines of 144, 168, 192, 256 and 512 MiB.
+        let seen = [(97, true), (120, true), (143, true), (204, false), (455, false), (0, false)];
+        for (mib, short) in seen {
+            assert_eq!(is_short(mib << 20), short, "{mib} MiB");
+        }
+        assert!(NO_RANDOM.contains("virtio-rng") && !NO_RANDOM.contains("  "), "{NO_RANDOM}");
+    }
 }

@@ -222,7 +222,7 @@ pub fn as_disk(path: &Path, size: Option<u64>) -> Result<Disk, TargetError> {
     let path = path.canonicalize().map_err(look)?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let wanted = Wanted { device: path.clone(), size: facts.size, sector_bytes: facts.sector_bytes };
-    let (contents, found) = what_is_on(&wanted);
+    let (contents, found, volumes) = what_is_on(&wanted);
     Ok(Disk {
         name,
         bus: Bus::File,
@@ -237,6 +237,7 @@ pub fn as_disk(path: &Path, size: Option<u64>) -> Result<Disk, TargetError> {
         read_only: facts.read_only,
         contents,
         found,
+        volumes,
     })
 }
 
@@ -286,6 +287,7 @@ mod tests {
             read_only: false,
             contents: Contents::Blank,
             found: vec![],
+            volumes: vec![],
         }
     }
 

@@ -39,7 +39,8 @@ pub(super) fn list_within(root: &Path, within: Duration) -> Vec<Disk> {
         })
         .collect();
     for (disk, seen) in disks.iter_mut().zip(reading::all(&wanted, within)) {
-        (disk.contents, disk.found) = seen.unwrap_or_else(|| (Contents::Unreadable, vec![SILENT.to_owned()]));
+        let silent = || (Contents::Unreadable, vec![SILENT.to_owned()], vec![]);
+        (disk.contents, disk.found, disk.volumes) = seen.unwrap_or_else(silent);
     }
     disks
 }
@@ -83,6 +84,7 @@ pub fn describe(root: &Path, name: &str) -> Option<Disk> {
         read_only: number(&dir.join("ro")) == Some(1),
         contents: Contents::Unreadable,
         found: vec![],
+        volumes: vec![],
         name: tidy(name),
     })
 }

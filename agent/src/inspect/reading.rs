@@ -12,12 +12,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use common::disks::Volume;
 use common::hardware::Contents;
 
 use super::contents::{self, Edges, HEAD_BYTES, PARTITION_BYTES, PARTITION_TAIL_BYTES, TAIL_BYTES};
 
-/// What stands on a disk, and what was found there in words.
-pub type Seen = (Contents, Vec<String>);
+/// What stands on a disk, what was found there in words, and the file systems with a name.
+pub type Seen = (Contents, Vec<String>, Vec<Volume>);
 
 /// A disk to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +104,7 @@ fn read_queue(queue: &Mutex<VecDeque<(usize, Wanted)>>, answer: &mpsc::SyncSende
 /// What is on `disk`. Blocks for as long as the disk does.
 #[must_use]
 pub fn what_is_on(disk: &Wanted) -> Seen {
-    read(disk).unwrap_or((Contents::Unreadable, vec![]))
+    read(disk).unwrap_or((Contents::Unreadable, vec![], vec![]))
 }
 
 fn read(disk: &Wanted) -> Option<Seen> {
@@ -112,17 +113,19 @@ fn read(disk: &Wanted) -> Option<Seen> {
     let tail = last(&file, 0, disk.size, TAIL_BYTES);
     let edges =
         Edges { head: &head, tail: tail.as_deref(), size: disk.size, sector_bytes: disk.sector_bytes };
+    let mut volumes: Vec<Volume> = Volume::of(&head, 0).into_iter().collect();
     let parts = edges.partitions().into_iter().map(|part| {
         let start = read_at(&file, part.start, PARTITION_BYTES).unwrap_or_default();
         let end = last(&file, part.start, part.len, PARTITION_TAIL_BYTES).unwrap_or_default();
+        volumes.extend(Volume::of(&start, u32::try_from(part.number).unwrap_or(u32::MAX)));
         (part.number, contents::marks_of(&start, &end, part.len))
     });
     let parts: Vec<(usize, Vec<&'static str>)> = parts.collect();
     let (contents, found) = contents::look(&edges, &parts);
     match contents {
-        Contents::Blank if tail.is_none() => Some((Contents::Unreadable, found)),
+        Contents::Blank if tail.is_none() => Some((Contents::Unreadable, found, volumes)),
         Contents::Blank => between(&file, disk.size),
-        _ => Some((contents, found)),
+        _ => Some((contents, found, volumes)),
     }
 }
 
@@ -132,10 +135,10 @@ fn between(file: &File, size: u64) -> Option<Seen> {
     let step = (room / PLACES).next_multiple_of(PLACE_BYTES as u64);
     for at in (0..PLACES).map(|place| HEAD_BYTES as u64 + place * step).take_while(|&at| at < size) {
         if read_at(file, at, PLACE_BYTES)?.iter().any(|&byte| byte != 0) {
-            return Some((Contents::Data, vec!["data behind zeros".to_owned()]));
+            return Some((Contents::Data, vec!["data behind zeros".to_owned()], vec![]));
         }
     }
-    Some((Contents::Blank, vec![]))
+    Some((Contents::Blank, vec![], vec![]))
 }
 
 /// The last `len` bytes (or all of fewer) of the `size` bytes from `start` on; none when they cannot be read.

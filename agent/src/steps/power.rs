@@ -40,6 +40,7 @@ fn disk() -> Disk {
         read_only: false,
         contents: Contents::Unreadable,
         found: vec![],
+        volumes: vec![],
     }
 }
 

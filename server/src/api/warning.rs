@@ -29,20 +29,92 @@ pub enum Warning {
         /// What was seen.
         why: CloudInit,
     },
+    /// Another disk would boot, and a BIOS starts the first.
+    OtherDiskBoots {
+        /// Which.
+        disk: String,
+    },
+    /// Another disk would boot, and UEFI may start it.
+    OtherDiskMayBoot {
+        /// Which.
+        disk: String,
+    },
+    /// A BIOS starts its first disk, which this is not.
+    NotFirstDisk {
+        /// The first.
+        first: String,
+    },
+    /// Another disk holds what cloud-init takes for its data.
+    OtherSeed {
+        /// Which.
+        disk: String,
+        /// Its partition; 0 for the whole disk.
+        partition: u32,
+        /// The label.
+        label: String,
+    },
+    /// Another disk holds a file system with a UUID of the image.
+    SameUuid {
+        /// Which.
+        disk: String,
+        /// Its partition; 0 for the whole disk.
+        partition: u32,
+        /// The UUID.
+        uuid: String,
+    },
+    /// cloud-init does not know the first line of the user-data.
+    UserDataIgnored {
+        /// The line.
+        first: String,
+        /// Whether no version of cloud-init takes it.
+        always: bool,
+    },
+    /// The user-data is no YAML, or no gzip.
+    UserDataBroken {
+        /// Why.
+        why: String,
+    },
+    /// The user-data switches cloud-init off for the next boot.
+    UserDataDisables,
+    /// The user-data sets the network up, which cloud-init does not take from there.
+    UserDataNetwork,
+    /// The user-data switches the call home off.
+    CallHomeOff {
+        /// By what.
+        by: String,
+    },
+    /// The user-data leaves only a call home that does not say which disk it comes from.
+    CallHomeBare,
 }
 
 /// The words that `deploy start --accept` knows.
-pub const ACCEPTABLE: &[&str] = &[];
+pub const ACCEPTABLE: &[&str] = &[OTHER_DISK, UNCONFIRMED];
+
+/// Another disk of the machine may come up instead of the one that is written.
+const OTHER_DISK: &str = "other-disk";
+/// The installed OS will not call home.
+const UNCONFIRMED: &str = "unconfirmed";
 
 impl Warning {
     /// The word that an order accepts it by; none for a warning that refuses nothing.
     #[must_use]
     pub fn stops(&self) -> Option<&'static str> {
         match self {
+            Self::OtherDiskBoots { .. }
+            | Self::NotFirstDisk { .. }
+            | Self::OtherSeed { .. }
+            | Self::SameUuid { .. } => Some(OTHER_DISK),
+            Self::CallHomeOff { .. } => Some(UNCONFIRMED),
             Self::HardwareUnknown
             | Self::NoUefiBoot { .. }
             | Self::NoBiosBoot { .. }
-            | Self::NoCloudInit { .. } => None,
+            | Self::NoCloudInit { .. }
+            | Self::OtherDiskMayBoot { .. }
+            | Self::UserDataIgnored { .. }
+            | Self::UserDataBroken { .. }
+            | Self::UserDataDisables
+            | Self::UserDataNetwork
+            | Self::CallHomeBare => None,
         }
     }
 
@@ -71,6 +143,52 @@ impl fmt::Display for Warning {
             Self::HardwareUnknown => f.write_str(
                 "its hardware is not known yet: the disk is chosen by the rule when it first reports",
             ),
+            Self::OtherDiskBoots { disk } => write!(
+                f,
+                "another disk would boot ({disk}), and a BIOS starts whichever comes first: clear or detach it, or put the target first in the BIOS's setup"
+            ),
+            Self::OtherDiskMayBoot { disk } => write!(
+                f,
+                "another disk would boot ({disk}): the firmware may start that one; put the target first in its boot order"
+            ),
+            Self::NotFirstDisk { first } => write!(
+                f,
+                "{first} comes before the target, and a BIOS starts its first disk: put the target first in the BIOS's setup"
+            ),
+            Self::OtherSeed { disk, partition, label } => write!(
+                f,
+                "{} of {disk} is labelled {label}, and cloud-init may take that instead of what is ordered: clear or detach it",
+                place(*partition)
+            ),
+            Self::SameUuid { disk, partition, uuid } => write!(
+                f,
+                "{} of {disk} has the UUID {uuid} as the image has, so either may become the root: clear or detach it",
+                place(*partition)
+            ),
+            Self::UserDataIgnored { first, always: true } => {
+                write!(f, "cloud-init takes nothing of it: user-data that begins with `{first}` is of no kind that it knows")
+            }
+            Self::UserDataIgnored { first, always: false } => {
+                write!(f, "older versions of cloud-init take nothing of user-data that begins with `{first}`")
+            }
+            Self::UserDataBroken { why } => write!(f, "cloud-init takes nothing of the user-data: {why}"),
+            Self::UserDataDisables => {
+                f.write_str("the user-data names cloud-init.disabled: from its next start the OS reads no CIDATA")
+            }
+            Self::UserDataNetwork => {
+                f.write_str("cloud-init takes no network from user-data: it is set up for the card that booted")
+            }
+            Self::CallHomeOff { by } => write!(
+                f,
+                "the user-data switches the call home off ({by}), so the order cannot be confirmed: `--no-confirm` does not wait for it"
+            ),
+            Self::CallHomeBare => f.write_str(
+                "the user-data switches the scripts of vendor-data off, so the call home cannot say which disk it comes from: it counts only where no other disk holds anything",
+            ),
         }
     }
+}
+
+fn place(partition: u32) -> String {
+    if partition == 0 { "the whole".to_owned() } else { format!("partition {partition}") }
 }

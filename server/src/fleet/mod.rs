@@ -31,6 +31,9 @@ pub mod proof;
 // Core: what is concluded of a machine that says nothing.
 pub mod silence;
 
+// Core: what cloud-init will make of user-data.
+mod user_data;
+
 // Core: one order.
 pub mod deployment;
 

@@ -24,6 +24,7 @@ use super::machine::Machine;
 use super::own::Own;
 use super::reports::OWN_DISK;
 use super::state::Change;
+use super::user_data;
 use crate::api::{
     ACCEPTABLE, Cancel, DeployLine, DeployOrder, ImageShown, JobState, MachineAction, MachineChanged,
     MachineCommand, MachineState, Selection, Warning,
@@ -49,6 +50,10 @@ pub struct Candidate {
     pub own: Arc<Own>,
     /// What the tailor is to be asked, when its hardware is known.
     pub commission: Option<(Commission, Arc<CheckedHardware>)>,
+    /// What is to be known of the order, whatever the machine.
+    pub warnings: Vec<Warning>,
+    /// What the order accepts.
+    pub accepted: Vec<String>,
 }
 
 impl Candidate {
@@ -62,10 +67,12 @@ impl Candidate {
             None => (None, None),
         };
         let mut warnings = target.as_ref().map(|target| target.warnings.clone()).unwrap_or_default();
+        warnings.extend(self.warnings);
+        let accepted = [accepted, &self.accepted].concat();
         if self.commission.is_none() {
             warnings.push(Warning::HardwareUnknown);
         }
-        let refused = self.refused.or(unfit).or_else(|| Warning::refusal(&warnings, accepted));
+        let refused = self.refused.or(unfit).or_else(|| Warning::refusal(&warnings, &accepted));
         let (disk, target) = target.map(|target| (target.disk, target.words)).unzip();
         DeployLine { machine: self.machine, name: self.name, target, disk, warnings, refused }
     }
@@ -179,6 +186,8 @@ impl Desk {
             refused: Some("it was forgotten since it was shown".to_owned()),
             own: Arc::clone(&self.settings.own),
             commission: None,
+            warnings: vec![],
+            accepted: vec![],
         };
         self.candidate(id, trial).unwrap_or_else(gone)
     }
@@ -210,7 +219,15 @@ impl Desk {
             (commission, Arc::clone(hardware))
         });
         let own = Arc::clone(&self.settings.own);
-        Candidate { machine: machine.id, name: machine.shown_name(), refused, own, commission }
+        Candidate {
+            machine: machine.id,
+            name: machine.shown_name(),
+            refused,
+            own,
+            commission,
+            warnings: of_user_data(&order.order),
+            accepted: order.order.accept.clone(),
+        }
     }
 
     /// Why nothing can be ordered for `machine` now.
@@ -521,12 +538,22 @@ impl Desk {
     }
 }
 
+/// What cloud-init will make of the order's user-data.
+fn of_user_data(order: &DeployOrder) -> Vec<Warning> {
+    let waits = !order.no_confirm && !order.no_personalise;
+    order.user_data.as_ref().map(|data| user_data::warnings(&data.0, waits)).unwrap_or_default()
+}
+
 /// Whether an order is within its bounds.
 fn check(order: &DeployOrder) -> Result<(), Refused> {
     let bytes = order.user_data.as_ref().map_or(0, UserData::len);
     if bytes > USER_DATA_BYTES_MAX {
         let error = format!("user-data of {bytes} bytes, more than {USER_DATA_BYTES_MAX}");
         return Err(refused(error, "let the user-data fetch what is large"));
+    }
+    // An open order has no machine to be refused for yet.
+    if let Some(why) = Warning::refusal(&of_user_data(order), &order.accept) {
+        return Err(refused(why, "with --no-confirm, machines are deployed as soon as their disk is whole"));
     }
     let key =
         |key: &String| key.len() <= SSH_KEY_MAX && !key.chars().any(char::is_control) && key.contains(' ');

@@ -208,11 +208,21 @@ impl Stock {
         })
     }
 
-    /// What the image is not fit for; nothing when its chunks cannot be read, which the transfer tells.
-    fn image_warnings(&self, commission: &Commission, hardware: &CheckedHardware) -> Vec<Warning> {
+    /// What an admin should know before `plan` is carried out on `hardware`. Nothing of an image whose chunks cannot be
+    /// read, which the transfer tells.
+    fn warnings_of(
+        &self,
+        commission: &Commission,
+        hardware: &CheckedHardware,
+        plan: &common::plan::Plan,
+    ) -> Vec<Warning> {
         let traits = self.images.traits(commission.image).ok();
-        let said = |traits| tailor::warnings(hardware.report().firmware, &traits, commission.personalise);
-        traits.map(said).unwrap_or_default()
+        let report = hardware.report();
+        let partitions = traits.as_ref().map(|traits| traits.partitions.as_slice()).unwrap_or_default();
+        let mut warnings = tailor::neighbours(report, &plan.target, partitions);
+        let fit = |traits| tailor::warnings(report.firmware, traits, commission.personalise);
+        warnings.extend(traits.as_ref().map(fit).unwrap_or_default());
+        warnings
     }
 
     /// The swarm's first seed as a machine sees it: at the address that the machine reported to.
@@ -246,8 +256,7 @@ impl Crew for Stock {
         let plan =
             tailor::plan(hardware, &self.request(commission)?, None).map_err(|refusal| said(&refusal))?;
         let words = target_words(hardware, &plan);
-        let mut warnings = warnings(hardware, &plan);
-        warnings.extend(self.image_warnings(commission, hardware));
+        let warnings = self.warnings_of(commission, hardware, &plan);
         Ok(Target { disk: plan.target, words, warnings })
     }
 
@@ -261,8 +270,7 @@ impl Crew for Stock {
             plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(|error| with_causes(&error))?);
         }
         let target = target_words(hardware, &plan);
-        let mut warnings = warnings(hardware, &plan);
-        warnings.extend(self.image_warnings(commission, hardware));
+        let warnings = self.warnings_of(commission, hardware, &plan);
         Ok(Tailored { plan, target, warnings, notes: vec![] })
     }
 
@@ -306,11 +314,6 @@ impl Crew for Stock {
 
 fn said(refusal: &tailor::Refusal) -> String {
     format!("{refusal} ({})", refusal.hint())
-}
-
-/// What an admin should know before `plan` is carried out on `hardware`.
-fn warnings(_: &CheckedHardware, _: &common::plan::Plan) -> Vec<Warning> {
-    vec![]
 }
 
 fn target_words(hardware: &CheckedHardware, plan: &common::plan::Plan) -> String {

@@ -4,6 +4,9 @@
 // Core: which disk a person means.
 pub mod target;
 
+// What the other disks of a machine mean for an order.
+mod neighbours;
+
 // Core: a rule that means one disk only.
 mod suggest;
 
@@ -27,3 +30,5 @@ pub use fit::warnings;
 pub use modules::{Needs, needs};
 pub use plan::{ImageFacts, Refusal, Request, plan};
 pub use target::{BadRule, TargetRule};
+
+pub use neighbours::warnings as neighbours;

@@ -23,6 +23,7 @@ pub(crate) fn disk(name: &str, bus: Bus, size: u64) -> Disk {
         read_only: false,
         contents: Contents::Blank,
         found: vec![],
+        volumes: vec![],
     }
 }
 

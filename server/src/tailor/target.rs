@@ -298,6 +298,7 @@ mod tests {
             read_only: false,
             contents: Contents::Blank,
             found: vec![],
+            volumes: vec![],
         }
     }
 

@@ -45,6 +45,7 @@ fn report(is: Is) -> HardwareReport {
         read_only: false,
         contents: Contents::Blank,
         found: vec![],
+        volumes: vec![],
     };
     HardwareReport {
         version: REPORT_VERSION,

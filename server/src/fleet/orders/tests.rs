@@ -41,6 +41,7 @@ fn disk(serial: &str, contents: Contents) -> Disk {
         read_only: false,
         contents,
         found: vec![],
+        volumes: vec![],
     }
 }
 

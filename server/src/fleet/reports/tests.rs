@@ -87,6 +87,7 @@ impl Marks {
             read_only: false,
             contents: Contents::Blank,
             found: vec![],
+            volumes: vec![],
         };
         let nic = |(last, usb): &(u8, bool)| Nic {
             name: "eth0".to_owned(),

@@ -283,6 +283,7 @@ pub(super) fn report(machine: u8, boot: u8, contents: &[Contents]) -> HardwareRe
         read_only: false,
         contents: *contents,
         found: vec![],
+        volumes: vec![],
     };
     HardwareReport {
         version: REPORT_VERSION,
