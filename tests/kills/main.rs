@@ -161,7 +161,7 @@ fn killed(victim: Victim, folder: &Path) -> Result<()> {
     let (net, segment) = Net::with_segment()?;
     let server = Server::start(&net, segment, folder)?;
     let image = disk::random(&folder.join("image"), IMAGE_BYTES, 7)?;
-    server.run(["image", "add", "noise", &image.display().to_string()])?;
+    server.run(["image", "add", "--no-table", "noise", &image.display().to_string()])?;
     let mut site =
         Site { net: &net, segment, server, folder: folder.to_owned(), image, orders: BTreeSet::new() };
     let mut dice = Dice(0x5eed_0000_0000_0001 ^ victim as u64);
