@@ -3,7 +3,7 @@
 //! (ironic-agent-image#50). Opens disks for reading only.
 //!
 //! A thread that hangs in the kernel cannot be ended. So it is counted, its disk is not read again while it
-//! hangs, and there are never more threads than disks, nor more than [`THREADS_MAX`] that begin at once.
+//! hangs, and there are never more threads than disks, nor more than `THREADS_MAX` that begin at once.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
@@ -34,7 +34,7 @@ pub struct Wanted {
 /// Readers at once. Each holds a few MiB while it reads, and machines with so many disks have memory for it.
 const THREADS_MAX: usize = 64;
 
-/// So many readers begin even when [`THREADS_MAX`] hang: the disks that do answer are read through them.
+/// So many readers begin even when `THREADS_MAX` hang: the disks that do answer are read through them.
 const THREADS_MIN: usize = 4;
 
 /// So many places between the start and the end of a disk are looked at before it is called blank, and so

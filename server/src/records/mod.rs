@@ -152,7 +152,7 @@ impl Records {
     }
 
     /// Forgets events from before `until`, but the newest event, which keeps the numbering going. At most
-    /// [`FORGOTTEN_AT_ONCE`], so that nobody waits for long; how many they were.
+    /// `FORGOTTEN_AT_ONCE`, so that nobody waits for long; how many they were.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -164,7 +164,7 @@ impl Records {
             .map_err(RecordsError::Write)
     }
 
-    /// Forgets the oldest events while the records hold more than `most` bytes, at most [`FORGOTTEN_AT_ONCE`]. What is freed
+    /// Forgets the oldest events while the records hold more than `most` bytes, at most `FORGOTTEN_AT_ONCE`. What is freed
     /// is used again; the file itself does not shrink.
     ///
     /// # Errors
