@@ -181,8 +181,9 @@ fn sixty_disks_that_do_not_answer_cost_one_time_out() {
         nix::unistd::mkfifo(&device, nix::sys::stat::Mode::S_IRWXU).unwrap();
     }
     tree.disk("vda", "pci0000:00/vda", 8, b"data");
-    let time = std::time::Duration::from_secs(2);
-    for _ in 0..3 {
+    // Long enough for the one that answers on a computer that emulates machines beside this.
+    let time = std::time::Duration::from_secs(8);
+    for _ in 0..2 {
         let begun = std::time::Instant::now();
         let disks = disks::list_within(tree.root(), time);
         assert!(begun.elapsed() < 4 * time, "{:?}", begun.elapsed());
