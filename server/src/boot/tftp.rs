@@ -392,5 +392,13 @@ impl Transfer {
     }
 }
 
+/// For `tests/fuzz`: reads a packet, and what is handed on of it again.
+#[cfg(fuzzing)]
+pub fn try_request(packet: &[u8]) {
+    if let request::Packet::Read(read) = request::read(packet) {
+        assert!(matches!(request::read(&read.clean()), request::Packet::Read(again) if again.file == read.file));
+    }
+}
+
 #[cfg(test)]
 mod tests;

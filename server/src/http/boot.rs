@@ -130,6 +130,14 @@ async fn boot_program(
     answer(&method, &headers, Content { bytes: Bytestore::Memory(bytes), media, tag: None }, told).await
 }
 
+/// For `tests/fuzz`.
+#[cfg(fuzzing)]
+pub fn try_query(query: &str) {
+    let pairs = query_pairs(query);
+    assert!(pairs.len() <= 16);
+    let _ = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
+}
+
 /// The pairs of a query, decoded, at most 16 and each at most 256 bytes. A value that is not UTF-8 is `None`: that
 /// it was said counts.
 fn query_pairs(query: &str) -> Vec<(String, Option<String>)> {

@@ -49,6 +49,8 @@ use common::limits::BODIES_PARSED_MAX;
 use tokio::sync::Semaphore;
 
 pub use admin::{Admin, admin};
+#[cfg(fuzzing)]
+pub use boot::try_query;
 pub use guests::DoorBounds;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 pub use shelves::Shelves;

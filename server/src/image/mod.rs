@@ -59,6 +59,8 @@ mod tests;
 pub use error::ImageError;
 pub use info::{AddSpec, Added, DamagedChunk, ImageInfo, PartitionTable, Progress, Removed, VerifyReport};
 pub use qcow2::QcowError;
+#[cfg(fuzzing)]
+pub use qcow2::try_qcow2;
 pub use source::{ImageSource, SourceError};
 pub use sparse::SparseFile;
 pub use store::Images;

@@ -101,6 +101,19 @@ pub(super) struct Qcow2 {
     at: u64,
 }
 
+/// For `tests/fuzz`: reads an image to its end, or to `most` bytes.
+#[cfg(fuzzing)]
+pub fn try_qcow2(file: File, most: u64) {
+    let Ok(mut image) = Qcow2::open(file) else { return };
+    let mut buf = vec![0; 64 << 10];
+    while image.position() < most {
+        match image.fill(&mut buf) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}
+
 impl Qcow2 {
     /// Reads and checks the header and the L1 table.
     pub(super) fn open(file: File) -> Result<Self, QcowError> {

@@ -37,6 +37,8 @@ pub mod archive;
 mod initramfs;
 
 pub use choose::{Part, part_of};
+#[cfg(fuzzing)]
+pub use deb::try_deb;
 pub use error::KitError;
 pub use import::{ImportSpec, Progress, Source};
 pub use store::{BootFiles, FileMark, Kit, KitInfo, Kits};

@@ -1,0 +1,10 @@
+//! A DHCP packet as it comes from the wire.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|packet: &[u8]| {
+    if let Ok(request) = server::dhcp::request::BootRequest::parse(packet) {
+        let _ = (request.mac(), request.asker(), request.relay(), request.link(), request.board());
+    }
+});

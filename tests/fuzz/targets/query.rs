@@ -1,0 +1,6 @@
+//! The query with which iPXE asks for its script.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|query: &str| server::http::try_query(query));

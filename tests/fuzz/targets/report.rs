@@ -1,0 +1,25 @@
+//! The bodies of `/v1/report` and `/v1/events`: signed ones as they come, and what is under a signature.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+use common::hardware::{CheckedHardware, HardwareReport};
+use common::step::EventBatch;
+use common::trust::Signed;
+
+fuzz_target!(|body: &[u8]| {
+    if let Ok(signed) = serde_json::from_slice::<Signed<HardwareReport>>(body) {
+        let _ = signed.open_self_signed(|report| report.key);
+    }
+    if let Ok(signed) = serde_json::from_slice::<Signed<EventBatch>>(body) {
+        let _ = signed.open_self_signed(|batch| batch.key);
+    }
+    let _ = serde_json::from_slice::<EventBatch>(body);
+    if let Ok(report) = serde_json::from_slice::<HardwareReport>(body)
+        && let Ok(checked) = CheckedHardware::check(report)
+    {
+        let _ = checked.shortened(64 << 10);
+        // What was let through is let through again: it is how records are read.
+        assert!(CheckedHardware::check(checked.report().clone()).is_ok());
+    }
+});
