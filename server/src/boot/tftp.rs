@@ -396,7 +396,9 @@ impl Transfer {
 #[cfg(fuzzing)]
 pub fn try_request(packet: &[u8]) {
     if let request::Packet::Read(read) = request::read(packet) {
-        assert!(matches!(request::read(&read.clean()), request::Packet::Read(again) if again.file == read.file));
+        assert!(
+            matches!(request::read(&read.clean()), request::Packet::Read(again) if again.file == read.file)
+        );
     }
 }
 
