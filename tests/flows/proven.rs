@@ -86,6 +86,26 @@ fn full_an_old_os_on_the_first_disk_is_never_deployed_uefi() {
     old_os_first(Firmware::Uefi, Bus::Sata);
 }
 
+/// A BIOS has one first disk, and this one is not what was ordered: the boot script goes on to the next.
+#[test]
+#[ignore = "needs root and virtual machines: run ./tests/full"]
+fn full_a_blank_first_disk_does_not_keep_the_second_from_starting() {
+    let scratch = Scratch::new().unwrap();
+    let (net, segment) = Net::with_segment().unwrap();
+    let mut rack = Rack::new(&net, segment, scratch.path()).unwrap();
+    let blank = |name: &str| disk::blank(&scratch.file(name), 2 << 30).unwrap();
+    let spec = Spec::new(1, Firmware::Bios, segment)
+        .disk(Bus::Virtio, &blank("one"))
+        .disk(Bus::Virtio, &blank("two"));
+    let mut vm = spec.power_on(&net, scratch.path()).unwrap();
+    rack.name(&spec.nics[0].mac, "second-1").unwrap();
+    let rule = format!("serial={}", spec.disks[1].serial);
+    println!("{:?}", warned(&rack, "debian-a", "second-1", &rule));
+    let order = rack.order("debian-a", &["second-1"], &["--disk", &rule]).unwrap();
+    rack.deployed(&order).unwrap();
+    rack::at_login(&mut vm, BANNER_A, "second-1").unwrap();
+}
+
 #[test]
 #[ignore = "needs root and virtual machines: run ./tests/full"]
 fn full_the_same_image_on_both_disks() {
