@@ -151,7 +151,7 @@ pub fn worthy(text: &str) -> Option<String> {
 }
 
 fn counts_up(before: u8, after: u8) -> bool {
-    after == before.wrapping_add(1) || (before == b'9' && after == b'0')
+    after == before.wrapping_add(1) || (before == b'9' && matches!(after, b'0' | b'a'))
 }
 
 /// A UUID in its one form, or nothing where it names no single machine.
@@ -167,7 +167,12 @@ pub fn uuid(text: &str) -> Option<String> {
     swapped[..4].reverse();
     swapped[4..6].reverse();
     swapped[6..8].reverse();
-    if is_regular(&shown) || is_regular(&swapped) || is_text(&shown, &swapped) {
+    let orders = [&shown, &swapped];
+    let worthless = match orders.map(serial_in) {
+        [Some(a), Some(b)] => [a, b].iter().any(|serial| worthy(serial).is_none()),
+        _ => orders.iter().any(|bytes| is_regular(bytes)) || is_text(&shown, &swapped),
+    };
+    if worthless {
         return None;
     }
     let digits = hex::encode(shown.min(swapped));
@@ -186,11 +191,24 @@ fn is_regular(bytes: &[u8; 16]) -> bool {
     different.len() <= 8 || span < 32 || steps >= 14
 }
 
-/// Whether it begins with a maker's mark in ASCII, such as `RPi4`, and is no UUID by RFC 9562 in either byte order:
-/// every board of the kind begins like it. Dell's `4c4c4544` ("LLED") is one by the RFC and holds the service tag.
+/// The serial number that a UUID is, read in this byte order: HPE's ProLiants have 16 letters and digits, product number
+/// and serial number. It is worth what a serial number is worth. A UUID by RFC 9562 is never one: its ninth byte is no
+/// ASCII. Of 16 random bytes, one in forty million million is nothing but capitals and digits.
+fn serial_in(bytes: &[u8; 16]) -> Option<String> {
+    let in_ascii = bytes.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+    in_ascii.then(|| bytes.iter().map(|byte| char::from(*byte)).collect())
+}
+
+/// Whether it begins with a maker's mark in ASCII, such as `RPi4`, or with text that somebody left in, and is no UUID by
+/// RFC 9562 in either byte order: every board of the kind begins like it. Dell's `4c4c4544` ("LLED") is one by the RFC
+/// and holds the service tag. Random and time-based UUIDs are by the RFC, so none of them is lost; of random bytes that
+/// are not, one in three hundred begins with four letters or digits, and one in three thousand with eight characters.
 fn is_text(shown: &[u8; 16], swapped: &[u8; 16]) -> bool {
     let by_the_rfc = |bytes: &[u8; 16]| (1..=8).contains(&(bytes[6] >> 4)) && bytes[8] >> 6 == 2;
-    shown[..4].iter().all(u8::is_ascii_alphanumeric) && !by_the_rfc(shown) && !by_the_rfc(swapped)
+    let marked = shown[..4].iter().all(u8::is_ascii_alphanumeric);
+    // The first eight bytes are the same ones in both orders.
+    let told = shown[..8].iter().all(|byte| *byte == b' ' || byte.is_ascii_graphic());
+    (marked || told) && !by_the_rfc(shown) && !by_the_rfc(swapped)
 }
 
 /// Whether an Ethernet address can tell machines apart.
@@ -254,6 +272,7 @@ mod tests {
             "123456789",
             "0123456789",
             "012345678901234567",
+            "0123456789ABCDEF",
             "abcdef",
             "XXXXXXXX",
             "........",
@@ -286,6 +305,13 @@ mod tests {
             "00000000-0000-0000-0000-ac1f6b123456",
             // A Raspberry Pi's option 97.
             "52506934-1431-c000-32b7-34d68a1b2c3d",
+            // "To be filled by " in both byte orders.
+            "546f2062-6520-6669-6c6c-656420627920",
+            "62206f54-2065-6966-6c6c-656420627920",
+            // "0123456789ABCDEF", "0000000000000000" and "SERIALNUMBER0000" in the order of HPE's.
+            "33323130-3534-3736-3839-414243444546",
+            "30303030-3030-3030-3030-303030303030",
+            "49524553-4c41-554e-4d42-455230303030",
             "no UUID",
             "",
         ] {
@@ -295,6 +321,11 @@ mod tests {
             "4c4c4544-0042-3510-8052-b4c04f4d4e32",
             "564d1bc4-9d3e-0f6a-77c1-2be9d0a48351",
             "a3b8c1d2-7f4e-4a90-9c36-5e1d0b72f8aa",
+            // ProLiants: "P52534CZ2329024Y" and "864625CZ3904N3MG", product number and serial number.
+            "35323550-3433-5a43-3233-323930323459",
+            "36343638-3532-5a43-3339-30344e334d47",
+            // The same with few different digits.
+            "33333333-3333-5a43-3333-333333343530",
         ] {
             assert!(uuid(text).is_some(), "{text}");
         }
@@ -314,6 +345,16 @@ mod tests {
         });
         let lost = random.take(20_000).filter(|text| uuid(text).is_none()).count();
         assert!(lost <= 4, "{lost} of 20,000");
+    }
+
+    #[test]
+    fn two_proliants_are_two_and_option_97_names_each() {
+        let in_a_report =
+            ["35323550-3433-5a43-3233-323930323459", "35323550-3433-5a43-3233-323930333459"].map(uuid);
+        assert!(in_a_report.iter().all(Option::is_some));
+        assert_ne!(in_a_report[0], in_a_report[1]);
+        // Firmware that does not swap.
+        assert_eq!(in_a_report[0], uuid("50353235-3334-435a-3233-323930323459"));
     }
 
     #[test]
