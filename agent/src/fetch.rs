@@ -15,6 +15,7 @@ use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX, VERDICT_BYTES_MA
 use common::manifest::{BadManifest, Manifest};
 use common::plan::Verdict;
 use common::step::EventBatch;
+use common::text::harmless;
 use common::trust::{KeyPair, PublicKey, Signed, Untrusted};
 use common::wire::http::{BUNDLE, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, Refused};
 use serde::Serialize;
@@ -425,17 +426,27 @@ fn accept(
     }
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(REFUSED_BYTES_MAX).read_to_vec().unwrap_or_default();
-    let body = serde_json::from_slice(&body).unwrap_or_else(|_| Refused {
-        error: printable(cut(String::from_utf8_lossy(&body).trim(), 200)),
-        cause: None,
-        hint: None,
-    });
-    Err(FetchError::Refused { what, status, body: Box::new(body) })
+    Err(FetchError::Refused { what, status, body: Box::new(refused(&body)) })
 }
 
-/// A page of somebody else's server must not steer the console's terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// What the body of a refusal says, or its first words where it is the page of somebody else's server. Neither may
+/// steer the terminal that it is shown on.
+fn refused(body: &[u8]) -> Refused {
+    let page = |_| Refused {
+        error: cut(String::from_utf8_lossy(body).trim(), 200).to_owned(),
+        cause: None,
+        hint: None,
+    };
+    let said: Refused = serde_json::from_slice(body).unwrap_or_else(page);
+    let clean = |text: String| harmless(&text);
+    Refused { error: clean(said.error), cause: said.cause.map(clean), hint: said.hint.map(clean) }
+}
+
+/// For `tests/fuzz`: a refusal as a person reads it.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn try_refusal(body: &[u8]) -> String {
+    FetchError::Refused { what: "the verdict", status: 400, body: Box::new(refused(body)) }.to_string()
 }
 
 fn read_all(

@@ -22,6 +22,7 @@ use common::causes::with_causes;
 use common::hardware::{Firmware, HardwareReport};
 use common::plan::{Finish, Plan};
 use common::step::{Step, StepEvent, What};
+use common::text::harmless;
 use common::trust::{KeyPair, PublicKey};
 use tokio_util::sync::CancellationToken;
 
@@ -291,8 +292,9 @@ fn print(event: &StepEvent, output: Output) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// What is said may hold the words of whatever answers as a server.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "swarmboot-agent: {text}");
+    let _ = writeln!(std::io::stderr(), "swarmboot-agent: {}", harmless(text));
 }
 
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {

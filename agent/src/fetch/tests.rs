@@ -110,6 +110,19 @@ fn a_refusal_is_told_in_the_servers_words_or_safely_in_anybodys() {
     let client = Server::new(&server.url, server_key.public()).unwrap();
     let text = client.identity().unwrap_err().to_string();
     assert!(text.contains("404: <html> [2J no") && !text.contains('\x1b'), "{text}");
+
+    // Whoever answers may speak the format, too.
+    let steering = "\u{1b}[2J\u{202e}no";
+    let refused = Refused {
+        error: steering.to_owned(),
+        cause: Some(steering.to_owned()),
+        hint: Some(steering.to_owned()),
+    };
+    let body = serde_json::to_vec(&refused).unwrap();
+    let server = TestServer::start(move |_| Answer::Whole(400, vec![], body.clone()));
+    let client = Server::new(&server.url, server_key.public()).unwrap();
+    let text = client.identity().unwrap_err().to_string();
+    assert!(text.ends_with("400:  [2Jno;  [2Jno;  [2Jno"), "{text:?}");
 }
 
 #[test]

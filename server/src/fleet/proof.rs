@@ -9,6 +9,7 @@ use std::fmt;
 use common::hardware::{Contents, HardwareReport};
 use common::limits::cut;
 use common::plan::DiskIdentity;
+use common::text::harmless;
 use common::wire::call_home::{CallHome, PARTS_MAX, Part};
 
 /// The longest text that is shown of a call.
@@ -137,14 +138,14 @@ fn shown(parts: &[Part]) -> String {
 
 /// What an OS says reaches an admin's terminal.
 fn tidy(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    cut(plain.trim(), TEXT_MAX).to_owned()
+    cut(harmless(text).trim(), TEXT_MAX).to_owned()
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use common::hardware::Disk;
+    use common::text::is_format;
 
     pub(crate) fn part(name: &str, serial: &str) -> Part {
         let disk = name.trim_end_matches(char::is_numeric).to_owned();
@@ -190,10 +191,10 @@ pub(crate) mod tests {
 
     #[test]
     fn the_disk_that_answered_is_named_and_is_no_escape_sequence() {
-        let evil = Part { serial: "\u{1b}[2J".repeat(90), ..part("sda3", "") };
+        let evil = Part { serial: "\u{202e}\u{1b}[2J".repeat(90), ..part("sda3", "") };
         let text = judge(Some(&call(&[evil], &[part("sdb4", "E4B")])), false).to_string();
         assert!(text.contains("sda3 of sda") && text.contains("sdb4 of sdb, serial E4B"), "{text}");
-        assert!(!text.chars().any(char::is_control) && text.len() < 600, "{text}");
+        assert!(!text.chars().any(|c| c.is_control() || is_format(c)) && text.len() < 600, "{text}");
     }
 
     #[test]
