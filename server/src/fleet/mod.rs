@@ -67,6 +67,10 @@ pub mod crew;
 // Core: nonces, so that an old report is not taken for a new one.
 mod nonce;
 
+// What tests begin with.
+#[cfg(any(test, fuzzing))]
+pub mod testing;
+
 // The thread that owns the fleet.
 mod actor;
 

@@ -41,6 +41,8 @@ pub use choose::{Part, part_of};
 pub use deb::try_deb;
 pub use error::KitError;
 pub use import::{ImportSpec, Progress, Source};
+#[cfg(fuzzing)]
+pub use modinfo::try_module;
 pub use store::{BootFiles, FileMark, Kit, KitInfo, Kits};
 
 pub(crate) use store::replace_file;

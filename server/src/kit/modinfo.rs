@@ -46,6 +46,21 @@ pub(crate) fn read_module(bytes: &[u8], path: &str, release: &str) -> Result<Mod
     Ok(module)
 }
 
+/// For `tests/fuzz`: reads a module file, and makes an index of what it says.
+#[cfg(fuzzing)]
+pub fn try_module(bytes: &[u8]) {
+    const RELEASE: &str = "6.1.0-9-amd64";
+    let Ok(module) = read_module(bytes, "kernel/drivers/net/a-b.ko", RELEASE) else { return };
+    assert_eq!(module.name, "a-b");
+    let aliases = module.aliases.clone();
+    let Ok(index) = common::modules::ModuleIndex::new(RELEASE.to_owned(), vec![module], []) else { return };
+    for alias in aliases.iter().take(8) {
+        let _ = index.load_order(alias);
+    }
+    let again = serde_json::to_vec(&index).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    assert_eq!(again, Some(index), "an index is read as it is written");
+}
+
 /// `pre: a b post: c`; names before the first marker belong nowhere, as for `modprobe`.
 fn read_softdep(text: &str, module: &mut Module) {
     let mut into: Option<&mut Vec<String>> = None;

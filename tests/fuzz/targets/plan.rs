@@ -14,7 +14,8 @@ fuzz_target!(|body: &[u8]| {
     }
     let _ = serde_json::from_slice::<Signed<EventsTaken>>(body);
     if let Ok(verdict) = serde_json::from_slice::<Verdict>(body) {
-        let again = serde_json::to_vec(&verdict).ok().and_then(|text| serde_json::from_slice::<Verdict>(&text).ok());
+        let again =
+            serde_json::to_vec(&verdict).ok().and_then(|text| serde_json::from_slice::<Verdict>(&text).ok());
         assert!(again.is_some());
     }
 });

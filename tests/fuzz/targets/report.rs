@@ -3,13 +3,13 @@
 
 use libfuzzer_sys::fuzz_target;
 
-use common::hardware::{CheckedHardware, HardwareReport};
+use common::hardware::{CheckedHardware, HardwareReport, SentReport};
 use common::step::EventBatch;
 use common::trust::Signed;
 
 fuzz_target!(|body: &[u8]| {
-    if let Ok(signed) = serde_json::from_slice::<Signed<HardwareReport>>(body) {
-        let _ = signed.open_self_signed(|report| report.key);
+    if let Ok(signed) = serde_json::from_slice::<Signed<SentReport>>(body) {
+        let _ = signed.open_self_signed(|sent| sent.hardware.key);
     }
     if let Ok(signed) = serde_json::from_slice::<Signed<EventBatch>>(body) {
         let _ = signed.open_self_signed(|batch| batch.key);

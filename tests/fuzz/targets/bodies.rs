@@ -1,0 +1,130 @@
+//! The bodies that strangers send over HTTP, taken as the fleet takes them once their signature is right, and what a
+//! machine reads of a server's answers. The first byte says which: `e`vents, a call `h`ome, its `t`oken, a `r`eport,
+//! a server's `a`nswer.
+#![no_main]
+
+use std::sync::Arc;
+
+use common::hardware::{CheckedHardware, HardwareReport};
+use common::id::{DeploymentId, JobId, MachineId};
+use common::limits::EVENT_TEXT_MAX;
+use common::step::{EventBatch, What};
+use common::text::is_format;
+use common::trust::KeyPair;
+use common::wire::call_home::CallHome;
+use common::wire::http::Identity;
+use jiff::Timestamp;
+use libfuzzer_sys::fuzz_target;
+use server::api::JobState;
+use server::fleet::desk::Desk;
+use server::fleet::job::Job;
+use server::fleet::machine::{Boot, Machine};
+use server::fleet::marks::Fingerprint;
+use server::fleet::state::{Change, State};
+use server::fleet::testing::settings;
+
+fuzz_target!(|body: &[u8]| {
+    let Some((kind, body)) = body.split_first() else { return };
+    match kind {
+        b'e' => events(body),
+        b'h' => call_home(body),
+        b't' => token(body),
+        b'r' => report(body),
+        b'a' => answer(body),
+        _ => {}
+    }
+});
+
+fn key() -> KeyPair {
+    KeyPair::from_secret([7; 32])
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000_000_000).unwrap_or_default()
+}
+
+/// A desk with a machine that reported under `key`, and its job in `state`.
+fn desk(state: JobState) -> Desk {
+    let key = key().public();
+    let mut known = State::default();
+    let mut machine = Machine::new(MachineId(1), Fingerprint::default(), "lab".to_owned(), now());
+    machine.boot = Some(Boot { key, through: 0, since: now() });
+    known.adopt(&Change::Machine(Box::new(machine)));
+    let mut job = Job::new(JobId(1), DeploymentId(1), MachineId(1), now());
+    (job.state, job.attempt, job.key) = (state, 1, Some(key));
+    job.sealed = state == JobState::Written;
+    known.adopt(&Change::Job(Box::new(job)));
+    Desk::new(known, settings())
+}
+
+/// What is left of a stranger's words reaches an admin's terminal.
+fn look_at(desk: &mut Desk, wanted_before: Timestamp) {
+    let plain = |text: &str| !text.chars().any(|c| c.is_control() || is_format(c));
+    for change in desk.take_aftermath().changes {
+        match change {
+            Change::Event(event) => {
+                assert!(event.at <= wanted_before, "an event of the future");
+                assert!(plain(event.step.name()) && plain(&event.name));
+                let (What::Note { text } | What::Done { text } | What::Failed { cause: text, .. }) =
+                    event.what
+                else {
+                    continue;
+                };
+                assert!(plain(&text) && text.len() <= EVENT_TEXT_MAX, "{text:?}");
+            }
+            Change::Job(job) => assert!(job.cause.as_deref().is_none_or(plain), "{:?}", job.cause),
+            Change::Machine(machine) => assert!(machine.name.as_deref().is_none_or(plain)),
+            _ => {}
+        }
+    }
+}
+
+fn events(body: &[u8]) {
+    let Ok(batch) = serde_json::from_slice::<EventBatch>(body) else { return };
+    // Under a key that the fleet knows; whoever reported has one.
+    let batch = EventBatch { key: key().public(), ..batch };
+    for state in [JobState::Running, JobState::Cancelled] {
+        let mut desk = desk(state);
+        let Ok(taken) = desk.events(batch.clone(), now()) else { panic!("its key is known") };
+        look_at(&mut desk, now());
+        // Sent again, as after a lost answer: nothing of it is news.
+        let Ok(again) = desk.events(batch.clone(), now()) else { panic!("its key is known") };
+        assert_eq!(again, taken);
+        let changes = desk.take_aftermath().changes;
+        assert!(changes.iter().all(|change| !matches!(change, Change::Event(_) | Change::Job(_))));
+    }
+}
+
+fn call_home(body: &[u8]) {
+    let Ok(call) = serde_json::from_slice::<CallHome>(body) else { return };
+    for state in [JobState::Written, JobState::Running] {
+        let mut desk = desk(state);
+        let token = desk.settings.token(JobId(1), 1);
+        assert_eq!(desk.confirm(&token, Some(&call), now()), Some(JobId(1)));
+        look_at(&mut desk, now());
+    }
+}
+
+fn token(body: &[u8]) {
+    let mut desk = desk(JobState::Written);
+    let Ok(token) = std::str::from_utf8(body) else { return };
+    if *token != desk.settings.token(JobId(1), 1) {
+        assert_eq!(desk.confirm(token, None, now()), None, "a token by chance");
+    }
+}
+
+fn report(body: &[u8]) {
+    let Ok(report) = serde_json::from_slice::<HardwareReport>(body) else { return };
+    let Ok(checked) = CheckedHardware::check(report) else { return };
+    let (checked, mut desk) = (Arc::new(checked), desk(JobState::Ordered));
+    let first = desk.report(&checked, None, now()).machine;
+    look_at(&mut desk, now());
+    // The same boot, some seconds later.
+    assert_eq!(desk.report(&checked, None, now()).machine, first);
+}
+
+fn answer(body: &[u8]) {
+    let text = agent::fetch::try_refusal(body);
+    assert!(!text.chars().any(|c| c.is_control() || is_format(c)), "{text:?}");
+    let _ = serde_json::from_slice::<Identity>(body);
+}
