@@ -10,13 +10,12 @@
 use std::io;
 use std::ops::Range;
 
-use common::chunk::ChunkSet;
+use common::chunk::{ChunkSet, is_zero};
 use common::limits::CHUNK_BYTES;
 use common::manifest::Manifest;
 use common::table::{self, FIRST_BYTES};
 
 use super::device::Device;
-use super::scan::is_zero;
 use super::write::held_back;
 
 /// What is cleared at either end of the disk, the image's or not: boot code, both kinds of partition table, and the

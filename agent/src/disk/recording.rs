@@ -219,7 +219,7 @@ pub(crate) fn image(chunks: &[Option<u8>], sector: u32) -> (Manifest, Vec<u8>) {
 
 /// The manifest of `raw`.
 pub(crate) fn manifest_of(raw: &[u8], sector: u32) -> Manifest {
-    let entry = |bytes: &[u8]| match bytes.iter().all(|&byte| byte == 0) {
+    let entry = |bytes: &[u8]| match common::chunk::is_zero(bytes) {
         true => Chunk::Zero,
         false => Chunk::Stored(StoredChunk {
             raw: Hash::of(bytes),

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use common::chunk::{ChunkIndex, ChunkSet};
+use common::chunk::{ChunkIndex, ChunkSet, is_zero};
 use common::id::Hash;
 use common::limits::CHUNK_BYTES;
 use common::manifest::{Chunk, Manifest};
@@ -40,14 +40,6 @@ pub fn is_chunk(manifest: &Manifest, chunk: ChunkIndex, bytes: &[u8]) -> bool {
         Some(Chunk::Zero) => is_zero(bytes),
         Some(Chunk::Stored(stored)) => Hash::of(bytes) == stored.raw,
     }
-}
-
-/// Whether `bytes` are zeros only.
-#[must_use]
-pub fn is_zero(bytes: &[u8]) -> bool {
-    // Pieces of a fixed length are compared by wide instructions; one by one is ten times slower.
-    static ZEROS: [u8; 4096] = [0; 4096];
-    bytes.chunks(ZEROS.len()).all(|piece| *piece == ZEROS[..piece.len()])
 }
 
 /// Reads `chunks` and compares each with the manifest. `progress` gets the raw bytes compared so far. A chunk
@@ -124,15 +116,5 @@ mod tests {
             scan(&disk, &manifest, &[ChunkIndex(0), ChunkIndex(1)], &CancellationToken::new(), &|_| {});
         assert_eq!(found.same.count(), 1);
         assert_eq!(found.unreadable.unwrap().0, ChunkIndex(1));
-    }
-
-    #[test]
-    fn zeros_are_zeros() {
-        assert!(is_zero(&[]) && is_zero(&[0; 5000]));
-        for at in [0, 4095, 4096, 4999] {
-            let mut bytes = vec![0; 5000];
-            bytes[at] = 1;
-            assert!(!is_zero(&bytes), "{at}");
-        }
     }
 }

@@ -1,13 +1,15 @@
 //! Core: what the bytes at a disk's start and end mean: would firmware boot it, is it partitioned, is it part
-//! of an array, what is there. Touches `marks`.
+//! of an array, what is there. Tables are read by `common::table`, as everywhere. Touches `marks`.
 //!
 //! A person decides by this whether a disk may be erased, and the server whether a machine without an order
 //! is sent to its disk; so a disk counts as bootable only by what firmware itself looks for, random bytes
 //! count as data, and one half of a mirror is never called a plain disk. The bytes are hostile: every offset
 //! is checked.
 
+use common::chunk::is_zero;
 use common::hardware::Contents;
 use common::limits::REPORT_FOUND_MAX;
+use common::table::{Glance, Kind, Partition, glance};
 
 use super::marks::{at_end, at_start, is_member};
 
@@ -29,19 +31,6 @@ pub const PARTITION_TAIL_BYTES: usize = 768 << 10;
 /// Partitions that are looked into; a disk with more has enough on it to make anybody careful.
 const PARTITIONS_MAX: usize = 16;
 
-/// The most entries of a GPT that are read: what firmware must support, and all that tools make.
-const ENTRIES_MAX: usize = 128;
-
-/// GPT type of an EFI system partition, as it stands on disk.
-const ESP: [u8; 16] = *b"\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3e\xc9\x3b";
-
-/// GPT type of a BIOS boot partition, where GRUB keeps its core.
-const BIOS_BOOT: [u8; 16] = *b"Hah!IdontNeedEFI";
-
-/// MBR partition types: EFI system, and the guard over a GPT.
-const MBR_ESP: u8 = 0xef;
-const PROTECTIVE: u8 = 0xee;
-
 /// What was read of a disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Edges<'a> {
@@ -59,19 +48,11 @@ pub struct Edges<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// Its number.
-    pub number: usize,
+    pub number: u32,
     /// Where it begins.
     pub start: u64,
     /// How long it is.
     pub len: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Partition {
-    number: usize,
-    start: u64,
-    sectors: u64,
-    boots: bool,
 }
 
 impl Edges<'_> {
@@ -81,10 +62,13 @@ impl Edges<'_> {
         let sector = u64::from(self.sector_bytes);
         let in_bytes = |partition: Partition| {
             let start = partition.start.checked_mul(sector).filter(|&start| start < self.size)?;
-            let len = partition.sectors.saturating_mul(sector).min(self.size - start);
+            // One that ends before it begins is looked at all the same.
+            let sectors = partition.end.saturating_sub(partition.start).max(1);
+            let len = sectors.saturating_mul(sector).min(self.size - start);
             Some(Part { number: partition.number, start, len })
         };
-        let found = gpt(self.head, self.sector_bytes).or_else(|| mbr(self.head)).unwrap_or_default();
+        let Glance { gpt, mbr } = glance(self.head, self.sector_bytes);
+        let found = gpt.or(mbr).unwrap_or_default();
         found.into_iter().filter_map(in_bytes).take(PARTITIONS_MAX).collect()
     }
 
@@ -111,24 +95,25 @@ pub fn marks_of(start: &[u8], end: &[u8], len: u64) -> Vec<&'static str> {
 /// A volume group on a partition of a bootable disk is how many installers lay out a single disk, so that
 /// alone makes it no member; on the whole disk, or without anything that boots, it does.
 #[must_use]
-pub fn look(edges: &Edges<'_>, parts: &[(usize, Vec<&'static str>)]) -> (Contents, Vec<String>) {
+pub fn look(edges: &Edges<'_>, parts: &[(u32, Vec<&'static str>)]) -> (Contents, Vec<String>) {
     let Edges { head, tail, size, sector_bytes } = *edges;
     if head.is_empty() {
         return (Contents::Unreadable, vec![]);
     }
     let tail = tail.unwrap_or_default();
-    let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
     if is_zero(head) && is_zero(tail) {
         return (Contents::Blank, vec![]);
     }
     let mut found: Vec<String> = vec![];
     let on_whole_disk = at_start(head);
-    let boot_code = has_boot_code(head) && !on_whole_disk.iter().any(|name| has_own_boot_sector(name));
-    let (boots, partitioned) = if let Some(partitions) = gpt(head, sector_bytes) {
+    let tables = glance(head, sector_bytes);
+    let boot_code =
+        has_boot_code(head, &tables) && !on_whole_disk.iter().any(|name| has_own_boot_sector(name));
+    let (boots, partitioned) = if let Some(partitions) = tables.gpt {
         found.push("gpt".to_owned());
-        (boot_code || partitions.iter().any(|partition| partition.boots), true)
+        (boot_code || partitions.iter().any(boots_by_itself), true)
     } else {
-        let partitions = mbr(head).unwrap_or_default();
+        let partitions = tables.mbr.unwrap_or_default();
         if !partitions.is_empty() {
             found.push("mbr".to_owned());
         }
@@ -136,7 +121,7 @@ pub fn look(edges: &Edges<'_>, parts: &[(usize, Vec<&'static str>)]) -> (Content
         if edges.has_backup_gpt() {
             found.push("gpt (its backup only)".to_owned());
         }
-        (boot_code || partitions.iter().any(|partition| partition.boots), !found.is_empty())
+        (boot_code || partitions.iter().any(boots_by_itself), !found.is_empty())
     };
     let whole = marks_of(head, tail, size);
     let inside = parts.iter().flat_map(|(_, names)| names).filter(|name| is_member(name));
@@ -166,66 +151,13 @@ fn has_own_boot_sector(name: &str) -> bool {
 }
 
 /// Whether the first sector has the mark by which a BIOS boots it, with a plausible table and code before it.
-fn has_boot_code(head: &[u8]) -> bool {
-    mbr(head).is_some() && head.get(..440).is_some_and(|code| code.iter().any(|&byte| byte != 0))
+fn has_boot_code(head: &[u8], tables: &Glance) -> bool {
+    tables.mbr.is_some() && head.get(..440).is_some_and(|code| !is_zero(code))
 }
 
-/// The partitions of an MBR; none if it is no MBR. The mark alone stands in one of 65,536 random sectors, so
-/// all four entries must be plausible too.
-fn mbr(head: &[u8]) -> Option<Vec<Partition>> {
-    if head.get(510..512) != Some(&[0x55, 0xaa]) {
-        return None;
-    }
-    let mut partitions = vec![];
-    for number in 1..=4 {
-        let offset = 446 + (number - 1) * 16;
-        let entry: &[u8; 16] = head.get(offset..)?.first_chunk()?;
-        let (status, kind) = (entry[0], entry[4]);
-        let start = u32::from_le_bytes([entry[8], entry[9], entry[10], entry[11]]);
-        let sectors = u32::from_le_bytes([entry[12], entry[13], entry[14], entry[15]]);
-        if status & 0x7f != 0 || (kind != 0 && sectors == 0) {
-            return None;
-        }
-        if kind != 0 && kind != PROTECTIVE {
-            let (start, sectors) = (u64::from(start), u64::from(sectors));
-            partitions.push(Partition { number, start, sectors, boots: kind == MBR_ESP });
-        }
-    }
-    Some(partitions)
-}
-
-/// The partitions of a GPT; none if it is no GPT.
-fn gpt(head: &[u8], sector_bytes: u32) -> Option<Vec<Partition>> {
-    let sector = usize::try_from(sector_bytes).ok()?;
-    let header = head.get(sector..)?;
-    if header.get(..8) != Some(b"EFI PART") {
-        return None;
-    }
-    let field = |offset: usize| -> Option<u64> {
-        Some(u32::from_le_bytes(*header.get(offset..)?.first_chunk()?).into())
-    };
-    let lba = u64::from_le_bytes(*header.get(72..)?.first_chunk()?);
-    let first = usize::try_from(lba).ok()?.checked_mul(sector)?;
-    let count = usize::try_from(field(80)?).ok()?.min(ENTRIES_MAX);
-    let entry_bytes = usize::try_from(field(84)?).ok()?;
-    if !(128..=4096).contains(&entry_bytes) {
-        return None;
-    }
-    let mut partitions = vec![];
-    for index in 0..count {
-        let offset = first.checked_add(index * entry_bytes)?;
-        // A table that goes on beyond what we read is still one.
-        let Some(entry) = head.get(offset..).and_then(|rest| rest.first_chunk::<128>()) else { break };
-        let kind = &entry[..16];
-        if kind == [0; 16] {
-            continue;
-        }
-        let start = u64::from_le_bytes(*entry[32..].first_chunk()?);
-        let last = u64::from_le_bytes(*entry[40..].first_chunk()?);
-        let sectors = last.saturating_sub(start).saturating_add(1);
-        let legacy_bootable = entry[48] & 0b100 != 0;
-        let boots = kind == ESP || kind == BIOS_BOOT || legacy_bootable;
-        partitions.push(Partition { number: index + 1, start, sectors, boots });
-    }
-    Some(partitions)
+/// Whether firmware or boot code looks into this partition to boot. An MBR's active flag alone boots nothing without code
+/// before it, which is asked for by itself.
+fn boots_by_itself(partition: &Partition) -> bool {
+    let told = partition.active && matches!(partition.kind, Kind::Gpt(_));
+    partition.kind.is_esp() || partition.kind.is_bios_boot() || told
 }

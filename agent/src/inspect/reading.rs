@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use common::chunk::is_zero;
 use common::disks::Volume;
 use common::hardware::Contents;
 
@@ -117,10 +118,10 @@ fn read(disk: &Wanted) -> Option<Seen> {
     let parts = edges.partitions().into_iter().map(|part| {
         let start = read_at(&file, part.start, PARTITION_BYTES).unwrap_or_default();
         let end = last(&file, part.start, part.len, PARTITION_TAIL_BYTES).unwrap_or_default();
-        volumes.extend(Volume::of(&start, u32::try_from(part.number).unwrap_or(u32::MAX)));
+        volumes.extend(Volume::of(&start, part.number));
         (part.number, contents::marks_of(&start, &end, part.len))
     });
-    let parts: Vec<(usize, Vec<&'static str>)> = parts.collect();
+    let parts: Vec<(u32, Vec<&'static str>)> = parts.collect();
     let (contents, found) = contents::look(&edges, &parts);
     match contents {
         Contents::Blank if tail.is_none() => Some((Contents::Unreadable, found, volumes)),
@@ -134,7 +135,7 @@ fn between(file: &File, size: u64) -> Option<Seen> {
     let room = size.saturating_sub((HEAD_BYTES + TAIL_BYTES) as u64);
     let step = (room / PLACES).next_multiple_of(PLACE_BYTES as u64);
     for at in (0..PLACES).map(|place| HEAD_BYTES as u64 + place * step).take_while(|&at| at < size) {
-        if read_at(file, at, PLACE_BYTES)?.iter().any(|&byte| byte != 0) {
+        if !is_zero(&read_at(file, at, PLACE_BYTES)?) {
             return Some((Contents::Data, vec!["data behind zeros".to_owned()], vec![]));
         }
     }

@@ -20,6 +20,8 @@ const REVISION: u32 = 0x0001_0000;
 const HEADER_BYTES: u32 = 92;
 /// An entry's fields; it may be 128 times a power of two (UEFI 2.10, 5.3.2).
 const ENTRY_BYTES: u32 = 128;
+/// The longest entry that a glance takes for one.
+const GLANCE_ENTRY_BYTES_MAX: u32 = 4096;
 /// Attribute bit 2, "legacy BIOS bootable": what syslinux's code for GPT looks for.
 const LEGACY_BOOT: u64 = 4;
 
@@ -46,8 +48,7 @@ impl Gpt {
     /// Reads the primary table out of `first`.
     pub(super) fn read(first: &[u8], sector_bytes: u32) -> Result<Self, TableError> {
         let sector = sector_bytes as usize;
-        let header = first.get(sector..2 * sector).filter(|header| header.starts_with(SIGNATURE));
-        let header = header.ok_or(TableError::NotThere)?;
+        let header = header_in(first, sector).ok_or(TableError::NotThere)?;
         let header_bytes = u32_at(header, 12);
         if !(HEADER_BYTES..=sector_bytes).contains(&header_bytes) {
             return Err(TableError::HeaderSize(header_bytes));
@@ -67,7 +68,11 @@ impl Gpt {
         }
         let mut partitions = Vec::new();
         for (number, entry) in (1u32..).zip(bytes.chunks_exact(entry_bytes)) {
-            partitions.extend(partition(number, entry)?);
+            let Some(partition) = partition(number, entry) else { continue };
+            if u64_at(entry, 40) < partition.start {
+                return Err(TableError::Backwards(number));
+            }
+            partitions.push(partition);
         }
         Ok(Self { sector: sector as u64, header, entries, entry_bytes, partitions })
     }
@@ -162,24 +167,43 @@ fn place_of_entries(header: &[u8], sector: u64) -> Result<(Range<usize>, usize),
     Ok((place(start)?..place(end)?, size as usize))
 }
 
-fn partition(number: u32, entry: &[u8]) -> Result<Option<Partition>, TableError> {
-    let Some(kind) = entry.first_chunk::<16>().filter(|kind| **kind != [0; 16]) else { return Ok(None) };
-    let (start, last) = (u64_at(entry, 32), u64_at(entry, 40));
-    if last < start {
-        return Err(TableError::Backwards(number));
+/// The partitions of what bears a GPT's signature, as far as they stand in `first`, whether anybody would believe it or
+/// not: nothing is asked of checksums, and an entry may be of any size that holds its fields. None where the entries
+/// cannot be told from each other.
+pub(super) fn glance(first: &[u8], sector_bytes: u32) -> Option<Vec<Partition>> {
+    let sector = sector_bytes as usize;
+    let header = header_in(first, sector)?;
+    let size = u32_at(header, 84);
+    if !(ENTRY_BYTES..=GLANCE_ENTRY_BYTES_MAX).contains(&size) {
+        return None;
     }
+    let start = usize::try_from(u64_at(header, 72)).ok()?.checked_mul(sector)?;
+    let count = u32_at(header, 80).min(ENTRIES_MAX);
+    let entries = first.get(start..).unwrap_or_default().chunks(size as usize);
+    let whole = entries.take_while(|entry| entry.len() >= ENTRY_BYTES as usize).take(count as usize);
+    Some((1u32..).zip(whole).filter_map(|(number, entry)| partition(number, entry)).collect())
+}
+
+/// The sector in which a GPT's header stands, if one does.
+fn header_in(first: &[u8], sector: usize) -> Option<&[u8]> {
+    first.get(sector..2 * sector).filter(|header| header.starts_with(SIGNATURE))
+}
+
+/// What an entry of at least 128 bytes says; none when it is free.
+fn partition(number: u32, entry: &[u8]) -> Option<Partition> {
+    let kind = entry.first_chunk::<16>().filter(|kind| **kind != [0; 16])?;
     let units: Vec<u16> =
         entry[56..128].chunks_exact(2).map(|unit| u16::from(unit[0]) | u16::from(unit[1]) << 8).collect();
     let name = units.split(|&unit| unit == 0).next().unwrap_or_default();
-    Ok(Some(Partition {
+    Some(Partition {
         number,
-        start,
-        end: last.saturating_add(1),
+        start: u64_at(entry, 32),
+        end: u64_at(entry, 40).saturating_add(1),
         kind: Kind::Gpt(*kind),
         guid: entry[16..].first_chunk().copied(),
         name: String::from_utf16_lossy(name),
         active: u64_at(entry, 48) & LEGACY_BOOT != 0,
-    }))
+    })
 }
 
 fn write_entry(entry: &mut [u8], new: &NewPartition) {

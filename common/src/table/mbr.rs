@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use crate::chunk::is_zero;
+
 use super::{Kind, Partition, TableError, u32_at};
 
 /// FAT16 by LBA.
@@ -54,6 +56,11 @@ impl Mbr {
         &self.partitions
     }
 
+    /// Its partitions without those that only guard a GPT.
+    pub(super) fn unguarded(self) -> Vec<Partition> {
+        self.partitions.into_iter().filter(|partition| partition.kind != Kind::Mbr(PROTECTIVE)).collect()
+    }
+
     /// Where the entry that guards a GPT begins, if there is one.
     pub(super) fn protective_from(&self) -> Option<u64> {
         let protective = self.partitions.iter().filter(|partition| partition.kind == Kind::Mbr(PROTECTIVE));
@@ -73,7 +80,7 @@ impl Mbr {
     pub(super) fn free_slot(&self, first: &[u8]) -> Option<u32> {
         let free = |number: &u32| self.partitions.iter().all(|partition| partition.number != *number);
         let slots: Vec<u32> = (1..=SLOTS).filter(free).collect();
-        let blank = slots.iter().find(|&&number| first[slot(number)].iter().all(|&byte| byte == 0));
+        let blank = slots.iter().find(|&&number| is_zero(&first[slot(number)]));
         blank.or(slots.first()).copied()
     }
 }

@@ -1,6 +1,7 @@
 //! Core: partition tables as bytes. What an image's first MiB says of its partitions (`read`, `gpt`, `mbr`), and
 //! what the table becomes on a disk (`layout`). The server asks at the import and again for each disk, the agent
-//! does it: one code, so that nothing is found out on a disk that has been cleared. Touches nothing.
+//! does it: one code, so that nothing is found out on a disk that has been cleared. The same code looks at what stands on
+//! a machine's disks (`glance`). Touches nothing.
 //!
 //! What counts is what the installed kernel and the firmware read: a GPT only under a protective MBR, whose entry of
 //! type 0xEE begins at sector 1 (UEFI 2.10, 5.2.3; Linux's block/partitions/efi.c and EDK2's PartitionDxe both ask
@@ -196,6 +197,23 @@ pub fn read_any(first: &[u8]) -> Result<(Table, Option<u32>), TableError> {
         ((Ok(_), _), (Err(error), _)) => Err(error),
         ((small, _), _) => small.map(|table| (table, None)),
     }
+}
+
+/// What stands at the start of a disk of somebody's, whether firmware and kernel would believe it or not: what looks like
+/// a table is somebody's, and not to be written over unseen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// The partitions of what bears a GPT's signature.
+    pub gpt: Option<Vec<Partition>>,
+    /// Those of a plausible MBR, without the guard over a GPT.
+    pub mbr: Option<Vec<Partition>>,
+}
+
+/// Looks for tables at the start of a disk with sectors of `sector_bytes`. Whatever a number in them says, it is within
+/// what it can be; a partition may lie anywhere and end before it begins.
+#[must_use]
+pub fn glance(first: &[u8], sector_bytes: u32) -> Glance {
+    Glance { gpt: gpt::glance(first, sector_bytes), mbr: Mbr::read(first).map(Mbr::unguarded) }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

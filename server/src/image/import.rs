@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use common::chunk::ChunkIndex;
+use common::chunk::{ChunkIndex, is_zero};
 use common::filesystem;
 use common::id::Hash;
 use common::limits::{CHUNK_BYTES, CHUNKS_MAX};
@@ -341,12 +341,6 @@ fn pad(bytes: &mut Vec<u8>, sector_bytes: u32) -> Option<usize> {
     let short = whole - bytes.len();
     bytes.resize(whole, 0);
     (short > 0).then_some(short)
-}
-
-/// Whether all bytes are zero. Or-ing 256 bytes at a time lets the compiler use vectors: 19 GB/s measured,
-/// and a chunk with something in it is told at its first such block.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(256).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

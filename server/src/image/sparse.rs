@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
-use super::import::is_zero;
+use common::chunk::is_zero;
 
 /// The block size of common file systems; a smaller hole saves nothing.
 const HOLE_BYTES: usize = 4096;

@@ -52,6 +52,16 @@ fn random(seed: u64) -> Vec<u8> {
 
 const LINUX: [u8; 16] = [0xaf; 16];
 
+/// GPT type of an EFI system partition, as it stands on disk.
+const ESP: [u8; 16] = *b"\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3e\xc9\x3b";
+
+/// GPT type of a BIOS boot partition, where GRUB keeps its core.
+const BIOS_BOOT: [u8; 16] = *b"Hah!IdontNeedEFI";
+
+/// MBR partition types: EFI system, and the guard over a GPT.
+const MBR_ESP: u8 = 0xef;
+const PROTECTIVE: u8 = 0xee;
+
 /// What is on a disk that begins with `head` and goes on with zeros.
 fn look_at(head: &[u8], sector_bytes: u32) -> (Contents, Vec<String>) {
     let size = head.len() as u64;
@@ -59,7 +69,7 @@ fn look_at(head: &[u8], sector_bytes: u32) -> (Contents, Vec<String>) {
 }
 
 /// Where its partitions begin.
-fn starts(head: &[u8], sector_bytes: u32) -> Vec<(usize, u64)> {
+fn starts(head: &[u8], sector_bytes: u32) -> Vec<(u32, u64)> {
     let parts = Edges { head, tail: None, size: 1 << 40, sector_bytes }.partitions();
     parts.into_iter().map(|part| (part.number, part.start)).collect()
 }
@@ -190,6 +200,57 @@ fn partitions_are_found_where_they_begin() {
     let mut far = with_gpt(&[LINUX], SECTOR);
     put(&mut far, 2 * SECTOR + 32, &u64::MAX.to_le_bytes());
     assert_eq!(starts(&far, 512), []);
+}
+
+/// As tools make them that know better than the usual 92 and 128 bytes, and as they are left when something went wrong:
+/// the whole of it is somebody's.
+#[test]
+fn gpts_of_other_sizes_and_broken_ones_are_seen() {
+    // Entries of `size` bytes from sector `at` on, of which number `esp` is an EFI system partition.
+    let made = |size: usize, count: u32, at: usize, esp: usize| {
+        let mut head = with_gpt(&[], SECTOR);
+        put(&mut head, SECTOR + 72, &(at as u64).to_le_bytes());
+        put(&mut head, SECTOR + 80, &count.to_le_bytes());
+        put(&mut head, SECTOR + 84, &u32::try_from(size).unwrap().to_le_bytes());
+        put(&mut head, at * SECTOR + (esp - 1) * size, &ESP);
+        put(&mut head, at * SECTOR + (esp - 1) * size + 32, &2048u64.to_le_bytes());
+        head
+    };
+    let changed = |mut head: Vec<u8>, at: usize, bytes: &[u8]| {
+        put(&mut head, at, bytes);
+        head
+    };
+    let long = changed(made(128, 128, 2, 1), SECTOR + 12, &512u32.to_le_bytes());
+    let no_mbr = changed(made(128, 128, 2, 1), 510, &[0, 0]);
+    let far = changed(made(128, 128, 2, 1), SECTOR + 72, &9999u64.to_le_bytes());
+    let table: Vec<(&str, Vec<u8>, Contents, Option<u32>)> = vec![
+        ("a header of 512 bytes", long, Contents::Bootable, Some(1)),
+        ("entries of 256", made(256, 128, 2, 3), Contents::Bootable, Some(3)),
+        ("entries of 4096", made(4096, 4, 2, 2), Contents::Bootable, Some(2)),
+        ("entries of 200, which none may have", made(200, 128, 2, 3), Contents::Bootable, Some(3)),
+        ("the 200th of 1024", made(128, 1024, 2, 200), Contents::Bootable, Some(200)),
+        ("from sector 2015 on", made(128, 128, 2015, 2), Contents::Bootable, Some(2)),
+        ("without an MBR", no_mbr, Contents::Bootable, Some(1)),
+        ("behind what was read", far, Contents::Partitioned, None),
+    ];
+    for (what, head, contents, number) in table {
+        assert_eq!(look_at(&head, 512), (contents, vec!["gpt".to_owned()]), "{what}");
+        let wanted: Vec<_> = number.map(|number| (number, 1 << 20)).into_iter().collect();
+        assert_eq!(starts(&head, 512), wanted, "{what}");
+    }
+    for size in [0, 64, 127, 4097, u32::MAX] {
+        let none = changed(with_gpt(&[ESP], SECTOR), SECTOR + 84, &size.to_le_bytes());
+        assert_eq!(look_at(&none, 512).0, Contents::Data, "entries of {size}");
+    }
+}
+
+/// Linux takes an entry without sectors for none, whatever its type, and reads the others.
+#[test]
+fn an_mbr_with_a_type_and_no_sectors_is_an_mbr() {
+    let mut head = with_mbr(0x83, true, true);
+    put(&mut head, 446 + 16 + 4, &[7]);
+    assert_eq!(look_at(&head, 512), (Contents::Bootable, vec!["mbr".to_owned()]));
+    assert_eq!(starts(&head, 512), [(1, 1 << 20)]);
 }
 
 #[test]
