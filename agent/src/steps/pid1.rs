@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::plan::{Finish, Order};
+use common::plan::{Finish, Order, Plan, Verdict};
 use common::step::StepEvent;
-use common::trust::Untrusted;
+use common::trust::{PublicKey, Signed, Untrusted};
 use tokio_util::sync::CancellationToken;
 
 use super::life::{Answer, Asking, LAST_WORDS, Outcome, carry_out, runtime};
@@ -81,13 +81,8 @@ fn live(console: &Console) -> Result<End, NoJob> {
     let Handover { server_url, server_key, machine_key, verdict, asked_ms, attachment, mut backlog } =
         take_over()?;
     let server = Server::new(&server_url, server_key)?;
-    let verdict = verdict.open(&server_key)?;
-    if verdict.key != machine_key.public() {
-        return Err(NoJob::NotOurs);
-    }
     let held_ms = init::uptime_ms().saturating_sub(asked_ms);
-    let expired = held_ms > u64::from(verdict.seconds) * 1000;
-    let Order::Deploy(mut plan) = verdict.order else { return Err(NoJob::NotDeploy) };
+    let Left { mut plan, expired } = left(&verdict, &server_key, &machine_key.public(), held_ms)?;
     let reporter = Reporter {
         key: machine_key.public(),
         booted: true,
@@ -151,10 +146,89 @@ fn live(console: &Console) -> Result<End, NoJob> {
     }
 }
 
+/// The order that the loader left.
+#[derive(Debug)]
+struct Left {
+    plan: Box<Plan>,
+    /// Whether it has been held for longer than it holds: the server is asked again before anything is done.
+    expired: bool,
+}
+
+/// What `verdict` orders, `held_ms` after the report that it answers.
+fn left(verdict: &Signed<Verdict>, server: &PublicKey, own: &PublicKey, held_ms: u64) -> Result<Left, NoJob> {
+    let verdict = verdict.open(server)?;
+    if verdict.key != *own {
+        return Err(NoJob::NotOurs);
+    }
+    let expired = held_ms > u64::from(verdict.seconds) * 1000;
+    let Order::Deploy(plan) = verdict.order else { return Err(NoJob::NotDeploy) };
+    Ok(Left { plan, expired })
+}
+
 fn end(finish: Finish) -> End {
     match finish {
         Finish::PowerOff => End::PowerOff,
         // The first process of a machine cannot just end.
         Finish::Reboot | Finish::Exit => End::Restart("restarting into the new OS".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::id::{DeploymentId, Hash, JobId, MachineId};
+    use common::trust::KeyPair;
+
+    use super::*;
+
+    fn pair(n: u8) -> KeyPair {
+        KeyPair::from_secret([n; 32])
+    }
+
+    fn verdict(order: serde_json::Value, seconds: u32) -> Signed<Verdict> {
+        pair(1).sign(&Verdict {
+            key: pair(2).public(),
+            report: Hash([0; 32]),
+            seconds,
+            machine: MachineId(1),
+            order: serde_json::from_value(order).unwrap(),
+        })
+    }
+
+    fn deploy() -> serde_json::Value {
+        serde_json::json!({"deploy": {
+            "deployment": DeploymentId(1), "job": JobId(1), "attempt": 1, "image": Hash([1; 32]), "image_bytes": 1,
+            "target": {"bus": "ata", "size": 1, "sector_bytes": 512, "model": "", "serial": "S", "wwn": "", "path": ""},
+            "steps": ["join"], "seed": {"key": pair(1).public(), "addresses": []},
+            "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
+            "finish": "reboot", "bundle": null,
+        }})
+    }
+
+    #[test]
+    fn an_order_is_carried_out_only_as_long_as_it_holds() {
+        let expired = |seconds, held_ms| {
+            left(&verdict(deploy(), seconds), &pair(1).public(), &pair(2).public(), held_ms).unwrap().expired
+        };
+        for (seconds, held_ms, wanted) in [
+            (7200, 0, false),
+            (7200, 7_200_000, false),
+            (7200, 7_200_001, true),
+            (0, 0, false),
+            (0, 1, true),
+            (u32::MAX, 7_200_001, false),
+            (7200, u64::MAX, true),
+        ] {
+            assert_eq!(expired(seconds, held_ms), wanted, "{seconds} s, after {held_ms} ms");
+        }
+    }
+
+    #[test]
+    fn an_order_of_others_or_for_others_is_none() {
+        let (server, own, other) = (pair(1).public(), pair(2).public(), pair(3).public());
+        let wait = serde_json::json!({"wait": {"seconds": 1, "reason": "x"}});
+        let order = |value| verdict(value, 7200);
+        assert!(matches!(left(&order(deploy()), &other, &own, 0), Err(NoJob::Verdict(_))));
+        assert!(matches!(left(&order(deploy()), &server, &other, 0), Err(NoJob::NotOurs)));
+        assert!(matches!(left(&order(wait), &server, &own, 0), Err(NoJob::NotDeploy)));
     }
 }
