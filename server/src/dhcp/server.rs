@@ -78,6 +78,7 @@ impl Server {
         });
         self.save(saved);
         self.tell(&request, door, &decision);
+        self.tell_of_address(&request, &decision);
         let answer = match decision {
             Decision::Answer(answer) => answer,
             Decision::Check(address) => return Outcome::Check(address),
@@ -169,6 +170,20 @@ impl Server {
         let sighting = Sighting::PowerOn { asker: request.asker(), firmware, answer, relay: request.link() };
         if self.sightings.try_send(sighting).is_err() {
             self.noise.warn(|unsaid| tracing::warn!(unsaid, "more machines ask than can be logged"));
+        }
+    }
+
+    /// Where another server gives the addresses, a machine says which one it takes when it asks for that, by broadcast, and
+    /// when it comes to port 4011 from it.
+    fn tell_of_address(&self, request: &BootRequest, decision: &Decision) {
+        let ours = matches!(decision, Decision::Answer(Answer { lease: Some(_), .. }));
+        if ours || request.ask != Ask::Request || !request.client.netboots() {
+            return;
+        }
+        let own = Some(request.ciaddr).filter(|address| !address.is_unspecified());
+        if let Some(address) = own.or(request.wanted) {
+            // Dropped when the fleet is busy: it is only for a note.
+            let _ = self.sightings.try_send(Sighting::Address { asker: request.asker(), address });
         }
     }
 

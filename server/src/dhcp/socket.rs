@@ -459,8 +459,9 @@ mod tests {
     async fn a_rom_at_port_4011_is_answered_seen_and_cannot_be_disturbed_by_noise() {
         let bound = bind_at(config("lo", Mode::Proxy), 0, 0, 0).unwrap();
         let at = SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port(Door::Pxe)));
+        let dhcp = SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port(Door::Dhcp)));
         let (_publish, standings) = watch::channel(Arc::new(Standings::default()));
-        let (sightings, mut seen) = mpsc::channel(1);
+        let (sightings, mut seen) = mpsc::channel(2);
         let (changed, _) = mpsc::channel(1);
         let cancel = CancellationToken::new();
         let server = tokio::spawn(bound.run(standings, sightings, vec![], changed, cancel.clone()));
@@ -481,6 +482,15 @@ mod tests {
             (firmware.as_str(), answer.to_string().as_str()),
             ("uefi x64", "proxy offer of snponly.efi")
         );
+        let Some(Sighting::Address { address, .. }) = seen.recv().await else { panic!("no address") };
+        assert_eq!(address, Ipv4Addr::LOCALHOST);
+        // A BIOS never comes to 4011: it takes another server's offer by broadcast.
+        let takes = Packet::pxe(0).kind(3).option(50, &[192, 0, 2, 40]).option(54, &[192, 0, 2, 1]);
+        rom.send_to(&takes.bytes(), dhcp).await.unwrap();
+        let taken = tokio::time::timeout(Duration::from_secs(5), seen.recv()).await.unwrap();
+        let Some(Sighting::Address { address, asker }) = taken else { panic!("no address") };
+        assert_eq!(address, Ipv4Addr::new(192, 0, 2, 40));
+        assert!(asker.mac.is_some());
         cancel.cancel();
         server.await.unwrap().unwrap();
     }

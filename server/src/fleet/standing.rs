@@ -236,6 +236,13 @@ pub enum Sighting {
         /// The subnet that its relay names, if it came through one: the machine's site.
         relay: Option<std::net::Ipv4Addr>,
     },
+    /// A machine that network-boots takes an address that another server gave it.
+    Address {
+        /// Who.
+        asker: Asker,
+        /// The address.
+        address: std::net::Ipv4Addr,
+    },
     /// A network boot program went out.
     BootProgram {
         /// To whom.

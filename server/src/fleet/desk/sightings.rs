@@ -33,6 +33,12 @@ impl Desk {
                 };
                 self.log_once(now, Whose::Machine(machine), Step::PowerOn, what);
             }
+            // Beside another server this is the link between the address of a TFTP request and its machine.
+            Sighting::Address { asker, address } => {
+                if let Some(machine) = self.state.asking(&asker).map(|machine| machine.id) {
+                    self.remember(address.into(), machine);
+                }
+            }
             Sighting::BootProgram { address, file, over, bytes, whole } => {
                 self.trace_address(address, Seen::Program { file: file.clone(), whole }, now);
                 let text =

@@ -189,6 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn beside_another_server_a_program_that_never_came_back_is_told_of_too() {
+        let mut desk = desk();
+        let address = Ipv4Addr::new(192, 0, 2, 40);
+        let asker = Asker { mac: Some(MAC), ..Asker::default() };
+        desk.sighting(asks("uefi x64", Answered::Proxy { file: None }), at(1));
+        desk.sighting(Sighting::Address { asker, address }, at(2));
+        let nobody = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 9])), ..Asker::default() };
+        desk.sighting(Sighting::Address { asker: nobody, address: Ipv4Addr::new(192, 0, 2, 41) }, at(2));
+        assert_eq!(desk.state.machines.len(), 1, "an address alone makes no machine");
+        let (file, over) = ("snponly.efi".to_owned(), "tftp");
+        desk.sighting(
+            Sighting::BootProgram { address: address.into(), file, over, bytes: 9, whole: true },
+            at(3),
+        );
+        desk.notice(at(60));
+        assert!(desk.notes(at(60))[0].starts_with("m1: it took snponly.efi and did not start it"));
+    }
+
+    #[test]
     fn e1_an_ordered_machine_whose_os_asks_for_an_address_is_told_of_after_one_boot() {
         let mut desk = desk();
         desk.sighting(asks("uefi x64", offered()), at(-9000));
