@@ -8,19 +8,22 @@ use lab::images::{self, BANNER_A, BANNER_B};
 use lab::net::Net;
 use lab::rack::{self, Rack};
 use lab::scratch::{self, Scratch};
-use lab::vm::{Bus, Firmware, Spec};
+use lab::vm::{Bus, Firmware, Spec, Vm};
 use serde_json::Value;
 
 /// Waits until the only job of a deployment has ended, however; gives it.
-fn ended(rack: &mut Rack<'_>, deployment: &str) -> Value {
-    scratch::until(&format!("{deployment} to end"), rack::DEPLOY_LIMIT, || {
+fn ended(rack: &mut Rack<'_>, vm: &Vm, deployment: &str) -> Value {
+    let job = scratch::until(&format!("{deployment} to end"), rack::DEPLOY_LIMIT, || {
         rack.server.check_running()?;
         scratch::pause(Duration::from_secs(1))?;
         let job = rack.server.json(["deploy", "status", deployment])?["jobs"][0].take();
         let over = ["failed", "deployed", "refused", "cancelled"].iter().any(|end| job["state"] == *end);
         Ok(over.then_some(job))
+    });
+    job.unwrap_or_else(|error| {
+        let logs = rack.server.run(["logs"]).unwrap_or_default();
+        panic!("{error:#}\n{logs}\n{}", vm.console())
     })
-    .unwrap()
 }
 
 /// The words of the warnings that an order of `image` for `machine` onto `disk` would have.
@@ -45,7 +48,7 @@ fn old_os_first(firmware: Firmware, bus: Bus) {
     let spec = Spec::new(1, firmware, segment).disk(bus, &old).disk(bus, &new);
     let mut vm = spec.power_on(&net, scratch.path()).unwrap();
     rack.name(&spec.nics[0].mac, "two-1").unwrap();
-    vm.wait_for(BANNER_B, rack::REPORT_LIMIT).unwrap();
+    vm.wait_for(BANNER_B, rack::DEPLOY_LIMIT).unwrap();
 
     let rule = format!("serial={}", spec.disks[1].serial);
     let (warnings, refused) = warned(&rack, "debian-a", "two-1", &rule);
@@ -57,7 +60,7 @@ fn old_os_first(firmware: Firmware, bus: Bus) {
     }
     let order = rack.order("debian-a", &["two-1"], &["--disk", &rule, "--accept", "other-disk"]).unwrap();
     vm.reset().unwrap();
-    let job = ended(&mut rack, &order);
+    let job = ended(&mut rack, &vm, &order);
     println!("{}", job["cause"]);
     // Whichever disk the firmware took, the answer is the truth.
     let root_is_old = vm.has_shown(&format!("{BANNER_B} two-1"));
@@ -100,8 +103,10 @@ fn full_a_blank_first_disk_does_not_keep_the_second_from_starting() {
     let mut vm = spec.power_on(&net, scratch.path()).unwrap();
     rack.name(&spec.nics[0].mac, "second-1").unwrap();
     let rule = format!("serial={}", spec.disks[1].serial);
-    println!("{:?}", warned(&rack, "debian-a", "second-1", &rule));
-    let order = rack.order("debian-a", &["second-1"], &["--disk", &rule]).unwrap();
+    let (warnings, refused) = warned(&rack, "debian-a", "second-1", &rule);
+    assert_eq!(warnings, ["not-first-disk"]);
+    assert!(refused.contains("--accept other-disk"), "{refused}");
+    let order = rack.order("debian-a", &["second-1"], &["--disk", &rule, "--accept", "other-disk"]).unwrap();
     rack.deployed(&order).unwrap();
     rack::at_login(&mut vm, BANNER_A, "second-1").unwrap();
 }
@@ -130,7 +135,7 @@ fn full_the_same_image_on_both_disks() {
     for (disk, host) in [(1, "second"), (0, "third")] {
         let again = order(&rack, disk, host);
         vm.reset().unwrap();
-        let job = ended(&mut rack, &again);
+        let job = ended(&mut rack, &vm, &again);
         println!("{host}: {} {}", job["state"], job["cause"]);
         if job["state"] == "deployed" {
             rack::at_login(&mut vm, BANNER_A, host).unwrap();
