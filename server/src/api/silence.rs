@@ -41,7 +41,11 @@ pub enum Silence {
         times: u32,
     },
     /// Written, and its OS got an address and does not call home.
-    NoCall,
+    NoCall {
+        /// Another disk that may have started instead of the written one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        other: Option<String>,
+    },
     /// Written, and nothing was seen of it since.
     NotSeen,
 }
@@ -87,7 +91,11 @@ impl fmt::Display for Silence {
                 f,
                 "it was sent to its disk {times} times and asked for a boot again: the disk does not boot; does the image boot with this firmware, and does the firmware start this disk?"
             ),
-            Self::NoCall => f.write_str(
+            Self::NoCall { other: Some(disk) } => write!(
+                f,
+                "an OS on it got an address and does not call home: most likely {disk} started, which is not the disk that was written (put that one first in the firmware's boot order); or the image has no cloud-init, or a firewall is between"
+            ),
+            Self::NoCall { other: None } => f.write_str(
                 "its OS got an address and does not call home: the image has no cloud-init or has it disabled, its datasource_list leaves out NoCloud, or a firewall is between",
             ),
             Self::NotSeen => f.write_str(

@@ -1,12 +1,14 @@
 //! Core: what is concluded of a machine from what the doors saw of it, and when. A machine that stops on its way says
 //! nothing of it, so the server says what it did last, and what mostly stands behind it. Every conclusion ends by
-//! itself as soon as the machine goes on. Touches `api`, `fleet::job`.
+//! itself as soon as the machine goes on. Touches `api`, `fleet::job`, and
+//! how the tailor shows a disk.
 
 use common::hardware::{Firmware, HardwareReport};
 use jiff::{SignedDuration, Timestamp};
 
 use super::job::{Confirm, Job};
 use crate::api::{JobState, Silence};
+use crate::tailor::disk_shown;
 
 /// A program that was started asks for an address or a script within seconds; a card that trains its link and a
 /// switch with spanning tree take up to half a minute.
@@ -153,25 +155,33 @@ impl Trail {
                 let own = self.own.filter(|at| *at > job.changed);
                 own.map(|_| Silence::OwnDisk)
             }
-            JobState::Written => self.written(job, now),
+            JobState::Written => self.written(job, report, now),
             _ => None,
         }
     }
 
-    fn written(&self, job: &Job, now: Timestamp) -> Option<Silence> {
+    fn written(&self, job: &Job, report: Option<&HardwareReport>, now: Timestamp) -> Option<Silence> {
         let since = |at: &Timestamp| *at > job.changed;
         let over = |since: Timestamp, time| now.duration_since(since) >= time;
         if let Some((_, times)) = self.sent.filter(|(first, times)| since(first) && *times >= SENT_AGAIN) {
             return Some(Silence::DiskDoesNotBoot { times });
         }
         if let Some((system, _)) = self.system.filter(|(at, _)| since(at)) {
-            return over(system, CALL).then_some(Silence::NoCall);
+            return over(system, CALL).then(|| Silence::NoCall { other: other_that_boots(job, report) });
         }
         // One that was to switch itself off comes whenever somebody switches it on.
         let awaited = matches!(job.confirm, Confirm::Within(_)) || self.asked.as_ref().is_some_and(since);
         let last = self.asked.filter(since).unwrap_or(job.changed);
         (awaited && over(last, BOOT)).then_some(Silence::NotSeen)
     }
+}
+
+/// The first disk beside the written one that held something bootable when the machine reported. Seen with OVMF: it
+/// started an old OS on its first disk, which took no notice of the new CIDATA and so never called.
+fn other_that_boots(job: &Job, report: Option<&HardwareReport>) -> Option<String> {
+    let written = job.bound.disk.as_ref()?;
+    let others = report?.disks.iter().filter(|disk| !written.matches(disk));
+    others.into_iter().find(|disk| disk.contents.may_boot()).map(disk_shown)
 }
 
 #[cfg(test)]
@@ -371,6 +381,31 @@ mod tests {
         assert_eq!(trail.silence(Some(&off), None, at(90_000)), None);
         trail.see(ToldOwnDisk, at(90_000));
         assert_eq!(trail.silence(Some(&off), None, at(91_000)), Some(Silence::NotSeen), "it was switched on");
+    }
+
+    #[test]
+    fn a_disk_that_may_have_started_instead_is_named() {
+        let disk = |name: &str, contents: &str| {
+            serde_json::json!({
+                "name": name, "bus": "sata", "size": 1 << 30, "sector_bytes": 512, "serial": name, "contents": contents,
+            })
+        };
+        let report = |first: &str| -> HardwareReport {
+            serde_json::from_value(serde_json::json!({
+                "version": 1, "reporter": "t", "firmware": "uefi", "memory_bytes": 1,
+                "key": common::trust::KeyPair::from_secret([1; 32]).public(),
+                "disks": [disk("sda", first), disk("sdb", "bootable")],
+            }))
+            .unwrap()
+        };
+        let mut written = job(JobState::Written);
+        written.changed = at(0);
+        written.bound.disk = Some(common::plan::DiskIdentity::of(&report("blank").disks[1]));
+        let mut trail = Trail::default();
+        trail.see(System, at(10));
+        let said = |report: &HardwareReport| trail.silence(Some(&written), Some(report), at(900));
+        assert_eq!(said(&report("bootable")), Some(Silence::NoCall { other: Some("sda sda".into()) }));
+        assert_eq!(said(&report("blank")), Some(Silence::NoCall { other: None }));
     }
 
     #[test]

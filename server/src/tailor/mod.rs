@@ -31,4 +31,4 @@ pub use modules::{Needs, needs};
 pub use plan::{ImageFacts, Refusal, Request, plan};
 pub use target::{BadRule, TargetRule};
 
-pub use neighbours::warnings as neighbours;
+pub use neighbours::{shown as disk_shown, warnings as neighbours};

@@ -53,7 +53,9 @@ fn is_twin(own: &PartitionMarks, other: &Volume) -> bool {
     other.uuid.len() == UUID_CHARACTERS && own.uuid.as_ref() == Some(&other.uuid)
 }
 
-fn shown(disk: &Disk) -> String {
+/// A disk as an admin would look for it: its name, model and serial number.
+#[must_use]
+pub fn shown(disk: &Disk) -> String {
     let marks = [disk.model.as_str(), disk.serial.as_str()].join(" ");
     format!("{} {}", disk.name, marks.trim()).trim().to_owned()
 }

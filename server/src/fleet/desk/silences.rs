@@ -115,7 +115,7 @@ fn step_of(silence: &Silence) -> Step {
         | Silence::LoaderNotFetched { .. }
         | Silence::LoaderSilent { .. } => Step::Loader,
         Silence::OwnDisk => Step::PowerOn,
-        Silence::DiskDoesNotBoot { .. } | Silence::NoCall | Silence::NotSeen => Step::Confirm,
+        Silence::DiskDoesNotBoot { .. } | Silence::NoCall { .. } | Silence::NotSeen => Step::Confirm,
     }
 }
 
