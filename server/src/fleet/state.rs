@@ -35,6 +35,9 @@ pub enum Change {
     Event(Box<LogEvent>),
 }
 
+/// How what was set aside of a freeze begins in [`State::set_aside`].
+pub const FREEZE_ASIDE: &str = "the freeze";
+
 /// Everything the fleet knows but its events.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -100,7 +103,11 @@ impl State {
                 *newest = (*newest).max(job.id);
                 self.jobs.insert(job.id, (**job).clone());
             }
-            Change::Frozen(frozen) => self.frozen.clone_from(frozen),
+            Change::Frozen(frozen) => {
+                self.frozen.clone_from(frozen);
+                // It is written down anew, over what could not be read.
+                self.set_aside.retain(|what| !what.starts_with(FREEZE_ASIDE));
+            }
             Change::Event(event) => self.last_event = self.last_event.max(event.id),
         }
     }

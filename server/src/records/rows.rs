@@ -19,7 +19,7 @@ use crate::fleet::deployment::Deployment;
 use crate::fleet::job::{Confirm, Job};
 use crate::fleet::machine::{Boot, Machine, Rest};
 use crate::fleet::marks::{self, Fingerprint};
-use crate::fleet::state::{Change, State};
+use crate::fleet::state::{Change, FREEZE_ASIDE, State};
 
 type Written = Result<(), RecordsError>;
 
@@ -264,16 +264,39 @@ pub(super) fn load(
             _ => {}
         }
     }
-    for (since, reason) in all(connection, "select since, reason from frozen", |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?))
-    })? {
-        state.frozen = Some(Frozen { since: instant(since)?, reason });
-    }
+    state.frozen = load_frozen(connection, &mut aside)?;
     let sql = "select coalesce(max(id), 0) from events";
     let last: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(RecordsError::Read)?;
     state.last_event = unsigned(last);
     state.set_aside = aside;
     Ok(state)
+}
+
+/// Whether orders are frozen. A row that cannot be read counts as a freeze: somebody froze, and what began by mistake
+/// would overwrite disks. `deploy unfreeze` or another `deploy freeze` writes over it.
+fn load_frozen(connection: &Connection, aside: &mut Vec<String>) -> Result<Option<Frozen>, RecordsError> {
+    let rows =
+        all(connection, "select since, reason from frozen", |row| Ok((instant_in(row, 0), row.get(1))))?;
+    let mut frozen = None;
+    for (since, reason) in rows {
+        let read = since.and_then(|since| {
+            let reason: Option<String> = reason.map_err(RecordsError::Read)?;
+            Ok(Frozen { since, reason })
+        });
+        frozen = Some(read.unwrap_or_else(|error| {
+            aside.push(format!(
+                "{FREEZE_ASIDE}, so nothing new begins until `swarmboot deploy unfreeze`: {}",
+                with_causes(&error)
+            ));
+            let reason = "its record cannot be read, so neither since when nor why is known".to_owned();
+            Frozen { since: Timestamp::UNIX_EPOCH, reason: Some(reason) }
+        }));
+    }
+    Ok(frozen)
+}
+
+fn instant_in(row: &Row<'_>, column: usize) -> Result<Timestamp, RecordsError> {
+    row.get(column).map_err(RecordsError::Read).and_then(instant)
 }
 
 fn load_hardware(

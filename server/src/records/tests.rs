@@ -412,6 +412,27 @@ fn what_cannot_be_read_is_set_aside_and_named() {
 }
 
 #[test]
+fn a_freeze_that_cannot_be_read_holds_until_it_is_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = Timestamp::from_second(1_000_000).unwrap();
+    for spoiled in ["('yesterday', null)", "(9223372036854775807, 'audit')", "(1000, x'ff')"] {
+        let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
+        let sql = format!("insert into frozen (since, reason) values {spoiled}");
+        assert_eq!(records.connection.execute(&sql, []).unwrap(), 1);
+        let mut desk = Desk::new(records.load().unwrap(), settings());
+        let frozen = desk.state.frozen.clone().expect("what cannot be read counts as a freeze");
+        assert!(frozen.to_string().contains("cannot be read"), "{frozen}");
+        let warned = desk.warnings().join("\n");
+        assert!(warned.contains("the freeze") && warned.contains("deploy unfreeze"), "{warned}");
+        assert_eq!(desk.freeze(false, None, now), None);
+        assert_eq!(desk.warnings(), [""; 0], "it is put right");
+        records.commit(&desk.take_aftermath().changes).unwrap();
+        let again = records.load().unwrap();
+        assert_eq!((again.frozen, again.set_aside), (None, vec![]));
+    }
+}
+
+#[test]
 fn what_cannot_be_written_does_not_cost_the_reading_of_everything() {
     let dir = tempfile::tempdir().unwrap();
     let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
