@@ -148,6 +148,15 @@ async fn orders_that_make_no_sense_are_refused_with_a_hint() {
         let refused = bench.order(order.clone()).await;
         assert!(matches!(refused, Err(crate::fleet::FleetError::Refused(_))), "{order}: {refused:?}");
     }
+    for (seconds, refused) in [(24 * 3600, false), (24 * 3600 + 1, true), (u64::MAX, true)] {
+        let gate = serde_json::json!({
+            "image": "debian", "selection": one, "gather": 2, "gather_seconds": seconds, "dry_run": true,
+        });
+        let answer = bench.order(gate).await;
+        let said =
+            matches!(&answer, Err(crate::fleet::FleetError::Refused(why)) if why.error.contains("gate"));
+        assert_eq!(said, refused, "{seconds}: {answer:?}");
+    }
     let dry = serde_json::json!({"image": "debian", "selection": one, "dry_run": true});
     let answer = bench.order(dry).await.unwrap();
     assert_eq!(answer.machines[0].refused.as_deref(), Some("2 disks match"));

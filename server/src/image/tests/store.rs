@@ -124,6 +124,37 @@ fn damage_is_found_not_served_and_repaired_by_adding_again() {
 }
 
 #[test]
+fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = Images::open(dir.path()).unwrap();
+    let (shared, source) = (noise(1, MIB), dir.path().join("disk.raw"));
+    let bytes = [shared.clone(), noise(2, MIB)].concat();
+    std::fs::write(&source, &bytes).unwrap();
+    let image = add_from(&images, "a", ImageSource::File(source.clone())).unwrap().image;
+    add(&images, "b", [shared, noise(3, MIB)].concat()).unwrap();
+    add(&images, "c", noise(4, MIB)).unwrap();
+    let chunk = images.manifest(image.id).unwrap().stored(ChunkIndex(0)).unwrap();
+    let path = dir.path().join("images").join(super::super::store::chunk_key(&chunk.wire));
+    let spoil = || {
+        let mut rotten = std::fs::read(&path).unwrap();
+        rotten[10] ^= 1;
+        std::fs::write(&path, rotten).unwrap();
+    };
+    let damaged = || images.verify(image.id, &mut |_| {}).unwrap().damaged;
+    spoil();
+    assert_eq!(damaged()[0].images, ["a", "b"]);
+    images.mend(image.id, ChunkIndex(0)).unwrap();
+    assert!(damaged().is_empty() && export(&images, image.id) == bytes);
+
+    spoil();
+    std::fs::write(&source, noise(5, 2 * MIB)).unwrap();
+    assert!(images.mend(image.id, ChunkIndex(0)).is_err(), "the source has other bytes by now");
+    std::fs::remove_file(&source).unwrap();
+    assert!(images.mend(image.id, ChunkIndex(0)).is_err());
+    assert_eq!(damaged().len(), 1, "nothing wrong was taken");
+}
+
+#[test]
 fn a_name_stays_with_its_content() {
     let dir = tempfile::tempdir().unwrap();
     let images = Images::open(dir.path()).unwrap();
