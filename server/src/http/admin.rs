@@ -14,11 +14,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use common::id::{DeploymentId, MachineId};
-use common::limits::LONG_ERRANDS_MAX;
 use serde::{Deserialize, de::DeserializeOwned};
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::errands::Errands;
 use super::refusal::Refusal;
 use super::stock::{KitRoom, image_refused, image_shown};
 use super::tasks::{Teller, inlet, lines_of, task, written_by};
@@ -56,6 +56,8 @@ pub struct Admin {
     pub swarm: SwarmHandle,
     /// What the server says of itself.
     pub status: Arc<dyn Fn() -> ServerStatus + Send + Sync>,
+    /// The places of those who stay long.
+    pub errands: Errands,
     /// Ends what would go on for ever.
     pub cancel: CancellationToken,
 }
@@ -64,20 +66,6 @@ impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").field("fleet", &self.fleet).finish_non_exhaustive()
     }
-}
-
-/// The places of those who stay long, so that there is always one for an order.
-static LONG_ERRANDS: Semaphore = Semaphore::const_new(LONG_ERRANDS_MAX);
-
-/// A place for somebody who stays long.
-fn long_errand() -> Result<SemaphorePermit<'static>, Refusal> {
-    LONG_ERRANDS.try_acquire().map_err(|_| {
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("{LONG_ERRANDS_MAX} admins follow the log already"),
-        )
-        .hint("end one of the others; the rest of the places is kept for orders")
-    })
 }
 
 type Answered<T> = Result<Json<T>, Refusal>;
@@ -161,8 +149,8 @@ async fn kit(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<K
     blocking(move || Ok(admin.kits.show(&bounded(name)?)?)).await
 }
 
-async fn import_kit(State(admin): State<Admin>, Told(import): Told<KitImport>) -> Response {
-    task(move |teller: &mut Teller<KitShown>| {
+async fn import_kit(State(admin): State<Admin>, Told(import): Told<KitImport>) -> Result<Response, Refusal> {
+    Ok(task(admin.errands.place()?, move |teller: &mut Teller<KitShown>| {
         let shown =
             admin.kits.import(&import, &mut |done, total, text| teller.progress(done, total, text))?;
         for missing in &shown.missing {
@@ -170,7 +158,7 @@ async fn import_kit(State(admin): State<Admin>, Told(import): Told<KitImport>) -
         }
         tracing::info!(kit = shown.name, kernel = shown.kernel, "a boot kit was imported");
         Ok(shown)
-    })
+    }))
 }
 
 async fn remove_kit(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<serde_json::Value> {
@@ -195,10 +183,10 @@ async fn image(State(admin): State<Admin>, Path(name): Path<String>) -> Answered
     .await
 }
 
-async fn add_image(State(admin): State<Admin>, Told(add): Told<ImageAdd>) -> Response {
+async fn add_image(State(admin): State<Admin>, Told(add): Told<ImageAdd>) -> Result<Response, Refusal> {
     let source = ImageSource::File(add.path);
     let spec = AddSpec { name: add.name, source, sector_size: add.sector_bytes, no_table: add.no_table };
-    task(move |teller| add_to(&admin.images, spec, teller))
+    Ok(task(admin.errands.place()?, move |teller| add_to(&admin.images, spec, teller)))
 }
 
 /// The query of an upload.
@@ -219,10 +207,11 @@ async fn upload_image(
     let name = bounded(name)?;
     let length =
         headers.get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let reader = Box::new(inlet(body));
+    let errand = admin.errands.place()?;
+    let reader = Box::new(inlet(body, admin.cancel.clone()));
     let source = ImageSource::Stream { reader, name: "standard input".to_owned(), length };
     let spec = AddSpec { name, source, sector_size: upload.sector_bytes, no_table: upload.no_table };
-    Ok(task(move |teller| add_to(&admin.images, spec, teller)))
+    Ok(task(errand, move |teller| add_to(&admin.images, spec, teller)))
 }
 
 fn add_to(
@@ -256,7 +245,7 @@ fn add_to(
 
 async fn verify_image(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = bounded(name)?;
-    Ok(task(move |teller: &mut Teller<ImageVerified>| {
+    Ok(task(admin.errands.place()?, move |teller: &mut Teller<ImageVerified>| {
         let info = admin.images.get(&name).map_err(|error| image_refused(&error))?;
         let found = admin.images.verify(info.id, &mut |at| {
             teller.progress(at.bytes_read, at.total, format!("{} chunks", at.chunks));
@@ -276,10 +265,10 @@ async fn verify_image(State(admin): State<Admin>, Path(name): Path<String>) -> R
 
 async fn export_image(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = bounded(name)?;
-    let images = admin.images.clone();
+    let (images, errand) = (admin.images.clone(), admin.errands.place()?);
     let Json(info) =
         blocking(move || images.get(&name).map_err(|error| image_refused(&error).into())).await?;
-    Ok(written_by(info.size_bytes, move |out| {
+    Ok(written_by(errand, info.size_bytes, move |out| {
         let mut out = out;
         admin.images.export(info.id, &mut out, &mut |_| ()).map_err(Into::into)
     }))
@@ -419,7 +408,8 @@ fn no_swarm(error: Stopped) -> Refusal {
 
 async fn logs(State(admin): State<Admin>, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
     let follow = query.follow;
-    let errand = if follow { Some(long_errand()?) } else { None };
+    // Also without --follow: a reader may stop in the middle, as a pager does.
+    let errand = admin.errands.place()?;
     // Before the first page is read, so that nothing happens in between.
     let news = admin.fleet.follow();
     let filter = admin.fleet.log_filter(query).await?;
@@ -427,14 +417,13 @@ async fn logs(State(admin): State<Admin>, Query(query): Query<LogQuery>) -> Resu
     let first = admin.fleet.log_page(filter.clone(), 0, PAGE).await?;
     // Ends with its reader, with the log, or with the server.
     tokio::spawn(async move {
-        let _errand = errand;
         let cancel = admin.cancel.clone();
         tokio::select! {
             () = cancel.cancelled() => {}
             () = tell(admin.fleet, filter, first, follow.then_some(news), lines) => {}
         }
     });
-    Ok(lines_of(waiting))
+    Ok(lines_of(errand, waiting))
 }
 
 /// Tells the log from its first page on, and then what is new.

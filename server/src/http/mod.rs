@@ -38,6 +38,9 @@ mod stock;
 // Long tasks, line by line.
 mod tasks;
 
+// The places of admins who stay long.
+mod errands;
+
 // The admin's routes.
 mod admin;
 
@@ -51,6 +54,7 @@ use tokio::sync::Semaphore;
 pub use admin::{Admin, admin};
 #[cfg(fuzzing)]
 pub use boot::try_query;
+pub use errands::Errands;
 pub use guests::DoorBounds;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 pub use shelves::Shelves;

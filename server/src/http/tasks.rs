@@ -13,7 +13,9 @@ use common::wire::http::Refused;
 use futures::StreamExt as _;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
+use super::errands::Errand;
 use crate::api::TaskLine;
 
 /// Lines that may wait for a slow reader before the work waits too.
@@ -55,6 +57,7 @@ impl<T: Serialize> Teller<T> {
 
 /// Does `work` on a thread and answers with its lines; the last one is what came of it.
 pub(super) fn task<T: Serialize + 'static>(
+    errand: Errand,
     work: impl FnOnce(&mut Teller<T>) -> Result<T, Refused> + Send + 'static,
 ) -> Response {
     let (lines, waiting) = mpsc::channel(LINES_MAX);
@@ -68,24 +71,29 @@ pub(super) fn task<T: Serialize + 'static>(
         };
         teller.line(&last);
     });
-    lines_of(waiting)
+    lines_of(errand, waiting)
 }
 
 /// An answer of JSON lines.
-pub(super) fn lines_of(waiting: mpsc::Receiver<Bytes>) -> Response {
-    let mut response = Body::from_stream(stream_of(waiting).map(Ok::<_, io::Error>)).into_response();
+pub(super) fn lines_of(errand: Errand, waiting: mpsc::Receiver<Bytes>) -> Response {
+    let mut response = Body::from_stream(stream_of(errand, waiting).map(Ok::<_, io::Error>)).into_response();
     let kind = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
-fn stream_of<T>(waiting: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
-    futures::stream::unfold(waiting, async |mut waiting| waiting.recv().await.map(|item| (item, waiting)))
+/// What comes through `waiting`. The errand's place is taken until the last of it went out or its reader is gone, however
+/// early the work itself is done.
+fn stream_of<T>(errand: Errand, waiting: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
+    futures::stream::unfold((waiting, errand), async |(mut waiting, errand)| {
+        waiting.recv().await.map(|item| (item, (waiting, errand)))
+    })
 }
 
 /// Lets `work` write the answer's body, on a thread. If it fails, the body breaks off, which its reader sees
 /// because it is shorter than `len`.
 pub(super) fn written_by(
+    errand: Errand,
     len: u64,
     work: impl FnOnce(&mut dyn Write) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 ) -> Response {
@@ -98,7 +106,7 @@ pub(super) fn written_by(
             let _ = pieces.blocking_send(Err(io::Error::other(error.to_string())));
         }
     });
-    let mut response = Body::from_stream(stream_of(waiting)).into_response();
+    let mut response = Body::from_stream(stream_of(errand, waiting)).into_response();
     response.headers_mut().insert(header::CONTENT_LENGTH, len.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     response
@@ -118,15 +126,21 @@ impl Write for Outlet {
     }
 }
 
-/// A request's body as something that a thread can read.
-pub(super) fn inlet(body: Body) -> impl Read + Send {
+/// A request's body as something that a thread can read. An upload that stalls would keep its thread for as long as the
+/// other side likes, so `stop` ends it with an error.
+pub(super) fn inlet(body: Body, stop: CancellationToken) -> impl Read + Send {
     let (pieces, waiting) = mpsc::channel::<io::Result<Bytes>>(PIECES_MAX);
     // Ends with the body or with its reader, whichever is first.
     tokio::spawn(async move {
         let mut body = body.into_data_stream();
-        while let Some(piece) = body.next().await {
+        loop {
+            let piece = tokio::select! {
+                () = stop.cancelled() => Some(Err(io::Error::other("the server is stopping"))),
+                piece = body.next() => piece.map(|piece| piece.map_err(io::Error::other)),
+            };
+            let Some(piece) = piece else { break };
             let broken = piece.is_err();
-            if pieces.send(piece.map_err(io::Error::other)).await.is_err() || broken {
+            if pieces.send(piece).await.is_err() || broken {
                 break;
             }
         }
@@ -150,5 +164,38 @@ impl Read for Inlet {
         let len = out.len().min(self.piece.len());
         out[..len].copy_from_slice(&self.piece.split_to(len));
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::errands::Errands;
+
+    #[tokio::test]
+    async fn an_upload_that_stalls_ends_with_the_server() {
+        let stop = CancellationToken::new();
+        let mut upload =
+            inlet(Body::from_stream(futures::stream::pending::<io::Result<Bytes>>()), stop.clone());
+        let reading = tokio::task::spawn_blocking(move || upload.read(&mut [0; 16]));
+        stop.cancel();
+        let read = tokio::time::timeout(Duration::from_secs(5), reading).await.expect("the thread ends");
+        assert!(read.unwrap().unwrap_err().to_string().contains("stopping"));
+    }
+
+    #[tokio::test]
+    async fn who_stays_long_leaves_places_for_orders() {
+        let errands = Errands::default();
+        let mut followers = vec![];
+        while let Ok(place) = errands.place() {
+            let (lines, waiting) = mpsc::channel(1);
+            followers.push((lines, lines_of(place, waiting)));
+            assert!(followers.len() < common::limits::ADMINS_MAX, "nothing is kept for orders");
+        }
+        assert!(followers.len() > 1);
+        followers.pop();
+        let again = errands.place().expect("a place is free when a reader has gone");
+        assert!(errands.place().is_err());
+        drop(again);
     }
 }

@@ -20,11 +20,17 @@ const UNPACKED_BYTES_MAX: u64 = 8 << 30;
 const NAME_BYTES_MAX: u64 = 64 << 10;
 
 /// Unpacks what is wanted of the package `path` below `into`, an empty folder of ours, and adds it to `tree`.
-/// `progress` is told how many bytes were unpacked so far.
+/// `progress` is told how many bytes were unpacked so
+/// far, and ends it with an error.
 ///
 /// # Errors
 /// When it is no package, is cut short, leads outside, or is larger than any such package.
-pub(crate) fn unpack(path: &Path, into: &Path, tree: &mut Tree, progress: &mut dyn FnMut(u64)) -> Result<()> {
+pub(crate) fn unpack(
+    path: &Path,
+    into: &Path,
+    tree: &mut Tree,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
     let wrong = |reason: String| KitError::Deb { path: path.to_owned(), reason };
     let file = fs::File::open(path).map_err(reading(path))?;
     let mut archive = ar::Archive::new(io::BufReader::new(file));
@@ -48,7 +54,7 @@ pub(crate) fn unpack(path: &Path, into: &Path, tree: &mut Tree, progress: &mut d
 /// For `tests/fuzz`: unpacks a package below `into`.
 #[cfg(fuzzing)]
 pub fn try_deb(path: &Path, into: &Path) {
-    drop(unpack(path, into, &mut Tree::default(), &mut |_| {}));
+    drop(unpack(path, into, &mut Tree::default(), &mut |_| Ok(())));
 }
 
 struct Unpacking<'a> {
@@ -64,7 +70,7 @@ impl Unpacking<'_> {
         KitError::Deb { path: self.package.to_owned(), reason: reason.into() }
     }
 
-    fn take(&mut self, data: Box<dyn Read + '_>, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    fn take(&mut self, data: Box<dyn Read + '_>, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
         // One byte more than is allowed, so that reaching the end of it means too much.
         let mut tar = tar::Archive::new(data.take(UNPACKED_BYTES_MAX + 1));
         // Raw: the library reads a name that stands before its file whole, however long that is.
@@ -89,7 +95,7 @@ impl Unpacking<'_> {
             if worth_unpacking(&path) {
                 self.take_entry(&mut entry, &path, link)?;
             }
-            progress(self.done);
+            progress(self.done)?;
         }
         Ok(())
     }
@@ -248,7 +254,7 @@ pub(crate) mod tests {
         fs::write(&path, deb).unwrap();
         fs::create_dir(&into).unwrap();
         let mut tree = Tree::default();
-        unpack(&path, &into, &mut tree, &mut |_| {})?;
+        unpack(&path, &into, &mut tree, &mut |_| Ok(()))?;
         Ok((tree, dir))
     }
 

@@ -44,6 +44,9 @@ pub enum KitError {
     /// Another import is under way.
     #[error("another import into {} is under way", .0.display())]
     Busy(PathBuf),
+    /// The server is stopping.
+    #[error("stopped, because the server is stopping")]
+    Stopped,
     /// A source that is neither a folder nor a `.deb`.
     #[error("{} is neither a folder nor a .deb file", .0.display())]
     Source(PathBuf),
@@ -143,6 +146,7 @@ impl KitError {
             }
             Self::Unknown { known, .. } if !known.is_empty() => format!("there are: {}", known.join(", ")),
             Self::None | Self::Unknown { .. } => "import one with: swarmboot kit import".to_owned(),
+            Self::Stopped => "import it again when the server runs; nothing was left".to_owned(),
             Self::Busy(_) => "wait until it has ended".to_owned(),
             Self::NoKernel { .. } => {
                 "install one (Debian: apt install linux-image-amd64; Ubuntu: apt install \

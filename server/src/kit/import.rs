@@ -66,12 +66,20 @@ pub enum Progress {
     Syncing,
 }
 
+/// Told how far an import is; an error of it ends the import.
+type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> Result<()>;
+
 /// Imports and answers the kit's name.
 pub(crate) fn run(kits: &Kits, spec: &ImportSpec, progress: &mut dyn FnMut(Progress)) -> Result<String> {
     if let Some(name) = &spec.name {
         store::check_name(name)?;
         refuse_taken(kits, name, spec.replace)?;
     }
+    // Whoever is told how far it is also says whether it goes on.
+    let progress: OnProgress<'_> = &mut |at| {
+        progress(at);
+        kits.go_on()
+    };
     let program = fs::read(&spec.loader).map_err(reading(&spec.loader))?;
     let _lock = lock(kits)?;
     let work =
@@ -89,10 +97,11 @@ pub(crate) fn run(kits: &Kits, spec: &ImportSpec, progress: &mut dyn FnMut(Progr
     draft.add_kernel(&tree)?;
     let modules = draft.add_modules(&tree, progress)?;
     draft.add_firmware(&tree, &modules)?;
+    kits.go_on()?;
     draft.add_boot_programs(&tree)?;
     let kit = draft.add_loader(modules, &program, progress)?;
     kit.save_record()?;
-    progress(Progress::Syncing);
+    progress(Progress::Syncing)?;
     place::put(kits.dir(), &kit.dir, kit.name())?;
     Ok(name)
 }
@@ -122,7 +131,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-fn gather(spec: &ImportSpec, work: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Tree> {
+fn gather(spec: &ImportSpec, work: &Path, progress: OnProgress<'_>) -> Result<Tree> {
     let mut tree = Tree::default();
     for (number, source) in spec.sources.iter().enumerate() {
         let path = match source {
@@ -137,7 +146,7 @@ fn gather(spec: &ImportSpec, work: &Path, progress: &mut dyn FnMut(Progress)) ->
             fs::create_dir(&into).map_err(writing(&into))?;
             let package = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             deb::unpack(path, &into, &mut tree, &mut |bytes| {
-                progress(Progress::Unpacking { package: package.clone(), bytes });
+                progress(Progress::Unpacking { package: package.clone(), bytes })
             })?;
         } else {
             return Err(KitError::Source(path.to_owned()));
@@ -227,7 +236,7 @@ impl Draft {
         self.put(store::KERNEL, &image)
     }
 
-    fn add_modules(&mut self, tree: &Tree, progress: &mut dyn FnMut(Progress)) -> Result<ModuleIndex> {
+    fn add_modules(&mut self, tree: &Tree, progress: OnProgress<'_>) -> Result<ModuleIndex> {
         let release = self.record.kernel.clone();
         let root = format!("lib/modules/{release}/");
         let builtin = match tree.find(&format!("{root}modules.builtin")) {
@@ -319,14 +328,9 @@ impl Draft {
         Ok(())
     }
 
-    fn add_loader(
-        self,
-        modules: ModuleIndex,
-        program: &[u8],
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Kit> {
+    fn add_loader(self, modules: ModuleIndex, program: &[u8], progress: OnProgress<'_>) -> Result<Kit> {
         let mut kit = Kit { dir: self.dir, record: self.record, modules };
-        let image = initramfs::build(&kit, program, progress)?;
+        let image = initramfs::build(&kit, program, &mut |at| drop(progress(at)))?;
         let path = kit.loader_img_path();
         fs::write(&path, &image).map_err(writing(&path))?;
         kit.record.files.insert(store::LOADER.to_owned(), FileMark::of(&image));
@@ -343,7 +347,7 @@ struct Reader<'a> {
     /// Every module of the kernel: name to path below the root, with the ending of its compression.
     paths: BTreeMap<String, String>,
     taken: BTreeMap<String, Module>,
-    progress: &'a mut dyn FnMut(Progress),
+    progress: OnProgress<'a>,
 }
 
 impl Reader<'_> {
@@ -375,7 +379,7 @@ impl Reader<'_> {
                 }
             }
             self.taken.insert(name, module);
-            (self.progress)(Progress::Modules { done: self.taken.len() });
+            (self.progress)(Progress::Modules { done: self.taken.len() })?;
         }
         Ok(())
     }

@@ -203,3 +203,21 @@ fn a_kernel_that_is_none_is_refused() {
     let error = bench.import(vec![bench.folder("b", &files)]).unwrap_err();
     assert!(error.to_string().contains("5.10.0-1-amd64"), "{error}");
 }
+
+#[test]
+fn stopping_ends_an_import_and_leaves_nothing() {
+    for at in ["Unpacking", "Modules", "Compressing", "Syncing"] {
+        let bench = Bench::new();
+        let sources = vec![bench.deb("linux.deb", &kernel_files()), bench.deb("ipxe.deb", &boot_files())];
+        let loader = bench.dir.path().join("loader");
+        let spec = ImportSpec { name: None, sources, kernel: None, loader, replace: false };
+        let stopper = bench.kits.clone();
+        let ended = bench.kits.import(&spec, &mut |told| {
+            if format!("{told:?}").starts_with(at) {
+                stopper.stop();
+            }
+        });
+        assert!(matches!(ended, Err(KitError::Stopped)), "{at}: {ended:?}");
+        assert!(bench.left_over().is_empty(), "{at}: {:?}", bench.left_over());
+    }
+}

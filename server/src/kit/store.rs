@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::id::Hash;
 use common::modules::ModuleIndex;
@@ -89,6 +91,7 @@ pub struct KitInfo {
 #[derive(Debug, Clone)]
 pub struct Kits {
     dir: PathBuf,
+    stop: Arc<AtomicBool>,
 }
 
 impl Kits {
@@ -99,7 +102,7 @@ impl Kits {
     pub fn open(state_dir: &Path) -> Result<Self> {
         let dir = state_dir.join("kits");
         fs::create_dir_all(&dir).map_err(writing(&dir))?;
-        let kits = Self { dir };
+        let kits = Self { dir, stop: Arc::default() };
         match import::lock(&kits) {
             // An import that another process has under way is left alone.
             Ok(_) | Err(KitError::Busy(_)) => Ok(kits),
@@ -109,6 +112,18 @@ impl Kits {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Ends an import that is under way, with `KitError::Stopped`: at the next file or module, or when the loader is
+    /// compressed.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// When the server is stopping.
+    pub(super) fn go_on(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(KitError::Stopped) } else { Ok(()) }
     }
 
     /// Makes a kit. Blocks for seconds to minutes; an import that does not end well leaves nothing.

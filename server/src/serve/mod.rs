@@ -90,7 +90,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     };
 
     let ended = crew.watch(signals.asked()).await;
-    stock.images().stop();
+    stock.stop();
     let stopping = async {
         ends.outer.cancel();
         crew.doors_closed().await;
@@ -178,6 +178,7 @@ async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock
         kits: Arc::<Stock>::clone(&stock),
         swarm: swarm_handle,
         status: Arc::new(status),
+        errands: http::Errands::default(),
         cancel: ends.outer.clone(),
     });
 

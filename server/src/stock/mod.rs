@@ -107,6 +107,12 @@ impl Stock {
         &self.images
     }
 
+    /// Ends what reads or writes for long: adds, verifications, exports of images, imports of kits.
+    pub fn stop(&self) {
+        self.images.stop();
+        self.kits.stop();
+    }
+
     /// The names of the boot programs that there are, for DHCP.
     #[must_use]
     pub fn programs(&self) -> watch::Receiver<Programs> {
@@ -386,6 +392,28 @@ impl ChunkSource for Stock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_is_given_without_reading_the_kits_index_again() {
+        let bench = crate::kit::tests::Bench::imported();
+        let program = bench.dir.path().join("loader");
+        let stock = Stock::new(Parts {
+            images: Images::open(bench.dir.path()).unwrap(),
+            kits: bench.kits.clone(),
+            bundles: Bundles::open(bench.dir.path(), &program).unwrap(),
+            loader: program,
+            http: ([127, 0, 0, 1], 0).into(),
+            key: common::trust::KeyPair::from_secret([7; 32]).public(),
+            prefer: None,
+        });
+        stock.prepare();
+        let kit = stock.kit().unwrap();
+        for index in ["kit.json", "modules.json"] {
+            std::fs::write(bench.dir.path().join("kits").join(&kit).join(index), "").unwrap();
+        }
+        assert!(stock.kit_file(&kit, "vmlinuz").is_some() && stock.kit_file(&kit, "loader.img").is_some());
+        assert!(stock.kit_file("another", "vmlinuz").is_none());
+    }
 
     #[test]
     fn a_seed_is_where_the_machine_reached_us() {
