@@ -215,6 +215,67 @@ pub const GATHER_SECONDS_MAX: u64 = 24 * 3600;
 /// The longest user-data an order may carry. cloud-init itself has no bound; cloud providers allow 16 to 64 KiB.
 pub const USER_DATA_BYTES_MAX: usize = 256 << 10;
 
+/// Addresses that the DHCP server looks for with ARP at once; what comes beyond is offered unseen.
+pub const DHCP_CHECKS_MAX: usize = 2048;
+
+/// How long a transaction of DHCP is remembered at least, in seconds: EDK2 collects offers for up to 32 s.
+pub const DHCP_TRANSACTION_SECONDS: u64 = 60;
+
+/// Transactions of DHCP of one age; twice as many are remembered.
+pub const DHCP_TRANSACTIONS_MAX: usize = 4096;
+
+/// Networks that requests for a boot were seen from; the one that was not seen for the longest time goes first.
+pub const DHCP_NETWORKS_MAX: usize = 64;
+
+/// Other DHCP servers that are remembered; on a wire with more, naming these is enough.
+pub const DHCP_RIVALS_MAX: usize = 16;
+
+/// Bytes of another DHCP server's boot file's name that are shown: enough to know it by.
+pub const DHCP_RIVAL_FILE_BYTES_MAX: usize = 64;
+
+/// The most addresses of one DHCP range: a /16. Finding a free one looks at each in the worst case.
+pub const DHCP_RANGE_MAX: u32 = 1 << 16;
+
+/// The longest lease of an earlier run that is believed: a month.
+pub const DHCP_LEASE_SECONDS_MAX: u64 = 31 * 24 * 3600;
+
+/// Addresses that one client may take out of the pool by saying that they are in use, at a time.
+pub const DHCP_DECLINES_MAX: usize = 3;
+
+/// The part of the pool, one in so many, that all clients together may: one host cannot empty it under many names.
+pub const DHCP_DECLINES_PART: u32 = 4;
+
+/// The longest request of DHCP: packets longer than one Ethernet frame are not from a client of ours.
+pub const DHCP_REQUEST_BYTES_MAX: usize = 1500;
+
+/// Packets of TFTP that are sent before the first answer: the first and five repetitions, in a second and a half.
+pub const TFTP_UNANSWERED_MAX: u32 = 6;
+
+/// The longest packet of async-tftp, and of a machine's answer.
+pub const TFTP_PACKET_BYTES_MAX: usize = 2048;
+
+/// Transfers of TFTP at once: a room full of machines after a power cut.
+pub const TFTP_TRANSFERS_MAX: usize = 2048;
+
+/// Transfers of TFTP to one address. A ROM has one; behind a router with address translation there are more machines.
+pub const TFTP_TRANSFERS_PER_ADDRESS_MAX: usize = 64;
+
+/// Digits in the longest number that an option of TFTP can hold.
+pub const TFTP_OPTION_DIGITS_MAX: usize = 20;
+
+/// Bytes of the name that a TFTP request asks for that are shown in the log: rubbish would fill lines.
+pub const TFTP_SHOWN_MAX: usize = 100;
+
+/// The longest block of TFTP. Above it, fragments: boot ROMs cannot put them together. iPXE asks for 1,432 at most; 1,428 also passes
+/// common tunnels.
+pub const TFTP_BLOCK_BYTES_MAX: u16 = 1428;
+
+/// Blocks of TFTP before an answer. EDK2 asks for 4. Sixteen hide a lost packet's wait without bursts that fill a switch's buffers.
+pub const TFTP_WINDOW_MAX: u16 = 16;
+
+/// The longest request of TFTP: async-tftp takes no more either.
+pub const TFTP_REQUEST_BYTES_MAX: usize = 4096;
+
 const _: () = assert!(REPORT_BYTES_MAX + EVENTS_BYTES_MAX <= BODIES_BYTES_PER_ADDRESS);
 const _: () = assert!(BODIES_BYTES_PER_ADDRESS + BODIES_BYTES_RESERVED < BODIES_BYTES_MAX);
 const _: () = assert!(LONG_ERRANDS_MAX < ADMINS_MAX);

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use async_tftp::server::{TftpServer, TftpServerBuilder};
 use bytes::Bytes;
+use common::limits::{TFTP_BLOCK_BYTES_MAX, TFTP_REQUEST_BYTES_MAX, TFTP_WINDOW_MAX};
 use ipnet::Ipv4Net;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -39,16 +40,9 @@ use self::request::{Packet, Read, Refusal};
 use crate::fleet::standing::Sighting;
 use crate::noise::Noise;
 
-/// Above it, fragments: boot ROMs cannot put them together. iPXE asks for 1,432 at most; 1,428 also passes
-/// common tunnels.
-const BLOCK_BYTES_MAX: u16 = 1428;
-/// EDK2 asks for 4. Sixteen hide a lost packet's wait without bursts that fill a switch's buffers.
-const WINDOW_MAX: u16 = 16;
 const TIMEOUT: Duration = Duration::from_millis(250);
 /// Times the timeout: 5 s, after which a machine has lost power.
 const RETRIES: u32 = 20;
-/// The longest request: async-tftp takes no more either.
-const REQUEST_BYTES_MAX: usize = 4096;
 /// What the port's buffer is asked to hold: a request of each of 2,000 machines, with what the kernel adds.
 const RECEIVE_BYTES: usize = 2 << 20;
 /// Lines about refusals in ten seconds.
@@ -176,8 +170,8 @@ async fn build(library: Library) -> Result<(TftpServer<Library>, SocketAddr), as
     roomy(&socket);
     let server = TftpServerBuilder::with_handler(library)
         .std_socket(socket)?
-        .block_size_limit(BLOCK_BYTES_MAX)
-        .window_size_limit(WINDOW_MAX)
+        .block_size_limit(TFTP_BLOCK_BYTES_MAX)
+        .window_size_limit(TFTP_WINDOW_MAX)
         .timeout(TIMEOUT)
         .ignore_client_timeout()
         .max_send_retries(RETRIES)
@@ -219,7 +213,7 @@ struct Front {
 
 impl Front {
     async fn run(mut self) -> io::Result<()> {
-        let mut buffer = [0; REQUEST_BYTES_MAX];
+        let mut buffer = [0; TFTP_REQUEST_BYTES_MAX];
         loop {
             let (length, client) = match self.socket.recv_from(&mut buffer).await {
                 Ok((length, SocketAddr::V4(client))) => (length, client),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use common::limits::DHCP_CHECKS_MAX;
 use tokio::time::Instant;
 
 use super::decide::Door;
@@ -11,8 +12,6 @@ use super::decide::Door;
 /// How long the wire is given to say that somebody has an address, asked twice: a host on a LAN answers within a
 /// millisecond, one that sleeps within some hundred, and a ROM waits at least a second for its offer.
 pub(super) const CHECK_TIME: Duration = Duration::from_millis(300);
-/// Addresses that are looked for at once; what comes beyond is offered unseen.
-const CHECKS_MAX: usize = 2048;
 
 /// A packet that waits for its address to be looked for.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ struct Check {
 
 impl Checks {
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= CHECKS_MAX
+        self.waiting.len() >= DHCP_CHECKS_MAX
     }
 
     /// Keeps `held` until `address` has been looked for. Whether that begins now.

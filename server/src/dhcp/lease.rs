@@ -13,24 +13,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
 use common::id::{Hash, Mac};
+use common::limits::{DHCP_DECLINES_MAX, DHCP_DECLINES_PART, DHCP_RANGE_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::request::{Ask, BootRequest, Client};
 
-/// The most addresses of one range: a /16. Finding a free one looks at each in the worst case.
-pub const RANGE_MAX: u32 = 1 << 16;
-/// The longest lease of an earlier run that is believed: a month.
-pub(super) const LEASE_SECONDS_MAX: u64 = 31 * 24 * 3600;
 /// How long an offer is kept for the client to take it. EDK2 collects offers for up to 32 s.
 const OFFER_SECONDS: u64 = 60;
 /// How long an address that somebody else has stays out of the pool.
 const QUARANTINE_SECONDS: u64 = 600;
 /// How long an address that nobody answered for counts as free.
 const CHECKED_SECONDS: u64 = 600;
-/// Addresses that one client may take out of the pool by saying that they are in use, at a time.
-const DECLINES_MAX: usize = 3;
-/// The part of the pool that all clients together may.
-const DECLINES_PART: u32 = 4;
 
 /// First and last address of a pool, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +129,7 @@ pub struct Pool {
 
 impl Pool {
     /// A pool of `range` without `set_aside` (the server, the router), with what was `kept` from earlier runs;
-    /// what lies outside the range now is forgotten. The range has at most [`RANGE_MAX`] addresses.
+    /// what lies outside the range now is forgotten. The range has at most [`DHCP_RANGE_MAX`] addresses.
     #[must_use]
     pub fn new(
         range: Range,
@@ -303,7 +296,9 @@ impl Pool {
                 .is_some_and(|lease| lease.state == LeaseState::Quarantined && lease.until > now)
         });
         let own = self.declined.values().filter(|who| *who == holder).count();
-        if own >= DECLINES_MAX || self.declined.len() >= (self.size() / DECLINES_PART).max(1) as usize {
+        if own >= DHCP_DECLINES_MAX
+            || self.declined.len() >= (self.size() / DHCP_DECLINES_PART).max(1) as usize
+        {
             return Some(ended);
         }
         self.declined.insert(address, holder.to_owned());
@@ -350,7 +345,9 @@ impl Pool {
     }
 
     fn size(&self) -> u32 {
-        (self.range.end.to_bits().saturating_sub(self.range.start.to_bits())).saturating_add(1).min(RANGE_MAX)
+        (self.range.end.to_bits().saturating_sub(self.range.start.to_bits()))
+            .saturating_add(1)
+            .min(DHCP_RANGE_MAX)
     }
 
     fn usable(&self, address: Ipv4Addr) -> bool {
@@ -493,7 +490,7 @@ mod tests {
             let lease = ask(&mut pool, &decline, now).1.unwrap();
             quarantined += usize::from(lease.state == LeaseState::Quarantined);
         }
-        assert_eq!(quarantined, DECLINES_MAX);
+        assert_eq!(quarantined, DHCP_DECLINES_MAX);
         // Nor do many together.
         for mac in 2..60 {
             let Verdict::Offered(address) = ask(&mut pool, &discover(mac), 200).0 else { panic!("{mac}") };

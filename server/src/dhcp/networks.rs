@@ -6,10 +6,9 @@
 
 use std::net::Ipv4Addr;
 
+use common::limits::DHCP_NETWORKS_MAX;
 use ipnet::Ipv4Net;
 
-/// Networks that were seen; the one that was not seen for the longest time goes first.
-const SEEN_MAX: usize = 64;
 /// How much of a network an address shows that was seen there: nobody tells a relay's prefix, and a branch has seldom
 /// more than this.
 const SEEN_PREFIX: u8 = 16;
@@ -40,7 +39,7 @@ impl Networks {
         let new = known.is_none();
         if let Some(at) = known {
             self.seen.remove(at);
-        } else if self.seen.len() >= SEEN_MAX {
+        } else if self.seen.len() >= DHCP_NETWORKS_MAX {
             self.seen.remove(0);
         }
         self.seen.push(network);
@@ -73,7 +72,7 @@ mod tests {
             networks.note(ip(172, 16));
         }
         let all = networks.all();
-        assert_eq!(all.len(), 1 + SEEN_MAX);
+        assert_eq!(all.len(), 1 + DHCP_NETWORKS_MAX);
         assert!(all.contains(&"172.16.0.0/16".parse().unwrap()), "who netboots now stays");
     }
 }

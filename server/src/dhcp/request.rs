@@ -8,14 +8,13 @@
 use std::net::Ipv4Addr;
 
 use common::id::Mac;
+use common::limits::DHCP_REQUEST_BYTES_MAX;
 
 use crate::fleet::standing::Asker;
 
 /// The BOOTP header and the magic cookie (RFC 2131 section 2).
 pub(super) const HEADER: usize = 240;
 pub(super) const MAGIC: [u8; 4] = [99, 130, 83, 99];
-/// Longer packets than one Ethernet frame are not from a client of ours.
-pub const REQUEST_BYTES_MAX: usize = 1500;
 
 /// What a client asks (option 53), as far as a server is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,7 +125,7 @@ impl BootRequest {
     /// When it is no client's DHCP message. Malformed options alone are not an error: what could be read before
     /// and after them counts.
     pub fn parse(packet: &[u8]) -> Result<Self, NotARequest> {
-        let header = packet.get(..HEADER).filter(|_| packet.len() <= REQUEST_BYTES_MAX);
+        let header = packet.get(..HEADER).filter(|_| packet.len() <= DHCP_REQUEST_BYTES_MAX);
         let header = header.ok_or(NotARequest::Length(packet.len()))?;
         if header[0] != 1 {
             return Err(NotARequest::Operation(header[0]));

@@ -7,6 +7,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 
+use common::limits::{DHCP_RIVAL_FILE_BYTES_MAX, DHCP_RIVALS_MAX};
 use nix::sys::socket::bind;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
@@ -14,12 +15,8 @@ use tokio::net::UdpSocket;
 use super::request::{HEADER, MAGIC, Options};
 use super::wire::Interface;
 
-/// Servers that are remembered; on a wire with more, naming these is enough.
-const RIVALS_MAX: usize = 16;
 /// One that was not heard of for a day, in seconds, is forgotten.
 const FORGOTTEN: u64 = 24 * 3600;
-/// Bytes of a boot file's name that are shown.
-const FILE_BYTES_MAX: usize = 64;
 
 /// A server that is not us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +58,7 @@ impl Rivals {
             return (known.addresses != before.addresses || known.boots.is_some() != before.boots.is_some())
                 .then(|| known.clone());
         }
-        if self.heard.len() >= RIVALS_MAX {
+        if self.heard.len() >= DHCP_RIVALS_MAX {
             return None;
         }
         self.heard.push((rival.clone(), now));
@@ -98,7 +95,7 @@ fn read(frame: &[u8]) -> Option<Rival> {
 
 fn printable(name: &[u8]) -> String {
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-    name[..name.len().min(FILE_BYTES_MAX)].escape_ascii().to_string()
+    name[..name.len().min(DHCP_RIVAL_FILE_BYTES_MAX)].escape_ascii().to_string()
 }
 
 /// Hears what other servers answer.
@@ -212,6 +209,6 @@ mod tests {
             let many = Rival { address: Ipv4Addr::new(10, 1, 0, n), addresses: true, boots: None };
             rivals.note(many, true, FORGOTTEN + 5);
         }
-        assert_eq!(rivals.all().len(), RIVALS_MAX);
+        assert_eq!(rivals.all().len(), DHCP_RIVALS_MAX);
     }
 }

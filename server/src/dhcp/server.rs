@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::id::Mac;
+use common::limits::DHCP_LEASE_SECONDS_MAX;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::clock::{Clock, Clocks};
 use super::decide::{Answer, BootFile, Decision, Door, Face, Mode, decide, firmware_of};
-use super::lease::{LEASE_SECONDS_MAX, Lease, Manners, Pool, Range, Verdict};
+use super::lease::{Lease, Manners, Pool, Range, Verdict};
 use super::networks::Networks;
 use super::reply::{self, Destination};
 use super::request::{Ask, BootRequest, Client};
@@ -234,6 +235,6 @@ pub(super) fn pool(
     let set_aside = ends.into_iter().chain(router).chain([face.place.address]).collect();
     // A clock that was years ahead when a lease was written down must not keep its address for years.
     let kept =
-        kept.into_iter().map(|lease| Lease { until: lease.until.min(now + LEASE_SECONDS_MAX), ..lease });
+        kept.into_iter().map(|lease| Lease { until: lease.until.min(now + DHCP_LEASE_SECONDS_MAX), ..lease });
     Pool::new(range, face.place, set_aside, kept.collect(), manners)
 }

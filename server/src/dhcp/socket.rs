@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use common::id::Mac;
+use common::limits::{DHCP_RANGE_MAX, DHCP_REQUEST_BYTES_MAX};
 use ipnet::Ipv4Net;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -18,10 +19,9 @@ use super::arp::Arp;
 use super::checks::{CHECK_TIME, Checks, Held};
 use super::clock::Clock;
 use super::decide::{Door, Face, Mode};
-use super::lease::{Lease, Manners, RANGE_MAX, Range};
+use super::lease::{Lease, Manners, Range};
 use super::networks::Networks;
 use super::reply::Destination;
-use super::request::REQUEST_BYTES_MAX;
 use super::rivals::{Ears, Rival, Rivals};
 use super::server::{Outcome, Server, clocks, pool};
 use super::transaction::Transactions;
@@ -212,8 +212,8 @@ fn check_range(range: Range, interface: &Interface) -> Result<(), DhcpError> {
     if range.start > range.end {
         return wrong("it ends before it starts".to_owned());
     }
-    if range.end.to_bits() - range.start.to_bits() >= RANGE_MAX {
-        return wrong(format!("it has more than {RANGE_MAX} addresses"));
+    if range.end.to_bits() - range.start.to_bits() >= DHCP_RANGE_MAX {
+        return wrong(format!("it has more than {DHCP_RANGE_MAX} addresses"));
     }
     if !place.reaches(range.start) || !place.reaches(range.end) {
         return wrong(format!("{} is {}/{}", interface.name, interface.address, interface.prefix));
@@ -280,8 +280,8 @@ impl Bound {
             noise: Noise::default(),
         };
         let mut checks = Checks::default();
-        let mut dhcp = [0; REQUEST_BYTES_MAX + 1];
-        let mut pxe = [0; REQUEST_BYTES_MAX + 1];
+        let mut dhcp = [0; DHCP_REQUEST_BYTES_MAX + 1];
+        let mut pxe = [0; DHCP_REQUEST_BYTES_MAX + 1];
         loop {
             let (door, received) = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),

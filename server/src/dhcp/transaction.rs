@@ -5,12 +5,9 @@
 
 use std::collections::HashMap;
 
-use super::request::{Ask, BootRequest, Client};
+use common::limits::{DHCP_TRANSACTION_SECONDS, DHCP_TRANSACTIONS_MAX};
 
-/// How long a transaction is remembered at least, in seconds: EDK2 collects offers for up to 32 s.
-const KEPT_SECONDS: u64 = 60;
-/// Transactions of one age; twice as many are remembered.
-const KEPT_MAX: usize = 4096;
+use super::request::{Ask, BootRequest, Client};
 
 /// Who began it: the hardware address, the client identifier, and the transaction's number.
 type Key = ([u8; 16], Vec<u8>, u32);
@@ -26,7 +23,9 @@ pub(super) struct Transactions {
 impl Transactions {
     /// Remembers a DISCOVER; completes a REQUEST that does not say what it is.
     pub(super) fn heed(&mut self, request: &mut BootRequest, now: u64) {
-        if now.saturating_sub(self.since) >= KEPT_SECONDS || self.young.len() >= KEPT_MAX {
+        if now.saturating_sub(self.since) >= DHCP_TRANSACTION_SECONDS
+            || self.young.len() >= DHCP_TRANSACTIONS_MAX
+        {
             self.old = std::mem::take(&mut self.young);
             self.since = now;
         }
@@ -92,6 +91,6 @@ mod tests {
         for n in 0..20_000_u32 {
             heed(&mut transactions, &Packet::pxe(7).option(61, &n.to_be_bytes()), 121);
         }
-        assert!(transactions.young.len() + transactions.old.len() <= 2 * KEPT_MAX);
+        assert!(transactions.young.len() + transactions.old.len() <= 2 * DHCP_TRANSACTIONS_MAX);
     }
 }

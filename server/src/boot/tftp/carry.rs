@@ -8,15 +8,12 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use common::limits::{TFTP_PACKET_BYTES_MAX, TFTP_UNANSWERED_MAX};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::library::Ticket;
 
-/// Packets that are sent before the first answer: the first and five repetitions, in a second and a half.
-const UNANSWERED_MAX: u32 = 6;
-/// The longest packet of async-tftp, and of a machine's answer.
-const PACKET_BYTES_MAX: usize = 2048;
 /// The loopback loses packets only when a socket's buffer is full: then the request is sent again.
 const INNER_TIMEOUT: Duration = Duration::from_millis(500);
 const INNER_TRIES: u32 = 6;
@@ -70,7 +67,7 @@ impl Carriage {
     ) -> io::Result<End> {
         let room = self.enter(request, ticket, hang_up).await?;
         let Some((room, first, length)) = room else { return Ok(End::HungUp) };
-        let (mut down, mut up) = (first, [0; PACKET_BYTES_MAX]);
+        let (mut down, mut up) = (first, [0; TFTP_PACKET_BYTES_MAX]);
         if !self.forward(&down[..length]).await {
             return Ok(End::HungUp);
         }
@@ -106,8 +103,8 @@ impl Carriage {
         request: &[u8],
         ticket: &Ticket,
         hang_up: &CancellationToken,
-    ) -> io::Result<Option<(SocketAddr, [u8; PACKET_BYTES_MAX], usize)>> {
-        let mut first = [0; PACKET_BYTES_MAX];
+    ) -> io::Result<Option<(SocketAddr, [u8; TFTP_PACKET_BYTES_MAX], usize)>> {
+        let mut first = [0; TFTP_PACKET_BYTES_MAX];
         for _ in 0..INNER_TRIES {
             self.inner.send_to(request, self.library).await?;
             tokio::select! {
@@ -127,7 +124,7 @@ impl Carriage {
     async fn forward(&mut self, packet: &[u8]) -> bool {
         if !self.heard {
             self.unanswered += 1;
-            if self.unanswered > UNANSWERED_MAX {
+            if self.unanswered > TFTP_UNANSWERED_MAX {
                 return false;
             }
         }
@@ -145,7 +142,7 @@ impl Carriage {
         let Self { outer, inner, .. } = self;
         drop(outer);
         ticket.aborted.store(true, Ordering::Relaxed);
-        let mut packet = [0; PACKET_BYTES_MAX];
+        let mut packet = [0; TFTP_PACKET_BYTES_MAX];
         let acknowledge = async {
             while let Ok((length, room)) = inner.recv_from(&mut packet).await {
                 let ack = match packet[..length] {

@@ -7,12 +7,10 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use common::limits::{TFTP_TRANSFERS_MAX, TFTP_TRANSFERS_PER_ADDRESS_MAX};
+
 use super::request::Read;
 
-/// Transfers at once: a room full of machines after a power cut.
-pub(super) const TRANSFERS_MAX: usize = 2048;
-/// A ROM has one transfer; behind a router with address translation there are more machines.
-pub(super) const TRANSFERS_PER_ADDRESS_MAX: usize = 64;
 /// A transfer of which nothing was heard for so long gives way to another request of the same machine: a ROM that was
 /// reset asks from the port that it had, and some leave a transfer without a word.
 const GIVES_WAY_MS: u64 = 500;
@@ -59,11 +57,11 @@ impl Gate {
             Ok(other) => other,
             Err(Waits) => return Admission::Wait,
         };
-        if own.len() - usize::from(instead_of.is_some()) >= TRANSFERS_PER_ADDRESS_MAX {
+        if own.len() - usize::from(instead_of.is_some()) >= TFTP_TRANSFERS_PER_ADDRESS_MAX {
             return Admission::Full;
         }
         let instead_of = match instead_of {
-            None if self.len() >= TRANSFERS_MAX => match self.oldest_unanswered() {
+            None if self.len() >= TFTP_TRANSFERS_MAX => match self.oldest_unanswered() {
                 None => return Admission::Full,
                 oldest => oldest,
             },
@@ -205,10 +203,10 @@ mod tests {
         let mut gate = Gate::default();
         assert_eq!(gate.ask(client(1, 1), &read("a"), 0), begin(1));
         gate.heard(1, 1);
-        for n in 0..u32::try_from(2 * TRANSFERS_MAX).unwrap() {
+        for n in 0..u32::try_from(2 * TFTP_TRANSFERS_MAX).unwrap() {
             let forged = SocketAddrV4::new(Ipv4Addr::from_bits(0x0a01_0000 + n), 7);
             assert!(matches!(gate.ask(forged, &read("a"), 2), Admission::Begin { .. }), "{n}");
-            assert!(gate.len() <= TRANSFERS_MAX);
+            assert!(gate.len() <= TFTP_TRANSFERS_MAX);
         }
         assert_eq!(gate.of(client(1, 1)), Some(1));
     }
@@ -216,7 +214,7 @@ mod tests {
     #[test]
     fn an_address_has_a_bound_and_places_are_given_back() {
         let mut gate = Gate::default();
-        for n in 0..TRANSFERS_PER_ADDRESS_MAX {
+        for n in 0..TFTP_TRANSFERS_PER_ADDRESS_MAX {
             let port = u16::try_from(n).unwrap();
             let Admission::Begin { id, .. } = gate.ask(client(1, port), &read("a"), 0) else { panic!("{n}") };
             gate.heard(id, 0);
@@ -224,7 +222,7 @@ mod tests {
         assert_eq!(gate.ask(client(1, 9999), &read("a"), 0), Admission::Full);
         gate.end(1);
         assert!(matches!(gate.ask(client(1, 9999), &read("a"), 0), Admission::Begin { .. }));
-        (0..=u64::try_from(TRANSFERS_PER_ADDRESS_MAX).unwrap() + 1).for_each(|id| gate.end(id));
+        (0..=u64::try_from(TFTP_TRANSFERS_PER_ADDRESS_MAX).unwrap() + 1).for_each(|id| gate.end(id));
         assert_eq!((gate.len(), gate.by_address.len()), (0, 0));
     }
 }

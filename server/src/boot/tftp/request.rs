@@ -6,12 +6,10 @@
 //! with an ERROR. async-tftp wants UTF-8 and whole pairs, and drops the others without a word: it only ever sees
 //! what [`Read::clean`] makes.
 
+use common::limits::{TFTP_OPTION_DIGITS_MAX, TFTP_SHOWN_MAX};
+
 /// The options that async-tftp negotiates, but `timeout`: the server's own is shorter.
 const OPTIONS: [&str; 3] = ["blksize", "tsize", "windowsize"];
-/// Digits in the longest number that an option can hold.
-const DIGITS_MAX: usize = 20;
-/// Characters of a name that are shown in the log.
-const SHOWN_MAX: usize = 100;
 
 /// What a packet at port 69 is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +120,9 @@ fn options(mut bytes: &[u8]) -> Vec<(&'static str, String)> {
         let (value, Some(rest)) = part(rest) else { return known };
         bytes = rest;
         let name = OPTIONS.into_iter().find(|option| name.eq_ignore_ascii_case(option.as_bytes()));
-        let number = value.len() <= DIGITS_MAX && value.iter().all(u8::is_ascii_digit) && !value.is_empty();
+        let number = value.len() <= TFTP_OPTION_DIGITS_MAX
+            && value.iter().all(u8::is_ascii_digit)
+            && !value.is_empty();
         if let (Some(name), true) = (name, number)
             && known.iter().all(|(other, _)| *other != name)
         {
@@ -138,7 +138,7 @@ fn printable(name: &[u8]) -> String {
 }
 
 fn shown(name: &[u8]) -> String {
-    name[..name.len().min(SHOWN_MAX)].escape_ascii().to_string()
+    name[..name.len().min(TFTP_SHOWN_MAX)].escape_ascii().to_string()
 }
 
 #[cfg(test)]

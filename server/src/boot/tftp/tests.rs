@@ -72,7 +72,7 @@ impl Rom {
                 6 => {
                     agreed = packet[2..].to_vec();
                     if agreed.starts_with(b"blksize") {
-                        block_bytes = usize::from(BLOCK_BYTES_MAX);
+                        block_bytes = usize::from(common::limits::TFTP_BLOCK_BYTES_MAX);
                     }
                     self.say(from, &[0, 4, 0, 0]).await;
                 }
