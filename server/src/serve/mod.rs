@@ -78,10 +78,14 @@ struct Ends {
 /// When something cannot be bound, or a task ends early.
 pub async fn run(config: Config) -> Result<(), Fault> {
     log_to_stderr(&config)?;
+    serve(config, Programs::beside_us).await
+}
+
+async fn serve(config: Config, programs: impl FnOnce() -> Result<Programs, Fault>) -> Result<(), Fault> {
     let mut signals = StopSignals::listen()?;
     let (mut crew, ends) = (Crew::new(), Ends::default());
     let begun = tokio::select! {
-        begun = begin(config, &mut crew, &ends) => Some(begun),
+        begun = begin(config, programs, &mut crew, &ends) => Some(begun),
         () = signals.next() => None,
     };
     let Some(stock) = begun.transpose()? else {
@@ -112,10 +116,15 @@ pub async fn run(config: Config) -> Result<(), Fault> {
 
 /// Binds everything, then starts it. What reads a lot of the disk does so off this task, or nobody would hear the
 /// signal to stop meanwhile.
-async fn begin(config: Config, crew: &mut Crew, ends: &Ends) -> Result<Arc<Stock>, Fault> {
+async fn begin(
+    config: Config,
+    programs: impl FnOnce() -> Result<Programs, Fault>,
+    crew: &mut Crew,
+    ends: &Ends,
+) -> Result<Arc<Stock>, Fault> {
     let files = Files::raise();
     let home = Home::open(&config.state)?;
-    let programs = Programs::beside_us()?;
+    let programs = programs()?;
     let config = Arc::new(config);
 
     // Everything is bound before anything runs: a server that cannot do all of its work does none of it.

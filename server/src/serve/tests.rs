@@ -138,3 +138,60 @@ async fn all_jobs_of_a_large_order_are_dismissed_when_it_is_cancelled() {
     let left = tokio::time::timeout(Duration::from_secs(30), left).await;
     assert!(left.is_ok(), "{} stay let in", again.known().await);
 }
+
+/// A server on the loopback with its state in `dir`.
+fn config(dir: &Path) -> Config {
+    Config {
+        interface: "lo".to_owned(),
+        addresses: Addresses::Proxy,
+        authoritative: false,
+        router: None,
+        dns: vec![],
+        discovery: true,
+        order_expires: None,
+        state: dir.join("state"),
+        socket: dir.join("admin.sock"),
+        http_port: 0,
+        swarm_port: 0,
+        sites: vec![],
+        limits: swarm::LineLimits::default(),
+        keep_events: None,
+        keep_bytes: None,
+        reserve_bytes: 0,
+        connections_per_address: 64,
+        uefi_program: None,
+        kernel_args: String::new(),
+        log: "info".to_owned(),
+        log_json: false,
+    }
+}
+
+/// The disk hangs while the stores are opened: a FIFO in the place of a file that is opened to be written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_signal_ends_a_start_whose_disk_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let (state, socket) = (config.state.clone(), config.socket.clone());
+    let program = dir.path().join("program");
+    std::fs::write(&program, b"program").unwrap();
+    std::fs::create_dir_all(state.join("kits")).unwrap();
+    let hangs = state.join("kits/.lock");
+    nix::unistd::mkfifo(&hangs, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Whatever goes wrong, the signal does not end the tests.
+    let _ours = signal(SignalKind::terminate()).unwrap();
+    let programs = Programs { loader: program.clone(), agent: program };
+    let server = tokio::spawn(serve(config, || Ok(programs)));
+    while !state.join("images").exists() {
+        assert!(!server.is_finished(), "{:?}", server.await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!server.is_finished(), "it waits for the disk");
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), server).await;
+    // Lets the thread go that hangs.
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&hangs).unwrap();
+    assert!(matches!(ended, Ok(Ok(Ok(())))), "{ended:?}");
+    assert!(!socket.exists());
+    drop(reader);
+}
