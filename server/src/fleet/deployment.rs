@@ -71,7 +71,7 @@ impl Deployment {
     #[must_use]
     pub fn took_as_blank(&self, job: &Job) -> bool {
         let unapproved = matches!(job.before, Some(MachineState::Discovered | MachineState::Inspected));
-        self.order.open && self.order.selection.machines.is_empty() && unapproved && job.bound.disk.is_none()
+        self.order.open && self.order.selection.machines.is_empty() && unapproved && job.attempt == 0
     }
 
     /// The name that the installed OS is given on `machine`: the order's pattern, as DNS allows it.

@@ -319,6 +319,9 @@ impl Desk {
             }
             (Effect::OsGone, Some(mut machine)) => {
                 machine.deployed_image = None;
+                if machine.state == MachineState::Deployed {
+                    machine.state = MachineState::Inspected;
+                }
                 self.put_machine(machine);
             }
             (Effect::Rest(rest), Some(mut machine)) => {

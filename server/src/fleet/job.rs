@@ -90,6 +90,11 @@ pub struct Job {
     pub changed: Timestamp,
 }
 
+/// Whether something may have been written once this step has begun: clearing the disk begins the transfer.
+fn writes(step: &Step) -> bool {
+    !matches!(step, Step::Tailor | Step::Agent | Step::Join | Step::Gather)
+}
+
 /// What happened to a job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobEvent {
@@ -209,11 +214,9 @@ impl Job {
     /// Whether the present or an earlier attempt may have written to the disk: clearing it begins the transfer. Of a
     /// job that waits, no: what an earlier attempt left was said when that ended.
     fn has_touched(&self) -> bool {
-        let before_transfer =
-            matches!(self.step, None | Some(Step::Tailor | Step::Agent | Step::Join | Step::Gather));
         match self.state {
             JobState::Written => true,
-            JobState::Running => self.attempt > 1 || !before_transfer,
+            JobState::Running => self.attempt > 1 || self.step.as_ref().is_some_and(writes),
             _ => false,
         }
     }
@@ -237,6 +240,9 @@ impl Job {
             }
             (Cancelled, JobEvent::Told { key, event }) if self.key == Some(key) => match event.what {
                 What::Done { .. } if event.step == Step::Seal && !self.sealed => self.seal_cancelled(),
+                What::Started if writes(&event.step) && !self.step.as_ref().is_some_and(writes) => {
+                    self.clear_cancelled(event.step)
+                }
                 _ => return vec![Effect::Dropped],
             },
             (Refused | Failed, JobEvent::Retried { bound, before }) => self.retry(bound, before),
@@ -279,17 +285,23 @@ impl Job {
     }
 
     fn refuse(&mut self, reason: String) -> Vec<Effect> {
+        // An earlier attempt may have cleared the disk: what was installed is not there any more.
+        let gone = self.has_touched();
         self.state = JobState::Refused;
         self.cause = Some(reason.clone());
         let mut effects = vec![Effect::Machine(MachineState::Failed)];
+        if gone {
+            effects.extend([Effect::OsGone, Effect::Rest(Rest::Load)]);
+        }
         effects.extend(self.key.take().map(|key| Effect::Dismiss(key, None)));
         effects.push(Effect::Log(Step::Tailor, What::Failed { cause: reason, last: true }));
         effects
     }
 
     fn retry(&mut self, bound: Bound, before: MachineState) -> Vec<Effect> {
-        // Of an order that never began, cancelling still gives back what was there before the first of it.
-        if self.attempt > 0 || self.before.is_none() {
+        // Of an order that never began, cancelling still gives back what was there before the first of it; and whom an
+        // admin approved meanwhile stays so.
+        if self.attempt > 0 || self.before.is_none() || before == MachineState::Approved {
             self.before = Some(before);
         }
         self.state = JobState::Ordered;
@@ -433,6 +445,14 @@ impl Job {
         }
         effects.extend(self.key.map(|key| Effect::Dismiss(key, Some(reason.clone()))));
         effects
+    }
+
+    /// The agent had begun to write when the cancel came, and its word of that comes after it.
+    fn clear_cancelled(&mut self, step: Step) -> Vec<Effect> {
+        let text = "the cancel came while the disk was being cleared: it may boot nothing".to_owned();
+        self.cause = Some(text.clone());
+        self.step = Some(step.clone());
+        vec![Effect::OsGone, Effect::Rest(Rest::Load), Effect::Log(step, What::Note { text })]
     }
 
     /// The agent was past the point where it can stop.

@@ -270,7 +270,10 @@ pub fn restored(machine: &Machine, before: Option<MachineState>, touched: bool) 
     match (machine.state, before) {
         // Said while the order stood.
         (state @ (MachineState::Rejected | MachineState::Retired), _) => state,
-        (_, Some(MachineState::Deployed)) if touched => MachineState::Inspected,
+        // An attempt that was refused or cancelled since may have cleared the disk.
+        (_, Some(MachineState::Deployed)) if touched || machine.deployed_image.is_none() => {
+            MachineState::Inspected
+        }
         (_, Some(before)) if before != MachineState::Deploying => before,
         // Ordered by an earlier version, which did not keep it.
         _ if !touched && machine.deployed_image.is_some() => MachineState::Deployed,
@@ -398,9 +401,11 @@ mod tests {
         ];
         for (now, before, touched, wanted) in table {
             let mut known = machine();
-            known.state = now;
+            (known.state, known.deployed_image) = (now, before.map(|_| "debian".to_owned()));
             assert_eq!(restored(&known, before, touched), wanted, "{now:?} {before:?} {touched}");
         }
+        let cleared = machine();
+        assert_eq!(restored(&cleared, Some(S::Deployed), false), S::Inspected, "its OS is gone");
         let mut deployed = machine();
         (deployed.state, deployed.deployed_image) = (S::Approved, Some("debian".to_owned()));
         assert_eq!(restored(&deployed, None, false), S::Deployed);

@@ -402,7 +402,7 @@ fn what_was_shown_is_what_is_written() {
     assert_eq!(trial.written(report(1, 2, both)).as_deref(), Some("B"));
     assert_eq!(trial.written(report(1, 3, vec![disk("A", Contents::Data)])), None);
     let cause = trial.job(1).cause.clone().unwrap();
-    assert!(cause.contains("serial a") && cause.contains("serial b"), "{cause}");
+    assert!(cause.contains("serial A") && cause.contains("serial B"), "{cause}");
     assert_eq!(trial.job(1).state, JobState::Refused);
     assert_eq!(
         trial.written(report(1, 4, blank("B"))),
@@ -472,7 +472,7 @@ fn what_changed_since_it_was_shown_is_refused_by_name() {
     assert_eq!(refused.len(), 3, "{refused:?}");
     assert_eq!(refused[0], (1, None));
     assert!(
-        refused[1].1.as_ref().is_some_and(|why| why.contains("other") && why.contains("d2")),
+        refused[1].1.as_ref().is_some_and(|why| why.contains("OTHER") && why.contains("D2")),
         "{refused:?}"
     );
     assert!(refused[2].1.as_ref().is_some_and(|why| why.contains("forgotten")), "{refused:?}");
@@ -506,7 +506,7 @@ fn a_retry_is_held_to_what_was_shown() {
         Retry { shown: Some(vec![RetryShown { job, disk }]), ..Retry::default() }
     };
     let refused = trial.retry(shown("A")).unwrap_err();
-    assert!(refused.cause.is_some_and(|why| why.contains("serial a")));
+    assert!(refused.cause.is_some_and(|why| why.contains("serial A")));
     assert_eq!(trial.retry(shown("B")).unwrap().len(), 1);
     assert_eq!(trial.job(1).state, JobState::Ordered);
     trial.cancel(DeploymentId(1));
@@ -682,6 +682,18 @@ fn what_was_blank_must_still_be_blank_when_the_plan_is_made() {
     // It is switched off before the plan is made, and comes back with somebody's disk.
     assert_eq!(trial.written(report(1, 2, vec![disk("B", Contents::Data)])), None);
     assert_eq!(trial.job(1).state, JobState::Refused);
+
+    // One that was there when the order was given is bound to its disk, on which somebody installs by hand meanwhile.
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    trial.open();
+    assert_eq!(trial.job(1).state, JobState::Ordered);
+    let by_hand = |boot| report(1, boot, vec![disk("A", Contents::Bootable)]);
+    assert_eq!(trial.written(by_hand(2)), None);
+    assert_eq!(trial.job(1).state, JobState::Refused);
+    trial.act("m1", MachineAction::Approve).unwrap();
+    trial.retry(Retry { deployment: Some(DeploymentId(1)), ..Retry::default() }).unwrap();
+    assert!(trial.written(by_hand(3)).is_some(), "an admin has approved it");
 }
 
 #[test]
@@ -751,4 +763,40 @@ fn a_cancel_before_anything_was_written_takes_nothing_away() {
     trial.cancel(id);
     let machine = trial.machine(1);
     assert_eq!((machine.state, machine.deployed_image.as_deref()), (MachineState::Deployed, Some("old")));
+}
+
+/// A machine with an old OS, an order for it, and its first attempt at `step`.
+fn reinstalls(step: Step) -> (Trial, DeploymentId) {
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, vec![disk("A", Contents::Bootable)]));
+    let mut deployed = trial.machine(1).clone();
+    (deployed.state, deployed.deployed_image) = (MachineState::Deployed, Some("old".to_owned()));
+    trial.desk.put_machine(deployed);
+    let id = trial.order(&["m1"]).unwrap();
+    trial.written(report(1, 2, vec![disk("A", Contents::Bootable)]));
+    trial.told(1, 2, 1, step, What::Started);
+    (trial, id)
+}
+
+#[test]
+fn a_refusal_after_the_disk_was_cleared_leaves_no_old_os_to_give_back() {
+    let (mut trial, id) = reinstalls(Step::Transfer);
+    // The power fails, and the next attempt finds another disk.
+    trial.comes(report(1, 3, blank("B")));
+    trial.tailored();
+    assert_eq!(trial.job(1).state, JobState::Refused);
+    trial.cancel(id);
+    let machine = trial.machine(1);
+    assert_eq!((machine.state, machine.deployed_image.as_deref()), (MachineState::Inspected, None));
+}
+
+#[test]
+fn what_an_agent_began_before_it_heard_of_the_cancel_counts() {
+    let (mut trial, id) = reinstalls(Step::Gather);
+    trial.cancel(id);
+    assert_eq!(trial.machine(1).state, MachineState::Deployed);
+    trial.told(1, 2, 2, Step::Transfer, What::Started);
+    let machine = trial.machine(1);
+    assert_eq!((machine.state, machine.deployed_image.as_deref()), (MachineState::Inspected, None));
+    assert!(trial.job(1).cause.as_ref().unwrap().contains("may boot nothing"));
 }
