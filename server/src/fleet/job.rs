@@ -450,7 +450,8 @@ impl Job {
     /// The agent had begun to write when the cancel came, and its word of that comes after it.
     fn clear_cancelled(&mut self, step: Step) -> Vec<Effect> {
         let text = "the cancel came while the disk was being cleared: it may boot nothing".to_owned();
-        self.cause = Some(text.clone());
+        let reason = self.cause.take().unwrap_or_default();
+        self.cause = Some(format!("{reason}; {text}"));
         self.step = Some(step.clone());
         vec![Effect::OsGone, Effect::Rest(Rest::Load), Effect::Log(step, What::Note { text })]
     }

@@ -64,7 +64,7 @@ async fn what_was_shown_holds_over_a_restart() {
     let mut swapped = report(1, 2, &[Contents::Data]);
     swapped.disks[0].serial = "SWAPPED".to_owned();
     let Order::Wait { reason, .. } = bench.report(swapped, &key(1, 2)).await else { panic!("a plan") };
-    assert!(reason.contains("swapped") && reason.contains("deploy retry"), "{reason}");
+    assert!(reason.contains("SWAPPED") && reason.contains("deploy retry"), "{reason}");
     let shown = bench.fleet.deployment(id).await.unwrap().unwrap();
     assert_eq!(shown.jobs[0].state, JobState::Refused);
 
