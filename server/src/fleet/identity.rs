@@ -17,6 +17,7 @@
 //! | own addresses only | some of them, or a UUID or serial that was not there | in doubt |
 //! | weak addresses only | one of them, nothing else, a disk in common | the same |
 //! | two machines | marks of both | in doubt with both |
+//! | own addresses only, and a NIC that asked for a boot | all of them, booted by that NIC | the same, both |
 //! | only seen to ask for a boot | its address, nothing that differs | the same |
 
 use std::collections::BTreeSet;
@@ -165,7 +166,8 @@ pub fn recognise(
         let one = settled.remove(0);
         // Only a UUID or a serial number says that other NICs which asked for a boot are of this machine.
         let sure = fits.iter().any(|(other, fit)| other.id == one.id && *fit == Fit::Sure);
-        let absorbs = if sure { sighted.iter().map(|other| other.id).collect() } else { vec![] };
+        let is_of_it = |other: &&Candidate<'_>| sure || is_boot_nic(shown, report, other);
+        let absorbs = sighted.iter().filter(is_of_it).map(|other| other.id).collect();
         return Who::Known { machine: one.id, absorbs, doubts: vec![] };
     }
     if settled.is_empty() && rivals.is_empty() {
@@ -237,6 +239,16 @@ fn fit(shown: &Fingerprint, report: &HardwareReport, known: &Candidate<'_>, all:
         return Fit::Sure;
     }
     may_be(&compared, uuid, &serials)
+}
+
+/// Whether a sighting is of the NIC that the report says its machine booted by, and of nothing more. Where addresses are
+/// all there is, the sighting would otherwise be who asks by that NIC, and be sent the loader at every boot, whatever is
+/// known of the machine. One report takes one sighting at most, none that an admin has said anything about, and none of
+/// an adapter: the next machine that boots by that has to be seen.
+fn is_boot_nic(shown: &Fingerprint, report: &HardwareReport, sighting: &Candidate<'_>) -> bool {
+    let booted: BTreeSet<Mac> = report.nics.iter().filter(|nic| nic.boot).map(|nic| nic.mac).collect();
+    let only_an_address = !sighting.print.is_strong() && sighting.print.macs == booted;
+    !sighting.claimed && only_an_address && booted.iter().all(|mac| shown.owns(*mac))
 }
 
 /// Where it is not the same for sure: whether it may be, or shares only what whole batches share. A blade's chassis

@@ -14,6 +14,9 @@ use crate::fleet::desk::Settings;
 use crate::fleet::standing::{Answered, Asker, Sighting};
 use crate::fleet::state::State;
 
+// A NIC that only a later report shows, and the sighting of it.
+mod boot_nic;
+
 const UUIDS: [&str; 4] = [
     "a3b8c1d2-7f4e-4a90-9c36-5e1d0b72f8aa",
     "564d1bc4-9d3e-0f6a-77c1-2be9d0a48351",

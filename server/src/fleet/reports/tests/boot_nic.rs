@@ -1,0 +1,93 @@
+//! A machine with nothing but addresses boots by a NIC that only a later report shows: what asked by it before is this
+//! machine, but not on a word that anybody could say.
+
+use super::*;
+use crate::fleet::standing::Standing;
+
+/// A report of a machine with an OS on its disk, booted by the NICs whose addresses end in `booted`.
+fn booted_by(marks: &Marks, booted: &[u8], key: &KeyPair) -> Arc<CheckedHardware> {
+    let mut report = marks.report(key).report().clone();
+    for disk in &mut report.disks {
+        disk.contents = Contents::Bootable;
+    }
+    for nic in &mut report.nics {
+        nic.boot = booted.contains(&nic.mac.0[5]);
+    }
+    Arc::new(CheckedHardware::check(report).unwrap())
+}
+
+fn asks_by(last: u8) -> Asker {
+    Asker { mac: Some(mac(last)), ..Asker::default() }
+}
+
+fn asks(desk: &mut Desk, asker: Asker, now: Timestamp) {
+    let (firmware, answer) = ("bios".to_owned(), Answered::Proxy { file: None });
+    desk.sighting(Sighting::PowerOn { asker, firmware, answer, relay: None }, now);
+}
+
+/// What whoever asks by the address that ends in `last` gets, and who that is.
+fn gets(desk: &Desk, last: u8) -> (Option<MachineId>, Standing) {
+    desk.state.standings(true).of(&asks_by(last))
+}
+
+/// Machine 1, known by address 1 and sent to its own disk, and sighting 2, of `asker`.
+fn met(asker: Asker) -> Desk {
+    let mut desk = desk();
+    desk.report(&booted_by(&Marks::bare(1), &[1], &key(1)), None, at(0));
+    assert_eq!(gets(&desk, 1), (Some(MachineId(1)), Standing::BootDisk));
+    asks(&mut desk, asker, at(100));
+    assert!(desk.state.machines[&MachineId(2)].is_bare_sighting());
+    desk
+}
+
+#[test]
+fn a_machine_that_boots_by_a_new_nic_is_not_sent_the_loader_for_ever() {
+    let mut desk = met(asks_by(2));
+    for round in 0..3 {
+        let by_the_new_one = booted_by(&Marks::bare(1).with(2), &[2], &key(10 + round));
+        assert_eq!(desk.report(&by_the_new_one, None, at(200)).machine, MachineId(1));
+        assert_eq!(gets(&desk, 2), (Some(MachineId(1)), Standing::BootDisk), "round {round}");
+        asks(&mut desk, asks_by(2), at(300));
+    }
+    assert_eq!(desk.state.machines.len(), 1);
+}
+
+#[test]
+fn a_sighting_is_not_swallowed_on_a_word_that_anybody_could_say() {
+    let both = Marks::bare(1).with(2);
+    let with_uuid = Asker { uuid: Some(UUIDS[2].to_owned()), ..asks_by(2) };
+    let docked = Marks { macs: vec![(1, false), (2, true)], ..Marks::bare(1) };
+    let rows: [(&str, Asker, Marks, &[u8]); 5] = [
+        ("it booted by its old NIC", asks_by(2), both.clone(), &[1]),
+        ("it booted by two at once", asks_by(2), both.clone(), &[1, 2]),
+        ("what asked has a UUID", with_uuid, both.clone(), &[2]),
+        ("by an adapter, which may go to another machine", asks_by(2), docked, &[2]),
+        ("no disk in common", asks_by(2), Marks { disk: "OTHER".to_owned(), ..both.clone() }, &[2]),
+    ];
+    for (what, asker, marks, booted) in rows {
+        let mut desk = met(asker);
+        desk.report(&booted_by(&marks, booted, &key(66)), None, at(200));
+        assert!(desk.state.machines.contains_key(&MachineId(2)), "{what}");
+        assert_eq!(gets(&desk, 2).0, Some(MachineId(2)), "{what}");
+    }
+}
+
+#[test]
+fn a_forged_report_does_not_swallow_what_an_admin_has_named_or_ordered_for() {
+    let name = |desk: &mut Desk| act(desk, "m2", MachineAction::Name("db2".to_owned()), at(150)).unwrap();
+    let approve = |desk: &mut Desk| act(desk, "m2", MachineAction::Approve, at(150)).unwrap();
+    let order = |desk: &mut Desk| order_for(desk, MachineId(2), at(150));
+    let words: [(&str, &dyn Fn(&mut Desk)); 3] =
+        [("named", &name), ("approved", &approve), ("ordered", &order)];
+    for (what, say) in words {
+        let mut desk = met(asks_by(2));
+        say(&mut desk);
+        let forged = booted_by(&Marks::bare(1).with(2), &[2], &key(66));
+        let decided = desk.report(&forged, None, at(200));
+        assert!(matches!(decided.next, Next::Tell(_)), "{what}: no plan");
+        let kept = desk.state.machines.get(&MachineId(2)).is_some_and(|kept| kept.hardware.is_none());
+        assert!(kept, "{what}");
+        assert_eq!(gets(&desk, 2), (Some(MachineId(2)), Standing::Load), "{what}");
+        assert!(!desk.state.machines[&decided.machine].doubts.is_empty(), "{what}: an admin has to say");
+    }
+}
