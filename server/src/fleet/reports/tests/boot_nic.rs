@@ -72,13 +72,16 @@ fn a_sighting_is_not_swallowed_on_a_word_that_anybody_could_say() {
     }
 }
 
+/// What an admin does about sighting 2.
+type Word = fn(&mut Desk);
+
 #[test]
 fn a_forged_report_does_not_swallow_what_an_admin_has_named_or_ordered_for() {
-    let name = |desk: &mut Desk| act(desk, "m2", MachineAction::Name("db2".to_owned()), at(150)).unwrap();
-    let approve = |desk: &mut Desk| act(desk, "m2", MachineAction::Approve, at(150)).unwrap();
-    let order = |desk: &mut Desk| order_for(desk, MachineId(2), at(150));
-    let words: [(&str, &dyn Fn(&mut Desk)); 3] =
-        [("named", &name), ("approved", &approve), ("ordered", &order)];
+    let words: [(&str, Word); 3] = [
+        ("named", |desk| act(desk, "m2", MachineAction::Name("db2".to_owned()), at(150)).unwrap()),
+        ("approved", |desk| act(desk, "m2", MachineAction::Approve, at(150)).unwrap()),
+        ("ordered", |desk| order_for(desk, MachineId(2), at(150))),
+    ];
     for (what, say) in words {
         let mut desk = met(asks_by(2));
         say(&mut desk);
