@@ -78,7 +78,7 @@ fn old_os_first(firmware: Firmware, bus: Bus) {
 }
 
 #[test]
-#[ignore = "needs root and virtual machines: run ./tests/run"]
+#[ignore = "needs root and virtual machines: run ./tests/full"]
 fn full_an_old_os_on_the_first_disk_is_never_deployed_bios() {
     old_os_first(Firmware::Bios, Bus::Virtio);
 }
