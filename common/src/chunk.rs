@@ -1,5 +1,5 @@
-//! Pieces of an image: their numbers, sets of them, and what makes one a chunk of zeros. Owns the only checked way from a number on the wire
-//! to a place in an image. Touches `limits`.
+//! Pieces of an image: their numbers, sets of them, and what makes one a chunk of zeros. Owns the only checked way from
+//! a number on the wire to a place in an image. Touches `limits`.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,20 +5,24 @@ use std::time::Duration;
 
 use lab::disk;
 use lab::images::{self, BANNER_A, BANNER_B};
-use lab::net::Net;
+use lab::net::{Net, Segment};
 use lab::rack::{self, Rack};
 use lab::scratch::{self, Scratch};
 use lab::vm::{Bus, Firmware, Spec, Vm};
 use serde_json::Value;
 
-/// Waits until the only job of a deployment has ended, however, or does not and has a note why; gives it.
-fn settled(rack: &mut Rack<'_>, vm: &Vm, deployment: &str) -> Value {
-    let job = scratch::until(&format!("{deployment} to settle"), rack::DEPLOY_LIMIT, || {
+/// Whether a job has ended, however.
+fn has_ended(job: &Value) -> bool {
+    ["failed", "deployed", "refused", "cancelled"].iter().any(|end| job["state"] == *end)
+}
+
+/// Waits until `enough` is true of the only job of a deployment; gives it.
+fn awaited(rack: &mut Rack<'_>, vm: &Vm, deployment: &str, enough: impl Fn(&Value) -> bool) -> Value {
+    let job = scratch::until(&format!("{deployment} to end"), rack::DEPLOY_LIMIT, || {
         rack.server.check_running()?;
         scratch::pause(Duration::from_secs(1))?;
         let job = rack.server.json(["deploy", "status", deployment])?["jobs"][0].take();
-        let over = ["failed", "deployed", "refused", "cancelled"].iter().any(|end| job["state"] == *end);
-        Ok((over || !job["note"].is_null()).then_some(job))
+        Ok(enough(&job).then_some(job))
     });
     job.unwrap_or_else(|error| {
         let logs = rack.server.run(["logs"]).unwrap_or_default();
@@ -60,12 +64,13 @@ fn old_os_first(firmware: Firmware, bus: Bus) {
     }
     let order = rack.order("debian-a", &["two-1"], &["--disk", &rule, "--accept", "other-disk"]).unwrap();
     vm.reset().unwrap();
-    let job = settled(&mut rack, &vm, &order);
+    let job = awaited(&mut rack, &vm, &order, |job| has_ended(job) || !job["note"].is_null());
     println!("{} {} {}", job["state"], job["cause"], job["note"]);
     // Whichever disk the firmware took, the answer is the truth.
     if job["state"] == "deployed" {
         assert_eq!(firmware, Firmware::Uefi, "a BIOS starts its first disk");
         rack::at_login(&mut vm, BANNER_A, "two-1").unwrap();
+        assert!(!vm.has_shown(&format!("{BANNER_B} two-1")), "the old OS passed for the new one");
     } else if job["state"] == "failed" {
         let cause = job["cause"].as_str().unwrap();
         assert!(cause.contains("an OS on another disk called home"), "{cause}");
@@ -89,6 +94,13 @@ fn full_an_old_os_on_the_first_disk_is_never_deployed_uefi() {
     old_os_first(Firmware::Uefi, Bus::Sata);
 }
 
+/// A BIOS machine with two blank disks.
+fn with_two_blank_disks(scratch: &Scratch, segment: Segment) -> Spec {
+    let blank = |name: &str| disk::blank(&scratch.file(name), 2 << 30).unwrap();
+    let spec = Spec::new(1, Firmware::Bios, segment);
+    spec.disk(Bus::Virtio, &blank("one")).disk(Bus::Virtio, &blank("two"))
+}
+
 /// A BIOS has one first disk, and this one is not what was ordered: the boot script goes on to the next.
 #[test]
 #[ignore = "needs root and virtual machines: run ./tests/full"]
@@ -96,10 +108,7 @@ fn full_a_blank_first_disk_does_not_keep_the_second_from_starting() {
     let scratch = Scratch::new().unwrap();
     let (net, segment) = Net::with_segment().unwrap();
     let mut rack = Rack::new(&net, segment, scratch.path()).unwrap();
-    let blank = |name: &str| disk::blank(&scratch.file(name), 2 << 30).unwrap();
-    let spec = Spec::new(1, Firmware::Bios, segment)
-        .disk(Bus::Virtio, &blank("one"))
-        .disk(Bus::Virtio, &blank("two"));
+    let spec = with_two_blank_disks(&scratch, segment);
     let mut vm = spec.power_on(&net, scratch.path()).unwrap();
     rack.name(&spec.nics[0].mac, "second-1").unwrap();
     let rule = format!("serial={}", spec.disks[1].serial);
@@ -117,10 +126,7 @@ fn full_the_same_image_on_both_disks() {
     let scratch = Scratch::new().unwrap();
     let (net, segment) = Net::with_segment().unwrap();
     let mut rack = Rack::new(&net, segment, scratch.path()).unwrap();
-    let blank = |name: &str| disk::blank(&scratch.file(name), 2 << 30).unwrap();
-    let spec = Spec::new(1, Firmware::Bios, segment)
-        .disk(Bus::Virtio, &blank("one"))
-        .disk(Bus::Virtio, &blank("two"));
+    let spec = with_two_blank_disks(&scratch, segment);
     let mut vm = spec.power_on(&net, scratch.path()).unwrap();
     rack.name(&spec.nics[0].mac, "twin-1").unwrap();
     let rule = |disk: usize| format!("serial={}", spec.disks[disk].serial);
@@ -135,7 +141,7 @@ fn full_the_same_image_on_both_disks() {
     for (disk, host) in [(1, "second"), (0, "third")] {
         let again = order(&rack, disk, host);
         vm.reset().unwrap();
-        let job = settled(&mut rack, &vm, &again);
+        let job = awaited(&mut rack, &vm, &again, has_ended);
         println!("{host}: {} {}", job["state"], job["cause"]);
         if job["state"] == "deployed" {
             rack::at_login(&mut vm, BANNER_A, host).unwrap();

@@ -105,7 +105,7 @@ impl Site<'_> {
         let deployment = order["deployment"].as_str().context("an order without a number")?.to_owned();
         self.orders.insert(deployment.clone());
         let begun = Instant::now();
-        let mut known = BTreeSet::new();
+        let mut known = vec![];
         for (at, victim) in victims {
             scratch::pause(at.saturating_sub(begun.elapsed()))?;
             match *victim {
@@ -123,16 +123,13 @@ impl Site<'_> {
         let shown = self.ended(&deployment)?;
         let took = begun.elapsed();
         drop(agents);
-        self.look_at(&deployment, &shown)?;
-        let lost: Vec<String> = known.difference(&self.events(&deployment)?).cloned().collect();
-        ensure!(lost.is_empty(), "shown before the server was killed, and lost: {lost:?}");
+        self.look_at(&deployment, &shown, &known)?;
         Ok(took)
     }
 
     /// The events of a deployment, as they are shown.
-    fn events(&self, deployment: &str) -> Result<BTreeSet<String>> {
-        let lines = self.server.json_lines(["logs", "--deployment", deployment])?;
-        Ok(lines.iter().map(Value::to_string).collect())
+    fn events(&self, deployment: &str) -> Result<Vec<Value>> {
+        self.server.json_lines(["logs", "--deployment", deployment])
     }
 
     fn ended(&self, deployment: &str) -> Result<Value> {
@@ -150,8 +147,8 @@ impl Site<'_> {
         })
     }
 
-    /// Every disk holds the image, and every order and its events are there.
-    fn look_at(&self, deployment: &str, shown: &Value) -> Result<()> {
+    /// Every disk holds the image, and every order and its events are there, `known` ones among them.
+    fn look_at(&self, deployment: &str, shown: &Value, known: &[Value]) -> Result<()> {
         for number in 0..AGENTS {
             let wrong = disk::differences(&self.target(number), &self.image)?;
             ensure!(wrong.is_empty(), "{}: wrong MiB {wrong:?} in {shown}", Self::name(number));
@@ -164,7 +161,9 @@ impl Site<'_> {
             .filter_map(|order| Some(order["id"].as_str()?.to_owned()))
             .collect();
         ensure!(self.orders.is_subset(&there), "orders are lost: {:?}", self.orders.difference(&there));
-        let events = self.server.json_lines(["logs", "--deployment", deployment])?;
+        let events = self.events(deployment)?;
+        let lost: Vec<&Value> = known.iter().filter(|event| !events.contains(event)).collect();
+        ensure!(lost.is_empty(), "shown before the server was killed, and lost: {lost:?}");
         for number in 0..AGENTS {
             let name = Self::name(number);
             let said = |step: &str| events.iter().any(|event| event["name"] == name && event["step"] == step);

@@ -221,6 +221,11 @@ impl Job {
         }
     }
 
+    /// Whether what was installed is not there any more, and nothing whole in its place.
+    fn has_lost_os(&self) -> bool {
+        self.has_touched() && !self.sealed
+    }
+
     /// What `event` does to the job at `now`, and what follows from it.
     pub fn apply(&mut self, event: JobEvent, now: Timestamp) -> Vec<Effect> {
         use JobState::{Cancelled, Deployed, Failed, Ordered, Refused, Running, Written};
@@ -285,8 +290,8 @@ impl Job {
     }
 
     fn refuse(&mut self, reason: String) -> Vec<Effect> {
-        // An earlier attempt may have cleared the disk: what was installed is not there any more.
-        let gone = self.has_touched();
+        // An earlier attempt may have cleared the disk.
+        let gone = self.has_lost_os();
         self.state = JobState::Refused;
         self.cause = Some(reason.clone());
         let mut effects = vec![Effect::Machine(MachineState::Failed)];
@@ -375,7 +380,7 @@ impl Job {
     }
 
     fn fail(&mut self) -> Vec<Effect> {
-        let gone = self.has_touched() && !self.sealed;
+        let gone = self.has_lost_os();
         self.state = JobState::Failed;
         let rest = if self.sealed { Rest::BootDisk } else { Rest::Load };
         let mut effects = vec![Effect::Machine(MachineState::Failed), Effect::Rest(rest)];
@@ -450,8 +455,6 @@ impl Job {
     /// The agent had begun to write when the cancel came, and its word of that comes after it.
     fn clear_cancelled(&mut self, step: Step) -> Vec<Effect> {
         let text = "the cancel came while the disk was being cleared: it may boot nothing".to_owned();
-        let reason = self.cause.take().unwrap_or_default();
-        self.cause = Some(format!("{reason}; {text}"));
         self.step = Some(step.clone());
         vec![Effect::OsGone, Effect::Rest(Rest::Load), Effect::Log(step, What::Note { text })]
     }

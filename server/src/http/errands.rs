@@ -15,7 +15,9 @@ pub struct Errands(Arc<Semaphore>);
 
 /// One of those places, until it is let go.
 #[derive(Debug)]
-pub(super) struct Errand(#[allow(dead_code)] OwnedSemaphorePermit);
+pub(super) struct Errand {
+    _place: OwnedSemaphorePermit,
+}
 
 impl Default for Errands {
     fn default() -> Self {
@@ -26,7 +28,8 @@ impl Default for Errands {
 impl Errands {
     /// A place for somebody who stays long.
     pub(super) fn place(&self) -> Result<Errand, Refusal> {
-        Arc::clone(&self.0).try_acquire_owned().map(Errand).map_err(|_| {
+        let place = Arc::clone(&self.0).try_acquire_owned();
+        place.map(|place| Errand { _place: place }).map_err(|_| {
             Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{LONG_ERRANDS_MAX} admins read the log, import or export already"),
