@@ -103,14 +103,13 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
 /// Writes labels where they differ from those that are there: a machine is written at each word of its agent.
 fn write_labels(transaction: &Transaction<'_>, id: i64, labels: &BTreeMap<String, String>) -> Written {
     let sql = "select name, content from labels where machine = $1";
-    let there: BTreeMap<String, String> =
-        pairs(transaction, sql, id, |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect();
-    if there == *labels {
-        return Ok(());
+    let there: BTreeMap<String, String> = pairs(transaction, sql, id)?;
+    for name in there.keys().filter(|&name| !labels.contains_key(name)) {
+        run(transaction, "delete from labels where machine = $1 and name = $2", params![id, name])?;
     }
-    run(transaction, "delete from labels where machine = $1", params![id])?;
-    for (name, content) in labels {
-        let sql = "insert into labels (machine, name, content) values ($1, $2, $3)";
+    for (name, content) in labels.iter().filter(|&(name, content)| there.get(name) != Some(content)) {
+        let sql = "insert into labels (machine, name, content) values ($1, $2, $3)
+             on conflict (machine, name) do update set content = excluded.content";
         run(transaction, sql, params![id, name, content])?;
     }
     Ok(())
@@ -119,8 +118,7 @@ fn write_labels(transaction: &Transaction<'_>, id: i64, labels: &BTreeMap<String
 /// Writes those Ethernet addresses that are new or count otherwise than before, and removes those that are gone.
 fn write_macs(transaction: &Transaction<'_>, id: i64, print: &Fingerprint) -> Written {
     let sql = "select mac, weak from marks where machine = $1";
-    let there: BTreeMap<String, i64> =
-        pairs(transaction, sql, id, |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect();
+    let there: BTreeMap<String, i64> = pairs(transaction, sql, id)?;
     let weak = |mac: &Mac| i64::from(print.weak.contains(mac));
     let wanted: BTreeMap<String, i64> = print.macs.iter().map(|mac| (mac.to_string(), weak(mac))).collect();
     for (mac, weak) in &there {
@@ -130,7 +128,8 @@ fn write_macs(transaction: &Transaction<'_>, id: i64, print: &Fingerprint) -> Wr
     }
     for (mac, weak) in &wanted {
         if there.get(mac) != Some(weak) {
-            let sql = "insert into marks (mac, machine, weak) values ($1, $2, $3)";
+            let sql = "insert into marks (mac, machine, weak) values ($1, $2, $3)
+                 on conflict (mac, machine) do update set weak = excluded.weak";
             run(transaction, sql, params![mac, id, weak])?;
         }
     }
@@ -142,16 +141,20 @@ fn joined(uuids: &BTreeSet<String>) -> Option<String> {
     (!uuids.is_empty()).then(|| uuids.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
 }
 
-/// What stands in the rows of one machine.
-fn pairs<T>(
+/// What stands in the two columns of one machine's rows. Those that cannot be read were named when they were loaded,
+/// and stay as they are.
+fn pairs<T: rusqlite::types::FromSql>(
     transaction: &Transaction<'_>,
     sql: &str,
     machine: i64,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, RecordsError> {
+) -> Result<BTreeMap<String, T>, RecordsError> {
     let mut statement = transaction.prepare_cached(sql).map_err(RecordsError::Read)?;
-    let rows = statement.query_map(params![machine], read).map_err(RecordsError::Read)?;
-    rows.collect::<rusqlite::Result<_>>().map_err(RecordsError::Read)
+    let rows = statement
+        .query_map(params![machine], |row| Ok(row.get(0).and_then(|name| Ok((name, row.get(1)?)))))
+        .map_err(RecordsError::Read)?;
+    let rows: Vec<rusqlite::Result<(String, T)>> =
+        rows.collect::<rusqlite::Result<_>>().map_err(RecordsError::Read)?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> Written {
@@ -255,9 +258,11 @@ pub(super) fn load(
             aside.push(format!("job {}: its machine or its deployment is not there", job.id));
         }
     }
-    for (name, last) in all(connection, "select name, last from counters", |row| {
+    let sql = "select name, last from counters";
+    let counters = sound(connection, sql, "the last number given", &mut aside, |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-    })? {
+    })?;
+    for (name, last) in counters {
         match name.as_str() {
             "machine" => state.last_machine = unsigned(last),
             "job" => state.last_job = unsigned(last),
@@ -305,7 +310,8 @@ fn load_hardware(
     known: impl Fn(MachineId) -> Option<Arc<CheckedHardware>>,
     aside: &mut Vec<String>,
 ) -> Result<(), RecordsError> {
-    let ids: Vec<i64> = all(connection, "select machine from hardware order by machine", |row| row.get(0))?;
+    let sql = "select machine from hardware order by machine";
+    let ids: Vec<i64> = sound(connection, sql, "the hardware of a machine", aside, |row| row.get(0))?;
     let mut one =
         connection.prepare("select report from hardware where machine = $1").map_err(RecordsError::Read)?;
     for row in ids {
@@ -345,7 +351,7 @@ fn readable<T>(
     read: fn(&Row<'_>) -> Understood<T>,
     aside: &mut Vec<String>,
 ) -> Result<Vec<T>, RecordsError> {
-    let rows = all(connection, sql, |row| {
+    let rows = sound(connection, sql, what, aside, |row| {
         let id: i64 = row.get(0)?;
         Ok((id, read(row).map_err(RecordsError::Read).and_then(|read| read)))
     })?;
@@ -361,13 +367,15 @@ fn readable<T>(
 
 fn machines(connection: &Connection, aside: &mut Vec<String>) -> Result<Vec<Machine>, RecordsError> {
     let mut labels: BTreeMap<i64, BTreeMap<String, String>> = BTreeMap::new();
-    for (machine, name, content) in all(connection, "select machine, name, content from labels", |row| {
+    let sql = "select machine, name, content from labels";
+    for (machine, name, content) in sound(connection, sql, "a label", aside, |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
     })? {
         labels.entry(machine).or_default().insert(name, content);
     }
     let mut macs: BTreeMap<i64, Vec<(String, bool)>> = BTreeMap::new();
-    for (machine, mac, weak) in all(connection, "select machine, mac, weak from marks", |row| {
+    let sql = "select machine, mac, weak from marks";
+    for (machine, mac, weak) in sound(connection, sql, "an Ethernet address", aside, |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
     })? {
         macs.entry(machine).or_default().push((mac, weak != 0));
@@ -507,6 +515,25 @@ fn job(row: &Row<'_>) -> Understood<Job> {
             changed: instant(changed)?,
         })
     })())
+}
+
+/// The rows of a query whose columns are of the types that `read` expects; `aside` is told of each other one, which is
+/// `what`. SQLite keeps a value of any type in a column of any other.
+fn sound<T>(
+    connection: &Connection,
+    sql: &str,
+    what: &str,
+    aside: &mut Vec<String>,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, RecordsError> {
+    let mut found = Vec::new();
+    for row in all(connection, sql, |row| Ok(read(row)))? {
+        match row {
+            Ok(row) => found.push(row),
+            Err(error) => aside.push(format!("{what}: {}", with_causes(&error))),
+        }
+    }
+    Ok(found)
 }
 
 /// Every row of a query.

@@ -411,6 +411,43 @@ fn what_cannot_be_read_is_set_aside_and_named() {
     }
 }
 
+/// SQLite keeps a value of any type in any column: a row of each table that another program wrote so.
+#[test]
+fn a_value_of_another_type_is_set_aside_and_costs_no_later_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
+    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let now = Timestamp::from_second(1_000_000).unwrap();
+    for machine in 1..3 {
+        perform(&mut desk, Deed::Report(machine, 0), 1, now);
+    }
+    records.commit(&desk.take_aftermath().changes).unwrap();
+    let spoil = [
+        "insert into labels (machine, name, content) values (1, 'room', x'ff')",
+        "insert into labels (machine, name, content) values (1, x'ff', 'attic')",
+        "update marks set weak = x'ff' where machine = 1",
+        "insert into counters (name, last) values (x'ff', 9)",
+    ];
+    for sql in spoil {
+        assert_eq!(records.connection.execute(sql, []).unwrap(), 1, "{sql}");
+    }
+    let mut desk = Desk::new(records.load().unwrap(), settings());
+    assert_eq!(desk.state.machines.len(), 2);
+    let named = desk.state.set_aside.join("\n");
+    for what in ["a label", "an Ethernet address", "the last number given"] {
+        assert!(named.contains(what), "{what} is not named in:\n{named}");
+    }
+    // The machine reports again, and its label is given again: both are put right.
+    perform(&mut desk, Deed::Report(1, 0), 1, now);
+    let set = [("room".to_owned(), "cellar".to_owned())].into();
+    perform(&mut desk, Deed::Act(1, MachineAction::Label { set, remove: vec![] }), 1, now);
+    records.commit(&desk.take_aftermath().changes).unwrap();
+    let again = records.load().unwrap();
+    let machine = &again.machines[&MachineId(1)];
+    assert_eq!(machine.labels.get("room").map(String::as_str), Some("cellar"));
+    assert!(!machine.fingerprint.macs.is_empty());
+}
+
 #[test]
 fn a_freeze_that_cannot_be_read_holds_until_it_is_ended() {
     let dir = tempfile::tempdir().unwrap();
