@@ -235,6 +235,38 @@ mod tests {
         }
     }
 
+    /// The same in a GPT, in which the agent makes its own partition; any other partition there keeps what it holds.
+    #[test]
+    fn an_earlier_orders_personal_data_is_cleared_from_a_gpt() {
+        let mut bytes = vec![0xa5; 64 * MIB];
+        let mut cursor = std::io::Cursor::new(&mut bytes);
+        let mut gpt = gptman::GPT::new_from(&mut cursor, 512, [7; 16]).unwrap();
+        for (number, start) in [(1_u8, 30 * 2048), (2, 40 * 2048)] {
+            gpt[number.into()] = gptman::GPTPartitionEntry {
+                partition_type_guid: [3; 16],
+                unique_partition_guid: [number; 16],
+                starting_lba: start,
+                ending_lba: start + 4 * 2048 - 1,
+                attribute_bits: 0,
+                partition_name: "cidata".into(),
+            };
+        }
+        gpt.write_into(&mut cursor).unwrap();
+        gptman::GPT::write_protective_mbr_into(&mut cursor, 512).unwrap();
+        let (personal, other) = (30 * MIB, 40 * MIB);
+        bytes[personal + 43..personal + 54].copy_from_slice(b"CIDATA     ");
+        bytes[other + 43..other + 54].copy_from_slice(b"DATA       ");
+        for start in [personal, other] {
+            bytes[start + 510..start + 512].copy_from_slice(&[0x55, 0xaa]);
+        }
+        let device = Recording::holding(bytes, 512);
+        clear(&device, 8 << 20).unwrap();
+        let bytes = device.bytes();
+        assert!(is_zero(&bytes[personal..personal + 4 * MIB]));
+        assert!(bytes[personal + 4 * MIB] == 0xa5 && bytes[personal - 1] == 0xa5, "its neighbours stay");
+        assert_eq!(&bytes[other + 43..other + 47], b"DATA");
+    }
+
     #[test]
     fn a_disk_larger_than_an_mbr_can_name_is_cleared_at_that_end_too() {
         let reach = u64::from(u32::MAX) * 512;

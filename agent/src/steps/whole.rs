@@ -200,6 +200,39 @@ async fn from_the_first_chunk_to_the_last_word() {
     assert_eq!(files.volume_label(), "CIDATA");
 }
 
+/// M7: the disk under the name is another one by the time of the first write.
+#[tokio::test]
+async fn another_disk_at_the_first_write_is_not_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, moved) = (folder.path().join("disk"), folder.path().join("moved"));
+    let old = vec![0xa5; 20 * MIB];
+    std::fs::write(&path, &old).unwrap();
+    let raw = os_image();
+    let manifest = Arc::new(manifest_of(&raw, 512));
+    let lines = Arc::new(Lines::default());
+    let steps = [Step::Transfer, Step::Seal];
+    let (mut machine, sender) =
+        joined(&path, &manifest, &steps, &lines, Heard { started: true, ..Heard::default() }).await;
+    std::fs::rename(&path, &moved).unwrap();
+    std::fs::write(&path, &old).unwrap();
+    let cancel = CancellationToken::new();
+    let journal: Arc<dyn Journal> = lines.clone();
+    // No chunk comes, so that a disk which is taken all the same keeps the step waiting.
+    let walk = walk(&steps, &mut machine, journal, &cancel);
+    let walked = tokio::time::timeout(std::time::Duration::from_secs(30), walk).await;
+    drop(sender);
+    let told = lines.all();
+    let ended = walked.expect("it is refused at once").unwrap_err();
+    assert_eq!(ended.step, Step::Transfer, "{told:?}");
+    assert!(
+        told.last().is_some_and(|line| line.contains("another file") && line.contains("for good")),
+        "{told:?}"
+    );
+    for disk in [path, moved] {
+        assert!(std::fs::read(&disk).unwrap() == old, "{} was written", disk.display());
+    }
+}
+
 #[tokio::test]
 async fn a_cancelled_transfer_leaves_a_disk_that_does_not_boot() {
     let folder = tempfile::tempdir().unwrap();

@@ -427,3 +427,29 @@ pub async fn listen(swarm: &mut Swarm<Mesh>, address: &str) -> Result<Vec<Multia
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::HANDSHAKES_PER_ADDRESS_MAX;
+
+    /// M13: one host that only opens connections keeps nobody else out.
+    #[test]
+    fn one_address_does_not_take_all_handshakes() {
+        let mut mesh = Mesh::new(None);
+        let (here, there) = ("/ip4/10.0.0.1/tcp/1".parse().unwrap(), "/ip4/10.0.0.2/tcp/1".parse().unwrap());
+        let opens = |mesh: &mut Mesh, number, from: &Multiaddr| {
+            mesh.handle_pending_inbound_connection(ConnectionId::new_unchecked(number), &here, from).is_ok()
+        };
+        let taken = (0..1000).filter(|&number| opens(&mut mesh, number, &there)).count();
+        assert_eq!(taken, HANDSHAKES_PER_ADDRESS_MAX);
+        let other = "/ip4/10.0.0.3/tcp/1".parse().unwrap();
+        assert!(opens(&mut mesh, 2000, &other), "somebody else comes in");
+        assert!(!opens(&mut mesh, 2001, &there));
+        // Who has shown a key gives the place back, whether it is let in or not.
+        let stranger = PeerId::random();
+        let first = ConnectionId::new_unchecked(0);
+        assert!(mesh.handle_established_inbound_connection(first, stranger, &there, &there).is_err());
+        assert!(opens(&mut mesh, 2002, &there));
+    }
+}

@@ -237,3 +237,109 @@ async fn fresh(news: &mut watch::Receiver<usize>, told: usize, at: Instant) {
 async fn watched(write: impl Future<Output = Result<(), BadStream>>) -> Result<(), BadStream> {
     timeout(STALL, write).await.unwrap_or(Err(BadStream::Stalled(STALL.as_secs())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Read as _};
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
+
+    use tokio::time::{Sleep, sleep};
+
+    use super::*;
+    use crate::id::Hash;
+    use crate::limits::CHUNK_BYTES;
+    use crate::trust::KeyPair;
+
+    /// A puller that has said what it wants, and takes a stride in each `pause`.
+    struct Slow {
+        says: Cursor<Vec<u8>>,
+        pause: Duration,
+        wait: Pin<Box<Sleep>>,
+    }
+
+    impl AsyncRead for Slow {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut [u8],
+        ) -> Poll<std::io::Result<usize>> {
+            match self.says.read(into)? {
+                0 => Poll::Pending,
+                some => Poll::Ready(Ok(some)),
+            }
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            from: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            ready!(self.wait.as_mut().poll(context));
+            self.wait = Box::pin(sleep(self.pause));
+            Poll::Ready(Ok(from.len().min(frame::STRIDE)))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// One chunk, and whether it was sent whole.
+    struct One(watch::Sender<usize>, watch::Sender<bool>);
+
+    impl Shelf for One {
+        fn open(&self, _: &PublicKey, _: ImageId) -> Option<(ChunkSet, usize)> {
+            Some((ChunkSet::new(1), 0))
+        }
+        fn since(&self, _: usize, _: usize) -> Vec<ChunkIndex> {
+            vec![]
+        }
+        fn news(&self) -> watch::Receiver<usize> {
+            self.0.subscribe()
+        }
+        fn frame(&self, _: &PublicKey, _: ImageId, _: ChunkIndex) -> Option<Frame> {
+            Some(Frame { form: Form::Raw, bytes: Arc::new(vec![7; CHUNK_BYTES as usize]) })
+        }
+        fn sent(&self, _: &PublicKey, _: ChunkIndex, _: usize, done: bool) {
+            self.1.send_if_modified(|sent| std::mem::replace(sent, done) != done);
+        }
+    }
+
+    /// How it ends with a puller that takes a stride in each `pause`; none when it has the chunk.
+    async fn ends(pause: Duration) -> Option<BadStream> {
+        let mut says = vec![];
+        frame::write(&mut says, &FromPuller::Open { image: ImageId(Hash([1; 32])) }).await.unwrap();
+        frame::write(&mut says, &FromPuller::Get { chunk: ChunkIndex(0) }).await.unwrap();
+        let stream = Slow { says: Cursor::new(says), pause, wait: Box::pin(sleep(pause)) };
+        let (sent, mut whole) = watch::channel(false);
+        let shelf = Arc::new(One(watch::channel(0).0, sent));
+        let outlet = Outlet { slots: Slots::new(1), lines: vec![] };
+        let puller = KeyPair::from_secret([1; 32]).public();
+        tokio::select! {
+            ended = serve(stream, puller, shelf, outlet) => ended.err(),
+            _ = whole.wait_for(|whole| *whole) => None,
+        }
+    }
+
+    /// M11: each stride within the time that a line may stand still, and all of them together for minutes, kept one of the
+    /// few places of a site.
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_trickles_does_not_keep_a_place() {
+        let strides = CHUNK_BYTES / u32::try_from(frame::STRIDE).unwrap();
+        let patient = CHUNK_PATIENCE / (strides + 2);
+        assert!(ends(patient).await.is_none(), "a line that carries a chunk within the time keeps its place");
+        let trickle = STALL - Duration::from_millis(1);
+        assert!(trickle * strides > CHUNK_PATIENCE);
+        let ended = ends(trickle).await;
+        assert!(matches!(ended, Some(BadStream::Slow(_))), "{ended:?}");
+        let ended = ends(STALL + Duration::from_secs(1)).await;
+        assert!(matches!(ended, Some(BadStream::Stalled(_))), "{ended:?}");
+    }
+}

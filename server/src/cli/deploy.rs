@@ -335,3 +335,99 @@ fn from_words(job: &JobShown) -> String {
     }
     format!("{} (server {}, peers {})", step_words(job), bytes(sources.server), bytes(sources.peers))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::Json;
+    use axum::extract::State;
+    use axum::routing::post;
+    use clap::Parser as _;
+    use common::hardware::Bus;
+    use common::id::{Hash, ImageId, MachineId};
+    use common::plan::DiskIdentity;
+
+    use super::super::args::{Args, Command, Output};
+    use super::*;
+    use crate::api::{DeployLine, ImageShown, PREFIX};
+
+    fn disk(serial: &str) -> DiskIdentity {
+        DiskIdentity {
+            bus: Bus::Ata,
+            size: 1 << 30,
+            sector_bytes: 512,
+            model: String::new(),
+            serial: serial.to_owned(),
+            wwn: String::new(),
+            path: String::new(),
+        }
+    }
+
+    fn line(machine: u64, disk: Option<DiskIdentity>, refused: Option<&str>) -> DeployLine {
+        let refused = refused.map(str::to_owned);
+        let id = MachineId(machine);
+        DeployLine { machine: id, name: id.to_string(), target: None, disk, warnings: vec![], refused }
+    }
+
+    /// A server that answers every order with the same three machines, and keeps what it was sent.
+    async fn answer(
+        State(asked): State<Arc<Mutex<Vec<DeployOrder>>>>,
+        Json(order): Json<DeployOrder>,
+    ) -> Json<DeployAnswer> {
+        let deployment = (!order.dry_run).then_some(DeploymentId(1));
+        asked.lock().unwrap().push(order);
+        let image = ImageShown {
+            name: "debian".to_owned(),
+            id: ImageId(Hash([7; 32])),
+            added: jiff::Timestamp::UNIX_EPOCH,
+            bytes: 1,
+            wire_bytes: 1,
+            chunks: 1,
+            zero_chunks: 0,
+            sector_bytes: 512,
+            partition_table: "gpt".to_owned(),
+            source: String::new(),
+            traits: None,
+        };
+        let machines =
+            vec![line(1, Some(disk("A")), None), line(2, Some(disk("B")), Some("held")), line(3, None, None)];
+        Json(DeployAnswer { deployment, image, machines, frozen: None })
+    }
+
+    async fn ordered(flags: &[&str]) -> Vec<DeployOrder> {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("admin.sock");
+        let asked = Arc::new(Mutex::new(vec![]));
+        let path = format!("{PREFIX}/deployments");
+        let server = axum::Router::new().route(&path, post(answer)).with_state(Arc::clone(&asked));
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(axum::serve(listener, server).into_future());
+        let typed = ["swarmboot", "deploy", "start", "--image", "debian", "--machines", "m[1-3]"];
+        let args = Args::try_parse_from(typed.iter().chain(flags)).unwrap();
+        let Command::Deploy(command) = args.command else { panic!("{:?}", args.command) };
+        run(&Client::new(socket), &Screen { output: Output::Json }, command).await.unwrap();
+        server.abort();
+        let asked = asked.lock().unwrap();
+        asked.clone()
+    }
+
+    /// H4 (d): what is ordered are the machines and disks of the answer that was shown, not what their names mean by then.
+    #[tokio::test]
+    async fn what_was_shown_is_what_is_ordered() {
+        let asked = ordered(&["--yes"]).await;
+        let [looked, order] = asked.as_slice() else { panic!("{asked:?}") };
+        assert!(looked.dry_run && looked.shown.is_none());
+        assert!(!order.dry_run);
+        let shown = order.shown.clone().unwrap();
+        assert_eq!(shown.image, ImageId(Hash([7; 32])));
+        let lines: Vec<_> = shown.machines.into_iter().map(|line| (line.machine.0, line.disk)).collect();
+        assert_eq!(lines, [(1, Some(disk("A"))), (3, None)], "the refused one is not ordered for");
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_orders_nothing() {
+        let asked = ordered(&["--dry-run"]).await;
+        assert!(asked.len() == 1 && asked[0].dry_run, "{asked:?}");
+    }
+}

@@ -206,6 +206,22 @@ fn without_confirmation_written_is_deployed() {
     assert_eq!(job.state, S::Deployed);
 }
 
+/// M2: a key that stays let in after its machine came home keeps a place in the swarm for ever.
+#[test]
+fn an_end_of_any_kind_dismisses_the_agent() {
+    let ends = [
+        (S::Written, JobEvent::CalledHome(Call::OnlyDisk)),
+        (S::Running, told(1, Step::Transfer, What::Failed { cause: "c".to_owned(), last: true })),
+        (S::Running, JobEvent::Cancelled("by ada".to_owned())),
+        (S::Running, JobEvent::TailorRefused("another disk".to_owned())),
+    ];
+    for (state, event) in ends {
+        let effects = job(state).apply(event.clone(), at(1));
+        let dismissed = |effect: &Effect| matches!(effect, Effect::Dismiss(who, _) if *who == key(1));
+        assert!(effects.iter().any(dismissed), "{state:?} {event:?}: {effects:?}");
+    }
+}
+
 #[test]
 fn who_calls_home_late_is_deployed_after_all() {
     let mut job = job(S::Written);

@@ -92,17 +92,22 @@ fn image(name: &str) -> ImageShown {
     }
 }
 
-/// The disk that was shown, or the only one there is.
+/// The disk that was shown, or the only one there is; a serial number FIRST stands for what only `--accept other-disk`
+/// orders.
 fn choose(commission: &Commission, hardware: &CheckedHardware) -> Result<Target, String> {
+    let target = |disk: &Disk| Target {
+        disk: DiskIdentity::of(disk),
+        words: disk.serial.clone(),
+        warnings: if disk.serial == "FIRST" {
+            vec![Warning::OtherDiskBoots { disk: "sdb".to_owned() }]
+        } else {
+            vec![]
+        },
+    };
     match hardware.report().disks.as_slice() {
-        [disk] => Ok(Target { disk: DiskIdentity::of(disk), words: disk.serial.clone(), warnings: vec![] }),
+        [disk] => Ok(target(disk)),
         disks => {
             let bound = disks.iter().find(|disk| commission.bound == Some(DiskIdentity::of(disk)));
-            let target = |disk: &Disk| Target {
-                disk: DiskIdentity::of(disk),
-                words: disk.serial.clone(),
-                warnings: vec![],
-            };
             bound.map(target).ok_or_else(|| format!("{} disks", disks.len()))
         }
     }
@@ -792,4 +797,47 @@ fn what_an_agent_began_before_it_heard_of_the_cancel_counts() {
     let machine = trial.machine(1);
     assert_eq!((machine.state, machine.deployed_image.as_deref()), (MachineState::Inspected, None));
     assert!(trial.logged().iter().any(|line| line.contains("may boot nothing")));
+}
+
+/// A warning that stops refuses the machine when the order is shown, and again when its plan is made: what is known only
+/// by then was never shown.
+#[test]
+fn what_stops_an_order_refuses_it_until_it_is_accepted() {
+    let order = |accept: &[&str]| serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}, "accept": accept});
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("FIRST")));
+    let lines = trial.lines(&serde_json::from_value(order(&[])).unwrap(), "debian").unwrap();
+    let why = lines[0].refused.clone().unwrap();
+    assert!(why.contains("sdb") && why.contains("--accept other-disk"), "{why}");
+    trial.order_lines(order(&["other-disk"])).unwrap();
+    assert_eq!(trial.written(report(1, 2, blank("FIRST"))).as_deref(), Some("FIRST"));
+
+    // One that only its address told of when the order was given.
+    let mut trial = Trial::new();
+    let asker =
+        crate::fleet::standing::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
+    let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
+    trial.desk.sighting(crate::fleet::standing::Sighting::Script { asker, address, says: "load" }, trial.now);
+    trial.order_lines(order(&[])).unwrap();
+    assert_eq!(trial.written(report(1, 1, blank("FIRST"))), None);
+    assert_eq!(trial.job(1).state, JobState::Refused);
+    assert!(trial.job(1).cause.as_ref().unwrap().contains("--accept other-disk"));
+}
+
+/// User-data that switches the call home off is said before any machine is there to say it of.
+#[test]
+fn an_open_order_is_refused_for_what_its_user_data_does() {
+    let order = |data: &str, no_confirm: bool| {
+        let mut order: DeployOrder = serde_json::from_value(serde_json::json!({
+            "image": "debian", "selection": {}, "open": true, "no_confirm": no_confirm,
+        }))
+        .unwrap();
+        order.user_data = Some(UserData(data.as_bytes().to_vec()));
+        Trial::new().desk.candidates(&order, &image("debian")).map(drop)
+    };
+    let silent = "#cloud-config\nvendor_data: {enabled: false}\n";
+    let refused = order(silent, false).unwrap_err();
+    assert!(refused.hint.unwrap().contains("--no-confirm"), "{}", refused.error);
+    assert!(order(silent, true).is_ok(), "nobody waits for it");
+    assert!(order("#cloud-config\npackages: [vim]\n", false).is_ok());
 }
