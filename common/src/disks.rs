@@ -4,6 +4,8 @@
 //! A word of a later reporter (a bus, what stands on a disk) is read as one that says nothing: a machine must
 //! not disappear because its loader knows more than this program. What is not understood counts as occupied.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::limits::REPORT_FOUND_MAX;
@@ -30,6 +32,22 @@ pub enum Bus {
     /// Something else.
     #[serde(other)]
     Other,
+}
+
+impl fmt::Display for Bus {
+    /// The word of a report and of a disk rule: `nvme`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Nvme => "nvme",
+            Self::Ata => "ata",
+            Self::Scsi => "scsi",
+            Self::Virtio => "virtio",
+            Self::Usb => "usb",
+            Self::Mmc => "mmc",
+            Self::File => "file",
+            Self::Other => "other",
+        })
+    }
 }
 
 /// What stands on a disk, by its first and last MiB and some places between.
@@ -272,6 +290,14 @@ fn real(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_word_of_a_bus_is_that_of_a_report() {
+        use Bus::{Ata, File, Mmc, Nvme, Other, Scsi, Usb, Virtio};
+        for bus in [Nvme, Ata, Scsi, Virtio, Usb, Mmc, File, Other] {
+            assert_eq!(serde_json::to_value(bus).unwrap(), bus.to_string());
+        }
+    }
 
     #[test]
     fn a_file_system_is_kept_for_its_names() {

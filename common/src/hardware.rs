@@ -154,7 +154,43 @@ pub struct HardwareReport {
     pub truncated: Vec<String>,
 }
 
+/// A list of a report that may have been cut. What is left out stands in [`HardwareReport::truncated`] behind its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// The disks.
+    Disks,
+    /// What is on the disks: their volumes, and what was found there.
+    OnDisks,
+    /// The network interfaces.
+    Nics,
+    /// The devices on the buses.
+    Devices,
+}
+
+impl List {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disks => "disks",
+            Self::OnDisks => "what is on the disks",
+            Self::Nics => "nics",
+            Self::Devices => "devices",
+        }
+    }
+
+    /// The word that a report has for this list, of which something was `left_out`: `disks: 3 of 70 left out`.
+    #[must_use]
+    pub fn cut(self, left_out: &str) -> String {
+        format!("{}: {left_out}", self.name())
+    }
+}
+
 impl HardwareReport {
+    /// What the report says of `list` having been cut; none when it is whole.
+    #[must_use]
+    pub fn cut_of(&self, list: List) -> Option<&str> {
+        self.truncated.iter().map(String::as_str).find(|text| text.starts_with(list.name()))
+    }
+
     /// A copy without the devices, for lists of machines: the devices are most of a report, so they are not
     /// even copied. Every field is named, so that a later one cannot be forgotten here.
     #[must_use]
@@ -251,23 +287,21 @@ impl CheckedHardware {
             return None;
         }
         let mut short = self.0.without_devices();
-        let left_out = |report: &mut HardwareReport, what: &str| {
+        let left_out = |report: &mut HardwareReport, list: List| {
             report.truncated.truncate(REPORT_CUTS_MAX - 3);
-            report
-                .truncated
-                .push(format!("{what}: not kept of a long report before the machine is approved"));
+            report.truncated.push(list.cut("not kept of a long report before the machine is approved"));
         };
-        left_out(&mut short, "devices");
+        left_out(&mut short, List::Devices);
         if !fits(&short) {
             for disk in &mut short.disks {
                 disk.found.clear();
                 disk.volumes.clear();
             }
-            left_out(&mut short, "what is on the disks");
+            left_out(&mut short, List::OnDisks);
         }
         if !fits(&short) {
             short.disks.clear();
-            left_out(&mut short, "disks");
+            left_out(&mut short, List::Disks);
         }
         Some(Self(short))
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::JobId;
+use crate::limits::cut;
 use crate::trust::{PublicKey, Signable};
 
 /// A unit of a job, in the order of a machine's way.
@@ -67,6 +68,12 @@ impl Step {
         Self::Confirm,
     ];
 
+    /// The step of this name; one of a later version is kept by it.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        name.parse().unwrap_or_else(|UnknownStep(name)| Self::Other(name))
+    }
+
     /// The step's name, as the log shows it.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -97,11 +104,16 @@ impl fmt::Display for Step {
     }
 }
 
+/// No step of this version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is no step; the steps are {}", cut(.0, 80), Step::ALL.map(|step| step.to_string()).join(", "))]
+pub struct UnknownStep(pub String);
+
 impl std::str::FromStr for Step {
-    type Err = std::convert::Infallible;
+    type Err = UnknownStep;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let known = Self::ALL.into_iter().find(|step| step.name() == text);
-        Ok(known.unwrap_or_else(|| Self::Other(text.to_owned())))
+        known.ok_or_else(|| UnknownStep(text.to_owned()))
     }
 }
 
@@ -237,6 +249,15 @@ mod tests {
         let step: Step = serde_json::from_str("\"defragment\"").unwrap();
         assert_eq!(step, Step::Other("defragment".to_owned()));
         assert_eq!(serde_json::to_string(&step).unwrap(), "\"defragment\"");
+        assert_eq!(Step::named("defragment"), step);
+        assert_eq!(Step::named("seal"), Step::Seal);
+    }
+
+    #[test]
+    fn what_is_no_step_is_told_the_steps() {
+        let error = "Transfer".parse::<Step>().unwrap_err().to_string();
+        assert!(error.contains("`Transfer`") && error.contains("join, gather, transfer, verify"), "{error}");
+        assert!("x".repeat(10_000).parse::<Step>().unwrap_err().to_string().len() < 400);
     }
 
     #[test]

@@ -248,8 +248,7 @@ fn marks(wanted: &DiskIdentity) -> String {
     words.extend(
         texts.iter().filter(|(_, text)| !text.is_empty()).map(|(what, text)| format!("{what} {text}")),
     );
-    let bus = format!("{:?}", wanted.bus).to_lowercase();
-    format!("{bus} disk with {}", words.join(", "))
+    format!("{} disk with {}", wanted.bus, words.join(", "))
 }
 
 fn describe(disk: &Disk) -> String {

@@ -10,7 +10,7 @@
 use std::fs;
 use std::path::Path;
 
-use common::hardware::{HardwareReport, Nic, REPORT_VERSION};
+use common::hardware::{HardwareReport, List, Nic, REPORT_VERSION};
 use common::id::Mac;
 use common::limits::{
     MACHINE_NAME_MAX, REPORT_BYTES_MAX, REPORT_LIST_MAX, REPORT_NICS_MAX, REPORT_STRING_MAX, cut,
@@ -71,9 +71,9 @@ pub fn report(root: &Path, reporter: &Reporter) -> HardwareReport {
         system: system::names(root),
         cpu: system::cpu(root),
         memory_bytes: system::memory_bytes(root),
-        disks: shorten("disks", disks::list(root), REPORT_LIST_MAX, &mut truncated),
-        nics: shorten("nics", booted_first(nics::list(root, reporter)), REPORT_NICS_MAX, &mut truncated),
-        devices: shorten("devices", devices::list(root), REPORT_LIST_MAX, &mut truncated),
+        disks: shorten(List::Disks, disks::list(root), REPORT_LIST_MAX, &mut truncated),
+        nics: shorten(List::Nics, booted_first(nics::list(root, reporter)), REPORT_NICS_MAX, &mut truncated),
+        devices: shorten(List::Devices, devices::list(root), REPORT_LIST_MAX, &mut truncated),
         name: reporter.name.as_deref().map(|name| cut(name, MACHINE_NAME_MAX)).and_then(plain_name),
         site: reporter.site.as_deref().map(tidy),
         truncated,
@@ -82,9 +82,9 @@ pub fn report(root: &Path, reporter: &Reporter) -> HardwareReport {
     report
 }
 
-fn shorten<T>(what: &str, mut list: Vec<T>, most: usize, truncated: &mut Vec<String>) -> Vec<T> {
+fn shorten<T>(what: List, mut list: Vec<T>, most: usize, truncated: &mut Vec<String>) -> Vec<T> {
     if list.len() > most {
-        truncated.push(format!("{what}: {} of {} left out", list.len() - most, list.len()));
+        truncated.push(what.cut(&format!("{} of {} left out", list.len() - most, list.len())));
         list.truncate(most);
     }
     list
@@ -106,7 +106,8 @@ fn fit(report: &mut HardwareReport) {
     }
     if report.devices.len() < all {
         let left_out = all - report.devices.len();
-        report.truncated.push(format!("devices: {left_out} of {all} left out, the report was too long"));
+        let cut = List::Devices.cut(&format!("{left_out} of {all} left out, the report was too long"));
+        report.truncated.push(cut);
     }
 }
 

@@ -283,7 +283,7 @@ fn a_machine_with_more_than_the_bounds_says_what_it_left_out() {
         driver: String::new(),
     };
     let many = vec![device; REPORT_LIST_MAX + 3];
-    report.devices = shorten("devices", many, REPORT_LIST_MAX, &mut report.truncated);
+    report.devices = shorten(List::Devices, many, REPORT_LIST_MAX, &mut report.truncated);
     fit(&mut report);
     assert_eq!(report.truncated.len(), 2, "{:?}", report.truncated);
     assert!(report.truncated[0].starts_with("devices: 3 of 4099 left out"));

@@ -14,9 +14,20 @@ pub enum Transport {
     Http,
 }
 
+/// What a machine's firmware is, as far as it decides how it is booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// A PC's BIOS.
+    Bios,
+    /// UEFI, for whichever processor.
+    Uefi,
+}
+
 /// One kind of firmware: what it is called, and what it can run, best first.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Firmware {
+    /// Which family, where the way to boot depends on it.
+    family: Family,
     /// In words, without the transport: `bios`, `uefi x64`.
     pub words: &'static str,
     /// The boot programs it can run, best first. The ones that drive the NIC through the firmware
@@ -24,11 +35,17 @@ pub struct Firmware {
     programs: &'static [&'static str],
 }
 
-const BIOS: Firmware = Firmware { words: "bios", programs: &["undionly.kpxe", "ipxe.pxe"] };
-const UEFI_X64: Firmware = Firmware { words: "uefi x64", programs: &["snponly.efi", "ipxe.efi"] };
-const UEFI_IA32: Firmware = Firmware { words: "uefi ia32", programs: &["snponly-ia32.efi", "ipxe-ia32.efi"] };
-const UEFI_ARM64: Firmware =
-    Firmware { words: "uefi arm64", programs: &["snponly-arm64.efi", "ipxe-arm64.efi"] };
+const BIOS: Firmware =
+    Firmware { family: Family::Bios, words: "bios", programs: &["undionly.kpxe", "ipxe.pxe"] };
+const UEFI_X64: Firmware =
+    Firmware { family: Family::Uefi, words: "uefi x64", programs: &["snponly.efi", "ipxe.efi"] };
+const UEFI_IA32: Firmware =
+    Firmware { family: Family::Uefi, words: "uefi ia32", programs: &["snponly-ia32.efi", "ipxe-ia32.efi"] };
+const UEFI_ARM64: Firmware = Firmware {
+    family: Family::Uefi,
+    words: "uefi arm64",
+    programs: &["snponly-arm64.efi", "ipxe-arm64.efi"],
+};
 
 /// The firmware that an option 93 number stands for; `None` for the ones that nothing of ours runs on.
 #[must_use]
@@ -62,6 +79,8 @@ impl Programs {
 /// What a machine gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
+    /// Its firmware.
+    pub family: Family,
     /// Its firmware in words, with the transport: `bios`, `uefi x64`, `uefi http x64`.
     pub firmware: String,
     /// The file's name in the map of boot programs; at most 127 bytes, so that it fits the BOOTP header.
@@ -108,7 +127,12 @@ pub fn choose(architectures: &[u16], transport: Transport, programs: &Programs) 
     preferred
         .chain(runs())
         .find(|file| programs.available.contains(*file) && file.len() <= 127)
-        .map(|file| Choice { firmware: words.clone(), file: file.to_owned(), transport })
+        .map(|file| Choice {
+            family: firmware.family,
+            firmware: words.clone(),
+            file: file.to_owned(),
+            transport,
+        })
         .ok_or_else(|| NoProgram::NotInKit { firmware: words, wanted: firmware.programs.join(" or ") })
 }
 

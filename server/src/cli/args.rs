@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use common::id::DeploymentId;
+use common::step::Step;
 
 /// Where the server listens for its admin, unless told otherwise.
 pub const SOCKET: &str = "/run/swarmboot/swarmboot.sock";
@@ -445,7 +446,7 @@ pub struct Logs {
     pub since: Option<String>,
     /// Only of this step.
     #[arg(long)]
-    pub step: Option<String>,
+    pub step: Option<Step>,
     /// Only of this deployment.
     #[arg(long)]
     pub deployment: Option<DeploymentId>,
@@ -485,6 +486,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_step_is_told_the_steps() {
+        let typed = |step| Args::try_parse_from(["swarmboot", "logs", "--step", step]);
+        assert!(typed("transfer").is_ok());
+        let error = typed("transver").unwrap_err().to_string();
+        assert!(error.contains("transver") && error.contains("transfer, verify"), "{error}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ fn query(logs: &Logs, now: Timestamp) -> Result<String, Fault> {
         words.push(format!("deployment={deployment}"));
     }
     if let Some(step) = &logs.step {
-        words.push(format!("step={}", path_part(step)));
+        words.push(format!("step={step}"));
     }
     if let Some(since) = &logs.since {
         words.push(format!("since={}", path_part(&moment(since, now)?.to_string())));

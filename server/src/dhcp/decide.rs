@@ -18,7 +18,7 @@ use std::net::Ipv4Addr;
 
 use super::lease::{Place, Range, Verdict, lease_seconds};
 use super::request::{Ask, BootRequest, Client};
-use crate::boot::choose::{self, NoProgram, Programs, Transport};
+use crate::boot::choose::{self, Family, NoProgram, Programs, Transport};
 use crate::fleet::standing::{Standing, Unanswered};
 
 /// Which port a request came in at.
@@ -252,7 +252,7 @@ fn boot(request: &BootRequest, shape: Shape, face: &Face) -> Result<(Boot, Strin
             let choice = choose::choose(&request.architectures, Transport::Tftp, &face.programs)?;
             let ipxe = request.client == Client::Ipxe { http: false };
             // BIOS ROMs and iPXE take the file from the offer; some of their menus are broken, so no menu.
-            let simple = ipxe || choice.firmware == "bios";
+            let simple = ipxe || choice.family == Family::Bios;
             let later = shape == Shape::ProxyOffer && !simple;
             let file = (!later).then_some(BootFile::Tftp(choice.file));
             let firmware = if ipxe { "ipxe without http".to_owned() } else { choice.firmware };

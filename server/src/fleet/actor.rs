@@ -100,8 +100,8 @@ pub fn start(
 ) -> Result<(FleetHandle, FleetTask), FleetError> {
     let path = records.path().to_owned();
     let desk = Desk::new(records.load()?, settings);
-    for what in &desk.state.set_aside {
-        tracing::error!(what, "a record cannot be read and is set aside");
+    for row in &desk.state.set_aside {
+        tracing::error!(what = row.words, "a record cannot be read and is set aside");
     }
     let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
     let (publish, standings) = watch::channel(Arc::new(desk.state.standings(desk.settings.discover)));

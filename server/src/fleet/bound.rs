@@ -155,7 +155,7 @@ pub fn words(disk: &DiskIdentity) -> String {
     let marks = [("model", &disk.model), ("serial", &disk.serial), ("wwn", &disk.wwn), ("path", &disk.path)];
     let marks = marks.iter().filter(|(_, value)| !value.trim().is_empty());
     let marks: String = marks.map(|(name, value)| format!(", {name} {}", value.trim())).collect();
-    format!("{} of {} bytes{marks}", format!("{:?}", disk.bus).to_lowercase(), disk.size)
+    format!("{} of {} bytes{marks}", disk.bus, disk.size)
 }
 
 #[cfg(test)]

@@ -156,7 +156,10 @@ impl Desk {
         }
         let aside = &self.state.set_aside;
         warnings.extend(
-            aside.iter().take(5).map(|what| format!("a record cannot be read and is set aside: {what}")),
+            aside
+                .iter()
+                .take(5)
+                .map(|row| format!("a record cannot be read and is set aside: {}", row.words)),
         );
         if aside.len() > 5 {
             warnings.push(format!(

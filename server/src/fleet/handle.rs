@@ -10,10 +10,10 @@ use std::sync::Arc;
 use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use common::plan::{Order, Verdict};
-use common::step::{EventBatch, Step, What};
+use common::step::{EventBatch, Step, UnknownStep, What};
 use common::trust::{KeyPair, PublicKey, Signed};
 use common::wire::call_home::CallHome;
-use common::wire::http::EventsTaken;
+use common::wire::http::{EventsTaken, Refused};
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
@@ -530,10 +530,14 @@ impl FleetHandle {
             let selection = Selection { machines, labels: vec![] };
             Some(self.look(move |desk| desk.select(&selection)).await?.map_err(FleetError::Refused)?)
         };
+        let step = query.step.filter(|step| !step.is_empty()).map(|step| step.parse());
+        let step = step.transpose().map_err(|error: UnknownStep| {
+            FleetError::Refused(Refused { error: error.to_string(), cause: None, hint: None })
+        })?;
         Ok(LogFilter {
             machines: chosen,
             deployment: query.deployment,
-            step: query.step.filter(|step| !step.is_empty()).and_then(|step| step.parse().ok()),
+            step,
             since: query.since,
             progress: query.progress,
         })

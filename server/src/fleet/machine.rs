@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::hardware::{CheckedHardware, Contents, Device, Firmware, HardwareReport};
+use common::hardware::{CheckedHardware, Contents, Device, Firmware, HardwareReport, List};
 use common::id::MachineId;
 use common::trust::PublicKey;
 use jiff::Timestamp;
@@ -293,7 +293,7 @@ pub fn has_bootable_disk(report: &HardwareReport) -> bool {
 pub fn is_blank(report: &HardwareReport) -> bool {
     const MASS_STORAGE: u32 = 0x01;
     let hidden = |device: &Device| device.class >> 16 == MASS_STORAGE && device.driver.is_empty();
-    let whole = !report.truncated.iter().any(|cut| cut.starts_with("disks") || cut.starts_with("devices"));
+    let whole = report.cut_of(List::Disks).or(report.cut_of(List::Devices)).is_none();
     whole
         && !report.disks.is_empty()
         && report.disks.iter().all(|disk| disk.contents == Contents::Blank)

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use common::hardware::{Contents, HardwareReport};
+use common::hardware::{Contents, HardwareReport, List};
 use common::limits::cut;
 use common::plan::DiskIdentity;
 use common::text::harmless;
@@ -116,7 +116,7 @@ pub fn root_of(call: Option<&CallHome>) -> Option<String> {
 /// Whether no disk of the machine but `target` could hold an OS. The report is from before the disk was written.
 #[must_use]
 pub fn is_alone(report: &HardwareReport, target: Option<&DiskIdentity>) -> bool {
-    if report.truncated.iter().any(|text| text.starts_with("disks")) {
+    if report.cut_of(List::Disks).is_some() {
         return false;
     }
     match (report.disks.as_slice(), target) {

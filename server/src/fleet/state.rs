@@ -35,8 +35,31 @@ pub enum Change {
     Event(Box<LogEvent>),
 }
 
-/// How what was set aside of a freeze begins in [`State::set_aside`].
-pub const FREEZE_ASIDE: &str = "the freeze";
+/// What a row of the records is about, as far as that matters when it cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// A freeze, which holds all the same.
+    Freeze,
+    /// Anything else: what it described is not there.
+    Other,
+}
+
+/// A row of the records that cannot be read, and stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// What it is about.
+    pub kind: RowKind,
+    /// Which row, and why it cannot be read.
+    pub words: String,
+}
+
+impl SetAside {
+    /// A row whose absence says itself.
+    #[must_use]
+    pub fn other(words: String) -> Self {
+        Self { kind: RowKind::Other, words }
+    }
+}
 
 /// Everything the fleet knows but its events.
 #[derive(Debug, Clone, Default)]
@@ -57,8 +80,8 @@ pub struct State {
     pub last_job: u64,
     /// As `last_machine`.
     pub last_deployment: u64,
-    /// What of the records could not be read, each in some words.
-    pub set_aside: Vec<String>,
+    /// What of the records could not be read.
+    pub set_aside: Vec<SetAside>,
     /// What is concluded of machines that say nothing; not kept, but concluded anew.
     pub notes: BTreeMap<MachineId, Silence>,
     newest_job: HashMap<MachineId, JobId>,
@@ -106,7 +129,7 @@ impl State {
             Change::Frozen(frozen) => {
                 self.frozen.clone_from(frozen);
                 // It is written down anew, over what could not be read.
-                self.set_aside.retain(|what| !what.starts_with(FREEZE_ASIDE));
+                self.set_aside.retain(|row| row.kind != RowKind::Freeze);
             }
             Change::Event(event) => self.last_event = self.last_event.max(event.id),
         }

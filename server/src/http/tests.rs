@@ -406,6 +406,10 @@ async fn what_the_doors_saw_is_in_the_log() {
     let log = bench.fleet.log_page(filter, 0, 100).await.unwrap();
     assert_eq!(log.len(), 2, "said three times, logged once; and the file is known to be its own: {log:?}");
 
+    let query = LogQuery { step: Some("loading".to_owned()), ..LogQuery::default() };
+    let refused = bench.fleet.log_filter(query).await.unwrap_err().to_string();
+    assert!(refused.contains("`loading`") && refused.contains("power-on, loader, inspect"), "{refused}");
+
     // A second NIC of the same machine asked as well; its report shows both.
     let second = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 6])), ..Asker::default() };
     let power_on = Sighting::PowerOn {

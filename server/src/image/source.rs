@@ -86,7 +86,7 @@ pub enum SourceError {
     #[error("it is cut short: the {format} data ends at byte {offset} before its end")]
     CutShort {
         /// The format that expects more.
-        format: &'static str,
+        format: Format,
         /// Where the input ends.
         offset: u64,
     },
@@ -94,7 +94,7 @@ pub enum SourceError {
     #[error("its {format} data is corrupt near byte {offset}")]
     Corrupt {
         /// The format that is broken.
-        format: &'static str,
+        format: Format,
         /// Where, within the 256 KiB that are read at once.
         offset: u64,
         /// How.
@@ -107,7 +107,7 @@ pub enum SourceError {
     )]
     Window {
         /// The format.
-        format: &'static str,
+        format: Format,
         /// Bytes that it needs.
         window: u64,
         /// Bytes that it may have.
@@ -120,7 +120,7 @@ pub enum SourceError {
     #[error("something that is not {format} follows the {format} data at byte {offset}")]
     Trailing {
         /// The format that ended.
-        format: &'static str,
+        format: Format,
         /// Where it ended.
         offset: u64,
     },
@@ -151,7 +151,7 @@ impl SourceError {
                 Some("get the image again: the download or copy did not reach its end".to_owned())
             }
             Self::Corrupt { .. } => Some("get the image again, and compare its checksum".to_owned()),
-            Self::Window { format: "xz", .. } => {
+            Self::Window { format: Format::Xz, .. } => {
                 Some("decompress it into swarmboot: xz -dc FILE | swarmboot image add NAME -".to_owned())
             }
             Self::Window { .. } => Some(
@@ -170,13 +170,37 @@ impl SourceError {
     }
 }
 
+/// How the bytes of an input are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// As they are.
+    Raw,
+    /// gzip, RFC 1952.
+    Gz,
+    /// xz.
+    Xz,
+    /// Zstandard, RFC 8878.
+    Zst,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Raw => "raw",
+            Self::Gz => "gz",
+            Self::Xz => "xz",
+            Self::Zst => "zst",
+        })
+    }
+}
+
 /// An open source: raw bytes, in order.
 pub(super) struct Source {
     head: Vec<u8>,
     head_at: usize,
     body: Body,
     total: Option<u64>,
-    wrapped_in: Option<&'static str>,
+    wrapped_in: Option<Format>,
     /// The dictionary of the xz stream that is read, in bytes.
     dictionary: u64,
 }
@@ -231,11 +255,11 @@ impl Source {
         Ok(source)
     }
 
-    fn new(body: Body, total: Option<u64>, wrapped_in: Option<&'static str>) -> Self {
+    fn new(body: Body, total: Option<u64>, wrapped_in: Option<Format>) -> Self {
         Self { head: Vec::new(), head_at: 0, body, total, wrapped_in, dictionary: 0 }
     }
 
-    fn qcow2(file: File, wrapped_in: Option<&'static str>) -> Result<Self, SourceError> {
+    fn qcow2(file: File, wrapped_in: Option<Format>) -> Result<Self, SourceError> {
         let image = Qcow2::open(file).map_err(SourceError::Qcow2)?;
         let total = Some(image.size());
         Ok(Self::new(Body::Qcow2(image), total, wrapped_in))
@@ -301,13 +325,13 @@ impl Source {
     /// `cat a.zst b.zst` make such files), padding, something foreign, or that is all.
     fn next_member(&mut self) -> Result<(), SourceError> {
         let (mut input, format) = match std::mem::replace(&mut self.body, Body::Over(Input::none())) {
-            Body::Gz(decoder) => (decoder.into_inner(), "gz"),
-            Body::Xz(decoder) => (decoder.into_inner(), "xz"),
-            Body::Zst(decoder) => (decoder.finish(), "zst"),
+            Body::Gz(decoder) => (decoder.into_inner(), Format::Gz),
+            Body::Xz(decoder) => (decoder.into_inner(), Format::Xz),
+            Body::Zst(decoder) => (decoder.finish(), Format::Zst),
             Body::Raw(input) => {
                 // A pipe or a request that was to be longer, or a file that shrank while it was read.
                 if self.total.is_some_and(|total| input.consumed() < total) {
-                    return Err(SourceError::CutShort { format: "raw", offset: input.consumed() });
+                    return Err(SourceError::CutShort { format: Format::Raw, offset: input.consumed() });
                 }
                 self.body = Body::Over(input);
                 return Ok(());
@@ -320,7 +344,7 @@ impl Source {
         let offset = input.consumed();
         let failed = |source| SourceError::Read { offset, source };
         // xz allows zeros between and after streams (its specification, 2.2), gzip skips those of tapes.
-        if format != "zst" {
+        if format != Format::Zst {
             input.skip_zeros().map_err(failed)?;
         }
         self.body = if input.peek(1).map_err(failed)?.is_empty() {
@@ -336,7 +360,7 @@ impl Source {
 
     /// Tells an input that failed from one that ended and one that is broken.
     fn explain(&self, source: io::Error) -> SourceError {
-        let format = self.wrapped_in.unwrap_or("raw");
+        let format = self.wrapped_in.unwrap_or(Format::Raw);
         let offset = self.position();
         match self.input() {
             Some(input) if input.failed() => SourceError::Read { offset, source },
@@ -381,12 +405,12 @@ impl Source {
 }
 
 /// What the next bytes are compressed by, if they are.
-fn wrapper(input: &mut Input) -> io::Result<Option<&'static str>> {
+fn wrapper(input: &mut Input) -> io::Result<Option<Format>> {
     Ok(match input.peek(6)? {
-        [0x1f, 0x8b, ..] => Some("gz"),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("xz"),
+        [0x1f, 0x8b, ..] => Some(Format::Gz),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Some(Format::Xz),
         // A frame, or one to be skipped (RFC 8878, 3.1.2).
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some("zst"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Format::Zst),
         _ => None,
     })
 }
@@ -407,23 +431,24 @@ fn check_frame(input: &mut Input) -> Result<(), SourceError> {
     let head = input.peek(HEADER_BYTES).map_err(|source| SourceError::Read { offset: 0, source })?;
     match zstd_frame(head) {
         Some(frame) if frame.window > limit => {
-            Err(SourceError::Window { format: "zst", window: frame.window, limit })
+            Err(SourceError::Window { format: Format::Zst, window: frame.window, limit })
         }
         Some(frame) if frame.dictionary != 0 => Err(SourceError::Dictionary(frame.dictionary)),
         _ => Ok(()),
     }
 }
 
-/// A decompressor for one member of `format`.
-fn unwrap(mut input: Input, format: &'static str) -> Result<Body, SourceError> {
+/// A reader of one member of `format`.
+fn unwrap(mut input: Input, format: Format) -> Result<Body, SourceError> {
     match format {
-        "gz" => Ok(Body::Gz(flate2::bufread::GzDecoder::new(input))),
-        "xz" => {
+        Format::Raw => Ok(Body::Raw(input)),
+        Format::Gz => Ok(Body::Gz(flate2::bufread::GzDecoder::new(input))),
+        Format::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_MAX, 0)
                 .map_err(|error| SourceError::Open(error.into()))?;
             Ok(Body::Xz(liblzma::bufread::XzDecoder::new_stream(input, stream)))
         }
-        _ => {
+        Format::Zst => {
             check_frame(&mut input)?;
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(SourceError::Open)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(SourceError::Open)?;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
 
-use super::rows::{instant, json, number, parse, run, text, unsigned};
+use super::rows::{instant, json, number, parse, run, unsigned};
 use super::{RecordsError, connect};
 use crate::api::LogEvent;
 
@@ -160,7 +160,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Result<LogEvent, RecordsError>> {
             deployment: deployment.map(|id| DeploymentId(unsigned(id))),
             job: job.map(|id| JobId(unsigned(id))),
             attempt: attempt.map(|attempt| u32::try_from(attempt).unwrap_or(u32::MAX)),
-            step: text("step", &step)?,
+            step: Step::named(&step),
             what,
             sources: sources.map(|sources| parse::<Sources>("sources", &sources)).transpose()?,
             by_machine: by_machine != 0,

@@ -19,7 +19,7 @@ use crate::fleet::deployment::Deployment;
 use crate::fleet::job::{Confirm, Job};
 use crate::fleet::machine::{Boot, Machine, Rest};
 use crate::fleet::marks::{self, Fingerprint};
-use crate::fleet::state::{Change, FREEZE_ASIDE, State};
+use crate::fleet::state::{Change, RowKind, SetAside, State};
 
 type Written = Result<(), RecordsError>;
 
@@ -255,7 +255,8 @@ pub(super) fn load(
         if state.machines.contains_key(&job.machine) && state.deployments.contains_key(&job.deployment) {
             state.adopt(&Change::Job(Box::new(job)));
         } else {
-            aside.push(format!("job {}: its machine or its deployment is not there", job.id));
+            aside
+                .push(SetAside::other(format!("job {}: its machine or its deployment is not there", job.id)));
         }
     }
     let sql = "select name, last from counters";
@@ -279,7 +280,7 @@ pub(super) fn load(
 
 /// Whether orders are frozen. A row that cannot be read counts as a freeze: somebody froze, and what began by mistake
 /// would overwrite disks. `deploy unfreeze` or another `deploy freeze` writes over it.
-fn load_frozen(connection: &Connection, aside: &mut Vec<String>) -> Result<Option<Frozen>, RecordsError> {
+fn load_frozen(connection: &Connection, aside: &mut Vec<SetAside>) -> Result<Option<Frozen>, RecordsError> {
     let rows =
         all(connection, "select since, reason from frozen", |row| Ok((instant_in(row, 0), row.get(1))))?;
     let mut frozen = None;
@@ -289,10 +290,11 @@ fn load_frozen(connection: &Connection, aside: &mut Vec<String>) -> Result<Optio
             Ok(Frozen { since, reason })
         });
         frozen = Some(read.unwrap_or_else(|error| {
-            aside.push(format!(
-                "{FREEZE_ASIDE}, so nothing new begins until `swarmboot deploy unfreeze`: {}",
+            let words = format!(
+                "the freeze, so nothing new begins until `swarmboot deploy unfreeze`: {}",
                 with_causes(&error)
-            ));
+            );
+            aside.push(SetAside { kind: RowKind::Freeze, words });
             let reason = "its record cannot be read, so neither since when nor why is known".to_owned();
             Frozen { since: Timestamp::UNIX_EPOCH, reason: Some(reason) }
         }));
@@ -308,7 +310,7 @@ fn load_hardware(
     connection: &Connection,
     state: &mut State,
     known: impl Fn(MachineId) -> Option<Arc<CheckedHardware>>,
-    aside: &mut Vec<String>,
+    aside: &mut Vec<SetAside>,
 ) -> Result<(), RecordsError> {
     let sql = "select machine from hardware order by machine";
     let ids: Vec<i64> = sound(connection, sql, "the hardware of a machine", aside, |row| row.get(0))?;
@@ -326,10 +328,10 @@ fn load_hardware(
         match hardware {
             Ok(hardware) => state.adopt(&Change::Hardware(id, hardware)),
             Err(error) => {
-                aside.push(format!(
+                aside.push(SetAside::other(format!(
                     "the hardware of machine {id}, until it reports again: {}",
                     with_causes(&error)
-                ));
+                )));
             }
         }
     }
@@ -349,7 +351,7 @@ fn readable<T>(
     sql: &str,
     what: &str,
     read: fn(&Row<'_>) -> Understood<T>,
-    aside: &mut Vec<String>,
+    aside: &mut Vec<SetAside>,
 ) -> Result<Vec<T>, RecordsError> {
     let rows = sound(connection, sql, what, aside, |row| {
         let id: i64 = row.get(0)?;
@@ -359,13 +361,13 @@ fn readable<T>(
     for (id, row) in rows {
         match row {
             Ok(row) => found.push(row),
-            Err(error) => aside.push(format!("{what} {id}: {}", with_causes(&error))),
+            Err(error) => aside.push(SetAside::other(format!("{what} {id}: {}", with_causes(&error)))),
         }
     }
     Ok(found)
 }
 
-fn machines(connection: &Connection, aside: &mut Vec<String>) -> Result<Vec<Machine>, RecordsError> {
+fn machines(connection: &Connection, aside: &mut Vec<SetAside>) -> Result<Vec<Machine>, RecordsError> {
     let mut labels: BTreeMap<i64, BTreeMap<String, String>> = BTreeMap::new();
     let sql = "select machine, name, content from labels";
     for (machine, name, content) in sound(connection, sql, "a label", aside, |row| {
@@ -389,7 +391,8 @@ fn machines(connection: &Connection, aside: &mut Vec<String>) -> Result<Vec<Mach
         machine.labels = labels.remove(&id).unwrap_or_default();
         for (mac, weak) in macs.remove(&id).unwrap_or_default() {
             let Ok(mac) = mac.parse::<Mac>() else {
-                aside.push(format!("the Ethernet address {mac:?} of machine {}", machine.id));
+                aside
+                    .push(SetAside::other(format!("the Ethernet address {mac:?} of machine {}", machine.id)));
                 continue;
             };
             machine.fingerprint.macs.insert(mac);
@@ -493,7 +496,7 @@ fn job(row: &Row<'_>) -> Understood<Job> {
             state: word("job state", &state)?,
             attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
             key: key.map(|key| text("machine key", &key)).transpose()?,
-            last_step: last_step.map(|step| text("step", &step)).transpose()?,
+            last_step: last_step.as_deref().map(Step::named),
             confirm: match confirm {
                 None => Confirm::Whenever,
                 Some(0) => Confirm::Never,
@@ -506,7 +509,7 @@ fn job(row: &Row<'_>) -> Understood<Job> {
                 disk: disk.map(|disk| parse("disk", &disk)).transpose()?,
             },
             before: before.map(|state| word("machine state", &state)).transpose()?,
-            step: step.map(|step| text("step", &step)).transpose()?,
+            step: step.as_deref().map(Step::named),
             done,
             total,
             sources: parse("sources", &sources)?,
@@ -523,14 +526,14 @@ fn sound<T>(
     connection: &Connection,
     sql: &str,
     what: &str,
-    aside: &mut Vec<String>,
+    aside: &mut Vec<SetAside>,
     mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Vec<T>, RecordsError> {
     let mut found = Vec::new();
     for row in all(connection, sql, |row| Ok(read(row)))? {
         match row {
             Ok(row) => found.push(row),
-            Err(error) => aside.push(format!("{what}: {}", with_causes(&error))),
+            Err(error) => aside.push(SetAside::other(format!("{what}: {}", with_causes(&error)))),
         }
     }
     Ok(found)

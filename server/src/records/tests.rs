@@ -18,6 +18,7 @@ use crate::fleet::crew::Tailored;
 use crate::fleet::desk::{Desk, Settings};
 use crate::fleet::reports::Next;
 use crate::fleet::standing::{Answered, Asker, Sighting};
+use crate::fleet::state::State;
 
 fn settings() -> Settings {
     Settings {
@@ -372,6 +373,11 @@ fn a_change_that_fails_leaves_nothing_of_its_group() {
     assert_eq!(records.load().unwrap().last_event, 0);
 }
 
+/// The rows that could not be read, a line each.
+fn named(state: &State) -> String {
+    state.set_aside.iter().map(|row| row.words.as_str()).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn what_cannot_be_read_is_set_aside_and_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -405,7 +411,7 @@ fn what_cannot_be_read_is_set_aside_and_named() {
         (3, 3, 3),
         "no number is given twice"
     );
-    let named = state.set_aside.join("\n");
+    let named = named(&state);
     for what in ["hardware of machine m1", "machine 2", "deployment 3", "no address", "job j2", "job j3"] {
         assert!(named.contains(what), "{what} is not named in:\n{named}");
     }
@@ -433,7 +439,7 @@ fn a_value_of_another_type_is_set_aside_and_costs_no_later_write() {
     }
     let mut desk = Desk::new(records.load().unwrap(), settings());
     assert_eq!(desk.state.machines.len(), 2);
-    let named = desk.state.set_aside.join("\n");
+    let named = named(&desk.state);
     for what in ["a label", "an Ethernet address", "the last number given"] {
         assert!(named.contains(what), "{what} is not named in:\n{named}");
     }

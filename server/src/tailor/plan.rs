@@ -2,7 +2,7 @@
 //! nothing is written. Touches `common`.
 
 use bytes::Bytes;
-use common::hardware::{Bus, CheckedHardware, Contents, Disk, Kinship, Unusable};
+use common::hardware::{Bus, CheckedHardware, Contents, Disk, Kinship, List, Unusable};
 use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan, Seed};
 use common::step::Step;
@@ -261,8 +261,8 @@ pub fn plan(
 
 fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&'a Disk, Refusal> {
     let report = hardware.report();
-    if let Some(cut) = report.truncated.iter().find(|text| text.starts_with("disks")) {
-        return Err(Refusal::Truncated(cut.clone()));
+    if let Some(cut) = report.cut_of(List::Disks) {
+        return Err(Refusal::Truncated(cut.to_owned()));
     }
     if report.disks.is_empty() {
         return Err(Refusal::NoDisk { unclaimed: unclaimed_controllers(hardware) });
@@ -416,7 +416,7 @@ fn unclaimed_controllers(hardware: &CheckedHardware) -> Vec<String> {
 
 /// A disk in words.
 fn describe(disk: &Disk) -> String {
-    let mut text = format!("{} ({:?}, {} bytes", disk.name, disk.bus, disk.size).to_lowercase();
+    let mut text = format!("{} ({}, {} bytes", disk.name, disk.bus, disk.size);
     for (key, value) in [("model", &disk.model), ("serial", &disk.serial), ("wwn", &disk.wwn)] {
         if !value.trim().is_empty() {
             text.push_str(&format!(", {key} {}", value.trim()));

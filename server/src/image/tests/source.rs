@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use proptest::prelude::*;
 
-use super::super::source::SourceError;
+use super::super::source::{Format, SourceError};
 use super::*;
 
 /// A disk with something to compress and something that does not.
@@ -135,7 +135,7 @@ fn an_input_that_fails_or_ends_early_says_where() {
     let error = add_from(&images, "x", short).unwrap_err();
     assert!(matches!(
         error,
-        ImageError::Source { source: SourceError::CutShort { format: "raw", offset: 1_048_576 }, .. }
+        ImageError::Source { source: SourceError::CutShort { format: Format::Raw, offset: 1_048_576 }, .. }
     ));
     assert!(files(dir.path()).is_empty());
 }
