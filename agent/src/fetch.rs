@@ -64,7 +64,7 @@ pub enum FetchError {
         what: &'static str,
         /// The address.
         url: String,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: Box<ureq::Error>,
     },
@@ -106,7 +106,7 @@ pub enum FetchError {
     Content {
         /// What was asked for.
         what: &'static str,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: serde_json::Error,
     },
@@ -115,7 +115,7 @@ pub enum FetchError {
     Untrusted {
         /// What was asked for.
         what: &'static str,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: Untrusted,
     },

@@ -174,7 +174,7 @@ pub enum What {
     },
     /// Something worth knowing that is no failure: a peer that sent wrong bytes, a disk that was not blank.
     Note {
-        /// What.
+        /// One sentence for the log.
         text: String,
     },
     /// It ended well.
@@ -202,7 +202,7 @@ pub struct StepEvent {
     pub at_ms: u64,
     /// The step.
     pub step: Step,
-    /// What.
+    /// What is told of the step: that it began, how far it is, how it ended.
     #[serde(flatten)]
     pub what: What,
     /// Where the bytes came from so far, for `transfer`, `linger` and `reboot`.

@@ -128,7 +128,7 @@ pub struct Freeze {
 pub struct Frozen {
     /// Since when.
     pub since: Timestamp,
-    /// Why.
+    /// What the admin who froze said; none when nothing was said.
     pub reason: Option<String>,
 }
 
@@ -176,7 +176,7 @@ pub struct LogEvent {
     pub attempt: Option<u32>,
     /// The step.
     pub step: Step,
-    /// What.
+    /// What is told of the step: that it began, how far it is, how it ended.
     #[serde(flatten)]
     pub what: What,
     /// Where the bytes came from so far.

@@ -41,7 +41,7 @@ pub(crate) enum Content {
     Debian,
 }
 
-/// What is to be reached; none where the issue sets nothing.
+/// What is to be reached; none where there is no bar.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Bars {
     /// Slowest machine's time over the bound.
@@ -174,7 +174,7 @@ impl Scenario {
     }
 
     /// Seconds below which no scheduler can come: the fluid bound of Kumar and Ross (HotWeb 2006) with its terms for
-    /// sites, and the least that whole chunks add (Mundinger, Weber and Weiss 2008); see research/swarm.md 2.3. None
+    /// sites, and the least that whole chunks add (Mundinger, Weber and Weiss 2008), as in `tests/sim/bound.rs`. None
     /// where no line limits. `wire` is what must cross for each machine, in bytes.
     pub(crate) fn bound(&self, wire: f64) -> Option<f64> {
         let lost = if let Twist::Loss(lost) = self.twist { f64::from(lost) / 1000.0 } else { 0.0 };
@@ -206,7 +206,7 @@ impl Scenario {
     }
 }
 
-/// The table of the issue, in its order.
+/// The rows of `NUMBERS.md`, in its order.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut unlimited = Scenario::unlimited("no limits, 1 GiB", 4, 1024);
     unlimited.bars =

@@ -1,6 +1,6 @@
 //! The least time that a world's lines allow, whatever the scheduler: the fluid bound of Kumar and Ross
 //! (HotWeb 2006), its terms for sites behind thin lines, and the least that whole chunks add (Mundinger,
-//! Weber and Weiss 2008); see research/swarm.md 2.3. Touches nothing. Of a line all is payload here.
+//! Weber and Weiss, J. Scheduling 2008). Touches nothing. Of a line all is payload here.
 
 use crate::lines::Spec;
 

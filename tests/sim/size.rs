@@ -1,4 +1,4 @@
-//! The world at the size that the issue asks for.
+//! The world at full size: a thousand machines.
 
 use std::time::Instant;
 

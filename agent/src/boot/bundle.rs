@@ -43,7 +43,7 @@ pub enum BundleError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },

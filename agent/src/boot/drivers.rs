@@ -33,7 +33,7 @@ pub enum DriversError {
     Index {
         /// Where it should be.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: std::io::Error,
     },
@@ -42,7 +42,7 @@ pub enum DriversError {
     Content {
         /// Where it is.
         path: PathBuf,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: serde_json::Error,
     },

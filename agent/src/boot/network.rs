@@ -66,7 +66,7 @@ pub enum NetworkError {
         what: &'static str,
         /// To which interface.
         interface: String,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: rtnetlink::Error,
     },
@@ -75,7 +75,7 @@ pub enum NetworkError {
     Socket {
         /// On which interface.
         interface: String,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },

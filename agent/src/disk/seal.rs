@@ -26,11 +26,11 @@ pub enum SealError {
     /// A write failed.
     #[error("cannot write {len} bytes at byte {offset}")]
     Write {
-        /// Where.
+        /// Byte on the disk at which it begins.
         offset: u64,
         /// How many.
         len: usize,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         cause: io::Error,
     },
@@ -40,18 +40,18 @@ pub enum SealError {
     /// It could not be read back.
     #[error("cannot read back {len} bytes at byte {offset}")]
     Read {
-        /// Where.
+        /// Byte on the disk at which it begins.
         offset: u64,
         /// How many.
         len: usize,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         cause: io::Error,
     },
     /// The disk shows other bytes than were written.
     #[error("the disk gives back other bytes than were written at byte {offset}")]
     Differs {
-        /// Where.
+        /// Byte on the disk at which it begins.
         offset: u64,
     },
 }

@@ -65,7 +65,7 @@ pub enum TargetError {
     /// The device is no longer what was reported.
     #[error("{path} has {now} bytes now, {reported} were reported")]
     Changed {
-        /// Where.
+        /// The file or device that was opened.
         path: PathBuf,
         /// Bytes now.
         now: u64,
@@ -83,25 +83,25 @@ pub enum TargetError {
     /// It could not be opened for this process alone.
     #[error("cannot open {path} for writing (mounted, or part of a RAID or volume group?)")]
     Open {
-        /// Where.
+        /// The file or device that was opened.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         cause: io::Error,
     },
     /// It could not be looked at.
     #[error("cannot read {path}")]
     Look {
-        /// Where.
+        /// The file or device that was opened.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         cause: io::Error,
     },
     /// A file to be made has no size.
     #[error("{path} is not there or empty: give the disk a size with --size")]
     NoSize {
-        /// Where.
+        /// The file or device that was opened.
         path: PathBuf,
     },
 }

@@ -35,9 +35,9 @@ pub enum WriteError {
     /// A chunk could not be written.
     #[error("cannot write {span}")]
     Chunk {
-        /// Which.
+        /// The chunk, and where on the disk it belongs.
         span: Span,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         cause: io::Error,
     },
@@ -48,7 +48,7 @@ pub enum WriteError {
         span: Span,
         /// Where they end.
         end: u64,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         cause: io::Error,
     },
@@ -57,7 +57,7 @@ pub enum WriteError {
     Sync {
         /// What of it.
         lost: Lost,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         cause: io::Error,
     },

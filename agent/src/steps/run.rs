@@ -122,7 +122,7 @@ pub trait Work {
 pub struct Ended {
     /// The step that failed.
     pub step: Step,
-    /// Why.
+    /// What the step said when it failed, as the log has it.
     pub cause: String,
 }
 

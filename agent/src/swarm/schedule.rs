@@ -4,8 +4,8 @@
 //! Every chunk that has to be fetched is in exactly one of *missing*, *in flight* and *verified*.
 //!
 //! The order: leases first, because nobody else may take them from the server; then rarest first among
-//! what neighbours hold, ties by chance (sequential order took three times as long in a model,
-//! research/swarm.md 2.4). The server is asked only for what it leased. Near the end, when nothing missing
+//! what neighbours hold, ties by chance (sequential order took three times as long in a
+//! model). The server is asked only for what it leased. Near the end, when nothing missing
 //! can be asked for, a chunk whose source is slow is asked for once more elsewhere: BitTorrent clients
 //! without that hang at 99.9 %. A neighbour that sent two wrong chunks is asked nothing more; one that
 //! moves nothing is given up.
@@ -33,7 +33,7 @@ const AHEAD: Duration = Duration::from_millis(200);
 pub enum Event {
     /// A pull stream to a neighbour (or to the server) is open.
     Up {
-        /// Who.
+        /// The neighbour.
         from: PublicKey,
         /// What it holds; nothing is believed of the server, whose leases count.
         held: ChunkSet,
@@ -42,14 +42,14 @@ pub enum Event {
     },
     /// It holds these as well.
     Have {
-        /// Who.
+        /// The neighbour.
         from: PublicKey,
-        /// What.
+        /// The chunks that it holds now besides those it told of before.
         chunks: Vec<ChunkIndex>,
     },
     /// Its stream has ended.
     Gone {
-        /// Who.
+        /// The neighbour.
         from: PublicKey,
     },
     /// The server lets this agent, and no other here, take these from it.
@@ -63,21 +63,21 @@ pub enum Event {
     },
     /// A chunk that [`Scheduler::arrived`] took has passed its check.
     Verified {
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
     /// A chunk that [`Scheduler::arrived`] took has failed its check.
     Corrupt {
         /// From whom.
         from: PublicKey,
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
     /// It will not send this chunk.
     Unavailable {
-        /// Who.
+        /// The neighbour.
         from: PublicKey,
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
     /// These were found on the disk.
@@ -95,22 +95,22 @@ pub enum Effect {
     Cancel {
         /// Whom.
         from: PublicKey,
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
     /// Close the stream to `from` and dial it again: it moves nothing.
     Reset {
-        /// Who.
+        /// The neighbour.
         from: PublicKey,
     },
     /// Tell the log that `from` does not send what it says it holds. It is asked for nothing but what it says anew.
     Hollow {
-        /// Who.
+        /// The neighbour.
         from: PublicKey,
     },
     /// Tell the log that `from` is asked nothing more.
     Quarantined {
-        /// Who.
+        /// The neighbour.
         from: PublicKey,
     },
 }
@@ -120,7 +120,7 @@ pub enum Effect {
 pub struct Request {
     /// Whom.
     pub from: PublicKey,
-    /// Which.
+    /// The chunk, by its place in the manifest.
     pub chunk: ChunkIndex,
 }
 

@@ -117,7 +117,7 @@ pub enum ToServer {
     Corrupt {
         /// Whose.
         neighbour: PublicKey,
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
     /// Its disk is sealed: it only serves now.
@@ -173,7 +173,7 @@ pub enum ToAgent {
     },
     /// The job is cancelled.
     Cancel {
-        /// Why.
+        /// The reason, in words for the log.
         reason: String,
     },
 }
@@ -189,12 +189,12 @@ pub enum FromPuller {
     },
     /// Send this chunk. The answer is `Chunk` or `Unavailable`.
     Get {
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
     /// It came from elsewhere, or is to: do not send it, unless its sending has begun. No answer.
     Cancel {
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
     /// So many chunks are on their way to this puller now, from all holders: of those who wait, one with few goes
@@ -232,7 +232,7 @@ pub enum FromHolder {
     },
     /// A chunk: `len` bytes follow this frame.
     Chunk {
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
         /// What the bytes are.
         form: Form,
@@ -243,7 +243,7 @@ pub enum FromHolder {
     Waiting,
     /// It does not send this chunk: not held, not leased, or busy. Ask elsewhere.
     Unavailable {
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
 }

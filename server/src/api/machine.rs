@@ -121,9 +121,9 @@ pub struct Selection {
 /// Something to do with machines.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MachineCommand {
-    /// Which.
+    /// The machines that are meant.
     pub selection: Selection,
-    /// What.
+    /// What is to be done with each of them.
     pub action: MachineAction,
     /// Only say what would be done.
     #[serde(default)]

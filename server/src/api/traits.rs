@@ -68,7 +68,7 @@ pub enum UefiBoot {
     },
     /// None of them could be read.
     Unreadable {
-        /// Why.
+        /// What kept it from being read.
         why: String,
     },
 }

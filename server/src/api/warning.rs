@@ -16,12 +16,12 @@ pub enum Warning {
     HardwareUnknown,
     /// A UEFI machine, and an image that its firmware does not start.
     NoUefiBoot {
-        /// Why.
+        /// What the image lacks for UEFI.
         why: UefiBoot,
     },
     /// A BIOS machine, and an image that it does not start.
     NoBiosBoot {
-        /// Why.
+        /// What the image lacks for a BIOS.
         why: BiosBoot,
     },
     /// Nothing in the image takes hostname, keys and user-data, or calls home.
@@ -31,12 +31,12 @@ pub enum Warning {
     },
     /// Another disk would boot, and a BIOS starts the first.
     OtherDiskBoots {
-        /// Which.
+        /// The other disk: its name and marks.
         disk: String,
     },
     /// Another disk would boot, and UEFI may start it.
     OtherDiskMayBoot {
-        /// Which.
+        /// The other disk: its name and marks.
         disk: String,
     },
     /// A BIOS starts its first disk, which this is not.
@@ -46,7 +46,7 @@ pub enum Warning {
     },
     /// Another disk holds what cloud-init takes for its data.
     OtherSeed {
-        /// Which.
+        /// The other disk: its name and marks.
         disk: String,
         /// Its partition; 0 for the whole disk.
         partition: u32,
@@ -55,7 +55,7 @@ pub enum Warning {
     },
     /// Another disk holds a file system with a UUID of the image.
     SameUuid {
-        /// Which.
+        /// The other disk: its name and marks.
         disk: String,
         /// Its partition; 0 for the whole disk.
         partition: u32,
@@ -71,7 +71,7 @@ pub enum Warning {
     },
     /// The user-data is no YAML, or no gzip.
     UserDataBroken {
-        /// Why.
+        /// What the reader of it found wrong.
         why: String,
     },
     /// The user-data switches cloud-init off for the next boot.

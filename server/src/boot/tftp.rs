@@ -60,9 +60,9 @@ pub enum TftpError {
     /// The port cannot be had.
     #[error("UDP port {} cannot be opened on {}", .at.port(), .at.ip())]
     Bind {
-        /// Where.
+        /// The address and port that could not be bound.
         at: SocketAddrV4,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },

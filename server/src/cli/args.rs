@@ -288,7 +288,7 @@ pub enum Machine {
 /// A change to machines.
 #[derive(Debug, ClapArgs)]
 pub struct Change {
-    /// Which.
+    /// The machines that are meant.
     #[command(flatten)]
     pub which: Which,
     /// Only say what would be done.
@@ -331,7 +331,7 @@ pub enum Deploy {
     /// Cancel a deployment, or the jobs of some machines in it. Machines get the
     /// state back that they had before it.
     Cancel {
-        /// Which.
+        /// The deployment, such as d3.
         deployment: DeploymentId,
         /// Only these machines.
         #[command(flatten)]

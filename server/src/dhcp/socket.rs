@@ -58,7 +58,7 @@ pub enum DhcpError {
     Interface {
         /// Its name.
         name: String,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: InterfaceError,
     },
@@ -67,7 +67,7 @@ pub enum DhcpError {
     Range {
         /// The range.
         range: Range,
-        /// Why.
+        /// What is wrong with it.
         why: String,
     },
     /// A port cannot be had.
@@ -77,7 +77,7 @@ pub enum DhcpError {
         port: u16,
         /// The interface.
         interface: String,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
@@ -86,7 +86,7 @@ pub enum DhcpError {
     Receive {
         /// The port.
         port: u16,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },

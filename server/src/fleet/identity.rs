@@ -32,7 +32,7 @@ use crate::api::Doubt;
 /// A machine on record that shares a mark with what is shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// Which.
+    /// The record of the machine.
     pub id: MachineId,
     /// Its marks.
     pub print: &'a Fingerprint,
@@ -49,7 +49,7 @@ pub struct Candidate<'a> {
 pub enum Who {
     /// A machine on record.
     Known {
-        /// Which.
+        /// The record of the machine.
         machine: MachineId,
         /// Sightings that were of other NICs of it.
         absorbs: Vec<MachineId>,

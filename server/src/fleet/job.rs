@@ -119,7 +119,7 @@ pub enum JobEvent {
     Told {
         /// Under this key.
         key: PublicKey,
-        /// What.
+        /// The event, as it was sent.
         event: StepEvent,
     },
     /// An OS called home with the job's token, or with that of an older order of the machine.

@@ -37,7 +37,7 @@ pub enum Seen {
     ProgramRuns,
     /// A boot program went out.
     Program {
-        /// Which.
+        /// The file, by the name that it was asked for.
         file: String,
         /// Whether all of it.
         whole: bool,
@@ -48,7 +48,7 @@ pub enum Seen {
     ToldOwnDisk,
     /// Kernel or loader went out.
     LoaderFile {
-        /// Which.
+        /// The file, by the name that it was asked for.
         file: String,
     },
     /// Its loader or agent spoke.

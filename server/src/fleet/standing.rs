@@ -44,7 +44,7 @@ pub struct Shown {
 /// What a known machine may show when it asks.
 #[derive(Debug, Clone)]
 pub struct Face {
-    /// Which.
+    /// The machine that this policy is for.
     pub machine: MachineId,
     /// Its UUIDs.
     pub uuids: Vec<String>,
@@ -227,7 +227,7 @@ impl std::fmt::Display for Answered {
 pub enum Sighting {
     /// A DHCP client asked to network-boot.
     PowerOn {
-        /// Who.
+        /// The marks that it showed when it asked.
         asker: Asker,
         /// Its firmware in words: `bios`, `uefi x64`, `uefi http x64`, `ipxe`.
         firmware: String,
@@ -238,7 +238,7 @@ pub enum Sighting {
     },
     /// A machine that network-boots takes an address that another server gave it.
     Address {
-        /// Who.
+        /// The marks that it showed when it asked.
         asker: Asker,
         /// The address.
         address: std::net::Ipv4Addr,
@@ -247,7 +247,7 @@ pub enum Sighting {
     BootProgram {
         /// To whom.
         address: std::net::IpAddr,
-        /// Which.
+        /// The file, by the name that it was asked for.
         file: String,
         /// `tftp` or `http`.
         over: &'static str,
@@ -269,7 +269,7 @@ pub enum Sighting {
     RefusedReport {
         /// From where it came.
         address: std::net::IpAddr,
-        /// Why.
+        /// What the check of the report found.
         why: String,
     },
     /// The OS of a machine that is known asked for an address, as it does when it starts.
@@ -281,7 +281,7 @@ pub enum Sighting {
     LoaderFile {
         /// To whom.
         address: std::net::IpAddr,
-        /// Which.
+        /// The file, by the name that it was asked for.
         file: String,
         /// How many bytes.
         bytes: u64,

@@ -29,7 +29,7 @@ impl Refusal {
         self
     }
 
-    /// Why.
+    /// Adds what stands behind the refusal.
     #[must_use]
     pub fn because(mut self, cause: impl std::fmt::Display) -> Self {
         self.body.cause = Some(cause.to_string());

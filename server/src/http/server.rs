@@ -35,18 +35,18 @@ pub enum HttpError {
     /// The port cannot be bound.
     #[error("cannot listen for HTTP on {address}")]
     Port {
-        /// Where.
+        /// The address and port that could not be bound.
         address: SocketAddr,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
     /// The socket cannot be bound.
     #[error("cannot listen on the admin socket {}", path.display())]
     Socket {
-        /// Where.
+        /// The socket's file.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },

@@ -18,7 +18,7 @@ pub enum ImageError {
     Open {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
@@ -65,7 +65,7 @@ pub enum ImageError {
     Source {
         /// The file's name, or what stands for it.
         name: String,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: SourceError,
     },
@@ -128,7 +128,7 @@ pub enum ImageError {
     Write {
         /// What was to be written.
         what: String,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
@@ -137,7 +137,7 @@ pub enum ImageError {
     Read {
         /// What was to be read.
         what: String,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
@@ -163,7 +163,7 @@ pub enum ImageError {
     Manifest {
         /// Which image.
         what: String,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: BadManifest,
     },

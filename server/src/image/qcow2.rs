@@ -25,9 +25,9 @@ pub enum QcowError {
     /// The file gave an error.
     #[error("cannot read the qcow2 file at byte {offset}")]
     Read {
-        /// Where.
+        /// Byte in the file at which it was read.
         offset: u64,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },

@@ -78,7 +78,7 @@ pub enum SourceError {
     Read {
         /// How many bytes had come.
         offset: u64,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
@@ -97,7 +97,7 @@ pub enum SourceError {
         format: Format,
         /// Where, within the 256 KiB that are read at once.
         offset: u64,
-        /// How.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },

@@ -9,18 +9,18 @@ pub enum KitError {
     /// A file or folder could not be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
     /// A file or folder could not be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
@@ -53,9 +53,9 @@ pub enum KitError {
     /// A `.deb` that cannot be taken.
     #[error("{} is not a .deb that can be taken: {reason}", path.display())]
     Deb {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with the package.
         reason: String,
     },
     /// No kernel in the sources.
@@ -81,25 +81,25 @@ pub enum KitError {
     /// A file that is no kernel for these machines.
     #[error("{} cannot be booted: {reason}", path.display())]
     Kernel {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with the kernel.
         reason: String,
     },
     /// A file that is no module of this kernel.
     #[error("{path} is not a module that can be taken: {reason}")]
     Module {
-        /// Which.
+        /// The module, by its path in the kit.
         path: String,
-        /// Why.
+        /// What is wrong with the module.
         reason: String,
     },
     /// A compressed file that does not decompress, or to more than any such file has.
     #[error("cannot decompress {path}")]
     Decompress {
-        /// Which.
+        /// The file, by its path in the kit.
         path: String,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
@@ -115,9 +115,9 @@ pub enum KitError {
     /// `kit.json` or `modules.json` cannot be understood.
     #[error("cannot understand {}", path.display())]
     Index {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: serde_json::Error,
     },

@@ -43,7 +43,7 @@ pub enum RecordsError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error underneath.
         #[source]
         source: rusqlite::Error,
     },
@@ -68,7 +68,7 @@ pub enum RecordsError {
     Value {
         /// Which value.
         what: &'static str,
-        /// Why.
+        /// What the value says instead of what it should.
         cause: String,
     },
 }

@@ -95,7 +95,7 @@ pub enum SwarmFact {
     Left {
         /// Its job.
         job: JobId,
-        /// Why.
+        /// What ended it, in words.
         cause: String,
     },
     /// The machine's disk is sealed.
@@ -128,7 +128,7 @@ pub enum SwarmFact {
         image: ImageId,
         /// Which chunk.
         chunk: ChunkIndex,
-        /// Why.
+        /// What is wrong with its bytes.
         cause: String,
     },
     /// A chunk that could not be read is there again.

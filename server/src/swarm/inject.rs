@@ -3,7 +3,7 @@
 //!
 //! A chunk that nobody at a site holds is *leased* to one agent there, which alone may then pull it from
 //! the server; the agents spread it among themselves. In a model this finished within 2 % of the bound
-//! with each chunk sent once, where an open server sent three copies and more (research/swarm.md 2.4). Two
+//! with each chunk sent once, where an open server sent three copies and more (`tests/sim` is that model, grown). Two
 //! things make it robust: leases go where the uplink is good and little is still unspread, and an agent
 //! that gets nothing from its peers for a while is served directly.
 //!
@@ -44,49 +44,49 @@ const ACCUSED_MAX: usize = 2;
 pub enum Event {
     /// An agent may fetch from now on. Again after a cut line, with what it holds by then.
     Joined {
-        /// Who.
+        /// The machine, by the key of its boot.
         agent: PublicKey,
-        /// Where.
+        /// The site that it is at.
         site: String,
         /// What it has.
         held: ChunkSet,
     },
     /// Its control stream has ended.
     Left {
-        /// Who.
+        /// The machine, by the key of its boot.
         agent: PublicKey,
     },
     /// It holds these as well.
     Have {
-        /// Who.
+        /// The machine, by the key of its boot.
         agent: PublicKey,
-        /// What.
+        /// The chunks that it holds now besides those it told of before.
         chunks: Vec<ChunkIndex>,
     },
     /// So many bytes went from the server to it.
     Sent {
-        /// Who.
+        /// The machine, by the key of its boot.
         agent: PublicKey,
         /// How many.
         bytes: u64,
     },
     /// The server could not send it a chunk that it leased: nobody is leased it until it is mended.
     Failed {
-        /// Who.
+        /// The machine, by the key of its boot.
         agent: PublicKey,
-        /// Which.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
     /// The server can read this chunk again.
     Mended(ChunkIndex),
     /// It is let in no more, and what it said of others is forgotten.
     Forgotten {
-        /// Who.
+        /// The machine, by the key of its boot.
         agent: PublicKey,
     },
     /// What it says of its line.
     Speed {
-        /// Who.
+        /// The machine, by the key of its boot.
         agent: PublicKey,
         /// Bytes sent to peers.
         sent: u64,
@@ -113,26 +113,26 @@ pub enum Effect {
     Lease {
         /// Whom.
         agent: PublicKey,
-        /// Which.
+        /// The chunks, by their places in the manifest.
         chunks: Vec<ChunkIndex>,
     },
     /// Let it do so no more, and tell it.
     Revoke {
         /// Whom.
         agent: PublicKey,
-        /// Which.
+        /// The chunks, by their places in the manifest.
         chunks: Vec<ChunkIndex>,
     },
     /// It sends slowly, or no longer: its peers are to ask it only for what no other holds, or for anything again.
     Spare {
-        /// Who.
+        /// The machine, by the key of its boot.
         agent: PublicKey,
         /// Whether.
         spared: bool,
     },
     /// It cannot get anything from its peers; tell the log, once.
     CutOff {
-        /// Who.
+        /// The machine, by the key of its boot.
         agent: PublicKey,
     },
 }

@@ -27,9 +27,9 @@ pub enum BundleError {
     /// The folder of bundles or a file in it cannot be read or written.
     #[error("cannot use {}", path.display())]
     Store {
-        /// Which.
+        /// The file in the store of bundles.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },
@@ -38,7 +38,7 @@ pub enum BundleError {
     Agent {
         /// Where it should be.
         path: PathBuf,
-        /// Why.
+        /// What the operating system answered.
         #[source]
         source: io::Error,
     },

@@ -89,7 +89,7 @@ pub enum Refusal {
     Unusable {
         /// The disk.
         disk: String,
-        /// Why.
+        /// What keeps an image from being written to it.
         reason: Unusable,
     },
     /// Without a rule there may be one disk only, whatever can be done with the others.
@@ -149,7 +149,7 @@ pub enum Refusal {
     Layout {
         /// The disk.
         disk: String,
-        /// Why.
+        /// What of the image's table does not fit the disk.
         cause: LayoutError,
     },
     /// A partition of the image reaches behind the disk's end.
