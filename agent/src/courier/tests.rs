@@ -1,3 +1,5 @@
+//! Events on their way over a line that breaks, to a server that is away, slow or in another mind.
+
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use common::id::Hash;

@@ -1,3 +1,5 @@
+//! Answers of a server that breaks off, lies about its length, sends too much, or is not the one that signed.
+
 use common::causes::with_causes;
 use common::hardware::{Firmware, REPORT_VERSION};
 use common::id::MachineId;

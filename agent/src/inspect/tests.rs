@@ -1,3 +1,5 @@
+//! Machines as trees of files under `/sys` and `/proc`, in a folder of their own.
+
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 

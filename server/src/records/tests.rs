@@ -1,3 +1,5 @@
+//! What is written is what is read again, whatever was done in between, killed in between or spoiled since.
+
 // A day of use.
 mod day;
 

@@ -1,3 +1,5 @@
+//! Bundles as the server packs them, and what must not be in one.
+
 use std::io::Cursor;
 
 use cpio::NewcBuilder;

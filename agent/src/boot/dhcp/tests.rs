@@ -1,3 +1,5 @@
+//! The client against every answer that a DHCP server gives, right and wrong, on a clock that is an argument.
+
 use dhcproto::v4::{Decodable as _, Message};
 use proptest::prelude::*;
 

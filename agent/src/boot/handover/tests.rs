@@ -1,3 +1,5 @@
+//! What the loader leaves behind is what the agent finds; what is missing or was changed is named.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use common::id::{Mac, MachineId};

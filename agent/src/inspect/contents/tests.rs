@@ -1,3 +1,5 @@
+//! Disks by their bytes: blank, bootable, members of something, and what only looks like it.
+
 use proptest::prelude::*;
 
 use super::super::marks::tests::{SIZE, ends};
