@@ -15,7 +15,7 @@
 //! Owns one thread, which ends with [`Courier::stop`] or when the last handle is dropped. Touches `fetch`.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ use common::plan::Plan;
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::text::harmless;
 use common::trust::KeyPair;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::Server;
@@ -106,7 +107,7 @@ struct Shared {
 impl Shared {
     /// The state is whole at every point where a holder could panic, so a poisoned lock is taken over.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn now_ms(&self) -> u64 {
@@ -216,7 +217,7 @@ impl Courier {
                 state.urgent = false;
                 return false;
             }
-            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.shared.changed.wait_for(&mut state, left);
         }
         state.urgent = false;
         true
@@ -239,7 +240,7 @@ impl Courier {
     pub fn stop(&self) -> Backlog {
         self.shared.lock().stopping = true;
         self.shared.changed.notify_all();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic in there has been shown by the panic hook already, and the state is whole.
             let _ = thread.join();
@@ -355,7 +356,7 @@ impl Carrier {
                 break;
             }
             let wait = if worth_it { left } else { ASK_EVERY };
-            state = self.shared.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            self.shared.changed.wait_for(&mut state, wait);
         }
         number(&mut state, self.shared.now_ms());
         Some(state.sent.clone())

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use common::trust::KeyPair;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::mpsc;
@@ -183,7 +184,7 @@ impl Ether {
                     continue;
                 }
                 let xid = u32::from_be_bytes([frame[46], frame[47], frame[48], frame[49]]);
-                let waiting = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                let waiting = heard.lock();
                 if let Some(machine) = waiting.get(&xid) {
                     let _ = machine.try_send(frame[42..].to_vec());
                 }
@@ -228,7 +229,7 @@ fn discover(xid: u32, mac: [u8; 6], user_class: &[u8], more: &[(u8, &[u8])]) -> 
 
 async fn dhcp(ether: &Ether, xid: u32, mac: [u8; 6], user_class: &[u8]) -> Result<Ipv4Addr> {
     let (tell, mut told) = mpsc::channel(8);
-    ether.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(xid, tell);
+    ether.waiting.lock().insert(xid, tell);
     let kind =
         |packet: &[u8], kind: u8| packet.get(240..).is_some_and(|o| o.windows(3).any(|w| w == [53, 1, kind]));
     let mut offered = None;
@@ -254,7 +255,7 @@ async fn dhcp(ether: &Ether, xid: u32, mac: [u8; 6], user_class: &[u8]) -> Resul
                 );
                 ether.say(mac, &request);
             } else if kind(&answer, 5) {
-                ether.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&xid);
+                ether.waiting.lock().remove(&xid);
                 return Ok(address);
             }
         }

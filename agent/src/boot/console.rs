@@ -8,7 +8,9 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// What every line of ours begins with, so that it is told from the kernel's.
 const PREFIX: &str = "swarmboot: ";
@@ -42,7 +44,7 @@ impl Console {
     pub fn say(&self, text: &str) {
         let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let line = format!("{PREFIX}{clean}\r\n");
-        for out in self.outs.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+        for out in self.outs.lock().iter_mut() {
             // A console that takes nothing now gets nothing; there is nobody to tell.
             let _ = out.write_all(line.as_bytes());
         }

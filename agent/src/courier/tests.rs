@@ -69,10 +69,10 @@ fn every_event_arrives_once_and_in_order_however_the_server_behaves() {
             2 => Answer::Whole(503, vec![], b"busy".to_vec()),
             // Taken, but the answer is lost: the worst case for "once".
             3 => {
-                inner.lock().unwrap().take(request);
+                inner.lock().take(request);
                 Answer::Nothing
             }
-            _ => Answer::json(&inner.lock().unwrap().take(request)),
+            _ => Answer::json(&inner.lock().take(request)),
         }
     });
     let courier = Courier::start(server_of(&test), pair(), None, Backlog::default());
@@ -80,7 +80,7 @@ fn every_event_arrives_once_and_in_order_however_the_server_behaves() {
         courier.event(Step::Inspect, note(&format!("{number}")), None);
     }
     assert!(courier.flush(Duration::from_secs(20)));
-    let texts: Vec<What> = log.lock().unwrap().events.iter().map(|event| event.what.clone()).collect();
+    let texts: Vec<What> = log.lock().events.iter().map(|event| event.what.clone()).collect();
     assert_eq!(texts, (0..200).map(|number| note(&format!("{number}"))).collect::<Vec<_>>());
 }
 
@@ -90,7 +90,7 @@ fn what_is_not_taken_goes_on_in_the_next_program_under_the_same_numbers() {
     let (inner, answering) = (Arc::clone(&log), Arc::new(AtomicBool::new(false)));
     let answers = Arc::clone(&answering);
     let test = TestServer::start(move |request| {
-        let taken = inner.lock().unwrap().take(request);
+        let taken = inner.lock().take(request);
         if answers.load(std::sync::atomic::Ordering::SeqCst) { Answer::json(&taken) } else { Answer::Nothing }
     });
     let loader = Courier::start(server_of(&test), pair(), None, Backlog::default());
@@ -105,7 +105,7 @@ fn what_is_not_taken_goes_on_in_the_next_program_under_the_same_numbers() {
     let agent = Courier::start(server_of(&test), pair(), Some(attempt(4, 1)), backlog);
     agent.event(Step::Join, What::Started, None);
     assert!(agent.flush(Duration::from_secs(20)));
-    let events = log.lock().unwrap().events.clone();
+    let events = log.lock().events.clone();
     let steps: Vec<Step> = events.iter().map(|event| event.step.clone()).collect();
     assert_eq!(steps, [Step::Loader, Step::Agent, Step::Join]);
     assert!(events[2].at_ms >= before, "the clock goes on");
@@ -123,7 +123,7 @@ fn the_last_word_of_an_attempt_is_never_told_of_the_next() {
         }
         let batch = open(request);
         let through = batch.events.last().map_or(0, |event| event.number);
-        inner.lock().unwrap().push(batch);
+        inner.lock().push(batch);
         Answer::json(&taken(request, through, None))
     });
     let first = Courier::start(server_of(&test), pair(), Some(attempt(4, 1)), Backlog::default());
@@ -134,7 +134,7 @@ fn the_last_word_of_an_attempt_is_never_told_of_the_next() {
     let third = Courier::start(server_of(&test), pair(), Some(attempt(4, 3)), backlog);
     third.event(Step::Join, What::Started, None);
     assert!(third.flush(Duration::from_secs(20)));
-    let batches = log.lock().unwrap().clone();
+    let batches = log.lock().clone();
     assert!(batches.iter().all(|batch| batch.attempt == Some(3)), "{batches:?}");
     let told: Vec<_> = batches.iter().flat_map(|batch| &batch.events).map(|event| &event.what).collect();
     assert_eq!(told, [&What::Started]);
@@ -144,14 +144,14 @@ fn the_last_word_of_an_attempt_is_never_told_of_the_next() {
 fn nothing_is_sent_before_the_server_knows_our_key() {
     let log = Arc::new(Mutex::new(Log::default()));
     let inner = Arc::clone(&log);
-    let test = TestServer::start(move |request| Answer::json(&inner.lock().unwrap().take(request)));
+    let test = TestServer::start(move |request| Answer::json(&inner.lock().take(request)));
     let courier = Courier::start_held(server_of(&test), pair(), Backlog::default());
     courier.event(Step::Loader, What::Started, None);
     std::thread::sleep(GATHER * 2);
     assert!(test.requests().is_empty());
     courier.release();
     assert!(courier.flush(Duration::from_secs(10)));
-    assert_eq!(log.lock().unwrap().events.len(), 1);
+    assert_eq!(log.lock().events.len(), 1);
 }
 
 #[test]

@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::Hash;
 use common::manifest::{Chunk, Manifest};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::device::Device;
 
@@ -143,7 +144,7 @@ impl Held {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while the lock is held cannot leave half a change: each is one insert, remove or copy.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -3,10 +3,10 @@
 //! at all. It may also have one sector that does not keep what is written.
 
 use std::io;
-use std::sync::Mutex;
 
 use common::id::Hash;
 use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
+use parking_lot::Mutex;
 
 use super::device::Device;
 
@@ -89,25 +89,25 @@ impl Recording {
 
     /// Whether the power is gone.
     pub(crate) fn is_off(&self) -> bool {
-        self.state.lock().unwrap().left == 0
+        self.state.lock().left == 0
     }
 
     pub(crate) fn reads(&self) -> usize {
-        self.state.lock().unwrap().reads
+        self.state.lock().reads
     }
 
     /// Writes and syncs so far.
     pub(crate) fn operations(&self) -> usize {
-        self.state.lock().unwrap().operations
+        self.state.lock().operations
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.state.lock().unwrap().seen.clone()
+        self.state.lock().seen.clone()
     }
 
     /// What is on the disk when the power comes back: what was synced, and of the rest what `random` leaves.
     pub(crate) fn after_cut(&self, random: &mut Random) -> Vec<u8> {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let mut left = state.durable.clone();
         let mut writes: Vec<&(usize, Vec<u8>)> = state.volatile.iter().collect();
         let kind = random.next() % 5;
@@ -135,7 +135,7 @@ impl Recording {
     }
 
     fn operate(&self, then: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         if state.left == 0 {
             return Err(io::Error::other("no power"));
         }
@@ -155,7 +155,7 @@ impl Device for Recording {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         if state.left == 0 {
             return Err(io::Error::other("no power"));
         }

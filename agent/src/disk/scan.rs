@@ -5,12 +5,12 @@
 //! every core; a disk that spins gets one reader.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use common::chunk::{ChunkIndex, ChunkSet, is_zero};
 use common::id::Hash;
 use common::limits::CHUNK_BYTES;
 use common::manifest::{Chunk, Manifest};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::device::Device;
@@ -62,7 +62,7 @@ pub fn scan(
             let read = device.read_at(chunk.offset(), bytes);
             let same = read.is_ok() && is_chunk(manifest, chunk, bytes);
             {
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut found = found.lock();
                 if same {
                     found.same.insert(chunk);
                 }
@@ -82,7 +82,7 @@ pub fn scan(
         }
         reader();
     });
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut found = found.into_inner();
     found.cancelled = cancel.is_cancelled();
     found
 }

@@ -2,8 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -60,7 +62,7 @@ impl TestServer {
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().clone()
     }
 }
 
@@ -101,7 +103,7 @@ fn serve(
     reader.read_exact(&mut body)?;
     let request = Request { method, path, from, body };
     let answer = answer(&request);
-    seen.lock().unwrap().push(request);
+    seen.lock().push(request);
     let (status, headers, body, sent) = match answer {
         Answer::Nothing => return Ok(()),
         Answer::Whole(status, headers, body) => (status, headers, body.clone(), body.len()),

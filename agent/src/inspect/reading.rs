@@ -9,12 +9,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
 use common::chunk::is_zero;
 use common::disks::Volume;
 use common::hardware::Contents;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::contents::{self, Edges, HEAD_BYTES, PARTITION_BYTES, PARTITION_TAIL_BYTES, TAIL_BYTES};
 
@@ -54,7 +55,7 @@ pub fn stuck() -> usize {
 
 fn busy() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     // A panic while the lock is held cannot leave half a change: each is one insert or removal.
-    BUSY.lock().unwrap_or_else(PoisonError::into_inner)
+    BUSY.lock()
 }
 
 /// What is on each of `disks`, in their order; none for one that did not answer `within` that time, which is
@@ -85,13 +86,13 @@ pub fn all(disks: &[Wanted], within: Duration) -> Vec<Option<Seen>> {
         seen[at] = Some(what);
     }
     // Whoever comes back from a dead disk begins no other one.
-    queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    queue.lock().clear();
     seen
 }
 
 fn read_queue(queue: &Mutex<VecDeque<(usize, Wanted)>>, answer: &mpsc::SyncSender<(usize, Seen)>) {
     loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let next = queue.lock().pop_front();
         let Some((at, disk)) = next else { return };
         busy().insert(disk.device.clone());
         let seen = what_is_on(&disk);

@@ -2,10 +2,11 @@
 //! that helps. Knows nothing of disks and networks: what a step does is behind [`Work`].
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::step::{Sources, Step, What};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -92,7 +93,7 @@ impl Teller {
     pub fn progress(&self, done: u64, total: u64, sources: Option<Sources>) {
         let now = Instant::now();
         {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = self.told.lock();
             if told.is_some_and(|last| now - last < PROGRESS_EVERY) {
                 return;
             }
@@ -194,7 +195,7 @@ pub(crate) mod tests {
 
     impl Lines {
         pub(crate) fn all(&self) -> Vec<String> {
-            self.0.lock().unwrap().clone()
+            self.0.lock().clone()
         }
     }
 
@@ -210,7 +211,7 @@ pub(crate) mod tests {
                 }
             };
             let bytes = sources.map_or(String::new(), |sources| format!(" ({} from peers)", sources.peers));
-            self.0.lock().unwrap().push(format!("{step} {what}{bytes}"));
+            self.0.lock().push(format!("{step} {what}{bytes}"));
         }
 
         fn cancelled(&self) -> Option<String> {

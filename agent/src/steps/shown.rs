@@ -2,10 +2,10 @@
 //! whoever started it. Owns the words; where they go is the caller's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common::step::{Sources, Step, StepEvent, What};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::run::Journal;
@@ -37,7 +37,7 @@ impl<F: Fn(&StepEvent) + Send + Sync> Shown<F> {
 
     fn is_due(&self) -> bool {
         let now = Instant::now();
-        let mut last = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.progress.lock();
         if last.is_some_and(|last| now - last < self.pace) {
             return false;
         }

@@ -1,8 +1,9 @@
 //! What the steps say to the swarm and hear from it: the configuration, the client, its events, and the
 //! trait behind which the disk is. Touches `common`; the node behind the client is in `node`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -160,7 +161,7 @@ impl SwarmClient {
     /// Where the bytes came from so far. `disk` and `unsent` are the disk part's to fill in.
     #[must_use]
     pub fn sources(&self) -> Sources {
-        *self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.sources.lock()
     }
 
     /// Leaves the swarm and waits until every task has ended.

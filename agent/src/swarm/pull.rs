@@ -3,10 +3,11 @@
 //! what was asked for.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -82,12 +83,12 @@ pub(super) async fn run(
     let ask = async move {
         write(&mut writer, &FromPuller::Open { image }).await?;
         loop {
-            let asked = !note.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            let asked = !note.lock().is_empty();
             tokio::select! {
                 request = requests.recv() => {
                     let Some(request) = request else { return Ok(()) };
                     if let FromPuller::Get { chunk } = request {
-                        note.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk);
+                        note.lock().insert(chunk);
                     }
                     write(&mut writer, &request).await?;
                 }
@@ -120,11 +121,11 @@ pub(super) async fn run(
                 }
                 FromHolder::Waiting => Word::Moved,
                 FromHolder::Unavailable { chunk } => {
-                    asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&chunk);
+                    asked.lock().remove(&chunk);
                     Word::Unavailable(chunk)
                 }
                 FromHolder::Chunk { chunk, form, len } => {
-                    if !asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&chunk) {
+                    if !asked.lock().remove(&chunk) {
                         return Err(BadStream::Manners("sent a chunk that was not asked for"));
                     }
                     let _arriving = coming.one();

@@ -3,8 +3,9 @@
 //! [`HeldChunks`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use common::chunk::{ChunkIndex, ChunkSet};
@@ -94,7 +95,7 @@ impl Store {
 
     // Held for a look-up or an insertion, never over an await or a read of the disk.
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.state.lock())
     }
 
     fn hold(&self, state: &mut State, chunk: ChunkIndex) -> bool {

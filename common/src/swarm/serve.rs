@@ -5,12 +5,13 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_speed_limit::Limiter;
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
@@ -87,7 +88,7 @@ struct Queue {
 impl Queue {
     // The lock is held for a push or a pop, never over an await.
     fn with<T>(&self, act: impl FnOnce(&mut VecDeque<ChunkIndex>) -> T) -> T {
-        act(&mut self.chunks.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.chunks.lock())
     }
 }
 

@@ -7,9 +7,10 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// Of so many that wait the longest, one is next. News of who has room is some milliseconds old: with all to choose
@@ -78,7 +79,7 @@ impl Slots {
 
     // Held for a look at the book, never over an await or while a slot is dropped.
     fn with<T>(&self, act: impl FnOnce(&mut Book) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.lock())
     }
 
     /// Waits for a slot for a puller to which so many chunks are `coming`, as far as is known when one becomes free.

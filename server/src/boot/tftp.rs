@@ -22,14 +22,15 @@ mod carry;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_tftp::server::{TftpServer, TftpServerBuilder};
 use bytes::Bytes;
 use common::limits::{TFTP_BLOCK_BYTES_MAX, TFTP_REQUEST_BYTES_MAX, TFTP_WINDOW_MAX};
 use ipnet::Ipv4Net;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -250,7 +251,7 @@ impl Front {
             },
             Packet::Refused(refusal, _) => self.refuse(client, refusal, &shown),
             Packet::HangUp => {
-                let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut desk = self.desk.lock();
                 if let Some(id) = desk.gate.of(client) {
                     desk.end(id);
                 }
@@ -295,7 +296,7 @@ impl Front {
             Err(error) => {
                 self.noise
                     .warn(|unsaid| tracing::error!(%client, %error, unsaid, "no socket for a TFTP transfer"));
-                self.desk.lock().unwrap_or_else(PoisonError::into_inner).end(id);
+                self.desk.lock().end(id);
                 return self.refuse(client, Refusal::Broken, &read.shown);
             }
         };
@@ -306,7 +307,7 @@ impl Front {
             aborted: Arc::new(AtomicBool::new(false)),
             done: CancellationToken::new(),
         };
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).insert(inner, ticket.clone());
+        self.tickets.lock().insert(inner, ticket.clone());
         let transfer = Transfer {
             id,
             desk: Arc::clone(&self.desk),
@@ -318,7 +319,7 @@ impl Front {
     }
 
     fn admit(&self, client: SocketAddrV4, read: &Read) -> (Admission, CancellationToken) {
-        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut desk = self.desk.lock();
         let admission = desk.gate.ask(client, read, millis(self.began));
         let hang_up = self.cancel.child_token();
         if let Admission::Begin { id, instead_of } = admission {
@@ -364,12 +365,12 @@ impl Transfer {
         cancel: CancellationToken,
     ) {
         let heard = || {
-            let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut desk = self.desk.lock();
             desk.gate.heard(self.id, millis(self.began));
         };
         let ended = carriage.run(&request, &ticket, &hang_up, heard).await;
         // From here on the machine may begin anew.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner).end(self.id);
+        self.desk.lock().end(self.id);
         match ended {
             Ok(End::Done) => {}
             Ok(End::HungUp) => {
@@ -382,7 +383,7 @@ impl Transfer {
                 tracing::error!(client = %ticket.client, %error, "a TFTP transfer failed inside: is the loopback interface up?");
             }
         }
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.inner);
+        self.tickets.lock().remove(&self.inner);
     }
 }
 

@@ -338,7 +338,7 @@ fn from_words(job: &JobShown) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use axum::Json;
     use axum::extract::State;
@@ -347,6 +347,7 @@ mod tests {
     use common::hardware::Bus;
     use common::id::{Hash, ImageId, MachineId};
     use common::plan::DiskIdentity;
+    use parking_lot::Mutex;
 
     use super::super::args::{Args, Command, Output};
     use super::*;
@@ -376,7 +377,7 @@ mod tests {
         Json(order): Json<DeployOrder>,
     ) -> Json<DeployAnswer> {
         let deployment = (!order.dry_run).then_some(DeploymentId(1));
-        asked.lock().unwrap().push(order);
+        asked.lock().push(order);
         let image = ImageShown {
             name: "debian".to_owned(),
             id: ImageId(Hash([7; 32])),
@@ -408,7 +409,7 @@ mod tests {
         let Command::Deploy(command) = args.command else { panic!("{:?}", args.command) };
         run(&Client::new(socket), &Screen { output: Output::Json }, command).await.unwrap();
         server.abort();
-        let asked = asked.lock().unwrap();
+        let asked = asked.lock();
         asked.clone()
     }
 

@@ -4,10 +4,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::limits::cut;
+use parking_lot::Mutex;
 
 /// The same cause from the same address is not said again within this time.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -39,7 +39,7 @@ impl Complaints {
 
     fn is_news(&self, peer: IpAddr, cause: &str, now: Instant) -> bool {
         // A panic while the lock is held cannot leave half a change: each is one insert or removal.
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.0.lock();
         said.retain(|_, (_, at)| now.duration_since(*at) < AGAIN);
         // Two causes in turn are two lines a second at the most.
         let flood = |at: Instant| now.duration_since(at) < CAUSES;

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// The bounds on connections at the machines' door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub(super) struct GuestBook {
 impl GuestBook {
     /// A place for one more connection from `address`, unless it has `most` already.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.inside.lock();
         let count = inside.entry(address).or_insert(0);
         if *count >= most {
             return None;
@@ -33,7 +35,7 @@ impl GuestBook {
     }
 
     fn leave(&self, address: IpAddr) {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.inside.lock();
         if let Some(count) = inside.get_mut(&address) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -44,7 +46,7 @@ impl GuestBook {
 
     #[cfg(test)]
     fn addresses(&self) -> usize {
-        self.inside.lock().unwrap().len()
+        self.inside.lock().len()
     }
 }
 

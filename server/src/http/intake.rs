@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,6 +15,7 @@ use common::limits::{
     BODY_TIME_MAX, SMALL_BODY_BYTES,
 };
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::refusal::Refusal;
@@ -97,7 +98,7 @@ struct Share {
 
 impl Share {
     fn grow(&mut self, more: usize) -> bool {
-        let mut ledger = self.intake.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledger = self.intake.0.lock();
         let granted = ledger.take(self.address, self.bytes, more);
         if granted {
             self.bytes += more;
@@ -108,7 +109,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.intake.0.lock().unwrap_or_else(PoisonError::into_inner).give(self.address, self.bytes);
+        self.intake.0.lock().give(self.address, self.bytes);
     }
 }
 

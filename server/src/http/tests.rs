@@ -56,12 +56,12 @@ async fn a_blank_machine_comes_to_its_os() {
     // It loses power and the server restarts; the next boot is the next attempt.
     let bench = bench.restart().await;
     assert_eq!(bench.fleet.readmit().await.unwrap(), 1);
-    assert_eq!(bench.rooms.admitted.lock().unwrap()[0].key, first.public());
+    assert_eq!(bench.rooms.admitted.lock()[0].key, first.public());
     bench.fleet.age().await;
     let again = report(1, 2, &[Contents::Data]);
     let Order::Deploy(plan) = bench.report(again, &second).await else { panic!("no plan") };
     assert_eq!((plan.job, plan.attempt), (job, 2));
-    let personality = bench.rooms.admitted.lock().unwrap()[1].personality.clone();
+    let personality = bench.rooms.admitted.lock()[1].personality.clone();
     assert_eq!(personality.hostname, "m1");
     assert!(bench.told(&second, job, 1, Step::Seal, done()).await.cancelled.is_none());
     bench.told(&second, job, 2, Step::Reboot, What::Started).await;
@@ -179,7 +179,7 @@ async fn a_busy_machine_takes_no_second_order_and_a_cancelled_job_stops() {
     assert!(bench.order(order).await.is_ok(), "it is free again");
     bench.cancel.cancel();
     bench.task.await.unwrap().unwrap();
-    assert_eq!(bench.rooms.dismissed.lock().unwrap()[0].0, key(1, 1).public());
+    assert_eq!(bench.rooms.dismissed.lock()[0].0, key(1, 1).public());
 }
 
 #[tokio::test]

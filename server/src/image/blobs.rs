@@ -10,7 +10,8 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// Blobs by key. Keys are made by this program only: `chunks/ab/<hash>`, `manifests/<hash>`, `names/<name>`.
 pub(super) trait Blobs: Send + Sync + fmt::Debug {
@@ -56,7 +57,7 @@ impl Files {
     }
 
     fn touched(&self, folder: &Path) {
-        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+        self.unsettled.lock().insert(folder.to_owned());
     }
 
     /// The folder of `path`, made if it is not there yet.
@@ -128,7 +129,7 @@ impl Blobs for Files {
     }
 
     fn settle(&self) -> io::Result<()> {
-        let folders = std::mem::take(&mut *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner));
+        let folders = std::mem::take(&mut *self.unsettled.lock());
         let mut failed = None;
         for folder in folders {
             let synced = File::open(&folder).and_then(|open| open.sync_all());
@@ -175,7 +176,7 @@ mod tests {
         let long = dir.path().join("a".repeat(300));
         files.touched(&long);
         assert!(files.settle().is_err());
-        let left: Vec<PathBuf> = files.unsettled.lock().unwrap().iter().cloned().collect();
+        let left: Vec<PathBuf> = files.unsettled.lock().iter().cloned().collect();
         assert!(left.contains(&long) && !left.contains(&dir.path().join("chunks/bb")), "{left:?}");
         assert!(files.settle().is_err(), "said again until it works");
     }

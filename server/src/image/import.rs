@@ -6,15 +6,16 @@
 //! the store, whatever compressor made it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use common::chunk::{ChunkIndex, is_zero};
 use common::filesystem;
 use common::id::Hash;
 use common::limits::{CHUNK_BYTES, CHUNKS_MAX};
 use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
+use parking_lot::Mutex;
 
 use super::blobs::Blobs;
 use super::error::ImageError;
@@ -343,6 +344,6 @@ fn pad(bytes: &mut Vec<u8>, sector_bytes: u32) -> Option<usize> {
     (short > 0).then_some(short)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
+    mutex.lock()
 }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use common::chunk::ChunkIndex;
@@ -26,14 +26,12 @@ impl Images {
     /// When the manifest or the chunk cannot be had.
     pub fn first_bytes(&self, id: ImageId) -> Result<Bytes, ImageError> {
         let kept = self.first_kept();
-        if let Some((_, bytes)) =
-            kept.lock().unwrap_or_else(PoisonError::into_inner).as_ref().filter(|it| it.0 == id)
-        {
+        if let Some((_, bytes)) = kept.lock().as_ref().filter(|it| it.0 == id) {
             return Ok(bytes.clone());
         }
         let manifest = self.manifest(id)?;
         let bytes = self.raw_at(&manifest, ChunkIndex(0))?;
-        *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, bytes.clone()));
+        *kept.lock() = Some((id, bytes.clone()));
         Ok(bytes)
     }
 

@@ -18,13 +18,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use common::id::{Hash, ImageId};
 use common::manifest::{Chunk, Manifest, StoredChunk};
+use parking_lot::{Mutex, RwLock};
 
 use super::blobs::{Blobs, Files};
 use super::error::ImageError;
@@ -141,7 +142,7 @@ impl Images {
             return Err(ImageError::SectorSize(wrong));
         }
         let added = {
-            let _adding = self.0.gate.read().unwrap_or_else(PoisonError::into_inner);
+            let _adding = self.0.gate.read();
             self.mark_unclean()?;
             self.add_inside(spec, progress)
         };
@@ -189,7 +190,7 @@ impl Images {
         traits: ImageTraits,
     ) -> Result<Added, ImageError> {
         let Imported { manifest, facts, new_chunks, new_bytes, repaired_chunks, mut notes } = imported;
-        let _one = self.0.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.0.commit.lock();
         let bytes = Bytes::from(manifest.to_bytes());
         let id = ImageId(Hash::of(&bytes));
         let write = |what: &str| {
@@ -235,7 +236,7 @@ impl Images {
                 .and_then(|record| self.0.blobs.put(&name_key(&name), &record))
                 .and_then(|()| self.0.blobs.settle())
                 .map_err(write("the image's name"))?;
-            self.0.names.write().unwrap_or_else(PoisonError::into_inner).insert(name, image.clone());
+            self.0.names.write().insert(name, image.clone());
         }
         self.cache(id, manifest, bytes);
         Ok(Added { image, existed, new_chunks, new_bytes, repaired_chunks, notes })
@@ -243,7 +244,7 @@ impl Images {
 
     /// Keeps what was seen in an image that an earlier version added. A failure costs another look.
     pub(super) fn keep_traits(&self, id: ImageId, traits: &ImageTraits) {
-        let _one = self.0.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.0.commit.lock();
         for mut image in self.list().into_iter().filter(|image| image.id == id) {
             image.boots_bios = traits.bios == BiosBoot::Yes;
             image.boots_uefi = traits.uefi == UefiBoot::Yes;
@@ -252,14 +253,14 @@ impl Images {
             if let Err(error) = record.and_then(|record| self.0.blobs.put(&name_key(&image.name), &record)) {
                 tracing::warn!(image = image.name, %error, "what an image can do is not kept");
             }
-            self.0.names.write().unwrap_or_else(PoisonError::into_inner).insert(image.name.clone(), image);
+            self.0.names.write().insert(image.name.clone(), image);
         }
     }
 
     /// All images, by name.
     #[must_use]
     pub fn list(&self) -> Vec<ImageInfo> {
-        self.0.names.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.0.names.read().values().cloned().collect()
     }
 
     pub(super) fn first_kept(&self) -> &Mutex<Option<(ImageId, Bytes)>> {
@@ -267,7 +268,7 @@ impl Images {
     }
 
     fn named(&self, name: &str) -> Option<ImageInfo> {
-        self.0.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.0.names.read().get(name).cloned()
     }
 
     /// The image of that name, or whose id begins so (four digits at least).
@@ -275,7 +276,7 @@ impl Images {
     /// # Errors
     /// When there is none, or several ids begin so.
     pub fn get(&self, asked: &str) -> Result<ImageInfo, ImageError> {
-        let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
+        let names = self.0.names.read();
         if let Some(image) = names.get(asked) {
             return Ok(image.clone());
         }
@@ -315,7 +316,7 @@ impl Images {
     }
 
     fn load(&self, id: ImageId) -> Result<(Arc<Manifest>, Bytes), ImageError> {
-        if let Some(found) = self.0.manifests.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+        if let Some(found) = self.0.manifests.lock().get(&id) {
             return Ok(found.clone());
         }
         let found = self.read_manifest(id)?;
@@ -337,7 +338,7 @@ impl Images {
     }
 
     fn cache(&self, id: ImageId, manifest: Arc<Manifest>, bytes: Bytes) {
-        self.0.manifests.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (manifest, bytes));
+        self.0.manifests.lock().insert(id, (manifest, bytes));
     }
 
     /// The wire form of a chunk, checked against its hash: a rotten disk must not be served.
@@ -367,7 +368,7 @@ impl Images {
             });
         }
         // As an add: nothing is cleared away meanwhile.
-        let _adding = self.0.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let _adding = self.0.gate.read();
         let write = |source| ImageError::Write { what: format!("chunk {}", chunk.wire), source };
         self.0.blobs.put(&chunk_key(&chunk.wire), wire).map_err(write)?;
         self.0.blobs.settle().map_err(write)
@@ -393,7 +394,7 @@ impl Images {
     /// When there is no such image, it is in use, or the store cannot be written.
     pub fn remove(&self, asked: &str, in_use: Option<&str>) -> Result<Removed, ImageError> {
         let image = self.get(asked)?;
-        let one = self.0.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = self.0.commit.lock();
         let others = self.list().iter().any(|other| other.id == image.id && other.name != image.name);
         if let Some(by) = in_use.filter(|_| !others) {
             return Err(ImageError::InUse { name: image.name, by: by.to_owned() });
@@ -401,10 +402,10 @@ impl Images {
         self.mark_unclean()?;
         let write = |source| ImageError::Write { what: "the removal".to_owned(), source };
         self.0.blobs.delete(&name_key(&image.name)).map_err(write)?;
-        self.0.names.write().unwrap_or_else(PoisonError::into_inner).remove(&image.name);
+        self.0.names.write().remove(&image.name);
         if !others {
             self.0.blobs.delete(&manifest_key(image.id)).map_err(write)?;
-            self.0.manifests.lock().unwrap_or_else(PoisonError::into_inner).remove(&image.id);
+            self.0.manifests.lock().remove(&image.id);
         }
         self.0.blobs.settle().map_err(write)?;
         drop(one);
@@ -435,11 +436,7 @@ impl Images {
     fn tidy(&self) -> u64 {
         let mut freed = 0;
         loop {
-            let exclusive = match self.0.gate.try_write() {
-                Ok(guard) => guard,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return freed,
-            };
+            let Some(exclusive) = self.0.gate.try_write() else { return freed };
             if self.0.sweep.swap(false, Ordering::SeqCst) {
                 match self.sweep() {
                     Ok(bytes) => freed += bytes,

@@ -3,8 +3,9 @@
 //! operating system's page cache is its only cache.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use common::chunk::{ChunkIndex, ChunkSet};
@@ -49,7 +50,7 @@ impl Desk {
 
     // Held for a look-up or an insertion, never over an await or a read.
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.state.lock())
     }
 
     /// `agent` takes `image`, of so many chunks.

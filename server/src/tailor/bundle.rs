@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use common::id::Hash;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::modules::Needs;
@@ -210,8 +211,8 @@ fn store(path: &Path) -> impl FnOnce(io::Error) -> BundleError {
 }
 
 /// A poisoned lock guards nothing half done here: every change to the maps is one call.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 #[cfg(test)]

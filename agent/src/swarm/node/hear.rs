@@ -1,7 +1,7 @@
 //! What the node makes of what it hears: from the server, from neighbours, from the check of a chunk, from
 //! the steps. Touches the node's state alone.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
@@ -201,7 +201,7 @@ impl Node {
     }
 
     fn count(&self, from: PublicKey, bytes: u64) {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.sources.lock();
         if from == self.seed {
             sources.server += bytes;
             sources.server_chunks += 1;

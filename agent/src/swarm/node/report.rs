@@ -1,7 +1,6 @@
 //! What the server hears of this agent's line and processors, once a second. Touches the node's state and the kernel's
 //! count of processor time.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -37,7 +36,7 @@ impl Node {
             self.standing.uploaded = uploaded;
             self.standing.uploaded_at = now;
             self.standing.report.sent += more;
-            self.sources.lock().unwrap_or_else(PoisonError::into_inner).uploaded = uploaded;
+            self.sources.lock().uploaded = uploaded;
         }
     }
 
@@ -64,7 +63,7 @@ impl Node {
     pub(super) fn held_up(&mut self, passed: Duration) -> Option<Bottleneck> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let cores = u32::try_from(cores).unwrap_or(1);
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.sources.lock();
         self.waits.report(passed, processor_time(), cores, &mut sources)
     }
 }

@@ -6,14 +6,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use async_tftp::packet::Error as Refused;
 use async_tftp::server::Handler;
 use bytes::{Buf, Bytes};
 use futures::io::{AsyncRead, Sink};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -49,7 +50,7 @@ impl Handler for Library {
     type Writer = Sink;
 
     async fn read_req_open(&mut self, asks: &SocketAddr, _: &Path) -> Result<(Reader, Option<u64>), Refused> {
-        let tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let tickets = self.tickets.lock();
         let ticket = tickets.get(asks).cloned().ok_or(Refused::PermissionDenied)?;
         drop(tickets);
         let size = ticket.bytes.len();

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -21,6 +21,7 @@ use common::wire::http::{EventsTaken, Refused};
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +75,7 @@ impl Crew for Rooms {
             [disk] => Ok(Target {
                 disk: DiskIdentity::of(disk),
                 words: disk.serial.clone(),
-                warnings: self.warnings.lock().unwrap().clone(),
+                warnings: self.warnings.lock().clone(),
             }),
             disks => Err(format!("{} disks match", disks.len())),
         }
@@ -95,7 +96,7 @@ impl Crew for Rooms {
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {
-        self.admitted.lock().unwrap().push(admission);
+        self.admitted.lock().push(admission);
         Box::pin(async {})
     }
 
@@ -104,7 +105,7 @@ impl Crew for Rooms {
     }
 
     fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()> {
-        self.dismissed.lock().unwrap().push((key, reason));
+        self.dismissed.lock().push((key, reason));
         Box::pin(async {})
     }
 }
