@@ -249,9 +249,16 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
 
 /// The state without its hash maps, whose order means nothing.
 fn plain(state: &State) -> String {
+    let mut text = String::new();
+    write_plain(state, &mut text).unwrap();
+    text
+}
+
+fn write_plain(state: &State, out: &mut impl std::fmt::Write) -> std::fmt::Result {
     let numbers = (state.last_event, state.last_machine, state.last_job);
     let frozen = &state.frozen;
-    format!("{:#?}\n{:#?}\n{:#?}\n{numbers:?} {frozen:?}", state.machines, state.deployments, state.jobs)
+    write!(out, "{:#?}\n{:#?}\n{:#?}\n", state.machines, state.deployments, state.jobs)?;
+    write!(out, "{numbers:?} {frozen:?}")
 }
 
 proptest! {
