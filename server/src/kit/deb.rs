@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::choose::worth_unpacking;
 use super::error::{KitError, Result, reading, writing};
+use super::members::Members;
 use super::tree::{FILE_BYTES_MAX, FILES_MAX, Tree, xz};
 
 /// The most bytes that one package may unpack to. A kernel with all its modules is 400 MB, all firmware 1.5 GB.
@@ -33,10 +34,8 @@ pub(crate) fn unpack(
 ) -> Result<()> {
     let wrong = |reason: String| KitError::Deb { path: path.to_owned(), reason };
     let file = fs::File::open(path).map_err(reading(path))?;
-    let mut archive = ar::Archive::new(io::BufReader::new(file));
-    while let Some(entry) = archive.next_entry() {
-        let entry = entry.map_err(|error| wrong(error.to_string()))?;
-        let name = String::from_utf8_lossy(entry.header().identifier()).trim_end_matches('/').to_owned();
+    let mut members = Members::open(io::BufReader::new(file)).map_err(|error| wrong(error.to_string()))?;
+    while let Some((name, entry)) = members.next().map_err(|error| wrong(error.to_string()))? {
         let Some(ending) = name.strip_prefix("data.tar") else { continue };
         let data: Box<dyn Read + '_> = match ending {
             "" => Box::new(entry),

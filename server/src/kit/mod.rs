@@ -18,6 +18,9 @@ mod place;
 // Sources as one tree of files.
 mod tree;
 
+// The members of a package.
+mod members;
+
 // Sources: `.deb` files.
 mod deb;
 
