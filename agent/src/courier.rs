@@ -105,7 +105,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// The state is whole at every point where a holder could panic, so a poisoned lock is taken over.
+    /// The state is whole at every point where a holder could panic: it is used on after one.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }

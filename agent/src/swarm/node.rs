@@ -7,15 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use libp2p::swarm::SwarmEvent as NetworkEvent;
-use libp2p::{Multiaddr, PeerId, Swarm};
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
-
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::{ImageId, JobId};
 use common::manifest::Manifest;
@@ -26,6 +17,14 @@ use common::swarm::serve::{Outlet, serve};
 use common::swarm::slots::Slots;
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, FromPuller, Neighbour, ToServer};
+use futures::StreamExt as _;
+use libp2p::swarm::SwarmEvent as NetworkEvent;
+use libp2p::{Multiaddr, PeerId, Swarm};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError, SwarmEvent};
 use super::coming::Coming;

@@ -344,7 +344,6 @@ mod tests {
     use axum::extract::State;
     use axum::routing::post;
     use clap::Parser as _;
-    use common::hardware::Bus;
     use common::id::{Hash, ImageId, MachineId};
     use common::plan::DiskIdentity;
     use parking_lot::Mutex;
@@ -352,18 +351,7 @@ mod tests {
     use super::super::args::{Args, Command, Output};
     use super::*;
     use crate::api::{DeployLine, ImageShown, PREFIX};
-
-    fn disk(serial: &str) -> DiskIdentity {
-        DiskIdentity {
-            bus: Bus::Ata,
-            size: 1 << 30,
-            sector_bytes: 512,
-            model: String::new(),
-            serial: serial.to_owned(),
-            wwn: String::new(),
-            path: String::new(),
-        }
-    }
+    use crate::fleet::bound::tests::disk;
 
     fn line(machine: u64, disk: Option<DiskIdentity>, refused: Option<&str>) -> DeployLine {
         let refused = refused.map(str::to_owned);

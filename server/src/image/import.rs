@@ -112,7 +112,7 @@ impl Import<'_> {
             }
             self.read(source, pieces, &shared, progress)
         });
-        if let Some(error) = lock(&shared.error).take() {
+        if let Some(error) = shared.error.lock().take() {
             return Err(error);
         }
         let Read { size, sector_bytes, facts, mut notes } = read?;
@@ -121,7 +121,7 @@ impl Import<'_> {
         }
         progress(told(source, &shared));
         notes.extend(facts.notes.iter().cloned());
-        let chunks = lock(&shared.done).drain(..).map(|chunk| chunk.unwrap_or(Chunk::Zero)).collect();
+        let chunks = shared.done.lock().drain(..).map(|chunk| chunk.unwrap_or(Chunk::Zero)).collect();
         let manifest = Manifest::new(size, sector_bytes, chunks)
             .map_err(|source| ImageError::Manifest { what: self.name.to_owned(), source })?;
         Ok(Imported {
@@ -175,7 +175,7 @@ impl Import<'_> {
             }
             size += bytes.len() as u64;
             let last = got < CHUNK_BYTES as usize;
-            lock(&shared.done).push(None);
+            shared.done.lock().push(None);
             // Workers leave only after this sender is gone.
             if pieces.send(Piece { index: ChunkIndex(index), bytes }).is_err() {
                 break;
@@ -234,7 +234,7 @@ impl Import<'_> {
     fn work(&self, queue: &Mutex<Receiver<Piece>>, shared: &Shared) {
         let mut packer = zstd::bulk::Compressor::new(LEVEL);
         loop {
-            let piece = lock(queue).recv();
+            let piece = queue.lock().recv();
             let Ok(piece) = piece else { return };
             // After a failure the queue is emptied without work, so that the reader never waits for nobody.
             if shared.failed.load(Relaxed) {
@@ -249,13 +249,13 @@ impl Import<'_> {
             };
             match kept {
                 Ok(chunk) => {
-                    if let Some(place) = lock(&shared.done).get_mut(piece.index.at()) {
+                    if let Some(place) = shared.done.lock().get_mut(piece.index.at()) {
                         *place = Some(chunk);
                     }
                     shared.chunks.fetch_add(1, Relaxed);
                 }
                 Err(error) => {
-                    lock(&shared.error).get_or_insert(error);
+                    shared.error.lock().get_or_insert(error);
                     shared.failed.store(true, Relaxed);
                 }
             }
@@ -280,14 +280,14 @@ impl Import<'_> {
             shared.zero_chunks.fetch_add(1, Relaxed);
             return Ok(Chunk::Zero);
         };
-        if let Some(chunk) = lock(&shared.seen).get(&raw) {
+        if let Some(chunk) = shared.seen.lock().get(&raw) {
             return Ok(Chunk::Stored(*chunk));
         }
         let known = self.known.get(&raw);
         if let Some(chunk) = known
             && self.is_whole(chunk)?
         {
-            lock(&shared.seen).insert(raw, *chunk);
+            shared.seen.lock().insert(raw, *chunk);
             return Ok(Chunk::Stored(*chunk));
         }
         let packed = packer.compress(&piece.bytes).ok().filter(|packed| packed.len() < piece.bytes.len());
@@ -303,7 +303,7 @@ impl Import<'_> {
             .put(&chunk_key(&chunk.wire), wire)
             .map_err(|source| ImageError::Write { what: format!("chunk {}", chunk.wire), source })?;
         // Two workers can meet the same chunk at once; they make the same file, and it counts once.
-        if lock(&shared.seen).insert(raw, chunk).is_none() {
+        if shared.seen.lock().insert(raw, chunk).is_none() {
             if known == Some(&chunk) {
                 shared.repaired.fetch_add(1, Relaxed);
             } else {
@@ -342,8 +342,4 @@ fn pad(bytes: &mut Vec<u8>, sector_bytes: u32) -> Option<usize> {
     let short = whole - bytes.len();
     bytes.resize(whole, 0);
     (short > 0).then_some(short)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
-    mutex.lock()
 }

@@ -102,15 +102,15 @@ impl Bundles {
         let agent = fs::read(&self.agent)
             .map_err(|source| BundleError::Agent { path: self.agent.clone(), source })?;
         let key = key_of(kit, needs, &agent)?;
-        let slot = Arc::clone(lock(&self.building).entry(key).or_default());
+        let slot = Arc::clone(self.building.lock().entry(key).or_default());
         let built = {
-            let _one_at_a_time = lock(&slot);
+            let _one_at_a_time = slot.lock();
             match self.find(key) {
                 Some(found) => Ok(found),
                 None => self.build(key, kit, needs, agent),
             }
         };
-        let mut building = lock(&self.building);
+        let mut building = self.building.lock();
         // Two owners are the map and this call: nobody else is waiting for it.
         if Arc::strong_count(&slot) <= 2 {
             building.remove(&key);
@@ -126,7 +126,7 @@ impl Bundles {
     }
 
     fn find(&self, key: Hash) -> Option<(Hash, u64)> {
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         let next = kept.values().map(|kept| kept.used).max().unwrap_or(0) + 1;
         let found = kept.get_mut(&key)?;
         let path = self.dir.join(file_name(found.hash));
@@ -145,7 +145,7 @@ impl Bundles {
             return Err(BundleError::TooLarge(len));
         }
         self.write(&file_name(hash), &bytes)?;
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         let used = kept.values().map(|kept| kept.used).max().unwrap_or(0) + 1;
         kept.insert(key, Kept { hash, bytes: len, used });
         while kept.len() > KEPT_MAX {
@@ -208,11 +208,6 @@ fn file_name(hash: Hash) -> String {
 fn store(path: &Path) -> impl FnOnce(io::Error) -> BundleError {
     let path = path.to_owned();
     move |source| BundleError::Store { path, source }
-}
-
-/// A poisoned lock guards nothing half done here: every change to the maps is one call.
-fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
-    mutex.lock()
 }
 
 #[cfg(test)]

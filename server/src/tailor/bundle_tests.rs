@@ -57,7 +57,7 @@ fn equal_machines_share_one_bundle_that_is_built_once() {
     let path = bundles.path(results[0].0).unwrap();
     let bytes = fs::read(&path).unwrap();
     assert_eq!((Hash::of(&bytes), bytes.len() as u64), results[0]);
-    assert!(lock(&bundles.building).is_empty());
+    assert!(bundles.building.lock().is_empty());
 
     // What is on the disk already is found by the next server; what was lost is built again, to the same bytes.
     let again = Bundles::open(bench.dir.path(), &agent).unwrap();

@@ -20,7 +20,7 @@ pub(super) fn rule_for(disk: &Disk, all: &[Disk]) -> Option<String> {
         // A comma would end the condition; a star stands for anything, a comma too.
         .map(|(key, value)| format!("{key}={}", value.replace(',', "*")))
         .chain([format!("size={}", disk.size)])
-        .chain(bus_word(disk.bus).map(|bus| format!("bus={bus}")))
+        .chain((disk.bus != Bus::Other).then(|| format!("bus={}", disk.bus)))
         .collect();
     let pairs = || {
         conditions.iter().enumerate().flat_map(|(at, first)| {
@@ -31,19 +31,6 @@ pub(super) fn rule_for(disk: &Disk, all: &[Disk]) -> Option<String> {
         let Ok(rule) = text.parse::<TargetRule>() else { return false };
         let mut covered = all.iter().filter(|other| rule.covers(other));
         covered.next().is_some_and(|one| std::ptr::eq(one, disk)) && covered.next().is_none()
-    })
-}
-
-fn bus_word(bus: Bus) -> Option<&'static str> {
-    Some(match bus {
-        Bus::Nvme => "nvme",
-        Bus::Ata => "ata",
-        Bus::Scsi => "scsi",
-        Bus::Virtio => "virtio",
-        Bus::Usb => "usb",
-        Bus::Mmc => "mmc",
-        Bus::File => "file",
-        Bus::Other => return None,
     })
 }
 
