@@ -11,7 +11,7 @@ pub mod inspect;
 pub mod fetch;
 
 // Step events on their way to the server's log.
-pub mod courier;
+pub mod outbox;
 
 // Steps 7 to 9 and 13: chunks from the server and from peers.
 pub mod swarm;

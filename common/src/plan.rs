@@ -21,7 +21,8 @@ pub struct Verdict {
     /// What the server calls the machine.
     pub machine: MachineId,
     /// What to do now.
-    pub order: Order,
+    #[serde(rename = "order")]
+    pub instruction: Instruction,
 }
 
 impl Signable for Verdict {
@@ -31,7 +32,7 @@ impl Signable for Verdict {
 /// What a machine that reported is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Order {
+pub enum Instruction {
     /// Nothing is ordered and nothing on the disks would boot: report again after some seconds.
     Wait {
         /// Seconds until the next report.

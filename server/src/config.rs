@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::cli::args::{STATE, Serve};
 use crate::cli::fault::Fault;
 use crate::cli::spans::lifetime;
-use crate::fleet::desk::SiteRule;
+use crate::fleet::decide::SiteRule;
 use crate::swarm::{LineLimits, Rate};
 
 /// The configuration file that is read if it is there.

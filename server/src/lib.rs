@@ -11,7 +11,7 @@ pub mod config;
 pub mod serve;
 
 // Step 1, `power-on`: who asks to network-boot, and what they deserve.
-pub mod dhcp;
+pub mod dhcp4;
 
 // Step 2, `loader`: network boot programs and the script that leads to the loader.
 pub mod boot;

@@ -1,4 +1,4 @@
-//! Worlds made by chance, with faults: every machine that can finish does, what is held was verified (the
+//! Worlds made from a rng_seed, with faults: every machine that can finish does, what is held was verified (the
 //! world itself looks), and no line carries more than the faults explain. A seed that failed on the way
 //! stays here as a test of its own.
 

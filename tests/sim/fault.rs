@@ -1,7 +1,7 @@
 //! What befalls machines, and worlds full of it: from a seed, a world with faults and what may be expected of
 //! it. Touches nothing but chance.
 
-use common::swarm::dice::Dice;
+use common::swarm::splitmix::SplitMix64;
 
 use crate::bound::lower_bound;
 use crate::lines::{CHUNK, NO_LINE, Spec, mbit};
@@ -30,7 +30,7 @@ impl Fate {
     }
 }
 
-/// A world made by chance.
+/// A world made from a rng_seed.
 pub(crate) struct Chaos {
     pub(crate) world: World,
     /// Every machine that can finish does within so many seconds.
@@ -47,23 +47,23 @@ pub(crate) struct Chaos {
 impl Chaos {
     /// The world of `seed`: up to three sites of up to seven machines, about every third of which fares badly.
     pub(crate) fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed ^ 0xC4A0_5EED);
-        let sites = 1 + dice.below(3);
-        let chunks = 16 + dice.below(48) as u32;
-        let server = mbit(dice.pick(&[40.0, 100.0, 400.0, 1000.0]));
-        let wan: Vec<f64> = (0..sites).map(|_| dice.pick(&[mbit(20.0), mbit(60.0), NO_LINE])).collect();
+        let mut rng = SplitMix64::new(seed ^ 0xC4A0_5EED);
+        let sites = 1 + rng.below(3);
+        let chunks = 16 + rng.below(48) as u32;
+        let server = mbit(rng.pick(&[40.0, 100.0, 400.0, 1000.0]));
+        let wan: Vec<f64> = (0..sites).map(|_| rng.pick(&[mbit(20.0), mbit(60.0), NO_LINE])).collect();
         let mut specs = Vec::new();
         for site in 0..sites {
-            let up = dice.pick(&[50.0, 100.0, 300.0]);
-            for _ in 0..=dice.below(7) {
-                specs.push(Spec { site, ..machine(&mut dice, up) });
+            let up = rng.pick(&[50.0, 100.0, 300.0]);
+            for _ in 0..=rng.below(7) {
+                specs.push(Spec { site, ..machine(&mut rng, up) });
             }
         }
-        let (lan, far) = (dice.pick(&[0.0002, 0.0005, 0.002]), dice.pick(&[0.001, 0.01, 0.04]));
+        let (lan, far) = (rng.pick(&[0.0002, 0.0005, 0.002]), rng.pick(&[0.001, 0.01, 0.04]));
         let mut world = World::new(seed, chunks, server, &wan, &specs).delays(lan, far);
-        let dies = (dice.below(8) == 0).then(|| 1.0 + dice.real() * 10.0);
+        let dies = (rng.below(8) == 0).then(|| 1.0 + rng.real() * 10.0);
         if let Some(at) = dies {
-            world = world.server_dies(at, at + 2.0 + dice.real() * 10.0);
+            world = world.server_dies(at, at + 2.0 + rng.real() * 10.0);
         }
         let image = f64::from(chunks) * CHUNK;
         let bound = lower_bound(image, CHUNK, server, &wan, &specs);
@@ -86,22 +86,22 @@ impl Chaos {
     }
 }
 
-fn machine(dice: &mut Dice, up: f64) -> Spec {
-    let mut spec = Spec::new(up, dice.pick(&[100.0, 300.0, 1000.0]));
-    if dice.below(4) == 0 {
-        spec.joins = dice.real() * 15.0;
+fn machine(rng: &mut SplitMix64, up: f64) -> Spec {
+    let mut spec = Spec::new(up, rng.pick(&[100.0, 300.0, 1000.0]));
+    if rng.below(4) == 0 {
+        spec.joins = rng.real() * 15.0;
     }
-    if dice.below(10) == 0 {
+    if rng.below(10) == 0 {
         spec.up /= 20.0;
     }
-    let at = spec.joins + dice.real() * 12.0;
-    let until = at + 1.0 + dice.real() * 14.0;
-    spec.fate = match dice.below(20) {
+    let at = spec.joins + rng.real() * 12.0;
+    let until = at + 1.0 + rng.real() * 14.0;
+    spec.fate = match rng.below(20) {
         0 => Fate::Killed(at),
         1 | 2 => Fate::Restarts(at, until),
         3 => Fate::Stalls(at, until),
         4 => Fate::Liar,
-        5 if dice.below(3) == 0 => Fate::Isolated,
+        5 if rng.below(3) == 0 => Fate::Isolated,
         _ => Fate::Honest,
     };
     spec
@@ -132,7 +132,7 @@ trait Chance {
     fn real(&mut self) -> f64;
 }
 
-impl Chance for Dice {
+impl Chance for SplitMix64 {
     fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
     }

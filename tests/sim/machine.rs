@@ -8,8 +8,8 @@ use agent::swarm::schedule::{Effect, Event, Scheduler};
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::limits::CHUNK_BYTES;
 use common::plan::Tuning;
-use common::swarm::dice::Dice;
 use common::swarm::slots::{self, at_once};
+use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
 use server::swarm::inject;
 
@@ -56,17 +56,17 @@ pub(crate) struct Machine {
     pub(crate) from_peers: f64,
     parallel: usize,
     uploads: usize,
-    chance: u64,
+    rng_seed: u64,
 }
 
 impl Machine {
-    pub(crate) fn new(spec: Spec, key: PublicKey, server: PublicKey, chunks: u32, chance: u64) -> Self {
+    pub(crate) fn new(spec: Spec, key: PublicKey, server: PublicKey, chunks: u32, rng_seed: u64) -> Self {
         let tuning = Tuning::default();
         let parallel = tuning.fetch_parallel as usize;
         Self {
             spec,
             key,
-            scheduler: Scheduler::new(server, &full(chunks), parallel, chance),
+            scheduler: Scheduler::new(server, &full(chunks), parallel, rng_seed),
             held: ChunkSet::new(chunks),
             right: ChunkSet::new(chunks),
             covered: ChunkSet::new(chunks),
@@ -89,7 +89,7 @@ impl Machine {
             from_peers: 0.0,
             parallel,
             uploads: tuning.upload_parallel as usize,
-            chance,
+            rng_seed,
         }
     }
 
@@ -117,8 +117,8 @@ impl Machine {
 
     /// A new life of the process, with what is on the disk.
     fn start_again(&mut self, server: PublicKey, chunks: u32, now: Duration) {
-        self.chance = Dice::new(self.chance).roll();
-        self.scheduler = Scheduler::new(server, &full(chunks), self.parallel, self.chance);
+        self.rng_seed = SplitMix64::new(self.rng_seed).next_u64();
+        self.scheduler = Scheduler::new(server, &full(chunks), self.parallel, self.rng_seed);
         self.scheduler.handle(Event::Found(self.held.iter().collect()), now);
         self.covered = self.held.clone();
         self.spared = false;
@@ -337,7 +337,7 @@ impl World {
                 let holder = self.holder(&request.from);
                 let number = if let Holder::Machine(number) = holder { number } else { 0xFFFF };
                 let mark = (at as u64) << 48 | (number as u64) << 32 | u64::from(request.chunk.0);
-                self.trace = Dice::new(self.trace ^ mark).roll();
+                self.trace = SplitMix64::new(self.trace ^ mark).next_u64();
                 let ask = Message::Ask { holder, by: at, chunk: request.chunk };
                 self.post.send(self.now + self.delay(holder), ask);
             }

@@ -18,7 +18,7 @@ mod world;
 mod bound;
 mod fault;
 
-// What must hold: in the table of bars, when machines misbehave, in worlds made by chance, at full size.
+// What must hold: in the table of bars, when machines misbehave, in worlds made from a rng_seed, at full size.
 mod chaos;
 mod faults;
 mod size;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use common::chunk::ChunkIndex;
 use common::limits::CHUNK_BYTES;
-use common::swarm::dice::Dice;
+use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
 use server::swarm::inject::{Effect, Event, Injector, SENDING_PER_SITE};
 
@@ -30,18 +30,18 @@ pub(crate) struct Office {
     pub(crate) gone: (f64, f64),
     lives: bool,
     chunks: u32,
-    chance: u64,
+    rng_seed: u64,
 }
 
-fn injector(chunks: u32, chance: u64) -> Injector {
-    Injector::new(full(chunks), u64::from(chunks) * u64::from(CHUNK_BYTES), chance)
+fn injector(chunks: u32, rng_seed: u64) -> Injector {
+    Injector::new(full(chunks), u64::from(chunks) * u64::from(CHUNK_BYTES), rng_seed)
 }
 
 impl Office {
-    pub(crate) fn new(chunks: u32, sites: usize, chance: u64) -> Self {
+    pub(crate) fn new(chunks: u32, sites: usize, rng_seed: u64) -> Self {
         Self {
             key: key(usize::MAX),
-            injector: injector(chunks, chance),
+            injector: injector(chunks, rng_seed),
             granted: HashSet::new(),
             queues: vec![VecDeque::new(); sites],
             sending: vec![0; sites],
@@ -51,7 +51,7 @@ impl Office {
             gone: (f64::INFINITY, f64::INFINITY),
             lives: true,
             chunks,
-            chance,
+            rng_seed,
         }
     }
 
@@ -93,8 +93,8 @@ impl Office {
 
     fn back(&mut self) {
         self.lives = true;
-        self.chance = Dice::new(self.chance).roll();
-        self.injector = injector(self.chunks, self.chance);
+        self.rng_seed = SplitMix64::new(self.rng_seed).next_u64();
+        self.injector = injector(self.chunks, self.rng_seed);
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use common::chunk::ChunkSet;
-use common::swarm::dice::Dice;
+use common::swarm::splitmix::SplitMix64;
 use common::trust::{KeyPair, PublicKey};
 
 use crate::lines::{CHUNK, Holder, Lines, Spec};
@@ -74,12 +74,12 @@ pub(crate) fn full(chunks: u32) -> ChunkSet {
 impl World {
     /// A server with an uplink of `server` bytes per second, sites behind lines of `wan`, and machines.
     pub(crate) fn new(seed: u64, chunks: u32, server: f64, wan: &[f64], specs: &[Spec]) -> Self {
-        let mut dice = Dice::new(seed);
-        let office = Office::new(chunks, wan.len(), dice.roll());
+        let mut rng = SplitMix64::new(seed);
+        let office = Office::new(chunks, wan.len(), rng.next_u64());
         let machines: Vec<Machine> = specs
             .iter()
             .enumerate()
-            .map(|(number, spec)| Machine::new(*spec, key(number), office.key, chunks, dice.roll()))
+            .map(|(number, spec)| Machine::new(*spec, key(number), office.key, chunks, rng.next_u64()))
             .collect();
         Self {
             now: 0.0,

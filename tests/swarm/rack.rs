@@ -11,7 +11,7 @@ use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::limits::CHUNK_BYTES;
 use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
 use common::plan::{Seed, Tuning};
-use common::swarm::dice::Dice;
+use common::swarm::splitmix::SplitMix64;
 use common::trust::KeyPair;
 use common::wire::swarm::{Form, Personality};
 use server::swarm::{Admission, Bound, ChunkSource, Gather, LimitOrder, SwarmFact, SwarmHandle, bind};
@@ -34,9 +34,9 @@ pub(crate) struct Image {
 
 /// An image of `chunks` random chunks, the last one of `last` bytes.
 pub(crate) fn image(seed: u64, chunks: u32, last: u32) -> Arc<Image> {
-    let mut dice = Dice::new(seed);
+    let mut rng = SplitMix64::new(seed);
     let len = (chunks as usize - 1) * CHUNK_BYTES as usize + last as usize;
-    let raw: Vec<u8> = std::iter::repeat_with(|| dice.roll().to_le_bytes()).flatten().take(len).collect();
+    let raw: Vec<u8> = std::iter::repeat_with(|| rng.next_u64().to_le_bytes()).flatten().take(len).collect();
     let entries = raw.chunks(CHUNK_BYTES as usize).map(|bytes| {
         let hash = Hash::of(bytes);
         let wire_len = u32::try_from(bytes.len()).unwrap();

@@ -9,7 +9,7 @@ use common::id::{ImageId, JobId};
 use common::limits::CHUNK_BYTES;
 use common::swarm::behaviour::{self, MeshEvent, Protocol, build, listen};
 use common::swarm::frame::{self, BadStream};
-use common::swarm::serve::{Frame, Outlet, Shelf, serve};
+use common::swarm::serve::{ChunkProvider, Frame, Outlet, serve};
 use common::swarm::slots::Slots;
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, FromHolder, FromPuller, Neighbour, ToAgent, ToServer};
@@ -62,7 +62,7 @@ impl Shop {
     }
 }
 
-impl Shelf for Shop {
+impl ChunkProvider for Shop {
     fn open(&self, _puller: &PublicKey, _image: ImageId) -> Option<(ChunkSet, usize)> {
         Some((self.all(), 0))
     }

@@ -14,7 +14,7 @@ use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::{Hash, ImageId};
 use common::swarm::behaviour::{MeshEvent, Protocol, build, listen, peer_id};
 use common::swarm::frame;
-use common::swarm::serve::{Frame, Outlet, Shelf, serve};
+use common::swarm::serve::{ChunkProvider, Frame, Outlet, serve};
 use common::swarm::slots::Slots;
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, FromHolder, FromPuller};
@@ -39,7 +39,7 @@ const IMAGE: ImageId = ImageId(Hash([7; 32]));
 /// Has every chunk of an image without end.
 struct Endless(Arc<Vec<u8>>, watch::Sender<usize>);
 
-impl Shelf for Endless {
+impl ChunkProvider for Endless {
     fn open(&self, _puller: &PublicKey, _image: ImageId) -> Option<(ChunkSet, usize)> {
         Some((ChunkSet::new(1), 0))
     }
@@ -98,7 +98,7 @@ async fn start(tasks: &mut JoinSet<String>) -> Counts {
             node.behaviour_mut().dial(*peer, addresses.clone(), Protocol::Pull);
             mine.insert(*peer, Arc::clone(counts.entry((number, *other)).or_default()));
         }
-        let shelf = Arc::new(Endless(Arc::new(vec![number; 1 << 20]), watch::Sender::new(0)));
+        let provider = Arc::new(Endless(Arc::new(vec![number; 1 << 20]), watch::Sender::new(0)));
         let outlet = Outlet { slots: Slots::new(4), lines: vec![] };
         tasks.spawn(async move {
             let mut streams = JoinSet::new();
@@ -110,9 +110,9 @@ async fn start(tasks: &mut JoinSet<String>) -> Counts {
                             streams.spawn(async move { format!("{:?}", pull(stream, came).await) });
                         }
                         SwarmEvent::Behaviour(MeshEvent::Accepted { stream, .. }) => {
-                            let (shelf, outlet) = (Arc::clone(&shelf), outlet.clone());
+                            let (provider, outlet) = (Arc::clone(&provider), outlet.clone());
                             let puller = key(number).public();
-                            streams.spawn(async move { format!("{:?}", serve(stream, puller, shelf, outlet).await) });
+                            streams.spawn(async move { format!("{:?}", serve(stream, puller, provider, outlet).await) });
                         }
                         SwarmEvent::ConnectionClosed { cause, .. } => break format!("closed: {cause:?}"),
                         _ => {}

@@ -8,14 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::courier::{Attempt, Backlog, Courier};
-use agent::disk::target::as_disk;
+use agent::disk::find::as_disk;
 use agent::fetch::{Server, identity_of};
 use agent::inspect::{self, Reporter};
+use agent::outbox::{Attempt, Backlog, EventOutbox};
 use agent::steps::life::{Answer, Asking, LAST_WORDS, Outcome, carry_out, runtime};
 use agent::steps::pid1;
 use agent::steps::shown::{Shown, line};
-use agent::steps::{Journal, Means};
+use agent::steps::{Context, EventSink};
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use common::causes::with_causes;
@@ -185,27 +185,27 @@ fn work(run: &Run, server_key: PublicKey, listen: String) -> anyhow::Result<Exit
             Answer::Stopped => break ExitCode::from(FAILED),
         };
         done = Some((plan.job, plan.attempt));
-        let courier = Courier::start(server.clone(), key.clone(), Some(Attempt::of(&plan)), backlog);
+        let outbox = EventOutbox::start(server.clone(), key.clone(), Some(Attempt::of(&plan)), backlog);
         let output = run.output;
-        let journal: Arc<dyn Journal> =
-            Arc::new(Shown::new(courier.clone(), Duration::ZERO, move |event: &StepEvent| {
+        let sink: Arc<dyn EventSink> =
+            Arc::new(Shown::new(outbox.clone(), Duration::ZERO, move |event: &StepEvent| {
                 print(event, output);
             }));
-        journal.event(Step::Agent, What::Started, None);
-        journal.event(Step::Agent, What::Done { text: "as an ordinary process".to_owned() }, None);
-        let means = Means {
+        sink.event(Step::Agent, What::Started, None);
+        sink.event(Step::Agent, What::Done { text: "as an ordinary process".to_owned() }, None);
+        let context = Context {
             server: server.clone(),
             key: key.clone(),
-            journal,
+            sink,
             disks: vec![as_disk(&run.target, run.size)?],
             listen: listen.clone(),
             cancel: cancel.clone(),
         };
-        let outcome = runtime.block_on(carry_out(plan, means));
-        if !courier.flush(LAST_WORDS) {
+        let outcome = runtime.block_on(carry_out(plan, context));
+        if !outbox.flush(LAST_WORDS) {
             say("the server did not take the last events");
         }
-        backlog = courier.stop();
+        backlog = outbox.stop();
         match outcome {
             Outcome::Done => break ExitCode::SUCCESS,
             Outcome::Failed(ended) | Outcome::FailedSealed(ended) => {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::boot::network::Attachment;
-use crate::courier::Backlog;
+use crate::outbox::Backlog;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::causes::with_causes;
 use common::id::{Hash, MachineId};
-use common::plan::{Order, Plan, Verdict};
+use common::plan::{Instruction, Plan, Verdict};
 use common::step::{Step, What};
 use common::trust::{KeyPair, Signed};
 
@@ -23,9 +23,9 @@ use crate::boot::drivers::{Drivers, DriversError};
 use crate::boot::handover::{self, DIR, Handover, HandoverError, PID1_ARGUMENT};
 use crate::boot::init;
 use crate::boot::network::{self, Attachment, LeaseKeeper, NetworkError};
-use crate::courier::{Backlog, Courier};
 use crate::fetch::{FetchError, Server};
 use crate::inspect::{self, Reporter};
+use crate::outbox::{Backlog, EventOutbox};
 
 /// Where the agent's bundle is unpacked.
 const BUNDLE_DIR: &str = "/bundle";
@@ -181,20 +181,20 @@ impl Loader {
             None => self.new_key()?,
         };
         let backlog = std::mem::take(&mut self.backlog);
-        let courier = if self.introduced {
-            Courier::start(server.clone(), pair.clone(), None, backlog)
+        let outbox = if self.introduced {
+            EventOutbox::start(server.clone(), pair.clone(), None, backlog)
         } else {
-            Courier::start_held(server.clone(), pair.clone(), backlog)
+            EventOutbox::start_held(server.clone(), pair.clone(), backlog)
         };
         self.doing = Step::Loader;
-        courier.event(Step::Loader, What::Started, None);
-        let Err(error) = self.with_network(&invocation, &server, &pair, &courier);
+        outbox.event(Step::Loader, What::Started, None);
+        let Err(error) = self.with_network(&invocation, &server, &pair, &outbox);
         let cause = with_causes(&error);
-        courier.event(self.doing.clone(), What::Failed { cause, last: false }, None);
+        outbox.event(self.doing.clone(), What::Failed { cause, last: false }, None);
         if self.introduced {
-            let _ = courier.flush(LAST_WORDS);
+            let _ = outbox.flush(LAST_WORDS);
         }
-        self.backlog = courier.stop();
+        self.backlog = outbox.stop();
         Err(error)
     }
 
@@ -255,7 +255,7 @@ impl Loader {
         invocation: &Invocation,
         server: &Server,
         pair: &KeyPair,
-        courier: &Courier,
+        outbox: &EventOutbox,
     ) -> Result<Infallible, LoaderError> {
         let attachment = network::attach(&self.console, invocation.mac, |_| match server.identity() {
             Ok(_) => true,
@@ -264,11 +264,11 @@ impl Loader {
                 false
             }
         })?;
-        courier.event(Step::Loader, What::Done { text: on(&attachment) }, None);
+        outbox.event(Step::Loader, What::Done { text: on(&attachment) }, None);
         let keeper =
             LeaseKeeper::start(attachment.clone(), self.console.clone()).map_err(LoaderError::Lease)?;
         let (machine, plan, verdict, asked_ms) =
-            self.report(invocation, server, pair, courier, &attachment)?;
+            self.report(invocation, server, pair, outbox, &attachment)?;
         self.console.say(&format!(
             "this is machine {machine}: {} of {} writes image {}",
             plan.job,
@@ -277,21 +277,21 @@ impl Loader {
         ));
         self.doing = Step::Agent;
         let Some((hash, bytes)) = plan.bundle else { return Err(LoaderError::NoBundle) };
-        courier.event(Step::Agent, What::Started, None);
-        let archive = self.fetch_bundle(server, courier, hash, bytes)?;
+        outbox.event(Step::Agent, What::Started, None);
+        let archive = self.fetch_bundle(server, outbox, hash, bytes)?;
         let agent = bundle::unpack(&archive, Path::new(BUNDLE_DIR))?;
         drop(archive);
         self.use_bundle();
         let text = format!("{} bytes, {}", bytes, hash.short());
-        courier.event(Step::Agent, What::Done { text }, None);
-        let _ = courier.flush(LAST_WORDS);
+        outbox.event(Step::Agent, What::Done { text }, None);
+        let _ = outbox.flush(LAST_WORDS);
         let handover = Handover {
             server_url: server.url().to_owned(),
             server_key: server.key(),
             machine_key: pair.clone(),
             verdict,
             asked_ms,
-            backlog: courier.stop(),
+            backlog: outbox.stop(),
             attachment: keeper.stop().unwrap_or(attachment),
         };
         handover::leave(Path::new(DIR), &handover)?;
@@ -304,7 +304,7 @@ impl Loader {
         invocation: &Invocation,
         server: &Server,
         pair: &KeyPair,
-        courier: &Courier,
+        outbox: &EventOutbox,
         attachment: &Attachment,
     ) -> Result<(MachineId, Plan, Signed<Verdict>, u64), LoaderError> {
         let reporter = Reporter {
@@ -320,13 +320,13 @@ impl Loader {
         loop {
             init::reap();
             if !inspected {
-                courier.event(Step::Inspect, What::Started, None);
+                outbox.event(Step::Inspect, What::Started, None);
             }
             let report = inspect::report(Path::new("/"), &reporter);
             let text = format!("disks: {}, network interfaces: {}", report.disks.len(), report.nics.len());
             if !inspected {
                 self.console.say(&text);
-                courier.event(Step::Inspect, What::Done { text }, None);
+                outbox.event(Step::Inspect, What::Done { text }, None);
                 inspected = true;
             }
             let asked_ms = init::uptime_ms();
@@ -346,18 +346,18 @@ impl Loader {
             };
             unanswered = 0;
             self.introduced = true;
-            courier.release();
-            match verdict.order {
-                Order::Deploy(plan) => return Ok((verdict.machine, *plan, signed, asked_ms)),
-                Order::BootDisk { reason } => {
+            outbox.release();
+            match verdict.instruction {
+                Instruction::Deploy(plan) => return Ok((verdict.machine, *plan, signed, asked_ms)),
+                Instruction::BootDisk { reason } => {
                     self.console.say(&format!(
                         "this is machine {}: nothing to do ({reason}); restarting into its own disk",
                         verdict.machine
                     ));
-                    let _ = courier.flush(LAST_WORDS);
+                    let _ = outbox.flush(LAST_WORDS);
                     init::reboot(&self.console);
                 }
-                Order::Wait { seconds, reason } => {
+                Instruction::Wait { seconds, reason } => {
                     let now = format!("this is machine {}: waiting ({reason})", verdict.machine);
                     if now != said {
                         self.console.say(&now);
@@ -372,7 +372,7 @@ impl Loader {
     fn fetch_bundle(
         &self,
         server: &Server,
-        courier: &Courier,
+        outbox: &EventOutbox,
         hash: Hash,
         bytes: u64,
     ) -> Result<Vec<u8>, FetchError> {
@@ -381,7 +381,7 @@ impl Loader {
         server.bundle(hash, bytes, &mut |done| {
             if done >= told + PROGRESS_BYTES {
                 told = done;
-                courier.event(Step::Agent, What::Progress { done, total: bytes }, None);
+                outbox.event(Step::Agent, What::Progress { done, total: bytes }, None);
             }
         })
     }

@@ -6,7 +6,7 @@
 pub mod device;
 
 // Which of the disks seen is the plan's, or why none is.
-pub mod target;
+pub mod find;
 
 // Reading back and comparing with the manifest.
 pub mod scan;

@@ -4,7 +4,7 @@ use common::causes::with_causes;
 use common::hardware::{Firmware, REPORT_VERSION};
 use common::id::MachineId;
 use common::manifest::{Chunk, Manifest};
-use common::plan::Order;
+use common::plan::Instruction;
 
 use super::testing::{Answer, Request, TestServer};
 use super::*;
@@ -32,8 +32,8 @@ fn report(pair: &KeyPair) -> HardwareReport {
 }
 
 fn wait(key: PublicKey) -> Verdict {
-    let order = Order::Wait { seconds: 3, reason: "nothing ordered".to_owned() };
-    Verdict { key, report: Hash::of(b""), seconds: 60, machine: MachineId(7), order }
+    let order = Instruction::Wait { seconds: 3, reason: "nothing ordered".to_owned() };
+    Verdict { key, report: Hash::of(b""), seconds: 60, machine: MachineId(7), instruction: order }
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_verdict_counts_only_from_our_server_and_for_our_key() {
         });
         let client = Server::new(&server.url, server_key.public()).unwrap();
         let got = match client.report(&ours, &report(&ours)) {
-            Ok((read, _)) if read.order == verdict.order => "good",
+            Ok((read, _)) if read.instruction == verdict.instruction => "good",
             Err(FetchError::Stale) => "stale",
             Err(FetchError::Untrusted { .. }) => "untrusted",
             Err(FetchError::NotOurs { .. }) => "not ours",

@@ -2,9 +2,9 @@
 //! leaves every machine as it was.
 
 use super::machine::Machine;
-use super::run::{StepError, Teller};
+use super::run::{StepError, StepReporter};
 
-pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
+pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
     machine.rejoin_if_broken().await?;
     let mut seen = None;
     machine
@@ -14,7 +14,7 @@ pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String
                 if let Some((arrived, wanted, _)) = heard.gather
                     && heard.gather != seen
                 {
-                    teller.progress(u64::from(arrived), u64::from(wanted), None);
+                    reporter.progress(u64::from(arrived), u64::from(wanted), None);
                     seen = heard.gather;
                 }
             },

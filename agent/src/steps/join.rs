@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::machine::{Machine, Target, blocking};
-use super::run::{StepError, Teller};
+use super::run::{StepError, StepReporter};
 use crate::disk::device::Device;
 use crate::disk::resume::held_already;
-use crate::disk::{clear, target};
+use crate::disk::{clear, find};
 
-pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
+pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
     if machine.target.is_none() {
-        machine.target = Some(open(machine, teller).await?);
+        machine.target = Some(open(machine, reporter).await?);
     }
     machine.take_part().await?;
     let personality = machine.wait(|heard| heard.personality.clone(), |_| {}).await?;
@@ -27,28 +27,28 @@ pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String
     })
 }
 
-async fn open(machine: &Machine, teller: &Teller) -> Result<Target, StepError> {
-    let (server, plan) = (machine.means.server.clone(), machine.plan.clone());
+async fn open(machine: &Machine, reporter: &StepReporter) -> Result<Target, StepError> {
+    let (server, plan) = (machine.context.server.clone(), machine.plan.clone());
     let manifest = blocking(move || server.manifest(plan.image, plan.image_bytes))
         .await?
         .map_err(|error| StepError::again(&error))?;
-    let (wanted, disks) = (&machine.plan.target, &machine.means.disks);
-    let disk = target::choose(wanted, disks, manifest.size(), manifest.sector_bytes())
+    let (wanted, disks) = (&machine.plan.target, &machine.context.disks);
+    let disk = find::choose(wanted, disks, manifest.size(), manifest.sector_bytes())
         .map_err(|error| StepError::last(&error))?;
-    let device: Arc<dyn Device> = Arc::new(target::open(disk).map_err(|error| StepError::last(&error))?);
-    target::is_still(Path::new("/"), device.place(), wanted).map_err(|error| StepError::last(&error))?;
+    let device: Arc<dyn Device> = Arc::new(find::open(disk).map_err(|error| StepError::last(&error))?);
+    find::is_still(Path::new("/"), device.place(), wanted).map_err(|error| StepError::last(&error))?;
     if !disk.found.is_empty() {
-        teller.note(format!("on {} there was: {}", disk.name, disk.found.join(", ")));
+        reporter.note(format!("on {} there was: {}", disk.name, disk.found.join(", ")));
     }
     let manifest = Arc::new(manifest);
     let skip = clear::cleared(&manifest, disk.size);
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| StepError::Final(error.to_string()))?;
-    let (cancel, teller) = (machine.means.cancel.clone(), teller.clone());
+    let (cancel, reporter) = (machine.context.cancel.clone(), reporter.clone());
     let (opened, listed) = (Arc::clone(&device), Arc::clone(&manifest));
     let scan = blocking(move || {
         let total = listed.size();
-        let progress = |done| teller.progress(done, total, None);
+        let progress = |done| reporter.progress(done, total, None);
         held_already(&*opened, &listed, &skip, u64::from_le_bytes(random), &cancel, &progress)
     })
     .await?;

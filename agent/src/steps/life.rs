@@ -7,11 +7,11 @@ use std::time::Duration;
 use common::causes::with_causes;
 use common::hardware::HardwareReport;
 use common::id::{JobId, MachineId};
-use common::plan::{Order, Plan};
+use common::plan::{Instruction, Plan};
 use common::trust::KeyPair;
 use tokio_util::sync::CancellationToken;
 
-use super::machine::{Machine, Means, blocking};
+use super::machine::{Context, Machine, blocking};
 use super::run::{Ended, walk};
 use crate::fetch::{FetchError, Server};
 
@@ -47,10 +47,10 @@ pub enum Outcome {
 }
 
 /// Carries out `plan`, from its first step that is the agent's to its last.
-pub async fn carry_out(plan: Plan, means: Means) -> Outcome {
-    let (steps, journal, cancel) = (plan.steps.clone(), means.journal.clone(), means.cancel.clone());
-    let mut machine = Machine::new(plan, means);
-    let walked = walk(&steps, &mut machine, journal, &cancel).await;
+pub async fn carry_out(plan: Plan, context: Context) -> Outcome {
+    let (steps, sink, cancel) = (plan.steps.clone(), context.sink.clone(), context.cancel.clone());
+    let mut machine = Machine::new(plan, context);
+    let walked = walk(&steps, &mut machine, sink, &cancel).await;
     machine.leave().await;
     match walked {
         Ok(()) => Outcome::Done,
@@ -102,15 +102,15 @@ impl Asking {
             let asking = self.clone();
             let asked = blocking(move || asking.server.report(&asking.key, &(asking.report)())).await;
             let (text, wait) = match asked {
-                Ok(Ok((verdict, _))) => match verdict.order {
-                    Order::Deploy(plan) if done != Some((plan.job, plan.attempt)) => {
+                Ok(Ok((verdict, _))) => match verdict.instruction {
+                    Instruction::Deploy(plan) if done != Some((plan.job, plan.attempt)) => {
                         return Answer::Plan(verdict.machine, plan);
                     }
-                    Order::BootDisk { reason } => return Answer::BootDisk(reason),
-                    Order::Deploy(plan) => {
+                    Instruction::BootDisk { reason } => return Answer::BootDisk(reason),
+                    Instruction::Deploy(plan) => {
                         (format!("{} has ended here; waiting for another order", plan.job), PAUSE_MAX)
                     }
-                    Order::Wait { seconds, reason } => {
+                    Instruction::Wait { seconds, reason } => {
                         let wait = Duration::from_secs(u64::from(seconds.clamp(1, 600)));
                         (format!("this is machine {}: waiting ({reason})", verdict.machine), wait)
                     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::machine::Machine;
-use super::run::{StepError, Teller};
+use super::run::{StepError, StepReporter};
 
 /// Without a release (the server may be gone for good) a machine that nobody has pulled from for so long goes
 /// on to its OS.
 const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 
-pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
+pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
     let Some(session) = &machine.session else { return Ok("not in the swarm any more".to_owned()) };
     let client_sources = machine.counted();
     let mut heard = session.heard.clone();
@@ -25,18 +25,18 @@ pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String
         }
         machine.check_cancelled()?;
         if let Some(cause) = now.broken.or(now.cancelled) {
-            teller.note(format!("leaving the swarm: {cause}"));
+            reporter.note(format!("leaving the swarm: {cause}"));
             return Ok(served(uploaded));
         }
         if uploaded > busy.0 {
             busy = (uploaded, Instant::now());
-            teller.progress(uploaded, uploaded, Some(machine.counted()));
+            reporter.progress(uploaded, uploaded, Some(machine.counted()));
         }
         if busy.1.elapsed() > IDLE_MAX {
-            teller.note("nobody has asked for a chunk for a long time, and no release came: going on");
+            reporter.note("nobody has asked for a chunk for a long time, and no release came: going on");
             return Ok(served(uploaded));
         }
-        let cancel = machine.means.cancel.clone();
+        let cancel = machine.context.cancel.clone();
         tokio::select! {
             () = cancel.cancelled() => {}
             changed = heard.changed() => if changed.is_err() { tokio::time::sleep(super::machine::LOOK).await },

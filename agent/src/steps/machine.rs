@@ -14,7 +14,7 @@ use common::wire::swarm::Personality;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{Journal, StepError, Teller, Work};
+use super::run::{EventSink, StepError, StepReporter, Work};
 use super::session::{Heard, Session};
 use super::{gather, join, linger, personalise, reboot, seal, transfer, verify};
 use crate::disk::device::Device;
@@ -28,13 +28,13 @@ pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// With what the plan is carried out.
 #[derive(Clone)]
-pub struct Means {
+pub struct Context {
     /// The server.
     pub server: Server,
     /// The key of this boot.
     pub key: KeyPair,
     /// Where events go.
-    pub journal: Arc<dyn Journal>,
+    pub sink: Arc<dyn EventSink>,
     /// The disks seen now.
     pub disks: Vec<Disk>,
     /// Where to listen for peers, as a multiaddr.
@@ -43,9 +43,9 @@ pub struct Means {
     pub cancel: CancellationToken,
 }
 
-impl std::fmt::Debug for Means {
+impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Means").field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("Context").field("listen", &self.listen).finish_non_exhaustive()
     }
 }
 
@@ -89,7 +89,7 @@ impl Target {
 #[derive(Debug)]
 pub struct Machine {
     pub(super) plan: Plan,
-    pub(super) means: Means,
+    pub(super) context: Context,
     pub(super) target: Option<Target>,
     pub(super) session: Option<Session>,
     /// What the sessions before this one brought.
@@ -104,11 +104,11 @@ pub struct Machine {
 impl Machine {
     /// A machine that is to carry out `plan`.
     #[must_use]
-    pub fn new(plan: Plan, means: Means) -> Self {
+    pub fn new(plan: Plan, context: Context) -> Self {
         let (now, _) = watch::channel(Step::Join);
         Self {
             plan,
-            means,
+            context,
             target: None,
             session: None,
             before: Sources::default(),
@@ -154,18 +154,18 @@ impl Machine {
         self.leave().await;
         let target = self.target.as_ref().ok_or_else(|| out_of_order("join"))?;
         let config = SwarmConfig {
-            keypair: self.means.key.clone(),
+            keypair: self.context.key.clone(),
             job: self.plan.job,
             image: self.plan.image,
             manifest: Arc::clone(&target.manifest),
             seed: self.plan.seed.clone(),
-            listen: self.means.listen.clone(),
+            listen: self.context.listen.clone(),
             tuning: self.plan.tuning.clone(),
             held: target.held.readable(),
             disk: Arc::new(target.held.clone()),
         };
-        let journal = Arc::clone(&self.means.journal);
-        self.session = Some(Session::join(config, journal, self.now.subscribe()).await?);
+        let sink = Arc::clone(&self.context.sink);
+        self.session = Some(Session::join(config, sink, self.now.subscribe()).await?);
         Ok(())
     }
 
@@ -192,7 +192,7 @@ impl Machine {
             }
             self.check(&now)?;
             look(&now);
-            let cancel = self.means.cancel.clone();
+            let cancel = self.context.cancel.clone();
             tokio::select! {
                 () = cancel.cancelled() => {}
                 // An end of the listener is told in `broken` first.
@@ -216,10 +216,10 @@ impl Machine {
 
     /// Whether this process or the server's log has ended the job.
     pub(super) fn check_cancelled(&self) -> Result<(), StepError> {
-        if let Some(reason) = self.means.journal.cancelled() {
+        if let Some(reason) = self.context.sink.cancelled() {
             return Err(StepError::Dismissed(reason));
         }
-        if self.means.cancel.is_cancelled() {
+        if self.context.cancel.is_cancelled() {
             return Err(StepError::Cancelled("the agent was told to stop".to_owned()));
         }
         Ok(())
@@ -234,17 +234,17 @@ impl Machine {
 }
 
 impl Work for Machine {
-    async fn carry_out(&mut self, step: &Step, teller: &Teller) -> Result<String, StepError> {
+    async fn carry_out(&mut self, step: &Step, reporter: &StepReporter) -> Result<String, StepError> {
         self.now.send_replace(step.clone());
         self.check_cancelled()?;
         match step {
-            Step::Join => join::run(self, teller).await,
-            Step::Gather => gather::run(self, teller).await,
-            Step::Transfer => transfer::run(self, teller).await,
-            Step::Verify => verify::run(self, teller).await,
+            Step::Join => join::run(self, reporter).await,
+            Step::Gather => gather::run(self, reporter).await,
+            Step::Transfer => transfer::run(self, reporter).await,
+            Step::Verify => verify::run(self, reporter).await,
             Step::Personalise => personalise::run(self),
             Step::Seal => seal::run(self).await,
-            Step::Linger => linger::run(self, teller).await,
+            Step::Linger => linger::run(self, reporter).await,
             Step::Reboot => reboot::run(self).await,
             other => Err(StepError::Final(format!(
                 "this agent ({}) does not know the step {other}; it is older than its plan",

@@ -37,5 +37,5 @@ mod whole;
 #[cfg(test)]
 mod power;
 
-pub use machine::{Machine, Means};
-pub use run::{Ended, Journal, StepError, Teller, Work, walk};
+pub use machine::{Context, Machine};
+pub use run::{Ended, EventSink, StepError, StepReporter, Work, walk};

@@ -8,21 +8,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::plan::{Finish, Order, Plan, Verdict};
+use common::plan::{Finish, Instruction, Plan, Verdict};
 use common::step::StepEvent;
 use common::trust::{PublicKey, Signed, Untrusted};
 use tokio_util::sync::CancellationToken;
 
 use super::life::{Answer, Asking, LAST_WORDS, Outcome, carry_out, runtime};
-use super::machine::Means;
+use super::machine::Context;
 use super::shown::{Shown, line};
 use crate::boot::console::Console;
 use crate::boot::handover::{Handover, HandoverError, take_over};
 use crate::boot::init;
 use crate::boot::network::LeaseKeeper;
-use crate::courier::{Attempt, Courier};
 use crate::fetch::{FetchError, Server};
 use crate::inspect::{self, Reporter};
+use crate::outbox::{Attempt, EventOutbox};
 
 /// Where a machine listens for peers. Nobody else is there to take the port.
 const LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
@@ -108,21 +108,21 @@ fn live(console: &Console) -> Result<End, NoJob> {
         };
     }
     loop {
-        let courier = Courier::start(server.clone(), machine_key.clone(), Some(Attempt::of(&plan)), backlog);
+        let outbox =
+            EventOutbox::start(server.clone(), machine_key.clone(), Some(Attempt::of(&plan)), backlog);
         let show = console.clone();
-        let journal =
-            Shown::new(courier.clone(), CONSOLE_PACE, move |event: &StepEvent| show.say(&line(event)));
+        let sink = Shown::new(outbox.clone(), CONSOLE_PACE, move |event: &StepEvent| show.say(&line(event)));
         let (done, finish) = (Some((plan.job, plan.attempt)), plan.finish);
-        let means = Means {
+        let context = Context {
             server: server.clone(),
             key: machine_key.clone(),
-            journal: Arc::new(journal),
+            sink: Arc::new(sink),
             disks: inspect::disks::list(Path::new("/")),
             listen: LISTEN.to_owned(),
             cancel: never.clone(),
         };
-        let outcome = runtime.block_on(carry_out(*plan, means));
-        if !courier.flush(LAST_WORDS) {
+        let outcome = runtime.block_on(carry_out(*plan, context));
+        if !outbox.flush(LAST_WORDS) {
             console.say("the server did not take the last events");
         }
         match outcome {
@@ -135,9 +135,9 @@ fn live(console: &Console) -> Result<End, NoJob> {
                 console.say(&format!("this job has failed ({ended}); waiting for another order"));
             }
         }
-        // The courier lives on while this waits: what the server did not take yet it is still to have.
+        // The outbox lives on while this waits: what the server did not take yet it is still to have.
         let answer = runtime.block_on(asking.order(done, &never, &mut |text| console.say(text)));
-        backlog = courier.stop();
+        backlog = outbox.stop();
         plan = match answer {
             Answer::Plan(_, next) => next,
             Answer::BootDisk(reason) => return Ok(End::Restart(format!("restarting: {reason}"))),
@@ -161,7 +161,7 @@ fn left(verdict: &Signed<Verdict>, server: &PublicKey, own: &PublicKey, held_ms:
         return Err(NoJob::NotOurs);
     }
     let expired = held_ms > u64::from(verdict.seconds) * 1000;
-    let Order::Deploy(plan) = verdict.order else { return Err(NoJob::NotDeploy) };
+    let Instruction::Deploy(plan) = verdict.instruction else { return Err(NoJob::NotDeploy) };
     Ok(Left { plan, expired })
 }
 
@@ -190,7 +190,7 @@ mod tests {
             report: Hash([0; 32]),
             seconds,
             machine: MachineId(1),
-            order: serde_json::from_value(order).unwrap(),
+            instruction: serde_json::from_value(order).unwrap(),
         })
     }
 

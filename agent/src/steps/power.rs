@@ -12,7 +12,7 @@ use common::manifest::Manifest;
 use common::step::Step;
 
 use super::run::tests::Lines;
-use super::run::{Journal, walk};
+use super::run::{EventSink, walk};
 use super::session::Heard;
 use super::whole::{feed, joined_on, os_image};
 use crate::disk::power::{MIB, old_disk, whole_old};
@@ -51,11 +51,11 @@ fn attempt(device: &Arc<Recording>, manifest: &Arc<Manifest>, raw: &[u8]) -> Res
     let ended = runtime.block_on(async {
         let heard = Heard { started: true, ..Heard::default() };
         let (mut machine, sender) = joined_on(&disk(), device.clone(), manifest, &STEPS, &lines, heard).await;
-        let journal: Arc<dyn Journal> = lines.clone();
-        let cancel = machine.means.cancel.clone();
+        let sink: Arc<dyn EventSink> = lines.clone();
+        let cancel = machine.context.cancel.clone();
         let work = async {
             let (walked, ()) =
-                tokio::join!(walk(&STEPS, &mut machine, journal, &cancel), feed(raw, manifest, &sender));
+                tokio::join!(walk(&STEPS, &mut machine, sink, &cancel), feed(raw, manifest, &sender));
             walked.is_ok() && machine.is_sealed()
         };
         let ended = tokio::select! {

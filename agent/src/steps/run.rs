@@ -19,8 +19,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Progress is told at most this often: a person reads no faster, and forty machines share one log.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// Where events go: the courier, or a test.
-pub trait Journal: Send + Sync {
+/// Where events go: the outbox, or a test.
+pub trait EventSink: Send + Sync {
     /// Takes an event; never waits.
     fn event(&self, step: Step, what: What, sources: Option<Sources>);
 
@@ -28,7 +28,7 @@ pub trait Journal: Send + Sync {
     fn cancelled(&self) -> Option<String>;
 }
 
-impl Journal for crate::courier::Courier {
+impl EventSink for crate::outbox::EventOutbox {
     fn event(&self, step: Step, what: What, sources: Option<Sources>) {
         Self::event(self, step, what, sources);
     }
@@ -68,25 +68,25 @@ impl StepError {
     }
 }
 
-/// How a step tells of itself while it runs. Clones are the same teller.
+/// How a step tells of itself while it runs. Clones are the same reporter.
 #[derive(Clone)]
-pub struct Teller {
-    journal: Arc<dyn Journal>,
+pub struct StepReporter {
+    sink: Arc<dyn EventSink>,
     step: Step,
     told: Arc<Mutex<Option<Instant>>>,
 }
 
-impl std::fmt::Debug for Teller {
+impl std::fmt::Debug for StepReporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Teller").field(&self.step).finish()
+        f.debug_tuple("StepReporter").field(&self.step).finish()
     }
 }
 
-impl Teller {
+impl StepReporter {
     /// For `step`.
     #[must_use]
-    pub fn new(journal: Arc<dyn Journal>, step: Step) -> Self {
-        Self { journal, step, told: Arc::default() }
+    pub fn new(sink: Arc<dyn EventSink>, step: Step) -> Self {
+        Self { sink, step, told: Arc::default() }
     }
 
     /// So far: `done` of `total`. Told at most once a second; what comes between is left out.
@@ -99,19 +99,23 @@ impl Teller {
             }
             *told = Some(now);
         }
-        self.journal.event(self.step.clone(), What::Progress { done, total }, sources);
+        self.sink.event(self.step.clone(), What::Progress { done, total }, sources);
     }
 
     /// Something worth knowing that is no failure.
     pub fn note(&self, text: impl Into<String>) {
-        self.journal.event(self.step.clone(), What::Note { text: text.into() }, None);
+        self.sink.event(self.step.clone(), What::Note { text: text.into() }, None);
     }
 }
 
 /// What the steps do.
 pub trait Work {
     /// Carries out `step`: a few words on what came of it.
-    fn carry_out(&mut self, step: &Step, teller: &Teller) -> impl Future<Output = Result<String, StepError>>;
+    fn carry_out(
+        &mut self,
+        step: &Step,
+        reporter: &StepReporter,
+    ) -> impl Future<Output = Result<String, StepError>>;
 
     /// Where the bytes came from so far.
     fn sources(&self) -> Option<Sources>;
@@ -148,17 +152,17 @@ fn is_ours(step: &Step) -> bool {
 pub async fn walk(
     steps: &[Step],
     work: &mut impl Work,
-    journal: Arc<dyn Journal>,
+    sink: Arc<dyn EventSink>,
     cancel: &CancellationToken,
 ) -> Result<(), Ended> {
     for step in steps.iter().filter(|step| is_ours(step)) {
         let mut pause = PAUSE;
         for attempt in 1.. {
-            journal.event(step.clone(), What::Started, None);
-            let teller = Teller::new(Arc::clone(&journal), step.clone());
-            let error = match work.carry_out(step, &teller).await {
+            sink.event(step.clone(), What::Started, None);
+            let reporter = StepReporter::new(Arc::clone(&sink), step.clone());
+            let error = match work.carry_out(step, &reporter).await {
                 Ok(text) => {
-                    journal.event(step.clone(), What::Done { text }, counted(step, work.sources()));
+                    sink.event(step.clone(), What::Done { text }, counted(step, work.sources()));
                     break;
                 }
                 Err(error) => error,
@@ -167,7 +171,7 @@ pub async fn walk(
             let cause = error.to_string();
             let sources = counted(step, work.sources());
             let ends_job = last && !matches!(error, StepError::Dismissed(_));
-            journal.event(step.clone(), What::Failed { cause: cause.clone(), last: ends_job }, sources);
+            sink.event(step.clone(), What::Failed { cause: cause.clone(), last: ends_job }, sources);
             if last {
                 return Err(Ended { step: step.clone(), cause });
             }
@@ -199,7 +203,7 @@ pub(crate) mod tests {
         }
     }
 
-    impl Journal for Lines {
+    impl EventSink for Lines {
         fn event(&self, step: Step, what: What, sources: Option<Sources>) {
             let what = match what {
                 What::Started => "started".to_owned(),
@@ -222,9 +226,9 @@ pub(crate) mod tests {
     struct Fake(VecDeque<Result<String, StepError>>);
 
     impl Work for Fake {
-        async fn carry_out(&mut self, _: &Step, teller: &Teller) -> Result<String, StepError> {
-            teller.progress(1, 3, None);
-            teller.progress(2, 3, None);
+        async fn carry_out(&mut self, _: &Step, reporter: &StepReporter) -> Result<String, StepError> {
+            reporter.progress(1, 3, None);
+            reporter.progress(2, 3, None);
             self.0.pop_front().unwrap()
         }
 
@@ -236,11 +240,11 @@ pub(crate) mod tests {
     async fn told(steps: &[Step], results: &[Result<&str, StepError>]) -> (Vec<String>, Result<(), Ended>) {
         let lines = Arc::new(Lines::default());
         let results = results.iter().cloned().map(|result| result.map(str::to_owned)).collect();
-        let journal: Arc<dyn Journal> = lines.clone();
+        let sink: Arc<dyn EventSink> = lines.clone();
         // Cancelled from the start, which is what makes the pauses between tries short; the fake does not look.
         let cancel = CancellationToken::new();
         cancel.cancel();
-        let end = walk(steps, &mut Fake(results), journal, &cancel).await;
+        let end = walk(steps, &mut Fake(results), sink, &cancel).await;
         (lines.all(), end)
     }
 

@@ -9,7 +9,7 @@ use common::wire::swarm::Personality;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::run::{Journal, StepError};
+use super::run::{EventSink, StepError};
 use crate::swarm::{SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent, VerifiedChunk};
 
 /// All that was heard so far.
@@ -40,14 +40,14 @@ impl Session {
     /// Joins; notes go to `journal` under the step that is in `now`.
     pub(super) async fn join(
         config: SwarmConfig,
-        journal: Arc<dyn Journal>,
+        sink: Arc<dyn EventSink>,
         now: watch::Receiver<Step>,
     ) -> Result<Self, StepError> {
         let told = config.held.clone();
         let (client, SwarmEnds { chunks, events }) =
             SwarmClient::start(config).await.map_err(|error| StepError::again(&error))?;
         let (sender, heard) = watch::channel(Heard::default());
-        let listening = tokio::spawn(listen(events, sender, journal, now));
+        let listening = tokio::spawn(listen(events, sender, sink, now));
         Ok(Self { client, heard, chunks: Some(chunks), told, listening })
     }
 
@@ -67,12 +67,12 @@ impl Session {
 async fn listen(
     mut events: mpsc::Receiver<SwarmEvent>,
     heard: watch::Sender<Heard>,
-    journal: Arc<dyn Journal>,
+    sink: Arc<dyn EventSink>,
     now: watch::Receiver<Step>,
 ) {
     let note = |text: String| {
         let step = now.borrow().clone();
-        journal.event(step, What::Note { text }, None);
+        sink.event(step, What::Note { text }, None);
     };
     while let Some(event) = events.recv().await {
         match event {

@@ -8,12 +8,12 @@ use common::step::{Sources, Step, StepEvent, What};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::run::Journal;
-use crate::courier::Courier;
+use super::run::EventSink;
+use crate::outbox::EventOutbox;
 
-/// A courier that shows what it takes.
+/// An outbox that shows what it takes.
 pub struct Shown<F> {
-    courier: Courier,
+    outbox: EventOutbox,
     show: F,
     started: Instant,
     number: AtomicU64,
@@ -24,15 +24,15 @@ pub struct Shown<F> {
 
 impl<F> std::fmt::Debug for Shown<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shown").field("courier", &self.courier).finish_non_exhaustive()
+        f.debug_struct("Shown").field("outbox", &self.outbox).finish_non_exhaustive()
     }
 }
 
 impl<F: Fn(&StepEvent) + Send + Sync> Shown<F> {
-    /// Shows with `show` what goes to `courier`, progress every `pace` at most.
-    pub fn new(courier: Courier, pace: Duration, show: F) -> Self {
+    /// Shows with `show` what goes to `outbox`, progress every `pace` at most.
+    pub fn new(outbox: EventOutbox, pace: Duration, show: F) -> Self {
         let (number, progress) = (AtomicU64::new(0), Mutex::new(None));
-        Self { courier, show, started: Instant::now(), number, pace, progress }
+        Self { outbox, show, started: Instant::now(), number, pace, progress }
     }
 
     fn is_due(&self) -> bool {
@@ -46,7 +46,7 @@ impl<F: Fn(&StepEvent) + Send + Sync> Shown<F> {
     }
 }
 
-impl<F: Fn(&StepEvent) + Send + Sync> Journal for Shown<F> {
+impl<F: Fn(&StepEvent) + Send + Sync> EventSink for Shown<F> {
     fn event(&self, step: Step, what: What, sources: Option<Sources>) {
         if !matches!(what, What::Progress { .. }) || self.is_due() {
             let event = StepEvent {
@@ -58,11 +58,11 @@ impl<F: Fn(&StepEvent) + Send + Sync> Journal for Shown<F> {
             };
             (self.show)(&event);
         }
-        self.courier.event(step, what, sources);
+        self.outbox.event(step, what, sources);
     }
 
     fn cancelled(&self) -> Option<String> {
-        self.courier.cancelled()
+        self.outbox.cancelled()
     }
 }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use common::chunk::ChunkIndex;
 
 use super::machine::{LOOK, Machine, blocking, out_of_order};
-use super::run::{StepError, Teller};
+use super::run::{StepError, StepReporter};
 use crate::disk::clear::clear;
-use crate::disk::target::is_still;
+use crate::disk::find::is_still;
 use crate::disk::write::{Pace, WriteError, Writer};
 
-pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
+pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
     let target = machine.target()?;
     if !target.cleared {
         let (device, image_bytes) = (Arc::clone(&target.device), target.manifest.size());
@@ -25,7 +25,7 @@ pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String
         blocking(move || clear(&*device, image_bytes)).await?.map_err(|error| machine.disk_failed(&error))?;
         machine.target()?.cleared = true;
     }
-    fetch_missing(machine, teller).await?;
+    fetch_missing(machine, reporter).await?;
     let sources = machine.counted();
     let mib = |bytes: u64| bytes >> 20;
     let waited = sources.waited_for().map(|what| format!("; waited for {what}")).unwrap_or_default();
@@ -39,7 +39,7 @@ pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String
 }
 
 /// Fetches and writes what is missing: what a transfer is, and what mends a disk that failed its verification.
-pub(super) async fn fetch_missing(machine: &mut Machine, teller: &Teller) -> Result<(), StepError> {
+pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter) -> Result<(), StepError> {
     if machine.session.as_ref().is_none_or(|session| session.chunks.is_none()) {
         machine.take_part().await?;
     }
@@ -51,7 +51,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, teller: &Teller) -> Res
     let pace = Pace { backlog: tuning.write_backlog.max(1) as usize, sync_bytes: tuning.sync_bytes };
     let chunks = machine.session()?.chunks.take().ok_or_else(|| out_of_order("join"))?;
     // Its own token: a failed try stops its writer, not the job.
-    let stop = machine.means.cancel.child_token();
+    let stop = machine.context.cancel.child_token();
     let writer = Writer::start(device, manifest, held, chunks, pace, stop.clone());
     let down = writer.down();
     let finished = writer.finish();
@@ -68,7 +68,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, teller: &Teller) -> Res
         tell_held(machine).await?;
         let total = machine.target()?.manifest.size();
         let done = *down.borrow();
-        teller.progress(done, total, Some(machine.counted()));
+        reporter.progress(done, total, Some(machine.counted()));
     };
     let result = match ended {
         Ok(result) => result,

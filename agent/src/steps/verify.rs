@@ -6,7 +6,7 @@ use std::sync::Arc;
 use common::chunk::ChunkIndex;
 
 use super::machine::{Machine, blocking};
-use super::run::{StepError, Teller};
+use super::run::{StepError, StepReporter};
 use super::transfer::fetch_missing;
 use crate::disk::fault::Span;
 use crate::disk::scan::{Scan, scan};
@@ -15,9 +15,9 @@ use crate::disk::write::held_back;
 /// A disk that still shows other bytes after so many repairs is broken.
 const REPAIRS: u32 = 2;
 
-pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String, StepError> {
+pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
     for repair in 0.. {
-        let (bad, found) = read_back(machine, teller).await?;
+        let (bad, found) = read_back(machine, reporter).await?;
         let Some(first) = bad.first().copied() else { break };
         let target = machine.target()?;
         let span = |chunk| Span::of(&target.manifest, chunk);
@@ -30,16 +30,19 @@ pub(super) async fn run(machine: &mut Machine, teller: &Teller) -> Result<String
         if repair == REPAIRS {
             return Err(StepError::Final(text));
         }
-        teller.note(format!("{text}; fetching them again"));
+        reporter.note(format!("{text}; fetching them again"));
         machine.target()?.held.lose(&bad);
         // The session has delivered each chunk once: only a new one asks for them again.
         machine.leave().await;
-        fetch_missing(machine, teller).await?;
+        fetch_missing(machine, reporter).await?;
     }
     Ok(format!("{} MiB read back", machine.target()?.manifest.size() >> 20))
 }
 
-async fn read_back(machine: &mut Machine, teller: &Teller) -> Result<(Vec<ChunkIndex>, Scan), StepError> {
+async fn read_back(
+    machine: &mut Machine,
+    reporter: &StepReporter,
+) -> Result<(Vec<ChunkIndex>, Scan), StepError> {
     let target = machine.target()?;
     let (device, manifest) = (Arc::clone(&target.device), Arc::clone(&target.manifest));
     let back = held_back(&manifest, device.size());
@@ -49,11 +52,11 @@ async fn read_back(machine: &mut Machine, teller: &Teller) -> Result<(Vec<ChunkI
         .map(|(index, _)| index)
         .filter(|&index| !back.contains(index) || manifest.stored(index).is_none())
         .collect();
-    let (cancel, teller, all) = (machine.means.cancel.clone(), teller.clone(), chunks.clone());
+    let (cancel, reporter, all) = (machine.context.cancel.clone(), reporter.clone(), chunks.clone());
     let found = blocking(move || {
         device.drop_cache().map(|()| {
             let total = manifest.size();
-            let progress = |done| teller.progress(done, total, None);
+            let progress = |done| reporter.progress(done, total, None);
             scan(&*device, &manifest, &chunks, &cancel, &progress)
         })
     })

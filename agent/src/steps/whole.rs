@@ -16,15 +16,15 @@ use common::wire::swarm::Personality;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::machine::{Machine, Means, Target};
+use super::machine::{Context, Machine, Target};
 use super::run::tests::Lines;
-use super::run::{Journal, walk};
+use super::run::{EventSink, walk};
 use super::session::{Heard, Session};
 use crate::disk::clear::cleared;
 use crate::disk::device::Device;
+use crate::disk::find::{as_disk, open};
 use crate::disk::recording::{manifest_of, verified};
 use crate::disk::resume::held_already;
-use crate::disk::target::{as_disk, open};
 use crate::fetch::Server;
 use crate::swarm::{SwarmClient, SwarmConfig};
 
@@ -94,25 +94,25 @@ pub(super) async fn joined_on(
     heard: Heard,
 ) -> (Machine, mpsc::Sender<crate::swarm::VerifiedChunk>) {
     let plan = plan_for(disk, manifest, steps);
-    let journal: Arc<dyn Journal> = lines.clone();
-    let means = Means {
+    let sink: Arc<dyn EventSink> = lines.clone();
+    let context = Context {
         server: Server::new("http://127.0.0.1:1", plan.seed.key).unwrap(),
         key: KeyPair::from_secret([3; 32]),
-        journal,
+        sink,
         disks: vec![disk.clone()],
         listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
         cancel: CancellationToken::new(),
     };
     let skip = cleared(manifest, disk.size);
-    let already = held_already(&*device, manifest, &skip, 1, &means.cancel, &|_| {}).same;
+    let already = held_already(&*device, manifest, &skip, 1, &context.cancel, &|_| {}).same;
     let target = Target::new(device, Arc::clone(manifest), already);
     let config = SwarmConfig {
-        keypair: means.key.clone(),
+        keypair: context.key.clone(),
         job: plan.job,
         image: ImageId(Hash([0; 32])),
         manifest: Arc::clone(manifest),
         seed: plan.seed.clone(),
-        listen: means.listen.clone(),
+        listen: context.listen.clone(),
         tuning: plan.tuning.clone(),
         held: ChunkSet::new(manifest.len()),
         disk: Arc::new(target.held.clone()),
@@ -121,7 +121,7 @@ pub(super) async fn joined_on(
     let (client, _) = SwarmClient::start(config).await.unwrap();
     let (sender, chunks) = mpsc::channel(2);
     let (_, heard) = watch::channel(heard);
-    let mut machine = Machine::new(plan, means);
+    let mut machine = Machine::new(plan, context);
     machine.personality = Some(Personality {
         hostname: "rack1-01".to_owned(),
         ssh_keys: vec![],
@@ -166,11 +166,11 @@ async fn from_the_first_chunk_to_the_last_word() {
     let steps = [Step::Transfer, Step::Verify, Step::Personalise, Step::Seal, Step::Linger, Step::Reboot];
     let heard = Heard { started: true, released: true, ..Heard::default() };
     let (mut machine, sender) = joined(&path, &manifest, &steps, &lines, heard).await;
-    let journal: Arc<dyn Journal> = lines.clone();
+    let sink: Arc<dyn EventSink> = lines.clone();
     let cancel = CancellationToken::new();
     // The swarm keeps its end of the channel until the machine leaves it.
     let (walked, ()) =
-        tokio::join!(walk(&steps, &mut machine, journal, &cancel), feed(&raw, &manifest, &sender),);
+        tokio::join!(walk(&steps, &mut machine, sink, &cancel), feed(&raw, &manifest, &sender),);
     assert_eq!(walked, Ok(()), "{:#?}", lines.all());
     assert!(machine.is_sealed());
     drop(machine);
@@ -216,9 +216,9 @@ async fn another_disk_at_the_first_write_is_not_cleared() {
     std::fs::rename(&path, &moved).unwrap();
     std::fs::write(&path, &old).unwrap();
     let cancel = CancellationToken::new();
-    let journal: Arc<dyn Journal> = lines.clone();
+    let sink: Arc<dyn EventSink> = lines.clone();
     // No chunk comes, so that a disk which is taken all the same keeps the step waiting.
-    let walk = walk(&steps, &mut machine, journal, &cancel);
+    let walk = walk(&steps, &mut machine, sink, &cancel);
     let walked = tokio::time::timeout(std::time::Duration::from_secs(30), walk).await;
     drop(sender);
     let told = lines.all();
@@ -244,9 +244,9 @@ async fn a_cancelled_transfer_leaves_a_disk_that_does_not_boot() {
     let (mut machine, sender) =
         joined(&path, &manifest, &steps, &lines, Heard { started: true, ..Heard::default() }).await;
     sender.send(verified(&manifest, &raw, 0)).await.unwrap();
-    let cancel = machine.means.cancel.clone();
-    let journal: Arc<dyn Journal> = lines.clone();
-    let (walked, ()) = tokio::join!(walk(&steps, &mut machine, journal, &cancel), async {
+    let cancel = machine.context.cancel.clone();
+    let sink: Arc<dyn EventSink> = lines.clone();
+    let (walked, ()) = tokio::join!(walk(&steps, &mut machine, sink, &cancel), async {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         cancel.cancel();
         // What the swarm does when the machine leaves it.

@@ -9,7 +9,7 @@ use libp2p::Multiaddr;
 use libp2p::swarm::ConnectionId;
 
 use common::swarm::behaviour::Protocol;
-use common::swarm::dice::Dice;
+use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
 
 /// The first wait after a failure, doubled with each further one. A neighbour that has not heard of this
@@ -54,12 +54,12 @@ struct Link {
 #[derive(Debug)]
 pub(super) struct Links {
     links: BTreeMap<Target, Link>,
-    dice: Dice,
+    rng: SplitMix64,
 }
 
 impl Links {
-    pub(super) fn new(chance: u64) -> Self {
-        Self { links: BTreeMap::new(), dice: Dice::new(chance) }
+    pub(super) fn new(rng_seed: u64) -> Self {
+        Self { links: BTreeMap::new(), rng: SplitMix64::new(rng_seed) }
     }
 
     /// Wants a link, or changes where its other end is.
@@ -136,7 +136,7 @@ impl Links {
         let (target, link) = self.links.iter_mut().find(|(_, link)| current(link))?;
         let wait = FIRST_WAIT.saturating_mul(1 << link.failures.min(10)).min(LONGEST_WAIT);
         // Half of it by chance, so that a rack does not knock as one.
-        let part = self.dice.below(1000);
+        let part = self.rng.below(1000);
         let wait = wait / 2 + wait / 2000 * u32::try_from(part).unwrap_or(0);
         link.failures = link.failures.saturating_add(1);
         link.state = State::Waiting(now + wait);

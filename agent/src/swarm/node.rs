@@ -74,7 +74,7 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
     config.manifest.places().into_keys().for_each(|chunk| {
         wanted.insert(chunk);
     });
-    let chance = own.bytes().iter().fold(0u64, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte));
+    let rng_seed = own.bytes().iter().fold(0u64, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte));
     let parallel = config.tuning.fetch_parallel.max(1) as usize;
     let uploads = config.tuning.upload_parallel as usize;
     let store =
@@ -89,9 +89,9 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
         image: config.image,
         manifest: config.manifest,
         listening: listening.iter().map(ToString::to_string).collect(),
-        scheduler: Scheduler::new(config.seed.key, &wanted, parallel, chance),
+        scheduler: Scheduler::new(config.seed.key, &wanted, parallel, rng_seed),
         wanted,
-        links: Links::new(chance),
+        links: Links::new(rng_seed),
         store: Arc::new(store),
         slots: Slots::new(uploads),
         coming: Arc::default(),

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::swarm::dice::Dice;
+use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
 
 /// Requests at one neighbour: enough to keep a gigabit line busy over a LAN's round trip, few enough that
@@ -174,15 +174,15 @@ pub struct Scheduler {
     strikes: BTreeMap<PublicKey, (u8, ChunkIndex)>,
     spared: BTreeSet<PublicKey>,
     usual: Option<Duration>,
-    dice: Dice,
+    rng: SplitMix64,
 }
 
 impl Scheduler {
     /// Fetches `wanted` (of an image of as many chunks as the set has places), asking for at most
-    /// `parallel` chunks at once; only `seed` gives leases. `chance` makes the ties of one agent fall
+    /// `parallel` chunks at once; only `seed` gives leases. `rng_seed` makes the ties of one agent fall
     /// differently from another's.
     #[must_use]
-    pub fn new(seed: PublicKey, wanted: &ChunkSet, parallel: usize, chance: u64) -> Self {
+    pub fn new(seed: PublicKey, wanted: &ChunkSet, parallel: usize, rng_seed: u64) -> Self {
         Self {
             seed,
             parallel: parallel.max(1),
@@ -197,7 +197,7 @@ impl Scheduler {
             strikes: BTreeMap::new(),
             spared: BTreeSet::new(),
             usual: None,
-            dice: Dice::new(chance),
+            rng: SplitMix64::new(rng_seed),
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::ImageId;
-use common::swarm::serve::{Frame, Shelf};
+use common::swarm::serve::{ChunkProvider, Frame};
 use common::trust::PublicKey;
 use common::wire::swarm::Form;
 
@@ -135,7 +135,7 @@ impl Store {
     }
 }
 
-impl Shelf for Store {
+impl ChunkProvider for Store {
     fn open(&self, _puller: &PublicKey, image: ImageId) -> Option<(ChunkSet, usize)> {
         (image == self.image).then(|| self.with(|state| (state.held.clone(), state.log.len())))
     }

@@ -21,4 +21,4 @@ pub mod serve;
 pub mod slots;
 
 // Repeatable chance, for the cores of both sides.
-pub mod dice;
+pub mod splitmix;

@@ -1,5 +1,5 @@
 //! The holder's side of a pull stream, the same on server and agents: says what it holds and sends what it
-//! is asked for, in turn. What there is and who may have it is behind [`Shelf`]. Touches one stream; keeps
+//! is asked for, in turn. What there is and who may have it is behind [`ChunkProvider`]. Touches one stream; keeps
 //! no chunk longer than it takes to send it.
 
 use std::collections::VecDeque;
@@ -51,15 +51,15 @@ pub struct Frame {
     pub bytes: Arc<Vec<u8>>,
 }
 
-/// What a node serves. The calls are short, but for [`Shelf::frame`], which may read a disk and is made off
+/// What a node serves. The calls are short, but for [`ChunkProvider::frame`], which may read a disk and is made off
 /// the tasks.
-pub trait Shelf: Send + Sync + 'static {
-    /// What `puller` is told is held of `image`, and how long the list of [`Shelf::since`] was by then;
+pub trait ChunkProvider: Send + Sync + 'static {
+    /// What `puller` is told is held of `image`, and how long the list of [`ChunkProvider::since`] was by then;
     /// none when it may have nothing of it.
     fn open(&self, puller: &PublicKey, image: ImageId) -> Option<(ChunkSet, usize)>;
     /// Chunks that came to be held, in that order, from the `at`th on.
     fn since(&self, at: usize, most: usize) -> Vec<ChunkIndex>;
-    /// Changes when the list of [`Shelf::since`] grows.
+    /// Changes when the list of [`ChunkProvider::since`] grows.
     fn news(&self) -> watch::Receiver<usize>;
     /// The chunk, if it is there and `puller` may have it now.
     fn frame(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex) -> Option<Frame>;
@@ -96,10 +96,10 @@ impl Queue {
 ///
 /// # Errors
 /// When the stream ends, which it always does in the end, or the puller breaks the protocol.
-pub async fn serve<S: Shelf>(
+pub async fn serve<S: ChunkProvider>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     puller: PublicKey,
-    shelf: Arc<S>,
+    provider: Arc<S>,
     outlet: Outlet,
 ) -> Result<(), BadStream> {
     let (mut from, mut out) = stream.split();
@@ -107,12 +107,12 @@ pub async fn serve<S: Shelf>(
     let Ok(FromPuller::Open { image }) = hello.map_err(|_| BadStream::Stalled(HELLO.as_secs()))? else {
         return Err(BadStream::Manners("the first message is not which image"));
     };
-    let Some((held, told)) = shelf.open(&puller, image) else {
+    let Some((held, told)) = provider.open(&puller, image) else {
         return Err(BadStream::Manners("asked for an image that it may not have"));
     };
     watched(frame::write(&mut out, &FromHolder::Holding { held })).await?;
     let queue = Queue::default();
-    let mut sender = Sender { out, puller, image, shelf, outlet, queue: &queue, told };
+    let mut sender = Sender { out, puller, image, provider, outlet, queue: &queue, told };
     tokio::select! {
         ended = listen(&mut from, &queue) => ended,
         ended = sender.run() => ended,
@@ -146,15 +146,15 @@ struct Sender<'a, W, S> {
     out: W,
     puller: PublicKey,
     image: ImageId,
-    shelf: Arc<S>,
+    provider: Arc<S>,
     outlet: Outlet,
     queue: &'a Queue,
     told: usize,
 }
 
-impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
+impl<W: AsyncWrite + Unpin + Send, S: ChunkProvider> Sender<'_, W, S> {
     async fn run(&mut self) -> Result<(), BadStream> {
-        let mut news = self.shelf.news();
+        let mut news = self.provider.news();
         let mut next_news = Instant::now();
         loop {
             if self.queue.with(|list| list.is_empty()) {
@@ -173,7 +173,7 @@ impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
     }
 
     async fn tell(&mut self) -> Result<(), BadStream> {
-        let chunks = self.shelf.since(self.told, NEWS_MAX);
+        let chunks = self.provider.since(self.told, NEWS_MAX);
         self.told += chunks.len();
         watched(frame::write(&mut self.out, &FromHolder::Have { chunks })).await
     }
@@ -194,8 +194,8 @@ impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
         let Some(chunk) = self.queue.with(VecDeque::pop_front) else {
             return Ok(());
         };
-        let (shelf, puller, image) = (Arc::clone(&self.shelf), self.puller, self.image);
-        let read = tokio::task::spawn_blocking(move || shelf.frame(&puller, image, chunk)).await;
+        let (provider, puller, image) = (Arc::clone(&self.provider), self.puller, self.image);
+        let read = tokio::task::spawn_blocking(move || provider.frame(&puller, image, chunk)).await;
         match read.ok().flatten() {
             Some(frame) => self.send(chunk, &frame).await,
             None => watched(frame::write(&mut self.out, &FromHolder::Unavailable { chunk })).await,
@@ -220,7 +220,7 @@ impl<W: AsyncWrite + Unpin + Send, S: Shelf> Sender<'_, W, S> {
                 return Err(BadStream::Slow(CHUNK_PATIENCE.as_secs()));
             }
             left -= piece.len();
-            self.shelf.sent(&self.puller, chunk, piece.len(), left == 0);
+            self.provider.sent(&self.puller, chunk, piece.len(), left == 0);
         }
         watched(frame::flush(&mut self.out)).await
     }
@@ -295,7 +295,7 @@ mod tests {
     /// One chunk, and whether it was sent whole.
     struct One(watch::Sender<usize>, watch::Sender<bool>);
 
-    impl Shelf for One {
+    impl ChunkProvider for One {
         fn open(&self, _: &PublicKey, _: ImageId) -> Option<(ChunkSet, usize)> {
             Some((ChunkSet::new(1), 0))
         }
@@ -320,11 +320,11 @@ mod tests {
         frame::write(&mut says, &FromPuller::Get { chunk: ChunkIndex(0) }).await.unwrap();
         let stream = Slow { says: Cursor::new(says), pause, wait: Box::pin(sleep(pause)) };
         let (sent, mut whole) = watch::channel(false);
-        let shelf = Arc::new(One(watch::channel(0).0, sent));
+        let provider = Arc::new(One(watch::channel(0).0, sent));
         let outlet = Outlet { slots: Slots::new(1), lines: vec![] };
         let puller = KeyPair::from_secret([1; 32]).public();
         tokio::select! {
-            ended = serve(stream, puller, shelf, outlet) => ended.err(),
+            ended = serve(stream, puller, provider, outlet) => ended.err(),
             _ = whole.wait_for(|whole| *whole) => None,
         }
     }

@@ -10,7 +10,7 @@ use common::id::Mac;
 use common::trust::PublicKey;
 use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
 
-use crate::fleet::standing::Asker;
+use crate::fleet::boot_policy::Asker;
 
 /// The longest kernel command line that Linux keeps on x86 is 2,048 bytes; what is ours takes about 250.
 pub const KERNEL_ARGUMENTS_BYTES_MAX: usize = 1500;

@@ -38,7 +38,7 @@ use self::carry::{Carriage, End};
 use self::gate::{Admission, Gate};
 use self::library::{Library, Ticket, Tickets};
 use self::request::{Packet, Read, Refusal};
-use crate::fleet::standing::Sighting;
+use crate::fleet::boot_policy::Sighting;
 use crate::noise::Noise;
 
 const TIMEOUT: Duration = Duration::from_millis(250);
@@ -152,7 +152,7 @@ impl Bound {
             served,
             library: at,
             tickets,
-            desk: Arc::default(),
+            transfers: Arc::default(),
             began: Instant::now(),
             noise: Noise::burst(LINES),
             cancel: cancel.child_token(),
@@ -184,12 +184,12 @@ async fn build(library: Library) -> Result<(TftpServer<Library>, SocketAddr), as
 
 /// Who has a transfer, and what ends each. Locked only to look and to change, never across an await.
 #[derive(Debug, Default)]
-struct Desk {
+struct Transfers {
     gate: Gate,
     hang_up: HashMap<u64, CancellationToken>,
 }
 
-impl Desk {
+impl Transfers {
     fn end(&mut self, id: u64) {
         self.gate.end(id);
         if let Some(token) = self.hang_up.remove(&id) {
@@ -206,7 +206,7 @@ struct Front {
     served: watch::Receiver<Served>,
     library: SocketAddr,
     tickets: Tickets,
-    desk: Arc<Mutex<Desk>>,
+    transfers: Arc<Mutex<Transfers>>,
     began: Instant,
     noise: Noise,
     cancel: CancellationToken,
@@ -251,9 +251,9 @@ impl Front {
             },
             Packet::Refused(refusal, _) => self.refuse(client, refusal, &shown),
             Packet::HangUp => {
-                let mut desk = self.desk.lock();
-                if let Some(id) = desk.gate.of(client) {
-                    desk.end(id);
+                let mut transfers = self.transfers.lock();
+                if let Some(id) = transfers.gate.of(client) {
+                    transfers.end(id);
                 }
             }
             Packet::Noise => {}
@@ -296,7 +296,7 @@ impl Front {
             Err(error) => {
                 self.noise
                     .warn(|unsaid| tracing::error!(%client, %error, unsaid, "no socket for a TFTP transfer"));
-                self.desk.lock().end(id);
+                self.transfers.lock().end(id);
                 return self.refuse(client, Refusal::Broken, &read.shown);
             }
         };
@@ -310,7 +310,7 @@ impl Front {
         self.tickets.lock().insert(inner, ticket.clone());
         let transfer = Transfer {
             id,
-            desk: Arc::clone(&self.desk),
+            transfers: Arc::clone(&self.transfers),
             tickets: Arc::clone(&self.tickets),
             inner,
             began: self.began,
@@ -319,14 +319,14 @@ impl Front {
     }
 
     fn admit(&self, client: SocketAddrV4, read: &Read) -> (Admission, CancellationToken) {
-        let mut desk = self.desk.lock();
-        let admission = desk.gate.ask(client, read, millis(self.began));
+        let mut transfers = self.transfers.lock();
+        let admission = transfers.gate.ask(client, read, millis(self.began));
         let hang_up = self.cancel.child_token();
         if let Admission::Begin { id, instead_of } = admission {
             if let Some(other) = instead_of {
-                desk.end(other);
+                transfers.end(other);
             }
-            desk.hang_up.insert(id, hang_up.clone());
+            transfers.hang_up.insert(id, hang_up.clone());
         }
         (admission, hang_up)
     }
@@ -349,7 +349,7 @@ fn find(files: &Files, path: &str) -> Option<(String, Bytes)> {
 /// One transfer's task.
 struct Transfer {
     id: u64,
-    desk: Arc<Mutex<Desk>>,
+    transfers: Arc<Mutex<Transfers>>,
     tickets: Tickets,
     inner: SocketAddr,
     began: Instant,
@@ -365,12 +365,12 @@ impl Transfer {
         cancel: CancellationToken,
     ) {
         let heard = || {
-            let mut desk = self.desk.lock();
-            desk.gate.heard(self.id, millis(self.began));
+            let mut transfers = self.transfers.lock();
+            transfers.gate.heard(self.id, millis(self.began));
         };
         let ended = carriage.run(&request, &ticket, &hang_up, heard).await;
         // From here on the machine may begin anew.
-        self.desk.lock().end(self.id);
+        self.transfers.lock().end(self.id);
         match ended {
             Ok(End::Done) => {}
             Ok(End::HungUp) => {

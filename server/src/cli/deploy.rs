@@ -18,7 +18,7 @@ use super::fault::{DONE_IN_PART, Fault};
 use super::machine::selection;
 use super::show::{Screen, bytes, step_words, talk};
 use super::spans::lifetime;
-use crate::api::{
+use crate::api::shapes::{
     Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, JobShown, JobState, Retry, RetryLine,
     RetryShown, Selection, Shown, ShownLine,
 };
@@ -350,7 +350,7 @@ mod tests {
 
     use super::super::args::{Args, Command, Output};
     use super::*;
-    use crate::api::{DeployLine, ImageShown, PREFIX};
+    use crate::api::shapes::{DeployLine, ImageShown, PREFIX};
     use crate::fleet::bound::tests::disk;
 
     fn line(machine: u64, disk: Option<DiskIdentity>, refused: Option<&str>) -> DeployLine {

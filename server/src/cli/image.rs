@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::kit::absolute;
 use super::progress::Progress;
 use super::show::{Screen, talk};
-use crate::api::{ImageAdd, ImageShown, ImageVerified, TaskLine};
+use crate::api::shapes::{ImageAdd, ImageShown, ImageVerified, TaskLine};
 
 /// Bytes of one piece of an upload.
 const PIECE_BYTES: usize = 256 << 10;

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::fault::Fault;
 use super::progress::Progress;
 use super::show::Screen;
-use crate::api::{KitImport, KitShown, KitSource, TaskLine};
+use crate::api::shapes::{KitImport, KitShown, KitSource, TaskLine};
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Kit) -> Result<ExitCode, Fault> {
     match command {

@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::machine::path_part;
 use super::show::Screen;
 use super::spans::seconds;
-use crate::api::LogEvent;
+use crate::api::shapes::LogEvent;
 
 pub(super) async fn run(client: &Client, screen: &Screen, logs: Logs) -> Result<ExitCode, Fault> {
     let path = query(&logs, Timestamp::now())?;

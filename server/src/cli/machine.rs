@@ -7,7 +7,7 @@ use super::args::{Change, Machine, Which};
 use super::client::Client;
 use super::fault::Fault;
 use super::show::Screen;
-use crate::api::{MachineAction, MachineChanged, MachineCommand, MachineShown, Selection};
+use crate::api::shapes::{MachineAction, MachineChanged, MachineCommand, MachineShown, Selection};
 
 /// Machines that are asked for at once.
 const PAGE: usize = 100;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::args::Output;
 use super::fault::Fault;
-use crate::api::{
+use crate::api::shapes::{
     DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, ImageTraits, JobShown, KitShown, LogEvent,
     MachineChanged, MachineShown, RetryLine, ServerStatus, Warning,
 };
@@ -367,10 +367,10 @@ impl Screen {
         }
         let mut rows = table(&["ID", "IMAGE", "MACHINES", "DEPLOYED", "FAILED", "OPEN", "ORDERED"]);
         for deployment in deployments {
-            let count = |over: &[crate::api::JobState]| {
+            let count = |over: &[crate::api::shapes::JobState]| {
                 deployment.jobs.iter().filter(|job| over.contains(&job.state)).count().to_string()
             };
-            use crate::api::JobState::{Cancelled, Deployed, Failed, Refused};
+            use crate::api::shapes::JobState::{Cancelled, Deployed, Failed, Refused};
             rows.add_row([
                 deployment.id.to_string(),
                 deployment.image.clone(),

@@ -1,9 +1,9 @@
-//! The task that owns the fleet: one thread with the desk and the records. What was decided is written down
+//! The task that owns the fleet: one thread with the fleet and the records. What was decided is written down
 //! before anybody is told of it; many waiting requests share one commit, so that a thousand agents cost the
 //! disk a few dozen syncs a second and not a thousand.
 //!
-//! If a commit fails, nobody is told anything but that, and the desk goes back to what the records say.
-//! Touches the clock, the records, `fleet`'s cores, and the crew.
+//! If a commit fails, nobody is told anything but that, and the fleet goes back to what the records say.
+//! Touches the clock, the records, `fleet`'s cores, and the provisioner.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::crew::Crew;
-use super::desk::{Aftermath, Desk, EventsRefused, Settings};
+use super::boot_policy::BootPolicies;
+use super::decide::{Effects, EventsRefused, Fleet, Settings};
 use super::handle::FleetHandle;
 use super::nonce::Nonces;
-use super::standing::Standings;
+use super::provisioner::Provisioner;
 use super::state::Change;
-use crate::api::LogEvent;
+use crate::api::shapes::LogEvent;
 use crate::records::{Records, RecordsError};
 
 /// Requests that may wait for the fleet. When it is full, who asks waits; doors do not, and drop.
@@ -67,7 +67,7 @@ pub enum FleetError {
     Thread(#[source] std::io::Error),
 }
 
-pub(super) type Work = Box<dyn FnOnce(&mut Desk, Timestamp) -> Answer + Send>;
+pub(super) type Work = Box<dyn FnOnce(&mut Fleet, Timestamp) -> Answer + Send>;
 /// Gives the answer once what it says is written down, or the reason why it is not.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), FleetError>) + Send>;
 
@@ -88,26 +88,31 @@ pub struct FleetTask {
     handle: FleetHandle,
 }
 
-/// Starts the fleet over `records`. The crew is asked for images, plans and admissions.
+/// Starts the fleet over `records`. The provisioner is asked for images, plans and admissions.
 ///
 /// # Errors
 /// When the records cannot be read or no thread can be started.
 pub fn start(
     records: Records,
-    crew: Arc<dyn Crew>,
+    provisioner: Arc<dyn Provisioner>,
     keys: KeyPair,
     settings: Settings,
 ) -> Result<(FleetHandle, FleetTask), FleetError> {
     let path = records.path().to_owned();
-    let desk = Desk::new(records.load()?, settings);
-    for row in &desk.state.set_aside {
+    let fleet = Fleet::new(records.load()?, settings);
+    for row in &fleet.state.set_aside {
         tracing::error!(what = row.words, "a record cannot be read and is set aside");
     }
     let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
-    let (publish, standings) = watch::channel(Arc::new(desk.state.standings(desk.settings.discover)));
+    let (publish, policies) = watch::channel(Arc::new(fleet.state.policies(fleet.settings.discover)));
     let (events, _) = broadcast::channel(FOLLOW_MAX);
-    let office =
-        Office { desk, records, standings: publish, events: events.clone(), crew: Arc::clone(&crew) };
+    let office = Actor {
+        fleet,
+        records,
+        policies: publish,
+        events: events.clone(),
+        provisioner: Arc::clone(&provisioner),
+    };
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::Builder::new()
         .name("fleet".to_owned())
@@ -117,28 +122,28 @@ pub fn start(
     let tailors = Arc::new(tokio::sync::Semaphore::new(TAILORS_MAX));
     let orders = Arc::new(tokio::sync::Semaphore::new(super::handle::ORDERS_MAX as usize));
     let handle =
-        FleetHandle { requests, standings, events, crew, nonces, keys, records: path, tailors, orders };
+        FleetHandle { requests, policies, events, provisioner, nonces, keys, records: path, tailors, orders };
     Ok((handle.clone(), FleetTask { thread, handle }))
 }
 
 /// What the thread owns.
-struct Office {
-    desk: Desk,
+struct Actor {
+    fleet: Fleet,
     records: Records,
-    standings: watch::Sender<Arc<Standings>>,
+    policies: watch::Sender<Arc<BootPolicies>>,
     events: broadcast::Sender<Arc<LogEvent>>,
-    crew: Arc<dyn Crew>,
+    provisioner: Arc<dyn Provisioner>,
 }
 
-impl Office {
+impl Actor {
     fn run(mut self, mut waiting: mpsc::Receiver<Request>, runtime: &tokio::runtime::Handle) {
-        // Dismissals go to the crew in the order in which they were decided.
+        // Dismissals go to the provisioner in the order in which they were decided.
         let (dismissals, mut leaving) = mpsc::channel::<Vec<(PublicKey, Option<String>)>>(REQUESTS_MAX);
-        let crew = Arc::clone(&self.crew);
+        let provisioner = Arc::clone(&self.provisioner);
         let porter = runtime.spawn(async move {
             while let Some(leavers) = leaving.recv().await {
                 for (key, reason) in leavers {
-                    crew.dismiss(key, reason).await;
+                    provisioner.dismiss(key, reason).await;
                 }
             }
         });
@@ -148,12 +153,12 @@ impl Office {
             let mut answers = Vec::with_capacity(group.len());
             for request in group.drain(..) {
                 match request {
-                    Request::Work(work) => answers.push(work(&mut self.desk, Timestamp::now())),
+                    Request::Work(work) => answers.push(work(&mut self.fleet, Timestamp::now())),
                     Request::Forget => self.forget(Timestamp::now()),
                     Request::Stop => open = false,
                 }
             }
-            let Aftermath { changes, dismissed } = self.desk.take_aftermath();
+            let Effects { changes, dismissed } = self.fleet.take_aftermath();
             match self.records.commit(&changes) {
                 Ok(()) => {
                     self.announce(changes);
@@ -184,7 +189,7 @@ impl Office {
             }
         }
         if moved {
-            self.standings.send_replace(Arc::new(self.desk.state.standings(self.desk.settings.discover)));
+            self.policies.send_replace(Arc::new(self.fleet.state.policies(self.fleet.settings.discover)));
         }
     }
 
@@ -194,8 +199,8 @@ impl Office {
             error = &*error as &dyn std::error::Error,
             "nothing was done: it could not be written down"
         );
-        match self.records.load_again(&self.desk.state, changes) {
-            Ok(state) => self.desk.state = state,
+        match self.records.load_again(&self.fleet.state, changes) {
+            Ok(state) => self.fleet.state = state,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the records cannot be read back");
             }
@@ -206,7 +211,7 @@ impl Office {
     }
 
     fn forget(&mut self, now: Timestamp) {
-        let settings = &self.desk.settings;
+        let settings = &self.fleet.settings;
         let old = settings.keep_events.and_then(|keep| now.checked_sub(keep).ok());
         let old = old.map_or(Ok(0), |until| self.records.forget_events(until));
         let many = settings.keep_bytes.map_or(Ok(0), |most| self.records.shrink_events(most));
@@ -245,9 +250,9 @@ impl FleetTask {
                 () = cancel.cancelled() => break,
                 _ = tick.tick() => {
                     let records = handle.records.clone();
-                    let pass = move |desk: &mut Desk, now| {
-                        desk.is_tight = free_bytes(&records).is_some_and(|free| free < desk.settings.reserve_bytes);
-                        desk.tick(now);
+                    let pass = move |fleet: &mut Fleet, now| {
+                        fleet.is_tight = free_bytes(&records).is_some_and(|free| free < fleet.settings.reserve_bytes);
+                        fleet.tick(now);
                     };
                     handle.tell(pass).await?;
                 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::job::Job;
 use super::machine::{Machine, is_blank};
-use crate::api::{DeployOrder, MachineState};
+use crate::api::shapes::{DeployOrder, MachineState};
 
 /// The longest hostname: RFC 1123 section 2.1 asks for 63 characters between dots.
 const HOSTNAME_MAX: usize = 63;
@@ -27,7 +27,7 @@ pub struct Deployment {
     /// Wire bytes of one copy of it.
     pub wire_bytes: u64,
     /// What was ordered, as it was ordered.
-    pub order: DeployOrder,
+    pub request: DeployOrder,
     /// Whether it still takes machines that appear.
     pub open: bool,
 }
@@ -56,8 +56,8 @@ impl Deployment {
     #[must_use]
     pub fn takes(&self, machine: &Machine, jobs_taken: usize) -> bool {
         let room =
-            self.order.limit.is_none_or(|limit| jobs_taken < usize::try_from(limit).unwrap_or(usize::MAX));
-        let Ok(labels) = labels(&self.order.selection.labels) else { return false };
+            self.request.limit.is_none_or(|limit| jobs_taken < usize::try_from(limit).unwrap_or(usize::MAX));
+        let Ok(labels) = labels(&self.request.selection.labels) else { return false };
         let blank = machine.hardware.as_ref().is_some_and(|checked| is_blank(checked.report()));
         let state = match machine.state {
             MachineState::Approved => true,
@@ -71,13 +71,13 @@ impl Deployment {
     #[must_use]
     pub fn took_as_blank(&self, job: &Job) -> bool {
         let unapproved = matches!(job.before, Some(MachineState::Discovered | MachineState::Inspected));
-        self.order.open && self.order.selection.machines.is_empty() && unapproved && job.attempt == 0
+        self.request.open && self.request.selection.machines.is_empty() && unapproved && job.attempt == 0
     }
 
     /// The name that the installed OS is given on `machine`: the order's pattern, as DNS allows it.
     #[must_use]
     pub fn hostname(&self, machine: &Machine) -> String {
-        let pattern = self.order.hostname.as_deref().unwrap_or("{name}");
+        let pattern = self.request.hostname.as_deref().unwrap_or("{name}");
         let name = machine.shown_name();
         as_hostname(
             &pattern.replace("{name}", &name).replace("{id}", &machine.id.to_string()),
@@ -115,7 +115,7 @@ mod tests {
             image: ImageId(Hash::of(b"")),
             image_name: "debian".to_owned(),
             wire_bytes: 1,
-            order: serde_json::from_value(order).unwrap(),
+            request: serde_json::from_value(order).unwrap(),
             open,
         }
     }
@@ -163,7 +163,7 @@ mod tests {
         }
         assert_eq!(as_hostname(&"a".repeat(99), "m7").len(), HOSTNAME_MAX);
         let mut named = order(false, None);
-        named.order.hostname = Some("web-{id}".to_owned());
+        named.request.hostname = Some("web-{id}".to_owned());
         assert_eq!(named.hostname(&machine(MachineState::Approved)), "web-m7");
     }
 }

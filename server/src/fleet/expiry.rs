@@ -1,4 +1,4 @@
-//! Core, part of the desk: orders that nobody came for end. A machine that is switched on months later may have
+//! Core, part of the fleet: orders that nobody came for end. A machine that is switched on months later may have
 //! been set up by hand meanwhile, and nobody who ordered thinks of it any more. Touches `api`, `common` and the
 //! other cores of the fleet.
 
@@ -6,17 +6,17 @@ use common::id::{DeploymentId, JobId};
 use common::step::{Step, What};
 use jiff::{SignedDuration, Timestamp};
 
+use super::decide::{Fleet, Whose};
 use super::deployment::Deployment;
-use super::desk::{Desk, Whose};
 use super::job::{Job, JobEvent};
 use super::state::Change;
-use crate::api::JobState;
+use crate::api::shapes::JobState;
 
-impl Desk {
+impl Fleet {
     /// How long `order` lives; for ever when none.
     #[must_use]
     pub(super) fn lifetime(&self, order: &Deployment) -> Option<SignedDuration> {
-        match order.order.expires_seconds {
+        match order.request.expires_seconds {
             Some(0) => None,
             Some(seconds) => Some(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))),
             None => self.settings.order_expires,

@@ -1,4 +1,4 @@
-//! Core, part of the desk: `freeze` stops everything new. No order is placed, no plan is given but the one that an
+//! Core, part of the fleet: `freeze` stops everything new. No order is placed, no plan is given but the one that an
 //! agent has already, and no open order takes a machine; what runs goes on. Touches `api`, `common` and the
 //! other cores of the fleet.
 
@@ -7,12 +7,12 @@ use common::step::{Step, What};
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
-use super::desk::{Desk, Whose};
+use super::decide::{Fleet, Whose};
 use super::orders::refused;
 use super::state::Change;
-use crate::api::Frozen;
+use crate::api::shapes::Frozen;
 
-impl Desk {
+impl Fleet {
     /// Freezes, or with `false` ends that. Says what holds now; again is no failure, and gives another reason.
     pub fn freeze(&mut self, freeze: bool, reason: Option<String>, now: Timestamp) -> Option<Frozen> {
         let reason =

@@ -1,6 +1,6 @@
 //! The way to the fleet for all others: questions and orders as calls that wait for their answer. What takes
 //! long (the tailor) is done on the caller's side, so that the fleet's own thread never waits. Touches the
-//! fleet's thread, the crew, and the log in the records.
+//! fleet's thread, the provisioner, and the log in the records.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
-use common::plan::{Order, Verdict};
+use common::plan::{Instruction, Verdict};
 use common::step::{EventBatch, Step, UnknownStep, What};
 use common::trust::{KeyPair, PublicKey, Signed};
 use common::wire::call_home::CallHome;
@@ -18,14 +18,14 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::actor::{FleetError, Request, Work};
-use super::crew::{Admission, Commission, Crew};
-use super::desk::{Desk, REPORT_LIFE, Taken};
+use super::boot_policy::{BootPolicies, Sighting};
+use super::decide::{Fleet, REPORT_LIFE, Taken};
 use super::nonce::Nonces;
 use super::orders::{Candidate, hold_to};
+use super::provisioner::{Admission, PlanRequest, Provisioner};
 use super::reports::{Arrival, Decided, Next};
 use super::retry::Again;
-use super::standing::{Sighting, Standings};
-use crate::api::{
+use crate::api::shapes::{
     Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, Freeze, Frozen, JobState, LogEvent,
     LogQuery, MachineChanged, MachineCommand, MachineShown, Retry, RetryLine, Selection,
 };
@@ -54,9 +54,9 @@ pub struct From {
 #[derive(Clone)]
 pub struct FleetHandle {
     pub(super) requests: mpsc::Sender<Request>,
-    pub(super) standings: watch::Receiver<Arc<Standings>>,
+    pub(super) policies: watch::Receiver<Arc<BootPolicies>>,
     pub(super) events: broadcast::Sender<Arc<LogEvent>>,
-    pub(super) crew: Arc<dyn Crew>,
+    pub(super) provisioner: Arc<dyn Provisioner>,
     pub(super) keys: KeyPair,
     pub(super) nonces: Nonces,
     pub(super) records: PathBuf,
@@ -72,14 +72,14 @@ impl std::fmt::Debug for FleetHandle {
 }
 
 impl FleetHandle {
-    /// Does `work` at the desk and gives its result once it is written down.
+    /// Does `work` at the fleet and gives its result once it is written down.
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Desk, Timestamp) -> T + Send + 'static,
+        work: impl FnOnce(&mut Fleet, Timestamp) -> T + Send + 'static,
     ) -> Result<T, FleetError> {
         let (reply, answer) = oneshot::channel();
-        let work: Work = Box::new(move |desk, now| {
-            let result = work(desk, now);
+        let work: Work = Box::new(move |fleet, now| {
+            let result = work(fleet, now);
             Box::new(move |written: Result<(), FleetError>| drop(reply.send(written.map(|()| result))))
         });
         self.requests.send(Request::Work(work)).await.map_err(|_| FleetError::Stopping)?;
@@ -88,7 +88,7 @@ impl FleetHandle {
 
     pub(super) async fn tell(
         &self,
-        work: impl FnOnce(&mut Desk, Timestamp) + Send + 'static,
+        work: impl FnOnce(&mut Fleet, Timestamp) + Send + 'static,
     ) -> Result<(), FleetError> {
         self.ask(work).await
     }
@@ -96,20 +96,20 @@ impl FleetHandle {
     /// As if nothing had been heard of any agent for long.
     #[cfg(test)]
     pub(crate) async fn age(&self) {
-        self.tell(|desk, _| desk.boots.age()).await.unwrap();
+        self.tell(|fleet, _| fleet.boots.age()).await.unwrap();
     }
 
     async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Desk) -> T + Send + 'static,
+        look: impl FnOnce(&Fleet) -> T + Send + 'static,
     ) -> Result<T, FleetError> {
-        self.ask(move |desk, _| look(desk)).await
+        self.ask(move |fleet, _| look(fleet)).await
     }
 
     /// What the doors need to know, as it changes.
     #[must_use]
-    pub fn standings(&self) -> watch::Receiver<Arc<Standings>> {
-        self.standings.clone()
+    pub fn policies(&self) -> watch::Receiver<Arc<BootPolicies>> {
+        self.policies.clone()
     }
 
     /// The server's key, which all its words are signed with.
@@ -133,8 +133,8 @@ impl FleetHandle {
 
     /// A door saw something. Never waits: doors must not.
     pub fn sighting(&self, sighting: Sighting) {
-        let work: Work = Box::new(move |desk, now| {
-            desk.sighting(sighting, now);
+        let work: Work = Box::new(move |fleet, now| {
+            fleet.sighting(sighting, now);
             Box::new(|_| ())
         });
         if self.requests.try_send(Request::Work(work)).is_err() {
@@ -154,11 +154,11 @@ impl FleetHandle {
         let arrival = Arrival { address: Some(peer), begun, gone: false };
         let arrive = |arrival| {
             let hardware = Arc::clone(&hardware);
-            self.ask(move |desk, now| desk.arrived(&hardware, arrival, now))
+            self.ask(move |fleet, now| fleet.arrived(&hardware, arrival, now))
         };
         let mut decided = arrive(arrival).await?;
         if let Next::AtWork(agent) = decided.next
-            && !self.crew.is_here(agent.key).await
+            && !self.provisioner.is_here(agent.key).await
         {
             decided = arrive(Arrival { gone: true, ..arrival }).await?;
         }
@@ -166,29 +166,35 @@ impl FleetHandle {
         let order = match next {
             Next::Tell(order) => order,
             Next::AtWork(agent) => agent.order(),
-            Next::Tailor(commission, hardware) => {
-                self.tailor(Commission { server, ..*commission }, hardware, key).await?
+            Next::Tailor(request, hardware) => {
+                self.tailor(PlanRequest { server, ..*request }, hardware, key).await?
             }
         };
-        Ok(self.keys.sign(&Verdict { key, report: digest, seconds: VERDICT_SECONDS, machine, order }))
+        Ok(self.keys.sign(&Verdict {
+            key,
+            report: digest,
+            seconds: VERDICT_SECONDS,
+            machine,
+            instruction: order,
+        }))
     }
 
     async fn tailor(
         &self,
-        commission: Commission,
+        request: PlanRequest,
         hardware: Arc<CheckedHardware>,
         key: PublicKey,
-    ) -> Result<Order, FleetError> {
-        let job = commission.job;
+    ) -> Result<Instruction, FleetError> {
+        let job = request.job;
         let permit = self.tailors.acquire().await.map_err(|_| FleetError::Stopping)?;
-        let crew = Arc::clone(&self.crew);
-        let made = tokio::task::spawn_blocking(move || crew.tailor(&commission, &hardware))
+        let provisioner = Arc::clone(&self.provisioner);
+        let made = tokio::task::spawn_blocking(move || provisioner.tailor(&request, &hardware))
             .await
             .map_err(FleetError::Worker)?;
         drop(permit);
-        let (order, admission) = self.ask(move |desk, now| desk.tailored(job, key, made, now)).await?;
+        let (order, admission) = self.ask(move |fleet, now| fleet.tailored(job, key, made, now)).await?;
         if let Some(admission) = admission {
-            self.crew.admit(admission).await;
+            self.provisioner.admit(admission).await;
         }
         Ok(order)
     }
@@ -199,15 +205,15 @@ impl FleetHandle {
     /// When the fleet has stopped.
     pub async fn readmit(&self) -> Result<usize, FleetError> {
         let running = self
-            .look(|desk| -> Vec<Admission> {
-                let jobs = desk.state.jobs.values();
+            .look(|fleet| -> Vec<Admission> {
+                let jobs = fleet.state.jobs.values();
                 let open = jobs.filter(|job| job.state == JobState::Running);
-                open.filter_map(|job| desk.admission(job)).collect()
+                open.filter_map(|job| fleet.admission(job)).collect()
             })
             .await?;
         let count = running.len();
         for admission in running {
-            self.crew.admit(admission).await;
+            self.provisioner.admit(admission).await;
         }
         Ok(count)
     }
@@ -217,7 +223,7 @@ impl FleetHandle {
     /// # Errors
     /// When nobody reported under that key, or they could not be written down.
     pub async fn events(&self, batch: EventBatch, digest: Hash) -> Result<Signed<EventsTaken>, FleetError> {
-        let Taken { through, cancelled } = self.ask(move |desk, now| desk.events(batch, now)).await??;
+        let Taken { through, cancelled } = self.ask(move |fleet, now| fleet.events(batch, now)).await??;
         Ok(self.keys.sign(&EventsTaken { batch: digest, through, cancelled }))
     }
 
@@ -226,7 +232,7 @@ impl FleetHandle {
     /// # Errors
     /// When it could not be written down.
     pub async fn confirm(&self, token: String, call: Option<CallHome>) -> Result<Option<JobId>, FleetError> {
-        self.ask(move |desk, now| desk.confirm(&token, call.as_ref(), now)).await
+        self.ask(move |fleet, now| fleet.confirm(&token, call.as_ref(), now)).await
     }
 
     /// Another room (the swarm) has something for the log of a job.
@@ -234,7 +240,7 @@ impl FleetHandle {
     /// # Errors
     /// When it could not be written down.
     pub async fn remark(&self, job: JobId, step: Step, what: What) -> Result<(), FleetError> {
-        self.tell(move |desk, now| desk.remark(job, step, what, now)).await
+        self.tell(move |fleet, now| fleet.remark(job, step, what, now)).await
     }
 
     /// The open jobs that write this image.
@@ -242,11 +248,11 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn jobs_of_image(&self, image: ImageId) -> Result<Vec<JobId>, FleetError> {
-        self.look(move |desk| {
+        self.look(move |fleet| {
             let writes = |deployment| {
-                desk.state.deployments.get(&deployment).is_some_and(|order| order.image == image)
+                fleet.state.deployments.get(&deployment).is_some_and(|order| order.image == image)
             };
-            let open = desk.state.jobs.values().filter(|job| job.is_open() || job.wants_plan());
+            let open = fleet.state.jobs.values().filter(|job| job.is_open() || job.wants_plan());
             open.filter(|job| writes(job.deployment)).map(|job| job.id).collect()
         })
         .await
@@ -271,8 +277,9 @@ impl FleetHandle {
         if let Some(job) = jobs.first() {
             return Ok(Some(format!("job {job} and {} more", jobs.len() - 1)));
         }
-        self.look(move |desk| {
-            let mut open = desk.state.deployments.values().filter(|order| order.open && order.image == image);
+        self.look(move |fleet| {
+            let mut open =
+                fleet.state.deployments.values().filter(|order| order.open && order.image == image);
             open.next().map(|order| format!("deployment {}, which still takes machines", order.id))
         })
         .await
@@ -283,9 +290,9 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn name_of_job(&self, job: JobId) -> Result<Option<String>, FleetError> {
-        self.look(move |desk| {
-            let machine = desk.state.jobs.get(&job).map(|job| job.machine)?;
-            desk.state.machines.get(&machine).map(super::machine::Machine::shown_name)
+        self.look(move |fleet| {
+            let machine = fleet.state.jobs.get(&job).map(|job| job.machine)?;
+            fleet.state.machines.get(&machine).map(super::machine::Machine::shown_name)
         })
         .await
     }
@@ -299,10 +306,10 @@ impl FleetHandle {
         after: MachineId,
         limit: usize,
     ) -> Result<Vec<MachineShown>, FleetError> {
-        self.look(move |desk| {
+        self.look(move |fleet| {
             use std::ops::Bound;
-            let later = desk.state.machines.range((Bound::Excluded(after), Bound::Unbounded));
-            later.take(limit).map(|(_, machine)| desk.state.show_machine(machine, false)).collect()
+            let later = fleet.state.machines.range((Bound::Excluded(after), Bound::Unbounded));
+            later.take(limit).map(|(_, machine)| fleet.state.show_machine(machine, false)).collect()
         })
         .await
     }
@@ -312,15 +319,15 @@ impl FleetHandle {
     /// # Errors
     /// When it names a machine that is not known.
     pub async fn machines(&self, selection: Selection) -> Result<Vec<MachineShown>, FleetError> {
-        self.look(move |desk| {
+        self.look(move |fleet| {
             let everyone = selection.machines.is_empty() && selection.labels.is_empty();
             let chosen = if everyone {
-                desk.state.machines.keys().copied().collect()
+                fleet.state.machines.keys().copied().collect()
             } else {
-                desk.select(&selection).map_err(FleetError::Refused)?
+                fleet.select(&selection).map_err(FleetError::Refused)?
             };
-            let known = chosen.iter().filter_map(|id| desk.state.machines.get(id));
-            Ok(known.map(|machine| desk.state.show_machine(machine, false)).collect())
+            let known = chosen.iter().filter_map(|id| fleet.state.machines.get(id));
+            Ok(known.map(|machine| fleet.state.show_machine(machine, false)).collect())
         })
         .await?
     }
@@ -330,7 +337,7 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn warnings(&self) -> Result<Vec<String>, FleetError> {
-        self.look(Desk::warnings).await
+        self.look(Fleet::warnings).await
     }
 
     /// The sites that are known, machines there or not.
@@ -338,7 +345,7 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn sites(&self) -> Result<BTreeSet<String>, FleetError> {
-        self.look(Desk::sites).await
+        self.look(Fleet::sites).await
     }
 
     /// One machine with its hardware, by id, name, Ethernet address or serial number.
@@ -346,11 +353,11 @@ impl FleetHandle {
     /// # Errors
     /// When it is none or several.
     pub async fn machine(&self, name: String) -> Result<MachineShown, FleetError> {
-        self.look(move |desk| {
+        self.look(move |fleet| {
             let selection = Selection { machines: vec![name], labels: vec![] };
-            let chosen = desk.select(&selection).map_err(FleetError::Refused)?;
-            let machine = chosen.first().and_then(|id| desk.state.machines.get(id));
-            machine.map(|machine| desk.state.show_machine(machine, true)).ok_or_else(|| {
+            let chosen = fleet.select(&selection).map_err(FleetError::Refused)?;
+            let machine = chosen.first().and_then(|id| fleet.state.machines.get(id));
+            machine.map(|machine| fleet.state.show_machine(machine, true)).ok_or_else(|| {
                 FleetError::Refused(super::orders::refused(
                     "no machine, or several, are meant",
                     "name one machine",
@@ -365,7 +372,7 @@ impl FleetHandle {
     /// # Errors
     /// When it makes no sense, or could not be written down.
     pub async fn command(&self, command: MachineCommand) -> Result<Vec<MachineChanged>, FleetError> {
-        self.ask(move |desk, now| desk.command(&command, now)).await?.map_err(FleetError::Refused)
+        self.ask(move |fleet, now| fleet.command(&command, now)).await?.map_err(FleetError::Refused)
     }
 
     /// Places an order, or says what it would do.
@@ -374,22 +381,22 @@ impl FleetHandle {
     /// When it makes no sense, no machine is left to order for, or it could not be written down.
     pub async fn order(&self, order: DeployOrder) -> Result<DeployAnswer, FleetError> {
         let _turn = self.orders.acquire().await.map_err(|_| FleetError::Stopping)?;
-        let crew = Arc::clone(&self.crew);
+        let provisioner = Arc::clone(&self.provisioner);
         let (name, rule) = (order.image.clone(), order.disk.clone());
         let image = tokio::task::spawn_blocking(move || {
-            crew.check_disk_rule(&rule).map_err(|why| {
+            provisioner.check_disk_rule(&rule).map_err(|why| {
                 super::orders::refused(
                     why,
                     "such as bus=nvme,size>=100G; leave it out where there is one disk",
                 )
             })?;
-            crew.image(&name)
+            provisioner.image(&name)
         })
         .await
         .map_err(FleetError::Worker)?
         .map_err(FleetError::Refused)?;
         let (asked, shown) = (order.clone(), image.clone());
-        let candidates = self.look(move |desk| desk.candidates(&asked, &shown)).await?;
+        let candidates = self.look(move |fleet| fleet.candidates(&asked, &shown)).await?;
         let accepted = order.accept.clone();
         let mut lines = self.preview(candidates.map_err(FleetError::Refused)?, accepted).await?;
         for (line, shown) in lines.iter_mut().zip(order.shown.iter().flat_map(|shown| &shown.machines)) {
@@ -401,8 +408,8 @@ impl FleetHandle {
         }
         let shown = image.clone();
         let (deployment, lines) = self
-            .ask(move |desk, now| {
-                let placed = desk.place(order, &shown, &mut lines, now);
+            .ask(move |fleet, now| {
+                let placed = fleet.place(order, &shown, &mut lines, now);
                 placed.map(|deployment| (deployment, lines))
             })
             .await?
@@ -416,11 +423,11 @@ impl FleetHandle {
         candidates: Vec<Candidate>,
         accepted: Vec<String>,
     ) -> Result<Vec<DeployLine>, FleetError> {
-        let crew = Arc::clone(&self.crew);
+        let provisioner = Arc::clone(&self.provisioner);
         tokio::task::spawn_blocking(move || {
             let line = |candidate: Candidate| {
-                let asked = candidate.commission.as_ref();
-                let target = asked.map(|(commission, hardware)| crew.target(commission, hardware));
+                let asked = candidate.request.as_ref();
+                let target = asked.map(|(request, hardware)| provisioner.target(request, hardware));
                 candidate.line(target, &accepted)
             };
             candidates.into_iter().map(line).collect()
@@ -436,7 +443,7 @@ impl FleetHandle {
     pub async fn retry(&self, retry: Retry) -> Result<Vec<RetryLine>, FleetError> {
         let _turn = self.orders.acquire().await.map_err(|_| FleetError::Stopping)?;
         let asked = retry.clone();
-        let again = self.look(move |desk| desk.retryable(&asked)).await?.map_err(FleetError::Refused)?;
+        let again = self.look(move |fleet| fleet.retryable(&asked)).await?.map_err(FleetError::Refused)?;
         let (jobs, candidates): (Vec<_>, Vec<_>) = again
             .into_iter()
             .map(|Again { job, deployment, image, candidate }| ((job, deployment, image), candidate))
@@ -451,7 +458,7 @@ impl FleetHandle {
         if retry.dry_run {
             return Ok(lines);
         }
-        self.ask(move |desk, now| desk.retry(&mut lines, now).map(|()| lines))
+        self.ask(move |fleet, now| fleet.retry(&mut lines, now).map(|()| lines))
             .await?
             .map_err(FleetError::Refused)
     }
@@ -461,7 +468,7 @@ impl FleetHandle {
     /// # Errors
     /// When it could not be written down.
     pub async fn freeze(&self, order: Freeze) -> Result<Option<Frozen>, FleetError> {
-        self.ask(move |desk, now| desk.freeze(order.freeze, order.reason, now)).await
+        self.ask(move |fleet, now| fleet.freeze(order.freeze, order.reason, now)).await
     }
 
     /// Set while nothing new begins.
@@ -469,7 +476,7 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn frozen(&self) -> Result<Option<Frozen>, FleetError> {
-        self.look(|desk| desk.state.frozen.clone()).await
+        self.look(|fleet| fleet.state.frozen.clone()).await
     }
 
     /// What an admin should look at: machines that are silent or do not come up, a range that is full.
@@ -477,7 +484,7 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn notes(&self) -> Result<Vec<String>, FleetError> {
-        self.ask(|desk, now| desk.notes(now)).await
+        self.ask(|fleet, now| fleet.notes(now)).await
     }
 
     /// All deployments.
@@ -485,8 +492,8 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn deployments(&self) -> Result<Vec<DeploymentShown>, FleetError> {
-        self.look(|desk| {
-            desk.state.deployments.values().map(|order| desk.state.show_deployment(order)).collect()
+        self.look(|fleet| {
+            fleet.state.deployments.values().map(|order| fleet.state.show_deployment(order)).collect()
         })
         .await
     }
@@ -496,7 +503,7 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn deployment(&self, id: DeploymentId) -> Result<Option<DeploymentShown>, FleetError> {
-        self.look(move |desk| desk.state.find_deployment(id)).await
+        self.look(move |fleet| fleet.state.find_deployment(id)).await
     }
 
     /// Takes back an order, or its part for some machines.
@@ -505,7 +512,7 @@ impl FleetHandle {
     /// When there is no such deployment, the selection makes no sense, or it could not be written down.
     pub async fn cancel(&self, id: DeploymentId, cancel: Cancel) -> Result<DeploymentShown, FleetError> {
         let shown = self
-            .ask(move |desk, now| desk.cancel(id, &cancel, now).map(|()| desk.state.find_deployment(id)))
+            .ask(move |fleet, now| fleet.cancel(id, &cancel, now).map(|()| fleet.state.find_deployment(id)))
             .await?
             .map_err(FleetError::Refused)?;
         shown.ok_or(FleetError::Stopping)
@@ -528,7 +535,7 @@ impl FleetHandle {
             None
         } else {
             let selection = Selection { machines, labels: vec![] };
-            Some(self.look(move |desk| desk.select(&selection)).await?.map_err(FleetError::Refused)?)
+            Some(self.look(move |fleet| fleet.select(&selection)).await?.map_err(FleetError::Refused)?)
         };
         let step = query.step.filter(|step| !step.is_empty()).map(|step| step.parse());
         let step = step.transpose().map_err(|error: UnknownStep| {

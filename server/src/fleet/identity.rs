@@ -27,7 +27,7 @@ use common::id::{Mac, MachineId};
 
 pub use super::marks::Fingerprint;
 use super::marks::disks;
-use crate::api::Doubt;
+use crate::api::shapes::Doubt;
 
 /// A machine on record that shares a mark with what is shown.
 #[derive(Debug, Clone, Copy)]

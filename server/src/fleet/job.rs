@@ -31,9 +31,9 @@ use jiff::{SignedDuration, Timestamp};
 use common::plan::DiskIdentity;
 
 use super::bound::{Bound, Marks};
-use super::machine::Rest;
+use super::machine::IdleBoot;
 use super::proof::Call;
-use crate::api::{JobState, MachineState};
+use crate::api::shapes::{JobState, MachineState};
 
 /// How a job goes on after the disk is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -154,7 +154,7 @@ pub enum Effect {
     /// Nothing that the machine had on its disk is there any more.
     OsGone,
     /// What the machine gets from now on when no job is open.
-    Rest(Rest),
+    IdleBoot(IdleBoot),
     /// The key is no longer let into the swarm; with a reason the agent is told to stop.
     Dismiss(PublicKey, Option<String>),
     /// The server itself has something for the log.
@@ -296,7 +296,7 @@ impl Job {
         self.cause = Some(reason.clone());
         let mut effects = vec![Effect::Machine(MachineState::Failed)];
         if gone {
-            effects.extend([Effect::OsGone, Effect::Rest(Rest::Load)]);
+            effects.extend([Effect::OsGone, Effect::IdleBoot(IdleBoot::Load)]);
         }
         effects.extend(self.key.take().map(|key| Effect::Dismiss(key, None)));
         effects.push(Effect::Log(Step::Tailor, What::Failed { cause: reason, last: true }));
@@ -366,7 +366,7 @@ impl Job {
     }
 
     fn write(&mut self, now: Timestamp) -> Vec<Effect> {
-        let mut effects = vec![Effect::Rest(Rest::BootDisk)];
+        let mut effects = vec![Effect::IdleBoot(IdleBoot::BootDisk)];
         if self.confirm == Confirm::Never {
             effects.extend(self.come_home(None));
             return effects;
@@ -382,8 +382,8 @@ impl Job {
     fn fail(&mut self) -> Vec<Effect> {
         let gone = self.has_lost_os();
         self.state = JobState::Failed;
-        let rest = if self.sealed { Rest::BootDisk } else { Rest::Load };
-        let mut effects = vec![Effect::Machine(MachineState::Failed), Effect::Rest(rest)];
+        let idle_boot = if self.sealed { IdleBoot::BootDisk } else { IdleBoot::Load };
+        let mut effects = vec![Effect::Machine(MachineState::Failed), Effect::IdleBoot(idle_boot)];
         effects.extend(gone.then_some(Effect::OsGone));
         effects.extend(self.key.map(|key| Effect::Dismiss(key, None)));
         effects
@@ -414,8 +414,11 @@ impl Job {
         self.state = JobState::Deployed;
         self.deadline = None;
         self.cause = None;
-        let mut effects =
-            vec![Effect::Deployed, Effect::Machine(MachineState::Deployed), Effect::Rest(Rest::BootDisk)];
+        let mut effects = vec![
+            Effect::Deployed,
+            Effect::Machine(MachineState::Deployed),
+            Effect::IdleBoot(IdleBoot::BootDisk),
+        ];
         // Its agent is gone, or has nothing more to do: a key that stays let in keeps a place in the swarm.
         effects.extend(self.key.map(|key| Effect::Dismiss(key, None)));
         if let Some(text) = said {
@@ -444,9 +447,12 @@ impl Job {
         let text = format!("cancelled: {reason}{disk}");
         let mut effects = vec![Effect::Restore { touched }, Effect::Log(at, What::Note { text })];
         if touched {
-            let (os, rest) =
-                if self.sealed { (Effect::OsThere, Rest::BootDisk) } else { (Effect::OsGone, Rest::Load) };
-            effects.extend([os, Effect::Rest(rest)]);
+            let (os, idle_boot) = if self.sealed {
+                (Effect::OsThere, IdleBoot::BootDisk)
+            } else {
+                (Effect::OsGone, IdleBoot::Load)
+            };
+            effects.extend([os, Effect::IdleBoot(idle_boot)]);
         }
         effects.extend(self.key.map(|key| Effect::Dismiss(key, Some(reason.clone()))));
         effects
@@ -456,7 +462,7 @@ impl Job {
     fn clear_cancelled(&mut self, step: Step) -> Vec<Effect> {
         let text = "the cancel came while the disk was being cleared: it may boot nothing".to_owned();
         self.step = Some(step.clone());
-        vec![Effect::OsGone, Effect::Rest(Rest::Load), Effect::Log(step, What::Note { text })]
+        vec![Effect::OsGone, Effect::IdleBoot(IdleBoot::Load), Effect::Log(step, What::Note { text })]
     }
 
     /// The agent was past the point where it can stop.
@@ -466,7 +472,7 @@ impl Job {
         self.cause = Some(text.to_owned());
         vec![
             Effect::OsThere,
-            Effect::Rest(Rest::BootDisk),
+            Effect::IdleBoot(IdleBoot::BootDisk),
             Effect::Log(Step::Seal, What::Note { text: text.to_owned() }),
         ]
     }
@@ -479,7 +485,7 @@ impl Job {
         self.cause = Some(text.to_owned());
         vec![
             Effect::OsThere,
-            Effect::Rest(Rest::BootDisk),
+            Effect::IdleBoot(IdleBoot::BootDisk),
             Effect::Log(Step::Confirm, What::Note { text: text.to_owned() }),
         ]
     }
@@ -502,7 +508,7 @@ impl Job {
         self.cause = Some(cause.clone());
         vec![
             Effect::Machine(MachineState::Failed),
-            Effect::Rest(Rest::BootDisk),
+            Effect::IdleBoot(IdleBoot::BootDisk),
             Effect::Log(Step::Confirm, What::Failed { cause, last: true }),
         ]
     }

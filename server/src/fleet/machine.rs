@@ -1,5 +1,5 @@
 //! Core: one machine as the fleet knows it, what an admin's word does to it, and what it gets when it asks
-//! to network-boot. Touches `api`, `common`, `fleet::identity`, `fleet::job`, `fleet::standing`.
+//! to network-boot. Touches `api`, `common`, `fleet::identity`, `fleet::job`, `fleet::boot_policy`.
 //!
 //! A machine is `discovered` when it shows itself, `inspected` once an admin has said anything about it, and
 //! `approved` when that was "deploy it"; an order that names it says that as well. From then on its jobs move
@@ -13,14 +13,14 @@ use common::id::MachineId;
 use common::trust::PublicKey;
 use jiff::Timestamp;
 
+use super::boot_policy::{BootPolicy, KnownBy};
 use super::job::Job;
 use super::marks::Fingerprint;
-use super::standing::{Face, Standing};
-use crate::api::{Doubt, JobState, MachineAction, MachineState};
+use crate::api::shapes::{Doubt, JobState, MachineAction, MachineState};
 
 /// What a machine with no open job gets when it network-boots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Rest {
+pub enum IdleBoot {
     /// The loader: its hardware is not known, or nothing on its disks would boot.
     #[default]
     Load,
@@ -59,7 +59,7 @@ pub struct Machine {
     /// What it is recognised by.
     pub fingerprint: Fingerprint,
     /// What it gets when no job is open.
-    pub rest: Rest,
+    pub idle_boot: IdleBoot,
     /// Its last boot that reported.
     pub boot: Option<Boot>,
     /// When it was first heard of.
@@ -85,7 +85,7 @@ impl Machine {
             site,
             labels: BTreeMap::new(),
             fingerprint,
-            rest: Rest::Load,
+            idle_boot: IdleBoot::Load,
             boot: None,
             first_seen: now,
             last_seen: now,
@@ -124,9 +124,9 @@ impl Machine {
 
     /// What it may show when it asks to network-boot.
     #[must_use]
-    pub fn face(&self) -> Face {
+    pub fn known_by(&self) -> KnownBy {
         let print = &self.fingerprint;
-        Face {
+        KnownBy {
             machine: self.id,
             uuids: print.uuids.iter().cloned().collect(),
             serial: print.system_serial.clone(),
@@ -160,22 +160,22 @@ impl Machine {
     /// What it gets when it asks to network-boot; `job` is its newest job, `discover` whether machines that
     /// nobody ordered anything for are inspected at all, `frozen` whether nothing new begins.
     #[must_use]
-    pub fn standing(&self, job: Option<&Job>, discover: bool, frozen: bool) -> Standing {
+    pub fn policy(&self, job: Option<&Job>, discover: bool, frozen: bool) -> BootPolicy {
         if self.state == MachineState::Rejected {
-            return Standing::Ignore;
+            return BootPolicy::Ignore;
         }
         if self.state == MachineState::Retired {
-            return Standing::BootDisk;
+            return BootPolicy::BootDisk;
         }
         let wanted = job.is_some_and(|job| {
             let ordered = job.state == JobState::Ordered && !frozen;
             (ordered || job.state == JobState::Running) && self.takes_jobs()
         });
-        match (wanted, self.rest) {
-            (true, _) => Standing::Load,
-            (false, Rest::BootDisk) => Standing::BootDisk,
-            (false, Rest::Load) if !discover && !self.is_vouched_for() => Standing::Unknown,
-            (false, Rest::Load) => Standing::Load,
+        match (wanted, self.idle_boot) {
+            (true, _) => BootPolicy::Load,
+            (false, IdleBoot::BootDisk) => BootPolicy::BootDisk,
+            (false, IdleBoot::Load) if !discover && !self.is_vouched_for() => BootPolicy::Unknown,
+            (false, IdleBoot::Load) => BootPolicy::Load,
         }
     }
 
@@ -312,35 +312,35 @@ mod tests {
     #[test]
     fn nothing_but_an_open_job_leads_a_settled_machine_to_the_loader() {
         let mut known = machine();
-        known.rest = Rest::BootDisk;
-        assert_eq!(known.standing(None, true, false), Standing::BootDisk);
+        known.idle_boot = IdleBoot::BootDisk;
+        assert_eq!(known.policy(None, true, false), BootPolicy::BootDisk);
         for (state, wanted) in [
-            (JobState::Ordered, Standing::Load),
-            (JobState::Running, Standing::Load),
-            (JobState::Refused, Standing::BootDisk),
-            (JobState::Written, Standing::BootDisk),
-            (JobState::Deployed, Standing::BootDisk),
-            (JobState::Failed, Standing::BootDisk),
-            (JobState::Cancelled, Standing::BootDisk),
+            (JobState::Ordered, BootPolicy::Load),
+            (JobState::Running, BootPolicy::Load),
+            (JobState::Refused, BootPolicy::BootDisk),
+            (JobState::Written, BootPolicy::BootDisk),
+            (JobState::Deployed, BootPolicy::BootDisk),
+            (JobState::Failed, BootPolicy::BootDisk),
+            (JobState::Cancelled, BootPolicy::BootDisk),
         ] {
-            assert_eq!(known.standing(Some(&job(state)), true, false), wanted, "{state:?}");
+            assert_eq!(known.policy(Some(&job(state)), true, false), wanted, "{state:?}");
         }
         known.held = true;
-        assert_eq!(known.standing(Some(&job(JobState::Ordered)), true, false), Standing::BootDisk);
+        assert_eq!(known.policy(Some(&job(JobState::Ordered)), true, false), BootPolicy::BootDisk);
         known.state = MachineState::Rejected;
-        assert_eq!(known.standing(Some(&job(JobState::Ordered)), true, false), Standing::Ignore);
+        assert_eq!(known.policy(Some(&job(JobState::Ordered)), true, false), BootPolicy::Ignore);
     }
 
     #[test]
     fn without_discovery_only_ordered_machines_are_answered() {
         let new = machine();
-        assert_eq!(new.standing(None, true, false), Standing::Load);
-        assert_eq!(new.standing(None, false, false), Standing::Unknown);
+        assert_eq!(new.policy(None, true, false), BootPolicy::Load);
+        assert_eq!(new.policy(None, false, false), BootPolicy::Unknown);
         let named = Machine { name: Some("web1".to_owned()), ..new.clone() };
-        assert_eq!(named.standing(None, false, false), Standing::Load, "an admin knows it");
+        assert_eq!(named.policy(None, false, false), BootPolicy::Load, "an admin knows it");
         let approved = Machine { state: MachineState::Approved, ..new.clone() };
-        assert_eq!(approved.standing(None, false, false), Standing::Load);
-        assert_eq!(new.standing(Some(&job(JobState::Ordered)), false, false), Standing::Load);
+        assert_eq!(approved.policy(None, false, false), BootPolicy::Load);
+        assert_eq!(new.policy(Some(&job(JobState::Ordered)), false, false), BootPolicy::Load);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! of it (`actor`); what it decides is in cores that can be tried without it.
 
 // What the doors may know of a machine without asking: deploy it, inspect it, leave it alone.
-pub mod standing;
+pub mod boot_policy;
 
 // Core: many machines in one word.
 pub mod hostlist;
@@ -41,28 +41,28 @@ pub mod deployment;
 pub mod state;
 
 // Core: what is done with what the fleet is told.
-pub mod desk;
+pub mod decide;
 
-// Core, part of the desk: a machine reported.
+// Core, part of the fleet: a machine reported.
 pub mod reports;
 
-// Core, part of the desk: an admin ordered.
+// Core, part of the fleet: an admin ordered.
 pub mod orders;
 
-// Core, part of the desk: what was refused or has failed is ordered again.
+// Core, part of the fleet: what was refused or has failed is ordered again.
 pub mod retry;
 
-// Core, part of the desk: nothing new begins.
+// Core, part of the fleet: nothing new begins.
 mod freeze;
 
-// Core, part of the desk: orders that nobody came for.
+// Core, part of the fleet: orders that nobody came for.
 mod expiry;
 
 // Core: what an admin is shown.
 mod show;
 
 // What the fleet asks of the rooms beside it.
-pub mod crew;
+pub mod provisioner;
 
 // Core: nonces, so that an old report is not taken for a new one.
 mod nonce;

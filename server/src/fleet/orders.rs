@@ -1,5 +1,5 @@
 //! Core: an admin's orders. Which machines are meant, what an order would do to each, placing it, and taking
-//! it back. Part of the desk. Touches `api`, `common` and the other cores of the fleet.
+//! it back. Part of the fleet. Touches `api`, `common` and the other cores of the fleet.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use common::wire::http::Refused;
 use jiff::Timestamp;
 
 use super::bound::{Bound, Marks, same, words};
-use super::crew::{Commission, Target};
+use super::decide::{Fleet, Whose};
 use super::deployment::{Deployment, labels};
-use super::desk::{Desk, Whose};
 use super::hostlist;
 use super::job::{Job, JobEvent};
 use super::machine::Machine;
 use super::own::Own;
+use super::provisioner::{PlanRequest, Target};
 use super::reports::OWN_DISK;
 use super::state::Change;
 use super::user_data;
-use crate::api::{
+use crate::api::shapes::{
     ACCEPTABLE, Cancel, DeployLine, DeployOrder, ImageShown, JobState, MachineAction, MachineChanged,
     MachineCommand, MachineState, Selection, Warning,
 };
@@ -49,7 +49,7 @@ pub struct Candidate {
     /// The machine that the server runs on.
     pub own: Arc<Own>,
     /// What the tailor is to be asked, when its hardware is known.
-    pub commission: Option<(Commission, Arc<CheckedHardware>)>,
+    pub request: Option<(PlanRequest, Arc<CheckedHardware>)>,
     /// What is to be known of the order, whatever the machine.
     pub warnings: Vec<Warning>,
     /// What the order accepts.
@@ -69,7 +69,7 @@ impl Candidate {
         let mut warnings = target.as_ref().map(|target| target.warnings.clone()).unwrap_or_default();
         warnings.extend(self.warnings);
         let accepted = [accepted, &self.accepted].concat();
-        if self.commission.is_none() {
+        if self.request.is_none() {
             warnings.push(Warning::HardwareUnknown);
         }
         let refused = self.refused.or(unfit).or_else(|| Warning::refusal(&warnings, &accepted));
@@ -98,7 +98,7 @@ pub(super) fn refused(error: impl Into<String>, hint: &str) -> Refused {
     Refused { error: error.into(), cause: None, hint: Some(hint.to_owned()) }
 }
 
-impl Desk {
+impl Fleet {
     /// The machines that `selection` means, in order. Empty when it says nothing.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Desk {
             name: id.to_string(),
             refused: Some("it was forgotten since it was shown".to_owned()),
             own: Arc::clone(&self.settings.own),
-            commission: None,
+            request: None,
             warnings: vec![],
             accepted: vec![],
         };
@@ -207,16 +207,16 @@ impl Desk {
         order: &Deployment,
         refused: Option<String>,
     ) -> Candidate {
-        let commission = machine.hardware.as_ref().map(|hardware| {
-            let commission = self.commission(job, machine, hardware.report(), None);
-            let commission = Commission {
+        let request = machine.hardware.as_ref().map(|hardware| {
+            let request = self.request(job, machine, hardware.report(), None);
+            let request = PlanRequest {
                 image: order.image,
-                disk: order.order.disk.clone(),
+                disk: order.request.disk.clone(),
                 bound: None,
-                personalise: !order.order.no_personalise,
-                ..commission
+                personalise: !order.request.no_personalise,
+                ..request
             };
-            (commission, Arc::clone(hardware))
+            (request, Arc::clone(hardware))
         });
         let own = Arc::clone(&self.settings.own);
         Candidate {
@@ -224,9 +224,9 @@ impl Desk {
             name: machine.shown_name(),
             refused,
             own,
-            commission,
-            warnings: of_user_data(&order.order),
-            accepted: order.order.accept.clone(),
+            request,
+            warnings: of_user_data(&order.request),
+            accepted: order.request.accept.clone(),
         }
     }
 
@@ -252,7 +252,7 @@ impl Desk {
             image_name: image.name.clone(),
             wire_bytes: image.wire_bytes,
             open: order.open,
-            order,
+            request: order,
         }
     }
 
@@ -288,9 +288,9 @@ impl Desk {
         }
         let mut deployment = self.deployment(order, image, now);
         // Kept with each job. The lifetime is the one that held when it was ordered.
-        deployment.order.shown = None;
+        deployment.request.shown = None;
         let life = self.lifetime(&deployment).map_or(0, |life| life.unsigned_abs().as_secs());
-        deployment.order.expires_seconds = Some(life);
+        deployment.request.expires_seconds = Some(life);
         let id = deployment.id;
         self.put(Change::Deployment(Box::new(deployment)));
         for line in lines.iter().filter(|line| line.refused.is_none()) {
@@ -341,7 +341,7 @@ impl Desk {
             .state
             .deployments
             .values()
-            .filter(|order| order.open && order.order.selection.machines.is_empty());
+            .filter(|order| order.open && order.request.selection.machines.is_empty());
         let taken = |order: &&Deployment| order.takes(known, self.state.jobs_of(order.id).count());
         let id = open.filter(taken).find(|order| !had(order))?.id;
         self.open_job(id, machine, None, now)

@@ -1,5 +1,5 @@
 //! Core: a machine has reported its hardware. Who it is, and what it is told: the steps `inspect`, `decide`
-//! and the fleet's part of `tailor`. Part of the desk. Touches `api`, `common` and the other cores of the
+//! and the fleet's part of `tailor`. Part of the fleet. Touches `api`, `common` and the other cores of the
 //! fleet.
 
 use std::net::IpAddr;
@@ -7,21 +7,21 @@ use std::sync::Arc;
 
 use common::hardware::{CheckedHardware, Firmware, HardwareReport};
 use common::id::{JobId, Mac, MachineId};
-use common::plan::{Finish, Order};
+use common::plan::{Finish, Instruction};
 use common::step::{Step, What};
 use common::trust::PublicKey;
 use common::wire::swarm::Personality;
 use jiff::Timestamp;
 
 use super::bound::Marks;
-use super::crew::{Admission, Commission, Gate, Tailored};
-use super::desk::{AtWork, Desk, REPORT_LIFE, Whose};
+use super::decide::{AtWork, Fleet, REPORT_LIFE, Whose};
 use super::identity::{Fingerprint, Who, shared};
 use super::job::{Confirm, Job, JobEvent};
-use super::machine::{Boot, Machine, Rest, has_bootable_disk, is_blank};
+use super::machine::{Boot, IdleBoot, Machine, has_bootable_disk, is_blank};
+use super::provisioner::{Admission, Gate, PlanRequest, Provision};
 use super::silence::Seen;
 use super::state::Change;
-use crate::api::{Doubt, JobState, MachineState, Warning};
+use crate::api::shapes::{Doubt, JobState, MachineState, Warning};
 
 /// Seconds until a machine that was refused, held or rejected asks again.
 const REFUSED_POLL_SECONDS: u32 = 30;
@@ -48,11 +48,11 @@ pub struct Decided {
 #[derive(Debug)]
 pub enum Next {
     /// It can be told at once.
-    Tell(Order),
+    Tell(Instruction),
     /// An agent of an earlier boot works on its job, or seems to.
     AtWork(AtWork),
     /// A job is open for it: the tailor makes its plan first.
-    Tailor(Box<Commission>, Arc<CheckedHardware>),
+    Tailor(Box<PlanRequest>, Arc<CheckedHardware>),
 }
 
 /// A report as it came in.
@@ -66,7 +66,7 @@ pub struct Arrival {
     pub gone: bool,
 }
 
-impl Desk {
+impl Fleet {
     /// A machine reported its hardware from `address`, in a text signed by the key in it.
     pub fn report(
         &mut self,
@@ -77,11 +77,11 @@ impl Desk {
         self.arrived(hardware, Arrival { address, begun: now, gone: false }, now)
     }
 
-    /// As [`Desk::report`], with all that is known of its arrival.
+    /// As [`Fleet::report`], with all that is known of its arrival.
     pub fn arrived(&mut self, hardware: &Arc<CheckedHardware>, arrival: Arrival, now: Timestamp) -> Decided {
         let report = hardware.report();
         let wait = |machine, seconds, reason: &str| {
-            let order = Order::Wait { seconds, reason: reason.to_owned() };
+            let order = Instruction::Wait { seconds, reason: reason.to_owned() };
             Decided { machine, next: Next::Tell(order) }
         };
         if let Some(machine) = self.boots.is_over(&report.key, arrival.begun) {
@@ -284,14 +284,17 @@ impl Desk {
         now: Timestamp,
     ) -> Next {
         let Some(machine) = self.state.machines.get(&id).cloned() else {
-            return Next::Tell(Order::Wait { seconds: REFUSED_POLL_SECONDS, reason: "unknown".to_owned() });
+            return Next::Tell(Instruction::Wait {
+                seconds: REFUSED_POLL_SECONDS,
+                reason: "unknown".to_owned(),
+            });
         };
         let bar = self.bar_plan(&machine, &hardware.report().key);
         if bar.is_none() {
             let wanted = self.state.newest_job(id).filter(|job| job.wants_plan()).cloned();
             if let Some(job) = wanted.or_else(|| self.take_open(id, now)) {
-                let commission = self.commission(&job, &machine, hardware.report(), address);
-                return Next::Tailor(Box::new(commission), Arc::clone(hardware));
+                let request = self.request(&job, &machine, hardware.report(), address);
+                return Next::Tailor(Box::new(request), Arc::clone(hardware));
             }
         }
         let refused = self.state.newest_job(id).filter(|job| job.state == JobState::Refused);
@@ -312,39 +315,39 @@ impl Desk {
         report: &HardwareReport,
         reason: String,
         now: Timestamp,
-    ) -> Order {
+    ) -> Instruction {
         let id = machine.id;
         // An ordinary process has no disk to be sent to. A disk that this server sealed is bootable whatever
         // the reporter makes of it.
         let sealed = self.state.newest_job(id).is_some_and(|job| job.sealed);
         let boots = report.firmware != Firmware::None && (sealed || has_bootable_disk(report));
-        let rest = if boots { Rest::BootDisk } else { Rest::Load };
-        if machine.rest != rest {
-            machine.rest = rest;
+        let idle_boot = if boots { IdleBoot::BootDisk } else { IdleBoot::Load };
+        if machine.idle_boot != idle_boot {
+            machine.idle_boot = idle_boot;
             self.put_machine(machine);
         }
         let (order, text) = if boots {
             let text = format!("{reason}: it boots its own disk");
-            (Order::BootDisk { reason }, text)
+            (Instruction::BootDisk { reason }, text)
         } else {
             let text = format!("{reason}: it waits");
-            (Order::Wait { seconds: self.settings.poll_seconds, reason }, text)
+            (Instruction::Wait { seconds: self.settings.poll_seconds, reason }, text)
         };
         self.log_once(now, Whose::Machine(id), Step::Decide, What::Done { text });
         order
     }
 
-    pub(super) fn commission(
+    pub(super) fn request(
         &self,
         job: &Job,
         machine: &Machine,
         report: &HardwareReport,
         server: Option<IpAddr>,
-    ) -> Commission {
+    ) -> PlanRequest {
         let order = self.state.deployments.get(&job.deployment);
-        let demand = order.map(|order| &order.order);
+        let demand = order.map(|order| &order.request);
         let finish = demand.map(|demand| demand.finish).unwrap_or_default();
-        Commission {
+        PlanRequest {
             deployment: job.deployment,
             job: job.id,
             attempt: job.attempt_for(&report.key),
@@ -364,10 +367,10 @@ impl Desk {
         &mut self,
         job: JobId,
         key: PublicKey,
-        result: Result<Tailored, String>,
+        result: Result<Provision, String>,
         now: Timestamp,
-    ) -> (Order, Option<Admission>) {
-        let over = || Order::Wait { seconds: 1, reason: "the order has just changed".to_owned() };
+    ) -> (Instruction, Option<Admission>) {
+        let over = || Instruction::Wait { seconds: 1, reason: "the order has just changed".to_owned() };
         let Some(known) = self.state.jobs.get(&job).filter(|job| job.wants_plan()).cloned() else {
             return (over(), None);
         };
@@ -377,14 +380,14 @@ impl Desk {
         }
         // The tailor took its time, and an admin may have said something meanwhile.
         if let Some(bar) = self.bar_plan(machine, &key) {
-            return (Order::Wait { seconds: REFUSED_POLL_SECONDS, reason: bar.to_string() }, None);
+            return (Instruction::Wait { seconds: REFUSED_POLL_SECONDS, reason: bar.to_string() }, None);
         }
         let marks = Marks::of(&machine.fingerprint);
         let is_still_blank = machine.hardware.as_ref().is_some_and(|checked| is_blank(checked.report()));
         let order = self.state.deployments.get(&known.deployment);
         let took_as_blank = order.is_some_and(|order| order.took_as_blank(&known));
         let accepted =
-            self.state.deployments.get(&known.deployment).map_or(&[][..], |order| &order.order.accept);
+            self.state.deployments.get(&known.deployment).map_or(&[][..], |order| &order.request.accept);
         let result = result.and_then(|made| {
             known.bound.allows(&marks, &made.plan.target).map_err(|different| different.to_string())?;
             if took_as_blank && !is_still_blank {
@@ -400,7 +403,7 @@ impl Desk {
                 self.happen(job, JobEvent::TailorRefused(reason.clone()), now);
                 let seconds = REFUSED_POLL_SECONDS.max(self.settings.poll_seconds);
                 let reason = format!("refused: {reason}; `swarmboot deploy retry` orders it again");
-                return (Order::Wait { seconds, reason }, None);
+                return (Instruction::Wait { seconds, reason }, None);
             }
             Ok(made) => made,
         };
@@ -419,12 +422,12 @@ impl Desk {
                 self.log(now, Whose::Job(&job), Step::Tailor, What::Note { text });
             }
         }
-        (Order::Deploy(Box::new(made.plan)), self.admission(&job))
+        (Instruction::Deploy(Box::new(made.plan)), self.admission(&job))
     }
 
-    fn confirm_of(&self, job: &Job, made: &Tailored) -> Confirm {
+    fn confirm_of(&self, job: &Job, made: &Provision) -> Confirm {
         let order = self.state.deployments.get(&job.deployment);
-        let silent = order.is_none_or(|order| order.order.no_confirm || order.order.no_personalise);
+        let silent = order.is_none_or(|order| order.request.no_confirm || order.request.no_personalise);
         match made.plan.finish {
             _ if silent => Confirm::Never,
             Finish::Exit => Confirm::Never,
@@ -448,17 +451,17 @@ impl Desk {
         };
         let personality = Personality {
             hostname: order.hostname(machine),
-            ssh_keys: order.order.ssh_keys.clone(),
-            user_data: order.order.user_data.clone(),
+            ssh_keys: order.request.ssh_keys.clone(),
+            user_data: order.request.user_data.clone(),
             instance_id: format!("swarmboot-{}-{}", job.id, job.attempt),
             confirm_url: (job.confirm != Confirm::Never).then(url),
             seed_mark: self.settings.seed_mark(job.id, job.attempt),
             boot_mac: machine.hardware.as_ref().and_then(|hardware| boot_mac(hardware.report())),
         };
         let gate = order
-            .order
+            .request
             .gather
-            .map(|machines| Gate { machines, seconds: order.order.gather_seconds.unwrap_or(GATE_SECONDS) });
+            .map(|machines| Gate { machines, seconds: order.request.gather_seconds.unwrap_or(GATE_SECONDS) });
         Some(Admission {
             key: job.key?,
             deployment: job.deployment,

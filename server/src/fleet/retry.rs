@@ -1,4 +1,4 @@
-//! Core, part of the desk: what was refused or has failed is ordered again, once a person has seen what would be
+//! Core, part of the fleet: what was refused or has failed is ordered again, once a person has seen what would be
 //! written now. Touches `api`, `common` and the other cores of the fleet.
 
 use common::id::{DeploymentId, JobId};
@@ -6,10 +6,10 @@ use common::wire::http::Refused;
 use jiff::Timestamp;
 
 use super::bound::{Bound, Marks};
-use super::desk::Desk;
+use super::decide::Fleet;
 use super::job::{Job, JobEvent};
 use super::orders::{Candidate, refused};
-use crate::api::{JobState, Retry, RetryLine};
+use crate::api::shapes::{JobState, Retry, RetryLine};
 
 /// One job that could be ordered again, before anything is done.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Again {
     pub candidate: Candidate,
 }
 
-impl Desk {
+impl Fleet {
     /// What `retry` means for each job that was refused or has failed. Changes nothing.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Desk {
         let state = state.then(|| format!("its job is {} now", job.state.name()));
         let machine = self.state.machines.get(&job.machine).and_then(|machine| self.unavailable(machine));
         let order = self.state.deployments.get(&job.deployment);
-        let bare = order.filter(|order| order.order.secrets_removed);
+        let bare = order.filter(|order| order.request.secrets_removed);
         let bare =
             bare.map(|_| "its user-data and keys were removed from the records; order it anew".to_owned());
         state.or(later).or(machine).or(bare)

@@ -6,7 +6,7 @@ use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
 use super::state::State;
-use crate::api::{DeploymentShown, JobShown, MachineShown, Silence};
+use crate::api::shapes::{DeploymentShown, JobShown, MachineShown, Silence};
 
 impl State {
     /// A machine; without the devices of its hardware unless `whole`: a list of 2,000 machines has 200,000 of them.

@@ -7,7 +7,7 @@ use common::hardware::{Firmware, HardwareReport};
 use jiff::{SignedDuration, Timestamp};
 
 use super::job::{Confirm, Job};
-use crate::api::{JobState, Silence};
+use crate::api::shapes::{JobState, Silence};
 use crate::tailor::disk_shown;
 
 /// A program that was started asks for an address or a script within seconds; a card that trains its link and a

@@ -9,12 +9,12 @@ use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, JobId, Mac, MachineId};
 use common::trust::PublicKey;
 
+use super::boot_policy::{Asker, BootPolicies, KnownBy, Shown};
 use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
 use super::marks::Fingerprint;
-use super::standing::{Asker, Face, Shown, Standings};
-use crate::api::{Frozen, LogEvent, Silence};
+use crate::api::shapes::{Frozen, LogEvent, Silence};
 
 /// One change of what the fleet knows.
 #[derive(Debug, Clone)]
@@ -210,8 +210,8 @@ impl State {
     pub fn asking(&self, asker: &Asker) -> Option<&Machine> {
         let shown = Shown::of(asker);
         let all = self.sharing(&shown.print()).into_iter().filter_map(|id| self.machines.get(&id));
-        let faces: Vec<Face> = all.map(Machine::face).collect();
-        shown.settle(faces.iter()).and_then(|face| self.machines.get(&face.machine))
+        let known: Vec<KnownBy> = all.map(Machine::known_by).collect();
+        shown.settle(known.iter()).and_then(|known_by| self.machines.get(&known_by.machine))
     }
 
     /// The jobs of a deployment.
@@ -221,11 +221,11 @@ impl State {
 
     /// What the doors need to know.
     #[must_use]
-    pub fn standings(&self, discover: bool) -> Standings {
-        let mut table = Standings::default();
+    pub fn policies(&self, discover: bool) -> BootPolicies {
+        let mut table = BootPolicies::default();
         for machine in self.machines.values() {
-            let standing = machine.standing(self.newest_job(machine.id), discover, self.frozen.is_some());
-            table.insert(machine.face(), standing);
+            let policy = machine.policy(self.newest_job(machine.id), discover, self.frozen.is_some());
+            table.insert(machine.known_by(), policy);
             if !machine.doubts.is_empty() {
                 table.doubted.push(machine.id);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::desk::Settings;
+use super::decide::Settings;
 
 /// Settings of a fleet that inspects strangers, with no sites, and nothing that is ever forgotten or expires.
 #[must_use]

@@ -7,7 +7,7 @@ use std::io::Read as _;
 use common::limits::{USER_DATA_BYTES_MAX, cut};
 use saphyr_parser::{Event, Parser};
 
-use crate::api::Warning;
+use crate::api::shapes::Warning;
 
 /// How user-data may begin (cloud-init's `INCLUSION_TYPES_MAP` and its templates).
 const BEGINNINGS: [&str; 10] = [

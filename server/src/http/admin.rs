@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::errands::Errands;
 use super::refusal::Refusal;
-use super::stock::{KitRoom, image_refused, image_shown};
-use super::tasks::{Teller, inlet, lines_of, task, written_by};
-use crate::api::{
+use super::stock::{KitAdmin, image_refused, image_shown};
+use super::tasks::{ProgressSender, inlet, lines_of, task, written_by};
+use crate::api::shapes::{
     Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, ImageAdd, ImageShown, ImageVerified,
     KitImport, KitShown, LogEvent, LogQuery, MachineChanged, MachineCommand, MachineShown, PREFIX, Retry,
     RetryLine, ServerStatus,
@@ -51,7 +51,7 @@ pub struct Admin {
     /// The images.
     pub images: Images,
     /// The boot kits.
-    pub kits: Arc<dyn KitRoom>,
+    pub kits: Arc<dyn KitAdmin>,
     /// The swarm.
     pub swarm: SwarmHandle,
     /// What the server says of itself.
@@ -150,11 +150,11 @@ async fn kit(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<K
 }
 
 async fn import_kit(State(admin): State<Admin>, Told(import): Told<KitImport>) -> Result<Response, Refusal> {
-    Ok(task(admin.errands.place()?, move |teller: &mut Teller<KitShown>| {
+    Ok(task(admin.errands.place()?, move |sender: &mut ProgressSender<KitShown>| {
         let shown =
-            admin.kits.import(&import, &mut |done, total, text| teller.progress(done, total, text))?;
+            admin.kits.import(&import, &mut |done, total, text| sender.progress(done, total, text))?;
         for missing in &shown.missing {
-            teller.note(missing.clone());
+            sender.note(missing.clone());
         }
         tracing::info!(kit = shown.name, kernel = shown.kernel, "a boot kit was imported");
         Ok(shown)
@@ -186,7 +186,7 @@ async fn image(State(admin): State<Admin>, Path(name): Path<String>) -> Answered
 async fn add_image(State(admin): State<Admin>, Told(add): Told<ImageAdd>) -> Result<Response, Refusal> {
     let source = ImageSource::File(add.path);
     let spec = AddSpec { name: add.name, source, sector_size: add.sector_bytes, no_table: add.no_table };
-    Ok(task(admin.errands.place()?, move |teller| add_to(&admin.images, spec, teller)))
+    Ok(task(admin.errands.place()?, move |sender| add_to(&admin.images, spec, sender)))
 }
 
 /// The query of an upload.
@@ -211,13 +211,13 @@ async fn upload_image(
     let reader = Box::new(inlet(body, admin.cancel.clone()));
     let source = ImageSource::Stream { reader, name: "standard input".to_owned(), length };
     let spec = AddSpec { name, source, sector_size: upload.sector_bytes, no_table: upload.no_table };
-    Ok(task(errand, move |teller| add_to(&admin.images, spec, teller)))
+    Ok(task(errand, move |sender| add_to(&admin.images, spec, sender)))
 }
 
 fn add_to(
     images: &Images,
     spec: AddSpec,
-    teller: &mut Teller<ImageShown>,
+    sender: &mut ProgressSender<ImageShown>,
 ) -> Result<ImageShown, common::wire::http::Refused> {
     let added = images.add(spec, &mut |at| {
         let text = format!(
@@ -226,34 +226,34 @@ fn add_to(
             at.zero_chunks,
             at.stored_bytes >> 20
         );
-        teller.progress(at.bytes_read, at.total, text);
+        sender.progress(at.bytes_read, at.total, text);
     });
     let Added { image, existed, new_chunks, new_bytes, repaired_chunks, notes } =
         added.map_err(|error| image_refused(&error))?;
     tracing::info!(image = image.name, id = %image.id, new_chunks, new_bytes, "an image was added");
     if existed {
-        teller.note("the same image was there already under this name".to_owned());
+        sender.note("the same image was there already under this name".to_owned());
     }
     if repaired_chunks > 0 {
-        teller.note(format!("{repaired_chunks} damaged chunks were repaired"));
+        sender.note(format!("{repaired_chunks} damaged chunks were repaired"));
     }
     for note in notes {
-        teller.note(note);
+        sender.note(note);
     }
     Ok(image_shown(&image))
 }
 
 async fn verify_image(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = bounded(name)?;
-    Ok(task(admin.errands.place()?, move |teller: &mut Teller<ImageVerified>| {
+    Ok(task(admin.errands.place()?, move |sender: &mut ProgressSender<ImageVerified>| {
         let info = admin.images.get(&name).map_err(|error| image_refused(&error))?;
         let found = admin.images.verify(info.id, &mut |at| {
-            teller.progress(at.bytes_read, at.total, format!("{} chunks", at.chunks));
+            sender.progress(at.bytes_read, at.total, format!("{} chunks", at.chunks));
         });
         let report = found.map_err(|error| image_refused(&error))?;
         for damage in report.damaged.iter().take(20) {
             let images = damage.images.join(", ");
-            teller.note(format!("chunk {}: {} (in {images})", damage.chunk, damage.what));
+            sender.note(format!("chunk {}: {} (in {images})", damage.chunk, damage.what));
         }
         let damaged = report.damaged.iter().map(|damage| damage.chunk).collect();
         let mut affected: Vec<String> = report.damaged.into_iter().flat_map(|damage| damage.images).collect();

@@ -1,6 +1,6 @@
 //! Step 2, `loader`, over HTTP: boot scripts, kernel and loader, and network boot programs for UEFI HTTP boot.
-//! Nothing in a path becomes a file name: names are compared with what the shelves have. Touches the fleet's
-//! standings and tells it what went out.
+//! Nothing in a path becomes a file name: names are compared with what the boot files have. Touches the fleet's
+//! policies and tells it what went out.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::refusal::Refusal;
 use super::server::Ends;
 use super::{Public, shelf};
 use crate::boot::script::{self, Visitor};
-use crate::fleet::standing::{Sighting, Standing};
+use crate::fleet::boot_policy::{BootPolicy, Sighting};
 
 /// The routes.
 pub(super) fn routes() -> Router<Arc<Public>> {
@@ -39,20 +39,20 @@ async fn boot_script(
         Visitor::Machine(asker) => (asker, true),
         Visitor::Odd(asker) => (asker, false),
     };
-    let (_, standing) = public.fleet.standings().borrow().of(&asker);
-    let kit = match standing {
-        Standing::Load => true,
+    let (_, policy) = public.fleet.policies().borrow().of(&asker);
+    let kit = match policy {
+        BootPolicy::Load => true,
         // The loader knows Ethernet only, and would look for it for ever.
-        Standing::Unknown => public.discover && ethernet,
-        Standing::BootDisk | Standing::Ignore => false,
+        BootPolicy::Unknown => public.discover && ethernet,
+        BootPolicy::BootDisk | BootPolicy::Ignore => false,
     };
-    let (text, says) = match (kit, standing) {
+    let (text, says) = match (kit, policy) {
         (true, _) => (load_script(&public, ends).await?, "load"),
-        (false, Standing::Unknown) if !ethernet => (
+        (false, BootPolicy::Unknown) if !ethernet => (
             script::boot_disk(ends.local, NOT_ETHERNET),
             "boot disk: it shows no Ethernet address (InfiniBand?)",
         ),
-        (false, Standing::BootDisk) => {
+        (false, BootPolicy::BootDisk) => {
             (script::boot_disk(ends.local, "nothing is to be installed"), "boot disk")
         }
         (false, _) => (script::ignored(ends.local), "boot disk"),
@@ -65,7 +65,7 @@ async fn boot_script(
 const NOT_ETHERNET: &str = "its network card has no Ethernet address, and nothing else is served";
 
 async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
-    let kit = shelf(&public.shelves, |shelves| shelves.kit()).await?;
+    let kit = shelf(&public.boot_source, |boot_source| boot_source.kit()).await?;
     let Some(kit) = kit else {
         tracing::warn!(machine = %ends.peer.ip(), "a machine asks for the loader, but there is no boot kit");
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is no boot kit")
@@ -87,7 +87,7 @@ fn as_script(text: String) -> Response {
     let mut response = text.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    // What a machine is told changes with its standing; a proxy between must not keep it.
+    // What a machine is told changes with its policy; a proxy between must not keep it.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -100,7 +100,7 @@ async fn kit_file(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let name = file.clone();
-    let content = shelf(&public.shelves, move |shelves| shelves.kit_file(&kit, &file)).await?;
+    let content = shelf(&public.boot_source, move |boot_source| boot_source.kit_file(&kit, &file)).await?;
     let content = content.ok_or_else(|| Refusal::absent("no boot kit has such a file"))?;
     let fleet = public.fleet.clone();
     let told = Box::new(move |bytes| {
@@ -117,7 +117,7 @@ async fn boot_program(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let name = file.clone();
-    let bytes = shelf(&public.shelves, move |shelves| shelves.boot_program(&file)).await?;
+    let bytes = shelf(&public.boot_source, move |boot_source| boot_source.boot_program(&file)).await?;
     let bytes = bytes.ok_or_else(|| Refusal::absent("there is no such network boot program"))?;
     let (fleet, whole) = (public.fleet.clone(), bytes.len() as u64);
     // UEFI tells an EFI program from a disk image by its media type (UEFI 2.10 section 24.7.3.1) before it

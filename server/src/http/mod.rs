@@ -6,7 +6,7 @@
 mod server;
 
 // Core: how many connections each address has.
-mod guests;
+mod connections;
 
 // Who takes its answers too slowly is let go.
 mod paced;
@@ -21,7 +21,7 @@ pub mod refusal;
 pub mod content;
 
 // What is given out and made elsewhere.
-mod shelves;
+mod boot_source;
 
 // Scripts, kernels, loaders, boot programs.
 mod boot;
@@ -54,11 +54,11 @@ use tokio::sync::Semaphore;
 pub use admin::{Admin, admin};
 #[cfg(fuzzing)]
 pub use boot::try_query;
+pub use boot_source::BootSource;
+pub use connections::DoorBounds;
 pub use errands::Errands;
-pub use guests::DoorBounds;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
-pub use shelves::Shelves;
-pub use stock::{KitRoom, OnProgress, image_refused, image_shown};
+pub use stock::{KitAdmin, OnProgress, image_refused, image_shown};
 
 use crate::fleet::FleetHandle;
 use intake::Intake;
@@ -67,7 +67,7 @@ use refusal::Refusal;
 /// What the machines' door needs.
 pub struct Public {
     fleet: FleetHandle,
-    shelves: Arc<dyn Shelves>,
+    boot_source: Arc<dyn BootSource>,
     kernel_arguments: Vec<String>,
     discover: bool,
     intake: Arc<Intake>,
@@ -85,13 +85,13 @@ impl std::fmt::Debug for Public {
 /// never seen are given one.
 pub fn public(
     fleet: FleetHandle,
-    shelves: Arc<dyn Shelves>,
+    boot_source: Arc<dyn BootSource>,
     kernel_arguments: Vec<String>,
     discover: bool,
 ) -> Router {
     let public = Arc::new(Public {
         fleet,
-        shelves,
+        boot_source,
         kernel_arguments,
         discover,
         intake: Arc::default(),
@@ -108,13 +108,13 @@ pub fn public(
         .with_state(public)
 }
 
-/// Asks the shelves, which may read a disk, off the async threads.
+/// Asks the boot files, which may read a disk, off the async threads.
 async fn shelf<T: Send + 'static>(
-    shelves: &Arc<dyn Shelves>,
-    ask: impl FnOnce(&dyn Shelves) -> T + Send + 'static,
+    boot_source: &Arc<dyn BootSource>,
+    ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    let shelves = Arc::clone(shelves);
-    tokio::task::spawn_blocking(move || ask(&*shelves)).await.map_err(|error| {
+    let boot_source = Arc::clone(boot_source);
+    tokio::task::spawn_blocking(move || ask(&*boot_source)).await.map_err(|error| {
         tracing::error!(%error, "a worker thread failed");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a worker thread failed")
             .hint("the server's own log has more")

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::guests::{DoorBounds, GuestBook, Place};
+use super::connections::{DoorBounds, GuestBook, Place};
 use super::paced::Paced;
 
 /// The longest TCP segment, both ways: with its headers 1,460 bytes, as TFTP's longest packet. Firmware and iPXE do not
@@ -97,14 +97,14 @@ impl Ends {
     };
 }
 
-/// The machines' door, open but not yet answering.
+/// The machines' listener, open but not yet answering.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// Opens the machines' door.
+/// Opens the machines' listener.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -128,13 +128,13 @@ impl Bound {
 
     /// Answers with `router` within `bounds` until `cancel`, then lets the last answers go out.
     pub async fn run(self, router: Router, bounds: DoorBounds, cancel: CancellationToken) {
-        let guests = receive(&self, bounds, router, &cancel).await;
+        let connections = receive(&self, bounds, router, &cancel).await;
         drop(self.listener);
-        guests.say_goodbye().await;
+        connections.say_goodbye().await;
     }
 }
 
-impl Door for Bound {
+impl Listener for Bound {
     type Stream = Paced<TcpStream>;
     const HEAD_MAX: Option<usize> = Some(HEAD_BYTES_MAX);
 
@@ -150,14 +150,14 @@ impl Door for Bound {
     }
 }
 
-/// The admin's door, open but not yet answering.
+/// The admin's listener, open but not yet answering.
 #[derive(Debug)]
 pub struct AdminBound {
     listener: UnixListener,
     path: PathBuf,
 }
 
-/// Opens the admin's door: a socket that only its owner and group may use. A socket that a killed server
+/// Opens the admin's listener: a socket that only its owner and group may use. A socket that a killed server
 /// left behind is replaced.
 ///
 /// # Errors
@@ -198,13 +198,13 @@ impl AdminBound {
     pub async fn run(self, router: Router, cancel: CancellationToken) {
         // All admins come by one socket, which is one address.
         let bounds = DoorBounds { all: ADMINS_MAX, per_address: ADMINS_MAX };
-        let guests = receive(&self, bounds, router, &cancel).await;
+        let connections = receive(&self, bounds, router, &cancel).await;
         drop(std::fs::remove_file(&self.path));
-        guests.say_goodbye().await;
+        connections.say_goodbye().await;
     }
 }
 
-impl Door for AdminBound {
+impl Listener for AdminBound {
     type Stream = UnixStream;
     /// Images come in here: pieces as large as hyper likes them.
     const HEAD_MAX: Option<usize> = None;
@@ -216,7 +216,7 @@ impl Door for AdminBound {
 }
 
 /// What visitors come in by; all that the two doors do not have in common.
-trait Door {
+trait Listener {
     /// A visitor's connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
@@ -228,40 +228,40 @@ trait Door {
 }
 
 /// Takes visitors in until `cancel`, at most as many as `bounds` say, and gives back those that are still inside.
-async fn receive<D: Door>(
-    door: &D,
+async fn receive<D: Listener>(
+    listener: &D,
     bounds: DoorBounds,
     router: Router,
     cancel: &CancellationToken,
-) -> Guests {
+) -> Connections {
     let room = Arc::new(Semaphore::new(bounds.all));
     let book = Arc::new(GuestBook::default());
-    let guests = Guests::new(cancel);
+    let connections = Connections::new(cancel);
     loop {
         let turn = Arc::clone(&room).acquire_owned();
         let accepted = tokio::select! {
             () = cancel.cancelled() => break,
-            accepted = async { (turn.await, door.accept().await) } => accepted,
+            accepted = async { (turn.await, listener.accept().await) } => accepted,
         };
         match accepted {
             // Who has its share already is closed at once, and tries again when one of its own has ended.
             (Ok(turn), Ok((stream, ends))) => match book.enter(ends.peer.ip(), bounds.per_address) {
-                Some(place) => attend::<D>(stream, ends, router.clone(), &guests, (turn, place)),
+                Some(place) => attend::<D>(stream, ends, router.clone(), &connections, (turn, place)),
                 None => tracing::debug!(peer = %ends.peer, "an address has all the connections it may have"),
             },
             (_, Err(error)) => refused_by_kernel(&error).await,
             (Err(_), _) => break,
         }
     }
-    guests
+    connections
 }
 
 /// One visitor, until it leaves or the server stops.
-fn attend<D: Door>(
+fn attend<D: Listener>(
     stream: D::Stream,
     ends: Ends,
     router: Router,
-    guests: &Guests,
+    connections: &Connections,
     turn: (tokio::sync::OwnedSemaphorePermit, Place),
 ) {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -278,8 +278,8 @@ fn attend<D: Door>(
         http.max_buf_size(most);
     }
     let connection = http.serve_connection(TokioIo::new(stream), service);
-    let leaving = guests.leaving.clone();
-    guests.inside.spawn(async move {
+    let leaving = connections.leaving.clone();
+    connections.inside.spawn(async move {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -315,12 +315,12 @@ fn one_slash(uri: &mut hyper::Uri) {
 }
 
 /// Who is inside, each with a task of its own.
-struct Guests {
+struct Connections {
     inside: TaskTracker,
     leaving: CancellationToken,
 }
 
-impl Guests {
+impl Connections {
     fn new(cancel: &CancellationToken) -> Self {
         Self { inside: TaskTracker::new(), leaving: cancel.child_token() }
     }

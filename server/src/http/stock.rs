@@ -4,14 +4,14 @@ use common::causes;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
-use crate::api::{ImageShown, KitImport, KitShown};
+use crate::api::shapes::{ImageShown, KitImport, KitShown};
 use crate::image::{ImageError, ImageInfo, PartitionTable};
 
 /// Told of an import: units done, units in all, and what is being done.
 pub type OnProgress<'a> = &'a mut dyn FnMut(u64, Option<u64>, String);
 
 /// The boot kits, as the admin's door needs them. All calls block.
-pub trait KitRoom: Send + Sync + 'static {
+pub trait KitAdmin: Send + Sync + 'static {
     /// All kits.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::errands::Errand;
-use crate::api::TaskLine;
+use crate::api::shapes::TaskLine;
 
 /// Lines that may wait for a slow reader before the work waits too.
 const LINES_MAX: usize = 64;
@@ -26,13 +26,13 @@ const PIECES_MAX: usize = 16;
 const TELL: Duration = Duration::from_millis(100);
 
 /// Who follows a task. Gone readers are no failure: the work is done for the server, not for its terminal.
-pub(super) struct Teller<T> {
+pub(super) struct ProgressSender<T> {
     lines: mpsc::Sender<Bytes>,
     told: Option<Instant>,
     kind: std::marker::PhantomData<fn(T)>,
 }
 
-impl<T: Serialize> Teller<T> {
+impl<T: Serialize> ProgressSender<T> {
     /// How far it is; told at most ten times a second.
     pub(super) fn progress(&mut self, done: u64, total: Option<u64>, text: String) {
         if self.told.is_some_and(|told| told.elapsed() < TELL) {
@@ -58,18 +58,18 @@ impl<T: Serialize> Teller<T> {
 /// Does `work` on a thread and answers with its lines; the last one is what came of it.
 pub(super) fn task<T: Serialize + 'static>(
     errand: Errand,
-    work: impl FnOnce(&mut Teller<T>) -> Result<T, Refused> + Send + 'static,
+    work: impl FnOnce(&mut ProgressSender<T>) -> Result<T, Refused> + Send + 'static,
 ) -> Response {
     let (lines, waiting) = mpsc::channel(LINES_MAX);
     // The thread ends with its work; the store's own stop ends work early when the server stops, and the
     // runtime waits for blocking threads.
     tokio::task::spawn_blocking(move || {
-        let mut teller = Teller { lines, told: None, kind: std::marker::PhantomData };
-        let last = match work(&mut teller) {
+        let mut sender = ProgressSender { lines, told: None, kind: std::marker::PhantomData };
+        let last = match work(&mut sender) {
             Ok(result) => TaskLine::Done(result),
             Err(refused) => TaskLine::Failed(refused),
         };
-        teller.line(&last);
+        sender.line(&last);
     });
     lines_of(errand, waiting)
 }
@@ -99,7 +99,7 @@ pub(super) fn written_by(
 ) -> Response {
     let (pieces, waiting) = mpsc::channel(PIECES_MAX);
     tokio::task::spawn_blocking(move || {
-        let mut out = io::BufWriter::with_capacity(1 << 20, Outlet(pieces.clone()));
+        let mut out = io::BufWriter::with_capacity(1 << 20, BodyWriter(pieces.clone()));
         let written = work(&mut out).and_then(|()| out.flush().map_err(Into::into));
         if let Err(error) = written {
             tracing::warn!(%error, "an export broke off");
@@ -112,9 +112,9 @@ pub(super) fn written_by(
     response
 }
 
-struct Outlet(mpsc::Sender<io::Result<Bytes>>);
+struct BodyWriter(mpsc::Sender<io::Result<Bytes>>);
 
-impl Write for Outlet {
+impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(gone)?;

@@ -20,14 +20,16 @@ use axum::http::{Request, Response, header};
 use bytes::Bytes;
 use common::hardware::{Contents, Firmware};
 use common::id::{Hash, JobId, Mac};
-use common::plan::Order;
+use common::plan::Instruction;
 use common::step::{EventBatch, Step, What};
 use common::wire::http::Refused;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::api::{Cancel, JobState, LogQuery, MachineAction, MachineCommand, MachineState, Selection};
-use crate::fleet::standing::{Answered, Asker, Sighting, Standing};
+use crate::api::shapes::{
+    Cancel, JobState, LogQuery, MachineAction, MachineCommand, MachineState, Selection,
+};
+use crate::fleet::boot_policy::{Answered, Asker, BootPolicy, Sighting};
 use crate::records::LogFilter;
 use bench::{Bench, bytes, done, image, key, read, report, server_key};
 use strangers::BOUNDS;
@@ -37,16 +39,16 @@ async fn a_blank_machine_comes_to_its_os() {
     let bench = Bench::open();
     let (first, second) = (key(1, 1), key(1, 2));
     let blank = report(1, 1, &[Contents::Blank]);
-    assert!(matches!(bench.report(blank.clone(), &first).await, Order::Wait { seconds: 5, .. }));
+    assert!(matches!(bench.report(blank.clone(), &first).await, Instruction::Wait { seconds: 5, .. }));
     let known = bench.fleet.machine("sn1".to_owned()).await.unwrap();
     assert_eq!((known.state, known.site.as_str()), (MachineState::Discovered, "10.0.0.0/24"));
 
     let answer =
         bench.order(serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}})).await.unwrap();
     assert_eq!(answer.machines[0].target.as_deref(), Some("DISK10"));
-    let Order::Deploy(plan) = bench.report(blank, &first).await else { panic!("no plan") };
+    let Instruction::Deploy(plan) = bench.report(blank, &first).await else { panic!("no plan") };
     assert_eq!(plan.attempt, 1);
-    assert_eq!(bench.standing(1).await, Standing::Load);
+    assert_eq!(bench.policy(1).await, BootPolicy::Load);
     let job = plan.job;
     assert_eq!(
         bench.told(&first, job, 1, Step::Transfer, What::Progress { done: 1, total: 9 }).await.through,
@@ -59,13 +61,13 @@ async fn a_blank_machine_comes_to_its_os() {
     assert_eq!(bench.rooms.admitted.lock()[0].key, first.public());
     bench.fleet.age().await;
     let again = report(1, 2, &[Contents::Data]);
-    let Order::Deploy(plan) = bench.report(again, &second).await else { panic!("no plan") };
+    let Instruction::Deploy(plan) = bench.report(again, &second).await else { panic!("no plan") };
     assert_eq!((plan.job, plan.attempt), (job, 2));
     let personality = bench.rooms.admitted.lock()[1].personality.clone();
     assert_eq!(personality.hostname, "m1");
     assert!(bench.told(&second, job, 1, Step::Seal, done()).await.cancelled.is_none());
     bench.told(&second, job, 2, Step::Reboot, What::Started).await;
-    assert_eq!(bench.standing(1).await, Standing::BootDisk, "never a reinstall loop");
+    assert_eq!(bench.policy(1).await, BootPolicy::BootDisk, "never a reinstall loop");
 
     let url = personality.confirm_url.unwrap();
     let path = url.strip_prefix("http://10.0.0.1:8069").unwrap();
@@ -95,19 +97,19 @@ async fn a_blank_machine_comes_to_its_os() {
 async fn nobody_asked_so_its_own_disk_boots() {
     let bench = Bench::open();
     let order = bench.report(report(1, 1, &[Contents::Bootable]), &key(1, 1)).await;
-    assert!(matches!(order, Order::BootDisk { .. }));
-    assert_eq!(bench.standing(1).await, Standing::BootDisk);
+    assert!(matches!(order, Instruction::BootDisk { .. }));
+    assert_eq!(bench.policy(1).await, BootPolicy::BootDisk);
     bench.order(serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}})).await.unwrap();
-    assert_eq!(bench.standing(1).await, Standing::Load);
+    assert_eq!(bench.policy(1).await, BootPolicy::Load);
     let reject = |action| MachineCommand {
         selection: Selection { machines: vec!["m1".to_owned()], labels: vec![] },
         action,
         dry_run: false,
     };
     bench.fleet.command(reject(MachineAction::Hold)).await.unwrap();
-    assert_eq!(bench.standing(1).await, Standing::BootDisk);
+    assert_eq!(bench.policy(1).await, BootPolicy::BootDisk);
     let order = bench.report(report(1, 2, &[Contents::Bootable]), &key(1, 2)).await;
-    assert!(matches!(order, Order::BootDisk { .. }), "held machines are given nothing");
+    assert!(matches!(order, Instruction::BootDisk { .. }), "held machines are given nothing");
 }
 
 #[tokio::test]
@@ -118,13 +120,13 @@ async fn an_open_order_takes_blank_machines_that_appear_and_no_others() {
         .await
         .unwrap();
     let order = bench.report(report(1, 1, &[Contents::Bootable]), &key(1, 1)).await;
-    assert!(matches!(order, Order::BootDisk { .. }), "somebody's OS is on it");
+    assert!(matches!(order, Instruction::BootDisk { .. }), "somebody's OS is on it");
     for machine in 2..4 {
         let order = bench.report(report(machine, 1, &[Contents::Blank]), &key(machine, 1)).await;
-        assert!(matches!(order, Order::Deploy(_)));
+        assert!(matches!(order, Instruction::Deploy(_)));
     }
     let order = bench.report(report(4, 1, &[Contents::Blank]), &key(4, 1)).await;
-    assert!(matches!(order, Order::Wait { .. }), "the limit is reached");
+    assert!(matches!(order, Instruction::Wait { .. }), "the limit is reached");
 }
 
 #[tokio::test]
@@ -171,7 +173,7 @@ async fn a_busy_machine_takes_no_second_order_and_a_cancelled_job_stops() {
     let order = serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}});
     let placed = bench.order(order.clone()).await.unwrap().deployment.unwrap();
     assert!(bench.order(order.clone()).await.is_err(), "it is busy");
-    let Order::Deploy(plan) = bench.report(blank, &key(1, 1)).await else { panic!("no plan") };
+    let Instruction::Deploy(plan) = bench.report(blank, &key(1, 1)).await else { panic!("no plan") };
     let shown = bench.fleet.cancel(placed, Cancel::default()).await.unwrap();
     assert_eq!(shown.jobs[0].state, JobState::Cancelled);
     let taken = bench.told(&key(1, 1), plan.job, 1, Step::Transfer, What::Started).await;
@@ -196,7 +198,7 @@ async fn a_site_is_observed_and_only_believed_of_processes_that_were_let_in() {
     };
     for (machine, firmware) in [(1, Firmware::Bios), (2, Firmware::None)] {
         let order = bench.report(claims(machine, firmware), &key(machine, 1)).await;
-        assert!(matches!(order, Order::Wait { .. }), "a claim opened an order: {order:?}");
+        assert!(matches!(order, Instruction::Wait { .. }), "a claim opened an order: {order:?}");
         let id = format!("m{machine}");
         assert_eq!(bench.fleet.machine(id.clone()).await.unwrap().site, "10.0.0.0/24");
         let approve = MachineCommand {
@@ -294,7 +296,7 @@ async fn events_are_taken_once_and_only_of_the_running_attempt() {
     let blank = report(1, 1, &[Contents::Blank]);
     bench.report(blank.clone(), &own).await;
     bench.order(serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}})).await.unwrap();
-    let Order::Deploy(plan) = bench.report(blank, &own).await else { panic!("no plan") };
+    let Instruction::Deploy(plan) = bench.report(blank, &own).await else { panic!("no plan") };
     let note = |text: &str| What::Note { text: text.to_owned() };
     bench.told(&own, plan.job, 1, Step::Transfer, note("one\u{1b}[2J")).await;
     assert_eq!(bench.told(&own, plan.job, 1, Step::Transfer, note("twice")).await.through, 1);

@@ -3,7 +3,7 @@
 
 use ext4_view::Ext4;
 
-use crate::api::CloudInit;
+use crate::api::shapes::CloudInit;
 
 /// A file that is longer is no configuration.
 const FILE_BYTES_MAX: u64 = 256 << 10;

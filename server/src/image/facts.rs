@@ -4,7 +4,7 @@
 use common::table::{self, LayoutError, Partition, Table, TableError, layout};
 
 use super::info::PartitionTable;
-use crate::api::BiosBoot;
+use crate::api::shapes::BiosBoot;
 
 /// What the first chunk says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use common::id::{Hash, ImageId};
 use serde::{Deserialize, Serialize};
 
 use super::source::ImageSource;
-use crate::api::ImageTraits;
+use crate::api::shapes::ImageTraits;
 
 /// An image to be added.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::error::ImageError;
 use super::facts::{Facts, not_personalised};
 use super::reader::PartReader;
 use super::store::Images;
-use crate::api::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
+use crate::api::shapes::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 
 /// Raised when more is looked at.
 const LOOKED: u32 = 1;

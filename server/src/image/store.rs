@@ -32,7 +32,7 @@ use super::error::ImageError;
 use super::import::{Import, Imported};
 use super::info::{AddSpec, Added, ImageInfo, Progress, Removed};
 use super::source::Source;
-use crate::api::{BiosBoot, ImageTraits, UefiBoot};
+use crate::api::shapes::{BiosBoot, ImageTraits, UefiBoot};
 
 const NAME_BYTES_MAX: usize = 64;
 /// Fewer digits of an id match too much.

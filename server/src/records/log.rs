@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
 
 use super::rows::{instant, json, number, parse, run, unsigned};
 use super::{RecordsError, connect};
-use crate::api::LogEvent;
+use crate::api::shapes::LogEvent;
 
 /// Writes one event.
 pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(), RecordsError> {

@@ -13,11 +13,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::RecordsError;
 use super::log;
-use crate::api::Frozen;
+use crate::api::shapes::Frozen;
 use crate::fleet::bound::Bound;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::job::{Confirm, Job};
-use crate::fleet::machine::{Boot, Machine, Rest};
+use crate::fleet::machine::{Boot, IdleBoot, Machine};
 use crate::fleet::marks::{self, Fingerprint};
 use crate::fleet::state::{Change, RowKind, SetAside, State};
 
@@ -60,9 +60,9 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
     count(transaction, "machine", machine.id.0)?;
     let id = number(machine.id.0);
     let print = &machine.fingerprint;
-    let rest = match machine.rest {
-        Rest::Load => "load",
-        Rest::BootDisk => "boot-disk",
+    let rest = match machine.idle_boot {
+        IdleBoot::Load => "load",
+        IdleBoot::BootDisk => "boot-disk",
     };
     run(
         transaction,
@@ -169,7 +169,7 @@ fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> W
             deployment.image.to_string(),
             deployment.image_name,
             number(deployment.wire_bytes),
-            json("order", &deployment.order)?,
+            json("order", &deployment.request)?,
             i64::from(deployment.open),
         ],
     )
@@ -214,7 +214,7 @@ fn write_job(transaction: &Transaction<'_>, job: &Job) -> Written {
             job.changed.as_millisecond(),
             job.bound.marks.as_ref().map(|marks| json("marks", marks)).transpose()?,
             job.bound.disk.as_ref().map(|disk| json("disk", disk)).transpose()?,
-            job.before.map(crate::api::MachineState::name),
+            job.before.map(crate::api::shapes::MachineState::name),
         ],
     )
 }
@@ -449,7 +449,7 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
             site,
             labels: BTreeMap::new(),
             fingerprint,
-            rest: if rest == "boot-disk" { Rest::BootDisk } else { Rest::Load },
+            idle_boot: if rest == "boot-disk" { IdleBoot::BootDisk } else { IdleBoot::Load },
             boot,
             first_seen: instant(first)?,
             last_seen: instant(last)?,
@@ -471,7 +471,7 @@ fn deployment(row: &Row<'_>) -> Understood<Deployment> {
             image: parse("image id", &format!("\"{image}\""))?,
             image_name,
             wire_bytes: unsigned(wire),
-            order: parse("order", &demand)?,
+            request: parse("order", &demand)?,
             open: open != 0,
         })
     })())

@@ -13,13 +13,13 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{
+use crate::api::shapes::{
     Cancel, DeployOrder, ImageShown, MachineAction, MachineCommand, Retry, RetryLine, Selection,
 };
-use crate::fleet::crew::Tailored;
-use crate::fleet::desk::{Desk, Settings};
+use crate::fleet::boot_policy::{Answered, Asker, Sighting};
+use crate::fleet::decide::{Fleet, Settings};
+use crate::fleet::provisioner::Provision;
 use crate::fleet::reports::Next;
-use crate::fleet::standing::{Answered, Asker, Sighting};
 use crate::fleet::state::State;
 
 fn settings() -> Settings {
@@ -88,10 +88,10 @@ fn key(machine: u8, boot: u8) -> KeyPair {
     KeyPair::from_secret([machine.wrapping_mul(16).wrapping_add(boot); 32])
 }
 
-fn plan(commission: &crate::fleet::crew::Commission) -> common::plan::Plan {
+fn plan(request: &crate::fleet::provisioner::PlanRequest) -> common::plan::Plan {
     serde_json::from_value(serde_json::json!({
-        "deployment": commission.deployment, "job": commission.job, "attempt": commission.attempt,
-        "image": commission.image, "image_bytes": 1,
+        "deployment": request.deployment, "job": request.job, "attempt": request.attempt,
+        "image": request.image, "image_bytes": 1,
         "target": {"bus": "ata", "size": 1, "sector_bytes": 512, "model": "", "serial": "S", "wwn": "", "path": ""},
         "steps": ["join", "transfer", "seal", "reboot", "confirm"],
         "seed": {"key": key(0, 0).public(), "addresses": []},
@@ -155,42 +155,42 @@ fn order(text: serde_json::Value) -> DeployOrder {
     serde_json::from_value(text).unwrap()
 }
 
-fn place(desk: &mut Desk, order: DeployOrder, now: Timestamp) {
-    let Ok(candidates) = desk.candidates(&order, &image()) else { return };
+fn place(fleet: &mut Fleet, order: DeployOrder, now: Timestamp) {
+    let Ok(candidates) = fleet.candidates(&order, &image()) else { return };
     let mut lines: Vec<_> = candidates.into_iter().map(|candidate| candidate.line(None, &[])).collect();
-    drop(desk.place(order, &image(), &mut lines, now));
+    drop(fleet.place(order, &image(), &mut lines, now));
 }
 
-fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
+fn perform(fleet: &mut Fleet, deed: Deed, number: u64, now: Timestamp) {
     match deed {
         Deed::Report(machine, boot) => {
             let hardware = std::sync::Arc::new(report(machine, boot));
-            if let Next::Tailor(commission, _) = desk.report(&hardware, None, now).next {
+            if let Next::Tailor(request, _) = fleet.report(&hardware, None, now).next {
                 let made = if number.is_multiple_of(5) {
                     Err("two disks match".to_owned())
                 } else {
-                    Ok(Tailored {
-                        plan: plan(&commission),
+                    Ok(Provision {
+                        plan: plan(&request),
                         target: "disk".to_owned(),
                         warnings: vec![],
                         notes: vec![],
                     })
                 };
-                desk.tailored(commission.job, key(machine, boot).public(), made, now);
+                fleet.tailored(request.job, key(machine, boot).public(), made, now);
             }
         }
         Deed::Told(machine, boot, step, what) => {
             let key = key(machine, boot).public();
-            let job = desk.state.by_key(&key).and_then(|m| desk.state.newest_job(m.id)).map(|job| job.id);
+            let job = fleet.state.by_key(&key).and_then(|m| fleet.state.newest_job(m.id)).map(|job| job.id);
             let sources = Some(Sources { server: number, ..Sources::default() });
             let event = StepEvent { number, at_ms: 0, step, what, sources };
             drop(
-                desk.events(EventBatch { key, job, attempt: None, sent_at_ms: 5, events: vec![event] }, now),
+                fleet.events(EventBatch { key, job, attempt: None, sent_at_ms: 5, events: vec![event] }, now),
             );
         }
         Deed::Order(machine) => {
             place(
-                desk,
+                fleet,
                 order(
                     serde_json::json!({"image": "debian", "selection": {"machines": [format!("m{machine}")]}}),
                 ),
@@ -198,16 +198,16 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
             );
         }
         Deed::OrderOpen => place(
-            desk,
+            fleet,
             order(
                 serde_json::json!({"image": "debian", "selection": {"labels": ["role=web"]}, "open": true, "limit": 2}),
             ),
             now,
         ),
-        Deed::Cancel(id) => drop(desk.cancel(DeploymentId(id), &Cancel::default(), now)),
+        Deed::Cancel(id) => drop(fleet.cancel(DeploymentId(id), &Cancel::default(), now)),
         Deed::Act(machine, action) => {
             let selection = Selection { machines: vec![format!("m{machine}")], labels: vec![] };
-            drop(desk.command(&MachineCommand { selection, action, dry_run: false }, now));
+            drop(fleet.command(&MachineCommand { selection, action, dry_run: false }, now));
         }
         Deed::Sighting(machine) => {
             let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 1, machine])), uuid: None, serial: None };
@@ -217,20 +217,20 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
                 answer: Answered::Offered { address: Ipv4Addr::new(10, 0, 0, 9), file: None },
                 relay: None,
             };
-            desk.sighting(sighting, now);
+            fleet.sighting(sighting, now);
         }
         Deed::Confirm(machine) => {
-            let job = desk.state.newest_job(MachineId(machine.into())).cloned();
+            let job = fleet.state.newest_job(MachineId(machine.into())).cloned();
             if let Some(job) = job {
-                let token = desk.settings.token(job.id, job.attempt);
-                assert_eq!(desk.confirm(&token, None, now), Some(job.id));
-                assert_eq!(desk.confirm(&format!("{token}0"), None, now), None);
+                let token = fleet.settings.token(job.id, job.attempt);
+                assert_eq!(fleet.confirm(&token, None, now), Some(job.id));
+                assert_eq!(fleet.confirm(&format!("{token}0"), None, now), None);
             }
         }
-        Deed::Freeze(freeze) => drop(desk.freeze(freeze, freeze.then(|| format!("for {number}")), now)),
+        Deed::Freeze(freeze) => drop(fleet.freeze(freeze, freeze.then(|| format!("for {number}")), now)),
         Deed::Retry(id) => {
             let retry = Retry { deployment: Some(DeploymentId(id)), ..Retry::default() };
-            let mut lines: Vec<_> = desk
+            let mut lines: Vec<_> = fleet
                 .retryable(&retry)
                 .into_iter()
                 .flatten()
@@ -241,9 +241,9 @@ fn perform(desk: &mut Desk, deed: Deed, number: u64, now: Timestamp) {
                     line: again.candidate.line(None, &[]),
                 })
                 .collect();
-            drop(desk.retry(&mut lines, now));
+            drop(fleet.retry(&mut lines, now));
         }
-        Deed::Pass(_) => desk.tick(now),
+        Deed::Pass(_) => fleet.tick(now),
     }
 }
 
@@ -268,26 +268,26 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.sqlite");
         let mut records = Records::open(&path).unwrap();
-        let mut desk = Desk::new(records.load().unwrap(), settings());
+        let mut fleet = Fleet::new(records.load().unwrap(), settings());
         let mut now = Timestamp::from_second(1_000_000).unwrap();
         for (number, deed) in (1_u64..).zip(deeds) {
             let seconds = if let Deed::Pass(seconds) = deed { seconds } else { 1 };
             now = now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
-            perform(&mut desk, deed, number, now);
-            records.commit(&desk.take_aftermath().changes).unwrap();
+            perform(&mut fleet, deed, number, now);
+            records.commit(&fleet.take_aftermath().changes).unwrap();
         }
         drop(records);
         let again = Records::open(&path).unwrap().load().unwrap();
-        prop_assert_eq!(plain(&again), plain(&desk.state));
+        prop_assert_eq!(plain(&again), plain(&fleet.state));
         // The machine's way is a state of affairs, too: what the doors are told must not change by a restart.
-        let before: Vec<_> = desk.state.standings(true).iter().collect();
-        let after: Vec<_> = again.standings(true).iter().collect();
+        let before: Vec<_> = fleet.state.policies(true).iter().collect();
+        let after: Vec<_> = again.policies(true).iter().collect();
         prop_assert_eq!(before, after);
     }
 }
 
 fn event(id: u64, job: Option<u64>, step: Step, what: What) -> Change {
-    Change::Event(Box::new(crate::api::LogEvent {
+    Change::Event(Box::new(crate::api::shapes::LogEvent {
         id,
         at: Timestamp::from_second(i64::try_from(id).unwrap()).unwrap(),
         machine: Some(MachineId(1)),
@@ -392,15 +392,15 @@ fn what_cannot_be_read_is_set_aside_and_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("records.sqlite");
     let mut records = Records::open(&path).unwrap();
-    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let mut fleet = Fleet::new(records.load().unwrap(), settings());
     let now = Timestamp::from_second(1_000_000).unwrap();
     for machine in 1..4 {
-        perform(&mut desk, Deed::Report(machine, 0), 1, now);
+        perform(&mut fleet, Deed::Report(machine, 0), 1, now);
     }
     for machine in 1..4 {
-        perform(&mut desk, Deed::Order(machine), 1, now);
+        perform(&mut fleet, Deed::Order(machine), 1, now);
     }
-    records.commit(&desk.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_aftermath().changes).unwrap();
     let spoil = [
         "update hardware set report = replace(report, '\"version\":1', '\"version\":99') where machine = 1",
         "update machines set state = 'haunted' where id = 2",
@@ -431,12 +431,12 @@ fn what_cannot_be_read_is_set_aside_and_named() {
 fn a_value_of_another_type_is_set_aside_and_costs_no_later_write() {
     let dir = tempfile::tempdir().unwrap();
     let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
-    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let mut fleet = Fleet::new(records.load().unwrap(), settings());
     let now = Timestamp::from_second(1_000_000).unwrap();
     for machine in 1..3 {
-        perform(&mut desk, Deed::Report(machine, 0), 1, now);
+        perform(&mut fleet, Deed::Report(machine, 0), 1, now);
     }
-    records.commit(&desk.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_aftermath().changes).unwrap();
     let spoil = [
         "insert into labels (machine, name, content) values (1, 'room', x'ff')",
         "insert into labels (machine, name, content) values (1, x'ff', 'attic')",
@@ -446,17 +446,17 @@ fn a_value_of_another_type_is_set_aside_and_costs_no_later_write() {
     for sql in spoil {
         assert_eq!(records.connection.execute(sql, []).unwrap(), 1, "{sql}");
     }
-    let mut desk = Desk::new(records.load().unwrap(), settings());
-    assert_eq!(desk.state.machines.len(), 2);
-    let named = named(&desk.state);
+    let mut fleet = Fleet::new(records.load().unwrap(), settings());
+    assert_eq!(fleet.state.machines.len(), 2);
+    let named = named(&fleet.state);
     for what in ["a label", "an Ethernet address", "the last number given"] {
         assert!(named.contains(what), "{what} is not named in:\n{named}");
     }
     // The machine reports again, and its label is given again: both are put right.
-    perform(&mut desk, Deed::Report(1, 0), 1, now);
+    perform(&mut fleet, Deed::Report(1, 0), 1, now);
     let set = [("room".to_owned(), "cellar".to_owned())].into();
-    perform(&mut desk, Deed::Act(1, MachineAction::Label { set, remove: vec![] }), 1, now);
-    records.commit(&desk.take_aftermath().changes).unwrap();
+    perform(&mut fleet, Deed::Act(1, MachineAction::Label { set, remove: vec![] }), 1, now);
+    records.commit(&fleet.take_aftermath().changes).unwrap();
     let again = records.load().unwrap();
     let machine = &again.machines[&MachineId(1)];
     assert_eq!(machine.labels.get("room").map(String::as_str), Some("cellar"));
@@ -471,14 +471,14 @@ fn a_freeze_that_cannot_be_read_holds_until_it_is_ended() {
         let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
         let sql = format!("insert into frozen (since, reason) values {spoiled}");
         assert_eq!(records.connection.execute(&sql, []).unwrap(), 1);
-        let mut desk = Desk::new(records.load().unwrap(), settings());
-        let frozen = desk.state.frozen.clone().expect("what cannot be read counts as a freeze");
+        let mut fleet = Fleet::new(records.load().unwrap(), settings());
+        let frozen = fleet.state.frozen.clone().expect("what cannot be read counts as a freeze");
         assert!(frozen.to_string().contains("cannot be read"), "{frozen}");
-        let warned = desk.warnings().join("\n");
+        let warned = fleet.warnings().join("\n");
         assert!(warned.contains("the freeze") && warned.contains("deploy unfreeze"), "{warned}");
-        assert_eq!(desk.freeze(false, None, now), None);
-        assert_eq!(desk.warnings(), [""; 0], "it is put right");
-        records.commit(&desk.take_aftermath().changes).unwrap();
+        assert_eq!(fleet.freeze(false, None, now), None);
+        assert_eq!(fleet.warnings(), [""; 0], "it is put right");
+        records.commit(&fleet.take_aftermath().changes).unwrap();
         let again = records.load().unwrap();
         assert_eq!((again.frozen, again.set_aside), (None, vec![]));
     }
@@ -488,20 +488,20 @@ fn a_freeze_that_cannot_be_read_holds_until_it_is_ended() {
 fn what_cannot_be_written_does_not_cost_the_reading_of_everything() {
     let dir = tempfile::tempdir().unwrap();
     let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
-    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let mut fleet = Fleet::new(records.load().unwrap(), settings());
     let now = Timestamp::from_second(1_000_000).unwrap();
     for machine in 1..4 {
-        perform(&mut desk, Deed::Report(machine, 0), 1, now);
+        perform(&mut fleet, Deed::Report(machine, 0), 1, now);
     }
-    records.commit(&desk.take_aftermath().changes).unwrap();
-    let before = plain(&desk.state);
+    records.commit(&fleet.take_aftermath().changes).unwrap();
+    let before = plain(&fleet.state);
     // Hardware that would not be taken again shows what is read: only that of the machine in question.
     records.connection.execute("update hardware set report = '{' where machine <> 2", []).unwrap();
     let changed = std::sync::Arc::new(report(2, 1));
-    desk.report(&changed, None, now);
-    let changes = desk.take_aftermath().changes;
+    fleet.report(&changed, None, now);
+    let changes = fleet.take_aftermath().changes;
     assert!(changes.iter().any(|change| matches!(change, Change::Hardware(MachineId(2), _))));
-    let again = records.load_again(&desk.state, &changes).unwrap();
+    let again = records.load_again(&fleet.state, &changes).unwrap();
     assert_eq!(plain(&again), before);
     assert!(again.set_aside.is_empty(), "{:?}", again.set_aside);
 }
@@ -566,21 +566,21 @@ fn secrets_go_when_nobody_needs_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("records.sqlite");
     let mut records = Records::open(&path).unwrap();
-    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let mut fleet = Fleet::new(records.load().unwrap(), settings());
     let now = Timestamp::from_second(1_000_000).unwrap();
-    perform(&mut desk, Deed::Report(1, 0), 1, now);
+    perform(&mut fleet, Deed::Report(1, 0), 1, now);
     let secret = "password: SECRET-OF-M1-12345";
     let text = serde_json::json!({
         "image": "debian", "selection": {"machines": ["m1"]}, "user_data": secret, "ssh_keys": ["ssh-ed25519 AAAA me"],
     });
-    place(&mut desk, order(text), now);
+    place(&mut fleet, order(text), now);
     let later = |minutes| now + SignedDuration::from_mins(minutes);
-    desk.tick(later(5));
+    fleet.tick(later(5));
     assert!(
-        desk.state.deployments[&DeploymentId(1)].order.user_data.is_some(),
+        fleet.state.deployments[&DeploymentId(1)].request.user_data.is_some(),
         "the machine has not come yet"
     );
-    records.commit(&desk.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_aftermath().changes).unwrap();
     let holds = || {
         std::fs::read_dir(dir.path()).unwrap().any(|entry| {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -588,10 +588,10 @@ fn secrets_go_when_nobody_needs_them() {
         })
     };
     assert!(holds());
-    perform(&mut desk, Deed::Cancel(1), 1, later(6));
-    desk.tick(later(7));
-    records.commit(&desk.take_aftermath().changes).unwrap();
-    let kept = &records.load().unwrap().deployments[&DeploymentId(1)].order;
+    perform(&mut fleet, Deed::Cancel(1), 1, later(6));
+    fleet.tick(later(7));
+    records.commit(&fleet.take_aftermath().changes).unwrap();
+    let kept = &records.load().unwrap().deployments[&DeploymentId(1)].request;
     assert!(kept.user_data.is_none() && kept.ssh_keys.is_empty() && kept.secrets_removed);
     assert!(!holds(), "its bytes are still in a file");
 }

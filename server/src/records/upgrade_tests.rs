@@ -8,7 +8,7 @@ use common::trust::KeyPair;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::fleet::desk::{Desk, Settings};
+use crate::fleet::decide::{Fleet, Settings};
 
 fn key(n: u8) -> KeyPair {
     KeyPair::from_secret([n; 32])
@@ -47,15 +47,15 @@ fn machines_keep_their_names_after_the_upgrade() {
         token_key: [3; 32],
         url: String::new(),
     };
-    let mut desk = Desk::new(state, settings);
+    let mut fleet = Fleet::new(state, settings);
     let now = Timestamp::from_second(2_000_000).unwrap();
     for boot in 1..4 {
         for (id, report) in &reports {
             let mut report = report.clone();
             report.key = key(u8::try_from(id.0).unwrap() * 10 + boot).public();
             let hardware = Arc::new(CheckedHardware::check(report).unwrap());
-            assert_eq!(desk.report(&hardware, None, now).machine, *id, "boot {boot}");
-            assert!(desk.state.machines[id].doubts.is_empty(), "{id}");
+            assert_eq!(fleet.report(&hardware, None, now).machine, *id, "boot {boot}");
+            assert!(fleet.state.machines[id].doubts.is_empty(), "{id}");
         }
     }
     // The sighting that was named reports for the first time.
@@ -65,9 +65,9 @@ fn machines_keep_their_names_after_the_upgrade() {
     seventh.disks[0].serial = "D7".to_owned();
     seventh.nics = vec![Nic { mac: "00:1b:21:00:00:07".parse().unwrap(), ..seventh.nics[0].clone() }];
     let hardware = Arc::new(CheckedHardware::check(seventh).unwrap());
-    assert_eq!(desk.report(&hardware, None, now).machine, MachineId(7));
-    assert_eq!(names(&desk.state), before);
-    records.commit(&desk.take_aftermath().changes).unwrap();
+    assert_eq!(fleet.report(&hardware, None, now).machine, MachineId(7));
+    assert_eq!(names(&fleet.state), before);
+    records.commit(&fleet.take_aftermath().changes).unwrap();
     let again = records.load().unwrap();
     assert_eq!(names(&again), before);
     assert_eq!(again.machines[&MachineId(1)].labels["role"], "r1");

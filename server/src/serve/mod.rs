@@ -8,7 +8,7 @@
 //! signal leaves at once; nothing is lost by that but the politeness, as after a power failure.
 
 // Which tasks run, and what becomes of the others when one ends.
-mod crew;
+mod supervisor;
 
 // What the swarm tells, in the words of the log.
 mod facts;
@@ -35,15 +35,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::crew::Crew;
 use self::files::Files;
 use self::home::Home;
-use crate::api::ServerStatus;
+use self::supervisor::Supervisor;
+use crate::api::shapes::ServerStatus;
 use crate::boot::tftp;
 use crate::cli::fault::Fault;
 use crate::config::{Addresses, Config};
-use crate::dhcp::{self, Lease, Mode, Network, Range};
-use crate::fleet::desk::Settings;
+use crate::dhcp4::{self, Lease, Mode, Network, Range};
+use crate::fleet::decide::Settings;
 use crate::fleet::{self, FleetHandle};
 use crate::http;
 use crate::image::Images;
@@ -59,7 +59,7 @@ const BACKLOG: usize = 4096;
 const POLL_SECONDS: u32 = 10;
 /// How long an installed OS may take to call home. A server with a lot of memory tests it for minutes first.
 const CONFIRM_WITHIN: SignedDuration = SignedDuration::from_mins(30);
-/// The lease of an installed OS. The loader's is shorter, see `dhcp::lease`.
+/// The lease of an installed OS. The loader's is shorter, see `dhcp4::lease`.
 const LEASE_SECONDS: u32 = 12 * 3600;
 /// How long the whole of stopping may take.
 const GRACE: Duration = Duration::from_secs(10);
@@ -83,9 +83,9 @@ pub async fn run(config: Config) -> Result<(), Fault> {
 
 async fn serve(config: Config, programs: impl FnOnce() -> Result<Programs, Fault>) -> Result<(), Fault> {
     let mut signals = StopSignals::listen()?;
-    let (mut crew, ends) = (Crew::new(), Ends::default());
+    let (mut supervisor, ends) = (Supervisor::new(), Ends::default());
     let begun = tokio::select! {
-        begun = begin(config, programs, &mut crew, &ends) => Some(begun),
+        begun = begin(config, programs, &mut supervisor, &ends) => Some(begun),
         () = signals.next() => None,
     };
     let Some(stock) = begun.transpose()? else {
@@ -93,15 +93,15 @@ async fn serve(config: Config, programs: impl FnOnce() -> Result<Programs, Fault
         return Ok(());
     };
 
-    let ended = crew.watch(signals.asked()).await;
+    let ended = supervisor.watch(signals.asked()).await;
     stock.stop();
     let stopping = async {
         ends.outer.cancel();
-        crew.doors_closed().await;
+        supervisor.listeners_closed().await;
         ends.inner.cancel();
-        crew.rooms_left().await;
+        supervisor.workers_ended().await;
         ends.last.cancel();
-        crew.all_gone().await
+        supervisor.last_ended().await
     };
     let stopped = tokio::time::timeout(GRACE, stopping).await;
     match (ended, stopped) {
@@ -119,7 +119,7 @@ async fn serve(config: Config, programs: impl FnOnce() -> Result<Programs, Fault
 async fn begin(
     config: Config,
     programs: impl FnOnce() -> Result<Programs, Fault>,
-    crew: &mut Crew,
+    supervisor: &mut Supervisor,
     ends: &Ends,
 ) -> Result<Arc<Stock>, Fault> {
     let files = Files::raise();
@@ -128,7 +128,7 @@ async fn begin(
     let config = Arc::new(config);
 
     // Everything is bound before anything runs: a server that cannot do all of its work does none of it.
-    let place = dhcp::interface_address(&config.interface).map_err(|error| {
+    let place = dhcp4::interface_address(&config.interface).map_err(|error| {
         Fault::failed(format!("cannot use the interface {}", config.interface))
             .because(&error)
             .hint("`ip -brief address` lists the interfaces and their addresses")
@@ -145,7 +145,7 @@ async fn begin(
         let hint = error.hint();
         Fault::failed("cannot serve HTTP").because(&error).hint(hint)
     })?;
-    let doors = bind_doors(&config, &stock, place.address)?;
+    let listeners = bind_doors(&config, &stock, place.address)?;
     let admin = http::bind_admin(&config.socket).await.map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot open the admin socket").because(&error).hint(hint)
@@ -157,15 +157,15 @@ async fn begin(
 
     let url = format!("http://{http_at}");
     let fleet = {
-        let (crew, keys, settings) =
+        let (supervisor, keys, settings) =
             (Arc::<Stock>::clone(&stock), home.keys.clone(), settings(&config, &home, &url));
         move || {
-            fleet::start(records, crew, keys, settings)
+            fleet::start(records, supervisor, keys, settings)
                 .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
         }
     };
     let (fleet, fleet_task) = aside(fleet).await?;
-    start_swarm(crew, node, facts_told, &fleet, &ends.inner).await?;
+    start_swarm(supervisor, node, facts_told, &fleet, &ends.inner).await?;
 
     let kept = leases.load().map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
     let (changed, leases_changed) = mpsc::channel(BACKLOG);
@@ -173,8 +173,8 @@ async fn begin(
     let kept = kept.into_iter().filter_map(lease_of).collect();
     let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
     let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
-    let status = status(&config, &home, &url, Arc::clone(&stock), place.place(), doors.dhcp.rivals());
-    let known = fleet.standings();
+    let status = status(&config, &home, &url, Arc::clone(&stock), place.place(), listeners.dhcp.rivals());
+    let known = fleet.policies();
     let status = move || {
         let mut status = status();
         status.warnings.extend(files.warning());
@@ -199,15 +199,19 @@ async fn begin(
     .await?;
     tracing::info!(url, mode = mode_words(&config), key = %home.keys.public(), "swarmboot serves");
 
-    let standings = fleet.standings();
-    let served = doors.dhcp.served();
-    crew.door("dhcp", doors.dhcp.run(standings, sightings.clone(), kept, changed, ends.outer.clone()));
-    crew.door("tftp", doors.tftp.run(stock.files(), served, sightings, ends.outer.clone()));
-    crew.door("http", done(web.run(public, files.door(config.connections_per_address), ends.outer.clone())));
-    crew.door("admin", done(admin.run(private, ends.outer.clone())));
-    crew.room("sightings", done(pass_on_sightings(sighted, fleet.clone())));
-    crew.room("leases", done(keep_leases(leases_changed, leases)));
-    crew.last("fleet", fleet_task.run(ends.last.clone()));
+    let policies = fleet.policies();
+    let served = listeners.dhcp.served();
+    supervisor
+        .listener("dhcp", listeners.dhcp.run(policies, sightings.clone(), kept, changed, ends.outer.clone()));
+    supervisor.listener("tftp", listeners.tftp.run(stock.files(), served, sightings, ends.outer.clone()));
+    supervisor.listener(
+        "http",
+        done(web.run(public, files.door(config.connections_per_address), ends.outer.clone())),
+    );
+    supervisor.listener("admin", done(admin.run(private, ends.outer.clone())));
+    supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet.clone())));
+    supervisor.worker("leases", done(keep_leases(leases_changed, leases)));
+    supervisor.last("fleet", fleet_task.run(ends.last.clone()));
     Ok(stock)
 }
 
@@ -228,21 +232,22 @@ async fn bind_swarm(
                 ),
             )
         })?;
-    let net = |rule: &fleet::desk::SiteRule| swarm::SiteNet { site: rule.site.clone(), subnet: rule.subnet };
+    let net =
+        |rule: &fleet::decide::SiteRule| swarm::SiteNet { site: rule.site.clone(), subnet: rule.subnet };
     Ok(node.with_limits(config.limits.clone()).with_sites(config.sites.iter().map(net).collect()))
 }
 
 /// Starts the swarm, and then lets the machines of running jobs in again: in this order, because what the swarm is told
 /// waits in a channel of its own, and a server that filled it first would never come up.
 async fn start_swarm(
-    crew: &mut Crew,
+    supervisor: &mut Supervisor,
     node: swarm::Bound,
     told: mpsc::Receiver<swarm::SwarmFact>,
     fleet: &FleetHandle,
     inner: &CancellationToken,
 ) -> Result<usize, Fault> {
-    crew.room("swarm", done(node.run(inner.clone())));
-    crew.room("swarm facts", done(facts::log(told, fleet.clone())));
+    supervisor.worker("swarm", done(node.run(inner.clone())));
+    supervisor.worker("swarm facts", done(facts::log(told, fleet.clone())));
     fleet.readmit().await.map_err(|error| Fault::failed("cannot go on with running jobs").because(&error))
 }
 
@@ -318,12 +323,12 @@ fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
 }
 
 /// What answers firmware.
-struct Doors {
-    dhcp: dhcp::Bound,
+struct Listeners {
+    dhcp: dhcp4::Bound,
     tftp: tftp::Bound,
 }
 
-fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Result<Doors, Fault> {
+fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Result<Listeners, Fault> {
     let mode = match &config.addresses {
         Addresses::Proxy => Mode::Proxy,
         Addresses::Range(start, end) => Mode::Full(Network {
@@ -334,7 +339,7 @@ fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Re
             lease_seconds: LEASE_SECONDS,
         }),
     };
-    let settings = dhcp::Config {
+    let settings = dhcp4::Config {
         interface: config.interface.clone(),
         mode,
         http_port: config.http_port,
@@ -343,7 +348,7 @@ fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Re
         sites: config.sites.iter().map(|rule| rule.subnet).collect(),
         authoritative: config.authoritative,
     };
-    let dhcp = dhcp::bind(settings).map_err(|error| {
+    let dhcp = dhcp4::bind(settings).map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot serve DHCP").because(&error).hint(hint)
     })?;
@@ -351,7 +356,7 @@ fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Re
         let hint = error.hint();
         Fault::failed("cannot serve TFTP").because(&error).hint(hint)
     })?;
-    Ok(Doors { dhcp, tftp })
+    Ok(Listeners { dhcp, tftp })
 }
 
 /// What the server says of itself, asked anew each time for its warnings.
@@ -360,8 +365,8 @@ fn status(
     home: &Home,
     url: &str,
     stock: Arc<Stock>,
-    place: dhcp::Place,
-    rivals: watch::Receiver<Vec<dhcp::Rival>>,
+    place: dhcp4::Place,
+    rivals: watch::Receiver<Vec<dhcp4::Rival>>,
 ) -> impl Fn() -> ServerStatus + use<> {
     let status = ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -404,7 +409,7 @@ fn mode_words(config: &Config) -> String {
     }
 }
 
-async fn pass_on_sightings(mut sighted: mpsc::Receiver<fleet::standing::Sighting>, fleet: FleetHandle) {
+async fn pass_on_sightings(mut sighted: mpsc::Receiver<fleet::boot_policy::Sighting>, fleet: FleetHandle) {
     while let Some(sighting) = sighted.recv().await {
         fleet.sighting(sighting);
     }

@@ -1,6 +1,6 @@
 //! What `status` says of the interface: machines are told the address that the server started with.
 
-use crate::dhcp::{Drift, Place, Rival, drift};
+use crate::dhcp4::{Drift, Place, Rival, drift};
 
 /// What is wrong with the interface `name` by now, which had `place` when the server started.
 pub(super) fn warning(name: &str, place: Place) -> Option<String> {

@@ -7,7 +7,7 @@ use common::trust::KeyPair;
 use jiff::Timestamp;
 
 use super::*;
-use crate::api::{DeployOrder, JobState};
+use crate::api::shapes::{DeployOrder, JobState};
 use crate::fleet::deployment::Deployment;
 use crate::fleet::identity::Fingerprint;
 use crate::fleet::job::Job;
@@ -36,7 +36,7 @@ fn running_jobs(path: &Path, count: u32) -> Records {
         image: ImageId(Hash([3; 32])),
         image_name: "debian".to_owned(),
         wire_bytes: 1,
-        order,
+        request: order,
         open: false,
     }))];
     for number in 1..=count {
@@ -60,7 +60,7 @@ struct Again {
     swarm: swarm::SwarmHandle,
     count: usize,
     _dir: tempfile::TempDir,
-    _crew: Crew,
+    _crew: Supervisor,
     _task: crate::fleet::FleetTask,
 }
 
@@ -104,11 +104,11 @@ async fn start_again(count: u32) -> Again {
         url: String::new(),
     };
     let (fleet, task) = fleet::start(records, Arc::<Stock>::clone(&stock), keys, settings).unwrap();
-    let (mut crew, ends) = (Crew::new(), Ends::default());
-    let started = start_swarm(&mut crew, node, told, &fleet, &ends.inner);
+    let (mut supervisor, ends) = (Supervisor::new(), Ends::default());
+    let started = start_swarm(&mut supervisor, node, told, &fleet, &ends.inner);
     let count =
         tokio::time::timeout(Duration::from_secs(20), started).await.expect("the server comes up").unwrap();
-    Again { fleet, swarm: handle, count, _dir: dir, _crew: crew, _task: task }
+    Again { fleet, swarm: handle, count, _dir: dir, _crew: supervisor, _task: task }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,11 +6,11 @@ use common::wire::http::Refused;
 use jiff::Timestamp;
 
 use super::Stock;
-use crate::api::{KitImport, KitShown, KitSource};
-use crate::http::{KitRoom, OnProgress};
+use crate::api::shapes::{KitImport, KitShown, KitSource};
+use crate::http::{KitAdmin, OnProgress};
 use crate::kit::{ImportSpec, KitError, KitInfo, Progress, Source};
 
-impl KitRoom for Stock {
+impl KitAdmin for Stock {
     fn list(&self) -> Result<Vec<KitShown>, Refused> {
         let kits = self.kits.list().map_err(|error| refused(&error))?;
         Ok(kits.into_iter().map(shown).collect())

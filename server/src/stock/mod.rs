@@ -25,13 +25,13 @@ use common::wire::http::Refused;
 use common::wire::swarm::Form;
 use tokio::sync::watch;
 
-use crate::api::{ImageShown, Warning};
+use crate::api::shapes::{ImageShown, Warning};
 use crate::boot::choose::Programs;
 use crate::boot::tftp::Files;
 use crate::boot::{AUTOEXEC, script};
-use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored, Target};
+use crate::fleet::provisioner::{Admission, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::http::content::{Bytestore, Content};
-use crate::http::{Shelves, image_refused, image_shown};
+use crate::http::{BootSource, image_refused, image_shown};
 use crate::image::Images;
 use crate::kit::{BootFiles, Kits};
 use crate::swarm::{self, ChunkSource, SwarmHandle};
@@ -190,27 +190,27 @@ impl Stock {
         warnings
     }
 
-    fn request(&self, commission: &Commission) -> Result<Request, String> {
-        let manifest = self.images.manifest(commission.image).map_err(|error| with_causes(&error))?;
-        let info = self.images.get(&commission.image.to_string()).map_err(|error| with_causes(&error))?;
-        let target: TargetRule = commission.disk.parse().map_err(|error| with_causes(&error))?;
+    fn request(&self, request: &PlanRequest) -> Result<Request, String> {
+        let manifest = self.images.manifest(request.image).map_err(|error| with_causes(&error))?;
+        let info = self.images.get(&request.image.to_string()).map_err(|error| with_causes(&error))?;
+        let target: TargetRule = request.disk.parse().map_err(|error| with_causes(&error))?;
         Ok(Request {
-            deployment: commission.deployment,
-            job: commission.job,
-            attempt: commission.attempt,
+            deployment: request.deployment,
+            job: request.job,
+            attempt: request.attempt,
             image: ImageFacts {
-                id: commission.image,
+                id: request.image,
                 size: manifest.size(),
                 sector_bytes: manifest.sector_bytes(),
                 wire_bytes: info.wire_bytes,
-                first: self.images.first_bytes(commission.image).map_err(|error| with_causes(&error))?,
+                first: self.images.first_bytes(request.image).map_err(|error| with_causes(&error))?,
             },
             target,
-            bound: commission.bound.clone(),
-            gather: commission.gather,
-            personalise: commission.personalise,
-            finish: commission.finish,
-            seed: self.seed(commission.server),
+            bound: request.bound.clone(),
+            gather: request.gather,
+            personalise: request.personalise,
+            finish: request.finish,
+            seed: self.seed(request.server),
         })
     }
 
@@ -218,15 +218,15 @@ impl Stock {
     /// read, which the transfer tells.
     fn warnings_of(
         &self,
-        commission: &Commission,
+        request: &PlanRequest,
         hardware: &CheckedHardware,
         plan: &common::plan::Plan,
     ) -> Vec<Warning> {
-        let traits = self.images.traits(commission.image).ok();
+        let traits = self.images.traits(request.image).ok();
         let report = hardware.report();
         let partitions = traits.as_ref().map(|traits| traits.partitions.as_slice()).unwrap_or_default();
         let mut warnings = tailor::neighbours(report, &plan.target, partitions);
-        let fit = |traits| tailor::warnings(report.firmware, traits, commission.personalise);
+        let fit = |traits| tailor::warnings(report.firmware, traits, request.personalise);
         warnings.extend(traits.as_ref().map(fit).unwrap_or_default());
         warnings
     }
@@ -249,7 +249,7 @@ fn at(address: &str, ip: IpAddr) -> String {
     format!("/{family}/{ip}/{}", rest.join("/"))
 }
 
-impl Crew for Stock {
+impl Provisioner for Stock {
     fn image(&self, name: &str) -> Result<ImageShown, Refused> {
         self.images.get(name).map(|info| image_shown(&info)).map_err(|error| image_refused(&error))
     }
@@ -258,17 +258,16 @@ impl Crew for Stock {
         rule.parse::<TargetRule>().map(drop).map_err(|error| with_causes(&error))
     }
 
-    fn target(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Target, String> {
-        let plan =
-            tailor::plan(hardware, &self.request(commission)?, None).map_err(|refusal| said(&refusal))?;
+    fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String> {
+        let plan = tailor::plan(hardware, &self.request(request)?, None).map_err(|refusal| said(&refusal))?;
         let words = target_words(hardware, &plan);
-        let warnings = self.warnings_of(commission, hardware, &plan);
+        let warnings = self.warnings_of(request, hardware, &plan);
         Ok(Target { disk: plan.target, words, warnings })
     }
 
-    fn tailor(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Tailored, String> {
-        let request = self.request(commission)?;
-        let mut plan = tailor::plan(hardware, &request, None).map_err(|refusal| said(&refusal))?;
+    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, String> {
+        let wanted = self.request(request)?;
+        let mut plan = tailor::plan(hardware, &wanted, None).map_err(|refusal| said(&refusal))?;
         // An agent that runs as an ordinary process has its drivers.
         if hardware.report().firmware != Firmware::None {
             let kit = self.kits.default_kit().map_err(|error| with_causes(&error))?;
@@ -276,8 +275,8 @@ impl Crew for Stock {
             plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(|error| with_causes(&error))?);
         }
         let target = target_words(hardware, &plan);
-        let warnings = self.warnings_of(commission, hardware, &plan);
-        Ok(Tailored { plan, target, warnings, notes: vec![] })
+        let warnings = self.warnings_of(request, hardware, &plan);
+        Ok(Provision { plan, target, warnings, notes: vec![] })
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {
@@ -331,7 +330,7 @@ fn target_words(hardware: &CheckedHardware, plan: &common::plan::Plan) -> String
     format!("{} {} {}{holds}", disk.name, crate::cli::show::bytes(disk.size), marks.trim())
 }
 
-impl Shelves for Stock {
+impl BootSource for Stock {
     fn kit(&self) -> Option<String> {
         self.booting.borrow().kit.clone()
     }

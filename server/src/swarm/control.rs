@@ -16,8 +16,8 @@ use common::swarm::manners::{Budget, Told, message_bytes_max};
 use common::trust::PublicKey;
 use common::wire::swarm::{ToAgent, ToServer};
 
-use super::door::ChunkSource;
-use super::room::{Hello, Stock};
+use super::handle::ChunkSource;
+use super::image_swarm::{Hello, WireImage};
 
 /// An agent reports its speed every two seconds; one that says nothing for this long is gone.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -46,7 +46,7 @@ pub(super) struct FirstWord {
     pub(super) job: JobId,
     pub(super) image: ImageId,
     pub(super) hello: Hello,
-    pub(super) stock: Stock,
+    pub(super) wire_image: WireImage,
     pub(super) out: mpsc::Sender<ToAgent>,
 }
 
@@ -133,24 +133,24 @@ async fn first_word(
         return Err(BadStream::Manners("the first message is not a hello"));
     };
     // Counting the chunks of a large manifest takes a while, and reading it may touch the disk.
-    let stock = tokio::task::spawn_blocking(move || {
+    let wire_image = tokio::task::spawn_blocking(move || {
         let manifest = source.manifest(image)?;
         let mut wanted = ChunkSet::new(manifest.len());
         manifest.places().into_keys().for_each(|chunk| {
             wanted.insert(chunk);
         });
-        Some(Stock { wanted, wire_bytes: manifest.wire_bytes() })
+        Some(WireImage { wanted, wire_bytes: manifest.wire_bytes() })
     });
-    let Some(stock) = stock.await.ok().flatten() else {
+    let Some(wire_image) = wire_image.await.ok().flatten() else {
         return Err(BadStream::Manners("wants an image that is not here"));
     };
-    if held.len() != stock.wanted.len() {
+    if held.len() != wire_image.wanted.len() {
         return Err(BadStream::Manners("says it holds chunks of another image"));
     }
     let mut own = ChunkSet::new(held.len());
-    held.iter().filter(|chunk| stock.wanted.contains(*chunk)).for_each(|chunk| {
+    held.iter().filter(|chunk| wire_image.wanted.contains(*chunk)).for_each(|chunk| {
         own.insert(chunk);
     });
     let hello = Hello { addresses, held: own, started };
-    Ok(FirstWord { job, image, hello, stock, out })
+    Ok(FirstWord { job, image, hello, wire_image, out })
 }

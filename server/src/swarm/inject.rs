@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::limits::SPEED_MAX;
-use common::swarm::dice::Dice;
+use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
 
 use rescue::STARVING;
@@ -212,13 +212,13 @@ pub struct Injector {
     starving_from: Duration,
     /// Who is spared was last looked at then.
     spared_at: Duration,
-    dice: Dice,
+    rng: SplitMix64,
 }
 
 impl Injector {
     /// The injection of the chunks `wanted`, which cost `wire_bytes` once.
     #[must_use]
-    pub fn new(wanted: ChunkSet, wire_bytes: u64, chance: u64) -> Self {
+    pub fn new(wanted: ChunkSet, wire_bytes: u64, rng_seed: u64) -> Self {
         Self {
             lost: ChunkSet::new(wanted.len()),
             wanted,
@@ -229,7 +229,7 @@ impl Injector {
             accused: BTreeMap::new(),
             starving_from: Duration::MAX,
             spared_at: Duration::ZERO,
-            dice: Dice::new(chance),
+            rng: SplitMix64::new(rng_seed),
         }
     }
 
@@ -286,10 +286,10 @@ impl Injector {
 
     fn joined(&mut self, key: PublicKey, name: String, held: &ChunkSet, now: Duration) {
         self.left(key);
-        let (wanted, dice) = (&self.wanted, &mut self.dice);
+        let (wanted, rng) = (&self.wanted, &mut self.rng);
         self.sites.entry(name.clone()).or_insert_with(|| {
             let mut open: Vec<ChunkIndex> = wanted.iter().collect();
-            dice.shuffle(&mut open);
+            rng.shuffle(&mut open);
             let copies = vec![0; wanted.len() as usize];
             Site {
                 copies,

@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::door::ChunkSource;
-use super::room::Holder;
+use super::handle::ChunkSource;
+use super::image_swarm::Holder;
 
 /// An agent has this long to send the chunk: it may have others to serve first.
 const PATIENCE: Duration = Duration::from_secs(30);

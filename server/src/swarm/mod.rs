@@ -2,7 +2,7 @@
 //! needed. The server is the tracker and the first seed; all other spreading is the agents' own.
 
 // What the rest of the server says to the swarm, and hears from it.
-mod door;
+mod handle;
 
 // Which chunk the server gives to whom.
 pub mod inject;
@@ -11,10 +11,10 @@ pub mod inject;
 pub mod release;
 
 // One image's agents: gate, neighbours, injection, release.
-mod room;
+mod image_swarm;
 
 // What the server serves, and to whom.
-mod desk;
+mod seeder;
 
 // How much may go over the server's line and into each site.
 mod limits;
@@ -28,7 +28,7 @@ mod mend;
 // The task that is the server's node.
 mod node;
 
-pub use door::{
+pub use handle::{
     Admission, ChunkSource, Gather, NodeStatus, Stopped, SwarmError, SwarmFact, SwarmHandle, SwarmStatus,
 };
 pub use limits::{LimitOrder, LineLimits, NoRate, Rate};

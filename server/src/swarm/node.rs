@@ -1,5 +1,5 @@
-//! The server's node: one task owns the libp2p swarm and every image's room; the tasks of the streams talk
-//! to it over bounded channels and end with it. Carries out what the rooms decide and decides nothing
+//! The server's node: one task owns the libp2p swarm and every image's swarm; the tasks of the streams talk
+//! to it over bounded channels and end with it. Carries out what the images decide and decides nothing
 //! itself.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -28,15 +28,15 @@ use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::ToAgent;
 
 use super::control::{self, FirstWord, Inbound, Word};
-use super::desk::Desk;
-use super::door::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
+use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
+use super::image_swarm::{ImageSwarm, Out};
 use super::inject::SENDING_PER_SITE;
 use super::limits::{Limits, LineLimits};
 use super::mend::{Mended, Mends, Outcome};
 use super::release::Linger;
-use super::room::{Out, Room};
+use super::seeder::Seeder;
 
-/// How often the rooms hear that time has passed.
+/// How often the images hear that time has passed.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Facts that may wait for a busy fleet before the oldest is dropped.
@@ -84,16 +84,16 @@ pub async fn bind(
     let (mended, mended_out) = mpsc::channel(64);
     let images_again = Arc::clone(&images);
     let addresses = found.iter().map(ToString::to_string).collect();
-    let [chance @ .., _, _, _, _, _, _, _, _] = keypair.public().bytes();
+    let [rng_seed @ .., _, _, _, _, _, _, _, _] = keypair.public().bytes();
     let node = Node {
         swarm,
-        desk: Arc::new(Desk::new(Arc::clone(&images))),
+        seeder: Arc::new(Seeder::new(Arc::clone(&images))),
         images,
         facts,
         waiting: VecDeque::new(),
         inbox_in,
         inbox,
-        rooms: BTreeMap::new(),
+        swarms: BTreeMap::new(),
         mends: Mends::new(images_again, mended),
         mended_out,
         greetings: HashMap::new(),
@@ -106,7 +106,7 @@ pub async fn bind(
         limits: Limits::new(LineLimits::default()),
         tasks: JoinSet::new(),
         linger: Linger::default(),
-        chance: chance.iter().fold(0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte)),
+        rng_seed: rng_seed.iter().fold(0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte)),
         began: Instant::now(),
     };
     Ok(Bound { handle: SwarmHandle { commands: send, addresses }, commands, node })
@@ -160,13 +160,13 @@ struct Control {
 
 struct Node {
     swarm: Swarm<Mesh>,
-    desk: Arc<Desk>,
+    seeder: Arc<Seeder>,
     images: Arc<dyn ChunkSource>,
     facts: mpsc::Sender<SwarmFact>,
     waiting: VecDeque<SwarmFact>,
     inbox_in: mpsc::Sender<Inbound>,
     inbox: mpsc::Receiver<Inbound>,
-    rooms: BTreeMap<ImageId, Room>,
+    swarms: BTreeMap<ImageId, ImageSwarm>,
     mends: Mends,
     mended_out: mpsc::Receiver<Mended>,
     greetings: HashMap<PublicKey, Budget>,
@@ -179,7 +179,7 @@ struct Node {
     limits: Limits,
     tasks: JoinSet<()>,
     linger: Linger,
-    chance: u64,
+    rng_seed: u64,
     began: Instant,
 }
 
@@ -241,9 +241,9 @@ impl Node {
                     }
                     Protocol::Pull => {
                         let outlet = self.outlet_to(&agent);
-                        let desk = Arc::clone(&self.desk);
+                        let seeder = Arc::clone(&self.seeder);
                         let served = self.tasks.spawn(async move {
-                            if let Err(ended) = serve(stream, agent, desk, outlet).await {
+                            if let Err(ended) = serve(stream, agent, seeder, outlet).await {
                                 tracing::debug!(agent = %agent.short(), %ended, "pull stream ended");
                             }
                         });
@@ -279,7 +279,7 @@ impl Node {
     }
 
     fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
-        let admission = self.room_of.get(agent).and_then(|image| self.rooms.get(image)?.admission(agent));
+        let admission = self.room_of.get(agent).and_then(|image| self.swarms.get(image)?.admission(agent));
         let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
         let lines = self.limits.lines(&site);
         let slots = self.slots.entry(site).or_insert_with(|| Slots::new(SENDING_PER_SITE));
@@ -292,8 +292,8 @@ impl Node {
             Command::Expel { key, reason } => {
                 let now = self.now();
                 let image = self.room_of.get(&key).copied();
-                let room = image.and_then(|image| self.rooms.get_mut(&image));
-                let out = room.map(|room| room.expel(key, reason, now)).unwrap_or_default();
+                let swarm = image.and_then(|image| self.swarms.get_mut(&image));
+                let out = swarm.map(|swarm| swarm.expel(key, reason, now)).unwrap_or_default();
                 if let Some(image) = image {
                     self.carry_out(image, out);
                 }
@@ -306,11 +306,11 @@ impl Node {
                 reply.send(self.limits.shown().clone()).ok();
             }
             Command::IsHere(key, reply) => {
-                let room = self.room_of.get(&key).and_then(|image| self.rooms.get(image));
-                reply.send(room.is_some_and(|room| room.is_here(&key))).ok();
+                let swarm = self.room_of.get(&key).and_then(|image| self.swarms.get(image));
+                reply.send(swarm.is_some_and(|swarm| swarm.is_here(&key))).ok();
             }
             Command::Status(reply) => {
-                reply.send(self.rooms.values().map(Room::status).collect()).ok();
+                reply.send(self.swarms.values().map(ImageSwarm::status).collect()).ok();
             }
         }
     }
@@ -318,14 +318,14 @@ impl Node {
     fn admit(&mut self, admission: Admission) {
         let (now, key, image) = (self.now(), admission.key, admission.image);
         if let Some(old) = self.room_of.insert(key, image).filter(|old| *old != image)
-            && let Some(room) = self.rooms.get_mut(&old)
+            && let Some(swarm) = self.swarms.get_mut(&old)
         {
-            let out = room.expel(key, Some("the machine was given another image".to_owned()), now);
+            let out = swarm.expel(key, Some("the machine was given another image".to_owned()), now);
             self.carry_out(old, out);
         }
-        let (linger, chance) = (self.linger, self.chance);
-        let room = self.rooms.entry(image).or_insert_with(|| Room::new(image, linger, chance));
-        room.admit(admission, now);
+        let (linger, rng_seed) = (self.linger, self.rng_seed);
+        let swarm = self.swarms.entry(image).or_insert_with(|| ImageSwarm::new(image, linger, rng_seed));
+        swarm.admit(admission, now);
         // One by one: a list of all, made anew for each of 2,000 machines, took minutes when the server was restarted.
         if let Ok(peer) = peer_id(&key) {
             self.swarm.behaviour_mut().let_in(peer);
@@ -343,13 +343,13 @@ impl Node {
         match word {
             Word::Hello(first) => self.hello(agent, image, *first),
             Word::Message(message) => {
-                let out = self.rooms.get_mut(&image).map(|room| room.message(agent, message, now));
+                let out = self.swarms.get_mut(&image).map(|swarm| swarm.message(agent, message, now));
                 self.carry_out(image, out.unwrap_or_default());
             }
             Word::Ended(cause) => {
                 let known = self.hang_up(&agent);
-                let room = self.rooms.get_mut(&image).filter(|_| known);
-                let out = room.map(|room| room.left(agent, cause, now));
+                let swarm = self.swarms.get_mut(&image).filter(|_| known);
+                let out = swarm.map(|swarm| swarm.left(agent, cause, now));
                 self.carry_out(image, out.unwrap_or_default());
             }
         }
@@ -366,8 +366,8 @@ impl Node {
 
     fn hello(&mut self, agent: PublicKey, image: ImageId, first: FirstWord) {
         let now = self.now();
-        let Some(room) = self.rooms.get_mut(&image) else { return };
-        let job = room.admission(&agent).map(|admission| admission.job);
+        let Some(swarm) = self.swarms.get_mut(&image) else { return };
+        let job = swarm.admission(&agent).map(|admission| admission.job);
         let Some(control) = self.controls.get_mut(&agent) else { return };
         if job != Some(first.job) || image != first.image {
             tracing::warn!(agent = %agent.short(), job = %first.job, "came for a job or image that is not its own");
@@ -376,37 +376,37 @@ impl Node {
         }
         control.out = Some(first.out);
         let mut hello = first.hello;
-        let site = room.admission(&agent).map(|admission| admission.site.as_str()).unwrap_or_default();
+        let site = swarm.admission(&agent).map(|admission| admission.site.as_str()).unwrap_or_default();
         let nets = self.sites.iter().filter(|net| net.site == site).map(|net| net.subnet);
         hello.addresses = reachable(&control.remote, &hello.addresses, &nets.collect::<Vec<_>>());
-        self.desk.seat(agent, image, first.stock.wanted.len());
-        let out = room.hello(agent, hello, first.stock, now);
+        self.seeder.presence(agent, image, first.wire_image.wanted.len());
+        let out = swarm.hello(agent, hello, first.wire_image, now);
         self.carry_out(image, out);
     }
 
     fn tick(&mut self) {
         let now = self.now();
-        let (sent, lost) = self.desk.take();
+        let (sent, lost) = self.seeder.take();
         for (agent, bytes) in sent {
             let Some(image) = self.room_of.get(&agent).copied() else { continue };
-            let out = self.rooms.get_mut(&image).map(|room| room.sent(agent, bytes, now));
+            let out = self.swarms.get_mut(&image).map(|swarm| swarm.sent(agent, bytes, now));
             self.carry_out(image, out.unwrap_or_default());
         }
         for lost in lost {
             tracing::error!(image = %lost.image, chunk = lost.chunk.0, cause = lost.cause, "a chunk cannot be read");
-            let room = self.rooms.get_mut(&lost.image);
-            let out = room.map(|room| room.failed(lost.agent, lost.chunk, lost.cause, now));
+            let swarm = self.swarms.get_mut(&lost.image);
+            let out = swarm.map(|swarm| swarm.failed(lost.agent, lost.chunk, lost.cause, now));
             self.carry_out(lost.image, out.unwrap_or_default());
         }
         let ticked: Vec<(ImageId, Vec<Out>)> =
-            self.rooms.iter_mut().map(|(image, room)| (*image, room.tick(now))).collect();
+            self.swarms.iter_mut().map(|(image, swarm)| (*image, swarm.tick(now))).collect();
         for (image, out) in ticked {
             self.carry_out(image, out);
         }
-        let before = self.rooms.len();
-        self.rooms.retain(|_, room| !room.is_empty());
-        if self.rooms.len() < before {
-            let sites: HashSet<&str> = self.rooms.values().flat_map(Room::sites).collect();
+        let before = self.swarms.len();
+        self.swarms.retain(|_, swarm| !swarm.is_empty());
+        if self.swarms.len() < before {
+            let sites: HashSet<&str> = self.swarms.values().flat_map(ImageSwarm::sites).collect();
             self.slots.retain(|site, _| sites.contains(site.as_str()));
             self.limits.keep(&sites);
         }
@@ -416,7 +416,7 @@ impl Node {
         let Mended { image, chunk, outcome } = mended;
         let now = self.now();
         let out = match outcome {
-            Outcome::Whole(from) => self.rooms.get_mut(&image).map(|room| room.mended(chunk, from, now)),
+            Outcome::Whole(from) => self.swarms.get_mut(&image).map(|swarm| swarm.mended(chunk, from, now)),
             Outcome::Ask(holders) => {
                 let mesh = self.swarm.behaviour_mut();
                 self.mends
@@ -431,8 +431,8 @@ impl Node {
         for out in out {
             match out {
                 Out::Tell(agent, word) => self.tell(agent, word),
-                Out::Grant(agent, chunks) => self.desk.grant(agent, &chunks),
-                Out::Withdraw(agent, chunks) => self.desk.withdraw(&agent, &chunks),
+                Out::Grant(agent, chunks) => self.seeder.grant(agent, &chunks),
+                Out::Withdraw(agent, chunks) => self.seeder.withdraw(&agent, &chunks),
                 Out::Fact(fact) => {
                     if self.waiting.len() >= FACTS_WAITING_MAX {
                         self.waiting.pop_front();
@@ -446,7 +446,7 @@ impl Node {
                     self.pullers.remove(&agent);
                     self.room_of.remove(&agent);
                     self.hang_up(&agent);
-                    self.desk.forget(&agent);
+                    self.seeder.forget(&agent);
                     if let Ok(peer) = peer_id(&agent) {
                         self.swarm.behaviour_mut().shut_out(peer);
                     }

@@ -34,7 +34,7 @@ impl Default for Linger {
 
 /// One agent, as far as leaving goes.
 #[derive(Debug, Clone)]
-pub struct Seat {
+pub struct Presence {
     /// Where it is.
     pub site: String,
     /// Whether its control stream is up.
@@ -60,7 +60,7 @@ enum Need {
     Expected,
 }
 
-impl Seat {
+impl Presence {
     /// A machine that was admitted and is not here yet.
     #[must_use]
     pub fn new(site: String, now: Duration) -> Self {
@@ -114,24 +114,24 @@ impl Seat {
 /// Who may leave now: sealed, and nobody else at the site needs chunks of the `wanted` ones.
 #[must_use]
 pub fn releasable(
-    seats: &BTreeMap<PublicKey, &Seat>,
+    seats: &BTreeMap<PublicKey, &Presence>,
     wanted: u32,
     linger: Linger,
     now: Duration,
 ) -> Vec<PublicKey> {
     let needy: Vec<(&str, Need)> = seats
         .values()
-        .filter_map(|seat| Some((seat.site.as_str(), seat.need(wanted, linger, now)?)))
+        .filter_map(|presence| Some((presence.site.as_str(), presence.need(wanted, linger, now)?)))
         .collect();
-    let free = |seat: &Seat| {
-        let Some(sealed) = seat.sealed else { return false };
+    let free = |presence: &Presence| {
+        let Some(sealed) = presence.sealed else { return false };
         let needed = needy.iter().any(|(site, need)| {
             let patience = if *need == Need::Here { linger.longest } else { linger.expected };
-            *site == seat.site && now < sealed + patience
+            *site == presence.site && now < sealed + patience
         });
-        seat.connected && !seat.released && now >= sealed + linger.grace && !needed
+        presence.connected && !presence.released && now >= sealed + linger.grace && !needed
     };
-    seats.iter().filter(|(_, seat)| free(seat)).map(|(key, _)| *key).collect()
+    seats.iter().filter(|(_, presence)| free(presence)).map(|(key, _)| *key).collect()
 }
 
 #[cfg(test)]
@@ -145,37 +145,37 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn seat(site: &str, held: u32, sealed: Option<u64>) -> Seat {
-        let mut seat = Seat::new(site.to_owned(), at(0));
-        seat.join(at(0));
-        seat.held = ChunkSet::new(4);
+    fn presence(site: &str, held: u32, sealed: Option<u64>) -> Presence {
+        let mut presence = Presence::new(site.to_owned(), at(0));
+        presence.join(at(0));
+        presence.held = ChunkSet::new(4);
         (0..held).for_each(|chunk| {
-            seat.held.insert(ChunkIndex(chunk));
+            presence.held.insert(ChunkIndex(chunk));
         });
-        seat.sealed = sealed.map(at);
-        seat
+        presence.sealed = sealed.map(at);
+        presence
     }
 
-    fn may_go(other: &Seat, now: u64) -> bool {
+    fn may_go(other: &Presence, now: u64) -> bool {
         let keys = [1, 2].map(|number| KeyPair::from_secret([number; 32]).public());
-        let sealed = seat("a", 4, Some(10));
+        let sealed = presence("a", 4, Some(10));
         let seats = BTreeMap::from([(keys[0], &sealed), (keys[1], other)]);
         releasable(&seats, 4, Linger::default(), at(now)).contains(&keys[0])
     }
 
     #[test]
     fn a_sealed_machine_stays_while_it_is_needed_and_not_for_ever() {
-        let gaining = |now| Seat { gained: now, ..seat("a", 3, None) };
-        let admitted = |now| Seat::new("a".to_owned(), now);
-        let absent = Seat { connected: false, ..seat("a", 0, None) };
+        let gaining = |now| Presence { gained: now, ..presence("a", 3, None) };
+        let admitted = |now| Presence::new("a".to_owned(), now);
+        let absent = Presence { connected: false, ..presence("a", 0, None) };
         let cases = [
-            ("nobody needs it", seat("a", 4, None), 11, true),
-            ("the grace is not over", seat("a", 4, None), 10, false),
-            ("one lacks chunks", seat("a", 3, None), 11, false),
-            ("one lacks chunks elsewhere", seat("b", 3, None), 11, true),
+            ("nobody needs it", presence("a", 4, None), 11, true),
+            ("the grace is not over", presence("a", 4, None), 10, false),
+            ("one lacks chunks", presence("a", 3, None), 11, false),
+            ("one lacks chunks elsewhere", presence("b", 3, None), 11, true),
             ("one lacks chunks, for too long", gaining(at(30 * 60)), 10 + 30 * 60, true),
             ("one lacks chunks and gets some", gaining(at(29 * 60)), 9 + 30 * 60, false),
-            ("one lacks chunks and gets none", seat("a", 3, None), 300, true),
+            ("one lacks chunks and gets none", presence("a", 3, None), 300, true),
             ("one was admitted again and again and never came", admitted(at(125)), 129, false),
             ("one was admitted again and again, for too long", admitted(at(125)), 130, true),
             ("one is expected", absent.clone(), 119, false),
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn who_is_not_sealed_is_not_released() {
         let key = KeyPair::from_secret([1; 32]).public();
-        let done = seat("a", 4, None);
+        let done = presence("a", 4, None);
         assert!(releasable(&BTreeMap::from([(key, &done)]), 4, Linger::default(), at(9999)).is_empty());
     }
 }

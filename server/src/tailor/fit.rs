@@ -3,7 +3,7 @@
 
 use common::hardware::Firmware;
 
-use crate::api::{BiosBoot, CloudInit, ImageTraits, UefiBoot, Warning};
+use crate::api::shapes::{BiosBoot, CloudInit, ImageTraits, UefiBoot, Warning};
 
 /// The warnings for an image with these `traits` on a machine with this firmware. An ordinary process boots nothing.
 #[must_use]

@@ -2,7 +2,7 @@
 //! bundle with just the modules and firmware that this hardware needs. Blocking calls in `bundle`, all else pure.
 
 // Core: which disk a person means.
-pub mod target;
+pub mod disk_rule;
 
 // What the other disks of a machine mean for an order.
 mod neighbours;
@@ -26,9 +26,9 @@ pub mod modules;
 pub mod bundle;
 
 pub use bundle::{BundleError, Bundles};
+pub use disk_rule::{BadRule, TargetRule};
 pub use fit::warnings;
 pub use modules::{Needs, needs};
 pub use plan::{ImageFacts, Refusal, Request, plan};
-pub use target::{BadRule, TargetRule};
 
 pub use neighbours::{shown as disk_shown, warnings as neighbours};

@@ -6,7 +6,7 @@ use common::disks::{Disk, Volume};
 use common::hardware::{Firmware, HardwareReport};
 use common::plan::DiskIdentity;
 
-use crate::api::{PartitionMarks, Warning};
+use crate::api::shapes::{PartitionMarks, Warning};
 
 /// What an admin should know of the disks beside `target` before an image with the partitions `image` is written.
 #[must_use]

@@ -8,8 +8,8 @@ use common::plan::{DiskIdentity, Finish, Plan, Seed};
 use common::step::Step;
 use common::table::{self, LayoutError, Partition, lay_out};
 
+use super::disk_rule::TargetRule;
 use super::suggest::rule_for;
-use super::target::TargetRule;
 use super::tuning::tuning;
 
 /// What must be known of an image to place it.

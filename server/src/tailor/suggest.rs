@@ -3,7 +3,7 @@
 
 use common::hardware::{Bus, Disk};
 
-use super::target::TargetRule;
+use super::disk_rule::TargetRule;
 
 /// The shortest rule that means `disk` and none of the others of `all`, of which it is one; none where no rule
 /// tells them apart.

@@ -16,7 +16,7 @@ use common::wire::http::Identity;
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use server::api::JobState;
-use server::fleet::desk::Desk;
+use server::fleet::decide::Fleet;
 use server::fleet::job::Job;
 use server::fleet::machine::{Boot, Machine};
 use server::fleet::marks::Fingerprint;
@@ -43,8 +43,8 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_000_000_000).unwrap_or_default()
 }
 
-/// A desk with a machine that reported under `key`, and its job in `state`.
-fn desk(state: JobState) -> Desk {
+/// A fleet with a machine that reported under `key`, and its job in `state`.
+fn fleet(state: JobState) -> Fleet {
     let key = key().public();
     let mut known = State::default();
     let mut machine = Machine::new(MachineId(1), Fingerprint::default(), "lab".to_owned(), now());
@@ -54,13 +54,13 @@ fn desk(state: JobState) -> Desk {
     (job.state, job.attempt, job.key) = (state, 1, Some(key));
     job.sealed = state == JobState::Written;
     known.adopt(&Change::Job(Box::new(job)));
-    Desk::new(known, settings())
+    Fleet::new(known, settings())
 }
 
 /// What is left of a stranger's words reaches an admin's terminal.
-fn look_at(desk: &mut Desk, wanted_before: Timestamp) {
+fn look_at(fleet: &mut Fleet, wanted_before: Timestamp) {
     let plain = |text: &str| !text.chars().any(|c| c.is_control() || is_format(c));
-    for change in desk.take_aftermath().changes {
+    for change in fleet.take_aftermath().changes {
         match change {
             Change::Event(event) => {
                 assert!(event.at <= wanted_before, "an event of the future");
@@ -84,13 +84,13 @@ fn events(body: &[u8]) {
     // Under a key that the fleet knows; whoever reported has one.
     let batch = EventBatch { key: key().public(), ..batch };
     for state in [JobState::Running, JobState::Cancelled] {
-        let mut desk = desk(state);
-        let Ok(taken) = desk.events(batch.clone(), now()) else { panic!("its key is known") };
-        look_at(&mut desk, now());
+        let mut fleet = fleet(state);
+        let Ok(taken) = fleet.events(batch.clone(), now()) else { panic!("its key is known") };
+        look_at(&mut fleet, now());
         // Sent again, as after a lost answer: nothing of it is news.
-        let Ok(again) = desk.events(batch.clone(), now()) else { panic!("its key is known") };
+        let Ok(again) = fleet.events(batch.clone(), now()) else { panic!("its key is known") };
         assert_eq!(again, taken);
-        let changes = desk.take_aftermath().changes;
+        let changes = fleet.take_aftermath().changes;
         assert!(changes.iter().all(|change| !matches!(change, Change::Event(_) | Change::Job(_))));
     }
 }
@@ -98,29 +98,29 @@ fn events(body: &[u8]) {
 fn call_home(body: &[u8]) {
     let Ok(call) = serde_json::from_slice::<CallHome>(body) else { return };
     for state in [JobState::Written, JobState::Running] {
-        let mut desk = desk(state);
-        let token = desk.settings.token(JobId(1), 1);
-        assert_eq!(desk.confirm(&token, Some(&call), now()), Some(JobId(1)));
-        look_at(&mut desk, now());
+        let mut fleet = fleet(state);
+        let token = fleet.settings.token(JobId(1), 1);
+        assert_eq!(fleet.confirm(&token, Some(&call), now()), Some(JobId(1)));
+        look_at(&mut fleet, now());
     }
 }
 
 fn token(body: &[u8]) {
-    let mut desk = desk(JobState::Written);
+    let mut fleet = fleet(JobState::Written);
     let Ok(token) = std::str::from_utf8(body) else { return };
-    if *token != desk.settings.token(JobId(1), 1) {
-        assert_eq!(desk.confirm(token, None, now()), None, "a token by chance");
+    if *token != fleet.settings.token(JobId(1), 1) {
+        assert_eq!(fleet.confirm(token, None, now()), None, "a token by chance");
     }
 }
 
 fn report(body: &[u8]) {
     let Ok(report) = serde_json::from_slice::<HardwareReport>(body) else { return };
     let Ok(checked) = CheckedHardware::check(report) else { return };
-    let (checked, mut desk) = (Arc::new(checked), desk(JobState::Ordered));
-    let first = desk.report(&checked, None, now()).machine;
-    look_at(&mut desk, now());
+    let (checked, mut fleet) = (Arc::new(checked), fleet(JobState::Ordered));
+    let first = fleet.report(&checked, None, now()).machine;
+    look_at(&mut fleet, now());
     // The same boot, some seconds later.
-    assert_eq!(desk.report(&checked, None, now()).machine, first);
+    assert_eq!(fleet.report(&checked, None, now()).machine, first);
 }
 
 fn answer(body: &[u8]) {

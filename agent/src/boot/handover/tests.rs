@@ -3,16 +3,17 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use common::id::{Mac, MachineId};
-use common::plan::Order;
+use common::plan::Instruction;
 
 use super::*;
 use crate::boot::dhcp::Lease;
 
 fn handover() -> Handover {
     let (server, machine) = (KeyPair::from_secret([1; 32]), KeyPair::from_secret([2; 32]));
-    let order = Order::BootDisk { reason: "no order".to_owned() };
+    let order = Instruction::BootDisk { reason: "no order".to_owned() };
     let report = common::id::Hash::of(b"report");
-    let verdict = Verdict { key: machine.public(), report, seconds: 60, machine: MachineId(3), order };
+    let verdict =
+        Verdict { key: machine.public(), report, seconds: 60, machine: MachineId(3), instruction: order };
     let lease = Lease {
         address: [10, 0, 0, 7].into(),
         prefix: 24,

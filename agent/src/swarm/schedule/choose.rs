@@ -1,4 +1,4 @@
-//! Core: what is asked of whom next. Reads the scheduler's state; changes nothing but its dice.
+//! Core: what is asked of whom next. Reads the scheduler's state; changes nothing but its random numbers.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Scheduler {
             list.iter().fold(0, |any, (_, source)| any | source.held.words()[at])
         };
         let missing = self.missing.words();
-        let start = self.dice.clone().below(missing.len());
+        let start = self.rng.clone().below(missing.len());
         let mut best: Option<(u16, ChunkIndex)> = None;
         for at in (start..missing.len()).chain(0..start) {
             let mut offered = any(&free, at);
@@ -74,7 +74,7 @@ impl Scheduler {
                 break;
             }
         }
-        self.dice.roll();
+        self.rng.next_u64();
         let (_, chunk) = best?;
         let from = self.holder(chunk, None)?;
         Some(Request { from, chunk })
@@ -92,7 +92,7 @@ impl Scheduler {
         let best = ranked.iter().map(|(rank, _)| *rank).min()?;
         let equal: Vec<PublicKey> =
             ranked.into_iter().filter(|(rank, _)| *rank == best).map(|(_, from)| from).collect();
-        equal.get(self.dice.below(equal.len())).copied()
+        equal.get(self.rng.below(equal.len())).copied()
     }
 
     /// A second source for a chunk whose first is slow; only when nothing missing can be asked for.

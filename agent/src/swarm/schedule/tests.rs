@@ -332,10 +332,10 @@ proptest! {
 
     #[test]
     fn it_finishes_when_one_honest_neighbour_stays(
-        acts in proptest::collection::vec(act(), 0..80), chance in any::<u64>()
+        acts in proptest::collection::vec(act(), 0..80), rng_seed in any::<u64>()
     ) {
         drop(play(&acts));
-        let mut scheduler = Scheduler::new(key(SEED), &set(40, 0..40), 6, chance);
+        let mut scheduler = Scheduler::new(key(SEED), &set(40, 0..40), 6, rng_seed);
         up(&mut scheduler, 9, 0..40);
         for step in 0..40 {
             for request in all(&mut scheduler, at(step)) {

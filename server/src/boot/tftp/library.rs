@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::fleet::standing::Sighting;
+use crate::fleet::boot_policy::Sighting;
 
 /// What is to be sent, and for whom.
 #[derive(Debug, Clone)]

@@ -172,7 +172,7 @@ fn a_whole_life() {
     assert!(job.apply(told(1, Step::Transfer, What::Progress { done: 5, total: 9 }), at(2)).is_empty());
     assert_eq!((job.done, job.total), (5, 9));
     assert!(job.apply(done(Step::Seal), at(3)).is_empty());
-    assert!(job.apply(done(Step::Reboot), at(4)).contains(&Effect::Rest(Rest::BootDisk)));
+    assert!(job.apply(done(Step::Reboot), at(4)).contains(&Effect::IdleBoot(IdleBoot::BootDisk)));
     assert_eq!(job.state, S::Written);
     assert!(job.apply(JobEvent::CalledHome(Call::OnlyDisk), at(5)).contains(&Effect::Deployed));
     assert_eq!(job.state, S::Deployed);
@@ -226,7 +226,7 @@ fn an_end_of_any_kind_dismisses_the_agent() {
 fn who_calls_home_late_is_deployed_after_all() {
     let mut job = job(S::Written);
     let effects = job.apply(JobEvent::Tick, at(901));
-    assert!(effects.contains(&Effect::Rest(Rest::BootDisk)), "never a reinstall loop");
+    assert!(effects.contains(&Effect::IdleBoot(IdleBoot::BootDisk)), "never a reinstall loop");
     assert_eq!(job.state, S::Failed);
     job.apply(JobEvent::CalledHome(Call::OnlyDisk), at(5000));
     assert_eq!(job.state, S::Deployed);
@@ -272,7 +272,7 @@ proptest! {
     #[test]
     fn a_sealed_disk_is_always_booted(events in prop::collection::vec(0_usize..10, 0..30)) {
         let mut job = Job::new(JobId(1), DeploymentId(1), MachineId(1), at(0));
-        let mut rest = Rest::Load;
+        let mut idle_boot = IdleBoot::Load;
         for (second, event) in (0_i64..).zip(events) {
             let event = match event {
                 0 => plan(1),
@@ -287,13 +287,13 @@ proptest! {
                 _ => JobEvent::Tick,
             };
             for effect in job.apply(event, at(second * 600)) {
-                if let Effect::Rest(now) = effect { rest = now; }
+                if let Effect::IdleBoot(now) = effect { idle_boot = now; }
             }
             if matches!(job.state, S::Written | S::Deployed) {
-                prop_assert_eq!(rest, Rest::BootDisk);
+                prop_assert_eq!(idle_boot, IdleBoot::BootDisk);
             }
             if job.state == S::Failed && job.sealed {
-                prop_assert_eq!(rest, Rest::BootDisk);
+                prop_assert_eq!(idle_boot, IdleBoot::BootDisk);
             }
         }
     }

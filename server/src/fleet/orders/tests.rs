@@ -1,4 +1,4 @@
-//! Orders at the desk, with a tailor that takes the only disk: what was shown is what is written, an admin's word
+//! Orders at the fleet, with a tailor that takes the only disk: what was shown is what is written, an admin's word
 //! counts at every instant, and nothing becomes approved by accident.
 
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use common::hardware::{
     Bus, CheckedHardware, Contents, Cpu, Device, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System,
 };
 use common::id::{Hash, ImageId, Mac};
-use common::plan::{Order, Plan};
+use common::plan::{Instruction, Plan};
 use common::step::{EventBatch, StepEvent};
 use common::trust::{KeyPair, PublicKey};
 use jiff::SignedDuration;
 
-use super::super::crew::Tailored;
-use super::super::desk::Settings;
+use super::super::decide::Settings;
 use super::super::own::{Own, OwnDisk};
+use super::super::provisioner::Provision;
 use super::super::reports::Next;
 use super::super::state::State;
 use super::*;
-use crate::api::{Retry, RetryLine, RetryShown, Shown, ShownLine};
+use crate::api::shapes::{Retry, RetryLine, RetryShown, Shown, ShownLine};
 
 const WEEK: i64 = 7 * 24 * 3600;
 
@@ -94,7 +94,7 @@ fn image(name: &str) -> ImageShown {
 
 /// The disk that was shown, or the only one there is; a serial number FIRST stands for what only `--accept other-disk`
 /// orders.
-fn choose(commission: &Commission, hardware: &CheckedHardware) -> Result<Target, String> {
+fn choose(request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String> {
     let target = |disk: &Disk| Target {
         disk: DiskIdentity::of(disk),
         words: disk.serial.clone(),
@@ -107,17 +107,17 @@ fn choose(commission: &Commission, hardware: &CheckedHardware) -> Result<Target,
     match hardware.report().disks.as_slice() {
         [disk] => Ok(target(disk)),
         disks => {
-            let bound = disks.iter().find(|disk| commission.bound == Some(DiskIdentity::of(disk)));
+            let bound = disks.iter().find(|disk| request.bound == Some(DiskIdentity::of(disk)));
             bound.map(target).ok_or_else(|| format!("{} disks", disks.len()))
         }
     }
 }
 
-/// A desk, and what comes to it.
+/// A fleet, and what comes to it.
 struct Trial {
-    desk: Desk,
+    fleet: Fleet,
     now: Timestamp,
-    commission: Option<Commission>,
+    request: Option<PlanRequest>,
     hardware: Option<Arc<CheckedHardware>>,
 }
 
@@ -140,45 +140,45 @@ impl Trial {
             own: Arc::new(own),
             url: String::new(),
         };
-        let desk = Desk::new(State::default(), settings);
-        Self { desk, now: Timestamp::from_second(1_000_000).unwrap(), commission: None, hardware: None }
+        let fleet = Fleet::new(State::default(), settings);
+        Self { fleet, now: Timestamp::from_second(1_000_000).unwrap(), request: None, hardware: None }
     }
 
     fn pass(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
-        self.desk.tick(self.now);
+        self.fleet.tick(self.now);
     }
 
     /// A machine reports, whose agent of before has been silent for long, and what the tailor was asked waits.
-    fn comes(&mut self, report: HardwareReport) -> Option<Order> {
+    fn comes(&mut self, report: HardwareReport) -> Option<Instruction> {
         self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
         let hardware = Arc::new(CheckedHardware::check(report).unwrap());
-        self.desk.boots.age();
-        (self.commission, self.hardware) = (None, None);
-        match self.desk.report(&hardware, None, self.now).next {
+        self.fleet.boots.age();
+        (self.request, self.hardware) = (None, None);
+        match self.fleet.report(&hardware, None, self.now).next {
             Next::Tell(order) => Some(order),
             Next::AtWork(agent) => Some(agent.order()),
-            Next::Tailor(commission, hardware) => {
-                (self.commission, self.hardware) = (Some(*commission), Some(hardware));
+            Next::Tailor(request, hardware) => {
+                (self.request, self.hardware) = (Some(*request), Some(hardware));
                 None
             }
         }
     }
 
     /// The tailor is done with what waits.
-    fn tailored(&mut self) -> Order {
-        let (commission, hardware) = (self.commission.take().unwrap(), self.hardware.take().unwrap());
-        let made = choose(&commission, &hardware).map(|target| Tailored {
-            plan: plan(&commission, target.disk),
+    fn tailored(&mut self) -> Instruction {
+        let (request, hardware) = (self.request.take().unwrap(), self.hardware.take().unwrap());
+        let made = choose(&request, &hardware).map(|target| Provision {
+            plan: plan(&request, target.disk),
             target: target.words,
             warnings: target.warnings,
             notes: vec![],
         });
         let key = hardware.report().key;
-        self.desk.tailored(commission.job, key, made, self.now).0
+        self.fleet.tailored(request.job, key, made, self.now).0
     }
 
-    fn reports(&mut self, report: HardwareReport) -> Order {
+    fn reports(&mut self, report: HardwareReport) -> Instruction {
         match self.comes(report) {
             Some(order) => order,
             None => self.tailored(),
@@ -188,17 +188,17 @@ impl Trial {
     /// The serial number of the disk that a machine is told to write.
     fn written(&mut self, report: HardwareReport) -> Option<String> {
         match self.reports(report) {
-            Order::Deploy(plan) => Some(plan.target.serial),
+            Instruction::Deploy(plan) => Some(plan.target.serial),
             _ => None,
         }
     }
 
     fn lines(&self, order: &DeployOrder, name: &str) -> Result<Vec<DeployLine>, Refused> {
         let line = |candidate: Candidate| {
-            let target = candidate.commission.as_ref().map(|(asked, hardware)| choose(asked, hardware));
+            let target = candidate.request.as_ref().map(|(asked, hardware)| choose(asked, hardware));
             candidate.line(target, &[])
         };
-        let mut lines: Vec<_> = self.desk.candidates(order, &image(name))?.into_iter().map(line).collect();
+        let mut lines: Vec<_> = self.fleet.candidates(order, &image(name))?.into_iter().map(line).collect();
         let shown = order.shown.iter().flat_map(|shown| &shown.machines);
         lines.iter_mut().zip(shown).for_each(|(line, shown)| hold_to(line, shown.disk.as_ref()));
         Ok(lines)
@@ -208,7 +208,7 @@ impl Trial {
         let order: DeployOrder = serde_json::from_value(text).unwrap();
         let name = order.image.clone();
         let mut lines = self.lines(&order, &name)?;
-        let id = self.desk.place(order, &image(&name), &mut lines, self.now)?;
+        let id = self.fleet.place(order, &image(&name), &mut lines, self.now)?;
         Ok((id, lines))
     }
 
@@ -223,20 +223,20 @@ impl Trial {
 
     fn act(&mut self, machine: &str, action: MachineAction) -> Result<Vec<MachineChanged>, Refused> {
         let selection = Selection { machines: vec![machine.to_owned()], labels: vec![] };
-        self.desk.command(&MachineCommand { selection, action, dry_run: false }, self.now)
+        self.fleet.command(&MachineCommand { selection, action, dry_run: false }, self.now)
     }
 
     fn cancel(&mut self, id: DeploymentId) {
-        self.desk.cancel(id, &Cancel::default(), self.now).unwrap();
+        self.fleet.cancel(id, &Cancel::default(), self.now).unwrap();
     }
 
     fn retry(&mut self, retry: Retry) -> Result<Vec<RetryLine>, Refused> {
         let mut lines: Vec<RetryLine> = self
-            .desk
+            .fleet
             .retryable(&retry)?
             .into_iter()
             .map(|again| {
-                let target = again.candidate.commission.as_ref().map(|(asked, seen)| choose(asked, seen));
+                let target = again.candidate.request.as_ref().map(|(asked, seen)| choose(asked, seen));
                 let line = again.candidate.line(target, &[]);
                 RetryLine { job: again.job, deployment: again.deployment, image: again.image, line }
             })
@@ -245,34 +245,34 @@ impl Trial {
             let shown = retry.shown.iter().flatten().find(|shown| shown.job == again.job);
             shown.into_iter().for_each(|shown| hold_to(&mut again.line, shown.disk.as_ref()));
         }
-        self.desk.retry(&mut lines, self.now).map(|()| lines)
+        self.fleet.retry(&mut lines, self.now).map(|()| lines)
     }
 
     fn told(&mut self, machine: u8, boot: u8, number: u64, step: Step, what: What) {
         let key = key(machine, boot);
-        let job = self.desk.state.newest_job(MachineId(machine.into())).map(|job| job.id);
+        let job = self.fleet.state.newest_job(MachineId(machine.into())).map(|job| job.id);
         let event = StepEvent { number, at_ms: 0, step, what, sources: None };
-        self.desk
+        self.fleet
             .events(EventBatch { key, job, attempt: None, sent_at_ms: 0, events: vec![event] }, self.now)
             .unwrap();
     }
 
     fn calls_home(&mut self, machine: u8) {
-        let job = self.desk.state.newest_job(MachineId(machine.into())).unwrap();
-        let token = self.desk.settings.token(job.id, job.attempt);
-        self.desk.confirm(&token, None, self.now).unwrap();
+        let job = self.fleet.state.newest_job(MachineId(machine.into())).unwrap();
+        let token = self.fleet.settings.token(job.id, job.attempt);
+        self.fleet.confirm(&token, None, self.now).unwrap();
     }
 
     fn machine(&self, machine: u8) -> &Machine {
-        &self.desk.state.machines[&MachineId(machine.into())]
+        &self.fleet.state.machines[&MachineId(machine.into())]
     }
 
     fn job(&self, machine: u8) -> &Job {
-        self.desk.state.newest_job(MachineId(machine.into())).unwrap()
+        self.fleet.state.newest_job(MachineId(machine.into())).unwrap()
     }
 
     fn logged(&mut self) -> Vec<String> {
-        let changes = self.desk.take_aftermath().changes;
+        let changes = self.fleet.take_aftermath().changes;
         let text = |change| match change {
             Change::Event(event) => Some(format!("{:?}", event.what)),
             _ => None,
@@ -281,15 +281,15 @@ impl Trial {
     }
 }
 
-fn plan(commission: &Commission, target: DiskIdentity) -> Plan {
+fn plan(request: &PlanRequest, target: DiskIdentity) -> Plan {
     serde_json::from_value(serde_json::json!({
-        "deployment": commission.deployment, "job": commission.job, "attempt": commission.attempt,
-        "image": commission.image, "image_bytes": 1, "target": target,
+        "deployment": request.deployment, "job": request.job, "attempt": request.attempt,
+        "image": request.image, "image_bytes": 1, "target": target,
         "steps": ["join", "transfer", "seal", "linger", "reboot"],
         "seed": {"key": key(9, 9), "addresses": []},
         "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1,
             "upload_parallel": 1},
-        "finish": commission.finish, "bundle": null,
+        "finish": request.finish, "bundle": null,
     }))
     .unwrap()
 }
@@ -350,7 +350,7 @@ fn an_admins_word_counts_while_the_tailor_works() {
         ("reject", |t, _| drop(t.act("m1", MachineAction::Reject).unwrap()), JobState::Cancelled),
         ("hold", |t, _| drop(t.act("m1", MachineAction::Hold).unwrap()), JobState::Ordered),
         ("cancel", |t, id| t.cancel(id), JobState::Cancelled),
-        ("freeze", |t, _| drop(t.desk.freeze(true, None, t.now)), JobState::Ordered),
+        ("freeze", |t, _| drop(t.fleet.freeze(true, None, t.now)), JobState::Ordered),
     ];
     for (word, say, state) in words {
         let mut trial = Trial::new();
@@ -358,7 +358,7 @@ fn an_admins_word_counts_while_the_tailor_works() {
         let id = trial.order(&["m1"]).unwrap();
         assert!(trial.comes(report(1, 2, blank("A"))).is_none(), "{word}");
         say(&mut trial, id);
-        assert!(!matches!(trial.tailored(), Order::Deploy(_)), "{word}");
+        assert!(!matches!(trial.tailored(), Instruction::Deploy(_)), "{word}");
         assert_eq!(trial.job(1).state, state, "{word}");
         assert_ne!(trial.machine(1).state, MachineState::Deploying, "{word}");
     }
@@ -374,8 +374,8 @@ fn an_admins_word_counts_between_what_was_shown_and_the_order() {
                 .unwrap();
         let mut lines = trial.lines(&order, "debian").unwrap();
         trial.act("m1", action.clone()).unwrap();
-        assert!(trial.desk.place(order, &image("debian"), &mut lines, trial.now).is_err(), "{action:?}");
-        assert!(trial.desk.state.jobs.is_empty(), "{action:?}");
+        assert!(trial.fleet.place(order, &image("debian"), &mut lines, trial.now).is_err(), "{action:?}");
+        assert!(trial.fleet.state.jobs.is_empty(), "{action:?}");
     }
 }
 
@@ -393,7 +393,7 @@ fn a_running_job_ends_with_a_rejection_and_goes_on_while_held() {
     assert!(said[0].text.contains("is cancelled"), "{said:?}");
     assert_eq!(trial.job(1).state, JobState::Cancelled);
     assert_eq!(trial.machine(1).state, MachineState::Rejected);
-    let dismissed = trial.desk.take_aftermath().dismissed;
+    let dismissed = trial.fleet.take_aftermath().dismissed;
     assert!(dismissed.iter().any(|(key, why)| *key == self::key(1, 2) && why.is_some()), "{dismissed:?}");
 }
 
@@ -420,9 +420,11 @@ fn what_was_shown_is_what_is_written() {
 fn who_was_known_by_an_address_only_is_bound_by_its_first_plan() {
     let mut trial = Trial::new();
     let asker =
-        crate::fleet::standing::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
+        crate::fleet::boot_policy::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
     let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
-    trial.desk.sighting(crate::fleet::standing::Sighting::Script { asker, address, says: "load" }, trial.now);
+    trial
+        .fleet
+        .sighting(crate::fleet::boot_policy::Sighting::Script { asker, address, says: "load" }, trial.now);
     trial.order(&["m1"]).unwrap();
     assert_eq!(trial.written(report(1, 1, blank("A"))).as_deref(), Some("A"));
     assert_eq!(trial.job(1).bound.disk.as_ref().map(|disk| disk.serial.as_str()), Some("A"));
@@ -435,7 +437,7 @@ fn a_refused_job_is_over_until_a_person_has_looked() {
     let mut trial = Trial::new();
     let both = || vec![disk("A", Contents::Data), disk("B", Contents::Blank)];
     trial.reports(report(1, 1, vec![]));
-    trial.desk.state.machines.get_mut(&MachineId(1)).unwrap().hardware = None;
+    trial.fleet.state.machines.get_mut(&MachineId(1)).unwrap().hardware = None;
     trial.order(&["m1"]).unwrap();
     assert_eq!(trial.written(report(1, 2, both())), None);
     assert_eq!(trial.job(1).state, JobState::Refused);
@@ -481,9 +483,9 @@ fn what_changed_since_it_was_shown_is_refused_by_name() {
         "{refused:?}"
     );
     assert!(refused[2].1.as_ref().is_some_and(|why| why.contains("forgotten")), "{refused:?}");
-    assert_eq!(trial.desk.state.jobs.len(), 1);
+    assert_eq!(trial.fleet.state.jobs.len(), 1);
 
-    let other = trial.desk.candidates(&order, &image("another"));
+    let other = trial.fleet.candidates(&order, &image("another"));
     assert!(other.is_err_and(|refused| refused.error.contains("another one")));
 }
 
@@ -546,7 +548,7 @@ fn orders_that_nobody_comes_for_end() {
     trial.logged();
     trial.pass(20);
     assert_eq!(trial.job(1).state, JobState::Cancelled);
-    assert!(!trial.desk.state.deployments[&open].open);
+    assert!(!trial.fleet.state.deployments[&open].open);
     let logged = trial.logged();
     assert_eq!(logged.iter().filter(|text| text.contains("expired")).count(), 2, "{logged:?}");
     assert_eq!(trial.machine(1).state, MachineState::Discovered, "as before");
@@ -571,7 +573,7 @@ fn an_order_says_how_long_it_lives() {
             }))
             .unwrap();
         // What an admin sets for all later is for later orders.
-        trial.desk.settings.order_expires =
+        trial.fleet.settings.order_expires =
             Some(SignedDuration::from_secs(if seconds.is_none() { 1 } else { 9 }));
         trial.pass(after);
         assert_eq!(trial.job(1).state, state, "{seconds:?} {after}");
@@ -589,7 +591,7 @@ fn an_agent_that_is_gone_for_as_long_ends_its_job() {
     // An agent that has nothing to tell asks all the same.
     let (key, job) = (key(1, 2), Some(trial.job(1).id));
     trial
-        .desk
+        .fleet
         .events(EventBatch { key, job, attempt: None, sent_at_ms: 0, events: vec![] }, trial.now)
         .unwrap();
     trial.pass(WEEK - 5);
@@ -602,7 +604,7 @@ fn an_agent_that_is_gone_for_as_long_ends_its_job() {
         None,
         "its disk is whatever it is, and nobody thinks of it"
     );
-    assert!(trial.desk.take_aftermath().dismissed.iter().any(|(left, _)| *left == self::key(1, 2)));
+    assert!(trial.fleet.take_aftermath().dismissed.iter().any(|(left, _)| *left == self::key(1, 2)));
 }
 
 #[test]
@@ -614,7 +616,7 @@ fn while_frozen_nothing_begins_and_what_runs_goes_on() {
     trial.order(&["m1", "m2"]).unwrap();
     assert!(trial.written(report(1, 2, blank("A"))).is_some());
     trial.act("m3", MachineAction::Approve).unwrap();
-    trial.desk.freeze(true, Some("fire\u{1b}".to_owned()), trial.now);
+    trial.fleet.freeze(true, Some("fire\u{1b}".to_owned()), trial.now);
     assert!(trial.logged().iter().any(|text| text.contains("frozen") && text.contains("fire ")));
     assert!(trial.order(&["m3"]).is_err_and(|refused| refused.error.contains("fire")));
     assert_eq!(trial.written(report(2, 2, vec![disk("A", Contents::Bootable)])), None);
@@ -622,25 +624,25 @@ fn while_frozen_nothing_begins_and_what_runs_goes_on() {
     assert!(trial.written(report(1, 2, blank("A"))).is_some(), "the answer was lost: the same attempt");
     assert_eq!(trial.written(report(1, 3, blank("A"))), None, "a further attempt is something new");
     trial.told(1, 3, 1, Step::Inspect, What::Started);
-    let standing = |trial: &Trial, machine: u8| {
-        let asker = crate::fleet::standing::Asker {
+    let policy = |trial: &Trial, machine: u8| {
+        let asker = crate::fleet::boot_policy::Asker {
             mac: Some(Mac([2, 0, 0, 0, 0, machine])),
             uuid: None,
             serial: None,
         };
-        trial.desk.state.standings(false).of(&asker).1
+        trial.fleet.state.policies(false).of(&asker).1
     };
-    use crate::fleet::standing::Standing;
-    assert_eq!(standing(&trial, 2), Standing::BootDisk, "what is ordered is not begun");
-    trial.desk.freeze(false, None, trial.now);
-    assert_eq!(standing(&trial, 2), Standing::Load);
+    use crate::fleet::boot_policy::BootPolicy;
+    assert_eq!(policy(&trial, 2), BootPolicy::BootDisk, "what is ordered is not begun");
+    trial.fleet.freeze(false, None, trial.now);
+    assert_eq!(policy(&trial, 2), BootPolicy::Load);
     assert!(trial.written(report(2, 3, blank("A"))).is_some());
 
     let mut trial = Trial::new();
     trial.open();
-    trial.desk.freeze(true, None, trial.now);
+    trial.fleet.freeze(true, None, trial.now);
     assert_eq!(trial.written(report(1, 1, blank("A"))), None);
-    assert!(trial.desk.state.jobs.is_empty(), "no open order takes it");
+    assert!(trial.fleet.state.jobs.is_empty(), "no open order takes it");
 }
 
 #[test]
@@ -661,7 +663,7 @@ fn an_open_order_takes_strangers_only_when_every_disk_is_blank() {
         let mut trial = Trial::new();
         trial.open();
         trial.comes(report(1, 1, disks));
-        assert_eq!(!trial.desk.state.jobs.is_empty(), taken, "{what}");
+        assert_eq!(!trial.fleet.state.jobs.is_empty(), taken, "{what}");
     }
     // A controller without a driver hides who knows what.
     let mut trial = Trial::new();
@@ -716,7 +718,7 @@ fn the_servers_own_machine_is_no_target() {
     trial.act("m2", MachineAction::Approve).unwrap_err();
     trial.reports(report(2, 1, blank("LUN")));
     assert!(trial.order(&["m2"]).is_err_and(|refused| refused.cause.unwrap().contains("server's own")));
-    trial.desk.state.machines.get_mut(&MachineId(2)).unwrap().hardware = None;
+    trial.fleet.state.machines.get_mut(&MachineId(2)).unwrap().hardware = None;
     trial.order(&["m2"]).unwrap();
     assert_eq!(trial.written(report(2, 2, blank("LUN"))), None);
     assert_eq!(trial.job(2).state, JobState::Refused);
@@ -769,7 +771,7 @@ fn reinstalls(step: Step) -> (Trial, DeploymentId) {
     trial.reports(report(1, 1, vec![disk("A", Contents::Bootable)]));
     let mut deployed = trial.machine(1).clone();
     (deployed.state, deployed.deployed_image) = (MachineState::Deployed, Some("old".to_owned()));
-    trial.desk.put_machine(deployed);
+    trial.fleet.put_machine(deployed);
     let id = trial.order(&["m1"]).unwrap();
     trial.written(report(1, 2, vec![disk("A", Contents::Bootable)]));
     trial.told(1, 2, 1, step, What::Started);
@@ -815,9 +817,11 @@ fn what_stops_an_order_refuses_it_until_it_is_accepted() {
     // One that only its address told of when the order was given.
     let mut trial = Trial::new();
     let asker =
-        crate::fleet::standing::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
+        crate::fleet::boot_policy::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
     let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
-    trial.desk.sighting(crate::fleet::standing::Sighting::Script { asker, address, says: "load" }, trial.now);
+    trial
+        .fleet
+        .sighting(crate::fleet::boot_policy::Sighting::Script { asker, address, says: "load" }, trial.now);
     trial.order_lines(order(&[])).unwrap();
     assert_eq!(trial.written(report(1, 1, blank("FIRST"))), None);
     assert_eq!(trial.job(1).state, JobState::Refused);
@@ -833,7 +837,7 @@ fn an_open_order_is_refused_for_what_its_user_data_does() {
         }))
         .unwrap();
         order.user_data = Some(UserData(data.as_bytes().to_vec()));
-        Trial::new().desk.candidates(&order, &image("debian")).map(drop)
+        Trial::new().fleet.candidates(&order, &image("debian")).map(drop)
     };
     let silent = "#cloud-config\nvendor_data: {enabled: false}\n";
     let refused = order(silent, false).unwrap_err();

@@ -14,7 +14,7 @@ use common::hardware::{
     System,
 };
 use common::id::{Hash, ImageId, JobId, Mac};
-use common::plan::{DiskIdentity, Order, Verdict};
+use common::plan::{DiskIdentity, Instruction, Verdict};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::trust::{KeyPair, PublicKey, Signed};
 use common::wire::http::{EventsTaken, Refused};
@@ -26,12 +26,12 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::super::content::{Bytestore, Content};
-use super::super::{Ends, Shelves, public};
-use crate::api::{DeployOrder, ImageShown, Warning};
+use super::super::{BootSource, Ends, public};
+use crate::api::shapes::{DeployOrder, ImageShown, Warning};
 use crate::fleet::FleetHandle;
-use crate::fleet::crew::{Admission, Commission, Crew, Soon, Tailored, Target};
-use crate::fleet::desk::Settings;
-use crate::fleet::standing::{Asker, Standing};
+use crate::fleet::boot_policy::{Asker, BootPolicy};
+use crate::fleet::decide::Settings;
+use crate::fleet::provisioner::{Admission, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::records::Records;
 
 /// Rooms beside the fleet that do what they are asked and remember it.
@@ -60,7 +60,7 @@ pub(super) fn image() -> ImageShown {
     }
 }
 
-impl Crew for Rooms {
+impl Provisioner for Rooms {
     fn image(&self, name: &str) -> Result<ImageShown, Refused> {
         let absent = || Refused { error: format!("no image `{name}`"), cause: None, hint: None };
         (name == "debian").then(image).ok_or_else(absent)
@@ -70,7 +70,7 @@ impl Crew for Rooms {
         if rule.contains("sda") { Err("kernel names change".to_owned()) } else { Ok(()) }
     }
 
-    fn target(&self, _: &Commission, hardware: &CheckedHardware) -> Result<Target, String> {
+    fn target(&self, _: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String> {
         match hardware.report().disks.as_slice() {
             [disk] => Ok(Target {
                 disk: DiskIdentity::of(disk),
@@ -81,18 +81,18 @@ impl Crew for Rooms {
         }
     }
 
-    fn tailor(&self, commission: &Commission, hardware: &CheckedHardware) -> Result<Tailored, String> {
-        let Target { disk, words, warnings } = self.target(commission, hardware)?;
+    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, String> {
+        let Target { disk, words, warnings } = self.target(request, hardware)?;
         let plan = serde_json::json!({
-            "deployment": commission.deployment, "job": commission.job, "attempt": commission.attempt,
-            "image": commission.image, "image_bytes": 1,
+            "deployment": request.deployment, "job": request.job, "attempt": request.attempt,
+            "image": request.image, "image_bytes": 1,
             "target": disk,
             "steps": ["join", "transfer", "seal", "linger", "reboot"],
             "seed": {"key": server_key().public(), "addresses": []},
             "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
-            "finish": commission.finish, "bundle": null,
+            "finish": request.finish, "bundle": null,
         });
-        Ok(Tailored { plan: serde_json::from_value(plan).unwrap(), target: words, warnings, notes: vec![] })
+        Ok(Provision { plan: serde_json::from_value(plan).unwrap(), target: words, warnings, notes: vec![] })
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {
@@ -110,7 +110,7 @@ impl Crew for Rooms {
     }
 }
 
-impl Shelves for Rooms {
+impl BootSource for Rooms {
     fn kit(&self) -> Option<String> {
         self.kit.is_some().then(|| "debian-12".to_owned())
     }
@@ -176,8 +176,8 @@ impl Bench {
             url: "http://10.0.0.1:8069".to_owned(),
         };
         let records = Records::open(&dir.path().join("records.sqlite")).unwrap();
-        let crew: Arc<dyn Crew> = Arc::clone(&rooms) as _;
-        let (fleet, task) = crate::fleet::start(records, crew, server_key(), settings).unwrap();
+        let provisioner: Arc<dyn Provisioner> = Arc::clone(&rooms) as _;
+        let (fleet, task) = crate::fleet::start(records, provisioner, server_key(), settings).unwrap();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(task.run(cancel.clone()));
         let door = public(fleet.clone(), Arc::clone(&rooms) as _, vec!["quiet".to_owned()], discover);
@@ -215,14 +215,14 @@ impl Bench {
         SentReport { nonce: self.fleet.nonce(), salt: "salt".to_owned(), hardware: report }
     }
 
-    pub(super) async fn report(&self, report: HardwareReport, key: &KeyPair) -> Order {
+    pub(super) async fn report(&self, report: HardwareReport, key: &KeyPair) -> Instruction {
         let sent = key.sign(&self.sent(report));
         let answer = self.post("/v1/report", serde_json::to_vec(&sent).unwrap()).await;
         assert_eq!(answer.status(), 200);
         let verdict: Verdict =
             read::<Signed<Verdict>>(answer).await.open(&server_key().public()).expect("the server signed it");
         assert_eq!((verdict.key, verdict.report), (key.public(), sent.digest()));
-        verdict.order
+        verdict.instruction
     }
 
     pub(super) async fn told(
@@ -247,13 +247,13 @@ impl Bench {
     pub(super) async fn order(
         &self,
         text: serde_json::Value,
-    ) -> Result<crate::api::DeployAnswer, crate::fleet::FleetError> {
+    ) -> Result<crate::api::shapes::DeployAnswer, crate::fleet::FleetError> {
         self.fleet.order(serde_json::from_value::<DeployOrder>(text).unwrap()).await
     }
 
-    pub(super) async fn standing(&self, machine: u8) -> Standing {
+    pub(super) async fn policy(&self, machine: u8) -> BootPolicy {
         let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 0, machine])), uuid: None, serial: None };
-        self.fleet.standings().borrow().of(&asker).1
+        self.fleet.policies().borrow().of(&asker).1
     }
 }
 

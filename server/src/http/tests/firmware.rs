@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::bind;
 use super::bench::Bench;
 use super::strangers::BOUNDS;
-use crate::api::Selection;
+use crate::api::shapes::Selection;
 
 /// What the door answers to `request`, whole, and the longest segment that the connection may carry.
 async fn answer(at: SocketAddr, request: String) -> (String, u32) {

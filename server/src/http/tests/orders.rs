@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use common::hardware::Contents;
-use common::plan::{DiskIdentity, Order};
+use common::plan::{DiskIdentity, Instruction};
 
 use super::bench::{Bench, image, key, report};
-use crate::api::{Freeze, JobState, Retry, RetryShown, Selection, Warning};
+use crate::api::shapes::{Freeze, JobState, Retry, RetryShown, Selection, Warning};
 use crate::fleet::FleetError;
-use crate::fleet::standing::Standing;
+use crate::fleet::boot_policy::BootPolicy;
 
 fn one(machine: &str) -> serde_json::Value {
     serde_json::json!({"image": "debian", "selection": {"machines": [machine]}})
@@ -22,12 +22,15 @@ async fn a_refused_machine_waits_for_a_person_over_a_restart() {
     bench.report(report(1, 1, &[Contents::Blank]), &key(1, 1)).await;
     let id = bench.order(one("m1")).await.unwrap().deployment.unwrap();
     let two = report(1, 2, &[Contents::Data, Contents::Blank]);
-    assert!(matches!(bench.report(two, &key(1, 2)).await, Order::Wait { .. }));
+    assert!(matches!(bench.report(two, &key(1, 2)).await, Instruction::Wait { .. }));
     let mut alone = report(1, 3, &[Contents::Data]);
     alone.disks[0].serial = "ANOTHER".to_owned();
-    assert!(matches!(bench.report(alone.clone(), &key(1, 3)).await, Order::Wait { .. }), "not even alone");
+    assert!(
+        matches!(bench.report(alone.clone(), &key(1, 3)).await, Instruction::Wait { .. }),
+        "not even alone"
+    );
     let bench = bench.restart().await;
-    assert!(matches!(bench.report(alone, &key(1, 3)).await, Order::Wait { .. }));
+    assert!(matches!(bench.report(alone, &key(1, 3)).await, Instruction::Wait { .. }));
 
     let retry = Retry { deployment: Some(id), dry_run: true, ..Retry::default() };
     let would = bench.fleet.retry(retry.clone()).await.unwrap();
@@ -43,7 +46,7 @@ async fn a_refused_machine_waits_for_a_person_over_a_restart() {
     bench.fleet.retry(shown(Some(disk))).await.unwrap();
     let mut again = report(1, 4, &[Contents::Data]);
     again.disks[0].serial = "ANOTHER".to_owned();
-    let Order::Deploy(plan) = bench.report(again, &key(1, 4)).await else { panic!("no plan") };
+    let Instruction::Deploy(plan) = bench.report(again, &key(1, 4)).await else { panic!("no plan") };
     assert_eq!(plan.target.serial, "ANOTHER");
 }
 
@@ -63,7 +66,7 @@ async fn what_was_shown_holds_over_a_restart() {
     let bench = bench.restart().await;
     let mut swapped = report(1, 2, &[Contents::Data]);
     swapped.disks[0].serial = "SWAPPED".to_owned();
-    let Order::Wait { reason, .. } = bench.report(swapped, &key(1, 2)).await else { panic!("a plan") };
+    let Instruction::Wait { reason, .. } = bench.report(swapped, &key(1, 2)).await else { panic!("a plan") };
     assert!(reason.contains("SWAPPED") && reason.contains("deploy retry"), "{reason}");
     let shown = bench.fleet.deployment(id).await.unwrap().unwrap();
     assert_eq!(shown.jobs[0].state, JobState::Refused);
@@ -78,21 +81,21 @@ async fn a_freeze_holds_over_a_restart_and_the_doors_know_it() {
     let bench = Bench::open();
     bench.report(report(1, 1, &[Contents::Bootable]), &key(1, 1)).await;
     bench.order(one("m1")).await.unwrap();
-    assert_eq!(bench.standing(1).await, Standing::Load);
+    assert_eq!(bench.policy(1).await, BootPolicy::Load);
     bench.fleet.freeze(Freeze { freeze: true, reason: Some("audit".to_owned()) }).await.unwrap();
-    assert_eq!(bench.standing(1).await, Standing::BootDisk);
+    assert_eq!(bench.policy(1).await, BootPolicy::BootDisk);
     let bench = bench.restart().await;
     assert_eq!(bench.fleet.frozen().await.unwrap().unwrap().reason.as_deref(), Some("audit"));
-    assert_eq!(bench.standing(1).await, Standing::BootDisk);
+    assert_eq!(bench.policy(1).await, BootPolicy::BootDisk);
     let order = bench.report(report(1, 2, &[Contents::Bootable]), &key(1, 2)).await;
-    assert!(matches!(order, Order::BootDisk { reason } if reason.contains("audit")));
+    assert!(matches!(order, Instruction::BootDisk { reason } if reason.contains("audit")));
     bench.report(report(2, 1, &[Contents::Blank]), &key(2, 1)).await;
     assert!(matches!(bench.order(one("m2")).await, Err(FleetError::Refused(_))));
     let mut dry = one("m2");
     dry["dry_run"] = true.into();
     assert!(bench.order(dry).await.unwrap().frozen.is_some(), "what it would do can be seen");
     bench.fleet.freeze(Freeze { freeze: false, reason: None }).await.unwrap();
-    assert_eq!(bench.standing(1).await, Standing::Load);
+    assert_eq!(bench.policy(1).await, BootPolicy::Load);
     assert!(bench.order(one("m2")).await.is_ok());
 }
 
@@ -104,7 +107,7 @@ async fn an_image_that_somebody_needs_or_orders_is_kept() {
     let open = serde_json::json!({"image": "debian", "selection": {}, "open": true});
     let id = bench.order(open).await.unwrap().deployment.unwrap();
     assert!(bench.fleet.needs_image(image().id).await.unwrap().is_some_and(|what| what.contains("d1")));
-    bench.fleet.cancel(id, crate::api::Cancel::default()).await.unwrap();
+    bench.fleet.cancel(id, crate::api::shapes::Cancel::default()).await.unwrap();
     assert_eq!(bench.fleet.needs_image(image().id).await.unwrap(), None);
     bench.report(report(1, 1, &[Contents::Blank]), &key(1, 1)).await;
     let removing = bench.fleet.keep_orders_out().await.unwrap();
@@ -118,13 +121,13 @@ async fn an_image_that_somebody_needs_or_orders_is_kept() {
 #[tokio::test]
 async fn who_is_not_known_is_said_to_be_so() {
     let bench = Bench::open();
-    let asker = crate::fleet::standing::Asker {
+    let asker = crate::fleet::boot_policy::Asker {
         mac: Some(common::id::Mac([2, 0, 0, 0, 0, 1])),
         uuid: None,
         serial: None,
     };
     let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
-    bench.fleet.sighting(crate::fleet::standing::Sighting::Script { asker, address, says: "load" });
+    bench.fleet.sighting(crate::fleet::boot_policy::Sighting::Script { asker, address, says: "load" });
     assert_eq!(bench.fleet.machines(Selection::default()).await.unwrap().len(), 1);
     let mut dry = one("m1");
     dry["dry_run"] = true.into();

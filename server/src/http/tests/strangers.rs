@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{DoorBounds, bind};
 use super::bench::{Bench, key, report};
-use crate::api::{MachineAction, MachineCommand, MachineState, Selection};
-use crate::fleet::desk::{Desk, Settings};
+use crate::api::shapes::{MachineAction, MachineCommand, MachineState, Selection};
+use crate::fleet::boot_policy::{Answered, Asker, Sighting};
+use crate::fleet::decide::{Fleet, Settings};
 use crate::fleet::identity::Fingerprint;
 use crate::fleet::machine::Machine;
-use crate::fleet::standing::{Answered, Asker, Sighting};
 use crate::fleet::state::{Change, State};
 use crate::records::LogFilter;
 
@@ -198,8 +198,8 @@ async fn only_the_server_says_what_the_server_does() {
     assert!(before > 0);
 }
 
-/// A desk without records: what is decided, and nothing beside it.
-fn desk() -> Desk {
+/// A fleet without records: what is decided, and nothing beside it.
+fn fleet() -> Fleet {
     let settings = Settings {
         discover: true,
         poll_seconds: 5,
@@ -213,7 +213,7 @@ fn desk() -> Desk {
         own: std::sync::Arc::default(),
         url: "http://10.0.0.1:8069".to_owned(),
     };
-    Desk::new(State::default(), settings)
+    Fleet::new(State::default(), settings)
 }
 
 fn at(ms: u64) -> Timestamp {
@@ -233,79 +233,79 @@ fn forged(number: u32) -> Arc<CheckedHardware> {
     Arc::new(CheckedHardware::check(forged).unwrap())
 }
 
-fn changes(desk: &mut Desk) -> Vec<Change> {
-    desk.take_aftermath().changes
+fn changes(fleet: &mut Fleet) -> Vec<Change> {
+    fleet.take_aftermath().changes
 }
 
 #[test]
 fn forged_reports_from_one_address_are_held_to_its_rate() {
-    let mut desk = desk();
+    let mut fleet = fleet();
     let host = Some(IpAddr::from([10, 0, 0, 66]));
     for number in 0..10_000 {
         // A thousand a second.
-        desk.report(&forged(number), host, at(u64::from(number)));
+        fleet.report(&forged(number), host, at(u64::from(number)));
     }
     let most = NEW_BOOTS_PER_ADDRESS.at_once as usize + 11;
-    assert!(desk.state.machines.len() <= most, "{}", desk.state.machines.len());
+    assert!(fleet.state.machines.len() <= most, "{}", fleet.state.machines.len());
     // Somebody else is served as ever.
-    desk.report(&forged(20_000), Some(IpAddr::from([10, 0, 0, 67])), at(10_000));
+    fleet.report(&forged(20_000), Some(IpAddr::from([10, 0, 0, 67])), at(10_000));
     let last = forged(20_000).report().nics[0].mac;
-    assert!(desk.state.with_mac(last).next().is_some());
+    assert!(fleet.state.with_mac(last).next().is_some());
 }
 
 /// `count` strangers, with hardware or not, of which the one with the lowest number was silent longest.
-fn fill(desk: &mut Desk, count: usize, with_hardware: bool) {
+fn fill(fleet: &mut Fleet, count: usize, with_hardware: bool) {
     let hardware = forged(1);
     for number in (1..).take(count) {
         let [a, b, c, d] = u32::try_from(number).unwrap().to_be_bytes();
         let macs = [Mac([2, 1, a, b, c, d])].into();
         let print = Fingerprint { macs, ..Fingerprint::default() };
         let machine = Machine::new(MachineId(number), print, "local".to_owned(), at(number));
-        desk.state.adopt(&Change::Machine(Box::new(machine)));
+        fleet.state.adopt(&Change::Machine(Box::new(machine)));
         if with_hardware {
-            desk.state.adopt(&Change::Hardware(MachineId(number), Arc::clone(&hardware)));
+            fleet.state.adopt(&Change::Hardware(MachineId(number), Arc::clone(&hardware)));
         }
     }
 }
 
 #[test]
 fn forged_reports_from_everywhere_push_out_only_strangers() {
-    let mut desk = desk();
-    fill(&mut desk, STRANGERS_MAX, true);
+    let mut fleet = fleet();
+    fill(&mut fleet, STRANGERS_MAX, true);
     let approve = MachineCommand {
         selection: Selection { machines: vec!["m1".to_owned()], labels: vec![] },
         action: MachineAction::Approve,
         dry_run: false,
     };
-    desk.command(&approve, at(9_999)).unwrap();
+    fleet.command(&approve, at(9_999)).unwrap();
     for number in 2..52_u32 {
-        desk.report(&forged(number), Some(IpAddr::from(number.to_be_bytes())), at(10_000));
+        fleet.report(&forged(number), Some(IpAddr::from(number.to_be_bytes())), at(10_000));
     }
-    assert_eq!(desk.state.machines.len(), STRANGERS_MAX + 1);
-    assert_eq!(desk.state.machines[&MachineId(1)].state, MachineState::Approved);
-    assert!(desk.state.named("m2").is_empty(), "the one that was silent longest is gone");
-    assert!(!desk.state.named("m5000").is_empty());
+    assert_eq!(fleet.state.machines.len(), STRANGERS_MAX + 1);
+    assert_eq!(fleet.state.machines[&MachineId(1)].state, MachineState::Approved);
+    assert!(fleet.state.named("m2").is_empty(), "the one that was silent longest is gone");
+    assert!(!fleet.state.named("m5000").is_empty());
 }
 
 #[test]
 fn sightings_make_room_for_newer_ones() {
-    let mut desk = desk();
-    fill(&mut desk, BARE_SIGHTINGS_MAX, false);
+    let mut fleet = fleet();
+    fill(&mut fleet, BARE_SIGHTINGS_MAX, false);
     for number in 0..50_u8 {
         let asker = Asker { mac: Some(Mac([2, 2, 0, 0, 0, number])), uuid: None, serial: None };
         let answer = Answered::Proxy { file: None };
         let sighting = Sighting::PowerOn { asker, firmware: "bios".to_owned(), answer, relay: None };
-        desk.sighting(sighting, at(10_000));
+        fleet.sighting(sighting, at(10_000));
     }
-    assert_eq!(desk.state.machines.len(), BARE_SIGHTINGS_MAX);
+    assert_eq!(fleet.state.machines.len(), BARE_SIGHTINGS_MAX);
     assert!(
-        desk.state.with_mac(Mac([2, 2, 0, 0, 0, 49])).next().is_some() && desk.state.named("m1").is_empty()
+        fleet.state.with_mac(Mac([2, 2, 0, 0, 0, 49])).next().is_some() && fleet.state.named("m1").is_empty()
     );
 }
 
 #[test]
 fn of_a_strangers_long_report_little_is_kept_until_it_is_let_in() {
-    let mut desk = desk();
+    let mut fleet = fleet();
     let mut long = forged(1).report().clone();
     let device = common::hardware::Device {
         address: "0000:00:03.0".to_owned(),
@@ -315,15 +315,15 @@ fn of_a_strangers_long_report_little_is_kept_until_it_is_let_in() {
     };
     long.devices = vec![device; 4000];
     let long = Arc::new(CheckedHardware::check(long).unwrap());
-    let kept = |desk: &Desk| {
-        let hardware = desk.state.machines.values().next().unwrap().hardware.clone().unwrap();
+    let kept = |fleet: &Fleet| {
+        let hardware = fleet.state.machines.values().next().unwrap().hardware.clone().unwrap();
         serde_json::to_vec(hardware.report()).unwrap().len()
     };
-    desk.report(&long, None, at(0));
-    assert!(kept(&desk) <= STRANGER_HARDWARE_BYTES);
-    changes(&mut desk);
-    desk.report(&long, None, at(1));
-    let again = changes(&mut desk);
+    fleet.report(&long, None, at(0));
+    assert!(kept(&fleet) <= STRANGER_HARDWARE_BYTES);
+    changes(&mut fleet);
+    fleet.report(&long, None, at(1));
+    let again = changes(&mut fleet);
     assert!(
         !again.iter().any(|change| matches!(change, Change::Hardware(..))),
         "the same is not written again"
@@ -333,17 +333,17 @@ fn of_a_strangers_long_report_little_is_kept_until_it_is_let_in() {
         action: MachineAction::Approve,
         dry_run: false,
     };
-    desk.command(&approve, at(2)).unwrap();
-    desk.report(&long, None, at(3));
-    assert!(kept(&desk) > STRANGER_HARDWARE_BYTES);
+    fleet.command(&approve, at(2)).unwrap();
+    fleet.report(&long, None, at(3));
+    assert!(kept(&fleet) > STRANGER_HARDWARE_BYTES);
 }
 
 #[test]
 fn a_stranger_that_tells_a_lot_is_left_out_of_the_log() {
-    let mut desk = desk();
+    let mut fleet = fleet();
     let hardware = forged(1);
-    desk.report(&hardware, None, at(0));
-    changes(&mut desk);
+    fleet.report(&hardware, None, at(0));
+    changes(&mut fleet);
     let key = hardware.report().key;
     let mut lines = 0;
     for batch in 0..30_u64 {
@@ -356,33 +356,33 @@ fn a_stranger_that_tells_a_lot_is_left_out_of_the_log() {
         };
         let events = (1..=512).map(|number| event(batch * 512 + number)).collect();
         let batch = EventBatch { key, job: None, attempt: None, sent_at_ms: 0, events };
-        let taken = desk.events(batch, at(1)).unwrap();
+        let taken = fleet.events(batch, at(1)).unwrap();
         assert_eq!(taken.through % 512, 0, "counted as delivered: they are not sent again");
-        lines += changes(&mut desk).iter().filter(|change| matches!(change, Change::Event(_))).count();
+        lines += changes(&mut fleet).iter().filter(|change| matches!(change, Change::Event(_))).count();
     }
     assert!(lines <= STRANGER_EVENTS.at_once as usize, "{lines}");
-    assert!(desk.left_out > 15_000);
+    assert!(fleet.left_out > 15_000);
 }
 
 #[test]
 fn below_the_reserve_nothing_unasked_is_recorded() {
-    let mut desk = desk();
-    desk.report(&forged(1), None, at(0));
+    let mut fleet = fleet();
+    fleet.report(&forged(1), None, at(0));
     let approve = MachineCommand {
         selection: Selection { machines: vec!["m1".to_owned()], labels: vec![] },
         action: MachineAction::Approve,
         dry_run: false,
     };
-    desk.command(&approve, at(1)).unwrap();
-    changes(&mut desk);
-    desk.is_tight = true;
-    desk.report(&forged(2), Some(IpAddr::from([10, 0, 0, 2])), at(2));
+    fleet.command(&approve, at(1)).unwrap();
+    changes(&mut fleet);
+    fleet.is_tight = true;
+    fleet.report(&forged(2), Some(IpAddr::from([10, 0, 0, 2])), at(2));
     let asker = Asker { mac: Some(Mac([2, 1, 1, 1, 1, 1])), uuid: None, serial: None };
     let answer = Answered::Proxy { file: None };
-    desk.sighting(Sighting::PowerOn { asker, firmware: "bios".to_owned(), answer, relay: None }, at(3));
+    fleet.sighting(Sighting::PowerOn { asker, firmware: "bios".to_owned(), answer, relay: None }, at(3));
     let file = "loader.img".to_owned();
-    desk.sighting(Sighting::LoaderFile { address: IpAddr::from([10, 0, 0, 3]), file, bytes: 1 }, at(4));
-    assert!(changes(&mut desk).is_empty());
-    desk.report(&forged(1), None, at(5));
-    assert!(!changes(&mut desk).is_empty(), "who is let in goes on");
+    fleet.sighting(Sighting::LoaderFile { address: IpAddr::from([10, 0, 0, 3]), file, bytes: 1 }, at(4));
+    assert!(changes(&mut fleet).is_empty());
+    fleet.report(&forged(1), None, at(5));
+    assert!(!changes(&mut fleet).is_empty(), "who is let in goes on");
 }

@@ -56,13 +56,13 @@ fn digest(state: &State) -> blake3::Hash {
 }
 
 /// Somebody whom nobody let in, with a report or only a request for a boot.
-fn stranger(desk: &mut Desk, number: u64, now: Timestamp) {
+fn stranger(fleet: &mut Fleet, number: u64, now: Timestamp) {
     let [_, _, _, _, a, b, c, d] = number.to_be_bytes();
     let mac = Mac([2, 7, a, b, c, d]);
     if number.is_multiple_of(3) {
         let asker = Asker { mac: Some(mac), uuid: None, serial: None };
         let answer = Answered::Proxy { file: None };
-        desk.sighting(Sighting::PowerOn { asker, firmware: "bios".to_owned(), answer, relay: None }, now);
+        fleet.sighting(Sighting::PowerOn { asker, firmware: "bios".to_owned(), answer, relay: None }, now);
         return;
     }
     let mut forged = report(1, 1).report().clone();
@@ -72,16 +72,16 @@ fn stranger(desk: &mut Desk, number: u64, now: Timestamp) {
     forged.system.serial = format!("FORGED{number}");
     forged.nics[0].mac = mac;
     let forged = Arc::new(CheckedHardware::check(forged).unwrap());
-    desk.report(&forged, Some(std::net::IpAddr::from([10, 9, 9, d])), now);
+    fleet.report(&forged, Some(std::net::IpAddr::from([10, 9, 9, d])), now);
 }
 
 /// What happens in one minute.
-fn minute(desk: &mut Desk, number: u64, now: Timestamp) {
+fn minute(fleet: &mut Fleet, number: u64, now: Timestamp) {
     let machine = u8::try_from(number % u64::from(FLEET)).unwrap() + 1;
     let boot = u8::try_from(number / 7 % 3).unwrap();
     let told = |step, what| Deed::Told(machine, boot, step, what);
     let done = || What::Done { text: "ok".to_owned() };
-    let last = desk.state.last_deployment;
+    let last = fleet.state.last_deployment;
     let mut deeds = vec![Deed::Report(machine, boot), Deed::Pass(1)];
     match number % 6 {
         0 => deeds.extend([Deed::Order(machine), Deed::Report(machine, boot)]),
@@ -92,10 +92,10 @@ fn minute(desk: &mut Desk, number: u64, now: Timestamp) {
         _ => deeds.push(told(Step::Transfer, What::Failed { cause: "c".to_owned(), last: false })),
     }
     for deed in deeds {
-        perform(desk, deed, number, now);
+        perform(fleet, deed, number, now);
     }
     for one in 0..STRANGERS {
-        stranger(desk, number * STRANGERS + one, now);
+        stranger(fleet, number * STRANGERS + one, now);
     }
 }
 
@@ -103,20 +103,20 @@ fn use_for(hours: u64) -> Vec<Size> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("records.sqlite");
     let mut records = Records::open(&path).unwrap();
-    let mut desk = Desk::new(records.load().unwrap(), settings());
+    let mut fleet = Fleet::new(records.load().unwrap(), settings());
     let mut now = Timestamp::from_second(1_000_000).unwrap();
     let mut sizes = Vec::new();
     for number in 1..=hours * 60 {
         now = now.checked_add(SignedDuration::from_mins(1)).unwrap();
-        minute(&mut desk, number, now);
-        records.commit(&desk.take_aftermath().changes).unwrap();
+        minute(&mut fleet, number, now);
+        records.commit(&fleet.take_aftermath().changes).unwrap();
         records.forget_events(now.checked_sub(KEPT).unwrap()).unwrap();
         if number.is_multiple_of(60) {
             drop(records);
             records = Records::open(&path).unwrap();
             let state = records.load().unwrap();
-            assert_eq!(digest(&state), digest(&desk.state), "nothing is lost by a restart");
-            desk = Desk::new(state, settings());
+            assert_eq!(digest(&state), digest(&fleet.state), "nothing is lost by a restart");
+            fleet = Fleet::new(state, settings());
             sizes.push(size(&records));
             println!("after {} h: {:?}", number / 60, sizes.last());
         }

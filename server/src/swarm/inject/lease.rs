@@ -35,9 +35,9 @@ const UNPROVEN: Duration = Duration::from_secs(6);
 impl Injector {
     pub(super) fn lease(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let mut given: BTreeMap<PublicKey, Vec<ChunkIndex>> = BTreeMap::new();
-        let room = |site: &Site| (site.leased.count() as usize) < site_window(site, now);
+        let swarm = |site: &Site| (site.leased.count() as usize) < site_window(site, now);
         let names: Vec<String> =
-            self.sites.iter().filter(|(_, site)| room(site)).map(|(name, _)| name.clone()).collect();
+            self.sites.iter().filter(|(_, site)| swarm(site)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let window = self.sites.get(&name).map_or(0, |site| site_window(site, now));
             while self.sites.get(&name).is_some_and(|site| (site.leased.count() as usize) < window) {
@@ -111,7 +111,7 @@ impl Injector {
         let best = fitting.iter().map(|(rank, _)| *rank).min()?;
         let equal: Vec<PublicKey> =
             fitting.into_iter().filter(|(rank, _)| *rank == best).map(|(_, key)| key).collect();
-        equal.get(self.dice.below(equal.len())).copied()
+        equal.get(self.rng.below(equal.len())).copied()
     }
 }
 

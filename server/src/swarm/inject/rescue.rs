@@ -158,7 +158,7 @@ impl Injector {
             return vec![];
         };
         stuck.retain(|chunk| !place.leased.contains(*chunk) && !self.lost.contains(*chunk));
-        self.dice.shuffle(&mut stuck);
+        self.rng.shuffle(&mut stuck);
         // What the fewest have does the most good.
         stuck.sort_by_key(|chunk| place.copies[chunk.at()]);
         stuck.truncate(site_window(place, now).saturating_sub(place.leased.count() as usize));

@@ -2,7 +2,7 @@
 //! machine, but not on a word that anybody could say.
 
 use super::*;
-use crate::fleet::standing::Standing;
+use crate::fleet::boot_policy::BootPolicy;
 
 /// A report of a machine with an OS on its disk, booted by the NICs whose addresses end in `booted`.
 fn booted_by(marks: &Marks, booted: &[u8], key: &KeyPair) -> Arc<CheckedHardware> {
@@ -20,36 +20,36 @@ fn asks_by(last: u8) -> Asker {
     Asker { mac: Some(mac(last)), ..Asker::default() }
 }
 
-fn asks(desk: &mut Desk, asker: Asker, now: Timestamp) {
+fn asks(fleet: &mut Fleet, asker: Asker, now: Timestamp) {
     let (firmware, answer) = ("bios".to_owned(), Answered::Proxy { file: None });
-    desk.sighting(Sighting::PowerOn { asker, firmware, answer, relay: None }, now);
+    fleet.sighting(Sighting::PowerOn { asker, firmware, answer, relay: None }, now);
 }
 
 /// What whoever asks by the address that ends in `last` gets, and who that is.
-fn gets(desk: &Desk, last: u8) -> (Option<MachineId>, Standing) {
-    desk.state.standings(true).of(&asks_by(last))
+fn gets(fleet: &Fleet, last: u8) -> (Option<MachineId>, BootPolicy) {
+    fleet.state.policies(true).of(&asks_by(last))
 }
 
 /// Machine 1, known by address 1 and sent to its own disk, and sighting 2, of `asker`.
-fn met(asker: Asker) -> Desk {
-    let mut desk = desk();
-    desk.report(&booted_by(&Marks::bare(1), &[1], &key(1)), None, at(0));
-    assert_eq!(gets(&desk, 1), (Some(MachineId(1)), Standing::BootDisk));
-    asks(&mut desk, asker, at(100));
-    assert!(desk.state.machines[&MachineId(2)].is_bare_sighting());
-    desk
+fn met(asker: Asker) -> Fleet {
+    let mut fleet = fleet();
+    fleet.report(&booted_by(&Marks::bare(1), &[1], &key(1)), None, at(0));
+    assert_eq!(gets(&fleet, 1), (Some(MachineId(1)), BootPolicy::BootDisk));
+    asks(&mut fleet, asker, at(100));
+    assert!(fleet.state.machines[&MachineId(2)].is_bare_sighting());
+    fleet
 }
 
 #[test]
 fn a_machine_that_boots_by_a_new_nic_is_not_sent_the_loader_for_ever() {
-    let mut desk = met(asks_by(2));
+    let mut fleet = met(asks_by(2));
     for round in 0..3 {
         let by_the_new_one = booted_by(&Marks::bare(1).with(2), &[2], &key(10 + round));
-        assert_eq!(desk.report(&by_the_new_one, None, at(200)).machine, MachineId(1));
-        assert_eq!(gets(&desk, 2), (Some(MachineId(1)), Standing::BootDisk), "round {round}");
-        asks(&mut desk, asks_by(2), at(300));
+        assert_eq!(fleet.report(&by_the_new_one, None, at(200)).machine, MachineId(1));
+        assert_eq!(gets(&fleet, 2), (Some(MachineId(1)), BootPolicy::BootDisk), "round {round}");
+        asks(&mut fleet, asks_by(2), at(300));
     }
-    assert_eq!(desk.state.machines.len(), 1);
+    assert_eq!(fleet.state.machines.len(), 1);
 }
 
 #[test]
@@ -65,32 +65,32 @@ fn a_sighting_is_not_swallowed_on_a_word_that_anybody_could_say() {
         ("no disk in common", asks_by(2), Marks { disk: "OTHER".to_owned(), ..both.clone() }, &[2]),
     ];
     for (what, asker, marks, booted) in rows {
-        let mut desk = met(asker);
-        desk.report(&booted_by(&marks, booted, &key(66)), None, at(200));
-        assert!(desk.state.machines.contains_key(&MachineId(2)), "{what}");
-        assert_eq!(gets(&desk, 2).0, Some(MachineId(2)), "{what}");
+        let mut fleet = met(asker);
+        fleet.report(&booted_by(&marks, booted, &key(66)), None, at(200));
+        assert!(fleet.state.machines.contains_key(&MachineId(2)), "{what}");
+        assert_eq!(gets(&fleet, 2).0, Some(MachineId(2)), "{what}");
     }
 }
 
 /// What an admin does about sighting 2.
-type Word = fn(&mut Desk);
+type Word = fn(&mut Fleet);
 
 #[test]
 fn a_forged_report_does_not_swallow_what_an_admin_has_named_or_ordered_for() {
     let words: [(&str, Word); 3] = [
-        ("named", |desk| act(desk, "m2", MachineAction::Name("db2".to_owned()), at(150)).unwrap()),
-        ("approved", |desk| act(desk, "m2", MachineAction::Approve, at(150)).unwrap()),
-        ("ordered", |desk| order_for(desk, MachineId(2), at(150))),
+        ("named", |fleet| act(fleet, "m2", MachineAction::Name("db2".to_owned()), at(150)).unwrap()),
+        ("approved", |fleet| act(fleet, "m2", MachineAction::Approve, at(150)).unwrap()),
+        ("ordered", |fleet| order_for(fleet, MachineId(2), at(150))),
     ];
     for (what, say) in words {
-        let mut desk = met(asks_by(2));
-        say(&mut desk);
+        let mut fleet = met(asks_by(2));
+        say(&mut fleet);
         let forged = booted_by(&Marks::bare(1).with(2), &[2], &key(66));
-        let decided = desk.report(&forged, None, at(200));
+        let decided = fleet.report(&forged, None, at(200));
         assert!(matches!(decided.next, Next::Tell(_)), "{what}: no plan");
-        let kept = desk.state.machines.get(&MachineId(2)).is_some_and(|kept| kept.hardware.is_none());
+        let kept = fleet.state.machines.get(&MachineId(2)).is_some_and(|kept| kept.hardware.is_none());
         assert!(kept, "{what}");
-        assert_eq!(gets(&desk, 2), (Some(MachineId(2)), Standing::Load), "{what}");
-        assert!(!desk.state.machines[&decided.machine].doubts.is_empty(), "{what}: an admin has to say");
+        assert_eq!(gets(&fleet, 2), (Some(MachineId(2)), BootPolicy::Load), "{what}");
+        assert!(!fleet.state.machines[&decided.machine].doubts.is_empty(), "{what}: an admin has to say");
     }
 }

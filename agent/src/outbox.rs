@@ -1,0 +1,397 @@
+//! Step events on their way to the server's log, for the loader and for the agent.
+//!
+//! What is promised:
+//! - [`EventOutbox::event`] never waits for the network.
+//! - Started, done, failed and note events are delivered in order, each until the server says that it is in
+//!   the log; the server is tried for ever, at growing distances up to [`BACK_OFF_MAX`].
+//! - Progress is worth only its newest value: while it waits, newer progress of the same step replaces it,
+//!   and it is the first to go.
+//! - Memory is bounded: beyond [`KEPT_MAX`] waiting events (a job has fewer than a hundred; a machine that is
+//!   cut off from its server and fails again and again could make that many in days) new ones are counted
+//!   instead of kept, and the count is delivered as a note.
+//! - Numbers are given when an event is first sent, so the server sees them consecutive; what is not taken by
+//!   the time the loader hands over goes on in the agent under the same numbers ([`EventOutbox::stop`]).
+//!
+//! Owns one thread, which ends with [`EventOutbox::stop`] or when the last handle is dropped. Touches `fetch`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use common::causes::with_causes;
+use common::id::JobId;
+use common::limits::{EVENT_TEXT_MAX, EVENTS_PER_BATCH_MAX, cut};
+use common::plan::Plan;
+use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::text::harmless;
+use common::trust::KeyPair;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
+
+use crate::fetch::Server;
+
+#[cfg(test)]
+mod tests;
+
+/// The most events that wait.
+pub const KEPT_MAX: usize = 4096;
+
+/// The longest pause between two tries.
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// How long after a batch the next one gathers events: one POST for a burst, and still at once for a person.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Without events, how often the server is asked whether the job was cancelled.
+const ASK_EVERY: Duration = Duration::from_secs(15);
+
+/// One attempt of one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The job.
+    pub job: JobId,
+    /// How often the job was started before this, plus one.
+    pub number: u32,
+}
+
+impl Attempt {
+    /// The attempt that `plan` is for.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        Self { job: plan.job, number: plan.attempt }
+    }
+}
+
+/// Events that one program leaves to the next on the same boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// The attempt that the events are of; none where they are the loader's, and belong to whatever attempt follows.
+    #[serde(default)]
+    pub of: Option<Attempt>,
+    /// The number of the last event that was ever sent.
+    pub last_number: u64,
+    /// Milliseconds since the first program's start.
+    pub at_ms: u64,
+    /// Sent but perhaps not taken: they keep their numbers.
+    pub sent: Vec<StepEvent>,
+    /// Not sent yet; their numbers are 0.
+    pub waiting: Vec<StepEvent>,
+}
+
+#[derive(Debug)]
+struct State {
+    last_number: u64,
+    /// Numbered, perhaps at the server already: sent again, unchanged, until taken.
+    sent: Vec<StepEvent>,
+    waiting: VecDeque<StepEvent>,
+    left_out: u64,
+    /// Whether the server knows our key yet; before, it would only refuse.
+    held: bool,
+    /// Someone waits for everything to be delivered: no gathering, no long back-off.
+    urgent: bool,
+    stopping: bool,
+    cancelled: Option<String>,
+    last_error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told of new events, of urgency, of delivery and of the end.
+    changed: Condvar,
+    started: Instant,
+    started_ms: u64,
+}
+
+impl Shared {
+    /// The state is whole at every point where a holder could panic: it is used on after one.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started_ms + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A handle to the events' way; clones are the same outbox.
+#[derive(Debug, Clone)]
+pub struct EventOutbox {
+    shared: Arc<Shared>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    attempt: Option<Attempt>,
+    /// Dropped with the last handle, which ends the thread.
+    _last: Arc<EndWithLast>,
+}
+
+#[derive(Debug)]
+struct EndWithLast(Arc<Shared>);
+
+impl Drop for EndWithLast {
+    fn drop(&mut self) {
+        self.0.lock().stopping = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl EventOutbox {
+    /// Starts delivering to `server`, in the name of `pair` and, when there is one, `attempt`; goes on with
+    /// `backlog`, but for what is left in it of another attempt: the server began this one because it had given
+    /// that one up, and a late word of its end would end this one.
+    #[must_use]
+    pub fn start(server: Server, pair: KeyPair, attempt: Option<Attempt>, backlog: Backlog) -> Self {
+        Self::build(server, pair, attempt, backlog, false)
+    }
+
+    /// As [`EventOutbox::start`], but keeps everything until [`EventOutbox::release`]: the server learns our key only
+    /// from the report, and refuses events of keys that it does not know.
+    #[must_use]
+    pub fn start_held(server: Server, pair: KeyPair, backlog: Backlog) -> Self {
+        Self::build(server, pair, None, backlog, true)
+    }
+
+    fn build(
+        server: Server,
+        pair: KeyPair,
+        attempt: Option<Attempt>,
+        mut backlog: Backlog,
+        held: bool,
+    ) -> Self {
+        if backlog.of.is_some() && backlog.of != attempt {
+            backlog.sent.clear();
+            backlog.waiting.clear();
+        }
+        let state = State {
+            last_number: backlog.last_number,
+            sent: backlog.sent,
+            waiting: backlog.waiting.into(),
+            left_out: 0,
+            held,
+            urgent: false,
+            stopping: false,
+            cancelled: None,
+            last_error: None,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            started: Instant::now(),
+            started_ms: backlog.at_ms,
+        });
+        let carrier = Carrier { shared: Arc::clone(&shared), server, pair, attempt };
+        let thread = std::thread::Builder::new().name("outbox".to_owned()).spawn(move || carrier.run()).ok();
+        Self {
+            thread: Arc::new(Mutex::new(thread)),
+            attempt,
+            _last: Arc::new(EndWithLast(Arc::clone(&shared))),
+            shared,
+        }
+    }
+
+    /// Takes an event. Texts are cut to `EVENT_TEXT_MAX` bytes, control characters become spaces.
+    pub fn event(&self, step: Step, what: What, sources: Option<Sources>) {
+        let event = StepEvent { number: 0, at_ms: self.shared.now_ms(), step, what: tidy(what), sources };
+        let mut state = self.shared.lock();
+        take(&mut state, event);
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// The server knows our key now.
+    pub fn release(&self) {
+        self.shared.lock().held = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until everything is in the server's log, at most `patience`. Returns whether it is.
+    #[must_use]
+    pub fn flush(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut state = self.shared.lock();
+        state.urgent = true;
+        self.shared.changed.notify_all();
+        while !(state.sent.is_empty() && state.waiting.is_empty() && state.left_out == 0) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.stopping {
+                state.urgent = false;
+                return false;
+            }
+            self.shared.changed.wait_for(&mut state, left);
+        }
+        state.urgent = false;
+        true
+    }
+
+    /// Why the server cancelled the job, once it has.
+    #[must_use]
+    pub fn cancelled(&self) -> Option<String> {
+        self.shared.lock().cancelled.clone()
+    }
+
+    /// Why the last try to deliver failed; none when it did not.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.shared.lock().last_error.clone()
+    }
+
+    /// Ends the thread, after at most one try's time, and returns what is not delivered.
+    #[must_use]
+    pub fn stop(&self) -> Backlog {
+        self.shared.lock().stopping = true;
+        self.shared.changed.notify_all();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            // A panic in there has been shown by the panic hook already, and the state is whole.
+            let _ = thread.join();
+        }
+        let mut state = self.shared.lock();
+        own_up(&mut state, self.shared.now_ms());
+        Backlog {
+            of: self.attempt,
+            last_number: state.last_number,
+            at_ms: self.shared.now_ms(),
+            sent: state.sent.clone(),
+            waiting: state.waiting.iter().cloned().collect(),
+        }
+    }
+}
+
+/// Puts `event` behind the others by the promises of the header.
+fn take(state: &mut State, event: StepEvent) {
+    if matches!(event.what, What::Progress { .. }) {
+        let same = |old: &StepEvent| old.step == event.step && matches!(old.what, What::Progress { .. });
+        if let Some(place) = state.waiting.iter().rposition(same)
+            // Not across an end or a new start of the step.
+            && state.waiting.iter().skip(place + 1).all(|later| later.step != event.step)
+        {
+            state.waiting[place] = event;
+            return;
+        }
+    }
+    if state.waiting.len() >= KEPT_MAX {
+        let progress = state.waiting.iter().position(|old| matches!(old.what, What::Progress { .. }));
+        match progress {
+            Some(place) => drop(state.waiting.remove(place)),
+            None => {
+                state.left_out += 1;
+                return;
+            }
+        }
+    }
+    state.waiting.push_back(event);
+}
+
+fn tidy(what: What) -> What {
+    let clean = |text: String| harmless(cut(&text, EVENT_TEXT_MAX));
+    match what {
+        What::Note { text } => What::Note { text: clean(text) },
+        What::Done { text } => What::Done { text: clean(text) },
+        What::Failed { cause, last } => What::Failed { cause: clean(cause), last },
+        What::Started | What::Progress { .. } => what,
+    }
+}
+
+/// What the thread owns.
+struct Carrier {
+    shared: Arc<Shared>,
+    server: Server,
+    pair: KeyPair,
+    attempt: Option<Attempt>,
+}
+
+impl Carrier {
+    fn run(self) {
+        let mut failures = 0;
+        while let Some(events) = self.next_batch(failures) {
+            let batch = EventBatch {
+                key: self.pair.public(),
+                job: self.attempt.map(|attempt| attempt.job),
+                attempt: self.attempt.map(|attempt| attempt.number),
+                sent_at_ms: self.shared.now_ms(),
+                events,
+            };
+            let answer = self.server.events(&self.pair.sign(&batch));
+            let mut state = self.shared.lock();
+            match answer {
+                Ok(taken) => {
+                    failures = 0;
+                    state.last_error = None;
+                    state.sent.retain(|event| event.number > taken.through);
+                    if taken.cancelled.is_some() {
+                        state.cancelled = taken.cancelled;
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    state.last_error = Some(with_causes(&error));
+                }
+            }
+            drop(state);
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Waits until there is something to send and it is time to; none when the thread is to end.
+    fn next_batch(&self, failures: u32) -> Option<Vec<StepEvent>> {
+        let pause = back_off(failures);
+        let begun = Instant::now();
+        let mut state = self.shared.lock();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            let idle = state.sent.is_empty() && state.waiting.is_empty() && state.left_out == 0;
+            let due = match (idle, failures, state.urgent) {
+                (true, 0, _) => ASK_EVERY,
+                (true, _, _) => pause.max(ASK_EVERY),
+                (false, 0, true) => Duration::ZERO,
+                (false, 0, false) => GATHER,
+                (false, _, true) => pause.min(Duration::from_secs(1)),
+                (false, _, false) => pause,
+            };
+            let worth_it = !state.held && (!idle || self.attempt.is_some());
+            let left = due.saturating_sub(begun.elapsed());
+            if worth_it && left.is_zero() {
+                break;
+            }
+            let wait = if worth_it { left } else { ASK_EVERY };
+            self.shared.changed.wait_for(&mut state, wait);
+        }
+        number(&mut state, self.shared.now_ms());
+        Some(state.sent.clone())
+    }
+}
+
+/// Gives numbers to waiting events, up to a full batch.
+fn number(state: &mut State, now_ms: u64) {
+    if state.waiting.len() < KEPT_MAX {
+        own_up(state, now_ms);
+    }
+    // Well below the bound of a body: a text of 2,000 quotes grows fourfold in JSON signed as a JSON string.
+    while state.sent.len() < EVENTS_PER_BATCH_MAX / 8 {
+        let Some(mut event) = state.waiting.pop_front() else { break };
+        state.last_number += 1;
+        event.number = state.last_number;
+        state.sent.push(event);
+    }
+}
+
+/// Says in a note how many events were left out, if any were.
+fn own_up(state: &mut State, now_ms: u64) {
+    if state.left_out > 0 {
+        let text = format!("{} events were left out here: the server could not be reached", state.left_out);
+        let step = state.waiting.back().map_or(Step::Loader, |event| event.step.clone());
+        let what = What::Note { text };
+        state.waiting.push_back(StepEvent { number: 0, at_ms: now_ms, step, what, sources: None });
+        state.left_out = 0;
+    }
+}
+
+/// The pause before try `failures + 1`.
+fn back_off(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        n => Duration::from_millis(500).saturating_mul(2u32.saturating_pow(n - 1)).min(BACK_OFF_MAX),
+    }
+}

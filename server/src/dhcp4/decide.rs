@@ -1,0 +1,283 @@
+//! Core: a request and the machine's standing to a [`Decision`]. Touches `common`.
+//!
+//! What each kind of firmware makes of an answer (read from EDK2's and iPXE's sources, and from dnsmasq's and
+//! pixiecore's scars):
+//!
+//! | client | we are the DHCP server | proxyDHCP, port 67 | port 4011 |
+//! | --- | --- | --- | --- |
+//! | BIOS ROM | address, file; no option 60 | 60, 43 {6 = 8}, file | the same |
+//! | UEFI PXE | address, file; no option 60 | 60 only: "come to 4011" | 60, file |
+//! | UEFI HTTP boot | address, 60, URL | 60, URL | silence |
+//! | iPXE | address, script's URL, "no proxy" | 60, script's URL | the same |
+//! | anyone else | address | silence | silence |
+//!
+//! Option 60 from a full server would send UEFI to port 4011 though it has its file already. In proxyDHCP the
+//! bare option 60 is the shape that "seemingly all" UEFI takes; one that skips 4011 is ignored by some.
+
+use std::net::Ipv4Addr;
+
+use super::lease::{Place, Range, Verdict, lease_seconds};
+use super::request::{Ask, BootRequest, Client};
+use crate::boot::choose::{self, Family, NoProgram, Programs, Transport};
+use crate::fleet::boot_policy::{BootPolicy, Unanswered};
+
+/// Which port a request came in at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// 67.
+    Dhcp,
+    /// 4011, where PXE clients ask for their boot file after a proxy offer.
+    Pxe,
+}
+
+/// What we serve besides addresses, when we are the network's DHCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// The addresses to give.
+    pub range: Range,
+    /// The way out, if there is one.
+    pub router: Option<Ipv4Addr>,
+    /// Name servers; at most 8 are told.
+    pub dns: Vec<Ipv4Addr>,
+    /// The domain to search, at most 255 bytes.
+    pub domain: Option<String>,
+    /// The lease of an installed OS, in seconds; at least 60.
+    pub lease_seconds: u32,
+}
+
+/// What kind of DHCP server we are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// The network's own.
+    Full(Network),
+    /// Beside one that is not ours: boot answers only, never an address, never a refusal.
+    Proxy,
+}
+
+/// What we are to the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerProfile {
+    /// Our address and network.
+    pub place: Place,
+    /// The port of boot HTTP at that address.
+    pub http_port: u16,
+    /// What kind of server.
+    pub mode: Mode,
+    /// Whether machines that nobody knows are answered.
+    pub discovery: bool,
+    /// The boot programs that there are.
+    pub programs: Programs,
+}
+
+/// What is to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Send this.
+    Answer(Answer),
+    /// Look whether somebody has this address already, then decide again.
+    Check(Ipv4Addr),
+    /// Send nothing, for this reason.
+    Silence(Unanswered),
+}
+
+/// The kind of an answer (option 53).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// To a DISCOVER.
+    Offer,
+    /// To a REQUEST or an INFORM.
+    Ack,
+    /// Let go of your address.
+    Nak,
+}
+
+/// An answer, before it is bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its kind.
+    pub kind: Kind,
+    /// The client's address and for how many seconds; `None` in a proxy's answer.
+    pub lease: Option<(Ipv4Addr, u32)>,
+    /// Whether it carries router, name servers and the like.
+    pub network: bool,
+    /// How to boot, when that was asked.
+    pub boot: Option<Boot>,
+    /// The client's firmware in words: `bios`, `uefi http x64`, `ipxe`, `loader`, `os`.
+    pub firmware: String,
+}
+
+/// Which vendor class (option 60) an answer carries, so that firmware takes it as meant for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vendor {
+    /// `PXEClient`.
+    Pxe,
+    /// `HTTPClient`.
+    Http,
+}
+
+/// What is to be booted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootFile {
+    /// A file from our TFTP server.
+    Tftp(String),
+    /// A URL.
+    Url(String),
+}
+
+/// The part of an answer about booting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Option 60.
+    pub vendor: Option<Vendor>,
+    /// Option 43 {6 = 8}: take the file from here, ask nobody else, show no menu.
+    pub no_menu: bool,
+    /// Option 175 {176 = 1}: iPXE need not wait two seconds for a proxy.
+    pub no_proxy: bool,
+    /// What to boot; `None` sends the client to port 4011 for it.
+    pub file: Option<BootFile>,
+}
+
+/// Decides. `lease` asks the address pool; it is only called when an address is to be given, so that machines
+/// that get no answer take no address either.
+pub fn decide(
+    request: &BootRequest,
+    port: Port,
+    policy: BootPolicy,
+    profile: &ServerProfile,
+    lease: impl FnOnce(u32) -> Verdict,
+) -> Decision {
+    let netboots = request.client.netboots();
+    if policy == BootPolicy::Ignore {
+        return silence("it is not served here");
+    }
+    if netboots && policy == BootPolicy::Unknown && !profile.discovery {
+        return silence("it is unknown, and discovery is off");
+    }
+    // A relay of a network that we have no addresses for: what we can add is how to boot.
+    let local = request.link().is_none_or(|link| profile.place.reaches(link));
+    match &profile.mode {
+        Mode::Full(network) if port == Port::Dhcp && local => full(request, profile, network, lease),
+        Mode::Full(_) | Mode::Proxy if netboots => proxy(request, port, profile),
+        Mode::Full(_) | Mode::Proxy => silence("it does not ask to network-boot"),
+    }
+}
+
+fn full(
+    request: &BootRequest,
+    profile: &ServerProfile,
+    network: &Network,
+    lease: impl FnOnce(u32) -> Verdict,
+) -> Decision {
+    // First whether it can boot at all: a machine that cannot takes no address.
+    let leaves = matches!(request.ask, Ask::Decline | Ask::Release);
+    let (boot, firmware) = if request.client.netboots() && !leaves {
+        match boot(request, Shape::Full, profile) {
+            Ok((boot, firmware)) => (Some(boot), firmware),
+            Err(no) => return no_program(&no),
+        }
+    } else {
+        (None, firmware_of(request).to_owned())
+    };
+    let seconds = lease_seconds(request.client, network.lease_seconds);
+    let answer = |kind, address: Option<Ipv4Addr>, boot| {
+        let lease = address.map(|address| (address, seconds));
+        Decision::Answer(Answer { kind, lease, network: kind != Kind::Nak, boot, firmware })
+    };
+    match lease(seconds) {
+        Verdict::Offered(address) => answer(Kind::Offer, Some(address), boot),
+        Verdict::Granted(address) => answer(Kind::Ack, Some(address), boot),
+        Verdict::Refused(_) => answer(Kind::Nak, None, None),
+        // RFC 2131 section 4.3.5: what we know, but no address and no times. It must have an address to answer to.
+        Verdict::Silent(_) if request.ask == Ask::Inform && !request.ciaddr.is_unspecified() => {
+            answer(Kind::Ack, None, boot)
+        }
+        Verdict::Silent(why) => silence(why),
+        Verdict::Check(address) => Decision::Check(address),
+        Verdict::Exhausted => Decision::Silence(Unanswered::Exhausted),
+    }
+}
+
+fn proxy(request: &BootRequest, port: Port, profile: &ServerProfile) -> Decision {
+    // Whoever asks for an address means the server that offered it, even where that one shares our address (dnsmasq
+    // on the same host): EDK2 takes our answer without an address for that server's, and declines the lease.
+    let ours = request.server == Some(profile.place.address) && request.wanted.is_none();
+    let (kind, shape) = match (port, request.ask) {
+        (Port::Dhcp, Ask::Discover) => (Kind::Offer, Shape::ProxyOffer),
+        // A request on port 67 is for the server that gave the address, except where it names us.
+        (Port::Dhcp, Ask::Request) if ours => (Kind::Ack, Shape::ProxyFile),
+        (Port::Dhcp, Ask::Inform) | (Port::Pxe, Ask::Request | Ask::Inform) => (Kind::Ack, Shape::ProxyFile),
+        (Port::Pxe, Ask::Discover) => (Kind::Offer, Shape::ProxyFile),
+        (_, Ask::Request | Ask::Decline | Ask::Release) => return silence("it means another server"),
+    };
+    if port == Port::Pxe && request.client == Client::HttpBoot {
+        return silence("HTTP boot has no business at port 4011");
+    }
+    match boot(request, shape, profile) {
+        Ok((boot, firmware)) => {
+            Decision::Answer(Answer { kind, lease: None, network: false, boot: Some(boot), firmware })
+        }
+        Err(no) => no_program(&no),
+    }
+}
+
+/// What surrounds the boot file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// In the lease of a full server.
+    Full,
+    /// In a proxy's first offer.
+    ProxyOffer,
+    /// In a proxy's answer to whoever comes for the file itself.
+    ProxyFile,
+}
+
+fn boot(request: &BootRequest, shape: Shape, profile: &ServerProfile) -> Result<(Boot, String), NoProgram> {
+    let server = format!("http://{}:{}", profile.place.address, profile.http_port);
+    let full = shape == Shape::Full;
+    let pxe = (!full).then_some(Vendor::Pxe);
+    if let Some(board) = request.board() {
+        return Err(NoProgram::Board(board));
+    }
+    Ok(match request.client {
+        Client::Ipxe { http: true } => {
+            let file = Some(BootFile::Url(format!("{server}/boot.ipxe")));
+            (Boot { vendor: pxe, no_menu: false, no_proxy: full, file }, "ipxe".to_owned())
+        }
+        Client::HttpBoot => {
+            let choice = choose::choose(&request.architectures, Transport::Http, &profile.programs)?;
+            let file = Some(BootFile::Url(format!("{server}/nbp/{}", choice.file)));
+            (Boot { vendor: Some(Vendor::Http), no_menu: false, no_proxy: false, file }, choice.firmware)
+        }
+        Client::Pxe | Client::Ipxe { http: false } | Client::Ordinary | Client::Loader => {
+            let choice = choose::choose(&request.architectures, Transport::Tftp, &profile.programs)?;
+            let ipxe = request.client == Client::Ipxe { http: false };
+            // BIOS ROMs and iPXE take the file from the offer; some of their menus are broken, so no menu.
+            let simple = ipxe || choice.family == Family::Bios;
+            let later = shape == Shape::ProxyOffer && !simple;
+            let file = (!later).then_some(BootFile::Tftp(choice.file));
+            let firmware = if ipxe { "ipxe without http".to_owned() } else { choice.firmware };
+            (Boot { vendor: pxe, no_menu: !full && simple, no_proxy: full && ipxe, file }, firmware)
+        }
+    })
+}
+
+/// What a client is called where its boot program is not the question.
+#[must_use]
+pub fn firmware_of(request: &BootRequest) -> &'static str {
+    match request.client {
+        Client::Pxe if request.board().is_some() => request.board().unwrap_or("pxe"),
+        Client::Ordinary => "os",
+        Client::Loader => "loader",
+        Client::Pxe => "pxe",
+        Client::HttpBoot => "uefi http",
+        Client::Ipxe { .. } => "ipxe",
+    }
+}
+
+fn silence(why: &str) -> Decision {
+    Decision::Silence(Unanswered::Other(why.to_owned()))
+}
+
+fn no_program(why: &NoProgram) -> Decision {
+    Decision::Silence(Unanswered::NoProgram(why.to_string()))
+}

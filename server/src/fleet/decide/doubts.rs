@@ -1,0 +1,164 @@
+//! Core, part of the fleet: who reported, machines of which that is in doubt, and what an admin says about them: that
+//! two records are one machine (`merge`), or that they are two (`release`). Touches `api`, `common` and the other cores
+//! of the fleet.
+
+use common::hardware::{Firmware, HardwareReport};
+use common::id::MachineId;
+use common::step::{Step, What};
+use common::wire::http::Refused;
+use jiff::Timestamp;
+
+use super::super::bound::Marks;
+use super::super::identity::{Candidate, Fingerprint, Who, recognise};
+use super::super::job::Job;
+use super::super::machine::Machine;
+use super::super::orders::refused;
+use super::super::state::Change;
+use super::{Fleet, Whose};
+use crate::api::shapes::{Doubt, JobState};
+
+impl Fleet {
+    /// Who reported `report`, which shows `shown`.
+    pub(in super::super) fn who(&self, report: &HardwareReport, shown: &Fingerprint) -> Who {
+        if report.firmware == Firmware::None {
+            return self.which_process(report);
+        }
+        let machines: Vec<&Machine> =
+            self.state.sharing(shown).iter().filter_map(|id| self.state.machines.get(id)).collect();
+        let candidates: Vec<Candidate<'_>> =
+            machines.into_iter().map(|machine| self.as_candidate(machine)).collect();
+        let boot = self.state.by_key(&report.key).map(|machine| self.as_candidate(machine));
+        recognise(shown, report, &candidates, boot)
+    }
+
+    fn as_candidate<'a>(&self, machine: &'a Machine) -> Candidate<'a> {
+        Candidate {
+            id: machine.id,
+            print: &machine.fingerprint,
+            hardware: machine.hardware.as_ref().map(|checked| checked.report()),
+            doubted: !machine.doubts.is_empty(),
+            claimed: self.is_claimed(machine.id),
+        }
+    }
+
+    /// An ordinary process is known by its name, and only among those: what it is called is its own word, and may be
+    /// another machine's id, address or serial number.
+    fn which_process(&self, report: &HardwareReport) -> Who {
+        let known = |machine| Who::Known { machine, absorbs: vec![], doubts: vec![] };
+        let is_process = |machine: &Machine| {
+            let reported = machine.hardware.as_ref();
+            reported.is_some_and(|checked| checked.report().firmware == Firmware::None)
+        };
+        match self.state.by_key(&report.key) {
+            Some(machine) if is_process(machine) => return known(machine.id),
+            Some(machine) => return Who::NotItsBoot(machine.id),
+            None => {}
+        }
+        let name = report.name.as_deref().unwrap_or_default();
+        let named = |machine: &&Machine| !name.is_empty() && machine.is_process(name);
+        let found = self.state.machines.values().find(named);
+        found.map_or(Who::New { doubts: vec![] }, |machine| known(machine.id))
+    }
+
+    /// Says in the log what is in doubt of a machine, once.
+    pub(in super::super) fn tell_doubts(&mut self, id: MachineId, doubts: &[Doubt], now: Timestamp) {
+        for doubt in doubts {
+            let text = format!(
+                "in doubt: {doubt}; it gets no plan until `swarmboot machine merge {id} --into {}` or \
+                 `swarmboot machine release {id}`",
+                doubt.other
+            );
+            self.log_once(now, Whose::Machine(id), Step::Inspect, What::Note { text });
+        }
+    }
+
+    /// An admin said that `machine`, which was in doubt, is another than those: what they share tells nothing from
+    /// now on.
+    pub(in super::super) fn set_apart(&mut self, machine: &mut Machine, doubts: &[Doubt]) {
+        for doubt in doubts {
+            let Some(mut other) = self.state.machines.get(&doubt.other).cloned() else { continue };
+            other.fingerprint.weaken(|mac| machine.fingerprint.macs.contains(&mac));
+            machine.fingerprint.weaken(|mac| other.fingerprint.macs.contains(&mac));
+            self.put_machine(other);
+        }
+    }
+
+    /// The machine that `machine` is to be merged into.
+    ///
+    /// # Errors
+    /// When there is none, or one of the two is busy.
+    pub(in super::super) fn merge_target(
+        &self,
+        machine: MachineId,
+        into: &str,
+    ) -> Result<MachineId, Refused> {
+        let named = self.state.named(into);
+        let [target] = named.as_slice() else {
+            let error = format!("`{into}` names {} machines", named.len());
+            return Err(refused(error, "name the one machine that it is, by its id"));
+        };
+        if *target == machine {
+            return Err(refused("a machine is itself already", "name another machine with --into"));
+        }
+        let hint = "`swarmboot deploy cancel` ends its job";
+        if self.state.newest_job(machine).is_some_and(Job::is_open) {
+            return Err(refused(format!("a job is open for {machine}; cancel that first"), hint));
+        }
+        let runs = |job: &Job| matches!(job.state, JobState::Running | JobState::Written);
+        if self.state.newest_job(*target).is_some_and(runs) {
+            return Err(refused(format!("a job of {target} is under way; cancel that first"), hint));
+        }
+        Ok(*target)
+    }
+
+    /// `machine` is `target`, which keeps its name, labels and orders, and is recognised by what `machine` shows.
+    pub(in super::super) fn merge(&mut self, machine: &Machine, target: MachineId, now: Timestamp) {
+        let Some(mut known) = self.state.machines.get(&target).cloned() else { return };
+        self.forget(machine.id);
+        known.fingerprint = match &machine.hardware {
+            // What stays of the old board may be built into another machine one day.
+            Some(checked) => {
+                let own = Fingerprint::of(checked.report());
+                let mut print = machine.fingerprint.clone();
+                print.weak.retain(|mac| !own.owns(*mac));
+                print
+            }
+            None => {
+                let mut print = known.fingerprint;
+                print.macs.extend(&machine.fingerprint.macs);
+                print
+            }
+        };
+        let foreign = |mac| self.is_anothers(mac, target);
+        known.fingerprint.weaken(foreign);
+        known.doubts.retain(|doubt| doubt.other != machine.id);
+        if machine.hardware.is_some() {
+            (known.boot, known.idle_boot) = (machine.boot, machine.idle_boot);
+            known.site.clone_from(&machine.site);
+        }
+        known.last_seen = known.last_seen.max(machine.last_seen);
+        // What was ordered for it is ordered for what it shows now; its disk stays the one that was shown.
+        let ordered = self.state.newest_job(target).filter(|job| job.wants_plan()).cloned();
+        if let Some(mut job) = ordered {
+            job.bound.marks = Some(Marks::of(&known.fingerprint));
+            self.put(Change::Job(Box::new(job)));
+        }
+        self.put_machine(known);
+        if let Some(hardware) = &machine.hardware {
+            self.put(Change::Hardware(target, std::sync::Arc::clone(hardware)));
+        }
+        let text = format!("{} is this machine, by an admin's word", machine.shown_name());
+        self.log(now, Whose::Machine(target), Step::Inspect, What::Note { text });
+    }
+
+    /// Forgets a machine, and what others were in doubt about because of it.
+    pub(in super::super) fn forget(&mut self, id: MachineId) {
+        self.put(Change::Forget(id));
+        let about = |machine: &&Machine| machine.doubts.iter().any(|doubt| doubt.other == id);
+        let others: Vec<Machine> = self.state.machines.values().filter(about).cloned().collect();
+        for mut other in others {
+            other.doubts.retain(|doubt| doubt.other != id);
+            self.put_machine(other);
+        }
+    }
+}

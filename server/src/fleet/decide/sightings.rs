@@ -1,0 +1,133 @@
+//! Core, part of the fleet: what the doors saw of machines that have not said who they are. Ties addresses to
+//! machines and records whoever is new, within bounds. Touches `common` and the other cores of the fleet.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use common::id::{Mac, MachineId};
+use common::limits::BARE_SIGHTINGS_MAX;
+use common::step::{Step, What};
+use jiff::Timestamp;
+
+use super::super::boot_policy::{Answered, Asker, Shown, Sighting};
+use super::super::machine::Machine;
+use super::super::marks::is_worthy_mac;
+use super::super::silence::Seen;
+use super::{Fleet, Whose};
+
+impl Fleet {
+    /// A door saw something.
+    pub fn sighting(&mut self, sighting: Sighting, now: Timestamp) {
+        match sighting {
+            Sighting::PowerOn { asker, firmware, answer, relay } => {
+                let Some(machine) = self.seen(&asker, relay, now) else { return };
+                // What was offered is the only link between the address of a TFTP request and its machine.
+                if let Answered::Offered { address, .. } = &answer {
+                    self.remember((*address).into(), machine);
+                }
+                self.trace_answer(machine, &firmware, &answer, now);
+                let text = format!("{firmware}: {answer}");
+                // Nothing was done for a machine that is not answered.
+                let what = match answer {
+                    Answered::Not(_) => What::Note { text },
+                    Answered::Offered { .. } | Answered::Proxy { .. } => What::Done { text },
+                };
+                self.log_once(now, Whose::Machine(machine), Step::PowerOn, what);
+            }
+            // Beside another server this is the link between the address of a TFTP request and its machine.
+            Sighting::Address { asker, address } => {
+                if let Some(machine) = self.state.asking(&asker).map(|machine| machine.id) {
+                    self.remember(address.into(), machine);
+                }
+            }
+            Sighting::BootProgram { address, file, over, bytes, whole } => {
+                self.trace_address(address, Seen::Program { file: file.clone(), whole }, now);
+                let text =
+                    format!("{file} over {over}, {bytes} bytes{}", if whole { "" } else { ", given up" });
+                self.saw_address(address, (&file, over.to_owned()), text, now);
+            }
+            Sighting::Script { asker, address, says } => {
+                if let Some(machine) = self.seen(&asker, None, now) {
+                    self.remember(address, machine);
+                    let seen = if says.starts_with("load") { Seen::ToldToLoad } else { Seen::ToldOwnDisk };
+                    self.trace(machine, seen, now);
+                }
+                let text = format!("boot script: {says}");
+                self.saw_address(address, ("boot script", text.clone()), text, now);
+            }
+            Sighting::LoaderFile { address, file, bytes } => {
+                self.trace_address(address, Seen::LoaderFile { file: file.clone() }, now);
+                let text = format!("{file} over http, {bytes} bytes");
+                self.saw_address(address, (&file, "http".to_owned()), text, now);
+            }
+            Sighting::RefusedReport { address, why } => {
+                let text = format!("a hardware report was refused: {why}");
+                let (machine, name) = (self.by_address.get(&address).copied(), address.to_string());
+                let whose = machine.map_or(Whose::Stranger(&name), Whose::Machine);
+                self.log_once(now, whose, Step::Inspect, What::Note { text });
+            }
+            Sighting::System { mac } => self.saw_system(mac, now),
+        }
+    }
+
+    fn trace_address(&mut self, address: IpAddr, seen: Seen, now: Timestamp) {
+        if let Some(machine) = self.by_address.get(&address).copied() {
+            self.trace(machine, seen, now);
+        }
+    }
+
+    /// An OS asked for an address. Only of a machine that is known: others are nobody's business.
+    fn saw_system(&mut self, mac: Mac, now: Timestamp) {
+        let asker = Asker { mac: Some(mac), ..Asker::default() };
+        let Some(mut machine) = self.state.asking(&asker).cloned() else { return };
+        let id = machine.id;
+        machine.last_seen = now;
+        if !self.is_tight {
+            self.put_machine(machine);
+        }
+        self.trace(id, Seen::System, now);
+        let text = "an OS on it asked for an address".to_owned();
+        self.log_once(now, Whose::Machine(id), Step::PowerOn, What::Note { text });
+    }
+
+    /// Somebody at `address` did something. It is news when the words about its subject differ.
+    fn saw_address(&mut self, address: IpAddr, news: (&str, String), text: String, now: Timestamp) {
+        let machine = self.by_address.get(&address).copied();
+        let name = address.to_string();
+        let whose = machine.map_or(Whose::Stranger(&name), Whose::Machine);
+        self.log_news(now, whose, Step::Loader, news, What::Note { text });
+    }
+
+    /// Remembers who was last seen under `address`. Addresses are cheap to make up, so they are bounded.
+    pub(in super::super) fn remember(&mut self, address: IpAddr, machine: MachineId) {
+        if self.by_address.len() >= 2 * BARE_SIGHTINGS_MAX {
+            self.by_address.clear();
+        }
+        self.by_address.insert(address, machine);
+    }
+
+    /// The machine that asked, which is recorded if it is new and shows an Ethernet address.
+    fn seen(&mut self, asker: &Asker, relay: Option<Ipv4Addr>, now: Timestamp) -> Option<MachineId> {
+        if let Some(mut machine) = self.state.asking(asker).cloned() {
+            let id = machine.id;
+            machine.last_seen = now;
+            if !self.is_tight {
+                self.put_machine(machine);
+            }
+            return Some(id);
+        }
+        let mac = asker.mac.filter(|mac| is_worthy_mac(*mac))?;
+        if !self.admit_sighting(now) {
+            self.dropped += 1;
+            return None;
+        }
+        let mut fingerprint = Shown::of(asker).print();
+        // It is on record for another machine, which this one is not by its UUID or serial number.
+        if self.state.with_mac(mac).next().is_some() {
+            fingerprint.weaken(|_| true);
+        }
+        let id = MachineId(self.state.last_machine + 1);
+        let site = relay.map_or_else(|| "local".to_owned(), |relay| self.settings.site_of(relay));
+        self.put_machine(Machine::new(id, fingerprint, site, now));
+        Some(id)
+    }
+}

@@ -1,0 +1,78 @@
+//! Core, part of the fleet: machines that nobody let in. They cost a liar nothing, so there are only so many of them, and
+//! little is kept of each. Touches `common` and the other cores of the fleet.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use common::hardware::CheckedHardware;
+use common::id::MachineId;
+use common::limits::{BARE_SIGHTINGS_MAX, STRANGER_HARDWARE_BYTES, STRANGERS_MAX};
+use jiff::Timestamp;
+
+use super::super::machine::Machine;
+use super::Fleet;
+use crate::api::shapes::MachineState;
+
+impl Fleet {
+    /// Whether an admin has said anything about a machine, by a word or by an order.
+    pub(in super::super) fn is_let_in(&self, id: MachineId) -> bool {
+        self.state.machines.get(&id).is_some_and(|machine| !self.is_stranger(machine))
+    }
+
+    fn is_stranger(&self, machine: &Machine) -> bool {
+        machine.state == MachineState::Discovered
+            && machine.labels.is_empty()
+            && self.state.newest_job(machine.id).is_none()
+    }
+
+    /// Whether a machine that nobody let in may be recorded under a new key. Makes room for it when it is new.
+    pub(in super::super) fn admit_stranger(
+        &mut self,
+        address: Option<IpAddr>,
+        is_new: bool,
+        now: Timestamp,
+    ) -> bool {
+        if self.is_tight || address.is_some_and(|address| !self.budgets.new_boot(address, now)) {
+            return false;
+        }
+        !is_new || self.make_room(STRANGERS_MAX, |machine| machine.hardware.is_some())
+    }
+
+    /// Whether a machine that only asked for a boot may be recorded. Makes room for it.
+    pub(super) fn admit_sighting(&mut self, now: Timestamp) -> bool {
+        !self.is_tight
+            && self.budgets.new_sighting(now)
+            && self.make_room(BARE_SIGHTINGS_MAX, |machine| machine.hardware.is_none())
+    }
+
+    /// Forgets strangers of a kind, those first that were silent longest, until one more makes at most `most`.
+    fn make_room(&mut self, most: usize, of_kind: impl Fn(&Machine) -> bool) -> bool {
+        let strangers =
+            self.state.machines.values().filter(|machine| of_kind(machine) && self.is_stranger(machine));
+        let mut silent: Vec<(Timestamp, MachineId)> =
+            strangers.map(|machine| (machine.last_seen, machine.id)).collect();
+        let over = (silent.len() + 1).saturating_sub(most);
+        if over > 0 {
+            let _ = silent.select_nth_unstable(over - 1);
+        }
+        for (_, id) in silent.into_iter().take(over) {
+            self.forget(id);
+        }
+        true
+    }
+
+    /// What is kept of a report: the whole, or of a stranger's what there is room for.
+    pub(in super::super) fn kept(
+        &self,
+        id: MachineId,
+        hardware: &Arc<CheckedHardware>,
+    ) -> Arc<CheckedHardware> {
+        if self.is_let_in(id) {
+            return Arc::clone(hardware);
+        }
+        match hardware.shortened(STRANGER_HARDWARE_BYTES) {
+            Some(short) => Arc::new(short),
+            None => Arc::clone(hardware),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What the fleet asks of the rooms beside it: the image store, the boot kits with the tailor, and the
+//! swarm. A seam, so that the fleet's way with machines can be tried without any of them. Touches `api`,
+//! `common`.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use common::hardware::CheckedHardware;
+use common::id::{DeploymentId, ImageId, JobId, MachineId};
+use common::plan::{DiskIdentity, Finish, Plan};
+use common::trust::PublicKey;
+use common::wire::http::Refused;
+use common::wire::swarm::Personality;
+
+use crate::api::shapes::{ImageShown, Warning};
+
+/// What the tailor makes a plan from.
+#[derive(Debug, Clone)]
+pub struct PlanRequest {
+    /// The order it is part of.
+    pub deployment: DeploymentId,
+    /// The job.
+    pub job: JobId,
+    /// The attempt that the plan is for.
+    pub attempt: u32,
+    /// The machine.
+    pub machine: MachineId,
+    /// What to write.
+    pub image: ImageId,
+    /// Which disk, as the admin said it; empty for the only one there is.
+    pub disk: String,
+    /// The disk that was shown when it was ordered, which alone may be written; none when none could be shown.
+    pub bound: Option<DiskIdentity>,
+    /// Whether hostname, keys and user-data are given to the OS.
+    pub personalise: bool,
+    /// Whether machines are held until others have arrived.
+    pub gather: bool,
+    /// What to do at the end.
+    pub finish: Finish,
+    /// Where the machine reaches the server's swarm, as the machine sees it: the address it reported to.
+    pub server: Option<std::net::IpAddr>,
+}
+
+/// The disk that would be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its marks.
+    pub disk: DiskIdentity,
+    /// The disk and what stands on it, in words.
+    pub words: String,
+    /// What an admin should know before it is written.
+    pub warnings: Vec<Warning>,
+}
+
+/// A plan with its bundle built and ready to be fetched.
+#[derive(Debug, Clone)]
+pub struct Provision {
+    /// The plan.
+    pub plan: Plan,
+    /// The disk that will be written, and what stands on it, in words.
+    pub target: String,
+    /// What an admin should have known before it is written; the order may not accept all of it.
+    pub warnings: Vec<Warning>,
+    /// What an admin should know, each in a sentence: a module that the kit lacks, a disk that is not blank.
+    pub notes: Vec<String>,
+}
+
+/// A gate that holds machines until enough have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gate {
+    /// So many.
+    pub machines: u32,
+    /// Or so long after the first.
+    pub seconds: u64,
+}
+
+/// Who is let into the swarm of an image, and what the swarm must know of it.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// The machine's key of this boot.
+    pub key: PublicKey,
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The job.
+    pub job: JobId,
+    /// The image.
+    pub image: ImageId,
+    /// The machine's name.
+    pub name: String,
+    /// Its site.
+    pub site: String,
+    /// What its OS is given.
+    pub personality: Personality,
+    /// The gate of its deployment.
+    pub gate: Option<Gate>,
+}
+
+/// An answer that takes a while.
+pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The rooms beside the fleet.
+pub trait Provisioner: Send + Sync + 'static {
+    /// The image with this name or id.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn image(&self, name: &str) -> Result<ImageShown, Refused>;
+
+    /// Whether `rule` says which disk; asked before an order is taken.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check_disk_rule(&self, rule: &str) -> Result<(), String>;
+
+    /// The disk of `hardware` that `commission` would write; decides and touches nothing.
+    ///
+    /// # Errors
+    /// Why the machine would be refused.
+    fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String>;
+
+    /// Makes the plan and builds its bundle. Blocking and slow: call it off the async threads.
+    ///
+    /// # Errors
+    /// Why the machine is refused, in a sentence for the admin.
+    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, String>;
+
+    /// Lets a machine into the swarm; again for the same key replaces what was said of it.
+    fn admit(&self, admission: Admission) -> Soon<'_, ()>;
+
+    /// Whether the agent with this key is connected to the swarm; also where that cannot be told.
+    fn is_here(&self, key: PublicKey) -> Soon<'_, bool>;
+
+    /// Lets it in no more; with a reason its agent is told to stop.
+    fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()>;
+}

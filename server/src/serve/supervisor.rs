@@ -1,0 +1,93 @@
+//! The server's tasks by name: started in one place, awaited in one place. A task that ends by itself ends the
+//! server, by name, because half a server is worse than none: machines would wait for the other half.
+
+use std::error::Error;
+
+use tokio::task::JoinSet;
+
+use crate::cli::fault::Fault;
+
+type Ended = (&'static str, Result<(), Fault>);
+
+/// The tasks, in the order in which they end: first the listeners, then the workers behind them, then the last one.
+#[derive(Debug, Default)]
+pub(super) struct Supervisor {
+    listeners: JoinSet<Ended>,
+    workers: JoinSet<Ended>,
+    last: JoinSet<Ended>,
+}
+
+impl Supervisor {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A task that takes visitors in.
+    pub(super) fn listener<E: Error + 'static>(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.listeners.spawn(named(name, task));
+    }
+
+    /// A task that the listeners send to. It ends when they have.
+    pub(super) fn worker<E: Error + 'static>(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.workers.spawn(named(name, task));
+    }
+
+    /// The task that all others tell something.
+    pub(super) fn last<E: Error + 'static>(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.last.spawn(named(name, task));
+    }
+
+    /// Returns when `stop` does, or with a fault when a task ended before that.
+    pub(super) async fn watch(&mut self, stop: impl Future<Output = ()>) -> Result<(), Fault> {
+        let ended = tokio::select! {
+            () = stop => return Ok(()),
+            Some(ended) = self.listeners.join_next() => ended,
+            Some(ended) = self.workers.join_next() => ended,
+            Some(ended) = self.last.join_next() => ended,
+        };
+        match ended {
+            Ok((name, Err(fault))) => {
+                tracing::error!(task = name, "a task failed; the server stops");
+                Err(fault)
+            }
+            Ok((name, Ok(()))) => Err(Fault::failed(format!("the task {name} ended by itself"))),
+            Err(error) => Err(Fault::failed("a task ended by itself").because(&error)),
+        }
+    }
+
+    /// Waits until all listeners are closed.
+    pub(super) async fn listeners_closed(&mut self) {
+        while self.listeners.join_next().await.is_some() {}
+    }
+
+    /// Waits until the workers are empty.
+    pub(super) async fn workers_ended(&mut self) {
+        while self.workers.join_next().await.is_some() {}
+    }
+
+    /// Waits for the last one.
+    pub(super) async fn last_ended(&mut self) -> Result<(), Fault> {
+        match self.last.join_next().await {
+            Some(Ok((_, result))) => result,
+            Some(Err(error)) => Err(Fault::failed("the last task failed").because(&error)),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn named<E: Error + 'static>(name: &'static str, task: impl Future<Output = Result<(), E>>) -> Ended {
+    let result = task.await.map_err(|error| Fault::failed(format!("{name} failed")).because(&error));
+    (name, result)
+}

@@ -1,0 +1,548 @@
+//! Core: one image's agents, from admission to release: the gates, who is told of whom, who may go. Owns
+//! that and the image's injection; touches `inject`, `release` and the wire's words. Time is an argument.
+
+// Chunks that cannot be read.
+mod lost;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use common::chunk::{ChunkIndex, ChunkSet};
+use common::id::{DeploymentId, ImageId, JobId};
+use common::limits::GATHER_SECONDS_MAX;
+use common::trust::PublicKey;
+use common::wire::swarm::{Bottleneck, Neighbour, ToAgent, ToServer};
+
+use super::handle::{Admission, NodeStatus, SwarmFact, SwarmStatus};
+use super::inject::{Effect, Event, Injector};
+use super::release::{Linger, Presence, releasable};
+use lost::Lost;
+
+/// Up to so many agents of a site all know each other; beyond, each knows about 2 log2 of them: more than
+/// the natural logarithm keeps the graph whole when some leave.
+const FULL_MESH_MAX: usize = 16;
+
+/// All machines of a swarm that may go are let go over so many ticks: ten seconds.
+const RELEASE_TICKS: usize = 100;
+
+/// Complaints about neighbours that one agent may make: a bound on what a broken one writes to the log.
+const COMPLAINTS_MAX: u32 = 200;
+
+/// How long an agent that was told to cancel may still hold its line, to hear it.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// What the node is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Out {
+    /// Send it on the agent's control stream.
+    Tell(PublicKey, ToAgent),
+    /// Let the agent pull these.
+    Grant(PublicKey, Vec<ChunkIndex>),
+    /// No longer.
+    Withdraw(PublicKey, Vec<ChunkIndex>),
+    /// Tell the fleet.
+    Fact(SwarmFact),
+    /// It is let in no more.
+    Forget(PublicKey),
+    /// Try to read this chunk again, from its source, or from one of these agents.
+    Mend(ChunkIndex, Vec<Holder>),
+}
+
+/// An agent that holds a chunk, and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) key: PublicKey,
+    pub(super) addresses: Vec<String>,
+}
+
+/// What a new control stream says.
+#[derive(Debug, Clone)]
+pub(super) struct Hello {
+    pub(super) addresses: Vec<String>,
+    pub(super) held: ChunkSet,
+    pub(super) started: bool,
+}
+
+/// What a room is of.
+#[derive(Debug, Clone)]
+pub(super) struct WireImage {
+    /// The chunks that have to be fetched.
+    pub(super) wanted: ChunkSet,
+    /// Wire bytes of one copy.
+    pub(super) wire_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    admission: Admission,
+    presence: Presence,
+    addresses: Vec<String>,
+    told: Option<(Vec<Neighbour>, bool)>,
+    started: bool,
+    complaints: u32,
+    from_server: u64,
+    from_peers: u64,
+    sent: u64,
+    bottleneck: Option<Bottleneck>,
+    /// Since when it is let in no more, and what it is told.
+    expelled: Option<(Duration, ToAgent)>,
+    /// Whether it was told on this stream that it lacks what cannot be had.
+    stranded: bool,
+}
+
+/// The gate of a deployment at which somebody has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// The first arrived then.
+    Shut(Duration),
+    Open,
+}
+
+/// One image's agents.
+#[derive(Debug)]
+pub(super) struct ImageSwarm {
+    image: ImageId,
+    wire_image: Option<WireImage>,
+    injector: Option<Injector>,
+    members: BTreeMap<PublicKey, Member>,
+    /// Each deployment's, as long as one of its machines is here.
+    gates: BTreeMap<DeploymentId, Gate>,
+    lost: Lost,
+    linger: Linger,
+    rng_seed: u64,
+    injected: u64,
+    /// Who is there has changed since neighbours were last told.
+    stale: bool,
+}
+
+impl ImageSwarm {
+    pub(super) fn new(image: ImageId, linger: Linger, rng_seed: u64) -> Self {
+        Self {
+            image,
+            wire_image: None,
+            injector: None,
+            members: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            lost: Lost::default(),
+            linger,
+            rng_seed,
+            injected: 0,
+            stale: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub(super) fn admission(&self, key: &PublicKey) -> Option<&Admission> {
+        self.members.get(key).map(|member| &member.admission)
+    }
+
+    /// Whether the agent's control stream is open.
+    pub(super) fn is_here(&self, key: &PublicKey) -> bool {
+        self.members.get(key).is_some_and(|member| member.presence.connected)
+    }
+
+    pub(super) fn admit(&mut self, admission: Admission, now: Duration) {
+        let presence = Presence::new(admission.site.clone(), now);
+        let key = admission.key;
+        if let Some(member) = self.members.get_mut(&key) {
+            member.expelled = None;
+            member.admission = admission;
+            return;
+        }
+        let member = Member {
+            admission,
+            presence,
+            addresses: vec![],
+            told: None,
+            started: false,
+            complaints: 0,
+            from_server: 0,
+            from_peers: 0,
+            sent: 0,
+            bottleneck: None,
+            expelled: None,
+            stranded: false,
+        };
+        self.members.insert(key, member);
+    }
+
+    /// Lets it in no more. Without a reason, one whose disk is whole may go: its part is done.
+    pub(super) fn expel(&mut self, key: PublicKey, reason: Option<String>, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        let word = match reason {
+            None if member.presence.sealed.is_some() => ToAgent::Release,
+            None => ToAgent::Cancel { reason: "its job is over".to_owned() },
+            Some(reason) => ToAgent::Cancel { reason },
+        };
+        member.expelled = Some((now, word.clone()));
+        let mut out = vec![Out::Tell(key, word)];
+        out.extend(self.inject(Event::Left { agent: key }, now));
+        self.stale = true;
+        out
+    }
+
+    /// A control stream said hello.
+    pub(super) fn hello(
+        &mut self,
+        key: PublicKey,
+        hello: Hello,
+        wire_image: WireImage,
+        now: Duration,
+    ) -> Vec<Out> {
+        let rng_seed = self.rng_seed;
+        let (wanted, wire_bytes) = (wire_image.wanted.clone(), wire_image.wire_bytes);
+        self.injector.get_or_insert_with(|| Injector::new(wanted, wire_bytes, rng_seed));
+        self.wire_image.get_or_insert(wire_image);
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        if let Some((_, word)) = &member.expelled {
+            return vec![Out::Tell(key, word.clone())];
+        }
+        member.addresses = hello.addresses;
+        member.told = None;
+        member.stranded = false;
+        member.presence.join(now);
+        member.started |= hello.started;
+        let personality = member.admission.personality.clone();
+        let mut out = vec![
+            Out::Tell(key, ToAgent::Welcome { personality }),
+            Out::Fact(SwarmFact::Joined { job: member.admission.job }),
+        ];
+        self.stale = true;
+        out.extend(self.knock(key, hello.held, now));
+        out
+    }
+
+    /// At the gate: through it, or wait.
+    fn knock(&mut self, key: PublicKey, held: ChunkSet, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        member.presence.held = held;
+        let deployment = member.admission.deployment;
+        if member.started || member.admission.gather.is_none() {
+            return self.start(key, now);
+        }
+        if *self.gates.entry(deployment).or_insert(Gate::Shut(now)) == Gate::Open {
+            return self.start(key, now);
+        }
+        let mut out = self.open_gate(deployment, now);
+        if self.gates.get(&deployment) != Some(&Gate::Open) {
+            out.extend(self.tell_waiting(deployment, now));
+        }
+        out
+    }
+
+    fn waiting(&self, deployment: DeploymentId) -> Vec<PublicKey> {
+        let waits = |member: &Member| {
+            member.admission.deployment == deployment
+                && member.presence.connected
+                && !member.started
+                && member.expelled.is_none()
+        };
+        self.members.iter().filter(|(_, member)| waits(member)).map(|(key, _)| *key).collect()
+    }
+
+    /// Since when the gate is shut, how many it waits for, and for how long.
+    fn shut_gate(&self, deployment: DeploymentId, waiting: &[PublicKey]) -> Option<(u32, Duration)> {
+        let Some(Gate::Shut(since)) = self.gates.get(&deployment) else { return None };
+        let mut gathers = waiting.iter().filter_map(|key| self.members.get(key)?.admission.gather);
+        let gather = gathers.next()?;
+        let patience = Duration::from_secs(gather.seconds.min(GATHER_SECONDS_MAX));
+        Some((gather.wanted, since.saturating_add(patience)))
+    }
+
+    fn open_gate(&mut self, deployment: DeploymentId, now: Duration) -> Vec<Out> {
+        let waiting = self.waiting(deployment);
+        let Some((wanted, until)) = self.shut_gate(deployment, &waiting) else {
+            return vec![];
+        };
+        let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
+        if arrived < wanted && now < until {
+            return vec![];
+        }
+        self.gates.insert(deployment, Gate::Open);
+        let mut jobs: Vec<JobId> = waiting
+            .iter()
+            .filter_map(|key| self.members.get(key))
+            .map(|member| member.admission.job)
+            .collect();
+        jobs.sort_unstable();
+        let mut out = vec![Out::Fact(SwarmFact::GatherOpened { jobs })];
+        // They learn of each other before anybody is leased anything.
+        out.extend(self.tell_neighbours());
+        out.extend(waiting.into_iter().flat_map(|key| self.start(key, now)));
+        out
+    }
+
+    fn tell_waiting(&self, deployment: DeploymentId, now: Duration) -> Vec<Out> {
+        let waiting = self.waiting(deployment);
+        let Some((wanted, until)) = self.shut_gate(deployment, &waiting) else {
+            return vec![];
+        };
+        let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
+        let seconds = until.saturating_sub(now).as_secs();
+        let gather = ToAgent::Gather { arrived, wanted, seconds };
+        waiting.into_iter().map(|key| Out::Tell(key, gather.clone())).collect()
+    }
+
+    fn start(&mut self, key: PublicKey, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        member.started = true;
+        member.presence.gain(now);
+        let (site, held) = (member.admission.site.clone(), member.presence.held.clone());
+        let mut out = vec![Out::Tell(key, ToAgent::Start)];
+        out.extend(self.inject(Event::Joined { agent: key, site, held }, now));
+        out
+    }
+
+    pub(super) fn left(&mut self, key: PublicKey, cause: String, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        member.presence.leave(now);
+        let mut out = vec![Out::Fact(SwarmFact::Left { job: member.admission.job, cause })];
+        self.stale = true;
+        out.extend(self.inject(Event::Left { agent: key }, now));
+        out
+    }
+
+    /// Any message but the first.
+    pub(super) fn message(&mut self, key: PublicKey, message: ToServer, now: Duration) -> Vec<Out> {
+        let Some(member) = self.members.get_mut(&key) else {
+            return vec![];
+        };
+        let job = member.admission.job;
+        match message {
+            // A second hello on one stream says nothing new.
+            ToServer::Hello { .. } => vec![],
+            ToServer::Have { chunks } => {
+                let news = chunks.iter().filter(|chunk| member.presence.held.insert(**chunk)).count();
+                if news > 0 {
+                    member.presence.gain(now);
+                }
+                self.inject(Event::Have { agent: key, chunks }, now)
+            }
+            ToServer::Speed { sent, sending_millis, from_peers, bottleneck, .. } => {
+                member.sent = member.sent.saturating_add(sent);
+                member.bottleneck = bottleneck;
+                member.from_peers = member.from_peers.saturating_add(from_peers);
+                let sending = Duration::from_millis(sending_millis);
+                let mut out = vec![Out::Tell(key, ToAgent::Heard)];
+                out.extend(self.inject(Event::Speed { agent: key, sent, sending, from_peers }, now));
+                out
+            }
+            ToServer::Sealed => {
+                let news = member.presence.seal(now);
+                if news { vec![Out::Fact(SwarmFact::Sealed { job })] } else { vec![] }
+            }
+            ToServer::Corrupt { neighbour, chunk } => {
+                if !complain(member) {
+                    return vec![];
+                }
+                let from = self.admission(&neighbour).map(|admission| admission.job);
+                let mut out = vec![Out::Fact(SwarmFact::Corrupt { by: job, from, chunk })];
+                out.extend(self.inject(Event::Corrupt { by: key, from: neighbour }, now));
+                out
+            }
+        }
+    }
+
+    /// So many bytes went to the agent.
+    pub(super) fn sent(&mut self, key: PublicKey, bytes: u64, now: Duration) -> Vec<Out> {
+        self.injected += bytes;
+        if let Some(member) = self.members.get_mut(&key) {
+            member.from_server += bytes;
+        }
+        self.inject(Event::Sent { agent: key, bytes }, now)
+    }
+
+    /// Time has passed: to be told several times a second.
+    pub(super) fn tick(&mut self, now: Duration) -> Vec<Out> {
+        let shut: Vec<DeploymentId> = self
+            .gates
+            .iter()
+            .filter(|(_, gate)| **gate != Gate::Open)
+            .map(|(deployment, _)| *deployment)
+            .collect();
+        let mut out: Vec<Out> =
+            shut.into_iter().flat_map(|deployment| self.open_gate(deployment, now)).collect();
+        if std::mem::take(&mut self.stale) {
+            out.extend(self.tell_neighbours());
+        }
+        out.extend(self.inject(Event::Tick, now));
+        out.extend(self.look_for_lost(now));
+        out.extend(self.release(now));
+        let linger = self.linger;
+        let over = |member: &Member| {
+            member.expelled.as_ref().is_some_and(|(at, _)| now >= *at + FAREWELL)
+                || member.presence.is_gone(linger, now)
+        };
+        let over: Vec<PublicKey> =
+            self.members.iter().filter(|(_, member)| over(member)).map(|(key, _)| *key).collect();
+        if !over.is_empty() {
+            for key in over {
+                self.members.remove(&key);
+                out.extend(self.inject(Event::Forgotten { agent: key }, now));
+                out.push(Out::Forget(key));
+            }
+            let here: BTreeSet<DeploymentId> =
+                self.members.values().map(|member| member.admission.deployment).collect();
+            self.gates.retain(|deployment, _| here.contains(deployment));
+        }
+        out
+    }
+
+    /// The sites that its agents are at.
+    pub(super) fn sites(&self) -> impl Iterator<Item = &str> {
+        self.members.values().map(|member| member.admission.site.as_str())
+    }
+
+    fn release(&mut self, now: Duration) -> Vec<Out> {
+        let wanted = self.wire_image.as_ref().map_or(u32::MAX, |wire_image| wire_image.wanted.count());
+        let seats: BTreeMap<PublicKey, &Presence> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.expelled.is_none())
+            .map(|(key, member)| (*key, &member.presence))
+            .collect();
+        let mut out = Vec::new();
+        // Not all in one breath: each that restarts asks for addresses and boot programs, and draws power.
+        let most = seats.len().div_ceil(RELEASE_TICKS);
+        for key in releasable(&seats, wanted, self.linger, now).into_iter().take(most) {
+            if let Some(member) = self.members.get_mut(&key) {
+                member.presence.released = true;
+                out.push(Out::Tell(key, ToAgent::Release));
+                out.push(Out::Fact(SwarmFact::Released { job: member.admission.job }));
+            }
+        }
+        out
+    }
+
+    /// What the injection makes of `event`.
+    fn inject(&mut self, event: Event, now: Duration) -> Vec<Out> {
+        let Some(injector) = &mut self.injector else {
+            return vec![];
+        };
+        let mut out = Vec::new();
+        for effect in injector.handle(event, now) {
+            match effect {
+                // The right comes before the word of it, or the agent could be quicker.
+                Effect::Lease { agent, chunks } => {
+                    out.push(Out::Grant(agent, chunks.clone()));
+                    out.push(Out::Tell(agent, ToAgent::Lease { chunks }));
+                }
+                Effect::Revoke { agent, chunks } => {
+                    out.push(Out::Withdraw(agent, chunks.clone()));
+                    out.push(Out::Tell(agent, ToAgent::Revoke { chunks }));
+                }
+                Effect::Spare { .. } => self.stale = true,
+                Effect::CutOff { agent } => {
+                    let job = self.members.get(&agent).map(|member| member.admission.job);
+                    out.extend(job.map(|job| Out::Fact(SwarmFact::Starving { job })));
+                }
+            }
+        }
+        out
+    }
+
+    fn tell_neighbours(&mut self) -> Vec<Out> {
+        let mut sites: BTreeMap<String, Vec<PublicKey>> = BTreeMap::new();
+        for (key, member) in &self.members {
+            if member.presence.connected && member.expelled.is_none() && !member.presence.released {
+                sites.entry(member.admission.site.clone()).or_default().push(*key);
+            }
+        }
+        let mut out = Vec::new();
+        for keys in sites.values() {
+            for (at, key) in keys.iter().enumerate() {
+                let others = neighbours_of(at, keys.len()).into_iter().filter_map(|at| keys.get(at));
+                let list: Vec<Neighbour> = others.filter_map(|other| self.neighbour(other)).collect();
+                let news = (list, self.is_spared(key));
+                if let Some(member) = self.members.get_mut(key)
+                    && member.told.as_ref() != Some(&news)
+                {
+                    member.told = Some(news.clone());
+                    let (list, spared) = news;
+                    out.push(Out::Tell(*key, ToAgent::Neighbours { list, spared }));
+                }
+            }
+        }
+        out
+    }
+
+    fn is_spared(&self, key: &PublicKey) -> bool {
+        self.injector.as_ref().is_some_and(|injector| injector.is_spared(key))
+    }
+
+    fn neighbour(&self, key: &PublicKey) -> Option<Neighbour> {
+        let member = self.members.get(key)?;
+        Some(Neighbour {
+            key: *key,
+            name: member.admission.name.clone(),
+            addresses: member.addresses.clone(),
+            same_site: true,
+            spared: self.is_spared(key),
+        })
+    }
+
+    pub(super) fn status(&self) -> SwarmStatus {
+        let nodes = self.members.iter().map(|(key, member)| {
+            let counts = self.injector.as_ref().map_or((0, 0), |injector| injector.counts(key));
+            NodeStatus {
+                job: member.admission.job,
+                name: member.admission.name.clone(),
+                site: member.admission.site.clone(),
+                connected: member.presence.connected,
+                held: member.presence.held.count(),
+                leased: counts.1,
+                from_server: member.from_server,
+                from_peers: member.from_peers,
+                sent: member.sent,
+                sealed: member.presence.sealed.is_some(),
+                bottleneck: member.bottleneck,
+            }
+        });
+        SwarmStatus {
+            image: self.image,
+            chunks: self.wire_image.as_ref().map_or(0, |wire_image| wire_image.wanted.count()),
+            wire_bytes: self.wire_image.as_ref().map_or(0, |wire_image| wire_image.wire_bytes),
+            injected_bytes: self.injected,
+            nodes: nodes.collect(),
+        }
+    }
+}
+
+fn complain(member: &mut Member) -> bool {
+    member.complaints += 1;
+    member.complaints <= COMPLAINTS_MAX
+}
+
+/// Whom the `at`th of `len` agents knows: all, or those at distances of powers of two around the ring, both
+/// ways, so that knowing is mutual.
+fn neighbours_of(at: usize, len: usize) -> Vec<usize> {
+    if len <= FULL_MESH_MAX {
+        return (0..len).filter(|other| *other != at).collect();
+    }
+    let mut list: Vec<usize> = Vec::new();
+    let mut distance = 1;
+    while distance <= len / 2 {
+        list.push((at + distance) % len);
+        list.push((at + len - distance) % len);
+        distance *= 2;
+    }
+    list.sort_unstable();
+    list.dedup();
+    list
+}
+
+#[cfg(test)]
+mod tests;
