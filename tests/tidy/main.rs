@@ -13,7 +13,7 @@ const LINES_MAX: usize = 500;
 
 /// Files that were longer when the rule came, with the length that they may not exceed. One that is mended leaves the
 /// list.
-const LONGER: [(&str, usize); 20] = [
+const LONGER: [(&str, usize); 19] = [
     ("agent/src/swarm/node.rs", 527),
     ("common/src/hardware.rs", 558),
     ("server/src/cli/args.rs", 514),
@@ -30,7 +30,6 @@ const LONGER: [(&str, usize); 20] = [
     ("server/src/fleet/reports/tests.rs", 590),
     ("server/src/image/store.rs", 550),
     ("server/src/records/rows.rs", 590),
-    ("server/src/records/tests.rs", 613),
     ("server/src/swarm/inject.rs", 544),
     ("server/src/swarm/node.rs", 533),
     ("server/src/swarm/image_swarm.rs", 542),
