@@ -1,6 +1,6 @@
 //! What the fleet asks of the rooms beside it: the image store, the boot kits with the tailor, and the
-//! swarm. A seam, so that the fleet's way with machines can be tried without any of them. Touches `api`,
-//! `common`.
+//! swarm. A seam, so that the fleet's way with machines can be tried without any of them. Touches `api`, `common`
+//! and what the swarm is told of a machine.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,9 +10,9 @@ use common::id::{DeploymentId, ImageId, JobId, MachineId};
 use common::plan::{DiskIdentity, Finish, Plan};
 use common::trust::PublicKey;
 use common::wire::http::Refused;
-use common::wire::swarm::Personality;
 
 use crate::api::shapes::{ImageShown, Warning};
+use crate::swarm::Admission;
 
 /// What the tailor makes a plan from.
 #[derive(Debug, Clone)]
@@ -63,36 +63,6 @@ pub struct Provision {
     pub warnings: Vec<Warning>,
     /// What an admin should know, each in a sentence: a module that the kit lacks, a disk that is not blank.
     pub notes: Vec<String>,
-}
-
-/// A gate that holds machines until enough have arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gate {
-    /// So many.
-    pub machines: u32,
-    /// Or so long after the first.
-    pub seconds: u64,
-}
-
-/// Who is let into the swarm of an image, and what the swarm must know of it.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    /// The machine's key of this boot.
-    pub key: PublicKey,
-    /// The deployment.
-    pub deployment: DeploymentId,
-    /// The job.
-    pub job: JobId,
-    /// The image.
-    pub image: ImageId,
-    /// The machine's name.
-    pub name: String,
-    /// Its site.
-    pub site: String,
-    /// What its OS is given.
-    pub personality: Personality,
-    /// The gate of its deployment.
-    pub gate: Option<Gate>,
 }
 
 /// An answer that takes a while.

@@ -18,10 +18,11 @@ use super::decide::{AtWork, Fleet, REPORT_LIFE, Whose};
 use super::identity::{Fingerprint, Who, shared};
 use super::job::{Confirm, Job, JobEvent};
 use super::machine::{Boot, IdleBoot, Machine, has_bootable_disk, is_blank};
-use super::provisioner::{Admission, Gate, PlanRequest, Provision};
+use super::provisioner::{PlanRequest, Provision};
 use super::silence::Seen;
 use super::state::Change;
 use crate::api::shapes::{Doubt, JobState, MachineState, Warning};
+use crate::swarm::{Admission, Gather};
 
 /// Seconds until a machine that was refused, held or rejected asks again.
 const REFUSED_POLL_SECONDS: u32 = 30;
@@ -458,10 +459,10 @@ impl Fleet {
             seed_mark: self.settings.seed_mark(job.id, job.attempt),
             boot_mac: machine.hardware.as_ref().and_then(|hardware| boot_mac(hardware.report())),
         };
-        let gate = order
+        let gather = order
             .request
             .gather
-            .map(|machines| Gate { machines, seconds: order.request.gather_seconds.unwrap_or(GATE_SECONDS) });
+            .map(|wanted| Gather { wanted, seconds: order.request.gather_seconds.unwrap_or(GATE_SECONDS) });
         Some(Admission {
             key: job.key?,
             deployment: job.deployment,
@@ -470,7 +471,7 @@ impl Fleet {
             name: machine.shown_name(),
             site: machine.site.clone(),
             personality,
-            gate,
+            gather,
         })
     }
 }

@@ -29,12 +29,12 @@ use crate::api::shapes::{ImageShown, Warning};
 use crate::boot::choose::Programs;
 use crate::boot::tftp::Files;
 use crate::boot::{AUTOEXEC, script};
-use crate::fleet::provisioner::{Admission, PlanRequest, Provision, Provisioner, Soon, Target};
+use crate::fleet::provisioner::{PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::http::content::{Bytestore, Content};
 use crate::http::{BootSource, image_refused, image_shown};
 use crate::image::Images;
 use crate::kit::{BootFiles, Kits};
-use crate::swarm::{self, ChunkSource, SwarmHandle};
+use crate::swarm::{Admission, ChunkSource, SwarmHandle};
 use crate::tailor::{self, Bundles, ImageFacts, Request, TargetRule};
 
 /// What machines are booted with at this moment; another value when a kit is imported or removed.
@@ -282,18 +282,6 @@ impl Provisioner for Stock {
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {
         Box::pin(async move {
             let Some(swarm) = self.swarm.get() else { return };
-            let admission = swarm::Admission {
-                key: admission.key,
-                deployment: admission.deployment,
-                job: admission.job,
-                image: admission.image,
-                name: admission.name,
-                site: admission.site,
-                personality: admission.personality,
-                gather: admission
-                    .gate
-                    .map(|gate| swarm::Gather { wanted: gate.machines, seconds: gate.seconds }),
-            };
             if swarm.admit(admission).await.is_err() {
                 tracing::warn!("a machine could not be let into the swarm: it is stopping");
             }

@@ -31,8 +31,9 @@ use crate::api::shapes::{DeployOrder, ImageShown, Warning};
 use crate::fleet::FleetHandle;
 use crate::fleet::boot_policy::{Asker, BootPolicy};
 use crate::fleet::decide::Settings;
-use crate::fleet::provisioner::{Admission, PlanRequest, Provision, Provisioner, Soon, Target};
+use crate::fleet::provisioner::{PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::records::Records;
+use crate::swarm::Admission;
 
 /// Rooms beside the fleet that do what they are asked and remember it.
 #[derive(Default)]
