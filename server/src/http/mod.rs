@@ -32,7 +32,7 @@ mod machine;
 // Refused reports, in the server's log.
 mod complaints;
 
-// What the admin's door shows of images and kits.
+// Images and kits in an admin's words.
 mod stock;
 
 // Long tasks, line by line.
@@ -44,6 +44,9 @@ mod errands;
 // The admin's routes.
 mod admin;
 
+// The log, page by page and as it goes on.
+mod log;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -54,11 +57,11 @@ use tokio::sync::Semaphore;
 pub use admin::{Admin, admin};
 #[cfg(fuzzing)]
 pub use boot::try_query;
-pub use boot_source::BootSource;
+pub use boot_source::{BootSource, Stores};
 pub use connections::DoorBounds;
 pub use errands::Errands;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
-pub use stock::{KitAdmin, OnProgress, image_refused, image_shown};
+pub use stock::{image_refused, image_shown};
 
 use crate::fleet::FleetHandle;
 use intake::Intake;
