@@ -5,19 +5,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use common::causes::with_causes;
 use common::hardware::{CheckedHardware, Firmware};
 use common::plan::{Plan, Seed};
 use common::trust::PublicKey;
 use common::wire::http::Refused;
 
 use crate::api::shapes::{ImageShown, Warning};
-use crate::fleet::provisioner::{PlanRequest, Provision, Provisioner, Soon, Target};
+use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::http::{image_refused, image_shown};
 use crate::image::Images;
 use crate::kit::Kits;
 use crate::swarm::{Admission, SwarmHandle};
-use crate::tailor::{self, Bundles, ImageFacts, Request, TargetRule};
+use crate::tailor::{self, BadRule, Bundles, ImageFacts, Request, TargetRule};
 
 /// The fleet's provisioner. One for the whole server, made when the swarm is bound.
 #[derive(Debug)]
@@ -35,10 +34,10 @@ pub struct Provisioning {
 }
 
 impl Provisioning {
-    fn request(&self, request: &PlanRequest) -> Result<Request, String> {
-        let manifest = self.images.manifest(request.image).map_err(|error| with_causes(&error))?;
-        let info = self.images.get(&request.image.to_string()).map_err(|error| with_causes(&error))?;
-        let target: TargetRule = request.disk.parse().map_err(|error| with_causes(&error))?;
+    fn request(&self, request: &PlanRequest) -> Result<Request, NoPlan> {
+        let manifest = self.images.manifest(request.image).map_err(NoPlan::failed)?;
+        let info = self.images.get(&request.image.to_string()).map_err(NoPlan::failed)?;
+        let target: TargetRule = request.disk.parse().map_err(NoPlan::failed)?;
         Ok(Request {
             deployment: request.deployment,
             job: request.job,
@@ -48,7 +47,7 @@ impl Provisioning {
                 size: manifest.size(),
                 sector_bytes: manifest.sector_bytes(),
                 wire_bytes: info.wire_bytes,
-                first: self.images.first_bytes(request.image).map_err(|error| with_causes(&error))?,
+                first: self.images.first_bytes(request.image).map_err(NoPlan::failed)?,
             },
             target,
             bound: request.bound.clone(),
@@ -94,29 +93,29 @@ impl Provisioner for Provisioning {
         self.images.get(name).map(|info| image_shown(&info)).map_err(|error| image_refused(&error))
     }
 
-    fn check_disk_rule(&self, rule: &str) -> Result<(), String> {
-        rule.parse::<TargetRule>().map(drop).map_err(|error| with_causes(&error))
+    fn check_disk_rule(&self, rule: &str) -> Result<(), BadRule> {
+        rule.parse::<TargetRule>().map(drop)
     }
 
-    fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String> {
-        let plan = tailor::plan(hardware, &self.request(request)?, None).map_err(|refusal| said(&refusal))?;
+    fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan> {
+        let plan = tailor::plan(hardware, &self.request(request)?).map_err(refused)?;
         let words = target_words(hardware, &plan);
         let warnings = self.warnings_of(request, hardware, &plan);
         Ok(Target { disk: plan.target, words, warnings })
     }
 
-    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, String> {
+    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan> {
         let wanted = self.request(request)?;
-        let mut plan = tailor::plan(hardware, &wanted, None).map_err(|refusal| said(&refusal))?;
+        let mut plan = tailor::plan(hardware, &wanted).map_err(refused)?;
         // An agent that runs as an ordinary process has its drivers.
         if hardware.report().firmware != Firmware::None {
-            let kit = self.kits.default_kit().map_err(|error| with_causes(&error))?;
+            let kit = self.kits.default_kit().map_err(NoPlan::failed)?;
             let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
-            plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(|error| with_causes(&error))?);
+            plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(NoPlan::failed)?);
         }
         let target = target_words(hardware, &plan);
         let warnings = self.warnings_of(request, hardware, &plan);
-        Ok(Provision { plan, target, warnings, notes: vec![] })
+        Ok(Provision { plan, target, warnings })
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {
@@ -142,8 +141,8 @@ impl Provisioner for Provisioning {
     }
 }
 
-fn said(refusal: &tailor::Refusal) -> String {
-    format!("{refusal} ({})", refusal.hint())
+fn refused(refusal: tailor::Refusal) -> NoPlan {
+    NoPlan::Refused { hint: refusal.hint(), why: Box::new(refusal) }
 }
 
 fn target_words(hardware: &CheckedHardware, plan: &Plan) -> String {
@@ -158,6 +157,15 @@ fn target_words(hardware: &CheckedHardware, plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_shown_once_with_what_to_do() {
+        let refusal = tailor::Refusal::ReadOnly { disk: "sda".to_owned() };
+        let shown = common::causes::with_causes(&refused(refusal));
+        assert_eq!(shown, "the target sda is read-only (switch its write protection off)");
+        let rule = "colour=red".parse::<TargetRule>().unwrap_err();
+        assert_eq!(common::causes::with_causes(&NoPlan::failed(rule.clone())), rule.to_string());
+    }
 
     #[test]
     fn a_seed_is_where_the_machine_reached_us() {

@@ -387,7 +387,7 @@ impl FleetHandle {
         let image = tokio::task::spawn_blocking(move || {
             provisioner.check_disk_rule(&rule).map_err(|why| {
                 super::orders::refused(
-                    why,
+                    why.to_string(),
                     "such as bus=nvme,size>=100G; leave it out where there is one disk",
                 )
             })?;
