@@ -16,6 +16,7 @@ use common::id::{DeploymentId, MachineId};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
+use super::blocking::blocking;
 use super::errands::Errands;
 use super::log::logs;
 use super::refusal::Refusal;
@@ -116,7 +117,7 @@ impl<T: DeserializeOwned> axum::extract::FromRequest<Admin> for Told<T> {
 async fn status(State(admin): State<Admin>) -> Answered<ServerStatus> {
     let (status, notes) = (Arc::clone(&admin.status), admin.fleet.notes().await?);
     let (frozen, warnings) = (admin.fleet.frozen().await?, admin.fleet.warnings().await?);
-    blocking(move || {
+    answered(move || {
         let mut status = ServerStatus { frozen, ..status() };
         status.warnings.extend(warnings.into_iter().chain(notes));
         Ok(status)
@@ -124,20 +125,15 @@ async fn status(State(admin): State<Admin>) -> Answered<ServerStatus> {
     .await
 }
 
-/// Does `work`, which reads or writes a disk, off the async threads.
-async fn blocking<T: Send + 'static>(
+/// The answer that `work` gives, which reads or writes a disk.
+async fn answered<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Answered<T> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "a worker thread failed");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a worker thread failed")
-            .hint("the server's own log has more")
-    })?;
-    done.map(Json)
+    blocking(work).await?.map(Json)
 }
 
 async fn kits(State(admin): State<Admin>) -> Answered<Vec<KitShown>> {
-    blocking(move || {
+    answered(move || {
         let kits = admin.kits.store().list().map_err(|error| kit_refused(&error))?;
         Ok(kits.into_iter().map(kit_shown).collect())
     })
@@ -145,7 +141,7 @@ async fn kits(State(admin): State<Admin>) -> Answered<Vec<KitShown>> {
 }
 
 async fn kit(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<KitShown> {
-    blocking(move || {
+    answered(move || {
         let info = admin.kits.store().info(&bounded(name)?).map_err(|error| kit_refused(&error))?;
         Ok(kit_shown(info))
     })
@@ -168,7 +164,7 @@ async fn import_kit(State(admin): State<Admin>, Told(import): Told<KitImport>) -
 }
 
 async fn remove_kit(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<serde_json::Value> {
-    blocking(move || {
+    answered(move || {
         admin.kits.remove(&bounded(name)?).map_err(|error| kit_refused(&error))?;
         Ok(serde_json::json!({}))
     })
@@ -176,11 +172,11 @@ async fn remove_kit(State(admin): State<Admin>, Path(name): Path<String>) -> Ans
 }
 
 async fn images(State(admin): State<Admin>) -> Answered<Vec<ImageShown>> {
-    blocking(move || Ok(admin.images.list().iter().map(image_shown).collect())).await
+    answered(move || Ok(admin.images.list().iter().map(image_shown).collect())).await
 }
 
 async fn image(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<ImageShown> {
-    blocking(move || {
+    answered(move || {
         let info = admin.images.get(&bounded(name)?).map_err(|error| image_refused(&error))?;
         // Looks now where an earlier version added it; what cannot be read is told by `image verify`.
         let traits = admin.images.traits(info.id).ok();
@@ -272,8 +268,7 @@ async fn verify_image(State(admin): State<Admin>, Path(name): Path<String>) -> R
 async fn export_image(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = bounded(name)?;
     let (images, errand) = (admin.images.clone(), admin.errands.place()?);
-    let Json(info) =
-        blocking(move || images.get(&name).map_err(|error| image_refused(&error).into())).await?;
+    let info = blocking(move || images.get(&name)).await?.map_err(|error| image_refused(&error))?;
     Ok(written_by(errand, info.size_bytes, move |out| {
         let mut out = out;
         admin.images.export(info.id, &mut out, &mut |_| ()).map_err(Into::into)
@@ -284,12 +279,11 @@ async fn remove_image(State(admin): State<Admin>, Path(name): Path<String>) -> A
     let name = bounded(name)?;
     let no_orders = admin.fleet.keep_orders_out().await?;
     let (images, asked) = (admin.images.clone(), name.clone());
-    let Json(info) =
-        blocking(move || images.get(&asked).map_err(|error| image_refused(&error).into())).await?;
+    let info = blocking(move || images.get(&asked)).await?.map_err(|error| image_refused(&error))?;
     let needed = admin.fleet.needs_image(info.id).await?;
     // Another name of the same image keeps it for who needs it.
     let images = admin.images.clone();
-    blocking(move || {
+    answered(move || {
         let names = images.list().iter().filter(|other| other.id == info.id).count();
         let needed = needed.filter(|_| names < 2);
         let removed = images.remove(&name, needed.as_deref()).map_err(|error| image_refused(&error))?;

@@ -14,6 +14,9 @@ mod paced;
 // Bodies that come in, and the room for them.
 mod intake;
 
+// Work that may block.
+mod blocking;
+
 // Errors as they go out.
 pub mod refusal;
 
@@ -64,6 +67,7 @@ pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 pub use stock::{image_refused, image_shown};
 
 use crate::fleet::FleetHandle;
+use blocking::blocking;
 use intake::Intake;
 use refusal::Refusal;
 
@@ -111,17 +115,15 @@ pub fn public(
         .with_state(public)
 }
 
-/// Asks the boot files, which may read a disk, off the async threads.
-async fn shelf<T: Send + 'static>(
-    boot_source: &Arc<dyn BootSource>,
-    ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    let boot_source = Arc::clone(boot_source);
-    tokio::task::spawn_blocking(move || ask(&*boot_source)).await.map_err(|error| {
-        tracing::error!(%error, "a worker thread failed");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a worker thread failed")
-            .hint("the server's own log has more")
-    })
+impl Public {
+    /// Asks the boot source, which may read a disk.
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let boot_source = Arc::clone(&self.boot_source);
+        blocking(move || ask(&*boot_source)).await
+    }
 }
 
 #[cfg(test)]
