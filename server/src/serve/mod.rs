@@ -25,6 +25,9 @@ mod home;
 // What became of the interface.
 mod network;
 
+// What machines are given: images, kits, bundles.
+mod stores;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::files::Files;
 use self::home::Home;
+use self::stores::Stores;
 use self::supervisor::Supervisor;
 use crate::api::shapes::ServerStatus;
 use crate::boot::tftp;
@@ -46,12 +50,9 @@ use crate::dhcp4::{self, Lease, Mode, Network, Range};
 use crate::fleet::decide::Settings;
 use crate::fleet::{self, FleetHandle};
 use crate::http;
-use crate::image::Images;
-use crate::kit::Kits;
+use crate::provision::Provisioning;
 use crate::records::{LeaseBook, LeaseRow, Records};
-use crate::stock::{Parts, Stock};
 use crate::swarm;
-use crate::tailor::Bundles;
 
 /// Sightings and leases that may wait; a power cut brings a few for each of 2,000 machines at once.
 const BACKLOG: usize = 4096;
@@ -88,13 +89,13 @@ async fn serve(config: Config, programs: impl FnOnce() -> Result<Programs, Fault
         begun = begin(config, programs, &mut supervisor, &ends) => Some(begun),
         () = signals.next() => None,
     };
-    let Some(stock) = begun.transpose()? else {
+    let Some(stores) = begun.transpose()? else {
         tracing::info!("told to stop before it had begun");
         return Ok(());
     };
 
     let ended = supervisor.watch(signals.asked()).await;
-    stock.stop();
+    stores.stop();
     let stopping = async {
         ends.outer.cancel();
         supervisor.listeners_closed().await;
@@ -121,7 +122,7 @@ async fn begin(
     programs: impl FnOnce() -> Result<Programs, Fault>,
     supervisor: &mut Supervisor,
     ends: &Ends,
-) -> Result<Arc<Stock>, Fault> {
+) -> Result<Stores, Fault> {
     let files = Files::raise();
     let home = Home::open(&config.state)?;
     let programs = programs()?;
@@ -135,32 +136,30 @@ async fn begin(
     })?;
     let http_at = SocketAddr::new(place.address.into(), config.http_port);
     let (home, wanted) = (Arc::new(home), Arc::clone(&config));
-    let stores = {
+    let opened = {
         let home = Arc::clone(&home);
-        move || Ok((open_stock(&wanted, &home, &programs, http_at)?, open_records(&home)?))
+        move || Ok((Stores::open(&wanted, &home, &programs, http_at)?, open_records(&home)?))
     };
-    let (stock, (records, leases)) = aside(stores).await?;
-    let stock = Arc::new(stock);
+    let (stores, (records, leases)) = aside(opened).await?;
     let web = http::bind(http_at).await.map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot serve HTTP").because(&error).hint(hint)
     })?;
-    let listeners = bind_doors(&config, &stock, place.address)?;
+    let listeners = bind_doors(&config, &stores, place.address)?;
     let admin = http::bind_admin(&config.socket).await.map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot open the admin socket").because(&error).hint(hint)
     })?;
     let (facts, facts_told) = mpsc::channel(BACKLOG);
-    let node = bind_swarm(&config, &home, &stock, place.address, facts).await?;
+    let node = bind_swarm(&config, &home, &stores, place.address, facts).await?;
     let swarm_handle = node.handle();
-    stock.join(swarm_handle.clone());
 
     let url = format!("http://{http_at}");
     let fleet = {
-        let (supervisor, keys, settings) =
-            (Arc::<Stock>::clone(&stock), home.keys.clone(), settings(&config, &home, &url));
+        let provisioning = provisioning(&stores, &home, swarm_handle.clone());
+        let (keys, settings) = (home.keys.clone(), settings(&config, &home, &url));
         move || {
-            fleet::start(records, supervisor, keys, settings)
+            fleet::start(records, provisioning, keys, settings)
                 .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
         }
     };
@@ -172,8 +171,10 @@ async fn begin(
     let (sightings, sighted) = mpsc::channel(BACKLOG);
     let kept = kept.into_iter().filter_map(lease_of).collect();
     let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
-    let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
-    let status = status(&config, &home, &url, Arc::clone(&stock), place.place(), listeners.dhcp.rivals());
+    let Stores { images, kits, bundles } = stores.clone();
+    let boot_source = Arc::new(http::Stores { kits, bundles, images });
+    let public = http::public(fleet.clone(), boot_source, arguments, config.discovery);
+    let status = status(&config, &home, &url, stores.clone(), place.place(), listeners.dhcp.rivals());
     let known = fleet.policies();
     let status = move || {
         let mut status = status();
@@ -183,15 +184,15 @@ async fn begin(
     };
     let private = http::admin(http::Admin {
         fleet: fleet.clone(),
-        images: stock.images().clone(),
-        kits: Arc::<Stock>::clone(&stock),
+        images: stores.images.clone(),
+        kits: Arc::clone(&stores.kits),
         swarm: swarm_handle,
         status: Arc::new(status),
         errands: http::Errands::default(),
         cancel: ends.outer.clone(),
     });
 
-    let refresh = Arc::clone(&stock);
+    let refresh = Arc::clone(&stores.kits);
     aside(move || {
         refresh.prepare();
         Ok(())
@@ -203,7 +204,8 @@ async fn begin(
     let served = listeners.dhcp.served();
     supervisor
         .listener("dhcp", listeners.dhcp.run(policies, sightings.clone(), kept, changed, ends.outer.clone()));
-    supervisor.listener("tftp", listeners.tftp.run(stock.files(), served, sightings, ends.outer.clone()));
+    supervisor
+        .listener("tftp", listeners.tftp.run(stores.kits.files(), served, sightings, ends.outer.clone()));
     supervisor.listener(
         "http",
         done(web.run(public, files.door(config.connections_per_address), ends.outer.clone())),
@@ -212,19 +214,19 @@ async fn begin(
     supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet.clone())));
     supervisor.worker("leases", done(keep_leases(leases_changed, leases)));
     supervisor.last("fleet", fleet_task.run(ends.last.clone()));
-    Ok(stock)
+    Ok(stores)
 }
 
 async fn bind_swarm(
     config: &Config,
     home: &Home,
-    stock: &Arc<Stock>,
+    stores: &Stores,
     address: std::net::Ipv4Addr,
     facts: mpsc::Sender<swarm::SwarmFact>,
 ) -> Result<swarm::Bound, Fault> {
     let listen = format!("/ip4/{address}/tcp/{}", config.swarm_port);
     let node =
-        swarm::bind(&home.keys, &listen, Arc::<Stock>::clone(stock), facts).await.map_err(|error| {
+        swarm::bind(&home.keys, &listen, Arc::new(stores.images.clone()), facts).await.map_err(|error| {
             Fault::failed(format!("cannot open the swarm's port {}", config.swarm_port)).because(&error).hint(
                 format!(
                     "`ss -ltnp 'sport = :{0}'` shows who has it; --swarm-port chooses another",
@@ -287,27 +289,14 @@ impl Programs {
     }
 }
 
-fn open_stock(config: &Config, home: &Home, programs: &Programs, http: SocketAddr) -> Result<Stock, Fault> {
-    let images = Images::open(&home.dir).map_err(|error| {
-        let fault = Fault::failed("cannot open the image store").because(&error);
-        match error.hint() {
-            Some(hint) => fault.hint(hint),
-            None => fault,
-        }
-    })?;
-    let kits =
-        Kits::open(&home.dir).map_err(|error| Fault::failed("cannot open the boot kits").because(&error))?;
-    let bundles = Bundles::open(&home.dir, &programs.agent)
-        .map_err(|error| Fault::failed("cannot open the bundles").because(&error))?;
-    Ok(Stock::new(Parts {
-        images,
-        kits,
-        bundles,
-        loader: programs.loader.clone(),
-        http,
+fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle) -> Arc<Provisioning> {
+    Arc::new(Provisioning {
+        images: stores.images.clone(),
+        kits: stores.kits.store().clone(),
+        bundles: Arc::clone(&stores.bundles),
+        swarm,
         key: home.keys.public(),
-        prefer: config.uefi_program.clone(),
-    }))
+    })
 }
 
 fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
@@ -328,7 +317,7 @@ struct Listeners {
     tftp: tftp::Bound,
 }
 
-fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Result<Listeners, Fault> {
+fn bind_doors(config: &Config, stores: &Stores, address: std::net::Ipv4Addr) -> Result<Listeners, Fault> {
     let mode = match &config.addresses {
         Addresses::Proxy => Mode::Proxy,
         Addresses::Range(start, end) => Mode::Full(Network {
@@ -344,7 +333,7 @@ fn bind_doors(config: &Config, stock: &Stock, address: std::net::Ipv4Addr) -> Re
         mode,
         http_port: config.http_port,
         discovery: config.discovery,
-        programs: stock.programs(),
+        programs: stores.kits.programs(),
         sites: config.sites.iter().map(|rule| rule.subnet).collect(),
         authoritative: config.authoritative,
     };
@@ -364,7 +353,7 @@ fn status(
     config: &Config,
     home: &Home,
     url: &str,
-    stock: Arc<Stock>,
+    stores: Stores,
     place: dhcp4::Place,
     rivals: watch::Receiver<Vec<dhcp4::Rival>>,
 ) -> impl Fn() -> ServerStatus + use<> {
@@ -381,7 +370,7 @@ fn status(
     move || {
         let rivals: Vec<String> =
             rivals.borrow().iter().map(|other| network::rival(other, discovery)).collect();
-        let warnings = stock.warnings().into_iter().chain(network::warning(&interface, place)).chain(rivals);
+        let warnings = stores.warnings().into_iter().chain(network::warning(&interface, place)).chain(rivals);
         ServerStatus { warnings: warnings.collect(), ..status.clone() }
     }
 }
