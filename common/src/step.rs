@@ -352,6 +352,9 @@ mod tests {
         };
         assert_eq!(tidy("a\u{1b}[2J\u{202e}b"), "a [2Jb");
         assert_eq!(tidy(&"é".repeat(EVENT_TEXT_MAX)).len(), EVENT_TEXT_MAX);
+        let long = What::Failed { cause: format!("\u{1b}[2J{}", "é".repeat(EVENT_TEXT_MAX)), last: true };
+        let What::Failed { cause, last: true } = long.tidied() else { panic!() };
+        assert!(cause.len() <= EVENT_TEXT_MAX && cause.starts_with(" [2J"));
         // What is dropped takes no room from what is kept.
         assert_eq!(tidy(&format!("{}end", "\u{200b}".repeat(EVENT_TEXT_MAX))), "end");
     }
