@@ -1,6 +1,6 @@
 //! The server over plain HTTP: identity, report and verdict, bundle, manifest, events. The only HTTP in the
-//! machine's programs. Blocking on purpose: the loader has no async runtime to wait in, and the agent calls
-//! it from blocking threads.
+//! machine's programs. Blocking on purpose: the loader does one thing after the other (its only runtime is the
+//! one on which `boot::network` speaks netlink), and the agent calls it from blocking threads.
 //!
 //! HTTP proves nothing, so nothing that comes from it is believed as such: verdicts are opened with the
 //! server's key and must answer our own key, so are answers to events, which must name the batch, and bundles and manifests must have the hash that a verdict names.

@@ -14,6 +14,7 @@
 use std::net::Ipv4Addr;
 
 use common::id::Mac;
+use common::text::harmless;
 use dhcproto::v4::{self, DhcpOption, Encodable as _, MessageType, Opcode, OptionCode};
 use serde::{Deserialize, Serialize};
 
@@ -414,10 +415,7 @@ fn number(data: &[u8]) -> Option<u32> {
 }
 
 fn text(data: &[u8]) -> String {
-    String::from_utf8_lossy(&data[..data.len().min(120)])
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    harmless(&String::from_utf8_lossy(&data[..data.len().min(120)]))
 }
 
 /// The prefix length of a mask; none if its ones are not all in front, or are none.
