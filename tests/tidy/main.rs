@@ -13,8 +13,7 @@ const LINES_MAX: usize = 500;
 
 /// Files that were longer when the rule came, with the length that they may not exceed. One that is mended leaves the
 /// list.
-const LONGER: [(&str, usize); 20] = [
-    ("agent/src/swarm/node.rs", 527),
+const LONGER: [(&str, usize); 19] = [
     ("common/src/hardware.rs", 558),
     ("server/src/cli/args.rs", 514),
     ("server/src/cli/show.rs", 595),

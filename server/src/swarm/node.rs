@@ -106,7 +106,7 @@ pub async fn bind(
         limits: Limits::new(LineLimits::default()),
         tasks: JoinSet::new(),
         linger: Linger::default(),
-        rng_seed: rng_seed.iter().fold(0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte)),
+        rng_seed: common::swarm::splitmix::seed(&rng_seed),
         began: Instant::now(),
     };
     Ok(Bound { handle: SwarmHandle { commands: send, addresses }, commands, node })
