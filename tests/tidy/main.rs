@@ -13,7 +13,7 @@ const LINES_MAX: usize = 500;
 
 /// Files that were longer when the rule came, with the length that they may not exceed. One that is mended leaves the
 /// list.
-const LONGER: [(&str, usize); 19] = [
+const LONGER: [(&str, usize); 17] = [
     ("common/src/hardware.rs", 558),
     ("server/src/cli/args.rs", 514),
     ("server/src/cli/show.rs", 595),
@@ -30,9 +30,7 @@ const LONGER: [(&str, usize); 19] = [
     ("server/src/image/store.rs", 550),
     ("server/src/records/rows.rs", 590),
     ("server/src/records/tests.rs", 613),
-    ("server/src/swarm/inject.rs", 544),
     ("server/src/swarm/node.rs", 533),
-    ("server/src/swarm/image_swarm.rs", 542),
 ];
 
 /// What a core does not use: what runs, waits, reads or tells the time. It is given all of that.
