@@ -8,11 +8,11 @@ use common::step::{Sources, What};
 use serde::Serialize;
 
 use super::args::Output;
-use super::fault::Fault;
 use crate::api::shapes::{
     DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, ImageTraits, JobShown, KitShown, LogEvent,
     MachineChanged, MachineShown, RetryLine, ServerStatus, Warning,
 };
+use crate::fault::Fault;
 
 /// Where answers go.
 #[derive(Debug, Clone, Copy)]
