@@ -6,13 +6,27 @@ use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use common::trust::KeyPair;
 use jiff::Timestamp;
 
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::start::start_swarm;
+use super::wire::{CONFIRM_WITHIN, POLL_SECONDS};
 use super::*;
 use crate::api::shapes::{DeployOrder, JobState};
+use crate::config::Addresses;
+use crate::fleet::decide::Settings;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::identity::Fingerprint;
 use crate::fleet::job::Job;
 use crate::fleet::machine::Machine;
 use crate::fleet::state::Change;
+use crate::fleet::{self, FleetHandle};
+use crate::image::Images;
+use crate::kit::Kits;
+use crate::records::Records;
+use crate::stock::Parts;
+use crate::swarm;
+use crate::tailor::Bundles;
 
 const KEY: [u8; 32] = [7; 32];
 
