@@ -376,27 +376,9 @@ fn check_text(text: &mut String) -> Result<(), BadReport> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::trust::KeyPair;
-
-    pub(crate) fn report() -> HardwareReport {
-        HardwareReport {
-            version: REPORT_VERSION,
-            reporter: "0.1.0".to_owned(),
-            key: KeyPair::from_secret([1; 32]).public(),
-            firmware: Firmware::Bios,
-            system: System::default(),
-            cpu: Cpu::default(),
-            memory_bytes: 1 << 30,
-            disks: vec![],
-            nics: vec![],
-            devices: vec![],
-            name: None,
-            site: None,
-            truncated: vec![],
-        }
-    }
+    use crate::testing::{self, nic, report};
 
     #[test]
     fn what_exceeds_a_bound_is_not_believed() {
@@ -417,32 +399,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_list_has_its_bound() {
-        let nic = || Nic {
-            name: String::new(),
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            driver: String::new(),
-            speed_mbit: None,
-            link: false,
-            address: None,
-            boot: false,
-            usb: false,
-        };
-        let disk = |found: usize| Disk {
-            name: String::new(),
-            bus: Bus::Ata,
-            size: 0,
-            sector_bytes: 512,
-            model: String::new(),
-            serial: String::new(),
-            wwn: String::new(),
-            path: String::new(),
-            rotational: false,
-            removable: false,
-            read_only: false,
-            contents: Contents::Blank,
-            found: vec![String::new(); found],
-            volumes: vec![],
-        };
+        let disk = |found: usize| Disk { found: vec![String::new(); found], ..testing::disk("sda") };
         let taken = |change: &dyn Fn(&mut HardwareReport)| {
             let mut report = report();
             change(&mut report);
@@ -451,7 +408,7 @@ pub(crate) mod tests {
             assert_eq!(read, CheckedHardware::check(report).is_ok(), "reading and checking agree");
             read
         };
-        let nics = |count: usize| taken(&|report| report.nics = (0..count).map(|_| nic()).collect());
+        let nics = |count: usize| taken(&|report| report.nics = vec![nic(Mac([2, 0, 0, 0, 0, 1])); count]);
         assert!(nics(REPORT_NICS_MAX) && !nics(REPORT_NICS_MAX + 1));
         let found = |count: usize| taken(&|report| report.disks = vec![disk(count)]);
         assert!(found(REPORT_FOUND_MAX) && !found(REPORT_FOUND_MAX + 1) && !found(500_000));
@@ -464,20 +421,10 @@ pub(crate) mod tests {
     #[test]
     fn a_long_report_is_kept_short_and_says_so() {
         let disk = |number: usize, found: usize| Disk {
-            name: format!("sd{number}"),
-            bus: Bus::Ata,
-            size: 1 << 30,
-            sector_bytes: 512,
-            model: String::new(),
             serial: format!("S{number}"),
-            wwn: String::new(),
-            path: String::new(),
-            rotational: false,
-            removable: false,
-            read_only: false,
             contents: Contents::Data,
             found: vec!["x".repeat(500); found],
-            volumes: vec![],
+            ..testing::disk(&format!("sd{number}"))
         };
         let device = Device {
             address: "0000:00:03.0".to_owned(),

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::disks::{Bus, Disk, Kinship};
+use crate::disks::{self, Bus, Disk, Kinship};
 use crate::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use crate::step::Step;
 use crate::trust::{PublicKey, Signable};
@@ -92,6 +92,12 @@ impl DiskIdentity {
         };
         let path = if all.iter().any(twin) { disk.path.clone() } else { Self::of(disk).path };
         Self { path, ..Self::of(disk) }
+    }
+
+    /// The disk's own marks in words, as [`Disk::marks`] has them.
+    #[must_use]
+    pub fn marks(&self) -> Vec<String> {
+        disks::marks(&self.model, &self.serial, &self.wwn)
     }
 
     /// Whether `disk` bears these marks: all that it says of itself, and its place where that is a mark.
@@ -183,24 +189,13 @@ pub struct Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disks::Contents;
 
     fn disk(serial: &str, path: &str) -> Disk {
         Disk {
-            name: "sda".to_owned(),
-            bus: Bus::Ata,
-            size: 1 << 30,
-            sector_bytes: 512,
             model: "M".to_owned(),
             serial: serial.to_owned(),
-            wwn: String::new(),
             path: path.to_owned(),
-            rotational: false,
-            removable: false,
-            read_only: false,
-            contents: Contents::Blank,
-            found: vec![],
-            volumes: vec![],
+            ..crate::testing::disk("sda")
         }
     }
 
