@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use common::id::{DeploymentId, JobId};
 use common::plan::Finish;
+use common::text::bytes;
 use common::user_data::UserData;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::args::{Again, Deploy, Start, Which};
 use super::client::Client;
 use super::machine::selection;
-use super::show::{Screen, bytes, step_words, talk};
+use super::show::words::step_words;
+use super::show::{Screen, talk};
 use crate::api::shapes::{
     Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, JobShown, JobState, Retry, RetryLine,
     RetryShown, Selection, Shown, ShownLine,

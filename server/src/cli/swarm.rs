@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use common::text::{bytes, percent};
 use common::wire::swarm::Bottleneck;
 
 use super::args::Swarm;
 use super::client::Client;
-use super::show::{Screen, bytes, percent, sent_copies};
+use super::show::Screen;
+use super::show::words::sent_copies;
 use crate::fault::Fault;
 use crate::swarm::{LimitOrder, LineLimits, NodeStatus, Rate, SwarmStatus};
 

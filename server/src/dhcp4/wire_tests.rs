@@ -43,7 +43,7 @@ fn inside(test: &str) -> bool {
         return true;
     }
     let us = std::env::current_exe().unwrap();
-    let name = format!("dhcp::wire_tests::{test}");
+    let name = format!("dhcp4::wire_tests::{test}");
     let mut command = Command::new("unshare");
     command.arg("-n").arg(us).args(["--exact", &name, "--nocapture"]).env(INSIDE, "1");
     if !nix::unistd::geteuid().is_root() {
