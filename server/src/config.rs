@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
+use crate::boot::arguments::{BadArguments, KernelArguments};
 use crate::fault::Fault;
 use crate::fleet::decide::SiteRule;
 use crate::swarm::{LineLimits, Rate};
@@ -90,7 +91,7 @@ pub struct Config {
     /// Network boot program for UEFI machines; none for the best that the kit has.
     pub uefi_program: Option<String>,
     /// More words for the loader's kernel command line.
-    pub kernel_args: String,
+    pub kernel_args: KernelArguments,
     /// How long events are kept; for ever when none.
     pub keep_events: Option<SignedDuration>,
     /// What the records may take on the disk; any amount when none.
@@ -167,10 +168,10 @@ impl Config {
             Some(text) => parse_range(&text)?,
         };
         let kernel_args = flags.kernel_args.or(file.kernel_args).unwrap_or_default();
-        if kernel_args.chars().any(|c| c.is_control() || c == '$') {
-            return Err(Fault::usage("kernel arguments with control characters or `$`")
-                .hint("they become part of a boot script; write plain words, separated by spaces"));
-        }
+        let kernel_args = kernel_args.parse().map_err(|error: BadArguments| {
+            Fault::usage(error.to_string())
+                .hint("they become part of a boot script; write plain words, separated by spaces")
+        })?;
         let (sites, limits) = sites(file.site, flags.limit.or(file.limit))?;
         Ok(Self {
             interface,
@@ -433,7 +434,9 @@ mod tests {
             assert!(merged(given, "").is_err(), "{range}");
         }
         assert!(merged(Flags { http_port: Some(0), ..flags() }, "").is_err());
-        assert!(merged(Flags { kernel_args: Some("a\nb".to_owned()), ..flags() }, "").is_err());
+        for arguments in ["a\nb", "a||b"] {
+            assert!(merged(Flags { kernel_args: Some(arguments.to_owned()), ..flags() }, "").is_err());
+        }
         assert!(toml::from_str::<File>("interfaces = 'eth1'").is_err());
     }
 }

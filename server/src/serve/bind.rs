@@ -171,7 +171,6 @@ fn bind_dhcp(config: &Config, stock: &Stock) -> Result<dhcp4::Bound, Fault> {
             range: Range { start: *start, end: *end },
             router: config.router,
             dns: config.dns.clone(),
-            domain: None,
             lease_seconds: LEASE_SECONDS,
         }),
     };

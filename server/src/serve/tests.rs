@@ -174,7 +174,7 @@ fn config(dir: &Path) -> Config {
         reserve_bytes: 0,
         connections_per_address: 64,
         uefi_program: None,
-        kernel_args: String::new(),
+        kernel_args: Default::default(),
         log: "info".to_owned(),
         log_json: false,
     }

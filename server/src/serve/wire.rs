@@ -67,14 +67,18 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     };
     let (fleet, fleet_task) = aside(start).await?;
     let kept = leases.load().map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
-    let arguments = config.kernel_args.split_whitespace().map(str::to_owned).collect();
     let known = fleet.policies();
     let status = move || {
         let mut status = status();
         status.warnings.extend(known.borrow().warning());
         status
     };
-    let public = http::public(fleet.clone(), Arc::<Stock>::clone(&stock), arguments, config.discovery);
+    let public = http::public(
+        fleet.clone(),
+        Arc::<Stock>::clone(&stock),
+        config.kernel_args.clone(),
+        config.discovery,
+    );
     let private = http::admin(http::Admin {
         fleet: fleet.clone(),
         images: stock.images().clone(),
