@@ -259,7 +259,7 @@ impl Provisioner for Stock {
     }
 
     fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String> {
-        let plan = tailor::plan(hardware, &self.request(request)?, None).map_err(|refusal| said(&refusal))?;
+        let plan = tailor::plan(hardware, &self.request(request)?).map_err(|refusal| said(&refusal))?;
         let words = target_words(hardware, &plan);
         let warnings = self.warnings_of(request, hardware, &plan);
         Ok(Target { disk: plan.target, words, warnings })
@@ -267,7 +267,7 @@ impl Provisioner for Stock {
 
     fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, String> {
         let wanted = self.request(request)?;
-        let mut plan = tailor::plan(hardware, &wanted, None).map_err(|refusal| said(&refusal))?;
+        let mut plan = tailor::plan(hardware, &wanted).map_err(|refusal| said(&refusal))?;
         // An agent that runs as an ordinary process has its drivers.
         if hardware.report().firmware != Firmware::None {
             let kit = self.kits.default_kit().map_err(|error| with_causes(&error))?;

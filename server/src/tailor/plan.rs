@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use common::hardware::{Bus, CheckedHardware, Contents, Disk, Kinship, List, Unusable};
-use common::id::{DeploymentId, Hash, ImageId, JobId};
+use common::id::{DeploymentId, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan, Seed};
 use common::step::Step;
 use common::table::{self, LayoutError, Partition, lay_out};
@@ -232,16 +232,11 @@ impl Refusal {
     }
 }
 
-/// The plan for the machine that reported `hardware`. `bundle` is its agent's hash and length; none for an agent
-/// that runs already.
+/// The plan for the machine that reported `hardware`, without a bundle: that is built once there is a plan.
 ///
 /// # Errors
 /// When not exactly one disk is meant, or the image cannot stand on it.
-pub fn plan(
-    hardware: &CheckedHardware,
-    request: &Request,
-    bundle: Option<(Hash, u64)>,
-) -> Result<Plan, Refusal> {
+pub fn plan(hardware: &CheckedHardware, request: &Request) -> Result<Plan, Refusal> {
     let report = hardware.report();
     let disk = choose_disk(hardware, request)?;
     check_disk(disk, &report.disks, request)?;
@@ -256,7 +251,7 @@ pub fn plan(
         seed: request.seed.clone(),
         tuning: tuning(report, disk, request.image.wire_bytes),
         finish: request.finish,
-        bundle,
+        bundle: None,
     })
 }
 
