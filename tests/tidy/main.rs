@@ -13,17 +13,15 @@ const LINES_MAX: usize = 500;
 
 /// Files that were longer when the rule came, with the length that they may not exceed. One that is mended leaves the
 /// list.
-const LONGER: [(&str, usize); 16] = [
+const LONGER: [(&str, usize); 14] = [
     ("common/src/hardware.rs", 505),
-    ("server/src/cli/args.rs", 514),
-    ("server/src/cli/show.rs", 595),
     ("server/src/dhcp4/lease.rs", 617),
     ("server/src/dhcp4/request.rs", 555),
     ("server/src/dhcp4/socket.rs", 516),
     ("server/src/fleet/decide.rs", 539),
     ("server/src/fleet/handle.rs", 568),
     ("server/src/fleet/job.rs", 518),
-    ("server/src/fleet/orders.rs", 606),
+    ("server/src/fleet/orders.rs", 605),
     ("server/src/fleet/orders/tests.rs", 846),
     ("server/src/fleet/reports.rs", 507),
     ("server/src/fleet/reports/tests.rs", 597),

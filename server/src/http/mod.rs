@@ -66,6 +66,7 @@ pub use errands::Errands;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 pub use stock::{image_refused, image_shown};
 
+use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
 use blocking::blocking;
 use intake::Intake;
@@ -75,7 +76,7 @@ use refusal::Refusal;
 pub struct Public {
     fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,
-    kernel_arguments: Vec<String>,
+    kernel_arguments: KernelArguments,
     discover: bool,
     intake: Arc<Intake>,
     parsers: Semaphore,
@@ -93,7 +94,7 @@ impl std::fmt::Debug for Public {
 pub fn public(
     fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,
-    kernel_arguments: Vec<String>,
+    kernel_arguments: KernelArguments,
     discover: bool,
 ) -> Router {
     let public = Arc::new(Public {

@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Programs;
+use super::bind::Programs;
 use super::home::Home;
 use crate::boot::{BootKits, BootSettings};
-use crate::cli::fault::Fault;
 use crate::config::Config;
+use crate::fault::Fault;
 use crate::image::Images;
 use crate::kit::Kits;
 use crate::tailor::Bundles;
