@@ -13,9 +13,8 @@ const LINES_MAX: usize = 500;
 
 /// Files that were longer when the rule came, with the length that they may not exceed. One that is mended leaves the
 /// list.
-const LONGER: [(&str, usize); 20] = [
+const LONGER: [(&str, usize); 19] = [
     ("agent/src/swarm/node.rs", 527),
-    ("common/src/hardware.rs", 558),
     ("server/src/cli/args.rs", 514),
     ("server/src/cli/show.rs", 595),
     ("server/src/dhcp4/lease.rs", 617),

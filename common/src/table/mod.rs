@@ -27,12 +27,12 @@ pub const FIRST_BYTES: usize = 1 << 20;
 /// Where firmware looks for a GPT's header: in the second sector, whose size is not known beforehand.
 const SECTOR_SIZES: [u32; 2] = [512, 4096];
 
-/// A partition table.
+/// What the first bytes of a disk say of its partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Table {
     /// A GUID partition table under its protective MBR.
     Gpt(Gpt),
-    /// A master boot record.
+    /// A master boot record with partitions of its own.
     Mbr(Mbr),
     /// None: a bare file system, or no disk at all.
     None,
@@ -43,11 +43,11 @@ pub enum Table {
 pub struct Partition {
     /// Its number, from 1.
     pub number: u32,
-    /// Its first sector.
+    /// Its first sector, counted in those of the table.
     pub start: u64,
     /// The sector after its last.
     pub end: u64,
-    /// What is in it.
+    /// What the table says is in it.
     pub kind: Kind,
     /// Its own GUID, as it stands in the table; none in an MBR.
     pub guid: Option<[u8; 16]>,
@@ -145,7 +145,7 @@ pub enum TableError {
     Usable {
         /// The first sector that partitions may use.
         first: u64,
-        /// The last one.
+        /// The last sector that they may use.
         last: u64,
     },
     /// A partition that ends before it begins.
