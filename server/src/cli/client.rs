@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::fault::Fault;
 use crate::api::shapes::{PREFIX, TaskLine};
+use crate::fault::Fault;
 
 /// The longest line or answer that is read: a list of 2,000 machines with their hardware is some 50 MiB.
 const ANSWER_BYTES_MAX: usize = 512 << 20;

@@ -7,14 +7,8 @@ pub mod args;
 // The way to the server: HTTP over its Unix socket.
 pub mod client;
 
-// How a failure looks: sentence, cause, hint, exit code.
-pub mod fault;
-
 // How answers look: tables, JSON, log lines.
 pub mod show;
-
-// Spans of time.
-pub mod spans;
 
 // Progress bars, or plain lines where there is no terminal.
 pub mod progress;
@@ -33,15 +27,15 @@ use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Args, Command};
 use self::client::Client;
-use self::fault::Fault;
 use self::show::Screen;
+use crate::fault::Fault;
 
 /// Runs the program: parses the command line, carries it out, and gives the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return fault::usage(&error),
+        Err(error) => return usage(&error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -55,6 +49,12 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(fault) => fault.report(),
     }
+}
+
+/// Prints what clap says of a command line it did not take (or the help it was asked for).
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
 async fn run(args: Args) -> Result<ExitCode, Fault> {
