@@ -48,7 +48,7 @@ const ASK_EVERY: Duration = Duration::from_secs(15);
 /// One attempt of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// The job.
+    /// The job, which stays the same from one attempt to the next.
     pub job: JobId,
     /// How often the job was started before this, plus one.
     pub number: u32,

@@ -109,7 +109,7 @@ impl Contents {
 pub struct Volume {
     /// The partition's number; 0 for the whole disk.
     pub partition: u32,
-    /// What it is.
+    /// Its word for people, such as `XFS file system`.
     pub kind: String,
     /// Its label; may be empty.
     pub label: String,
@@ -134,7 +134,7 @@ impl Volume {
     }
 }
 
-/// One disk.
+/// One disk as the kernel shows it; a disk behind two paths is two of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// The kernel's name on this boot, such as `nvme0n1`. Never used to find a disk again: names swap.
@@ -145,10 +145,10 @@ pub struct Disk {
     pub size: u64,
     /// Logical sector size in bytes.
     pub sector_bytes: u32,
-    /// The model's name.
+    /// The model's name; empty where the disk gives none, as behind many controllers.
     #[serde(default)]
     pub model: String,
-    /// The disk's serial number.
+    /// The disk's serial number; empty, or a placeholder that [`Disk::real_serial`] sorts out.
     #[serde(default)]
     pub serial: String,
     /// World wide name, EUI-64 or NGUID, as sysfs shows it.
@@ -166,7 +166,7 @@ pub struct Disk {
     /// Whether it refuses writes.
     #[serde(default)]
     pub read_only: bool,
-    /// What stands on it.
+    /// What stands on it, in one word; unreadable where the reporter does not say.
     #[serde(default)]
     pub contents: Contents,
     /// What else is on it, in words: partition table kind, file systems, RAID or LVM signatures.

@@ -20,7 +20,7 @@ pub struct Verdict {
     pub seconds: u32,
     /// What the server calls the machine.
     pub machine: MachineId,
-    /// What to do now.
+    /// What to do now; the wire calls it by its old name.
     #[serde(rename = "order")]
     pub instruction: Instruction,
 }
@@ -164,11 +164,11 @@ impl Default for Tuning {
 pub struct Plan {
     /// The order it is part of.
     pub deployment: DeploymentId,
-    /// The job.
+    /// This machine's part of the deployment.
     pub job: JobId,
     /// How often the job was started before this, plus one.
     pub attempt: u32,
-    /// What to write.
+    /// What to write, by the hash of its manifest.
     pub image: ImageId,
     /// Bytes of the image, raw.
     pub image_bytes: u64,
@@ -176,7 +176,7 @@ pub struct Plan {
     pub target: DiskIdentity,
     /// What to do, in order.
     pub steps: Vec<Step>,
-    /// The first seed.
+    /// The server as the swarm's first seed.
     pub seed: Seed,
     /// Memory and disk settings.
     pub tuning: Tuning,

@@ -239,7 +239,7 @@ pub struct StepEvent {
     /// Milliseconds since the program started: the machine's clock may be wrong, so the server dates events
     /// by their arrival and their distance to the newest in the batch.
     pub at_ms: u64,
-    /// The step.
+    /// The step that it is of.
     pub step: Step,
     /// What is told of the step: that it began, how far it is, how it ended.
     #[serde(flatten)]

@@ -3,31 +3,6 @@
 
 /// Imports that are part of a circle.
 pub(crate) const CIRCLES: &[&str] = &[
-    "agent/src/inspect/devices.rs -> agent/src/inspect/mod.rs",
-    "agent/src/inspect/disks.rs -> agent/src/inspect/mod.rs",
-    "agent/src/inspect/mod.rs -> agent/src/inspect/system.rs",
-    "agent/src/inspect/mod.rs -> agent/src/inspect/disks.rs",
-    "agent/src/inspect/mod.rs -> agent/src/inspect/nics.rs",
-    "agent/src/inspect/mod.rs -> agent/src/inspect/devices.rs",
-    "agent/src/inspect/nics.rs -> agent/src/inspect/mod.rs",
-    "agent/src/inspect/system.rs -> agent/src/inspect/mod.rs",
-    "agent/src/steps/gather.rs -> agent/src/steps/machine.rs",
-    "agent/src/steps/join.rs -> agent/src/steps/machine.rs",
-    "agent/src/steps/linger.rs -> agent/src/steps/machine.rs",
-    "agent/src/steps/machine.rs -> agent/src/steps/join.rs",
-    "agent/src/steps/machine.rs -> agent/src/steps/gather.rs",
-    "agent/src/steps/machine.rs -> agent/src/steps/transfer.rs",
-    "agent/src/steps/machine.rs -> agent/src/steps/verify.rs",
-    "agent/src/steps/machine.rs -> agent/src/steps/personalise.rs",
-    "agent/src/steps/machine.rs -> agent/src/steps/seal.rs",
-    "agent/src/steps/machine.rs -> agent/src/steps/linger.rs",
-    "agent/src/steps/machine.rs -> agent/src/steps/reboot.rs",
-    "agent/src/steps/personalise.rs -> agent/src/steps/machine.rs",
-    "agent/src/steps/reboot.rs -> agent/src/steps/machine.rs",
-    "agent/src/steps/seal.rs -> agent/src/steps/machine.rs",
-    "agent/src/steps/transfer.rs -> agent/src/steps/machine.rs",
-    "agent/src/steps/verify.rs -> agent/src/steps/machine.rs",
-    "agent/src/steps/verify.rs -> agent/src/steps/transfer.rs",
     "agent/src/swarm/client.rs -> agent/src/swarm/node.rs",
     "agent/src/swarm/node.rs -> agent/src/swarm/client.rs",
     "agent/src/swarm/node.rs -> agent/src/swarm/store.rs",
@@ -136,7 +111,6 @@ pub(crate) const UPWARD: &[&str] = &[
 
 /// Functions with more lines than a screen.
 pub(crate) const LONG_FUNCTIONS: &[&str] = &[
-    "agent/src/bin/agent.rs work",
     "agent/src/swarm/pull.rs run",
     "server/src/dhcp4/socket.rs run",
     "server/src/serve/mod.rs begin",
@@ -166,7 +140,6 @@ pub(crate) const WORDS: &[&str] = &[
 /// list.
 pub(crate) const LONGER: &[(&str, usize)] = &[
     ("agent/src/swarm/node.rs", 527),
-    ("common/src/hardware.rs", 558),
     ("server/src/cli/args.rs", 514),
     ("server/src/cli/show.rs", 595),
     ("server/src/dhcp4/lease.rs", 617),

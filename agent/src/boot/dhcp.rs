@@ -47,13 +47,13 @@ const RENEW_PAUSE_MS: u64 = 60_000;
 /// An address that a server gave us for some time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The address.
+    /// What this machine may call itself.
     pub address: Ipv4Addr,
     /// The length of its network's prefix.
     pub prefix: u8,
     /// The way out, if there is one.
     pub router: Option<Ipv4Addr>,
-    /// Who gave it.
+    /// The server that gave it, which is asked to renew it.
     pub server: Ipv4Addr,
     /// When it was asked for, in milliseconds since the kernel started.
     pub since_ms: u64,

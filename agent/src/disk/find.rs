@@ -16,7 +16,7 @@ use crate::inspect::reading::{Wanted, what_is_on};
 /// How many disks a refusal names: a storage server has hundreds.
 const NAMED_MAX: usize = 16;
 
-/// Why nothing is written.
+/// Why no disk is written to. Told before the first write.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// No disk bears the marks.
@@ -30,14 +30,14 @@ pub enum TargetError {
     /// Several disks bear the marks.
     #[error("{count} disks are {wanted}; seen: {seen}")]
     Several {
-        /// How many.
+        /// How many bear them.
         count: usize,
         /// The marks, in words.
         wanted: String,
         /// The disks, in words.
         seen: String,
     },
-    /// The disk refuses writes.
+    /// The one disk refuses writes: a switch on a card, a snapshot, a failed medium.
     #[error("{disk} is read-only")]
     ReadOnly {
         /// The disk, in words.
@@ -48,7 +48,7 @@ pub enum TargetError {
     TooSmall {
         /// The disk, in words.
         disk: String,
-        /// Its bytes.
+        /// The disk's bytes.
         size: u64,
         /// The image's bytes.
         image: u64,
@@ -58,7 +58,7 @@ pub enum TargetError {
     Sector {
         /// The disk, in words.
         disk: String,
-        /// Its sector size.
+        /// Bytes of the disk's logical sectors.
         disk_sector: u32,
         /// The image's sector size.
         image: u32,

@@ -32,12 +32,12 @@ pub enum StepError {
     /// The swarm ended with its work undone.
     #[error("the swarm ended with {0} chunks missing")]
     Missing(usize),
-    /// The last writes failed.
+    /// One of the last writes failed, and what would let the disk boot was cleared again.
     #[error("{disk}")]
     Seal {
         /// The disk, in words.
         disk: String,
-        /// What failed.
+        /// What the disk refused.
         source: SealError,
     },
     /// A thread that did a step's work panicked.
@@ -51,7 +51,7 @@ pub enum StepError {
     Clear {
         /// The disk, in words.
         disk: String,
-        /// What failed.
+        /// What the disk refused.
         source: ClearError,
     },
     /// A chunk could not be written.
@@ -59,7 +59,7 @@ pub enum StepError {
     Write {
         /// The disk, in words.
         disk: String,
-        /// What failed.
+        /// What the disk refused.
         source: WriteError,
     },
     /// The disk could not be made to show what it holds instead of what memory remembers of it.
@@ -68,13 +68,13 @@ pub enum StepError {
     /// The disk holds other bytes than were written.
     #[error("{wrong}: it gives back other bytes than were written")]
     Differs {
-        /// The chunks.
+        /// Which of them, and on which disk.
         wrong: WrongChunks,
     },
     /// What was written cannot be read.
     #[error("{wrong}: {chunk} cannot be read")]
     Unreadable {
-        /// The chunks.
+        /// Which of them, and on which disk.
         wrong: WrongChunks,
         /// The first that cannot be read.
         chunk: Span,
@@ -114,9 +114,9 @@ pub enum StepError {
 pub struct WrongChunks {
     /// The disk, in words.
     pub disk: String,
-    /// How many.
+    /// How many chunks differ or cannot be read.
     pub count: usize,
-    /// The first.
+    /// The first of them on the disk.
     pub first: Span,
 }
 

@@ -190,14 +190,14 @@ enum Answer {
     Plan(MachineId, Box<Plan>),
     /// Nothing to do here: the machine is to boot its own disk.
     BootDisk(String),
-    /// The waiting was cancelled.
+    /// The waiting was cancelled, which PID 1 never does.
     Stopped,
 }
 
 /// Who asks, and where.
 #[derive(Clone)]
 pub struct Asking {
-    /// The server.
+    /// Who is asked.
     pub server: Server,
     /// The key of this boot.
     pub key: KeyPair,

@@ -29,13 +29,13 @@ pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// With what the plan is carried out.
 #[derive(Clone)]
 pub(super) struct Context {
-    /// The server.
+    /// Where the manifest comes from.
     pub(super) server: Server,
     /// The key of this boot.
     pub(super) key: KeyPair,
     /// Where events go.
     pub(super) sink: Arc<dyn EventSink>,
-    /// The disks seen now.
+    /// The disks as they were when the attempt began; the plan means one of them.
     pub(super) disks: Vec<Disk>,
     /// Where to listen for peers, as a multiaddr.
     pub(super) listen: String,

@@ -81,7 +81,7 @@ impl StepReporter {
     }
 }
 
-/// What the steps do.
+/// What the steps do, behind the runner: a machine, or a test's hand.
 pub trait Work {
     /// Carries out `step`: a few words on what came of it.
     fn carry_out(

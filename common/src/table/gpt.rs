@@ -74,7 +74,7 @@ impl Gpt {
         Ok(Self { sector: sector as u64, header, entries, entry_bytes, partitions })
     }
 
-    /// Its partitions.
+    /// Its partitions that are in use, in the order of their numbers.
     #[must_use]
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions

@@ -11,11 +11,11 @@ pub(super) const ENTRIES_MAX: u32 = 1024;
 pub struct Partition {
     /// Its number, from 1.
     pub number: u32,
-    /// Its first sector.
+    /// Its first sector, counted in those of the table.
     pub start: u64,
     /// The sector after its last.
     pub end: u64,
-    /// What is in it.
+    /// What the table says is in it.
     pub kind: Kind,
     /// Its own GUID, as it stands in the table; none in an MBR.
     pub guid: Option<[u8; 16]>,
@@ -93,7 +93,7 @@ pub enum TableError {
     Usable {
         /// The first sector that partitions may use.
         first: u64,
-        /// The last one.
+        /// The last sector that they may use.
         last: u64,
     },
     /// A partition that ends before it begins.
