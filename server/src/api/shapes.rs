@@ -30,7 +30,7 @@
 //! An error is a [`common::wire::http::Refused`] with a status of 4xx or 5xx.
 
 // Boot kits and images.
-mod stock;
+mod stores;
 
 // Machines, and what is done with them.
 mod machine;
@@ -65,7 +65,7 @@ pub use machine::{
 };
 pub use retry::{Retry, RetryLine, RetryShown};
 pub use silence::Silence;
-pub use stock::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
+pub use stores::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};
 

@@ -1,11 +1,8 @@
-//! The hall: reads what an admin typed, asks the server, shows the answer. Data goes to standard output,
+//! The command line: reads what an admin typed, asks the server, shows the answer. Data goes to standard output,
 //! talk to standard error. Touches the admin socket; decides nothing about machines.
 
 // What can be typed.
 pub mod args;
-
-// The way to the server: HTTP over its Unix socket.
-pub mod client;
 
 // How a failure looks: sentence, cause, hint, exit code.
 pub mod fault;
@@ -32,9 +29,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Args, Command};
-use self::client::Client;
 use self::fault::Fault;
 use self::show::Screen;
+use crate::api::client;
+use crate::api::client::Client;
 
 /// Runs the program: parses the command line, carries it out, and gives the exit code.
 #[must_use]

@@ -1,5 +1,5 @@
-//! Core: how many connections each address has at the machines' door. One host cannot take the places of all
-//! others, whatever it does with them. Touches `std` only.
+//! Core: how many connections each address has. One host cannot take the places of all others, whatever it does with
+//! them. Touches `std` only.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// The bounds on connections at the machines' door.
+/// The bounds on the connections of one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DoorBounds {
-    /// In all.
+    /// Connections at once, from all addresses together.
     pub all: usize,
-    /// From one address.
+    /// Connections at once from one address.
     pub per_address: usize,
 }
 
-/// Who is inside, by address.
+/// How many connections are open, by address.
 #[derive(Debug, Default)]
 pub(super) struct GuestBook {
     inside: Mutex<HashMap<IpAddr, usize>>,

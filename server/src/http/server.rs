@@ -1,5 +1,5 @@
-//! Connections: binding a port or a socket, taking visitors in, and letting the last ones finish. Bounded in
-//! number and in patience, because anybody on the network can knock. Touches sockets.
+//! Connections: binding a port or a socket, accepting, and letting the last ones finish. Bounded in number and in time,
+//! because anybody on the network can connect. Serves the machines' routes and the admin's. Touches sockets.
 
 use std::convert::Infallible;
 use std::io;
@@ -29,7 +29,7 @@ const SEGMENT_BYTES_MAX: u32 = 1420;
 /// How long the last answers may take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Why a door cannot be opened.
+/// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The port cannot be bound.
@@ -215,19 +215,19 @@ impl Listener for AdminBound {
     }
 }
 
-/// What visitors come in by; all that the two doors do not have in common.
+/// Where connections come from; all that the port and the socket do not have in common.
 trait Listener {
-    /// A visitor's connection.
+    /// An accepted connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The longest head of a request, where it differs from the library's.
     const HEAD_MAX: Option<usize>;
 
-    /// The next visitor. May be given up at any await without losing one.
+    /// The next connection. May be given up at any await without losing one.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Ends)>> + Send;
 }
 
-/// Takes visitors in until `cancel`, at most as many as `bounds` say, and gives back those that are still inside.
+/// Accepts connections until `cancel`, at most as many at once as `bounds` say, and gives back those that are still open.
 async fn receive<D: Listener>(
     listener: &D,
     bounds: DoorBounds,
@@ -256,7 +256,7 @@ async fn receive<D: Listener>(
     connections
 }
 
-/// One visitor, until it leaves or the server stops.
+/// Serves one connection, until its other end leaves or the server stops.
 fn attend<D: Listener>(
     stream: D::Stream,
     ends: Ends,
@@ -314,7 +314,8 @@ fn one_slash(uri: &mut hyper::Uri) {
     }
 }
 
-/// Who is inside, each with a task of its own.
+/// The open connections, each with a task of its own. hyper-util's `GracefulShutdown` would do the half of it: it waits
+/// for all of them, and cuts none off that does not end in time.
 struct Connections {
     inside: TaskTracker,
     leaving: CancellationToken,

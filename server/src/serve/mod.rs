@@ -42,6 +42,7 @@ use self::files::Files;
 use self::home::Home;
 use self::stores::Stores;
 use self::supervisor::Supervisor;
+use crate::api;
 use crate::api::shapes::ServerStatus;
 use crate::boot::tftp;
 use crate::cli::fault::Fault;
@@ -182,13 +183,13 @@ async fn begin(
         status.warnings.extend(known.borrow().warning());
         status
     };
-    let private = http::admin(http::Admin {
+    let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),
         kits: Arc::clone(&stores.kits),
         swarm: swarm_handle,
         status: Arc::new(status),
-        errands: http::Errands::default(),
+        errands: api::Errands::default(),
         cancel: ends.outer.clone(),
     });
 

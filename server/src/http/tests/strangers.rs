@@ -26,14 +26,14 @@ use crate::fleet::machine::Machine;
 use crate::fleet::state::{Change, State};
 use crate::records::LogFilter;
 
-/// The door of a small server.
+/// The bounds of a small server.
 pub(super) const BOUNDS: DoorBounds = DoorBounds { all: 128, per_address: 64 };
 
 /// The server behind `bench`, at a port.
 async fn open(bench: &Bench, bounds: DoorBounds) -> (SocketAddr, CancellationToken) {
     let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (at, cancel) = (bound.address(), CancellationToken::new());
-    tokio::spawn(bound.run(bench.door.clone(), bounds, cancel.clone()));
+    tokio::spawn(bound.run(bench.routes.clone(), bounds, cancel.clone()));
     (at, cancel)
 }
 
@@ -156,7 +156,7 @@ async fn a_refused_report_is_named_in_the_log_once() {
     for _ in 0..5 {
         assert_eq!(bench.post("/v1/report", body.clone()).await.status(), 400);
     }
-    // What the door saw is written down before this is answered.
+    // What was seen is written down before this is answered.
     bench.fleet.machines(Selection::default()).await.unwrap();
     let log = bench.fleet.log_page(LogFilter::default(), 0, 500).await.unwrap();
     let texts: Vec<String> = log.iter().map(|event| format!("{} {:?}", event.name, event.what)).collect();
