@@ -8,8 +8,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::admin::{Admin, Answered, JsonBody};
+use super::shapes::SwarmStatus;
 use crate::http::refusal::Refusal;
-use crate::swarm::{LimitOrder, LineLimits, Stopped, SwarmStatus};
+use crate::swarm::{LimitOrder, LineLimits, Stopped};
 
 /// Sites that an error names.
 const SITES_SHOWN: usize = 20;

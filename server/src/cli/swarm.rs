@@ -8,7 +8,8 @@ use super::args::Swarm;
 use super::client::Client;
 use super::fault::Fault;
 use super::show::{Screen, bytes, percent, sent_copies};
-use crate::swarm::{LimitOrder, LineLimits, NodeStatus, Rate, SwarmStatus};
+use crate::api::shapes::{NodeStatus, SwarmStatus};
+use crate::swarm::{LimitOrder, LineLimits, Rate};
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Swarm) -> Result<ExitCode, Fault> {
     match command {

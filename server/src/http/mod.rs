@@ -45,7 +45,7 @@ pub(crate) use blocking::blocking;
 #[cfg(fuzzing)]
 pub use boot::try_query;
 pub use boot_source::{BootSource, Stores};
-pub use connections::DoorBounds;
+pub use connections::ConnectionBounds;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 
 use crate::fleet::FleetHandle;

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::{DoorBounds, GuestBook, Place};
+use super::connections::{ConnectionBounds, CountsByAddress, Place};
 use super::paced::Paced;
 
 /// The longest TCP segment, both ways: with its headers 1,460 bytes, as TFTP's longest packet. Firmware and iPXE do not
@@ -127,7 +127,7 @@ impl Bound {
     }
 
     /// Answers with `router` within `bounds` until `cancel`, then lets the last answers go out.
-    pub async fn run(self, router: Router, bounds: DoorBounds, cancel: CancellationToken) {
+    pub async fn run(self, router: Router, bounds: ConnectionBounds, cancel: CancellationToken) {
         let connections = receive(&self, bounds, router, &cancel).await;
         drop(self.listener);
         connections.say_goodbye().await;
@@ -197,7 +197,7 @@ impl AdminBound {
     /// Answers with `router` until `cancel`, then lets the last answers go out and removes the socket.
     pub async fn run(self, router: Router, cancel: CancellationToken) {
         // All admins come by one socket, which is one address.
-        let bounds = DoorBounds { all: ADMINS_MAX, per_address: ADMINS_MAX };
+        let bounds = ConnectionBounds { all: ADMINS_MAX, per_address: ADMINS_MAX };
         let connections = receive(&self, bounds, router, &cancel).await;
         drop(std::fs::remove_file(&self.path));
         connections.say_goodbye().await;
@@ -230,12 +230,12 @@ trait Listener {
 /// Accepts connections until `cancel`, at most as many at once as `bounds` say, and gives back those that are still open.
 async fn receive<D: Listener>(
     listener: &D,
-    bounds: DoorBounds,
+    bounds: ConnectionBounds,
     router: Router,
     cancel: &CancellationToken,
 ) -> Connections {
     let room = Arc::new(Semaphore::new(bounds.all));
-    let book = Arc::new(GuestBook::default());
+    let counts = Arc::new(CountsByAddress::default());
     let connections = Connections::new(cancel);
     loop {
         let turn = Arc::clone(&room).acquire_owned();
@@ -245,7 +245,7 @@ async fn receive<D: Listener>(
         };
         match accepted {
             // Who has its share already is closed at once, and tries again when one of its own has ended.
-            (Ok(turn), Ok((stream, ends))) => match book.enter(ends.peer.ip(), bounds.per_address) {
+            (Ok(turn), Ok((stream, ends))) => match counts.enter(ends.peer.ip(), bounds.per_address) {
                 Some(place) => attend::<D>(stream, ends, router.clone(), &connections, (turn, place)),
                 None => tracing::debug!(peer = %ends.peer, "an address has all the connections it may have"),
             },

@@ -13,9 +13,10 @@ use common::limits::GATHER_SECONDS_MAX;
 use common::trust::PublicKey;
 use common::wire::swarm::{Bottleneck, Neighbour, ToAgent, ToServer};
 
-use super::handle::{Admission, NodeStatus, SwarmFact, SwarmStatus};
+use super::handle::{Admission, SwarmFact};
 use super::inject::{Effect, Event, Injector};
 use super::release::{Linger, Presence, releasable};
+use crate::api::shapes::{NodeStatus, SwarmStatus};
 use lost::Lost;
 
 /// Up to so many agents of a site all know each other; beyond, each knows about 2 log2 of them: more than

@@ -16,7 +16,7 @@ use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{DoorBounds, bind};
+use super::super::{ConnectionBounds, bind};
 use super::bench::{Bench, key, report};
 use crate::api::shapes::{MachineAction, MachineCommand, MachineState, Selection};
 use crate::fleet::boot_policy::{Answered, Asker, Sighting};
@@ -27,10 +27,10 @@ use crate::fleet::state::{Change, State};
 use crate::records::LogFilter;
 
 /// The bounds of a small server.
-pub(super) const BOUNDS: DoorBounds = DoorBounds { all: 128, per_address: 64 };
+pub(super) const BOUNDS: ConnectionBounds = ConnectionBounds { all: 128, per_address: 64 };
 
 /// The server behind `bench`, at a port.
-async fn open(bench: &Bench, bounds: DoorBounds) -> (SocketAddr, CancellationToken) {
+async fn open(bench: &Bench, bounds: ConnectionBounds) -> (SocketAddr, CancellationToken) {
     let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (at, cancel) = (bound.address(), CancellationToken::new());
     tokio::spawn(bound.run(bench.routes.clone(), bounds, cancel.clone()));
@@ -93,7 +93,7 @@ async fn bodies_that_never_come_hold_up_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_cannot_take_all_connections() {
     let bench = Bench::open();
-    let (at, cancel) = open(&bench, DoorBounds { all: 32, per_address: 8 }).await;
+    let (at, cancel) = open(&bench, ConnectionBounds { all: 32, per_address: 8 }).await;
     let sent = bench.sent(report(1, 1, &[Contents::Blank]));
     let tried = tokio::task::spawn_blocking(move || {
         let idle: Vec<TcpStream> = (0..100).map(|_| connect(1, at)).collect();
