@@ -1,7 +1,7 @@
-//! The seed server. The modules stand in the order in which a machine meets them: the hall first, then the
-//! doors it comes through, then what is decided about it, then what is kept.
+//! The seed server. The modules stand in the order in which a machine meets them: what an admin runs first, then what
+//! machines reach over the network, then what is decided about them, then what is kept.
 
-// The hall: what an admin typed, and how the answers look.
+// The command line: what an admin typed, and how the answers look.
 pub mod cli;
 
 // Flags and file, fully checked.
@@ -10,17 +10,20 @@ pub mod config;
 // Binding everything before starting anything; the order of stopping.
 pub mod serve;
 
+// What the fleet asks for, out of the rooms that have it.
+pub mod provision;
+
+// The admin's interface: routes and client; its shapes, which `-o json` prints too, are used by all rooms below.
+pub mod api;
+
 // Step 1, `power-on`: who asks to network-boot, and what they deserve.
 pub mod dhcp4;
 
 // Step 2, `loader`: network boot programs and the script that leads to the loader.
 pub mod boot;
 
-// Steps 2 to 6 and 15: the visitors that speak HTTP, and the admin's door.
+// Steps 2 to 6 and 15: what machines fetch and report over HTTP.
 pub mod http;
-
-// What the fleet asks for, out of the rooms below that have it.
-pub mod provision;
 
 // Steps 3, 4 and the life of a job: who a machine is, what is ordered for it.
 pub mod fleet;
@@ -48,6 +51,3 @@ pub mod fault;
 
 // A few log lines where a flood of them would come.
 mod noise;
-
-// The shapes that the command line and the server exchange; also what `-o json` prints.
-pub mod api;

@@ -11,8 +11,8 @@ use common::trust::PublicKey;
 use common::wire::http::Refused;
 
 use crate::api::shapes::{ImageShown, Warning};
+use crate::api::{image_refused, image_shown};
 use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
-use crate::http::{image_refused, image_shown};
 use crate::image::Images;
 use crate::kit::Kits;
 use crate::swarm::{Admission, SwarmHandle};

@@ -23,14 +23,14 @@
 //! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
 //! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
-//! | `GET /swarm` | | list of `swarm` status, one per image |
+//! | `GET /swarm` | | list of [`SwarmStatus`], one per image |
 //! | `GET /swarm/limits` | | [`crate::swarm::LineLimits`] |
 //! | `POST /swarm/limits` | [`crate::swarm::LimitOrder`] | [`crate::swarm::LineLimits`] |
 //!
 //! An error is a [`common::wire::http::Refused`] with a status of 4xx or 5xx.
 
 // Boot kits and images.
-mod stock;
+mod stores;
 
 // Machines, and what is done with them.
 mod machine;
@@ -43,6 +43,9 @@ mod retry;
 
 // What an image can and cannot do.
 mod traits;
+
+// Who has what of an image.
+mod swarm;
 
 // What is known of a machine that has fallen silent.
 mod silence;
@@ -65,7 +68,8 @@ pub use machine::{
 };
 pub use retry::{Retry, RetryLine, RetryShown};
 pub use silence::Silence;
-pub use stock::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
+pub use stores::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
+pub use swarm::{NodeStatus, SwarmStatus};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};
 

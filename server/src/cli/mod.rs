@@ -1,11 +1,8 @@
-//! The hall: reads what an admin typed, asks the server, shows the answer. Data goes to standard output,
+//! The command line: reads what an admin typed, asks the server, shows the answer. Data goes to standard output,
 //! talk to standard error. Touches the admin socket; decides nothing about machines.
 
 // What can be typed.
 pub mod args;
-
-// The way to the server: HTTP over its Unix socket.
-pub mod client;
 
 // How answers look: tables, JSON, log lines.
 pub mod show;
@@ -26,8 +23,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Args, Command};
-use self::client::Client;
 use self::show::Screen;
+use crate::api::client;
+use crate::api::client::Client;
 use crate::fault::Fault;
 
 /// Runs the program: parses the command line, carries it out, and gives the exit code.

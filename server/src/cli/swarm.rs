@@ -9,8 +9,9 @@ use super::args::Swarm;
 use super::client::Client;
 use super::show::Screen;
 use super::show::words::sent_copies;
+use crate::api::shapes::{NodeStatus, SwarmStatus};
 use crate::fault::Fault;
-use crate::swarm::{LimitOrder, LineLimits, NodeStatus, Rate, SwarmStatus};
+use crate::swarm::{LimitOrder, LineLimits, Rate};
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Swarm) -> Result<ExitCode, Fault> {
     match command {

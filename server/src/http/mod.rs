@@ -1,6 +1,5 @@
-//! Steps 2 to 6 and 15: the visitors that speak HTTP, and the admin's door. Two doors with nothing in common
-//! but this folder: the machines' door is a TCP port that anybody on the network can knock at, the admin's is
-//! a Unix socket.
+//! Steps 2 to 6 and 15 over HTTP: what machines fetch and report, on a TCP port that anybody on the network can reach; and
+//! what serves connections, which the admin's routes on their Unix socket share.
 
 // Connections, and the bounds on them.
 mod server;
@@ -35,21 +34,6 @@ mod machine;
 // Refused reports, in the server's log.
 mod complaints;
 
-// Images and kits in an admin's words.
-mod stock;
-
-// Long tasks, line by line.
-mod tasks;
-
-// The places of admins who stay long.
-mod errands;
-
-// The admin's routes.
-mod admin;
-
-// The log, page by page and as it goes on.
-mod log;
-
 use std::sync::Arc;
 
 use axum::Router;
@@ -57,22 +41,19 @@ use axum::http::StatusCode;
 use common::limits::BODIES_PARSED_MAX;
 use tokio::sync::Semaphore;
 
-pub use admin::{Admin, admin};
+pub(crate) use blocking::blocking;
 #[cfg(fuzzing)]
 pub use boot::try_query;
 pub use boot_source::{BootSource, Stores};
-pub use connections::DoorBounds;
-pub use errands::Errands;
+pub use connections::ConnectionBounds;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
-pub use stock::{image_refused, image_shown};
 
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
-use blocking::blocking;
 use intake::Intake;
 use refusal::Refusal;
 
-/// What the machines' door needs.
+/// What the machines' routes need.
 pub struct Public {
     fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,

@@ -52,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::bind::Programs;
 use self::signals::StopSignals;
-use self::stores::Stores;
+pub use self::stores::Stores;
 use self::supervisor::Supervisor;
 use crate::config::Config;
 use crate::fault::Fault;

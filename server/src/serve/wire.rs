@@ -15,6 +15,7 @@ use super::home::Home;
 use super::leases::lease_of;
 use super::stores::Stores;
 use super::{aside, own, status};
+use crate::api;
 use crate::config::Config;
 use crate::dhcp4::Lease;
 use crate::fault::Fault;
@@ -81,13 +82,13 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     };
     let public =
         http::public(fleet.clone(), Arc::new(boot_source), config.kernel_args.clone(), config.discovery);
-    let private = http::admin(http::Admin {
+    let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),
         kits: Arc::clone(&stores.kits),
         swarm: swarm.handle(),
         status: Arc::new(status),
-        errands: http::Errands::default(),
+        errands: api::Errands::default(),
         cancel: closing,
     });
     Ok(Wired {

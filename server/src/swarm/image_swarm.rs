@@ -19,9 +19,10 @@ use common::id::{DeploymentId, ImageId};
 use common::trust::PublicKey;
 use common::wire::swarm::{Bottleneck, Neighbour, ToAgent, ToServer};
 
-use super::handle::{Admission, NodeStatus, SwarmFact, SwarmStatus};
+use super::handle::{Admission, SwarmFact};
 use super::inject::{Effect, Event, Injector};
 use super::release::{Linger, Presence, releasable};
+use crate::api::shapes::{NodeStatus, SwarmStatus};
 use gate::Gate;
 use lost::Lost;
 

@@ -13,14 +13,17 @@ use common::plan::{Instruction, Verdict};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
+use server::api;
 use server::api::shapes::ServerStatus;
+use server::boot::{BootKits, BootSettings};
 use server::fleet::decide::Settings;
 use server::fleet::{self, FleetHandle};
 use server::http;
 use server::image::Images;
 use server::kit::Kits;
+use server::provision::Provisioning;
 use server::records::Records;
-use server::stock::{self, Stock};
+use server::serve::Stores;
 use server::swarm;
 use server::tailor::Bundles;
 use tokio::sync::mpsc;
@@ -56,33 +59,33 @@ impl Parts {
         std::fs::write(&program, b"program").unwrap();
         let keys = KeyPair::from_secret(KEY);
         let kits = Kits::open(&state).unwrap();
-        let stock = Arc::new(Stock::new(stock::Parts {
-            images: Images::open(&state).unwrap(),
-            kits,
-            bundles: Bundles::open(&state, &program).unwrap(),
-            loader: program,
-            http: HTTP.into(),
-            key: keys.public(),
-            prefer: None,
-        }));
+        let bundles = Arc::new(Bundles::open(&state, &program).unwrap());
+        let boot = BootSettings { loader: program, http: HTTP.into(), prefer: None };
+        let kits = Arc::new(BootKits::new(kits, boot));
+        let stores = Stores { images: Images::open(&state).unwrap(), kits, bundles };
         let (facts, mut told) = mpsc::channel(64);
-        let node =
-            swarm::bind(&keys, "/ip4/127.0.0.1/tcp/0", Arc::<Stock>::clone(&stock), facts).await.unwrap();
+        let images = Arc::new(stores.images.clone());
+        let node = swarm::bind(&keys, "/ip4/127.0.0.1/tcp/0", images, facts).await.unwrap();
         let swarm = node.handle();
-        stock.join(swarm.clone());
+        let provisioning = Provisioning {
+            images: stores.images.clone(),
+            kits: stores.kits.store().clone(),
+            bundles: Arc::clone(&stores.bundles),
+            swarm: swarm.clone(),
+            key: keys.public(),
+        };
         let records = Records::open(&state.join("records.sqlite")).unwrap();
-        let (fleet, task) =
-            fleet::start(records, Arc::<Stock>::clone(&stock), keys.clone(), settings()).unwrap();
+        let (fleet, task) = fleet::start(records, Arc::new(provisioning), keys.clone(), settings()).unwrap();
 
         let cancel = CancellationToken::new();
-        let status = status(&keys, &stock, &fleet);
-        let admin = http::admin(http::Admin {
+        let status = status(&keys, stores.clone(), &fleet);
+        let admin = api::routes(api::Admin {
             fleet: fleet.clone(),
-            images: stock.images().clone(),
-            kits: Arc::<Stock>::clone(&stock),
+            images: stores.images.clone(),
+            kits: Arc::clone(&stores.kits),
             swarm,
             status,
-            errands: http::Errands::default(),
+            errands: api::Errands::default(),
             cancel: cancel.clone(),
         });
         let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();
@@ -164,17 +167,17 @@ fn settings() -> Settings {
 
 fn status(
     keys: &KeyPair,
-    stock: &Arc<Stock>,
+    stores: Stores,
     fleet: &FleetHandle,
 ) -> Arc<dyn Fn() -> ServerStatus + Send + Sync> {
-    let (key, stock, policies) = (keys.public(), Arc::clone(stock), fleet.policies());
+    let (key, policies) = (keys.public(), fleet.policies());
     Arc::new(move || ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         key,
         url: "http://10.0.0.1:8069".to_owned(),
         mode: "proxy-dhcp on eth1".to_owned(),
         started: Timestamp::now(),
-        warnings: stock.warnings().into_iter().chain(policies.borrow().warning()).collect(),
+        warnings: stores.warnings().into_iter().chain(policies.borrow().warning()).collect(),
         frozen: None,
     })
 }

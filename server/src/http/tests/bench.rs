@@ -1,4 +1,4 @@
-//! A server without sockets: the fleet and the machines' door over records in a folder, beside rooms that only
+//! A server without sockets: the fleet and the machines' routes over records in a folder, beside rooms that only
 //! remember what they were asked; and machines that report to it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -148,7 +148,7 @@ pub(super) fn server_key() -> KeyPair {
 pub(super) struct Bench {
     pub(super) fleet: FleetHandle,
     pub(super) rooms: Arc<Rooms>,
-    pub(super) door: Router,
+    pub(super) routes: Router,
     pub(super) dir: tempfile::TempDir,
     pub(super) task: tokio::task::JoinHandle<Result<(), crate::fleet::FleetError>>,
     pub(super) cancel: CancellationToken,
@@ -182,8 +182,8 @@ impl Bench {
         let (fleet, task) = crate::fleet::start(records, provisioner, server_key(), settings).unwrap();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(task.run(cancel.clone()));
-        let door = public(fleet.clone(), Arc::clone(&rooms) as _, "quiet".parse().unwrap(), discover);
-        Self { fleet, rooms, door, dir, task, cancel }
+        let routes = public(fleet.clone(), Arc::clone(&rooms) as _, "quiet".parse().unwrap(), discover);
+        Self { fleet, rooms, routes, dir, task, cancel }
     }
 
     pub(super) async fn restart(self) -> Self {
@@ -196,7 +196,7 @@ impl Bench {
         let mut request = request;
         let end = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 8069);
         request.extensions_mut().insert(Ends { peer: end(7), local: end(1) });
-        hyper_util::service::TowerToHyperService::new(self.door.clone()).call(request).await.unwrap()
+        hyper_util::service::TowerToHyperService::new(self.routes.clone()).call(request).await.unwrap()
     }
 
     pub(super) async fn get(&self, path: &str) -> Response<Body> {

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use common::limits::LONG_ERRANDS_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::refusal::Refusal;
+use crate::http::refusal::Refusal;
 
 /// The places of those who stay long.
 #[derive(Debug, Clone)]

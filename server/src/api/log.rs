@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc};
 
 use super::admin::Admin;
-use super::refusal::Refusal;
+use super::shapes::{LogEvent, LogQuery};
 use super::tasks::lines_of;
-use crate::api::shapes::{LogEvent, LogQuery};
 use crate::fleet::FleetHandle;
+use crate::http::refusal::Refusal;
 use crate::records::LogFilter;
 
 /// Events that are read from the records at once.

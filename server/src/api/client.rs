@@ -1,4 +1,4 @@
-//! The way to the server: HTTP/1.1 over its Unix socket. One connection for each request; answers that are
+//! The admin's end of the interface: HTTP/1.1 over the server's Unix socket. One connection for each request; answers that are
 //! lines of JSON are handed on as they come. Touches the socket and nothing else.
 
 use std::path::PathBuf;
@@ -10,11 +10,12 @@ use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody}
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::shapes::{PREFIX, TaskLine};
+use super::shapes::{PREFIX, TaskLine};
 use crate::fault::Fault;
 
 /// The longest line or answer that is read: a list of 2,000 machines with their hardware is some 50 MiB.
@@ -154,6 +155,15 @@ impl Client {
     }
 }
 
+/// What stays as it is in a part of a path or in a value of a query; all else is escaped.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// A name as a part of a URL's path or as a value of its query, which it cannot leave.
+#[must_use]
+pub fn url_part(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
 fn empty() -> Body {
     Full::default().map_err(|never| match never {}).boxed_unsync()
 }
@@ -236,5 +246,16 @@ impl Lines {
                 self.buffer.extend_from_slice(&piece);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_leave_its_place_in_a_path() {
+        assert_eq!(url_part("52:54:00/../x?y"), "52%3A54%3A00%2F..%2Fx%3Fy");
+        assert_eq!(url_part("Rack-1_a.b ü&"), "Rack-1_a.b%20%C3%BC%26");
     }
 }

@@ -1,4 +1,4 @@
-//! What is in stock, as it crosses the admin socket: boot kits and images. Touches `common`.
+//! Boot kits and images as they cross the admin socket. Touches `common`.
 
 use std::path::PathBuf;
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::errands::Errand;
-use crate::api::shapes::TaskLine;
+use super::shapes::TaskLine;
 
 /// Lines that may wait for a slow reader before the work waits too.
 const LINES_MAX: usize = 64;
@@ -170,7 +170,7 @@ impl Read for Inlet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::errands::Errands;
+    use crate::api::errands::Errands;
 
     #[tokio::test]
     async fn an_upload_that_stalls_ends_with_the_server() {
