@@ -28,8 +28,8 @@ use crate::api::shapes::{
     RetryLine, ServerStatus,
 };
 use crate::fleet::FleetHandle;
+use crate::fleet::store::LogFilter;
 use crate::image::{AddSpec, Added, ImageSource, Images};
-use crate::records::LogFilter;
 use crate::swarm::{LimitOrder, LineLimits, Stopped, SwarmHandle, SwarmStatus};
 
 /// The longest order: user-data and keys fit several times.
