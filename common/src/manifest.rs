@@ -62,7 +62,7 @@ pub enum BadManifest {
     #[error("not a swarmboot manifest")]
     Magic,
     /// Written by a later swarmboot.
-    #[error("manifest version {0} is newer than this program")]
+    #[error("manifest version {0}; this program reads version {VERSION}")]
     Version(u16),
     /// Shorter or longer than its own header says.
     #[error("manifest of {got} bytes where {wanted} were expected")]

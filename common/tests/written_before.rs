@@ -1,16 +1,23 @@
-//! What version 837dfd5 wrote still opens: a hardware report as it stands in a database, and a manifest as it lies in the image store. The files were written by that version's own
-//! code; they are never made anew, only added to.
+//! What earlier versions wrote still opens: a hardware report as it stands in a database, a manifest as it lies in the
+//! image store, and a plan in a signed verdict. The files in `written-by-COMMIT` were written by that commit's own code;
+//! they are never made anew, only added to.
 
 use std::path::Path;
 
 use common::hardware::{CheckedHardware, Contents, Firmware, HardwareReport, SentReport};
 use common::id::{Hash, ImageId};
-use common::manifest::{Encoding, Manifest};
-use common::trust::Signed;
+use common::manifest::{BadManifest, Encoding, Manifest};
+use common::plan::{Finish, Instruction, Plan, Verdict};
+use common::step::Step;
+use common::trust::{PublicKey, Signed};
 use serde_json::Value;
 
 fn written(name: &str) -> std::io::Result<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/written-by-837dfd5");
+    written_by("837dfd5", name)
+}
+
+fn written_by(commit: &str, name: &str) -> std::io::Result<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(format!("written-by-{commit}"));
     std::fs::read(folder.join(name))
 }
 
@@ -60,4 +67,43 @@ fn a_manifest_in_the_store_keeps_its_name() {
     let encodings: Vec<Option<Encoding>> =
         manifest.iter().map(|(index, _)| manifest.stored(index).map(|stored| stored.encoding)).collect();
     assert_eq!(encodings, [Some(Encoding::Zstd), None, Some(Encoding::Raw), Some(Encoding::Raw)]);
+}
+
+#[test]
+fn the_report_before_issue_16_is_written_again_byte_for_byte() {
+    let text = written_by("aa0dcaf", "report.json").unwrap();
+    let report: HardwareReport = serde_json::from_slice(&text).unwrap();
+    assert_eq!(serde_json::to_vec_pretty(&report).unwrap(), text);
+    let signed = written_by("aa0dcaf", "report.signed.json").unwrap();
+    let signed: Signed<SentReport> = serde_json::from_slice(&signed).unwrap();
+    let sent = signed.open_self_signed(|sent| sent.hardware.key).unwrap();
+    assert_eq!((sent.nonce.as_str(), sent.salt.as_str(), sent.hardware), ("n-1", "s-1", report));
+}
+
+#[test]
+fn the_plan_before_issue_16_is_obeyed_and_written_again_byte_for_byte() {
+    let text = written_by("aa0dcaf", "plan.json").unwrap();
+    let plan: Plan = serde_json::from_slice(&text).unwrap();
+    assert_eq!(serde_json::to_vec_pretty(&plan).unwrap(), text);
+    assert_eq!((plan.attempt, plan.finish, plan.target.serial.as_str()), (2, Finish::PowerOff, "S-sda"));
+    assert_eq!(plan.steps.last(), Some(&Step::Other("defragment".to_owned())));
+    assert_eq!((plan.tuning.upload_parallel, plan.bundle.map(|(_, bytes)| bytes)), (5, Some(77)));
+    let key: PublicKey =
+        String::from_utf8(written_by("aa0dcaf", "server.key").unwrap()).unwrap().parse().unwrap();
+    let verdict = written_by("aa0dcaf", "verdict.signed.json").unwrap();
+    let verdict: Signed<Verdict> = serde_json::from_slice(&verdict).unwrap();
+    let verdict = verdict.open(&key).unwrap();
+    assert_eq!((verdict.seconds, &verdict.instruction), (7200, &Instruction::Deploy(Box::new(plan))));
+}
+
+#[test]
+fn a_manifest_before_issue_16_keeps_its_name_and_a_later_one_is_refused() {
+    let mut bytes = written_by("aa0dcaf", "manifest.bin").unwrap();
+    let name = String::from_utf8(written_by("aa0dcaf", "manifest.id").unwrap()).unwrap();
+    let manifest = Manifest::from_bytes_named(&bytes, ImageId(name.trim().parse().unwrap())).unwrap();
+    assert_eq!(manifest.to_bytes(), bytes);
+    bytes[4..6].copy_from_slice(&99_u16.to_le_bytes());
+    let refused = Manifest::from_bytes(&bytes).unwrap_err();
+    assert_eq!(refused, BadManifest::Version(99));
+    assert!(refused.to_string().contains("99") && refused.to_string().contains("version 1"), "{refused}");
 }

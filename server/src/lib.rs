@@ -43,5 +43,11 @@ pub mod swarm;
 // Everything that must outlive the process, in SQLite.
 pub mod records;
 
+// Numbers with units, as an admin writes them.
+pub mod units;
+
+// How a failure looks to a person: sentence, cause, hint, exit code.
+pub mod fault;
+
 // A few log lines where a flood of them would come.
 mod noise;

@@ -151,7 +151,7 @@ fn target_words(hardware: &CheckedHardware, plan: &Plan) -> String {
     let marks = [disk.model.as_str(), disk.serial.as_str()].join(" ");
     let holds =
         if disk.found.is_empty() { String::new() } else { format!(", holds {}", disk.found.join(", ")) };
-    format!("{} {} {}{holds}", disk.name, crate::cli::show::bytes(disk.size), marks.trim())
+    format!("{} {} {}{holds}", disk.name, common::text::bytes(disk.size), marks.trim())
 }
 
 #[cfg(test)]

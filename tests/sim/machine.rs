@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use agent::swarm::schedule::{Effect, Event, Scheduler};
+use agent::swarm::session::schedule::{Effect, Event, Scheduler};
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::limits::CHUNK_BYTES;
 use common::plan::Tuning;

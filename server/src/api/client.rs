@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::shapes::{PREFIX, TaskLine};
-use crate::cli::fault::Fault;
+use crate::fault::Fault;
 
 /// The longest line or answer that is read: a list of 2,000 machines with their hardware is some 50 MiB.
 const ANSWER_BYTES_MAX: usize = 512 << 20;

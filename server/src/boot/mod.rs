@@ -4,6 +4,9 @@
 // Core: firmware to boot program; the one firmware table.
 pub mod choose;
 
+// Core: more words for the loader's kernel command line.
+pub mod arguments;
+
 // Core: the text of the boot scripts.
 pub mod script;
 

@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::args::Logs;
 use super::client::{Client, url_part};
-use super::fault::Fault;
 use super::show::Screen;
-use super::spans::seconds;
 use crate::api::shapes::LogEvent;
+use crate::fault::Fault;
+use crate::units::seconds;
 
 pub(super) async fn run(client: &Client, screen: &Screen, logs: Logs) -> Result<ExitCode, Fault> {
     let path = query(&logs, Timestamp::now())?;

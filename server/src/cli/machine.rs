@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use super::args::{Change, Machine, Which};
 use super::client::{Client, url_part};
-use super::fault::Fault;
 use super::show::Screen;
 use crate::api::shapes::{MachineAction, MachineChanged, MachineCommand, MachineShown, Selection};
+use crate::fault::Fault;
 
 /// Machines that are asked for at once.
 const PAGE: usize = 100;

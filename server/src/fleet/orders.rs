@@ -9,7 +9,7 @@ use common::id::{DeploymentId, JobId, MachineId};
 use common::limits::{GATHER_SECONDS_MAX, USER_DATA_BYTES_MAX};
 use common::plan::DiskIdentity;
 use common::step::{Step, What};
-use common::text::fits_name;
+use common::text::{fits_name, some_of};
 use common::user_data::UserData;
 use common::wire::http::Refused;
 use jiff::Timestamp;
@@ -34,6 +34,8 @@ use crate::api::shapes::{
 const SSH_KEYS_MAX: usize = 256;
 /// The longest SSH key; an RSA key of 16,384 bits has about 2,800 characters.
 const SSH_KEY_MAX: usize = 16 << 10;
+/// How many names that are nobody's are said.
+const UNKNOWN_SHOWN: usize = 8;
 /// The longest name of a machine, label or value.
 const NAME_MAX: usize = 128;
 
@@ -124,10 +126,7 @@ impl Fleet {
             }
         }
         if !unknown.is_empty() {
-            let more =
-                if unknown.len() > 8 { format!(" and {} more", unknown.len() - 8) } else { String::new() };
-            unknown.truncate(8);
-            let error = format!("no machine is known as {}{more}", unknown.join(", "));
+            let error = format!("no machine is known as {}", some_of(unknown.iter(), UNKNOWN_SHOWN, ", "));
             return Err(refused(
                 error,
                 "`swarmboot machine list` shows who is known; machines that have not shown themselves yet are taken by `deploy start --open`",

@@ -48,6 +48,7 @@ pub use boot_source::{BootSource, Stores};
 pub use connections::ConnectionBounds;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 
+use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
 use intake::Intake;
 use refusal::Refusal;
@@ -56,7 +57,7 @@ use refusal::Refusal;
 pub struct Public {
     fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,
-    kernel_arguments: Vec<String>,
+    kernel_arguments: KernelArguments,
     discover: bool,
     intake: Arc<Intake>,
     parsers: Semaphore,
@@ -74,7 +75,7 @@ impl std::fmt::Debug for Public {
 pub fn public(
     fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,
-    kernel_arguments: Vec<String>,
+    kernel_arguments: KernelArguments,
     discover: bool,
 ) -> Router {
     let public = Arc::new(Public {

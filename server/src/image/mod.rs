@@ -56,9 +56,6 @@ mod scarce;
 // Damaged chunks put right.
 mod mend;
 
-// Raw images as files with holes.
-mod sparse;
-
 #[cfg(test)]
 mod tests;
 
@@ -68,5 +65,4 @@ pub use qcow2::QcowError;
 #[cfg(fuzzing)]
 pub use qcow2::try_qcow2;
 pub use source::{ImageSource, SourceError};
-pub use sparse::SparseFile;
 pub use store::Images;

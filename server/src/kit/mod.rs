@@ -57,3 +57,6 @@ pub(crate) use store::replace_file;
 pub(crate) use import::tests;
 #[cfg(test)]
 pub(crate) use initramfs::loader_modules;
+
+#[cfg(test)]
+mod written_before;

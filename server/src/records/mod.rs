@@ -89,11 +89,12 @@ impl Records {
         let failed = |source| RecordsError::Open { path: path.to_owned(), source };
         make_private(path);
         let mut connection = connect(path).map_err(failed)?;
+        let found = schema::found(&connection, path)?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
         // What is deleted or overwritten is written over with zeros: orders hold secrets.
         connection.pragma_update(None, "secure_delete", "on").map_err(failed)?;
-        schema::migrate(&mut connection, path)?;
+        schema::migrate(&mut connection, path, found)?;
         Ok(Self { connection, path: path.to_owned() })
     }
 

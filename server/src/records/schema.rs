@@ -132,18 +132,31 @@ pub(super) fn newest() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
-/// Brings the tables up to date, each step in a transaction of its own.
-pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), RecordsError> {
+/// The schema of the file in `path`; 0 where it has none yet. Reads only, so that a later version's file stays as it is.
+///
+/// # Errors
+/// When it cannot be read, or is of a later version.
+pub(super) fn found(connection: &Connection, path: &Path) -> Result<i64, RecordsError> {
+    let failed = |source| RecordsError::Open { path: path.to_owned(), source };
+    let sql = "select count(*) from sqlite_master where type = 'table' and name = 'schema_version'";
+    let tables: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    let sql = "select coalesce(max(version), 0) from schema_version";
+    let found: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
+    if found > newest() {
+        return Err(RecordsError::Newer { path: path.to_owned(), found, known: newest() });
+    }
+    Ok(found)
+}
+
+/// Brings the tables up to date from schema `found`, each step in a transaction of its own.
+pub(super) fn migrate(connection: &mut Connection, path: &Path, found: i64) -> Result<(), RecordsError> {
     let failed = |source| RecordsError::Open { path: path.to_owned(), source };
     connection
         .execute_batch("create table if not exists schema_version (version bigint not null)")
         .map_err(failed)?;
-    let found: i64 = connection
-        .query_row("select coalesce(max(version), 0) from schema_version", [], |row| row.get(0))
-        .map_err(failed)?;
-    if found > newest() {
-        return Err(RecordsError::Newer { path: path.to_owned(), found, known: newest() });
-    }
     for (step, version) in STEPS.iter().zip(1_i64..).skip_while(|(_, version)| *version <= found) {
         let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(step).map_err(failed)?;

@@ -3,6 +3,15 @@
 // A day of use.
 mod day;
 
+// What is in the files, and for how long.
+mod files;
+
+// Rows that cannot be read.
+mod spoiled;
+
+// Records of the version before.
+mod written_before;
+
 use std::net::Ipv4Addr;
 
 use common::hardware::{CheckedHardware, Cpu, Firmware, HardwareReport, Nic, REPORT_VERSION, System};
@@ -383,103 +392,6 @@ fn named(state: &State) -> String {
 }
 
 #[test]
-fn what_cannot_be_read_is_set_aside_and_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("records.sqlite");
-    let mut records = Records::open(&path).unwrap();
-    let mut fleet = Fleet::new(records.load().unwrap(), settings());
-    let now = Timestamp::from_second(1_000_000).unwrap();
-    for machine in 1..4 {
-        perform(&mut fleet, Deed::Report(machine, 0), 1, now);
-    }
-    for machine in 1..4 {
-        perform(&mut fleet, Deed::Order(machine), 1, now);
-    }
-    records.commit(&fleet.take_aftermath().changes).unwrap();
-    let spoil = [
-        "update hardware set report = replace(report, '\"version\":1', '\"version\":99') where machine = 1",
-        "update machines set state = 'haunted' where id = 2",
-        "update deployments set demand = '{' where id = 3",
-        "insert into marks (mac, machine, weak) values ('no address', 1, 0)",
-    ];
-    for sql in spoil {
-        assert_eq!(records.connection.execute(sql, []).unwrap(), 1, "{sql}");
-    }
-    let state = records.load().unwrap();
-    assert_eq!(state.machines.len(), 2);
-    assert!(state.machines[&MachineId(1)].hardware.is_none());
-    assert!(state.machines[&MachineId(3)].hardware.is_some());
-    assert_eq!(state.jobs.len(), 1, "those whose machine or order is not there wait with it");
-    assert_eq!(
-        (state.last_machine, state.last_job, state.last_deployment),
-        (3, 3, 3),
-        "no number is given twice"
-    );
-    let named = named(&state);
-    for what in ["hardware of machine m1", "machine 2", "deployment 3", "no address", "job j2", "job j3"] {
-        assert!(named.contains(what), "{what} is not named in:\n{named}");
-    }
-}
-
-/// SQLite keeps a value of any type in any column: a row of each table that another program wrote so.
-#[test]
-fn a_value_of_another_type_is_set_aside_and_costs_no_later_write() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
-    let mut fleet = Fleet::new(records.load().unwrap(), settings());
-    let now = Timestamp::from_second(1_000_000).unwrap();
-    for machine in 1..3 {
-        perform(&mut fleet, Deed::Report(machine, 0), 1, now);
-    }
-    records.commit(&fleet.take_aftermath().changes).unwrap();
-    let spoil = [
-        "insert into labels (machine, name, content) values (1, 'room', x'ff')",
-        "insert into labels (machine, name, content) values (1, x'ff', 'attic')",
-        "update marks set weak = x'ff' where machine = 1",
-        "insert into counters (name, last) values (x'ff', 9)",
-    ];
-    for sql in spoil {
-        assert_eq!(records.connection.execute(sql, []).unwrap(), 1, "{sql}");
-    }
-    let mut fleet = Fleet::new(records.load().unwrap(), settings());
-    assert_eq!(fleet.state.machines.len(), 2);
-    let named = named(&fleet.state);
-    for what in ["a label", "an Ethernet address", "the last number given"] {
-        assert!(named.contains(what), "{what} is not named in:\n{named}");
-    }
-    // The machine reports again, and its label is given again: both are put right.
-    perform(&mut fleet, Deed::Report(1, 0), 1, now);
-    let set = [("room".to_owned(), "cellar".to_owned())].into();
-    perform(&mut fleet, Deed::Act(1, MachineAction::Label { set, remove: vec![] }), 1, now);
-    records.commit(&fleet.take_aftermath().changes).unwrap();
-    let again = records.load().unwrap();
-    let machine = &again.machines[&MachineId(1)];
-    assert_eq!(machine.labels.get("room").map(String::as_str), Some("cellar"));
-    assert!(!machine.fingerprint.macs.is_empty());
-}
-
-#[test]
-fn a_freeze_that_cannot_be_read_holds_until_it_is_ended() {
-    let dir = tempfile::tempdir().unwrap();
-    let now = Timestamp::from_second(1_000_000).unwrap();
-    for spoiled in ["('yesterday', null)", "(9223372036854775807, 'audit')", "(1000, x'ff')"] {
-        let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
-        let sql = format!("insert into frozen (since, reason) values {spoiled}");
-        assert_eq!(records.connection.execute(&sql, []).unwrap(), 1);
-        let mut fleet = Fleet::new(records.load().unwrap(), settings());
-        let frozen = fleet.state.frozen.clone().expect("what cannot be read counts as a freeze");
-        assert!(frozen.to_string().contains("cannot be read"), "{frozen}");
-        let warned = fleet.warnings().join("\n");
-        assert!(warned.contains("the freeze") && warned.contains("deploy unfreeze"), "{warned}");
-        assert_eq!(fleet.freeze(false, None, now), None);
-        assert_eq!(fleet.warnings(), [""; 0], "it is put right");
-        records.commit(&fleet.take_aftermath().changes).unwrap();
-        let again = records.load().unwrap();
-        assert_eq!((again.frozen, again.set_aside), (None, vec![]));
-    }
-}
-
-#[test]
 fn what_cannot_be_written_does_not_cost_the_reading_of_everything() {
     let dir = tempfile::tempdir().unwrap();
     let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
@@ -530,79 +442,4 @@ fn a_word_of_a_machine_with_many_addresses_writes_what_changed() {
     assert!(rows(&machine) <= 6);
     let there = records.load().unwrap().machines.remove(&MachineId(1)).unwrap();
     assert_eq!((there.fingerprint.macs, there.labels), (machine.fingerprint.macs, machine.labels));
-}
-
-#[test]
-fn the_files_are_their_owners_alone_from_the_first_byte() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = dir.path().join("records.sqlite");
-    let modes = || {
-        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
-        files
-            .map(|file| (file.file_name(), file.metadata().unwrap().permissions().mode() & 0o777))
-            .collect::<Vec<_>>()
-    };
-    let records = Records::open(&path).unwrap();
-    let made = modes();
-    assert!(made.len() >= 3 && made.iter().all(|(_, mode)| *mode == 0o600), "{made:?}");
-    // As an earlier version left them.
-    for (name, _) in made {
-        std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(0o644)).unwrap();
-    }
-    let again = Records::open(&path).unwrap();
-    assert!(modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
-    drop((records, again));
-}
-
-#[test]
-fn secrets_go_when_nobody_needs_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("records.sqlite");
-    let mut records = Records::open(&path).unwrap();
-    let mut fleet = Fleet::new(records.load().unwrap(), settings());
-    let now = Timestamp::from_second(1_000_000).unwrap();
-    perform(&mut fleet, Deed::Report(1, 0), 1, now);
-    let secret = "password: SECRET-OF-M1-12345";
-    let text = serde_json::json!({
-        "image": "debian", "selection": {"machines": ["m1"]}, "user_data": secret, "ssh_keys": ["ssh-ed25519 AAAA me"],
-    });
-    place(&mut fleet, order(text), now);
-    let later = |minutes| now + SignedDuration::from_mins(minutes);
-    fleet.tick(later(5));
-    assert!(
-        fleet.state.deployments[&DeploymentId(1)].request.user_data.is_some(),
-        "the machine has not come yet"
-    );
-    records.commit(&fleet.take_aftermath().changes).unwrap();
-    let holds = || {
-        std::fs::read_dir(dir.path()).unwrap().any(|entry| {
-            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
-        })
-    };
-    assert!(holds());
-    perform(&mut fleet, Deed::Cancel(1), 1, later(6));
-    fleet.tick(later(7));
-    records.commit(&fleet.take_aftermath().changes).unwrap();
-    let kept = &records.load().unwrap().deployments[&DeploymentId(1)].request;
-    assert!(kept.user_data.is_none() && kept.ssh_keys.is_empty() && kept.secrets_removed);
-    assert!(!holds(), "its bytes are still in a file");
-}
-
-#[test]
-fn the_oldest_events_go_when_there_are_too_many_bytes() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
-    let note = || What::Note { text: "x".repeat(1000) };
-    let events: Vec<Change> = (1..30_000).map(|id| event(id, None, Step::Loader, note())).collect();
-    records.commit(&events).unwrap();
-    let used = records.used_bytes().unwrap();
-    assert_eq!(records.shrink_events(used).unwrap(), 0);
-    assert_eq!(records.shrink_events(8 << 20).unwrap(), 20_000, "so many at once");
-    assert!(records.used_bytes().unwrap() < used / 2);
-    while records.shrink_events(8 << 20).unwrap() > 0 {}
-    assert!(records.used_bytes().unwrap() <= 8 << 20 || records.load().unwrap().last_event == 29_999);
-    assert_eq!(records.load().unwrap().last_event, 29_999, "the numbering goes on");
 }

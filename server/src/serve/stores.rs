@@ -4,24 +4,24 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Programs;
+use super::bind::Programs;
 use super::home::Home;
 use crate::boot::{BootKits, BootSettings};
-use crate::cli::fault::Fault;
 use crate::config::Config;
+use crate::fault::Fault;
 use crate::image::Images;
 use crate::kit::Kits;
 use crate::tailor::Bundles;
 
 /// The stores of this server. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Stores {
+pub struct Stores {
     /// The image store, which is also what the swarm takes chunks from.
-    pub(super) images: Images,
+    pub images: Images,
     /// The boot kits, and what of them machines are booted with.
-    pub(super) kits: Arc<BootKits>,
+    pub kits: Arc<BootKits>,
     /// The agent bundles.
-    pub(super) bundles: Arc<Bundles>,
+    pub bundles: Arc<Bundles>,
 }
 
 impl Stores {
@@ -55,7 +55,8 @@ impl Stores {
     }
 
     /// What an admin should look at, each in one sentence.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
         let mut warnings = vec![];
         if self.kits.kit().is_none() {
             warnings

@@ -1,20 +1,32 @@
 //! Starting again with jobs that run: however many there are, the swarm has let all of them in again soon.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use common::trust::KeyPair;
 use jiff::Timestamp;
 
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::start::start_swarm;
+use super::wire::{CONFIRM_WITHIN, POLL_SECONDS};
 use super::*;
 use crate::api::shapes::{DeployOrder, JobState};
+use crate::config::Addresses;
+use crate::fleet::decide::Settings;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::identity::Fingerprint;
 use crate::fleet::job::Job;
 use crate::fleet::machine::Machine;
 use crate::fleet::state::Change;
+use crate::fleet::{self, FleetHandle};
 use crate::image::Images;
 use crate::kit::Kits;
+use crate::provision::Provisioning;
+use crate::records::Records;
+use crate::swarm;
 use crate::tailor::Bundles;
 
 const KEY: [u8; 32] = [7; 32];
@@ -161,7 +173,7 @@ fn config(dir: &Path) -> Config {
         reserve_bytes: 0,
         connections_per_address: 64,
         uefi_program: None,
-        kernel_args: String::new(),
+        kernel_args: Default::default(),
         log: "info".to_owned(),
         log_json: false,
     }

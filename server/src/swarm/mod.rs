@@ -11,7 +11,7 @@ pub mod inject;
 pub mod release;
 
 // One image's agents: gate, neighbours, injection, release.
-mod image_swarm;
+pub mod image_swarm;
 
 // What the server serves, and to whom.
 mod seeder;

@@ -182,7 +182,7 @@ impl Bench {
         let (fleet, task) = crate::fleet::start(records, provisioner, server_key(), settings).unwrap();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(task.run(cancel.clone()));
-        let routes = public(fleet.clone(), Arc::clone(&rooms) as _, vec!["quiet".to_owned()], discover);
+        let routes = public(fleet.clone(), Arc::clone(&rooms) as _, "quiet".parse().unwrap(), discover);
         Self { fleet, rooms, routes, dir, task, cancel }
     }
 

@@ -5,6 +5,7 @@ mod refused;
 mod source;
 mod store;
 mod traits;
+mod written_before;
 
 use std::io::{Cursor, Write as _};
 use std::path::Path;

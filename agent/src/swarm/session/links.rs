@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use libp2p::swarm::ConnectionId;
 
 use common::swarm::behaviour::Protocol;
 use common::swarm::splitmix::SplitMix64;
@@ -21,6 +20,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// A dial that neither succeeds nor fails is given up after this.
 const DIAL_PATIENCE: Duration = Duration::from_secs(15);
+
+/// One attempt to connect to somebody, the connection that comes of it, and the one stream on that. Never the same
+/// number twice in one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Dial(u64);
 
 /// Who is dialled for what.
 pub(super) type Target = (PublicKey, u8);
@@ -39,8 +43,8 @@ pub(super) fn protocol(target: Target) -> Protocol {
 enum State {
     /// To be dialled then.
     Waiting(Duration),
-    Dialling(ConnectionId, Duration),
-    Open(ConnectionId),
+    Dialling(Dial, Duration),
+    Open(Dial),
 }
 
 #[derive(Debug)]
@@ -54,12 +58,14 @@ struct Link {
 #[derive(Debug)]
 pub(super) struct Links {
     links: BTreeMap<Target, Link>,
+    /// How many dials there were.
+    dials: u64,
     rng: SplitMix64,
 }
 
 impl Links {
     pub(super) fn new(rng_seed: u64) -> Self {
-        Self { links: BTreeMap::new(), rng: SplitMix64::new(rng_seed) }
+        Self { links: BTreeMap::new(), dials: 0, rng: SplitMix64::new(rng_seed) }
     }
 
     /// Wants a link, or changes where its other end is.
@@ -69,10 +75,10 @@ impl Links {
     }
 
     /// Does not want it any more: the connection to close, if there is one.
-    pub(super) fn drop(&mut self, target: Target) -> Option<ConnectionId> {
+    pub(super) fn drop(&mut self, target: Target) -> Option<Dial> {
         match self.links.remove(&target)?.state {
             State::Waiting(_) => None,
-            State::Dialling(connection, _) | State::Open(connection) => Some(connection),
+            State::Dialling(dial, _) | State::Open(dial) => Some(dial),
         }
     }
 
@@ -80,43 +86,47 @@ impl Links {
         self.links.keys().copied().collect()
     }
 
-    #[cfg(test)]
-    pub(super) fn is_open(&self, target: Target) -> bool {
-        self.links.get(&target).is_some_and(|link| matches!(link.state, State::Open(_)))
-    }
-
-    /// What is to be dialled now.
-    pub(super) fn due(&self, now: Duration) -> Vec<(Target, Vec<Multiaddr>)> {
-        let due = |link: &Link| matches!(link.state, State::Waiting(at) if now >= at);
-        let due = self.links.iter().filter(|(_, link)| due(link) && !link.addresses.is_empty());
-        due.map(|(target, link)| (*target, link.addresses.clone())).collect()
-    }
-
-    /// Dials that have neither succeeded nor failed for too long.
-    pub(super) fn overdue(&self, now: Duration) -> Vec<(Target, ConnectionId)> {
-        let overdue = |(target, link): (&Target, &Link)| match link.state {
-            State::Dialling(connection, since) if now >= since + DIAL_PATIENCE => Some((*target, connection)),
-            _ => None,
-        };
-        self.links.iter().filter_map(overdue).collect()
-    }
-
-    pub(super) fn dialled(&mut self, target: Target, connection: ConnectionId, now: Duration) {
-        if let Some(link) = self.links.get_mut(&target) {
-            link.state = State::Dialling(connection, now);
+    /// The dial whose stream to `target` is open.
+    pub(super) fn open(&self, target: Target) -> Option<Dial> {
+        match self.links.get(&target)?.state {
+            State::Open(dial) => Some(dial),
+            State::Waiting(_) | State::Dialling(..) => None,
         }
     }
 
-    /// The stream is open. False if nobody wants it any more.
-    pub(super) fn opened(&mut self, target: Target, connection: ConnectionId) -> bool {
-        let link = self.links.get_mut(&target);
-        let Some(link) =
-            link.filter(|link| matches!(link.state, State::Dialling(own, _) if own == connection))
-        else {
-            return false;
+    /// What is to be dialled now, which counts as dialled.
+    pub(super) fn dial(&mut self, now: Duration) -> Vec<(Dial, Target, Vec<Multiaddr>)> {
+        let due = |link: &Link| matches!(link.state, State::Waiting(at) if now >= at);
+        let due = self.links.iter_mut().filter(|(_, link)| due(link) && !link.addresses.is_empty());
+        due.map(|(target, link)| {
+            self.dials += 1;
+            let dial = Dial(self.dials);
+            link.state = State::Dialling(dial, now);
+            (dial, *target, link.addresses.clone())
+        })
+        .collect()
+    }
+
+    /// Dials that have neither succeeded nor failed for too long.
+    pub(super) fn overdue(&self, now: Duration) -> Vec<Dial> {
+        let overdue = |link: &Link| match link.state {
+            State::Dialling(dial, since) if now >= since + DIAL_PATIENCE => Some(dial),
+            _ => None,
         };
-        link.state = State::Open(connection);
-        true
+        self.links.values().filter_map(overdue).collect()
+    }
+
+    /// What was dialled by `dial`, as long as that is wanted and its stream is not open yet.
+    pub(super) fn awaited(&self, dial: Dial) -> Option<Target> {
+        let awaited = |link: &Link| matches!(link.state, State::Dialling(own, _) if own == dial);
+        self.links.iter().find(|(_, link)| awaited(link)).map(|(target, _)| *target)
+    }
+
+    /// The stream is open: the target, if it is still wanted.
+    pub(super) fn opened(&mut self, dial: Dial) -> Option<Target> {
+        let target = self.awaited(dial)?;
+        self.links.get_mut(&target)?.state = State::Open(dial);
+        Some(target)
     }
 
     /// It works: something came over it.
@@ -128,10 +138,10 @@ impl Links {
 
     /// The connection has ended or never came to be; it is dialled again later. The target and how many
     /// times in a row that happened, if the connection was a current one.
-    pub(super) fn failed(&mut self, connection: ConnectionId, now: Duration) -> Option<(Target, u32)> {
+    pub(super) fn failed(&mut self, dial: Dial, now: Duration) -> Option<(Target, u32)> {
         let current = |link: &Link| match link.state {
             State::Waiting(_) => false,
-            State::Dialling(own, _) | State::Open(own) => own == connection,
+            State::Dialling(own, _) | State::Open(own) => own == dial,
         };
         let (target, link) = self.links.iter_mut().find(|(_, link)| current(link))?;
         let wait = FIRST_WAIT.saturating_mul(1 << link.failures.min(10)).min(LONGEST_WAIT);
@@ -141,14 +151,6 @@ impl Links {
         link.failures = link.failures.saturating_add(1);
         link.state = State::Waiting(now + wait);
         Some((*target, link.failures))
-    }
-
-    /// The connection of an open or half-open link.
-    pub(super) fn connection(&self, target: Target) -> Option<ConnectionId> {
-        match self.links.get(&target)?.state {
-            State::Waiting(_) => None,
-            State::Dialling(connection, _) | State::Open(connection) => Some(connection),
-        }
     }
 }
 
@@ -164,19 +166,16 @@ mod tests {
         let mut now = Duration::ZERO;
         links.want(target, vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap()], now);
         for round in 1..=20 {
-            assert_eq!(links.due(now).len(), 1, "round {round}");
-            let connection = ConnectionId::new_unchecked(round);
-            links.dialled(target, connection, now);
-            assert!(links.due(now).is_empty());
-            let failures = links.failed(connection, now).map(|(_, failures)| failures);
-            assert_eq!(failures.map(|count| count as usize), Some(round));
-            assert_eq!(links.failed(connection, now), None, "counted once");
+            let dialled = links.dial(now);
+            let [(dial, ..)] = dialled[..] else { panic!("round {round}: {dialled:?}") };
+            assert!(links.dial(now).is_empty());
+            assert_eq!(links.failed(dial, now).map(|(_, failures)| failures), Some(round));
+            assert_eq!(links.failed(dial, now), None, "counted once");
             now += LONGEST_WAIT;
         }
-        let connection = ConnectionId::new_unchecked(99);
-        links.dialled(target, connection, now);
-        assert!(links.opened(target, connection) && links.is_open(target));
-        assert_eq!(links.drop(target), Some(connection));
-        assert!(!links.opened(target, connection));
+        let (dial, ..) = links.dial(now)[0].clone();
+        assert_eq!((links.opened(dial), links.open(target)), (Some(target), Some(dial)));
+        assert_eq!(links.drop(target), Some(dial));
+        assert_eq!(links.opened(dial), None);
     }
 }

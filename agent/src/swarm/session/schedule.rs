@@ -213,6 +213,12 @@ impl Scheduler {
         (self.verified.count(), self.wanted)
     }
 
+    /// The chunks that are verified, or were found on the disk.
+    #[must_use]
+    pub fn held(&self) -> &ChunkSet {
+        &self.verified
+    }
+
     /// Requests that are out, counting a chunk asked for twice as two, and chunks being checked.
     #[must_use]
     pub fn in_flight(&self) -> usize {

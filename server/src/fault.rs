@@ -100,12 +100,6 @@ impl From<Refused> for Fault {
     }
 }
 
-/// Prints what clap says of a command line it did not take (or the help it was asked for).
-pub fn usage(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
-    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
