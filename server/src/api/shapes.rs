@@ -100,7 +100,7 @@ pub enum TaskLine<T> {
 /// The server itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServerStatus {
-    /// Its version.
+    /// The version of the server's program, which may differ from the client's.
     pub version: String,
     /// Its key, which machines check everything against.
     pub key: PublicKey,
@@ -172,13 +172,13 @@ pub struct LogEvent {
     pub machine: Option<MachineId>,
     /// The machine's name, or the Ethernet address it was seen by.
     pub name: String,
-    /// The deployment.
+    /// The deployment, where the event is part of one.
     pub deployment: Option<DeploymentId>,
-    /// The job.
+    /// The job, where the event is part of one.
     pub job: Option<JobId>,
     /// The job's attempt.
     pub attempt: Option<u32>,
-    /// The step.
+    /// The step of the machine's way that the event is about.
     pub step: Step,
     /// What is told of the step: that it began, how far it is, how it ended.
     #[serde(flatten)]

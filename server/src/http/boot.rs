@@ -18,7 +18,7 @@ use super::server::Ends;
 use crate::boot::script::{self, Visitor};
 use crate::fleet::boot_policy::{BootPolicy, Sighting};
 
-/// The routes.
+/// What machines fetch before anything is known of them.
 pub(super) fn routes() -> Router<Arc<Public>> {
     Router::new()
         .route("/boot.ipxe", get(boot_script))

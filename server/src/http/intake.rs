@@ -27,7 +27,7 @@ pub(super) struct Intake(Mutex<Ledger>);
 /// A body, and the bytes that it takes of the room for all.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// What came.
+    /// The body.
     pub(super) bytes: Bytes,
     _share: Share,
 }

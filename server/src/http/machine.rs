@@ -31,7 +31,7 @@ use crate::fleet::{FleetError, FleetHandle, From};
 /// What is read of a call home.
 const CONFIRM_BYTES_MAX: usize = 64 << 10;
 
-/// The routes.
+/// What machines report to, and fetch once they have reported.
 pub(super) fn routes() -> Router<Arc<Public>> {
     Router::new()
         .route(IDENTITY, get(identity))

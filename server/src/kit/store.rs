@@ -60,10 +60,10 @@ pub(crate) struct Record {
     pub(crate) files: BTreeMap<String, FileMark>,
 }
 
-/// What a person sees of a kit; also its JSON form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What there is to know of a kit without its module index.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KitInfo {
-    /// Its name.
+    /// Its name, which is also its folder's.
     pub name: String,
     /// Whether machines are booted with it when nothing else is said.
     pub default: bool,
@@ -321,7 +321,7 @@ fn info_of(record: &Record, default: Option<&str>) -> KitInfo {
 /// What machines fetch of a kit over HTTP, each with its mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFiles {
-    /// The kernel.
+    /// The kernel's file; no mark in a kit whose index lacks it.
     pub kernel: (PathBuf, Option<FileMark>),
     /// The loader's initramfs.
     pub loader: (PathBuf, Option<FileMark>),
@@ -336,7 +336,7 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// Its name.
+    /// Its name, which is also its folder's.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.record.name
@@ -360,13 +360,7 @@ impl Kit {
         self.dir.join(LOADER)
     }
 
-    /// Length and hash of the kernel and of the loader's initramfs, in this order.
-    #[must_use]
-    pub fn marks(&self) -> (Option<FileMark>, Option<FileMark>) {
-        (self.record.files.get(KERNEL).copied(), self.record.files.get(LOADER).copied())
-    }
-
-    /// Its modules.
+    /// Its modules, each with what it needs and what hardware it is for.
     #[must_use]
     pub fn modules(&self) -> &ModuleIndex {
         &self.modules

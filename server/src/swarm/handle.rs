@@ -83,7 +83,7 @@ pub struct Admission {
 pub enum SwarmFact {
     /// The machine's agent is in the swarm (again, after a cut line).
     Joined {
-        /// Its job.
+        /// The machine's job.
         job: JobId,
     },
     /// The gate opened.
@@ -93,19 +93,19 @@ pub enum SwarmFact {
     },
     /// The machine's control stream ended.
     Left {
-        /// Its job.
+        /// The machine's job.
         job: JobId,
         /// What ended it, in words.
         cause: String,
     },
     /// The machine's disk is sealed.
     Sealed {
-        /// Its job.
+        /// The machine's job.
         job: JobId,
     },
     /// The machine was told that nobody needs it any more.
     Released {
-        /// Its job.
+        /// The machine's job.
         job: JobId,
     },
     /// A chunk failed its hash.

@@ -27,18 +27,18 @@ pub struct KitImport {
     pub name: Option<String>,
     /// Which kernel, where the sources hold several.
     pub kernel: Option<String>,
-    /// The parts.
+    /// What it is made from; where two of them have a file, the later one counts.
     pub sources: Vec<KitSource>,
 }
 
 /// A boot kit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KitShown {
-    /// Its name.
+    /// Its name, which is part of the URLs that machines boot from.
     pub name: String,
     /// Its kernel's version.
     pub kernel: String,
-    /// Its architecture.
+    /// The processors that its kernel is for: `x86_64`.
     pub architecture: String,
     /// Whether machines are booted with it.
     pub in_use: bool,
@@ -63,7 +63,7 @@ pub struct KitShown {
 pub struct ImageAdd {
     /// The image's name.
     pub name: String,
-    /// The file.
+    /// The file, as the server's own machine names it.
     pub path: PathBuf,
     /// Its sector size, where that cannot be seen from its partition table.
     pub sector_bytes: Option<u32>,
@@ -75,11 +75,11 @@ pub struct ImageAdd {
 /// An image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ImageShown {
-    /// Its name.
+    /// Its name, by which it is ordered; one image may have several.
     pub name: String,
     /// The hash of its manifest.
     pub id: ImageId,
-    /// When it was added.
+    /// When it was added under this name.
     pub added: Timestamp,
     /// Bytes, raw.
     pub bytes: u64,
@@ -89,7 +89,7 @@ pub struct ImageShown {
     pub chunks: u32,
     /// How many of them are zeros.
     pub zero_chunks: u32,
-    /// Sector size.
+    /// Bytes of the sectors that its partition table counts in.
     pub sector_bytes: u32,
     /// `gpt`, `mbr` or `none`.
     pub partition_table: String,
@@ -103,7 +103,7 @@ pub struct ImageShown {
 /// What `image verify` found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ImageVerified {
-    /// The image.
+    /// The image's name.
     pub name: String,
     /// Chunks that were checked.
     pub chunks: u32,
