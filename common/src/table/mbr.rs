@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::chunk::is_zero;
 
-use super::{Kind, Partition, TableError, u32_at};
+use super::partition::{Kind, Partition, TableError, u32_at};
 
 /// FAT16 by LBA.
 const FAT16: u8 = 0x0e;
