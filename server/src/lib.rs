@@ -19,6 +19,9 @@ pub mod boot;
 // Steps 2 to 6 and 15: the visitors that speak HTTP, and the admin's door.
 pub mod http;
 
+// What the fleet asks for, out of the rooms below that have it.
+pub mod provision;
+
 // Steps 3, 4 and the life of a job: who a machine is, what is ordered for it.
 pub mod fleet;
 
@@ -30,9 +33,6 @@ pub mod kit;
 
 // What is written to disks: import, store, export.
 pub mod image;
-
-// All of the above in one place, behind the seams through which the others ask for it.
-pub mod stock;
 
 // Steps 7 to 13 as the server sees them: the first seed, and who is given which chunk.
 pub mod swarm;

@@ -10,8 +10,13 @@ pub mod arguments;
 // Core: the text of the boot scripts.
 pub mod script;
 
+// What machines are booted with at this moment.
+mod kits;
+
 // Boot programs over TFTP, from memory.
 pub mod tftp;
+
+pub use kits::{BootKits, BootSettings, Wanted};
 
 /// The script that iPXE looks for beside itself when DHCP named none.
 pub const AUTOEXEC: &str = "autoexec.ipxe";

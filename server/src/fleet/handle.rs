@@ -22,7 +22,7 @@ use super::boot_policy::{BootPolicies, Sighting};
 use super::decide::{Fleet, REPORT_LIFE, Taken};
 use super::nonce::Nonces;
 use super::orders::{Candidate, hold_to};
-use super::provisioner::{Admission, PlanRequest, Provisioner};
+use super::provisioner::{PlanRequest, Provisioner};
 use super::reports::{Arrival, Decided, Next};
 use super::retry::Again;
 use crate::api::shapes::{
@@ -30,6 +30,7 @@ use crate::api::shapes::{
     LogQuery, MachineChanged, MachineCommand, MachineShown, Retry, RetryLine, Selection,
 };
 use crate::records::{LogFilter, LogReader};
+use crate::swarm::Admission;
 
 /// Orders that are looked at at once.
 pub(super) const ORDERS_MAX: u32 = 64;
@@ -386,7 +387,7 @@ impl FleetHandle {
         let image = tokio::task::spawn_blocking(move || {
             provisioner.check_disk_rule(&rule).map_err(|why| {
                 super::orders::refused(
-                    why,
+                    why.to_string(),
                     "such as bus=nvme,size>=100G; leave it out where there is one disk",
                 )
             })?;

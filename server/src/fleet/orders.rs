@@ -21,7 +21,7 @@ use super::hostlist;
 use super::job::{Job, JobEvent};
 use super::machine::Machine;
 use super::own::Own;
-use super::provisioner::{PlanRequest, Target};
+use super::provisioner::{NoPlan, PlanRequest, Target};
 use super::reports::OWN_DISK;
 use super::state::Change;
 use super::user_data;
@@ -61,11 +61,11 @@ pub struct Candidate {
 impl Candidate {
     /// What the order means for it. `target` is what the tailor said; none when it could not be asked.
     #[must_use]
-    pub fn line(self, target: Option<Result<Target, String>>, accepted: &[String]) -> DeployLine {
+    pub fn line(self, target: Option<Result<Target, NoPlan>>, accepted: &[String]) -> DeployLine {
         let (target, unfit) = match target {
             Some(Ok(target)) if self.own.has(&target.disk) => (Some(target), Some(OWN_DISK.to_owned())),
             Some(Ok(target)) => (Some(target), None),
-            Some(Err(reason)) => (None, Some(reason)),
+            Some(Err(reason)) => (None, Some(common::causes::with_causes(&reason))),
             None => (None, None),
         };
         let mut warnings = target.as_ref().map(|target| target.warnings.clone()).unwrap_or_default();
@@ -207,7 +207,7 @@ impl Fleet {
         refused: Option<String>,
     ) -> Candidate {
         let request = machine.hardware.as_ref().map(|hardware| {
-            let request = self.request(job, machine, hardware.report(), None);
+            let request = self.request(job, hardware.report(), None);
             let request = PlanRequest {
                 image: order.image,
                 disk: order.request.disk.clone(),

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -15,29 +14,26 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use common::id::{DeploymentId, MachineId};
 use serde::{Deserialize, de::DeserializeOwned};
-use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::blocking::blocking;
 use super::errands::Errands;
+use super::log::logs;
 use super::refusal::Refusal;
-use super::stock::{KitAdmin, image_refused, image_shown};
-use super::tasks::{ProgressSender, inlet, lines_of, task, written_by};
+use super::stock::{image_refused, image_shown, import_words, kit_refused, kit_shown, wanted};
+use super::tasks::{ProgressSender, inlet, task, written_by};
 use crate::api::shapes::{
     Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, ImageAdd, ImageShown, ImageVerified,
-    KitImport, KitShown, LogEvent, LogQuery, MachineChanged, MachineCommand, MachineShown, PREFIX, Retry,
-    RetryLine, ServerStatus,
+    KitImport, KitShown, MachineChanged, MachineCommand, MachineShown, PREFIX, Retry, RetryLine,
+    ServerStatus,
 };
+use crate::boot::BootKits;
 use crate::fleet::FleetHandle;
 use crate::image::{AddSpec, Added, ImageSource, Images};
-use crate::records::LogFilter;
 use crate::swarm::{LimitOrder, LineLimits, Stopped, SwarmHandle, SwarmStatus};
 
 /// The longest order: user-data and keys fit several times.
 const ORDER_BYTES_MAX: usize = 8 << 20;
-/// Events that are read from the records at once.
-const PAGE: u32 = 500;
-/// Lines of a log that may wait for a slow terminal.
-const LINES_MAX: usize = 256;
 /// The most bytes that a name in a path may have.
 const NAME_MAX: usize = 256;
 /// Sites that an error names.
@@ -51,7 +47,7 @@ pub struct Admin {
     /// The images.
     pub images: Images,
     /// The boot kits.
-    pub kits: Arc<dyn KitAdmin>,
+    pub kits: Arc<BootKits>,
     /// The swarm.
     pub swarm: SwarmHandle,
     /// What the server says of itself.
@@ -121,7 +117,7 @@ impl<T: DeserializeOwned> axum::extract::FromRequest<Admin> for Told<T> {
 async fn status(State(admin): State<Admin>) -> Answered<ServerStatus> {
     let (status, notes) = (Arc::clone(&admin.status), admin.fleet.notes().await?);
     let (frozen, warnings) = (admin.fleet.frozen().await?, admin.fleet.warnings().await?);
-    blocking(move || {
+    answered(move || {
         let mut status = ServerStatus { frozen, ..status() };
         status.warnings.extend(warnings.into_iter().chain(notes));
         Ok(status)
@@ -129,30 +125,36 @@ async fn status(State(admin): State<Admin>) -> Answered<ServerStatus> {
     .await
 }
 
-/// Does `work`, which reads or writes a disk, off the async threads.
-async fn blocking<T: Send + 'static>(
+/// The answer that `work` gives, which reads or writes a disk.
+async fn answered<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Answered<T> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "a worker thread failed");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a worker thread failed")
-            .hint("the server's own log has more")
-    })?;
-    done.map(Json)
+    blocking(work).await?.map(Json)
 }
 
 async fn kits(State(admin): State<Admin>) -> Answered<Vec<KitShown>> {
-    blocking(move || Ok(admin.kits.list()?)).await
+    answered(move || {
+        let kits = admin.kits.store().list().map_err(|error| kit_refused(&error))?;
+        Ok(kits.into_iter().map(kit_shown).collect())
+    })
+    .await
 }
 
 async fn kit(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<KitShown> {
-    blocking(move || Ok(admin.kits.show(&bounded(name)?)?)).await
+    answered(move || {
+        let info = admin.kits.store().info(&bounded(name)?).map_err(|error| kit_refused(&error))?;
+        Ok(kit_shown(info))
+    })
+    .await
 }
 
 async fn import_kit(State(admin): State<Admin>, Told(import): Told<KitImport>) -> Result<Response, Refusal> {
     Ok(task(admin.errands.place()?, move |sender: &mut ProgressSender<KitShown>| {
-        let shown =
-            admin.kits.import(&import, &mut |done, total, text| sender.progress(done, total, text))?;
+        let info = admin.kits.import(wanted(import), &mut |so_far| {
+            let (done, total, text) = import_words(so_far);
+            sender.progress(done, total, text);
+        });
+        let shown = kit_shown(info.map_err(|error| kit_refused(&error))?);
         for missing in &shown.missing {
             sender.note(missing.clone());
         }
@@ -162,19 +164,19 @@ async fn import_kit(State(admin): State<Admin>, Told(import): Told<KitImport>) -
 }
 
 async fn remove_kit(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<serde_json::Value> {
-    blocking(move || {
-        admin.kits.remove(&bounded(name)?)?;
+    answered(move || {
+        admin.kits.remove(&bounded(name)?).map_err(|error| kit_refused(&error))?;
         Ok(serde_json::json!({}))
     })
     .await
 }
 
 async fn images(State(admin): State<Admin>) -> Answered<Vec<ImageShown>> {
-    blocking(move || Ok(admin.images.list().iter().map(image_shown).collect())).await
+    answered(move || Ok(admin.images.list().iter().map(image_shown).collect())).await
 }
 
 async fn image(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<ImageShown> {
-    blocking(move || {
+    answered(move || {
         let info = admin.images.get(&bounded(name)?).map_err(|error| image_refused(&error))?;
         // Looks now where an earlier version added it; what cannot be read is told by `image verify`.
         let traits = admin.images.traits(info.id).ok();
@@ -266,8 +268,7 @@ async fn verify_image(State(admin): State<Admin>, Path(name): Path<String>) -> R
 async fn export_image(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = bounded(name)?;
     let (images, errand) = (admin.images.clone(), admin.errands.place()?);
-    let Json(info) =
-        blocking(move || images.get(&name).map_err(|error| image_refused(&error).into())).await?;
+    let info = blocking(move || images.get(&name)).await?.map_err(|error| image_refused(&error))?;
     Ok(written_by(errand, info.size_bytes, move |out| {
         let mut out = out;
         admin.images.export(info.id, &mut out, &mut |_| ()).map_err(Into::into)
@@ -278,12 +279,11 @@ async fn remove_image(State(admin): State<Admin>, Path(name): Path<String>) -> A
     let name = bounded(name)?;
     let no_orders = admin.fleet.keep_orders_out().await?;
     let (images, asked) = (admin.images.clone(), name.clone());
-    let Json(info) =
-        blocking(move || images.get(&asked).map_err(|error| image_refused(&error).into())).await?;
+    let info = blocking(move || images.get(&asked)).await?.map_err(|error| image_refused(&error))?;
     let needed = admin.fleet.needs_image(info.id).await?;
     // Another name of the same image keeps it for who needs it.
     let images = admin.images.clone();
-    blocking(move || {
+    answered(move || {
         let names = images.list().iter().filter(|other| other.id == info.id).count();
         let needed = needed.filter(|_| names < 2);
         let removed = images.remove(&name, needed.as_deref()).map_err(|error| image_refused(&error))?;
@@ -404,97 +404,4 @@ fn no_site(site: &str, known: &BTreeSet<String>) -> Refusal {
 
 fn no_swarm(error: Stopped) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).hint("the server's own log has more")
-}
-
-async fn logs(State(admin): State<Admin>, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
-    let follow = query.follow;
-    // Also without --follow: a reader may stop in the middle, as a pager does.
-    let errand = admin.errands.place()?;
-    // Before the first page is read, so that nothing happens in between.
-    let news = admin.fleet.follow();
-    let filter = admin.fleet.log_filter(query).await?;
-    let (lines, waiting) = mpsc::channel(LINES_MAX);
-    let first = admin.fleet.log_page(filter.clone(), 0, PAGE).await?;
-    // Ends with its reader, with the log, or with the server.
-    tokio::spawn(async move {
-        let cancel = admin.cancel.clone();
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = tell(admin.fleet, filter, first, follow.then_some(news), lines) => {}
-        }
-    });
-    Ok(lines_of(errand, waiting))
-}
-
-/// Tells the log from its first page on, and then what is new.
-async fn tell(
-    fleet: FleetHandle,
-    filter: LogFilter,
-    first: Vec<LogEvent>,
-    news: Option<broadcast::Receiver<Arc<LogEvent>>>,
-    lines: mpsc::Sender<Bytes>,
-) {
-    let Some(mut last) = tell_pages(&fleet, &filter, first, 0, &lines).await else { return };
-    let Some(mut news) = news else { return };
-    // A reader that went away is noticed at the next event; on a silent fleet, by this.
-    let mut look = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        let event = tokio::select! {
-            event = news.recv() => event,
-            _ = look.tick() => {
-                if lines.is_closed() { return }
-                continue;
-            }
-        };
-        match event {
-            Ok(event) if event.id <= last || !filter.wants(&event) => {}
-            Ok(event) => {
-                last = event.id;
-                if !send(&lines, &event).await {
-                    return;
-                }
-            }
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                let Ok(page) = fleet.log_page(filter.clone(), last, PAGE).await else { return };
-                let Some(through) = tell_pages(&fleet, &filter, page, last, &lines).await else { return };
-                last = through;
-            }
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
-/// Tells `page` and all pages after it; the number of the last event, or none when nobody reads any more.
-async fn tell_pages(
-    fleet: &FleetHandle,
-    filter: &LogFilter,
-    mut page: Vec<LogEvent>,
-    mut last: u64,
-    lines: &mpsc::Sender<Bytes>,
-) -> Option<u64> {
-    loop {
-        let whole = page.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
-        for event in &page {
-            last = event.id;
-            if !send(lines, event).await {
-                return None;
-            }
-        }
-        if !whole {
-            return Some(last);
-        }
-        page = match fleet.log_page(filter.clone(), last, PAGE).await {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be read");
-                return None;
-            }
-        };
-    }
-}
-
-async fn send(lines: &mpsc::Sender<Bytes>, event: &LogEvent) -> bool {
-    let Ok(mut line) = serde_json::to_vec(event) else { return false };
-    line.push(b'\n');
-    lines.send(line.into()).await.is_ok()
 }

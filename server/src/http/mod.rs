@@ -14,6 +14,9 @@ mod paced;
 // Bodies that come in, and the room for them.
 mod intake;
 
+// Work that may block.
+mod blocking;
+
 // Errors as they go out.
 pub mod refusal;
 
@@ -32,7 +35,7 @@ mod machine;
 // Refused reports, in the server's log.
 mod complaints;
 
-// What the admin's door shows of images and kits.
+// Images and kits in an admin's words.
 mod stock;
 
 // Long tasks, line by line.
@@ -44,6 +47,9 @@ mod errands;
 // The admin's routes.
 mod admin;
 
+// The log, page by page and as it goes on.
+mod log;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -54,14 +60,15 @@ use tokio::sync::Semaphore;
 pub use admin::{Admin, admin};
 #[cfg(fuzzing)]
 pub use boot::try_query;
-pub use boot_source::BootSource;
+pub use boot_source::{BootSource, Stores};
 pub use connections::DoorBounds;
 pub use errands::Errands;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
-pub use stock::{KitAdmin, OnProgress, image_refused, image_shown};
+pub use stock::{image_refused, image_shown};
 
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
+use blocking::blocking;
 use intake::Intake;
 use refusal::Refusal;
 
@@ -109,17 +116,15 @@ pub fn public(
         .with_state(public)
 }
 
-/// Asks the boot files, which may read a disk, off the async threads.
-async fn shelf<T: Send + 'static>(
-    boot_source: &Arc<dyn BootSource>,
-    ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    let boot_source = Arc::clone(boot_source);
-    tokio::task::spawn_blocking(move || ask(&*boot_source)).await.map_err(|error| {
-        tracing::error!(%error, "a worker thread failed");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a worker thread failed")
-            .hint("the server's own log has more")
-    })
+impl Public {
+    /// Asks the boot source, which may read a disk.
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let boot_source = Arc::clone(&self.boot_source);
+        blocking(move || ask(&*boot_source)).await
+    }
 }
 
 #[cfg(test)]

@@ -1,41 +1,13 @@
-//! What the admin's door shows of images, and what it needs of boot kits. Touches `api` and the image store.
+//! Images and boot kits in an admin's words, both ways. Touches `api`, and the types of the image and kit rooms.
 
 use common::causes;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
-use crate::api::shapes::{ImageShown, KitImport, KitShown};
+use crate::api::shapes::{ImageShown, KitImport, KitShown, KitSource};
+use crate::boot::Wanted;
 use crate::image::{ImageError, ImageInfo, PartitionTable};
-
-/// Told of an import: units done, units in all, and what is being done.
-pub type OnProgress<'a> = &'a mut dyn FnMut(u64, Option<u64>, String);
-
-/// The boot kits, as the admin's door needs them. All calls block.
-pub trait KitAdmin: Send + Sync + 'static {
-    /// All kits.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    fn list(&self) -> Result<Vec<KitShown>, Refused>;
-
-    /// One kit.
-    ///
-    /// # Errors
-    /// When there is none of that name.
-    fn show(&self, name: &str) -> Result<KitShown, Refused>;
-
-    /// Makes a kit; it is what machines are booted with from then on, if it is the first.
-    ///
-    /// # Errors
-    /// When its sources cannot be read or lack something vital.
-    fn import(&self, import: &KitImport, progress: OnProgress<'_>) -> Result<KitShown, Refused>;
-
-    /// Removes a kit.
-    ///
-    /// # Errors
-    /// When there is none of that name, or it cannot be removed.
-    fn remove(&self, name: &str) -> Result<(), Refused>;
-}
+use crate::kit::{KitError, KitInfo, Progress, Source};
 
 /// An image as it is shown.
 #[must_use]
@@ -65,4 +37,50 @@ pub fn image_shown(info: &ImageInfo) -> ImageShown {
 #[must_use]
 pub fn image_refused(error: &ImageError) -> Refused {
     Refused { error: error.to_string(), cause: causes::behind(error), hint: error.hint() }
+}
+
+/// What a kit is asked to be made from.
+pub(super) fn wanted(import: KitImport) -> Wanted {
+    let source = |source| match source {
+        KitSource::Host => Source::Host,
+        KitSource::Folder(path) | KitSource::Deb(path) => Source::Path(path),
+    };
+    Wanted {
+        name: import.name,
+        sources: import.sources.into_iter().map(source).collect(),
+        kernel: import.kernel,
+    }
+}
+
+/// How far an import is: units done, units in all, and what is being done.
+pub(super) fn import_words(progress: Progress) -> (u64, Option<u64>, String) {
+    match progress {
+        Progress::Unpacking { package, bytes } => (bytes, None, format!("unpacking {package}")),
+        Progress::Modules { done } => (done as u64, None, "modules read".to_owned()),
+        Progress::Compressing { done, total } => (done, Some(total), "compressing the loader".to_owned()),
+        Progress::Syncing => (0, None, "waiting for the disk".to_owned()),
+    }
+}
+
+/// What the boot kits refuse, for a person.
+pub(super) fn kit_refused(error: &KitError) -> Refused {
+    Refused { error: error.to_string(), cause: causes::behind(error), hint: error.hint() }
+}
+
+/// A boot kit as it is shown.
+pub(super) fn kit_shown(info: KitInfo) -> KitShown {
+    let imported = i64::try_from(info.imported_at).ok().and_then(|at| Timestamp::from_second(at).ok());
+    KitShown {
+        name: info.name,
+        kernel: info.kernel,
+        architecture: info.architecture,
+        in_use: info.default,
+        imported: imported.unwrap_or_default(),
+        modules: info.modules as u64,
+        firmware_files: info.firmware as u64,
+        boot_programs: info.boot_programs,
+        kernel_bytes: info.kernel_bytes,
+        loader_bytes: info.loader_bytes,
+        missing: info.warnings,
+    }
 }

@@ -47,6 +47,12 @@ mod reader;
 // Images read back: verify and export.
 mod check;
 
+// What the swarm takes.
+mod chunks;
+
+// What fails only because something is short is tried again.
+mod scarce;
+
 // Damaged chunks put right.
 mod mend;
 

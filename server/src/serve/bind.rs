@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::files::Files;
 use super::home::Home;
+use super::stores::Stores;
 use super::{BACKLOG, aside};
 use crate::boot::tftp;
 use crate::config::{Addresses, Config};
@@ -16,12 +17,8 @@ use crate::dhcp4::{self, Interface, Mode, Network, Range};
 use crate::fault::Fault;
 use crate::fleet;
 use crate::http;
-use crate::image::Images;
-use crate::kit::Kits;
 use crate::records::{LeaseBook, Records};
-use crate::stock::{Parts, Stock};
 use crate::swarm::{self, SwarmFact};
-use crate::tailor::Bundles;
 
 /// The lease of an installed OS. The loader's is shorter, see `dhcp4::lease`.
 const LEASE_SECONDS: u32 = 12 * 3600;
@@ -43,7 +40,7 @@ pub(super) struct Bound {
     pub(super) home: Arc<Home>,
     /// The interface with the address that machines are told.
     pub(super) interface: Interface,
-    pub(super) stock: Arc<Stock>,
+    pub(super) stores: Stores,
     pub(super) records: Records,
     pub(super) leases: LeaseBook,
     pub(super) doors: Doors,
@@ -80,22 +77,21 @@ pub(super) async fn bind(
     })?;
     let http_at = http_at(&config, &interface);
     let (home_too, wanted) = (Arc::clone(&home), Arc::clone(&config));
-    let stores = move || Ok((open_stock(&wanted, &home_too, &programs, http_at)?, open_records(&home_too)?));
-    let (stock, (records, leases)) = aside(stores).await?;
-    let stock = Arc::new(stock);
-    let doors = bind_doors(&config, &stock, &interface).await?;
+    let opened =
+        move || Ok((Stores::open(&wanted, &home_too, &programs, http_at)?, open_records(&home_too)?));
+    let (stores, (records, leases)) = aside(opened).await?;
+    let doors = bind_doors(&config, &stores, &interface).await?;
     let (tell, facts) = mpsc::channel(BACKLOG);
-    let swarm = bind_swarm(&config, &home, &stock, interface.address, tell).await?;
-    stock.join(swarm.handle());
-    Ok(Bound { config, files, home, interface, stock, records, leases, doors, swarm, facts })
+    let swarm = bind_swarm(&config, &home, &stores, interface.address, tell).await?;
+    Ok(Bound { config, files, home, interface, stores, records, leases, doors, swarm, facts })
 }
 
-async fn bind_doors(config: &Config, stock: &Stock, interface: &Interface) -> Result<Doors, Fault> {
+async fn bind_doors(config: &Config, stores: &Stores, interface: &Interface) -> Result<Doors, Fault> {
     let web = http::bind(http_at(config, interface)).await.map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot serve HTTP").because(&error).hint(hint)
     })?;
-    let dhcp = bind_dhcp(config, stock)?;
+    let dhcp = bind_dhcp(config, stores)?;
     let tftp = tftp::bind(interface.address).map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot serve TFTP").because(&error).hint(hint)
@@ -129,29 +125,6 @@ impl Programs {
     }
 }
 
-fn open_stock(config: &Config, home: &Home, programs: &Programs, http: SocketAddr) -> Result<Stock, Fault> {
-    let images = Images::open(&home.dir).map_err(|error| {
-        let fault = Fault::failed("cannot open the image store").because(&error);
-        match error.hint() {
-            Some(hint) => fault.hint(hint),
-            None => fault,
-        }
-    })?;
-    let kits =
-        Kits::open(&home.dir).map_err(|error| Fault::failed("cannot open the boot kits").because(&error))?;
-    let bundles = Bundles::open(&home.dir, &programs.agent)
-        .map_err(|error| Fault::failed("cannot open the bundles").because(&error))?;
-    Ok(Stock::new(Parts {
-        images,
-        kits,
-        bundles,
-        loader: programs.loader.clone(),
-        http,
-        key: home.keys.public(),
-        prefer: config.uefi_program.clone(),
-    }))
-}
-
 fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
     let path = home.dir.join("records.sqlite");
     let failed = |error: &dyn std::error::Error| {
@@ -164,7 +137,7 @@ fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
     Ok((records, leases))
 }
 
-fn bind_dhcp(config: &Config, stock: &Stock) -> Result<dhcp4::Bound, Fault> {
+fn bind_dhcp(config: &Config, stores: &Stores) -> Result<dhcp4::Bound, Fault> {
     let mode = match &config.addresses {
         Addresses::Proxy => Mode::Proxy,
         Addresses::Range(start, end) => Mode::Full(Network {
@@ -179,7 +152,7 @@ fn bind_dhcp(config: &Config, stock: &Stock) -> Result<dhcp4::Bound, Fault> {
         mode,
         http_port: config.http_port,
         discovery: config.discovery,
-        programs: stock.programs(),
+        programs: stores.kits.programs(),
         sites: config.sites.iter().map(|rule| rule.subnet).collect(),
         authoritative: config.authoritative,
     };
@@ -192,13 +165,13 @@ fn bind_dhcp(config: &Config, stock: &Stock) -> Result<dhcp4::Bound, Fault> {
 async fn bind_swarm(
     config: &Config,
     home: &Home,
-    stock: &Arc<Stock>,
+    stores: &Stores,
     address: std::net::Ipv4Addr,
     facts: mpsc::Sender<swarm::SwarmFact>,
 ) -> Result<swarm::Bound, Fault> {
     let listen = format!("/ip4/{address}/tcp/{}", config.swarm_port);
     let node =
-        swarm::bind(&home.keys, &listen, Arc::<Stock>::clone(stock), facts).await.map_err(|error| {
+        swarm::bind(&home.keys, &listen, Arc::new(stores.images.clone()), facts).await.map_err(|error| {
             Fault::failed(format!("cannot open the swarm's port {}", config.swarm_port)).because(&error).hint(
                 format!(
                     "`ss -ltnp 'sport = :{0}'` shows who has it; --swarm-port chooses another",

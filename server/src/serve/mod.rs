@@ -25,6 +25,9 @@ mod signals;
 // The state folder, and the server's identity in it.
 mod home;
 
+// What machines are given: images, kits, bundles.
+mod stores;
+
 // How many files may be open, and who may use them.
 mod files;
 
@@ -43,17 +46,16 @@ mod status;
 // What became of the interface.
 mod network;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use self::bind::Programs;
 use self::signals::StopSignals;
+use self::stores::Stores;
 use self::supervisor::Supervisor;
 use crate::config::Config;
 use crate::fault::Fault;
-use crate::stock::Stock;
 
 /// Sightings, leases and facts that may wait; a power cut brings a few for each of 2,000 machines at once.
 const BACKLOG: usize = 4096;
@@ -84,12 +86,12 @@ async fn serve(config: Config, programs: impl FnOnce() -> Result<Programs, Fault
         begun = begin(config, programs, &mut supervisor, &ends) => Some(begun),
         () = signals.next() => None,
     };
-    let Some(stock) = begun.transpose()? else {
+    let Some(stores) = begun.transpose()? else {
         tracing::info!("told to stop before it had begun");
         return Ok(());
     };
     let ended = supervisor.watch(signals.asked()).await;
-    let stopped = tokio::time::timeout(GRACE, stop(&stock, &mut supervisor, &ends)).await;
+    let stopped = tokio::time::timeout(GRACE, stop(&stores, &mut supervisor, &ends)).await;
     ended?;
     stopped.unwrap_or_else(|_| {
         tracing::warn!("not everything ended in time");
@@ -102,15 +104,15 @@ async fn begin(
     programs: impl FnOnce() -> Result<Programs, Fault>,
     supervisor: &mut Supervisor,
     ends: &Ends,
-) -> Result<Arc<Stock>, Fault> {
+) -> Result<Stores, Fault> {
     let bound = bind::bind(config, programs).await?;
     let wired = wire::wire(bound, ends.outer.clone()).await?;
     start::start(wired, supervisor, ends).await
 }
 
 /// Stops what runs, in the order of `ends`.
-async fn stop(stock: &Stock, supervisor: &mut Supervisor, ends: &Ends) -> Result<(), Fault> {
-    stock.stop();
+async fn stop(stores: &Stores, supervisor: &mut Supervisor, ends: &Ends) -> Result<(), Fault> {
+    stores.stop();
     ends.outer.cancel();
     supervisor.listeners_closed().await;
     ends.inner.cancel();

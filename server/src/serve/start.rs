@@ -7,23 +7,19 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::status::mode_words;
+use super::stores::Stores;
 use super::supervisor::Supervisor;
 use super::wire::Wired;
 use super::{BACKLOG, Ends, aside, facts, leases};
 use crate::fault::Fault;
 use crate::fleet::{self, FleetHandle};
-use crate::stock::Stock;
 use crate::swarm::{self, SwarmFact};
 
 /// Starts everything under `supervisor`. Gives what is to be told when the server stops.
-pub(super) async fn start(
-    wired: Wired,
-    supervisor: &mut Supervisor,
-    ends: &Ends,
-) -> Result<Arc<Stock>, Fault> {
-    let Wired { config, files, stock, doors, fleet, leases, .. } = wired;
+pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends) -> Result<Stores, Fault> {
+    let Wired { config, files, stores, doors, fleet, leases, .. } = wired;
     start_swarm(supervisor, wired.swarm, wired.facts, &fleet, &ends.inner).await?;
-    let refresh = Arc::clone(&stock);
+    let refresh = Arc::clone(&stores.kits);
     aside(move || {
         refresh.prepare();
         Ok(())
@@ -36,14 +32,14 @@ pub(super) async fn start(
     let (policies, served) = (fleet.policies(), doors.dhcp.served());
     let dhcp = doors.dhcp.run(policies, sightings.clone(), wired.kept, changed, ends.outer.clone());
     supervisor.listener("dhcp", dhcp);
-    supervisor.listener("tftp", doors.tftp.run(stock.files(), served, sightings, ends.outer.clone()));
+    supervisor.listener("tftp", doors.tftp.run(stores.kits.files(), served, sightings, ends.outer.clone()));
     let bounds = files.door(config.connections_per_address);
     supervisor.listener("http", done(doors.web.run(wired.public, bounds, ends.outer.clone())));
     supervisor.listener("admin", done(doors.admin.run(wired.private, ends.outer.clone())));
     supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet)));
     supervisor.worker("leases", done(leases::keep(leases_changed, leases)));
     supervisor.last("fleet", wired.fleet_task.run(ends.last.clone()));
-    Ok(stock)
+    Ok(stores)
 }
 
 /// Starts the swarm, and then lets the machines of running jobs in again: in this order, because what the swarm is told

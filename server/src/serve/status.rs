@@ -1,7 +1,5 @@
 //! What the server says of itself: `status` of the command line. Touches the interface, whose address may have changed.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::bind::Bound;
@@ -22,11 +20,11 @@ pub(super) fn status(bound: &Bound) -> impl Fn() -> ServerStatus + use<> {
     };
     let (interface, discovery) = (bound.config.interface.clone(), bound.config.discovery);
     let (place, files, rivals) = (bound.interface.place(), bound.files, bound.doors.dhcp.rivals());
-    let stock = Arc::clone(&bound.stock);
+    let stores = bound.stores.clone();
     move || {
         let rivals: Vec<String> =
             rivals.borrow().iter().map(|other| network::rival(other, discovery)).collect();
-        let warnings = stock
+        let warnings = stores
             .warnings()
             .into_iter()
             .chain(network::warning(&interface, place))

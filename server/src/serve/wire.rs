@@ -13,6 +13,7 @@ use super::bind::{Bound, Doors};
 use super::files::Files;
 use super::home::Home;
 use super::leases::lease_of;
+use super::stores::Stores;
 use super::{aside, own, status};
 use crate::config::Config;
 use crate::dhcp4::Lease;
@@ -20,8 +21,8 @@ use crate::fault::Fault;
 use crate::fleet::decide::Settings;
 use crate::fleet::{self, FleetHandle, FleetTask};
 use crate::http;
+use crate::provision::Provisioning;
 use crate::records::LeaseBook;
-use crate::stock::Stock;
 use crate::swarm::{self, SwarmFact};
 
 /// Seconds after which a waiting machine reports again.
@@ -36,7 +37,7 @@ pub(super) struct Wired {
     pub(super) files: Files,
     pub(super) key: PublicKey,
     pub(super) url: String,
-    pub(super) stock: Arc<Stock>,
+    pub(super) stores: Stores,
     pub(super) doors: Doors,
     pub(super) swarm: swarm::Bound,
     /// What the swarm will tell.
@@ -56,12 +57,12 @@ pub(super) struct Wired {
 /// Joins what is `bound`. What the admin follows ends with `closing`.
 pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
     let (url, status) = (bound.url(), status::status(&bound));
-    let Bound { config, files, home, stock, records, leases, doors, swarm, facts, .. } = bound;
+    let Bound { config, files, home, stores, records, leases, doors, swarm, facts, .. } = bound;
     let start = {
-        let (provisioner, keys) = (Arc::<Stock>::clone(&stock), home.keys.clone());
+        let (provisioning, keys) = (provisioning(&stores, &home, swarm.handle()), home.keys.clone());
         let settings = settings(&config, &home, &url);
         move || {
-            fleet::start(records, provisioner, keys, settings)
+            fleet::start(records, provisioning, keys, settings)
                 .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
         }
     };
@@ -73,16 +74,13 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         status.warnings.extend(known.borrow().warning());
         status
     };
-    let public = http::public(
-        fleet.clone(),
-        Arc::<Stock>::clone(&stock),
-        config.kernel_args.clone(),
-        config.discovery,
-    );
+    let Stores { images, kits, bundles } = stores.clone();
+    let boot_source = Arc::new(http::Stores { kits, bundles, images });
+    let public = http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery);
     let private = http::admin(http::Admin {
         fleet: fleet.clone(),
-        images: stock.images().clone(),
-        kits: Arc::<Stock>::clone(&stock),
+        images: stores.images.clone(),
+        kits: Arc::clone(&stores.kits),
         swarm: swarm.handle(),
         status: Arc::new(status),
         errands: http::Errands::default(),
@@ -93,7 +91,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         files,
         key: home.keys.public(),
         url,
-        stock,
+        stores,
         doors,
         swarm,
         facts,
@@ -103,6 +101,16 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         private,
         leases,
         kept: kept.into_iter().filter_map(lease_of).collect(),
+    })
+}
+
+fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle) -> Arc<Provisioning> {
+    Arc::new(Provisioning {
+        images: stores.images.clone(),
+        kits: stores.kits.store().clone(),
+        bundles: Arc::clone(&stores.bundles),
+        swarm,
+        key: home.keys.public(),
     })
 }
 

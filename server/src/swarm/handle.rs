@@ -56,7 +56,7 @@ pub struct Gather {
     pub seconds: u64,
 }
 
-/// One machine that may take part. The same key again replaces what was said before.
+/// One machine that may take part, in the fleet's words. The same key again replaces what was said before.
 #[derive(Debug, Clone)]
 pub struct Admission {
     /// The machine's key of this boot.

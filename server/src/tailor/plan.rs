@@ -232,7 +232,7 @@ impl Refusal {
     }
 }
 
-/// The plan for the machine that reported `hardware`, without a bundle: that is built once there is a plan.
+/// The plan for the machine that reported `hardware`, without the bundle: whoever builds one for it adds that.
 ///
 /// # Errors
 /// When not exactly one disk is meant, or the image cannot stand on it.

@@ -197,7 +197,6 @@ fn arrive(fleet: &mut Fleet, marks: &Marks, key: &KeyPair, arrival: Arrival, now
                 plan: serde_json::from_value(value["plan"].clone()).unwrap(),
                 target: "disk".to_owned(),
                 warnings: vec![],
-                notes: vec![],
             };
             let (order, _) = fleet.tailored(request.job, key.public(), Ok(made), now);
             match order {

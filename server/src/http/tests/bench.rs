@@ -31,8 +31,10 @@ use crate::api::shapes::{DeployOrder, ImageShown, Warning};
 use crate::fleet::FleetHandle;
 use crate::fleet::boot_policy::{Asker, BootPolicy};
 use crate::fleet::decide::Settings;
-use crate::fleet::provisioner::{Admission, PlanRequest, Provision, Provisioner, Soon, Target};
+use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::records::Records;
+use crate::swarm::Admission;
+use crate::tailor::{BadRule, TargetRule};
 
 /// Rooms beside the fleet that do what they are asked and remember it.
 #[derive(Default)]
@@ -66,22 +68,22 @@ impl Provisioner for Rooms {
         (name == "debian").then(image).ok_or_else(absent)
     }
 
-    fn check_disk_rule(&self, rule: &str) -> Result<(), String> {
-        if rule.contains("sda") { Err("kernel names change".to_owned()) } else { Ok(()) }
+    fn check_disk_rule(&self, rule: &str) -> Result<(), BadRule> {
+        rule.parse::<TargetRule>().map(drop)
     }
 
-    fn target(&self, _: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String> {
+    fn target(&self, _: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan> {
         match hardware.report().disks.as_slice() {
             [disk] => Ok(Target {
                 disk: DiskIdentity::of(disk),
                 words: disk.serial.clone(),
                 warnings: self.warnings.lock().clone(),
             }),
-            disks => Err(format!("{} disks match", disks.len())),
+            disks => Err(NoPlan::Failed(format!("{} disks match", disks.len()).into())),
         }
     }
 
-    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, String> {
+    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan> {
         let Target { disk, words, warnings } = self.target(request, hardware)?;
         let plan = serde_json::json!({
             "deployment": request.deployment, "job": request.job, "attempt": request.attempt,
@@ -92,7 +94,7 @@ impl Provisioner for Rooms {
             "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
             "finish": request.finish, "bundle": null,
         });
-        Ok(Provision { plan: serde_json::from_value(plan).unwrap(), target: words, warnings, notes: vec![] })
+        Ok(Provision { plan: serde_json::from_value(plan).unwrap(), target: words, warnings })
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {
