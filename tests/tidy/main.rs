@@ -13,7 +13,7 @@ const LINES_MAX: usize = 500;
 
 /// Files that were longer when the rule came, with the length that they may not exceed. One that is mended leaves the
 /// list.
-const LONGER: [(&str, usize); 18] = [
+const LONGER: [(&str, usize); 16] = [
     ("agent/src/swarm/node.rs", 527),
     ("common/src/hardware.rs", 558),
     ("server/src/dhcp4/lease.rs", 617),
@@ -22,9 +22,7 @@ const LONGER: [(&str, usize); 18] = [
     ("server/src/fleet/decide.rs", 539),
     ("server/src/fleet/handle.rs", 560),
     ("server/src/fleet/job.rs", 512),
-    ("server/src/fleet/orders.rs", 606),
     ("server/src/fleet/orders/tests.rs", 843),
-    ("server/src/fleet/reports.rs", 512),
     ("server/src/fleet/reports/tests.rs", 590),
     ("server/src/image/store.rs", 550),
     ("server/src/records/rows.rs", 590),

@@ -18,6 +18,7 @@ use crate::api::shapes::{
 };
 use crate::fleet::boot_policy::{Answered, Asker, Sighting};
 use crate::fleet::decide::{Fleet, Settings};
+use crate::fleet::order::CheckedOrder;
 use crate::fleet::provisioner::{NoPlan, Provision};
 use crate::fleet::reports::Next;
 use crate::fleet::state::State;
@@ -156,6 +157,7 @@ fn order(text: serde_json::Value) -> DeployOrder {
 }
 
 fn place(fleet: &mut Fleet, order: DeployOrder, now: Timestamp) {
+    let Ok(order) = CheckedOrder::check(order) else { return };
     let Ok(candidates) = fleet.candidates(&order, &image()) else { return };
     let mut lines: Vec<_> = candidates.into_iter().map(|candidate| candidate.line(None, &[])).collect();
     drop(fleet.place(order, &image(), &mut lines, now));
@@ -572,7 +574,7 @@ fn secrets_go_when_nobody_needs_them() {
     let later = |minutes| now + SignedDuration::from_mins(minutes);
     fleet.tick(later(5));
     assert!(
-        fleet.state.deployments[&DeploymentId(1)].request.user_data.is_some(),
+        fleet.state.deployments[&DeploymentId(1)].request.holds_secrets(),
         "the machine has not come yet"
     );
     records.commit(&fleet.take_aftermath().changes).unwrap();
@@ -586,7 +588,7 @@ fn secrets_go_when_nobody_needs_them() {
     perform(&mut fleet, Deed::Cancel(1), 1, later(6));
     fleet.tick(later(7));
     records.commit(&fleet.take_aftermath().changes).unwrap();
-    let kept = &records.load().unwrap().deployments[&DeploymentId(1)].request;
+    let kept = records.load().unwrap().deployments[&DeploymentId(1)].request.as_ordered().clone();
     assert!(kept.user_data.is_none() && kept.ssh_keys.is_empty() && kept.secrets_removed);
     assert!(!holds(), "its bytes are still in a file");
 }

@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 
 use common::hardware::{Bus, Contents, Cpu, Disk, Nic, REPORT_VERSION, System};
-use common::id::{Hash, ImageId, Mac};
+use common::id::{Hash, ImageId, JobId, Mac};
 use common::trust::KeyPair;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::api::shapes::{DeployLine, DeployOrder, ImageShown, MachineAction, MachineCommand, Selection};
+use crate::api::shapes::{DeployLine, ImageShown, MachineAction, MachineCommand, Selection};
 use crate::fleet::boot_policy::{Answered, Asker, Sighting};
 use crate::fleet::decide::Settings;
+use crate::fleet::order::CheckedOrder;
+use crate::fleet::provisioner::Provision;
 use crate::fleet::state::State;
 
 // A NIC that only a later report shows, and the sighting of it.
@@ -142,7 +144,7 @@ fn image() -> ImageShown {
 }
 
 fn order(fleet: &mut Fleet, text: serde_json::Value, now: Timestamp) {
-    let order: DeployOrder = serde_json::from_value(text).unwrap();
+    let Ok(order) = CheckedOrder::check(serde_json::from_value(text).unwrap()) else { return };
     let Ok(candidates) = fleet.candidates(&order, &image()) else { return };
     let mut lines: Vec<DeployLine> = candidates
         .into_iter()
