@@ -210,7 +210,7 @@ fn perform(fleet: &mut Fleet, deed: Deed, number: u64, now: Timestamp) {
             let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 1, machine])), uuid: None, serial: None };
             let sighting = Sighting::PowerOn {
                 asker,
-                firmware: "bios".to_owned(),
+                firmware: crate::fleet::boot_policy::ClientKind::tftp("bios"),
                 answer: Answered::Offered { address: Ipv4Addr::new(10, 0, 0, 9), file: None },
                 relay: None,
             };
