@@ -16,7 +16,7 @@ use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soo
 use crate::image::Images;
 use crate::kit::Kits;
 use crate::swarm::{Admission, SwarmHandle};
-use crate::tailor::{self, BadRule, Bundles, ImageFacts, Request, TargetRule};
+use crate::tailor::{self, Bundles, ImageFacts, Request};
 
 /// The fleet's provisioner. One for the whole server, made when the swarm is bound.
 #[derive(Debug)]
@@ -37,7 +37,6 @@ impl Provisioning {
     fn request(&self, request: &PlanRequest) -> Result<Request, NoPlan> {
         let manifest = self.images.manifest(request.image).map_err(NoPlan::failed)?;
         let info = self.images.get(&request.image.to_string()).map_err(NoPlan::failed)?;
-        let target: TargetRule = request.disk.parse().map_err(NoPlan::failed)?;
         Ok(Request {
             deployment: request.deployment,
             job: request.job,
@@ -49,7 +48,7 @@ impl Provisioning {
                 wire_bytes: info.wire_bytes,
                 first: self.images.first_bytes(request.image).map_err(NoPlan::failed)?,
             },
-            target,
+            target: request.disk.clone(),
             bound: request.bound.clone(),
             gather: request.gather,
             personalise: request.personalise,
@@ -91,10 +90,6 @@ fn at(address: &str, ip: IpAddr) -> String {
 impl Provisioner for Provisioning {
     fn image(&self, name: &str) -> Result<ImageShown, Refused> {
         self.images.get(name).map(|info| image_shown(&info)).map_err(|error| image_refused(&error))
-    }
-
-    fn check_disk_rule(&self, rule: &str) -> Result<(), BadRule> {
-        rule.parse::<TargetRule>().map(drop)
     }
 
     fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan> {
@@ -163,7 +158,7 @@ mod tests {
         let refusal = tailor::Refusal::ReadOnly { disk: "sda".to_owned() };
         let shown = common::causes::with_causes(&refused(refusal));
         assert_eq!(shown, "the target sda is read-only (switch its write protection off)");
-        let rule = "colour=red".parse::<TargetRule>().unwrap_err();
+        let rule = "colour=red".parse::<tailor::TargetRule>().unwrap_err();
         assert_eq!(common::causes::with_causes(&NoPlan::failed(rule.clone())), rule.to_string());
     }
 

@@ -1,9 +1,11 @@
 //! Core: firmware to network boot program. Owns the one firmware table: the architecture numbers of DHCP option
 //! 93 (RFC 4578, and IANA's "processor architecture types" after it), what we call them and which of a kit's
 //! files they can run. Numbers are matched raw: the RFC's own text has 7 and 9 the wrong way round, and enums
-//! made from it inherit that. Touches nothing.
+//! made from it inherit that. Touches the names that the fleet has for what asks.
 
 use std::collections::BTreeSet;
+
+use crate::fleet::boot_policy::ClientKind;
 
 /// How a machine fetches its network boot program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,8 +83,8 @@ impl Programs {
 pub struct Choice {
     /// Its firmware.
     pub family: Family,
-    /// Its firmware in words, with the transport: `bios`, `uefi x64`, `uefi http x64`.
-    pub firmware: String,
+    /// Its firmware, with the transport.
+    pub firmware: ClientKind,
     /// The file's name in the map of boot programs; at most 127 bytes, so that it fits the BOOTP header.
     pub file: String,
     /// How it is fetched.
@@ -98,8 +100,8 @@ pub enum NoProgram {
     /// It could be served, if the file were there.
     #[error("the boot kit has no program for {firmware} (wanted: {wanted})")]
     NotInKit {
-        /// The firmware in words.
-        firmware: String,
+        /// The firmware, with the transport.
+        firmware: ClientKind,
         /// The files that would do.
         wanted: String,
     },
@@ -121,26 +123,14 @@ pub fn choose(architectures: &[u16], transport: Transport, programs: &Programs) 
         .iter()
         .find_map(|&number| firmware(number))
         .ok_or_else(|| NoProgram::UnknownFirmware(architectures.to_vec()))?;
-    let words = words(firmware, transport);
+    let kind = ClientKind::Firmware { kind: firmware.words, http: transport == Transport::Http };
     let runs = || firmware.programs.iter().copied();
     let preferred = runs().filter(|file| programs.prefer.as_deref() == Some(*file));
     preferred
         .chain(runs())
         .find(|file| programs.available.contains(*file) && file.len() <= 127)
-        .map(|file| Choice {
-            family: firmware.family,
-            firmware: words.clone(),
-            file: file.to_owned(),
-            transport,
-        })
-        .ok_or_else(|| NoProgram::NotInKit { firmware: words, wanted: firmware.programs.join(" or ") })
-}
-
-fn words(firmware: &Firmware, transport: Transport) -> String {
-    match transport {
-        Transport::Tftp => firmware.words.to_owned(),
-        Transport::Http => firmware.words.replacen(' ', " http ", 1),
-    }
+        .map(|file| Choice { family: firmware.family, firmware: kind, file: file.to_owned(), transport })
+        .ok_or_else(|| NoProgram::NotInKit { firmware: kind, wanted: firmware.programs.join(" or ") })
 }
 
 #[cfg(test)]
@@ -170,7 +160,11 @@ mod tests {
             let got = choose(&[number], transport, &kit());
             match (got, wanted) {
                 (Ok(choice), Ok((words, file))) => {
-                    assert_eq!((choice.firmware.as_str(), choice.file.as_str()), (words, file), "{number}");
+                    assert_eq!(
+                        (choice.firmware.to_string(), choice.file.as_str()),
+                        (words.to_owned(), file),
+                        "{number}"
+                    );
                 }
                 (Err(NoProgram::NotInKit { .. }), Err(true))
                 | (Err(NoProgram::UnknownFirmware(_)), Err(false)) => {}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::id::{DeploymentId, JobId};
 use common::plan::Finish;
+use common::step::Step;
 use common::text::bytes;
 use common::user_data::UserData;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -279,7 +280,8 @@ async fn watch(client: &Client, screen: &Screen, id: Option<DeploymentId>) -> Re
 /// A bar for each job on a terminal, a line for each change otherwise.
 struct View {
     bars: Option<MultiProgress>,
-    jobs: HashMap<JobId, (ProgressBar, String)>,
+    /// Each job's bar, and the state and step that were told last where there are no bars.
+    jobs: HashMap<JobId, (ProgressBar, Option<(JobState, Option<Step>)>)>,
 }
 
 impl View {
@@ -292,8 +294,7 @@ impl View {
         for job in &deployment.jobs {
             match &self.bars {
                 Some(bars) => {
-                    let (bar, _) =
-                        self.jobs.entry(job.id).or_insert_with(|| (bars.add(bar()), String::new()));
+                    let (bar, _) = self.jobs.entry(job.id).or_insert_with(|| (bars.add(bar()), None));
                     bar.set_length(job.total.max(1));
                     bar.set_position(job.done.min(job.total));
                     bar.set_message(format!("{:<16} {:<9} {}", job.name, job.state.name(), from_words(job)));
@@ -305,8 +306,8 @@ impl View {
 
     fn line(&mut self, job: &JobShown) {
         // Progress alone is no change: a line for every step and state is what a log file wants.
-        let state = format!("{} {:?}", job.state.name(), job.step);
-        let (_, last) = self.jobs.entry(job.id).or_insert_with(|| (ProgressBar::hidden(), String::new()));
+        let state = Some((job.state, job.step.clone()));
+        let (_, last) = self.jobs.entry(job.id).or_insert_with(|| (ProgressBar::hidden(), None));
         if *last != state {
             *last = state;
             talk(&format!("{:<16} {:<9} {}", job.name, job.state.name(), from_words(job)));

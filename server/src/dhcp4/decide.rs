@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 use super::lease::{Place, Range, Verdict, lease_seconds};
 use super::request::{Ask, BootRequest, Client};
 use crate::boot::choose::{self, Family, NoProgram, Programs, Transport};
-use crate::fleet::boot_policy::{BootPolicy, Unanswered};
+use crate::fleet::boot_policy::{BootPolicy, ClientKind, Unanswered};
 
 /// Which port a request came in at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,8 +100,8 @@ pub struct Answer {
     pub network: bool,
     /// How to boot, when that was asked.
     pub boot: Option<Boot>,
-    /// The client's firmware in words: `bios`, `uefi http x64`, `ipxe`, `loader`, `os`.
-    pub firmware: String,
+    /// What the client is, for the log.
+    pub firmware: ClientKind,
 }
 
 /// Which vendor class (option 60) an answer carries, so that firmware takes it as meant for it.
@@ -174,7 +174,7 @@ fn full(
             Err(no) => return no_program(&no),
         }
     } else {
-        (None, firmware_of(request).to_owned())
+        (None, firmware_of(request))
     };
     let seconds = lease_seconds(request.client, network.lease_seconds);
     let answer = |kind, address: Option<Ipv4Addr>, boot| {
@@ -229,7 +229,11 @@ enum Shape {
     ProxyFile,
 }
 
-fn boot(request: &BootRequest, shape: Shape, profile: &ServerProfile) -> Result<(Boot, String), NoProgram> {
+fn boot(
+    request: &BootRequest,
+    shape: Shape,
+    profile: &ServerProfile,
+) -> Result<(Boot, ClientKind), NoProgram> {
     let server = format!("http://{}:{}", profile.place.address, profile.http_port);
     let full = shape == Shape::Full;
     let pxe = (!full).then_some(Vendor::Pxe);
@@ -239,7 +243,7 @@ fn boot(request: &BootRequest, shape: Shape, profile: &ServerProfile) -> Result<
     Ok(match request.client {
         Client::Ipxe { http: true } => {
             let file = Some(BootFile::Url(format!("{server}/boot.ipxe")));
-            (Boot { vendor: pxe, no_menu: false, no_proxy: full, file }, "ipxe".to_owned())
+            (Boot { vendor: pxe, no_menu: false, no_proxy: full, file }, ClientKind::Ipxe)
         }
         Client::HttpBoot => {
             let choice = choose::choose(&request.architectures, Transport::Http, &profile.programs)?;
@@ -253,7 +257,7 @@ fn boot(request: &BootRequest, shape: Shape, profile: &ServerProfile) -> Result<
             let simple = ipxe || choice.family == Family::Bios;
             let later = shape == Shape::ProxyOffer && !simple;
             let file = (!later).then_some(BootFile::Tftp(choice.file));
-            let firmware = if ipxe { "ipxe without http".to_owned() } else { choice.firmware };
+            let firmware = if ipxe { ClientKind::IpxeWithoutHttp } else { choice.firmware };
             (Boot { vendor: pxe, no_menu: !full && simple, no_proxy: full && ipxe, file }, firmware)
         }
     })
@@ -261,14 +265,13 @@ fn boot(request: &BootRequest, shape: Shape, profile: &ServerProfile) -> Result<
 
 /// What a client is called where its boot program is not the question.
 #[must_use]
-pub fn firmware_of(request: &BootRequest) -> &'static str {
+pub fn firmware_of(request: &BootRequest) -> ClientKind {
     match request.client {
-        Client::Pxe if request.board().is_some() => request.board().unwrap_or("pxe"),
-        Client::Ordinary => "os",
-        Client::Loader => "loader",
-        Client::Pxe => "pxe",
-        Client::HttpBoot => "uefi http",
-        Client::Ipxe { .. } => "ipxe",
+        Client::Ordinary => ClientKind::Os,
+        Client::Loader => ClientKind::Loader,
+        Client::Pxe => request.board().map_or(ClientKind::Pxe, ClientKind::Board),
+        Client::HttpBoot => ClientKind::HttpBoot,
+        Client::Ipxe { .. } => ClientKind::Ipxe,
     }
 }
 

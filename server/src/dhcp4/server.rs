@@ -169,8 +169,8 @@ impl Server {
             return;
         }
         let (firmware, answer) = match decision {
-            Decision::Answer(answer) => (answer.firmware.clone(), answered(answer)),
-            Decision::Silence(why) => (firmware_of(request).to_owned(), Answered::Not(why.clone())),
+            Decision::Answer(answer) => (answer.firmware, answered(answer)),
+            Decision::Silence(why) => (firmware_of(request), Answered::Not(why.clone())),
             // It is decided again, and told then.
             Decision::Check(_) => return,
         };

@@ -479,7 +479,7 @@ mod tests {
         }
         let Some(Sighting::PowerOn { firmware, answer, .. }) = seen.recv().await else { panic!("not seen") };
         assert_eq!(
-            (firmware.as_str(), answer.to_string().as_str()),
+            (firmware.to_string().as_str(), answer.to_string().as_str()),
             ("uefi x64", "proxy offer of snponly.efi")
         );
         let Some(Sighting::Address { address, .. }) = seen.recv().await else { panic!("no address") };

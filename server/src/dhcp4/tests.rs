@@ -100,9 +100,10 @@ fn every_firmware_gets_its_shape_in_both_modes_at_both_ports() {
             lease: Some((GIVEN, 600)),
             network: true,
             boot: Some(in_lease.clone()),
-            firmware: words.to_owned(),
+            firmware: offer.firmware,
         };
         assert_eq!(offer, wanted, "{words}");
+        assert_eq!(offer.firmware.to_string(), words);
         let ack = answered(&packet.clone().kind(3), Port::Dhcp, &full());
         assert_eq!(ack, Answer { kind: Kind::Ack, ..wanted }, "{words}");
 
@@ -181,8 +182,8 @@ fn others_get_an_address_where_we_are_the_server_and_silence_where_we_are_not() 
             let decision = decided(&packet.request(), Port::Dhcp, policy, &closed);
             let Decision::Answer(answer) = decision else { panic!("{words} got no address") };
             assert_eq!(
-                (answer.lease, answer.boot, answer.firmware.as_str()),
-                (Some((GIVEN, seconds)), None, words)
+                (answer.lease, answer.boot, answer.firmware.to_string()),
+                (Some((GIVEN, seconds)), None, words.to_owned())
             );
         }
         for kind in [1, 3, 4, 7, 8] {
@@ -281,7 +282,7 @@ fn a_board_that_is_no_pc_gets_no_program_and_takes_no_address() {
             assert!(why.contains("raspberry pi"), "{why}");
         }
     }
-    assert_eq!(super::decide::firmware_of(&board.request()), "raspberry pi");
+    assert_eq!(super::decide::firmware_of(&board.request()).to_string(), "raspberry pi");
 }
 
 #[test]

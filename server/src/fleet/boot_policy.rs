@@ -227,6 +227,82 @@ impl std::fmt::Display for Answered {
     }
 }
 
+/// What asks over DHCP, as far as its request shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientKind {
+    /// Firmware that was given a program: which kind (`bios`, `uefi x64`), and whether it fetches over HTTP by itself.
+    Firmware {
+        /// Its words, with a blank before the processor.
+        kind: &'static str,
+        /// UEFI HTTP boot, and not TFTP.
+        http: bool,
+    },
+    /// A small board that says it is a PC.
+    Board(&'static str),
+    /// PXE of a kind that is not asked about.
+    Pxe,
+    /// UEFI HTTP boot of a kind that is not asked about.
+    HttpBoot,
+    /// iPXE.
+    Ipxe,
+    /// iPXE that was built without HTTP, and so is given a better one.
+    IpxeWithoutHttp,
+    /// Our loader.
+    Loader,
+    /// An installed OS.
+    Os,
+}
+
+impl ClientKind {
+    /// Firmware that fetches its program over TFTP.
+    #[must_use]
+    pub const fn tftp(kind: &'static str) -> Self {
+        Self::Firmware { kind, http: false }
+    }
+
+    /// Whether a network boot program runs already.
+    #[must_use]
+    pub fn is_boot_program(self) -> bool {
+        matches!(self, Self::Ipxe | Self::IpxeWithoutHttp)
+    }
+}
+
+impl std::fmt::Display for ClientKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Firmware { kind, http: false } | Self::Board(kind) => kind,
+            Self::Firmware { kind, http: true } => return f.write_str(&kind.replacen(' ', " http ", 1)),
+            Self::Pxe => "pxe",
+            Self::HttpBoot => "uefi http",
+            Self::Ipxe => "ipxe",
+            Self::IpxeWithoutHttp => "ipxe without http",
+            Self::Loader => "loader",
+            Self::Os => "os",
+        })
+    }
+}
+
+/// Where a boot script leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptSays {
+    /// To the loader.
+    Load,
+    /// To the machine's own disk.
+    BootDisk,
+    /// There too, because it shows no address that the loader could use.
+    BootDiskNoEthernet,
+}
+
+impl std::fmt::Display for ScriptSays {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Load => "load",
+            Self::BootDisk => "boot disk",
+            Self::BootDiskNoEthernet => "boot disk: it shows no Ethernet address (InfiniBand?)",
+        })
+    }
+}
+
 /// What a door saw, for the log. Sent on a bounded channel without waiting; dropped and counted when full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sighting {
@@ -234,8 +310,8 @@ pub enum Sighting {
     PowerOn {
         /// The marks that it showed when it asked.
         asker: Asker,
-        /// Its firmware in words: `bios`, `uefi x64`, `uefi http x64`, `ipxe`.
-        firmware: String,
+        /// What of the machine asked.
+        firmware: ClientKind,
         /// What it was answered.
         answer: Answered,
         /// The subnet that its relay names, if it came through one: the machine's site.
@@ -267,8 +343,8 @@ pub enum Sighting {
         asker: Asker,
         /// From which address.
         address: std::net::IpAddr,
-        /// What it says: `load` or `boot disk`.
-        says: &'static str,
+        /// Where it leads.
+        says: ScriptSays,
     },
     /// A hardware report was refused before anybody could say whose it is.
     RefusedReport {

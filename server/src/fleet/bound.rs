@@ -8,6 +8,7 @@ use common::id::Mac;
 use common::plan::DiskIdentity;
 
 use super::identity::Fingerprint;
+use crate::tailor::known_as;
 
 /// The marks of a machine at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,8 +104,8 @@ pub enum NotShown {
     /// Another disk.
     #[error(
         "the disk that would be written is {}, and not the one that was shown: {}",
-        words(found),
-        words(shown)
+        known_as(found),
+        known_as(shown)
     )]
     Disk {
         /// The disk that was shown.
@@ -144,15 +145,6 @@ pub fn same(one: &DiskIdentity, other: &DiskIdentity) -> bool {
     let placed = !one.path.is_empty() && !other.path.is_empty();
     let path = |disk: &DiskIdentity| if placed { disk.path.clone() } else { String::new() };
     DiskIdentity { path: path(one), ..one.clone() } == DiskIdentity { path: path(other), ..other.clone() }
-}
-
-/// A disk by its marks, in words.
-#[must_use]
-pub fn words(disk: &DiskIdentity) -> String {
-    let marks = [("model", &disk.model), ("serial", &disk.serial), ("wwn", &disk.wwn), ("path", &disk.path)];
-    let marks = marks.iter().filter(|(_, value)| !value.trim().is_empty());
-    let marks: String = marks.map(|(name, value)| format!(", {name} {}", value.trim())).collect();
-    format!("{} of {} bytes{marks}", disk.bus, disk.size)
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! Core: one order over many machines, and which machines it is for. Touches `api`, `common`,
 //! `fleet::job`, `fleet::machine`.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use common::hardware::{Firmware, HardwareReport};
 use common::id::{DeploymentId, ImageId};
+use common::plan::Finish;
 use jiff::Timestamp;
 
 use super::job::Job;
 use super::machine::{Machine, is_blank};
-use crate::api::shapes::{DeployOrder, MachineState};
+use super::order::CheckedOrder;
+use super::provisioner::PlanRequest;
+use crate::api::shapes::MachineState;
 
 /// The longest hostname: RFC 1123 section 2.1 asks for 63 characters between dots.
 const HOSTNAME_MAX: usize = 63;
@@ -27,26 +31,9 @@ pub struct Deployment {
     /// Wire bytes of one copy of it.
     pub wire_bytes: u64,
     /// What was ordered, as it was ordered.
-    pub request: DeployOrder,
+    pub request: CheckedOrder,
     /// Whether it still takes machines that appear.
     pub open: bool,
-}
-
-/// A selector that is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no label selector such as role=web")]
-pub struct BadSelector(String);
-
-/// The labels that `selectors` ask for.
-///
-/// # Errors
-/// When one of them is not `key=value`.
-pub fn labels(selectors: &[String]) -> Result<BTreeMap<String, String>, BadSelector> {
-    let pair = |text: &String| match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(BadSelector(text.clone())),
-    };
-    selectors.iter().map(pair).collect()
 }
 
 impl Deployment {
@@ -55,29 +42,46 @@ impl Deployment {
     /// does not name a machine, and what stands on it may be somebody's.
     #[must_use]
     pub fn takes(&self, machine: &Machine, jobs_taken: usize) -> bool {
-        let room =
-            self.request.limit.is_none_or(|limit| jobs_taken < usize::try_from(limit).unwrap_or(usize::MAX));
-        let Ok(labels) = labels(&self.request.selection.labels) else { return false };
+        let room = self.request.has_room(jobs_taken);
         let blank = machine.hardware.as_ref().is_some_and(|checked| is_blank(checked.report()));
         let state = match machine.state {
             MachineState::Approved => true,
             MachineState::Discovered | MachineState::Inspected => blank,
             _ => false,
         };
-        self.open && room && state && machine.takes_jobs() && machine.has_labels(&labels)
+        self.open && room && state && machine.takes_jobs() && machine.has_labels(self.request.selectors())
     }
 
     /// Whether `job`, which has no plan yet, was given out to a machine for nothing but that its disks were blank.
     #[must_use]
     pub fn took_as_blank(&self, job: &Job) -> bool {
         let unapproved = matches!(job.before, Some(MachineState::Discovered | MachineState::Inspected));
-        self.request.open && self.request.selection.machines.is_empty() && unapproved && job.attempt == 0
+        self.request.as_ordered().open && !self.request.names_machines() && unapproved && job.attempt == 0
+    }
+
+    /// What the tailor is to be asked about `job` of this order, for the machine that reported `report` and reaches the
+    /// server at `server`.
+    #[must_use]
+    pub fn plan_request(&self, job: &Job, report: &HardwareReport, server: Option<IpAddr>) -> PlanRequest {
+        let ordered = self.request.as_ordered();
+        PlanRequest {
+            deployment: self.id,
+            job: job.id,
+            attempt: job.attempt_for(&report.key),
+            image: self.image,
+            disk: self.request.disk_rule().clone(),
+            bound: job.bound.disk.clone(),
+            personalise: !ordered.no_personalise,
+            gather: ordered.gather.is_some(),
+            finish: if report.firmware == Firmware::None { Finish::Exit } else { ordered.finish },
+            server,
+        }
     }
 
     /// The name that the installed OS is given on `machine`: the order's pattern, as DNS allows it.
     #[must_use]
     pub fn hostname(&self, machine: &Machine) -> String {
-        let pattern = self.request.hostname.as_deref().unwrap_or("{name}");
+        let pattern = self.request.as_ordered().hostname.as_deref().unwrap_or("{name}");
         let name = machine.shown_name();
         as_hostname(
             &pattern.replace("{name}", &name).replace("{id}", &machine.id.to_string()),
@@ -163,7 +167,8 @@ mod tests {
         }
         assert_eq!(as_hostname(&"a".repeat(99), "m7").len(), HOSTNAME_MAX);
         let mut named = order(false, None);
-        named.request.hostname = Some("web-{id}".to_owned());
+        let pattern = serde_json::json!({"image": "debian", "selection": {}, "hostname": "web-{id}"});
+        named.request = serde_json::from_value(pattern).unwrap();
         assert_eq!(named.hostname(&machine(MachineState::Approved)), "web-m7");
     }
 }

@@ -16,7 +16,7 @@ impl Fleet {
     /// How long `order` lives; for ever when none.
     #[must_use]
     pub(super) fn lifetime(&self, order: &Deployment) -> Option<SignedDuration> {
-        match order.request.expires_seconds {
+        match order.request.as_ordered().expires_seconds {
             Some(0) => None,
             Some(seconds) => Some(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))),
             None => self.settings.order_expires,

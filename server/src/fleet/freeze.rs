@@ -8,7 +8,7 @@ use common::wire::http::Refused;
 use jiff::Timestamp;
 
 use super::decide::{Fleet, Whose};
-use super::orders::refused;
+use super::order::refused;
 use super::state::Change;
 use crate::api::shapes::Frozen;
 

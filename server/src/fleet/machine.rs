@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use super::boot_policy::{BootPolicy, KnownBy};
 use super::job::Job;
 use super::marks::Fingerprint;
+use super::selectors::Selectors;
 use crate::api::shapes::{Doubt, JobState, MachineAction, MachineState};
 
 /// What a machine with no open job gets when it network-boots.
@@ -137,10 +138,10 @@ impl Machine {
 
     /// Whether it bears all of `labels`.
     #[must_use]
-    pub fn has_labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        labels.iter().all(|(key, value)| match key.as_str() {
-            "site" if !self.labels.contains_key("site") => self.site == *value,
-            _ => self.labels.get(key) == Some(value),
+    pub fn has_labels(&self, labels: &Selectors) -> bool {
+        labels.iter().all(|(key, value)| match key {
+            "site" if !self.labels.contains_key("site") => self.site == value,
+            _ => self.labels.get(key).map(String::as_str) == Some(value),
         })
     }
 
@@ -414,7 +415,7 @@ mod tests {
     #[test]
     fn a_site_is_a_label_too() {
         let mut known = machine();
-        let lab = BTreeMap::from([("site".to_owned(), "lab".to_owned())]);
+        let lab = Selectors::parse(&["site=lab".to_owned()]).unwrap();
         assert!(known.has_labels(&lab));
         known.labels.insert("site".to_owned(), "roof".to_owned());
         assert!(!known.has_labels(&lab));

@@ -34,7 +34,13 @@ pub mod silence;
 // Core: what cloud-init will make of user-data.
 mod user_data;
 
-// Core: one order.
+// Core: labels that select machines.
+pub mod selectors;
+
+// Core: an order, checked at the door.
+pub mod order;
+
+// Core: one order over many machines.
 pub mod deployment;
 
 // Core: everything that is known, and its changes.
@@ -46,8 +52,14 @@ pub mod decide;
 // Core, part of the fleet: a machine reported.
 pub mod reports;
 
+// Core, part of the fleet: a machine gets its plan, or is refused.
+mod plans;
+
 // Core, part of the fleet: an admin ordered.
 pub mod orders;
+
+// Core, part of the fleet: an admin wants something with machines.
+mod commands;
 
 // Core, part of the fleet: what was refused or has failed is ordered again.
 pub mod retry;

@@ -14,7 +14,7 @@ use common::wire::http::Refused;
 
 use crate::api::shapes::{ImageShown, Warning};
 use crate::swarm::Admission;
-use crate::tailor::BadRule;
+use crate::tailor::TargetRule;
 
 /// What the tailor makes a plan from.
 #[derive(Debug, Clone)]
@@ -27,8 +27,8 @@ pub struct PlanRequest {
     pub attempt: u32,
     /// The image to write.
     pub image: ImageId,
-    /// Which disk, as the admin said it; empty for the only one there is.
-    pub disk: String,
+    /// Which disk is meant.
+    pub disk: TargetRule,
     /// The disk that was shown when it was ordered, which alone may be written; none when none could be shown.
     pub bound: Option<DiskIdentity>,
     /// Whether hostname, keys and user-data are given to the OS.
@@ -98,12 +98,6 @@ pub trait Provisioner: Send + Sync + 'static {
     /// # Errors
     /// When there is none.
     fn image(&self, name: &str) -> Result<ImageShown, Refused>;
-
-    /// Whether `rule` says which disk; asked before an order is taken.
-    ///
-    /// # Errors
-    /// When it is no rule.
-    fn check_disk_rule(&self, rule: &str) -> Result<(), BadRule>;
 
     /// The disk of `hardware` that `request` would have written; decides and touches nothing.
     ///

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::bound::{Bound, Marks};
 use super::decide::Fleet;
 use super::job::{Job, JobEvent};
-use super::orders::{Candidate, refused};
+use super::order::refused;
+use super::orders::Candidate;
 use crate::api::shapes::{JobState, Retry, RetryLine};
 
 /// One job that could be ordered again, before anything is done.
@@ -71,7 +72,7 @@ impl Fleet {
         let state = state.then(|| format!("its job is {} now", job.state.name()));
         let machine = self.state.machines.get(&job.machine).and_then(|machine| self.unavailable(machine));
         let order = self.state.deployments.get(&job.deployment);
-        let bare = order.filter(|order| order.request.secrets_removed);
+        let bare = order.filter(|order| order.request.as_ordered().secrets_removed);
         let bare =
             bare.map(|_| "its user-data and keys were removed from the records; order it anew".to_owned());
         state.or(later).or(machine).or(bare)

@@ -11,7 +11,7 @@ use common::wire::http::Refused;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use super::boot_policy::{Answered, Asker, Sighting};
+use super::boot_policy::{Answered, Asker, ClientKind, Sighting};
 use super::decide::Settings;
 use super::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use super::request::Request;
@@ -23,7 +23,6 @@ use super::testing::suite::{event, store_suite};
 use super::{FleetError, FleetHandle, FleetTask, start};
 use crate::api::shapes::{Freeze, ImageShown};
 use crate::swarm::Admission;
-use crate::tailor::BadRule;
 
 store_suite!(Memory::default());
 
@@ -33,10 +32,6 @@ struct Nothing;
 impl Provisioner for Nothing {
     fn image(&self, name: &str) -> Result<ImageShown, Refused> {
         Err(Refused { error: format!("no image `{name}`"), cause: None, hint: None })
-    }
-
-    fn check_disk_rule(&self, _: &str) -> Result<(), BadRule> {
-        Ok(())
     }
 
     fn target(&self, _: &PlanRequest, _: &CheckedHardware) -> Result<Target, NoPlan> {
@@ -75,7 +70,7 @@ fn freeze(reason: &str) -> Freeze {
 fn power_on(last: u8) -> Sighting {
     Sighting::PowerOn {
         asker: Asker { mac: Some(Mac([2, 0, 0, 0, 0, last])), uuid: None, serial: None },
-        firmware: "bios".to_owned(),
+        firmware: ClientKind::Firmware { kind: "bios", http: false },
         answer: Answered::Proxy { file: None },
         relay: None,
     }

@@ -16,7 +16,7 @@ use super::content::{Bytestore, Content, answer};
 use super::refusal::Refusal;
 use super::server::Ends;
 use crate::boot::script::{self, Visitor};
-use crate::fleet::boot_policy::{BootPolicy, Sighting};
+use crate::fleet::boot_policy::{BootPolicy, ScriptSays, Sighting};
 
 /// What machines fetch before anything is known of them.
 pub(super) fn routes() -> Router<Arc<Public>> {
@@ -47,15 +47,14 @@ async fn boot_script(
         BootPolicy::BootDisk | BootPolicy::Ignore => false,
     };
     let (text, says) = match (kit, policy) {
-        (true, _) => (load_script(&public, ends).await?, "load"),
-        (false, BootPolicy::Unknown) if !ethernet => (
-            script::boot_disk(ends.local, NOT_ETHERNET),
-            "boot disk: it shows no Ethernet address (InfiniBand?)",
-        ),
-        (false, BootPolicy::BootDisk) => {
-            (script::boot_disk(ends.local, "nothing is to be installed"), "boot disk")
+        (true, _) => (load_script(&public, ends).await?, ScriptSays::Load),
+        (false, BootPolicy::Unknown) if !ethernet => {
+            (script::boot_disk(ends.local, NOT_ETHERNET), ScriptSays::BootDiskNoEthernet)
         }
-        (false, _) => (script::ignored(ends.local), "boot disk"),
+        (false, BootPolicy::BootDisk) => {
+            (script::boot_disk(ends.local, "nothing is to be installed"), ScriptSays::BootDisk)
+        }
+        (false, _) => (script::ignored(ends.local), ScriptSays::BootDisk),
     };
     public.fleet.sighting(Sighting::Script { asker, address: ends.peer.ip(), says });
     Ok(as_script(text))

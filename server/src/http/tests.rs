@@ -389,7 +389,7 @@ async fn what_dhcp_and_tftp_saw_is_in_the_log() {
     for _ in 0..3 {
         bench.fleet.sighting(Sighting::PowerOn {
             asker: asker.clone(),
-            firmware: "bios".to_owned(),
+            firmware: crate::fleet::boot_policy::ClientKind::tftp("bios"),
             answer: Answered::Offered { address: Ipv4Addr::new(10, 0, 0, 9), file: None },
             relay: None,
         });
@@ -416,7 +416,7 @@ async fn what_dhcp_and_tftp_saw_is_in_the_log() {
     let second = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 6])), ..Asker::default() };
     let power_on = Sighting::PowerOn {
         asker: second,
-        firmware: "bios".to_owned(),
+        firmware: crate::fleet::boot_policy::ClientKind::tftp("bios"),
         answer: Answered::Proxy { file: None },
         relay: None,
     };

@@ -106,8 +106,7 @@ impl Records {
             write::write(&transaction, change)?;
         }
         transaction.commit().map_err(RecordsError::Write)?;
-        let secret =
-            |change: &Change| matches!(change, Change::Deployment(order) if order.request.secrets_removed);
+        let secret = |change: &Change| matches!(change, Change::Deployment(order) if order.request.as_ordered().secrets_removed);
         if changes.iter().any(secret) {
             // The journal still has what was overwritten. A reader may be in the way; then the next time does it.
             let _ = self.connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));

@@ -13,12 +13,13 @@ use rusqlite::{Connection, Row, params};
 use super::error::RecordsError;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{all, instant, number, parse, text, unsigned, word};
-use crate::api::shapes::{Doubt, Frozen, MachineState};
+use crate::api::shapes::{DeployOrder, Doubt, Frozen, MachineState};
 use crate::fleet::bound::{Bound, Marks};
 use crate::fleet::deployment::Deployment;
 use crate::fleet::job::{Confirm, Job};
 use crate::fleet::machine::{Boot, IdleBoot, Machine};
 use crate::fleet::marks::{self, Fingerprint};
+use crate::fleet::order::{BadOrder, CheckedOrder};
 use crate::fleet::state::{Change, RowKind, SetAside, State};
 use crate::fleet::store::KnownHardware;
 
@@ -255,6 +256,14 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
     })())
 }
 
+/// An order as it was kept. One that this version does not understand is set aside like every other unreadable row.
+fn order(text: &str) -> Result<CheckedOrder, RecordsError> {
+    let ordered = DeployOrder::from(parse::<StoredOrder>("order", text)?);
+    ordered
+        .try_into()
+        .map_err(|error: BadOrder| RecordsError::Value { what: "order", cause: error.to_string() })
+}
+
 fn deployment(row: &Row<'_>) -> Understood<Deployment> {
     let (id, ordered, wire): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(4)?);
     let (image, demand): (String, String) = (row.get(2)?, row.get(5)?);
@@ -267,7 +276,7 @@ fn deployment(row: &Row<'_>) -> Understood<Deployment> {
             image: parse("image id", &format!("\"{image}\""))?,
             image_name,
             wire_bytes: unsigned(wire),
-            request: parse::<StoredOrder>("order", &demand)?.into(),
+            request: order(&demand)?,
             open: open != 0,
         })
     })())

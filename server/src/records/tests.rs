@@ -30,6 +30,7 @@ use crate::api::shapes::{
 };
 use crate::fleet::boot_policy::{Answered, Asker, Sighting};
 use crate::fleet::decide::{Fleet, Settings};
+use crate::fleet::order::CheckedOrder;
 use crate::fleet::provisioner::{NoPlan, Provision};
 use crate::fleet::reports::Next;
 use crate::fleet::store::LogFilter;
@@ -168,6 +169,7 @@ fn order(text: serde_json::Value) -> DeployOrder {
 }
 
 fn place(fleet: &mut Fleet, order: DeployOrder, now: Timestamp) {
+    let Ok(order) = CheckedOrder::check(order) else { return };
     let Ok(candidates) = fleet.candidates(&order, &image()) else { return };
     let mut lines: Vec<_> = candidates.into_iter().map(|candidate| candidate.line(None, &[])).collect();
     drop(fleet.place(order, &image(), &mut lines, now));
@@ -220,7 +222,7 @@ fn perform(fleet: &mut Fleet, deed: Deed, number: u64, now: Timestamp) {
             let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 1, machine])), uuid: None, serial: None };
             let sighting = Sighting::PowerOn {
                 asker,
-                firmware: "bios".to_owned(),
+                firmware: crate::fleet::boot_policy::ClientKind::tftp("bios"),
                 answer: Answered::Offered { address: Ipv4Addr::new(10, 0, 0, 9), file: None },
                 relay: None,
             };

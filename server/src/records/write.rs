@@ -158,7 +158,7 @@ fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> W
             deployment.image.to_string(),
             deployment.image_name,
             number(deployment.wire_bytes),
-            json("order", &StoredOrder::from(&deployment.request))?,
+            json("order", &StoredOrder::from(deployment.request.as_ordered()))?,
             i64::from(deployment.open),
         ],
     )

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use common::trust::KeyPair;
 use jiff::Timestamp;
-
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::start::start_swarm;
 use super::wire::{CONFIRM_WITHIN, POLL_SECONDS};
 use super::*;
-use crate::api::shapes::{DeployOrder, JobState};
+use crate::api::shapes::JobState;
 use crate::config::Addresses;
 use crate::fleet::decide::Settings;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::identity::Fingerprint;
 use crate::fleet::job::Job;
 use crate::fleet::machine::Machine;
+use crate::fleet::order::CheckedOrder;
 use crate::fleet::state::Change;
 use crate::fleet::{self, FleetHandle};
 use crate::image::Images;
@@ -40,7 +40,7 @@ fn machine_key(number: u32) -> KeyPair {
 /// Records in which `count` jobs of one image run, as a server leaves them that is killed.
 fn running_jobs(path: &Path, count: u32) -> Records {
     let mut records = Records::open(path).unwrap();
-    let order: DeployOrder = serde_json::from_value(
+    let order: CheckedOrder = serde_json::from_value(
         serde_json::json!({"image": "debian", "selection": {"machines": [], "labels": []}}),
     )
     .unwrap();

@@ -75,13 +75,9 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         status.warnings.extend(known.borrow().warning());
         status
     };
-    let boot_source = http::Stores {
-        kits: Arc::clone(&stores.kits),
-        bundles: Arc::clone(&stores.bundles),
-        images: stores.images.clone(),
-    };
-    let public =
-        http::public(fleet.clone(), Arc::new(boot_source), config.kernel_args.clone(), config.discovery);
+    let Stores { images, kits, bundles } = stores.clone();
+    let boot_source = Arc::new(http::Stores { kits, bundles, images });
+    let public = http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery);
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),

@@ -13,6 +13,9 @@ mod suggest;
 // What an image is not fit for.
 mod fit;
 
+// Core: a disk in words.
+mod words;
+
 // Core: the plan, or why there is none.
 pub mod plan;
 
@@ -30,5 +33,6 @@ pub use disk_rule::{BadRule, TargetRule};
 pub use fit::warnings;
 pub use modules::{Needs, needs};
 pub use plan::{ImageFacts, Refusal, Request, plan};
+pub use words::known_as;
 
 pub use neighbours::{shown as disk_shown, warnings as neighbours};

@@ -12,6 +12,7 @@ use common::text::some_of;
 use super::disk_rule::TargetRule;
 use super::suggest::rule_for;
 use super::tuning::tuning;
+use super::words::{describe, known_as};
 
 /// What must be known of an image to place it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -303,10 +304,9 @@ fn shown_disk<'a>(bound: &DiskIdentity, disks: &'a [Disk]) -> Result<&'a Disk, R
     match (shown.next(), shown.next()) {
         (Some(disk), None) => Ok(disk),
         (Some(disk), Some(_)) => Err(Refusal::NotUnique { disk: describe(disk) }),
-        (None, _) => Err(Refusal::NotThere {
-            wanted: crate::fleet::bound::words(bound),
-            seen: disks.iter().map(describe).collect(),
-        }),
+        (None, _) => {
+            Err(Refusal::NotThere { wanted: known_as(bound), seen: disks.iter().map(describe).collect() })
+        }
     }
 }
 
@@ -408,24 +408,6 @@ fn unclaimed_controllers(hardware: &CheckedHardware) -> Vec<String> {
         .filter(|device| device.class >> 16 == 1 && device.driver.is_empty())
         .map(|device| format!("{} ({})", device.address, device.modalias))
         .collect()
-}
-
-/// A disk in words.
-fn describe(disk: &Disk) -> String {
-    let mut text = format!("{} ({}, {} bytes", disk.name, disk.bus, disk.size);
-    for mark in disk.marks() {
-        text.push_str(&format!(", {mark}"));
-    }
-    if disk.serial.trim().is_empty() && disk.wwn.is_empty() && !disk.path.is_empty() {
-        text.push_str(&format!(", path {}", disk.path));
-    }
-    for (is, word) in [(disk.removable, "removable"), (disk.read_only, "read-only")] {
-        if is {
-            text.push_str(&format!(", {word}"));
-        }
-    }
-    text.push(')');
-    text
 }
 
 /// How many disks or controllers a refusal names.

@@ -12,7 +12,7 @@ use super::super::bound::Marks;
 use super::super::identity::{Candidate, Fingerprint, Who, recognise};
 use super::super::job::Job;
 use super::super::machine::Machine;
-use super::super::orders::refused;
+use super::super::order::refused;
 use super::super::state::Change;
 use super::{Fleet, Whose};
 use crate::api::shapes::{Doubt, JobState};

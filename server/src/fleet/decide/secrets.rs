@@ -17,9 +17,7 @@ const KEPT_FOR_RETRY: SignedDuration = SignedDuration::from_hours(7 * 24);
 impl Fleet {
     /// Takes user-data and keys out of orders that are carried out, taken back, or were given up long ago.
     pub(super) fn remove_secrets(&mut self, now: Timestamp) {
-        let holds = |order: &&Deployment| {
-            !order.open && (order.request.user_data.is_some() || !order.request.ssh_keys.is_empty())
-        };
+        let holds = |order: &&Deployment| !order.open && order.request.holds_secrets();
         let holding: Vec<DeploymentId> =
             self.state.deployments.values().filter(holds).map(|order| order.id).collect();
         if holding.is_empty() {
@@ -38,9 +36,7 @@ impl Fleet {
             .collect();
         for id in holding.into_iter().filter(|id| !needed.contains(id)) {
             let Some(mut order) = self.state.deployments.get(&id).cloned() else { continue };
-            order.request.user_data = None;
-            order.request.ssh_keys.clear();
-            order.request.secrets_removed = true;
+            order.request.remove_secrets();
             self.put(Change::Deployment(Box::new(order)));
         }
     }

@@ -8,7 +8,7 @@ use common::limits::BARE_SIGHTINGS_MAX;
 use common::step::{Step, What};
 use jiff::Timestamp;
 
-use super::super::boot_policy::{Answered, Asker, Shown, Sighting};
+use super::super::boot_policy::{Answered, Asker, ScriptSays, Shown, Sighting};
 use super::super::machine::Machine;
 use super::super::marks::is_worthy_mac;
 use super::super::silence::Seen;
@@ -24,7 +24,7 @@ impl Fleet {
                 if let Answered::Offered { address, .. } = &answer {
                     self.remember((*address).into(), machine);
                 }
-                self.trace_answer(machine, &firmware, &answer, now);
+                self.trace_answer(machine, firmware, &answer, now);
                 let text = format!("{firmware}: {answer}");
                 // Nothing was done for a machine that is not answered.
                 let what = match answer {
@@ -48,7 +48,10 @@ impl Fleet {
             Sighting::Script { asker, address, says } => {
                 if let Some(machine) = self.seen(&asker, None, now) {
                     self.remember(address, machine);
-                    let seen = if says.starts_with("load") { Seen::ToldToLoad } else { Seen::ToldOwnDisk };
+                    let seen = match says {
+                        ScriptSays::Load => Seen::ToldToLoad,
+                        ScriptSays::BootDisk | ScriptSays::BootDiskNoEthernet => Seen::ToldOwnDisk,
+                    };
                     self.trace(machine, seen, now);
                 }
                 let text = format!("boot script: {says}");

@@ -5,7 +5,7 @@ use common::id::MachineId;
 use common::step::{Step, What};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::boot_policy::{Answered, Unanswered};
+use super::super::boot_policy::{Answered, ClientKind, Unanswered};
 use super::super::silence::{Seen, Trail};
 use super::{Fleet, Whose};
 use crate::api::shapes::{JobState, MachineState, Silence};
@@ -36,7 +36,7 @@ impl Fleet {
     pub(super) fn trace_answer(
         &mut self,
         machine: MachineId,
-        firmware: &str,
+        firmware: ClientKind,
         answer: &Answered,
         now: Timestamp,
     ) {
@@ -45,8 +45,7 @@ impl Fleet {
             Answered::Offered { .. } => self.trails.full = None,
             Answered::Proxy { .. } | Answered::Not(_) => {}
         }
-        let runs = firmware.starts_with("ipxe");
-        self.trace(machine, if runs { Seen::ProgramRuns } else { Seen::Firmware }, now);
+        self.trace(machine, if firmware.is_boot_program() { Seen::ProgramRuns } else { Seen::Firmware }, now);
     }
 
     /// Concludes of every machine what is to be said of it now.
@@ -138,9 +137,9 @@ mod tests {
         Timestamp::from_second(seconds).unwrap()
     }
 
-    fn asks(firmware: &str, answer: Answered) -> Sighting {
+    fn asks(firmware: ClientKind, answer: Answered) -> Sighting {
         let asker = Asker { mac: Some(MAC), ..Asker::default() };
-        Sighting::PowerOn { asker, firmware: firmware.to_owned(), answer, relay: None }
+        Sighting::PowerOn { asker, firmware, answer, relay: None }
     }
 
     fn offered() -> Answered {
@@ -171,7 +170,7 @@ mod tests {
             bytes: 9,
             whole: true,
         };
-        fleet.sighting(asks("uefi x64", offered()), at(1));
+        fleet.sighting(asks(ClientKind::tftp("uefi x64"), offered()), at(1));
         fleet.sighting(program.clone(), at(2));
         fleet.notice(at(30));
         assert!(fleet.notes(at(30)).is_empty());
@@ -183,7 +182,7 @@ mod tests {
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains("Secure Boot"), "{said:?}");
         assert!(fleet.notes(at(500))[0].starts_with("m1: it took snponly.efi and did not start it"));
-        fleet.sighting(asks("ipxe", offered()), at(501));
+        fleet.sighting(asks(ClientKind::Ipxe, offered()), at(501));
         fleet.notice(at(502));
         assert!(fleet.notes(at(502)).is_empty() && fleet.state.notes.is_empty());
     }
@@ -193,7 +192,7 @@ mod tests {
         let mut fleet = fleet();
         let address = Ipv4Addr::new(192, 0, 2, 40);
         let asker = Asker { mac: Some(MAC), ..Asker::default() };
-        fleet.sighting(asks("uefi x64", Answered::Proxy { file: None }), at(1));
+        fleet.sighting(asks(ClientKind::tftp("uefi x64"), Answered::Proxy { file: None }), at(1));
         fleet.sighting(Sighting::Address { asker, address }, at(2));
         let nobody = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 9])), ..Asker::default() };
         fleet.sighting(Sighting::Address { asker: nobody, address: Ipv4Addr::new(192, 0, 2, 41) }, at(2));
@@ -210,7 +209,7 @@ mod tests {
     #[test]
     fn e1_an_ordered_machine_whose_os_asks_for_an_address_is_told_of_after_one_boot() {
         let mut fleet = fleet();
-        fleet.sighting(asks("uefi x64", offered()), at(-9000));
+        fleet.sighting(asks(ClientKind::tftp("uefi x64"), offered()), at(-9000));
         let order = Job { changed: at(0), ..job(JobState::Ordered) };
         fleet.put(Change::Job(Box::new(order)));
         let stranger = Mac([2, 0, 0, 0, 0, 9]);
@@ -227,11 +226,11 @@ mod tests {
     #[test]
     fn a_range_that_is_full_is_said_until_an_address_is_there_again() {
         let mut fleet = fleet();
-        fleet.sighting(asks("bios", Answered::Not(Unanswered::Exhausted)), at(1));
+        fleet.sighting(asks(ClientKind::tftp("bios"), Answered::Not(Unanswered::Exhausted)), at(1));
         assert!(fleet.notes(at(60))[0].contains("no address is left in the range"));
         assert!(fleet.notes(at(700)).is_empty());
-        fleet.sighting(asks("bios", Answered::Not(Unanswered::Exhausted)), at(800));
-        fleet.sighting(asks("bios", offered()), at(801));
+        fleet.sighting(asks(ClientKind::tftp("bios"), Answered::Not(Unanswered::Exhausted)), at(800));
+        fleet.sighting(asks(ClientKind::tftp("bios"), offered()), at(801));
         assert!(fleet.notes(at(802)).is_empty());
     }
 

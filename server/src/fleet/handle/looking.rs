@@ -6,7 +6,7 @@ use common::id::{DeploymentId, ImageId, JobId, MachineId};
 
 use super::super::decide::Fleet;
 use super::super::machine::Machine;
-use super::super::orders::refused;
+use super::super::order::refused;
 use super::super::request::FleetError;
 use super::FleetHandle;
 use crate::api::shapes::{DeploymentShown, Frozen, MachineShown, Selection};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use common::id::DeploymentId;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::super::orders::{Candidate, hold_to, refused};
+use super::super::order::CheckedOrder;
+use super::super::orders::{Candidate, hold_to};
 use super::super::request::FleetError;
 use super::super::retry::Again;
 use super::{FleetHandle, ORDERS_MAX};
@@ -31,24 +32,24 @@ impl FleetHandle {
     pub async fn order(&self, order: DeployOrder) -> Result<DeployAnswer, FleetError> {
         let _turn = self.orders.acquire().await.map_err(|_| FleetError::Stopping)?;
         let provisioner = Arc::clone(&self.provisioner);
-        let (name, rule) = (order.image.clone(), order.disk.clone());
-        let image = tokio::task::spawn_blocking(move || {
-            provisioner.check_disk_rule(&rule).map_err(|why| {
-                refused(why.to_string(), "such as bus=nvme,size>=100G; leave it out where there is one disk")
-            })?;
-            provisioner.image(&name)
+        let (order, image) = tokio::task::spawn_blocking(move || {
+            let order = CheckedOrder::check(order)?;
+            let image = provisioner.image(&order.as_ordered().image)?;
+            Ok((order, image))
         })
         .await
         .map_err(FleetError::Worker)?
         .map_err(FleetError::Refused)?;
         let (asked, shown) = (order.clone(), image.clone());
         let candidates = self.look(move |fleet| fleet.candidates(&asked, &shown)).await?;
-        let accepted = order.accept.clone();
+        let accepted = order.as_ordered().accept.clone();
         let mut lines = self.preview(candidates.map_err(FleetError::Refused)?, accepted).await?;
-        for (line, shown) in lines.iter_mut().zip(order.shown.iter().flat_map(|shown| &shown.machines)) {
+        for (line, shown) in
+            lines.iter_mut().zip(order.as_ordered().shown.iter().flat_map(|shown| &shown.machines))
+        {
             hold_to(line, shown.disk.as_ref());
         }
-        if order.dry_run {
+        if order.as_ordered().dry_run {
             let frozen = self.frozen().await?;
             return Ok(DeployAnswer { deployment: None, image, machines: lines, frozen });
         }

@@ -10,6 +10,7 @@ use common::id::{Hash, ImageId, Mac};
 use common::plan::{Instruction, Plan};
 use common::step::{EventBatch, StepEvent};
 use common::trust::{KeyPair, PublicKey};
+use common::user_data::UserData;
 use jiff::SignedDuration;
 
 use super::super::decide::Settings;
@@ -18,7 +19,10 @@ use super::super::provisioner::{NoPlan, Provision};
 use super::super::reports::Next;
 use super::super::state::State;
 use super::*;
-use crate::api::shapes::{Retry, RetryLine, RetryShown, Shown, ShownLine};
+use crate::api::shapes::{
+    DeployOrder, MachineAction, MachineChanged, MachineCommand, Retry, RetryLine, RetryShown, Shown,
+    ShownLine,
+};
 
 const WEEK: i64 = 7 * 24 * 3600;
 
@@ -197,17 +201,27 @@ impl Trial {
             let target = candidate.request.as_ref().map(|(asked, hardware)| choose(asked, hardware));
             candidate.line(target, &[])
         };
-        let mut lines: Vec<_> = self.fleet.candidates(order, &image(name))?.into_iter().map(line).collect();
+        let mut lines: Vec<_> = self
+            .fleet
+            .candidates(&CheckedOrder::check(order.clone())?, &image(name))?
+            .into_iter()
+            .map(line)
+            .collect();
         let shown = order.shown.iter().flat_map(|shown| &shown.machines);
         lines.iter_mut().zip(shown).for_each(|(line, shown)| hold_to(line, shown.disk.as_ref()));
         Ok(lines)
+    }
+
+    fn place(&mut self, order: DeployOrder, lines: &mut [DeployLine]) -> Result<DeploymentId, Refused> {
+        let image = image(&order.image);
+        self.fleet.place(CheckedOrder::check(order)?, &image, lines, self.now)
     }
 
     fn order_lines(&mut self, text: serde_json::Value) -> Result<(DeploymentId, Vec<DeployLine>), Refused> {
         let order: DeployOrder = serde_json::from_value(text).unwrap();
         let name = order.image.clone();
         let mut lines = self.lines(&order, &name)?;
-        let id = self.fleet.place(order, &image(&name), &mut lines, self.now)?;
+        let id = self.place(order, &mut lines)?;
         Ok((id, lines))
     }
 
@@ -373,7 +387,7 @@ fn an_admins_word_counts_between_what_was_shown_and_the_order() {
                 .unwrap();
         let mut lines = trial.lines(&order, "debian").unwrap();
         trial.act("m1", action.clone()).unwrap();
-        assert!(trial.fleet.place(order, &image("debian"), &mut lines, trial.now).is_err(), "{action:?}");
+        assert!(trial.place(order, &mut lines).is_err(), "{action:?}");
         assert!(trial.fleet.state.jobs.is_empty(), "{action:?}");
     }
 }
@@ -421,9 +435,14 @@ fn who_was_known_by_an_address_only_is_bound_by_its_first_plan() {
     let asker =
         crate::fleet::boot_policy::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
     let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
-    trial
-        .fleet
-        .sighting(crate::fleet::boot_policy::Sighting::Script { asker, address, says: "load" }, trial.now);
+    trial.fleet.sighting(
+        crate::fleet::boot_policy::Sighting::Script {
+            asker,
+            address,
+            says: crate::fleet::boot_policy::ScriptSays::Load,
+        },
+        trial.now,
+    );
     trial.order(&["m1"]).unwrap();
     assert_eq!(trial.written(report(1, 1, blank("A"))).as_deref(), Some("A"));
     assert_eq!(trial.job(1).bound.disk.as_ref().map(|disk| disk.serial.as_str()), Some("A"));
@@ -484,7 +503,7 @@ fn what_changed_since_it_was_shown_is_refused_by_name() {
     assert!(refused[2].1.as_ref().is_some_and(|why| why.contains("forgotten")), "{refused:?}");
     assert_eq!(trial.fleet.state.jobs.len(), 1);
 
-    let other = trial.fleet.candidates(&order, &image("another"));
+    let other = trial.lines(&order, "another");
     assert!(other.is_err_and(|refused| refused.error.contains("another one")));
 }
 
@@ -818,9 +837,14 @@ fn what_stops_an_order_refuses_it_until_it_is_accepted() {
     let asker =
         crate::fleet::boot_policy::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
     let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
-    trial
-        .fleet
-        .sighting(crate::fleet::boot_policy::Sighting::Script { asker, address, says: "load" }, trial.now);
+    trial.fleet.sighting(
+        crate::fleet::boot_policy::Sighting::Script {
+            asker,
+            address,
+            says: crate::fleet::boot_policy::ScriptSays::Load,
+        },
+        trial.now,
+    );
     trial.order_lines(order(&[])).unwrap();
     assert_eq!(trial.written(report(1, 1, blank("FIRST"))), None);
     assert_eq!(trial.job(1).state, JobState::Refused);
@@ -836,7 +860,7 @@ fn an_open_order_is_refused_for_what_its_user_data_does() {
         }))
         .unwrap();
         order.user_data = Some(UserData(data.as_bytes().to_vec()));
-        Trial::new().fleet.candidates(&order, &image("debian")).map(drop)
+        Trial::new().lines(&order, "debian").map(drop)
     };
     let silent = "#cloud-config\nvendor_data: {enabled: false}\n";
     let refused = order(silent, false).unwrap_err();

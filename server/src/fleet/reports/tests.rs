@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 
 use common::hardware::{Bus, Contents, Cpu, Disk, Nic, REPORT_VERSION, System};
-use common::id::{Hash, ImageId, Mac};
+use common::id::{Hash, ImageId, JobId, Mac};
 use common::swarm::splitmix::SplitMix64;
 use common::trust::KeyPair;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::api::shapes::{DeployLine, DeployOrder, ImageShown, MachineAction, MachineCommand, Selection};
+use crate::api::shapes::{DeployLine, ImageShown, MachineAction, MachineCommand, Selection};
 use crate::fleet::boot_policy::{Answered, Asker, Sighting};
 use crate::fleet::decide::Settings;
+use crate::fleet::order::CheckedOrder;
+use crate::fleet::provisioner::Provision;
 use crate::fleet::state::State;
 
 // A NIC that only a later report shows, and the sighting of it.
@@ -143,7 +145,7 @@ fn image() -> ImageShown {
 }
 
 fn order(fleet: &mut Fleet, text: serde_json::Value, now: Timestamp) {
-    let order: DeployOrder = serde_json::from_value(text).unwrap();
+    let Ok(order) = CheckedOrder::check(serde_json::from_value(text).unwrap()) else { return };
     let Ok(candidates) = fleet.candidates(&order, &image()) else { return };
     let mut lines: Vec<DeployLine> = candidates
         .into_iter()
@@ -226,7 +228,8 @@ fn c1_a_stranger_cannot_give_an_ordered_machine_the_marks_of_another() {
         let asker = Asker { mac: Some(mac(2)), uuid: None, serial: None };
         match seen {
             1 => {
-                let (firmware, answer) = ("bios".to_owned(), Answered::Proxy { file: None });
+                let (firmware, answer) =
+                    (crate::fleet::boot_policy::ClientKind::tftp("bios"), Answered::Proxy { file: None });
                 fleet.sighting(Sighting::PowerOn { asker, firmware, answer, relay: None }, at(1));
             }
             2 => drop(report(&mut fleet, &w, &key(2), at(1))),
@@ -424,7 +427,8 @@ fn a4n_two_small_boards_with_one_guid_are_two() {
     for last in [1, 2] {
         let uuid = Some("52506934-1431-c000-32b7-34d68a1b2c3d".to_owned());
         let asker = Asker { mac: Some(mac(last)), uuid, serial: None };
-        let (firmware, answer) = ("bios".to_owned(), Answered::Proxy { file: None });
+        let (firmware, answer) =
+            (crate::fleet::boot_policy::ClientKind::tftp("bios"), Answered::Proxy { file: None });
         fleet.sighting(Sighting::PowerOn { asker, firmware, answer, relay: None }, at(0));
     }
     assert_eq!(fleet.state.machines.len(), 2);
@@ -436,7 +440,8 @@ fn c2_the_log_names_nobody_else_for_an_adapter_that_went_on() {
     let laptop = |n| Marks { macs: vec![(9, true)], ..Marks::whole(n) };
     report(&mut fleet, &laptop(1), &key(1), at(0));
     let asker = Asker { mac: Some(mac(9)), uuid: Some(UUIDS[2].to_owned()), serial: None };
-    let (firmware, answer) = ("uefi x64".to_owned(), Answered::Proxy { file: None });
+    let (firmware, answer) =
+        (crate::fleet::boot_policy::ClientKind::tftp("uefi x64"), Answered::Proxy { file: None });
     fleet.sighting(Sighting::PowerOn { asker: asker.clone(), firmware, answer, relay: None }, at(1));
     let events = fleet.take_aftermath().changes;
     let named = |change: &Change| match change {
@@ -508,7 +513,8 @@ fn one_world(seed: u64) -> u32 {
             }
             1 => {
                 let asker = Asker { mac: Some(mac(dice.below(16))), uuid: None, serial: None };
-                let (firmware, answer) = ("bios".to_owned(), Answered::Proxy { file: None });
+                let (firmware, answer) =
+                    (crate::fleet::boot_policy::ClientKind::tftp("bios"), Answered::Proxy { file: None });
                 fleet.sighting(Sighting::PowerOn { asker, firmware, answer, relay: None }, now);
             }
             2 => fleet.boots.age(),

@@ -159,7 +159,7 @@ pub(crate) async fn what_is_committed_is_loaded_again(shelf: &impl Shelf) {
     renamed.labels.clear();
     let mut closed = deployment(1);
     closed.open = false;
-    closed.request.user_data = None;
+    closed.request.remove_secrets();
     let later = [
         Change::Machine(Box::new(renamed)),
         Change::Deployment(Box::new(closed)),

@@ -34,7 +34,6 @@ use crate::fleet::decide::Settings;
 use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::records::Records;
 use crate::swarm::Admission;
-use crate::tailor::{BadRule, TargetRule};
 
 /// Rooms beside the fleet that do what they are asked and remember it.
 #[derive(Default)]
@@ -66,10 +65,6 @@ impl Provisioner for Rooms {
     fn image(&self, name: &str) -> Result<ImageShown, Refused> {
         let absent = || Refused { error: format!("no image `{name}`"), cause: None, hint: None };
         (name == "debian").then(image).ok_or_else(absent)
-    }
-
-    fn check_disk_rule(&self, rule: &str) -> Result<(), BadRule> {
-        rule.parse::<TargetRule>().map(drop)
     }
 
     fn target(&self, _: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan> {

@@ -127,7 +127,11 @@ async fn who_is_not_known_is_said_to_be_so() {
         serial: None,
     };
     let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
-    bench.fleet.sighting(crate::fleet::boot_policy::Sighting::Script { asker, address, says: "load" });
+    bench.fleet.sighting(crate::fleet::boot_policy::Sighting::Script {
+        asker,
+        address,
+        says: crate::fleet::boot_policy::ScriptSays::Load,
+    });
     assert_eq!(bench.fleet.machines(Selection::default()).await.unwrap().len(), 1);
     let mut dry = one("m1");
     dry["dry_run"] = true.into();

@@ -294,7 +294,12 @@ fn sightings_make_room_for_newer_ones() {
     for number in 0..50_u8 {
         let asker = Asker { mac: Some(Mac([2, 2, 0, 0, 0, number])), uuid: None, serial: None };
         let answer = Answered::Proxy { file: None };
-        let sighting = Sighting::PowerOn { asker, firmware: "bios".to_owned(), answer, relay: None };
+        let sighting = Sighting::PowerOn {
+            asker,
+            firmware: crate::fleet::boot_policy::ClientKind::tftp("bios"),
+            answer,
+            relay: None,
+        };
         fleet.sighting(sighting, at(10_000));
     }
     assert_eq!(fleet.state.machines.len(), BARE_SIGHTINGS_MAX);
@@ -379,7 +384,15 @@ fn below_the_reserve_nothing_unasked_is_recorded() {
     fleet.report(&forged(2), Some(IpAddr::from([10, 0, 0, 2])), at(2));
     let asker = Asker { mac: Some(Mac([2, 1, 1, 1, 1, 1])), uuid: None, serial: None };
     let answer = Answered::Proxy { file: None };
-    fleet.sighting(Sighting::PowerOn { asker, firmware: "bios".to_owned(), answer, relay: None }, at(3));
+    fleet.sighting(
+        Sighting::PowerOn {
+            asker,
+            firmware: crate::fleet::boot_policy::ClientKind::tftp("bios"),
+            answer,
+            relay: None,
+        },
+        at(3),
+    );
     let file = "loader.img".to_owned();
     fleet.sighting(Sighting::LoaderFile { address: IpAddr::from([10, 0, 0, 3]), file, bytes: 1 }, at(4));
     assert!(changes(&mut fleet).is_empty());

@@ -62,7 +62,15 @@ fn stranger(fleet: &mut Fleet, number: u64, now: Timestamp) {
     if number.is_multiple_of(3) {
         let asker = Asker { mac: Some(mac), uuid: None, serial: None };
         let answer = Answered::Proxy { file: None };
-        fleet.sighting(Sighting::PowerOn { asker, firmware: "bios".to_owned(), answer, relay: None }, now);
+        fleet.sighting(
+            Sighting::PowerOn {
+                asker,
+                firmware: crate::fleet::boot_policy::ClientKind::tftp("bios"),
+                answer,
+                relay: None,
+            },
+            now,
+        );
         return;
     }
     let mut forged = report(1, 1).report().clone();

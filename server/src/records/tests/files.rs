@@ -43,7 +43,7 @@ fn secrets_go_when_nobody_needs_them() {
     let later = |minutes| now + SignedDuration::from_mins(minutes);
     fleet.tick(later(5));
     assert!(
-        fleet.state.deployments[&DeploymentId(1)].request.user_data.is_some(),
+        fleet.state.deployments[&DeploymentId(1)].request.holds_secrets(),
         "the machine has not come yet"
     );
     records.commit(&fleet.take_aftermath().changes).unwrap();
@@ -57,7 +57,7 @@ fn secrets_go_when_nobody_needs_them() {
     perform(&mut fleet, Deed::Cancel(1), 1, later(6));
     fleet.tick(later(7));
     records.commit(&fleet.take_aftermath().changes).unwrap();
-    let kept = &records.load().unwrap().deployments[&DeploymentId(1)].request;
+    let kept = records.load().unwrap().deployments[&DeploymentId(1)].request.as_ordered().clone();
     assert!(kept.user_data.is_none() && kept.ssh_keys.is_empty() && kept.secrets_removed);
     assert!(!holds(), "its bytes are still in a file");
 }

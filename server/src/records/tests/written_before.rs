@@ -101,12 +101,12 @@ fn what_was_recorded_is_known() {
     );
     assert_eq!((job.before, job.sources.cpu_ms, job.sealed), (Some(MachineState::Approved), 10, true));
     assert_eq!(job.bound.disk, Some(DiskIdentity::of(&report.disks[0])));
-    let order = &state.deployments[&DeploymentId(2)].request;
+    let order = state.deployments[&DeploymentId(2)].request.as_ordered();
     assert_eq!((order.limit, order.gather, order.expires_seconds), (Some(32), Some(4), Some(0)));
     assert_eq!((order.finish, order.accept.len()), (Finish::PowerOff, 2));
     assert_eq!(order.shown.as_ref().map(|shown| shown.machines.len()), Some(2));
-    assert!(state.deployments[&DeploymentId(3)].request.secrets_removed);
-    assert!(state.deployments[&DeploymentId(4)].request.user_data.is_some());
+    assert!(state.deployments[&DeploymentId(3)].request.as_ordered().secrets_removed);
+    assert!(state.deployments[&DeploymentId(4)].request.as_ordered().user_data.is_some());
     let frozen = state.frozen.unwrap();
     assert_eq!((frozen.since, frozen.reason.as_deref()), (at(300), Some("audit")));
 }

@@ -21,7 +21,8 @@ fn asks_by(last: u8) -> Asker {
 }
 
 fn asks(fleet: &mut Fleet, asker: Asker, now: Timestamp) {
-    let (firmware, answer) = ("bios".to_owned(), Answered::Proxy { file: None });
+    let (firmware, answer) =
+        (crate::fleet::boot_policy::ClientKind::tftp("bios"), Answered::Proxy { file: None });
     fleet.sighting(Sighting::PowerOn { asker, firmware, answer, relay: None }, now);
 }
 

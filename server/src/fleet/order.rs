@@ -1,0 +1,255 @@
+//! Core: an order in which everything is understood. It is made once, at the door: what comes behind works with labels,
+//! rules and bounds that hold, and with no text that may be none. Touches `api`, `common` and the tailor's disk rule.
+
+use common::limits::{GATHER_SECONDS_MAX, USER_DATA_BYTES_MAX};
+use common::user_data::UserData;
+use common::wire::http::Refused;
+use serde::Deserialize;
+
+use super::selectors::{BadSelector, Selectors};
+use super::user_data;
+use crate::api::shapes::{ACCEPTABLE, DeployOrder, Warning};
+use crate::tailor::{BadRule, TargetRule};
+
+/// The most SSH keys of one order.
+const SSH_KEYS_MAX: usize = 256;
+/// The longest SSH key; an RSA key of 16,384 bits has about 2,800 characters.
+const SSH_KEY_MAX: usize = 16 << 10;
+/// The longest hostname pattern.
+const HOSTNAME_PATTERN_MAX: usize = 128;
+
+/// An order that is understood. Kept in the records as it was ordered, and read back from there.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "DeployOrder")]
+pub struct CheckedOrder {
+    ordered: DeployOrder,
+    selectors: Selectors,
+    disk: TargetRule,
+}
+
+/// Why an order is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadOrder {
+    /// Its disk rule.
+    #[error(transparent)]
+    Rule(#[from] BadRule),
+    /// One of its labels.
+    #[error(transparent)]
+    Label(#[from] BadSelector),
+}
+
+/// A refusal with its hint.
+pub(super) fn refused(error: impl Into<String>, hint: &str) -> Refused {
+    Refused { error: error.into(), cause: None, hint: Some(hint.to_owned()) }
+}
+
+/// The labels that `texts` ask for, or what to write instead.
+pub(super) fn selectors(texts: &[String]) -> Result<Selectors, Refused> {
+    Selectors::parse(texts).map_err(|error| refused(error.to_string(), "write labels as key=value"))
+}
+
+/// Reads what was kept. It was within its bounds when it was ordered, and is not held to those of a later version.
+impl TryFrom<DeployOrder> for CheckedOrder {
+    type Error = BadOrder;
+
+    fn try_from(ordered: DeployOrder) -> Result<Self, BadOrder> {
+        let (disk, selectors) = (ordered.disk.parse()?, Selectors::parse(&ordered.selection.labels)?);
+        Ok(Self { ordered, selectors, disk })
+    }
+}
+
+impl CheckedOrder {
+    /// Checks an order as it comes in, before anything is looked up for it.
+    ///
+    /// # Errors
+    /// When it is not understood, is out of its bounds, contradicts itself, or names no machine.
+    pub fn check(ordered: DeployOrder) -> Result<Self, Refused> {
+        let disk = ordered.disk.parse().map_err(|error: BadRule| {
+            refused(error.to_string(), "such as bus=nvme,size>=100G; leave it out where there is one disk")
+        })?;
+        check_bounds(&ordered)?;
+        let order = Self { selectors: selectors(&ordered.selection.labels)?, ordered, disk };
+        if !order.names_machines() && order.selectors.is_empty() && !order.ordered.open {
+            return Err(refused(
+                "the order names no machine",
+                "name machines with --machines or -l, or take those that appear with --open",
+            ));
+        }
+        Ok(order)
+    }
+
+    /// As it was ordered. What of it has to be understood is asked of the other methods.
+    #[must_use]
+    pub fn as_ordered(&self) -> &DeployOrder {
+        &self.ordered
+    }
+
+    /// The labels of the machines that it is for.
+    #[must_use]
+    pub fn selectors(&self) -> &Selectors {
+        &self.selectors
+    }
+
+    /// Which disk is written.
+    #[must_use]
+    pub fn disk_rule(&self) -> &TargetRule {
+        &self.disk
+    }
+
+    /// Whether it names machines, and does not only select them by labels.
+    #[must_use]
+    pub fn names_machines(&self) -> bool {
+        !self.ordered.selection.machines.is_empty()
+    }
+
+    /// Whether a machine is deployed only when its installed OS has called home.
+    #[must_use]
+    pub fn awaits_call_home(&self) -> bool {
+        awaits_call_home(&self.ordered)
+    }
+
+    /// What cloud-init will make of its user-data, as far as an admin should know.
+    #[must_use]
+    pub fn user_data_warnings(&self) -> Vec<Warning> {
+        user_data_warnings(&self.ordered)
+    }
+
+    /// Whether it takes one more machine, having taken `taken`.
+    #[must_use]
+    pub fn has_room(&self, taken: usize) -> bool {
+        self.ordered.limit.is_none_or(|limit| taken < usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
+    /// Makes it what is kept: no longer bound to what was shown, and with the seconds that it lives, 0 for ever.
+    pub(super) fn settle(&mut self, life_seconds: u64) {
+        self.ordered.shown = None;
+        self.ordered.expires_seconds = Some(life_seconds);
+    }
+
+    /// Whether it has user-data or keys.
+    #[must_use]
+    pub fn holds_secrets(&self) -> bool {
+        self.ordered.user_data.is_some() || !self.ordered.ssh_keys.is_empty()
+    }
+
+    /// Takes user-data and keys out.
+    pub(crate) fn remove_secrets(&mut self) {
+        self.ordered.user_data = None;
+        self.ordered.ssh_keys.clear();
+        self.ordered.secrets_removed = true;
+    }
+}
+
+fn awaits_call_home(order: &DeployOrder) -> bool {
+    !order.no_confirm && !order.no_personalise
+}
+
+fn user_data_warnings(order: &DeployOrder) -> Vec<Warning> {
+    let warnings = |data: &UserData| user_data::warnings(&data.0, awaits_call_home(order));
+    order.user_data.as_ref().map(warnings).unwrap_or_default()
+}
+
+/// Whether an order is within its bounds.
+fn check_bounds(order: &DeployOrder) -> Result<(), Refused> {
+    let bytes = order.user_data.as_ref().map_or(0, UserData::len);
+    if bytes > USER_DATA_BYTES_MAX {
+        let error = format!("user-data of {bytes} bytes, more than {USER_DATA_BYTES_MAX}");
+        return Err(refused(error, "let the user-data fetch what is large"));
+    }
+    // An open order has no machine to be refused for yet.
+    if let Some(why) = Warning::refusal(&user_data_warnings(order), &order.accept) {
+        return Err(refused(why, "with --no-confirm, machines are deployed as soon as their disk is whole"));
+    }
+    let key =
+        |key: &String| key.len() <= SSH_KEY_MAX && !key.chars().any(char::is_control) && key.contains(' ');
+    if order.ssh_keys.len() > SSH_KEYS_MAX || !order.ssh_keys.iter().all(key) {
+        return Err(refused(
+            "an SSH key is no line such as `ssh-ed25519 AAAA… name`",
+            "give public keys, one a line",
+        ));
+    }
+    if order
+        .hostname
+        .as_ref()
+        .is_some_and(|name| name.len() > HOSTNAME_PATTERN_MAX || name.chars().any(char::is_control))
+    {
+        return Err(refused(
+            "the hostname pattern is too long or holds control characters",
+            "such as web-{id}",
+        ));
+    }
+    if order.gather_seconds.is_some_and(|seconds| seconds > GATHER_SECONDS_MAX) {
+        return Err(refused(
+            format!("a gate cannot hold machines for longer than {GATHER_SECONDS_MAX} seconds, a day"),
+            "order when they are there, or leave --gather out: whoever comes later just joins",
+        ));
+    }
+    if order.limit == Some(0) || order.gather == Some(0) {
+        return Err(refused("a limit or gate of 0 machines", "leave it out, or give a number from 1"));
+    }
+    if order.limit.is_some() && !order.open {
+        return Err(refused(
+            "--limit without --open",
+            "a limit bounds how many machines an open order takes",
+        ));
+    }
+    if order.no_personalise
+        && (order.user_data.is_some() || !order.ssh_keys.is_empty() || order.hostname.is_some())
+    {
+        return Err(refused(
+            "the order gives the OS something and forbids to personalise it",
+            "leave out one of the two",
+        ));
+    }
+    if let Some(word) = order.accept.iter().find(|word| !ACCEPTABLE.contains(&word.as_str())) {
+        let error = format!("`{}` is nothing that can be accepted", common::limits::cut(word, 80));
+        return Err(refused(error, "`deploy start --dry-run` names what it would take"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn kept(order: &Value) -> Result<CheckedOrder, serde_json::Error> {
+        serde_json::from_value(order.clone())
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_ordered() {
+        let order = json!({"image": "debian", "selection": {"labels": ["role=web"]}, "disk": " bus=nvme "});
+        let ordered: DeployOrder = serde_json::from_value(order.clone()).unwrap();
+        let checked = kept(&order).unwrap();
+        assert_eq!(
+            serde_json::to_value(checked.as_ordered()).unwrap(),
+            serde_json::to_value(&ordered).unwrap()
+        );
+        assert_eq!(checked.selectors().iter().collect::<Vec<_>>(), [("role", "web")]);
+        assert_eq!(checked.disk_rule().to_string(), "bus=nvme");
+    }
+
+    #[test]
+    fn a_kept_order_that_is_not_understood_says_what_of_it() {
+        for (key, order) in [
+            ("colour", json!({"image": "debian", "selection": {"machines": ["m1"]}, "disk": "colour=red"})),
+            ("role", json!({"image": "debian", "selection": {"labels": ["role"]}})),
+        ] {
+            let error = kept(&order).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        // Bounds are those of the day it was ordered.
+        let long = json!({"image": "debian", "selection": {"machines": ["m1"]}, "gather_seconds": u64::MAX});
+        assert!(kept(&long).is_ok());
+        assert!(CheckedOrder::check(serde_json::from_value(long).unwrap()).is_err());
+    }
+
+    #[test]
+    fn an_order_that_means_nobody_is_none() {
+        let order = |order: Value| CheckedOrder::check(serde_json::from_value(order).unwrap());
+        assert!(order(json!({"image": "debian", "selection": {}})).is_err());
+        assert!(order(json!({"image": "debian", "selection": {}, "open": true})).is_ok());
+        assert!(order(json!({"image": "debian", "selection": {"labels": ["a=b"]}})).is_ok());
+    }
+}

@@ -1,0 +1,148 @@
+//! Core, part of the fleet: the tailor is done with a job. The machine gets its plan and its place in the swarm, or is
+//! refused. Touches `api`, `common`, what the swarm is told, and the other cores of the fleet.
+
+use common::causes::with_causes;
+use common::hardware::HardwareReport;
+use common::id::{JobId, Mac};
+use common::plan::{Finish, Instruction};
+use common::step::{Step, What};
+use common::trust::PublicKey;
+use common::wire::swarm::Personality;
+use jiff::Timestamp;
+
+use super::bound::Marks;
+use super::decide::{Fleet, Whose};
+use super::job::{Confirm, Job, JobEvent};
+use super::machine::is_blank;
+use super::provisioner::{NoPlan, Provision};
+use super::reports::REFUSED_POLL_SECONDS;
+use crate::api::shapes::Warning;
+use crate::swarm::{Admission, Gather};
+
+/// How long a gate holds machines when the order does not say.
+const GATE_SECONDS: u64 = 600;
+
+/// Why a machine that nobody approved is given up again.
+const NOT_BLANK: &str = "an open order took it because its disks were blank, and they are not any more; approve it if that is meant";
+
+/// Why a disk is written by nobody.
+pub(super) const OWN_DISK: &str = "the disk is one of this server's own";
+
+impl Fleet {
+    /// The tailor is done with a job: the machine's order, and its admission to the swarm when it has a plan.
+    pub fn tailored(
+        &mut self,
+        job: JobId,
+        key: PublicKey,
+        result: Result<Provision, NoPlan>,
+        now: Timestamp,
+    ) -> (Instruction, Option<Admission>) {
+        let over = || Instruction::Wait { seconds: 1, reason: "the order has just changed".to_owned() };
+        let Some(known) = self.state.jobs.get(&job).filter(|job| job.wants_plan()).cloned() else {
+            return (over(), None);
+        };
+        let Some(machine) = self.state.machines.get(&known.machine) else { return (over(), None) };
+        if machine.boot.is_none_or(|boot| boot.key != key) {
+            return (over(), None);
+        }
+        // The tailor took its time, and an admin may have said something meanwhile.
+        if let Some(bar) = self.bar_plan(machine, &key) {
+            return (Instruction::Wait { seconds: REFUSED_POLL_SECONDS, reason: bar.to_string() }, None);
+        }
+        let marks = Marks::of(&machine.fingerprint);
+        let is_still_blank = machine.hardware.as_ref().is_some_and(|checked| is_blank(checked.report()));
+        let order = self.state.deployments.get(&known.deployment);
+        let took_as_blank = order.is_some_and(|order| order.took_as_blank(&known));
+        let accepted = self
+            .state
+            .deployments
+            .get(&known.deployment)
+            .map_or(&[][..], |order| &order.request.as_ordered().accept);
+        let result = result.map_err(|error| with_causes(&error)).and_then(|made| {
+            known.bound.allows(&marks, &made.plan.target).map_err(|different| different.to_string())?;
+            if took_as_blank && !is_still_blank {
+                return Err(NOT_BLANK.to_owned());
+            }
+            if self.settings.own.has(&made.plan.target) {
+                return Err(OWN_DISK.to_owned());
+            }
+            Warning::refusal(&made.warnings, accepted).map_or(Ok(made), Err)
+        });
+        let made = match result {
+            Err(reason) => {
+                self.happen(job, JobEvent::TailorRefused(reason.clone()), now);
+                let seconds = REFUSED_POLL_SECONDS.max(self.settings.poll_seconds);
+                let reason = format!("refused: {reason}; `swarmboot deploy retry` orders it again");
+                return (Instruction::Wait { seconds, reason }, None);
+            }
+            Ok(made) => made,
+        };
+        let last_step = made.plan.steps.iter().rfind(|step| **step != Step::Confirm).cloned();
+        let confirm = self.confirm_of(&known, &made);
+        let target = made.target.clone();
+        let disk = made.plan.target.clone();
+        let given = JobEvent::PlanGiven { key, last_step, target: target.clone(), disk, marks, confirm };
+        self.happen(job, given, now);
+        let Some(job) = self.state.jobs.get(&job).cloned() else { return (over(), None) };
+        let again = known.key == Some(key) && known.attempt == job.attempt;
+        if !again {
+            let text = format!("attempt {}, target {target}", job.attempt);
+            self.log(now, Whose::Job(&job), Step::Tailor, What::Done { text });
+        }
+        (Instruction::Deploy(Box::new(made.plan)), self.admission(&job))
+    }
+
+    fn confirm_of(&self, job: &Job, made: &Provision) -> Confirm {
+        let order = self.state.deployments.get(&job.deployment);
+        let silent = order.is_none_or(|order| !order.request.awaits_call_home());
+        match made.plan.finish {
+            _ if silent => Confirm::Never,
+            Finish::Exit => Confirm::Never,
+            Finish::PowerOff => Confirm::Whenever,
+            Finish::Reboot => Confirm::Within(self.settings.confirm_within),
+        }
+    }
+
+    /// What the swarm must know of a running job. The same after a restart of the server.
+    #[must_use]
+    pub fn admission(&self, job: &Job) -> Option<Admission> {
+        let order = self.state.deployments.get(&job.deployment)?;
+        let machine = self.state.machines.get(&job.machine)?;
+        let url = || {
+            format!(
+                "{}{}/{}",
+                self.settings.url,
+                common::wire::http::CONFIRM,
+                self.settings.token(job.id, job.attempt)
+            )
+        };
+        let ordered = order.request.as_ordered();
+        let personality = Personality {
+            hostname: order.hostname(machine),
+            ssh_keys: ordered.ssh_keys.clone(),
+            user_data: ordered.user_data.clone(),
+            instance_id: format!("swarmboot-{}-{}", job.id, job.attempt),
+            confirm_url: (job.confirm != Confirm::Never).then(url),
+            seed_mark: self.settings.seed_mark(job.id, job.attempt),
+            boot_mac: machine.hardware.as_ref().and_then(|hardware| boot_mac(hardware.report())),
+        };
+        let gather = ordered
+            .gather
+            .map(|wanted| Gather { wanted, seconds: ordered.gather_seconds.unwrap_or(GATE_SECONDS) });
+        Some(Admission {
+            key: job.key?,
+            deployment: job.deployment,
+            job: job.id,
+            image: order.image,
+            name: machine.shown_name(),
+            site: machine.site.clone(),
+            personality,
+            gather,
+        })
+    }
+}
+
+/// The card that the machine booted from.
+fn boot_mac(report: &HardwareReport) -> Option<Mac> {
+    report.nics.iter().find(|nic| nic.boot).map(|nic| nic.mac)
+}
