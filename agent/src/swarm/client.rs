@@ -33,13 +33,13 @@ pub trait HeldChunks: Send + Sync + 'static {
 pub struct SwarmConfig {
     /// The machine's key of this boot.
     pub keypair: KeyPair,
-    /// Its job.
+    /// The job that the plan is of: the server knows the machine by it.
     pub job: JobId,
-    /// The image it takes.
+    /// The name of the image, by which peers ask for its chunks.
     pub image: ImageId,
     /// The image's manifest, checked against its name.
     pub manifest: Arc<Manifest>,
-    /// The server.
+    /// The server's key and where it listens, as the plan has it.
     pub seed: Seed,
     /// Where to listen for peers, as a multiaddr such as `/ip4/0.0.0.0/tcp/4001`.
     pub listen: String,
@@ -47,7 +47,7 @@ pub struct SwarmConfig {
     pub tuning: Tuning,
     /// Chunks that the disk holds already and [`HeldChunks::read`] can give.
     pub held: ChunkSet,
-    /// The disk.
+    /// Gives chunks that are no longer in memory.
     pub disk: Arc<dyn HeldChunks>,
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 /// A neighbour hears of the count at most this often: most changes are one chunk that ends and another that begins.
 pub const GATHERED: Duration = Duration::from_millis(20);
 
-/// The count.
+/// How many chunks are on their way.
 #[derive(Debug, Default)]
 pub(super) struct Coming(watch::Sender<u32>);
 

@@ -8,7 +8,7 @@ use common::wire::swarm::Personality;
 pub enum SwarmEvent {
     /// The server knows this agent; once per run, with what to personalise.
     Welcome(Box<Personality>),
-    /// The gate is shut.
+    /// The gate is shut; again whenever more have arrived.
     Gather {
         /// Machines that have arrived.
         arrived: u32,
@@ -23,11 +23,11 @@ pub enum SwarmEvent {
     Complete,
     /// A chunk failed its hash and was thrown away.
     Corrupt {
-        /// The sender's name.
+        /// The sender, as people call it: a machine's name, or "the server".
         from: String,
-        /// Which chunk.
+        /// What it was sent as, by its place in the manifest.
         chunk: ChunkIndex,
-        /// What is wrong with it.
+        /// What is wrong with it, as a sentence.
         cause: String,
     },
     /// Something worth a line in the log: a neighbour that cannot be reached, the server gone or back.

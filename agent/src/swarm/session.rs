@@ -33,7 +33,7 @@ use common::trust::PublicKey;
 use common::wire::swarm::{Neighbour, ToServer};
 
 use super::event::SwarmEvent;
-use links::{Links, Target, protocol, target};
+use links::{Links, Target};
 use schedule::Scheduler;
 use tell::Report;
 use waits::Waits;
@@ -53,15 +53,15 @@ const UNREACHABLE_AFTER: u32 = 5;
 pub struct SessionConfig {
     /// This machine's key of this boot.
     pub own: PublicKey,
-    /// The server's key.
+    /// The server's key: who has it alone gives leases, and is never blamed.
     pub seed: PublicKey,
     /// Where the server listens.
     pub seed_addresses: Vec<Multiaddr>,
     /// Where this agent listens, as multiaddrs: neighbours hear it from the server.
     pub listening: Vec<String>,
-    /// The machine's job.
+    /// What the server knows the machine by, in the hello.
     pub job: JobId,
-    /// The image that it takes.
+    /// What the server is told that it takes.
     pub image: ImageId,
     /// The image's chunks that have to be fetched: all but zeros and repetitions.
     pub wanted: ChunkSet,
@@ -122,7 +122,7 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         let mut links = Links::new(config.rng_seed);
-        let server = target(config.seed, Protocol::Control);
+        let server = (config.seed, Protocol::Control);
         links.want(server, config.seed_addresses.clone(), Duration::ZERO);
         Self {
             scheduler: Scheduler::new(config.seed, &config.wanted, config.fetch_parallel, config.rng_seed),
@@ -246,7 +246,7 @@ impl Session {
 
     fn opened(&mut self, dial: Dial) {
         // A pull stream counts from the other end's first word on.
-        if self.links.opened(dial).is_none_or(|target| protocol(target) == Protocol::Pull) {
+        if self.links.opened(dial).is_none_or(|(_, protocol)| protocol == Protocol::Pull) {
             return;
         }
         self.control = Some(dial);
@@ -271,11 +271,10 @@ impl Session {
 
     /// A connection that this agent dialled has ended or never came to be.
     fn failed(&mut self, dial: Dial, cause: &str, now: Duration) {
-        let Some((target, failures)) = self.links.failed(dial, now) else {
+        let Some(((key, protocol), failures)) = self.links.failed(dial, now) else {
             return;
         };
-        let key = target.0;
-        if protocol(target) == Protocol::Control {
+        if protocol == Protocol::Control {
             self.control = None;
             if !std::mem::replace(&mut self.server_lost, true) {
                 self.note(format!("the server cannot be reached, and is dialled again and again: {cause}"));
@@ -302,7 +301,7 @@ impl Session {
     }
 
     fn pull_stream(&self, from: PublicKey) -> Option<Dial> {
-        self.links.open(target(from, Protocol::Pull))
+        self.links.open((from, Protocol::Pull))
     }
 
     fn schedule(&mut self, event: schedule::Event, now: Duration) {
@@ -358,7 +357,7 @@ impl Session {
         self.effects.push(Effect::EndChunks);
         self.effects.push(Effect::Tell(SwarmEvent::Complete));
         for target in self.links.targets() {
-            if protocol(target) == Protocol::Pull {
+            if target.1 == Protocol::Pull {
                 self.unlink(target, now);
             }
         }

@@ -73,7 +73,7 @@ struct State {
     sent: u64,
 }
 
-/// The store.
+/// What can be passed on of one image.
 pub(super) struct Store {
     image: ImageId,
     disk: Arc<dyn HeldChunks>,

@@ -44,7 +44,7 @@ pub enum Pulled {
     Moved,
     /// A chunk is here, not checked yet.
     Arrived {
-        /// Which it is said to be.
+        /// What it was sent as, by its place in the manifest.
         chunk: ChunkIndex,
         /// Its length on the wire.
         bytes: u64,
@@ -67,14 +67,14 @@ pub enum Event {
     Opened(Dial),
     /// The connection of a dial has ended, or never came to be.
     Failed {
-        /// Which dial.
+        /// An older one than its target's present dial counts no more.
         dial: Dial,
         /// Why, in words.
         cause: String,
     },
     /// A word on a pull stream.
     Pulled {
-        /// Whose.
+        /// A neighbour, or the server.
         from: PublicKey,
         /// On which dial's stream: an older one's words count no more.
         dial: Dial,
@@ -94,16 +94,16 @@ pub enum Event {
     NotSaid(Vec<ChunkIndex>),
     /// A chunk of [`Effect::Check`] is what it was sent as.
     Verified {
-        /// Who sent it.
+        /// Its sender: a neighbour, or the server.
         from: PublicKey,
-        /// Which it is.
+        /// By its place in the manifest.
         chunk: ChunkIndex,
         /// Its length on the wire.
         bytes: u64,
     },
     /// A chunk of [`Effect::Check`] is not.
     Wrong {
-        /// Who sent it.
+        /// Its sender, which is asked nothing more after two of these.
         from: PublicKey,
         /// What it was sent as.
         chunk: ChunkIndex,
@@ -120,7 +120,7 @@ pub enum Event {
     Sealed,
     /// A peer that pulled from here broke the protocol.
     BadPuller {
-        /// Which peer.
+        /// It is blamed unless it is the server.
         key: PublicKey,
         /// How, in words.
         cause: String,
@@ -152,23 +152,23 @@ pub enum Effect {
     Close(Dial),
     /// Ask for a chunk on a pull stream.
     Ask {
-        /// On which.
+        /// That of the holder's stream.
         dial: Dial,
-        /// What for.
+        /// By its place in the manifest.
         chunk: ChunkIndex,
     },
     /// Say on a pull stream that a chunk is not wanted any more.
     Cancel {
-        /// On which.
+        /// That of the holder's stream.
         dial: Dial,
-        /// Which chunk.
+        /// It was asked for on the same stream.
         chunk: ChunkIndex,
     },
     /// Say something to the server on a control stream. Only news that cannot be said are heard of again.
     Say {
-        /// On which.
+        /// The one that the server listens to.
         dial: Dial,
-        /// The word.
+        /// The first on a stream is the hello.
         word: ToServer,
     },
     /// Let these connect, and nobody else.
@@ -177,7 +177,7 @@ pub enum Effect {
     Slots(usize),
     /// Check the chunk that has arrived.
     Check {
-        /// Who sent it.
+        /// Its sender, which is named if the check fails.
         from: PublicKey,
         /// What it was sent as.
         chunk: ChunkIndex,
@@ -188,6 +188,6 @@ pub enum Effect {
     Offer(Vec<ChunkIndex>),
     /// Everything was handed over: there will be no more chunks to write.
     EndChunks,
-    /// Tell the steps, or the log.
+    /// Tell the steps; notes are for the log.
     Tell(SwarmEvent),
 }

@@ -10,7 +10,6 @@ use common::trust::PublicKey;
 use common::wire::swarm::{Neighbour, ToAgent, ToServer};
 use libp2p::Multiaddr;
 
-use super::links::target;
 use super::schedule;
 use super::{Effect, Pulled, Session};
 use crate::swarm::event::SwarmEvent;
@@ -33,7 +32,7 @@ impl Session {
         }
         match word {
             Pulled::Holding(held) => {
-                self.links.proved(target(from, Protocol::Pull));
+                self.links.proved((from, Protocol::Pull));
                 let same_site = self.neighbours.get(&from).is_none_or(|neighbour| neighbour.same_site);
                 self.schedule(schedule::Event::Up { from, held, same_site }, now);
             }
@@ -65,7 +64,7 @@ impl Session {
         }
         self.heard = now;
         self.server_heard = now;
-        self.links.proved(target(self.config.seed, Protocol::Control));
+        self.links.proved((self.config.seed, Protocol::Control));
         if std::mem::take(&mut self.server_lost) {
             self.note("the server is back".to_owned());
         }
@@ -73,7 +72,7 @@ impl Session {
             ToAgent::Welcome { personality } => {
                 // Before it knows this agent, the server would end a pull stream at once.
                 if !self.complete {
-                    let pull = target(self.config.seed, Protocol::Pull);
+                    let pull = (self.config.seed, Protocol::Pull);
                     self.links.want(pull, self.config.seed_addresses.clone(), now);
                 }
                 if !std::mem::replace(&mut self.welcomed, true) {
@@ -117,7 +116,7 @@ impl Session {
         let old = std::mem::replace(&mut self.neighbours, new);
         for key in old.into_keys() {
             if !self.neighbours.contains_key(&key) {
-                self.unlink(target(key, Protocol::Pull), now);
+                self.unlink((key, Protocol::Pull), now);
             }
         }
         self.effects.push(Effect::Allow(self.neighbours.keys().copied().collect()));
@@ -130,7 +129,7 @@ impl Session {
         for neighbour in self.neighbours.values() {
             let believed = neighbour.addresses.iter().take(ADDRESSES_MAX);
             let addresses: Vec<Multiaddr> = believed.filter_map(|address| address.parse().ok()).collect();
-            self.links.want(target(neighbour.key, Protocol::Pull), addresses, now);
+            self.links.want((neighbour.key, Protocol::Pull), addresses, now);
         }
     }
 

@@ -26,18 +26,8 @@ const DIAL_PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dial(u64);
 
-/// Who is dialled for what.
-pub(super) type Target = (PublicKey, u8);
-
-/// The target of `protocol` at `key`.
-pub(super) fn target(key: PublicKey, protocol: Protocol) -> Target {
-    (key, u8::from(protocol == Protocol::Pull))
-}
-
-/// What a target is dialled for.
-pub(super) fn protocol(target: Target) -> Protocol {
-    if target.1 == 0 { Protocol::Control } else { Protocol::Pull }
-}
+/// Who is dialled, and for what.
+pub(super) type Target = (PublicKey, Protocol);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -54,11 +44,11 @@ struct Link {
     failures: u32,
 }
 
-/// All links.
+/// The links that are wanted, each at most once.
 #[derive(Debug)]
 pub(super) struct Links {
     links: BTreeMap<Target, Link>,
-    /// How many dials there were.
+    /// The number of the last dial.
     dials: u64,
     rng: SplitMix64,
 }
@@ -161,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_link_is_dialled_again_and_again_with_bounded_waits() {
-        let target = target(KeyPair::from_secret([1; 32]).public(), Protocol::Pull);
+        let target = (KeyPair::from_secret([1; 32]).public(), Protocol::Pull);
         let mut links = Links::new(1);
         let mut now = Duration::ZERO;
         links.want(target, vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap()], now);

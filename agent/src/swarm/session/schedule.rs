@@ -33,7 +33,6 @@ const AHEAD: Duration = Duration::from_millis(200);
 pub(super) enum Event {
     /// A pull stream to a neighbour (or to the server) is open.
     Up {
-        /// The neighbour.
         from: PublicKey,
         /// What it holds; nothing is believed of the server, whose leases count.
         held: ChunkSet,
@@ -42,44 +41,24 @@ pub(super) enum Event {
     },
     /// It holds these as well.
     Have {
-        /// The neighbour.
         from: PublicKey,
         /// The chunks that it holds now besides those it told of before.
         chunks: Vec<ChunkIndex>,
     },
     /// Its stream has ended.
-    Gone {
-        /// The neighbour.
-        from: PublicKey,
-    },
+    Gone { from: PublicKey },
     /// The server lets this agent, and no other here, take these from it.
     Leased(Vec<ChunkIndex>),
     /// It no longer does.
     Revoked(Vec<ChunkIndex>),
     /// Bytes came, or a word that it is alive.
-    Moved {
-        /// From whom.
-        from: PublicKey,
-    },
+    Moved { from: PublicKey },
     /// A chunk that [`Scheduler::arrived`] took has passed its check.
-    Verified {
-        /// The chunk, by its place in the manifest.
-        chunk: ChunkIndex,
-    },
+    Verified { chunk: ChunkIndex },
     /// A chunk that [`Scheduler::arrived`] took has failed its check.
-    Corrupt {
-        /// From whom.
-        from: PublicKey,
-        /// The chunk, by its place in the manifest.
-        chunk: ChunkIndex,
-    },
+    Corrupt { from: PublicKey, chunk: ChunkIndex },
     /// It will not send this chunk.
-    Unavailable {
-        /// The neighbour.
-        from: PublicKey,
-        /// The chunk, by its place in the manifest.
-        chunk: ChunkIndex,
-    },
+    Unavailable { from: PublicKey, chunk: ChunkIndex },
     /// These were found on the disk.
     Found(Vec<ChunkIndex>),
     /// These neighbours, and no others, send slowly: they are asked only for what nobody else holds.
@@ -92,35 +71,19 @@ pub(super) enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Tell `from` that `chunk` is not wanted any more.
-    Cancel {
-        /// Whom.
-        from: PublicKey,
-        /// The chunk, by its place in the manifest.
-        chunk: ChunkIndex,
-    },
+    Cancel { from: PublicKey, chunk: ChunkIndex },
     /// Close the stream to `from` and dial it again: it moves nothing.
-    Reset {
-        /// The neighbour.
-        from: PublicKey,
-    },
+    Reset { from: PublicKey },
     /// Tell the log that `from` does not send what it says it holds. It is asked for nothing but what it says anew.
-    Hollow {
-        /// The neighbour.
-        from: PublicKey,
-    },
+    Hollow { from: PublicKey },
     /// Tell the log that `from` is asked nothing more.
-    Quarantined {
-        /// The neighbour.
-        from: PublicKey,
-    },
+    Quarantined { from: PublicKey },
 }
 
 /// Ask `from` for `chunk`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Request {
-    /// Whom.
     pub(super) from: PublicKey,
-    /// The chunk, by its place in the manifest.
     pub(super) chunk: ChunkIndex,
 }
 
@@ -155,7 +118,7 @@ struct Flight {
     checking: bool,
 }
 
-/// The scheduler.
+/// Which chunks are missing, in flight and verified, and who holds which.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     seed: PublicKey,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use common::chunk::ChunkIndex;
 use common::wire::swarm::{Bottleneck, ToServer};
 
-use super::links::protocol;
 use super::schedule;
 use super::{Effect, Load, Session, TICK};
 use crate::swarm::event::SwarmEvent;
@@ -34,8 +33,7 @@ pub(super) struct Report {
 impl Session {
     pub(super) fn tick(&mut self, load: Load, now: Duration) {
         self.schedule(schedule::Event::Tick, now);
-        for (dial, target, addresses) in self.links.dial(now) {
-            let (to, protocol) = (target.0, protocol(target));
+        for (dial, (to, protocol), addresses) in self.links.dial(now) {
             self.effects.push(Effect::Dial { dial, to, protocol, addresses });
         }
         for dial in self.links.overdue(now) {

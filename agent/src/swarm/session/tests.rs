@@ -58,27 +58,27 @@ fn welcome() -> ToAgent {
 }
 
 fn notes(effects: &[Effect]) -> Vec<&str> {
-    let note = |effect| match effect {
-        &Effect::Tell(SwarmEvent::Note(ref text)) => Some(text.as_str()),
+    let found = effects.iter().filter_map(|effect| match effect {
+        Effect::Tell(SwarmEvent::Note(text)) => Some(text.as_str()),
         _ => None,
-    };
-    effects.iter().filter_map(note).collect()
+    });
+    found.collect()
 }
 
 fn told(effects: &[Effect]) -> Vec<&SwarmEvent> {
-    let told = |effect| match effect {
-        &Effect::Tell(ref event) => Some(event),
+    let found = effects.iter().filter_map(|effect| match effect {
+        Effect::Tell(event) => Some(event),
         _ => None,
-    };
-    effects.iter().filter_map(told).collect()
+    });
+    found.collect()
 }
 
 fn said(effects: &[Effect]) -> Vec<&ToServer> {
-    let said = |effect| match effect {
-        &Effect::Say { ref word, .. } => Some(word),
+    let found = effects.iter().filter_map(|effect| match effect {
+        Effect::Say { word, .. } => Some(word),
         _ => None,
-    };
-    effects.iter().filter_map(said).collect()
+    });
+    found.collect()
 }
 
 fn dialled(effects: &[Effect]) -> Vec<(Dial, PublicKey, Protocol)> {
@@ -179,7 +179,8 @@ impl Agent {
 fn it_meets_whom_the_server_names_and_can_be_reached() {
     let many: Vec<&str> = vec![FAR; 40];
     // Who is in the list, who is let in, who is dialled for chunks.
-    let cases: [(&str, Vec<Neighbour>, &[u8], &[u8]); 6] = [
+    type Row<'a> = (&'a str, Vec<Neighbour>, &'a [u8], &'a [u8]);
+    let cases: [Row; 6] = [
         ("nobody", vec![], &[], &[]),
         ("two", vec![neighbour(4, &[FAR]), neighbour(5, &[FAR])], &[4, 5], &[4, 5]),
         ("itself and the server", vec![neighbour(OWN, &[FAR]), neighbour(SEED, &[FAR])], &[], &[]),
@@ -323,10 +324,10 @@ fn it_despairs_when_nobody_is_there_any_more() {
         agent.session.handle(Event::Failed { dial: agent.control, cause }, at(0));
         agent.session.handle(Event::Tick(load), at(30_000));
     };
-    type Before<'a> = &'a dyn Fn(&mut Agent);
+    type Row<'a> = (&'a str, fn() -> Agent, &'a dyn Fn(&mut Agent), u64, Option<SwarmEvent>);
     let broken =
         || SwarmEvent::Broken("neither the server nor a peer was heard of for 10 minutes".to_owned());
-    let cases: [(&str, fn() -> Agent, Before, u64, Option<SwarmEvent>); 7] = [
+    let cases: [Row; 7] = [
         ("fetching, nine minutes alone", Agent::started, &nothing, minutes(10) - 1, None),
         ("fetching, ten minutes alone", Agent::started, &nothing, minutes(10), Some(broken())),
         ("not let in for ten minutes", Agent::new, &gone, minutes(10), Some(broken())),

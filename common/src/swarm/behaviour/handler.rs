@@ -20,7 +20,7 @@ use crate::wire::swarm::{CONTROL_PROTOCOL, PULL_PROTOCOL};
 pub(super) const STREAMS_PER_CONNECTION_MAX: usize = 4;
 
 /// What a stream is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// Agent to server: hello, haves, leases.
     Control,
