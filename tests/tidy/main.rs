@@ -13,7 +13,7 @@ const LINES_MAX: usize = 500;
 
 /// Files that were longer when the rule came, with the length that they may not exceed. One that is mended leaves the
 /// list.
-const LONGER: [(&str, usize); 17] = [
+const LONGER: [(&str, usize); 16] = [
     ("agent/src/swarm/node.rs", 527),
     ("common/src/hardware.rs", 558),
     ("server/src/cli/args.rs", 514),
@@ -27,7 +27,6 @@ const LONGER: [(&str, usize); 17] = [
     ("server/src/fleet/orders/tests.rs", 843),
     ("server/src/fleet/reports.rs", 512),
     ("server/src/fleet/reports/tests.rs", 590),
-    ("server/src/image/store.rs", 550),
     ("server/src/swarm/inject.rs", 544),
     ("server/src/swarm/node.rs", 533),
     ("server/src/swarm/image_swarm.rs", 542),
