@@ -3,7 +3,7 @@
 //! the fleet's thread.
 
 // What machines tell.
-mod arrivals;
+pub(super) mod arrivals;
 
 // What admins want.
 mod ordering;
@@ -19,8 +19,6 @@ use std::sync::Arc;
 use common::trust::{KeyPair, PublicKey};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
-
-pub use arrivals::From;
 
 use super::boot_policy::{BootPolicies, Sighting};
 use super::decide::{Fleet, REPORT_LIFE};

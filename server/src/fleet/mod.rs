@@ -96,7 +96,8 @@ mod actor;
 mod handle;
 
 pub use actor::{FleetTask, start};
-pub use handle::{FleetHandle, From};
+pub use handle::FleetHandle;
+pub use handle::arrivals::From;
 pub use request::FleetError;
 
 #[cfg(test)]

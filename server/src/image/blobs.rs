@@ -1,5 +1,6 @@
-//! Named blobs at rest: the seam behind which an S3-compatible store can stand one day. Owns the files of
-//! the image store and their atomic writing; knows nothing of images. Touches files.
+//! Named blobs at rest: the seam that the image store stands on, and that an S3-compatible store can implement as well.
+//! Owns, for blobs in files, the folder of the image store: who has it open, the atomic writing, and the room for
+//! temporary files. Knows nothing of images. Touches files.
 //!
 //! A blob is written to a temporary file, synced, and renamed, so that a crash leaves the old blob, the new
 //! one or none. Names of new files are synced once per import (`settle`), because syncing a folder after
@@ -13,21 +14,51 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-/// Blobs by key. Keys are made by this program only: `chunks/ab/<hash>`, `manifests/<hash>`, `names/<name>`.
-pub(super) trait Blobs: Send + Sync + fmt::Debug {
+use super::error::ImageError;
+
+/// Blobs by key. Keys are made by this program only: `chunks/ab/<hash>`, `manifests/<hash>`, `names/<name>`, `unclean`.
+/// Whoever has them has them alone: opening them is a matter of the implementation, which refuses a second server, and
+/// dropping them lets another one in. Methods block, and are called from many threads at once.
+pub trait Blobs: Send + Sync + fmt::Debug {
     /// The blob under `key`, or none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>>;
+
     /// Puts a blob in place of whatever is under `key`; all of it or nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written; then what was there is still there.
     fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()>;
+
     /// Removes the blob under `key`, if there is one; returns its bytes' number.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
     fn delete(&self, key: &str) -> io::Result<u64>;
-    /// All keys that begin with `folder`, a path without its last slash.
+
+    /// All keys that begin with `folder`, a path without its last slash; in order.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+
     /// Returns when everything put or deleted so far outlives a power cut. A store that is durable on `put`
     /// has nothing to do.
+    ///
+    /// # Errors
+    /// When that cannot be said; it is tried again the next time.
     fn settle(&self) -> io::Result<()> {
         Ok(())
     }
+
+    /// A new, empty file that nobody else sees and that is gone when it is closed: for an image that has to be read out
+    /// of order while it is added. It may become as large as the image is.
+    ///
+    /// # Errors
+    /// When there is no room for one.
+    fn scratch(&self) -> io::Result<File>;
 }
 
 /// Blobs as files under one folder.
@@ -37,23 +68,31 @@ pub(super) struct Files {
     scratch: PathBuf,
     /// Folders with names that are not synced yet.
     unsettled: Mutex<BTreeSet<PathBuf>>,
+    /// Locked while this is open.
+    _lock: File,
 }
 
 impl Files {
     /// Opens `root`, makes it if needed, and throws away temporary files that a crash left.
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be made or read, or another process has it open.
+    pub(super) fn open(root: &Path) -> Result<Self, ImageError> {
+        let failed = |source| ImageError::Open { path: root.to_owned(), source };
+        fs::create_dir_all(root).map_err(failed)?;
+        let lock = File::create(root.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(ImageError::Locked { path: root.to_owned() }),
+            Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
         let scratch = root.join("tmp");
         match fs::remove_dir_all(&scratch) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(()) | Err(_) => {}
         }
-        fs::create_dir_all(&scratch)?;
-        Ok(Self { root: root.to_owned(), scratch, unsettled: Mutex::default() })
-    }
-
-    /// The folder for temporary files, on the same file system.
-    pub(super) fn scratch(&self) -> &Path {
-        &self.scratch
+        fs::create_dir_all(&scratch).map_err(failed)?;
+        Ok(Self { root: root.to_owned(), scratch, unsettled: Mutex::default(), _lock: lock })
     }
 
     fn touched(&self, folder: &Path) {
@@ -145,26 +184,15 @@ impl Blobs for Files {
         }
         failed.map_or(Ok(()), Err)
     }
+
+    fn scratch(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.scratch)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_blob_is_replaced_whole_and_listed_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = Files::open(dir.path()).unwrap();
-        assert_eq!(files.get("chunks/ab/abc").unwrap(), None);
-        files.put("chunks/ab/abc", b"one").unwrap();
-        files.put("chunks/ab/abc", b"three").unwrap();
-        files.put("chunks/cd/cde", b"").unwrap();
-        files.settle().unwrap();
-        assert_eq!(files.get("chunks/ab/abc").unwrap().unwrap(), b"three");
-        assert_eq!(files.list("chunks").unwrap(), ["chunks/ab/abc", "chunks/cd/cde"]);
-        assert!(files.list("nothing").unwrap().is_empty());
-        assert_eq!((files.delete("chunks/ab/abc").unwrap(), files.delete("chunks/ab/abc").unwrap()), (5, 0));
-    }
 
     #[test]
     fn a_folder_that_cannot_be_synced_is_tried_again_and_holds_up_no_other() {
@@ -185,8 +213,9 @@ mod tests {
     fn what_a_crash_left_in_scratch_is_gone_after_opening() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::open(dir.path()).unwrap();
-        fs::write(files.scratch().join("half"), b"x").unwrap();
+        fs::write(files.scratch.join("half"), b"x").unwrap();
+        drop(files);
         let again = Files::open(dir.path()).unwrap();
-        assert_eq!(fs::read_dir(again.scratch()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&again.scratch).unwrap().count(), 0);
     }
 }

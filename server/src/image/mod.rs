@@ -29,7 +29,7 @@ mod facts;
 // Raw bytes to chunks, on all cores.
 mod import;
 
-// Files, or one day an object store.
+// Named blobs at rest, and those in files.
 mod blobs;
 
 // The images of this server.
@@ -59,6 +59,7 @@ mod mend;
 #[cfg(test)]
 mod tests;
 
+pub use blobs::Blobs;
 pub use error::ImageError;
 pub use info::{AddSpec, Added, DamagedChunk, ImageInfo, PartitionTable, Progress, Removed, VerifyReport};
 pub use qcow2::QcowError;

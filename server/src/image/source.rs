@@ -2,8 +2,8 @@
 //! and not by its name. Owns the input and its decompressor. A stream that ends early, breaks, or goes on
 //! after its end is an error that names the byte: half an image must never pass for one. Touches files.
 //!
-//! A qcow2 image is read out of order, so one that comes as a stream or compressed is first put into an
-//! unnamed file beside the store.
+//! A qcow2 image is read out of order, so one that comes as a stream or compressed is first put into a
+//! temporary file that the store gives.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
@@ -215,11 +215,11 @@ enum Body {
 }
 
 impl Source {
-    /// Opens `from` and finds out what it is. `spool` is a folder for a streamed qcow2 image; `progress` is
+    /// Opens `from` and finds out what it is. `scratch` gives an empty file for a streamed qcow2 image; `progress` is
     /// told how far into the input that has come.
     pub(super) fn open(
         from: ImageSource,
-        spool: &Path,
+        scratch: &dyn Fn() -> io::Result<File>,
         progress: &mut dyn FnMut(u64, Option<u64>) -> Result<(), io::Error>,
     ) -> Result<Self, SourceError> {
         let (reader, total): (Box<dyn Read + Send>, _) = match from {
@@ -250,7 +250,7 @@ impl Source {
         source.head = head;
         if source.head.starts_with(qcow2::MAGIC) {
             let wrapped_in = source.wrapped_in;
-            return Self::qcow2(source.spool(spool, progress)?, wrapped_in);
+            return Self::qcow2(source.spool(scratch, progress)?, wrapped_in);
         }
         Ok(source)
     }
@@ -265,13 +265,13 @@ impl Source {
         Ok(Self::new(Body::Qcow2(image), total, wrapped_in))
     }
 
-    /// Copies everything into an unnamed file.
+    /// Copies everything into a file that `scratch` gives.
     fn spool(
         mut self,
-        folder: &Path,
+        scratch: &dyn Fn() -> io::Result<File>,
         progress: &mut dyn FnMut(u64, Option<u64>) -> Result<(), io::Error>,
     ) -> Result<File, SourceError> {
-        let mut file = tempfile::tempfile_in(folder).map_err(SourceError::Spool)?;
+        let mut file = scratch().map_err(SourceError::Spool)?;
         let mut buf = vec![0; READ_BYTES];
         loop {
             let n = self.fill(&mut buf)?;

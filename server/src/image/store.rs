@@ -1,21 +1,24 @@
-//! The images of this server: which there are, and their chunks at rest. Owns the folder `images` of the
-//! state and everything in it; one process at a time. Touches files, the clock for the date of an image.
+//! The images of this server: which there are, and their chunks at rest. Owns everything in its blobs, which one process
+//! has at a time. Touches the blobs, and the clock for the date of an image.
 //!
 //! ```text
 //! chunks/ab/<wire hash>   the wire form of a chunk; its name is its checksum
 //! manifests/<image id>    likewise
 //! names/<name>.json       an `ImageInfo`; written last: what has no name does not exist
-//! tmp/                    half-written files; emptied on opening
 //! unclean                 there while an add or a remove is under way
-//! lock                    held while the store is open
 //! ```
 //!
 //! Invariants: a name is written only after its manifest and all its chunks are durable; a chunk is deleted
 //! only while no add is under way and when no manifest has it; if any name or manifest cannot be read,
 //! nothing is deleted.
 
+// What an image may be called, and the records of those names.
+mod names;
+
+// What no image has.
+mod sweep;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,8 +36,11 @@ use super::import::{Import, Imported};
 use super::info::{AddSpec, Added, ImageInfo, Progress, Removed};
 use super::source::Source;
 use crate::api::shapes::{BiosBoot, ImageTraits, UefiBoot};
+use names::{check_name, name_key, read_names};
 
-const NAME_BYTES_MAX: usize = 64;
+/// The key that is there while an add or a removal is under way.
+const UNCLEAN: &str = "unclean";
+
 /// Fewer digits of an id match too much.
 const PREFIX_DIGITS_MIN: usize = 4;
 
@@ -51,8 +57,6 @@ pub struct Images(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     blobs: Box<dyn Blobs>,
-    scratch: PathBuf,
-    unclean: PathBuf,
     names: RwLock<BTreeMap<String, ImageInfo>>,
     manifests: Mutex<HashMap<ImageId, (Arc<Manifest>, Bytes)>>,
     /// The first chunk that was asked for last.
@@ -66,7 +70,6 @@ struct Inner {
     stop: AtomicBool,
     /// Some record could not be read: nothing may be deleted.
     doubtful: bool,
-    _lock: File,
 }
 
 /// The key of a chunk in the store. Spread over 256 folders, so that a person can still list one.
@@ -79,10 +82,6 @@ fn manifest_key(id: ImageId) -> String {
     format!("manifests/{id}")
 }
 
-fn name_key(name: &str) -> String {
-    format!("names/{name}.json")
-}
-
 impl Images {
     /// Opens the store in the folder `images` of `state`, makes it if needed, and clears away what an earlier
     /// process left half done.
@@ -90,33 +89,28 @@ impl Images {
     /// # Errors
     /// When the folder cannot be made or read, or another process has it open.
     pub fn open(state: &Path) -> Result<Self, ImageError> {
-        let root = state.join("images");
-        let open = |source| ImageError::Open { path: root.clone(), source };
-        fs::create_dir_all(&root).map_err(open)?;
-        let lock = File::create(root.join("lock")).map_err(open)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(ImageError::Locked { path: root }),
-            Err(fs::TryLockError::Error(source)) => return Err(open(source)),
-        }
-        let files = Files::open(&root).map_err(open)?;
-        let scratch = files.scratch().to_owned();
-        let (names, doubtful) = read_names(&files)?;
-        let unclean = root.join("unclean");
-        let left = unclean.exists();
+        Self::over(Box::new(Files::open(&state.join("images"))?))
+    }
+
+    /// Opens the store over `blobs`, which nobody else has open, and clears away what an earlier process left half
+    /// done.
+    ///
+    /// # Errors
+    /// When the blobs cannot be read.
+    pub fn over(blobs: Box<dyn Blobs>) -> Result<Self, ImageError> {
+        let (names, doubtful) = read_names(&*blobs)?;
+        let read = |source| ImageError::Read { what: "a mark".to_owned(), source };
+        let is_unclean = blobs.get(UNCLEAN).map_err(read)?.is_some();
         let images = Self(Arc::new(Inner {
-            blobs: Box::new(files),
-            scratch,
-            unclean,
+            blobs,
             names: RwLock::new(names),
             manifests: Mutex::default(),
             first: Mutex::default(),
             gate: RwLock::default(),
-            sweep: AtomicBool::new(left),
+            sweep: AtomicBool::new(is_unclean),
             commit: Mutex::default(),
             stop: AtomicBool::new(false),
             doubtful,
-            _lock: lock,
         }));
         images.tidy();
         Ok(images)
@@ -156,7 +150,7 @@ impl Images {
     fn add_inside(&self, spec: AddSpec, progress: &mut dyn FnMut(Progress)) -> Result<Added, ImageError> {
         let origin = Origin { name: spec.source.name(), path: spec.source.path() };
         let source_name = origin.name.clone();
-        let mut source = Source::open(spec.source, &self.0.scratch, &mut |bytes_read, total| {
+        let mut source = Source::open(spec.source, &|| self.0.blobs.scratch(), &mut |bytes_read, total| {
             progress(Progress { bytes_read, total, ..Progress::default() });
             if self.stopping() { Err(io::Error::other("the server is stopping")) } else { Ok(()) }
         })
@@ -425,84 +419,6 @@ impl Images {
         }
         Ok(known)
     }
-
-    fn mark_unclean(&self) -> Result<(), ImageError> {
-        let write = |source| ImageError::Write { what: "a mark".to_owned(), source };
-        File::create(&self.0.unclean).and_then(|file| file.sync_all()).map_err(write)
-    }
-
-    /// Clears away what no image has, unless an add is under way: then the last add does it. Returns the bytes
-    /// freed. A failure is left to the next time, because what it leaves is only room.
-    fn tidy(&self) -> u64 {
-        let mut freed = 0;
-        loop {
-            let Some(exclusive) = self.0.gate.try_write() else { return freed };
-            if self.0.sweep.swap(false, Ordering::SeqCst) {
-                match self.sweep() {
-                    Ok(bytes) => freed += bytes,
-                    Err(error) => {
-                        tracing::warn!(%error, "the image store could not be tidied");
-                        return freed;
-                    }
-                }
-            }
-            match fs::remove_file(&self.0.unclean) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, "the image store stays marked as unclean");
-                }
-                Ok(()) | Err(_) => {}
-            }
-            drop(exclusive);
-            // Somebody may have asked while the gate was held, and gone because it was.
-            if !self.0.sweep.load(Ordering::SeqCst) {
-                return freed;
-            }
-        }
-    }
-
-    /// Deletes manifests without a name and chunks without a manifest.
-    fn sweep(&self) -> io::Result<u64> {
-        if self.0.doubtful {
-            tracing::warn!("some image records cannot be read, so nothing is cleared away");
-            return Ok(0);
-        }
-        let named: HashSet<ImageId> = self.list().iter().map(|image| image.id).collect();
-        let mut needed = HashSet::new();
-        for &id in &named {
-            let manifest = self.manifest(id).map_err(io::Error::other)?;
-            needed.extend(stored(&manifest).map(|chunk| chunk_key(&chunk.wire)));
-        }
-        needed.extend(named.into_iter().map(manifest_key));
-        let mut freed = 0;
-        for folder in ["manifests", "chunks"] {
-            for key in self.0.blobs.list(folder)? {
-                if !needed.contains(&key) {
-                    freed += self.0.blobs.delete(&key)?;
-                }
-            }
-        }
-        Ok(freed)
-    }
-}
-
-/// The records of all names, and whether any of them is unreadable.
-fn read_names(blobs: &dyn Blobs) -> Result<(BTreeMap<String, ImageInfo>, bool), ImageError> {
-    let read = |source| ImageError::Read { what: "the images' names".to_owned(), source };
-    let (mut names, mut doubtful) = (BTreeMap::new(), false);
-    for key in blobs.list("names").map_err(read)? {
-        let record = blobs.get(&key).map_err(read)?.unwrap_or_default();
-        match serde_json::from_slice::<ImageInfo>(&record) {
-            Ok(image) if key == name_key(&image.name) => {
-                names.insert(image.name.clone(), image);
-            }
-            Ok(_) => doubtful = true,
-            Err(error) => {
-                tracing::warn!(key, %error, "the record of an image is damaged; it is left out");
-                doubtful = true;
-            }
-        }
-    }
-    Ok((names, doubtful))
 }
 
 fn stored(manifest: &Manifest) -> impl Iterator<Item = StoredChunk> + '_ {
@@ -517,27 +433,6 @@ fn count(manifest: &Manifest) -> (u32, u32) {
     let zero = manifest.iter().filter(|(_, chunk)| *chunk == Chunk::Zero).count();
     let distinct = stored(manifest).map(|chunk| chunk.raw).collect::<HashSet<_>>().len();
     (u32::try_from(zero).unwrap_or(u32::MAX), u32::try_from(distinct).unwrap_or(u32::MAX))
-}
-
-/// Names are file names, words of a command line and of profiles.
-fn check_name(name: &str) -> Result<(), ImageError> {
-    let bad = |why| Err(ImageError::Name { name: common::limits::cut(name, 80).to_owned(), why });
-    if name.is_empty() {
-        return bad("it is empty");
-    }
-    if name.len() > NAME_BYTES_MAX {
-        return bad("it is too long");
-    }
-    if !name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
-        return bad("it does not begin with a letter or a digit");
-    }
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-        return bad("it has characters that names do not have");
-    }
-    if name.parse::<Hash>().is_ok() {
-        return bad("it looks like an image's id");
-    }
-    Ok(())
 }
 
 fn now_ms() -> u64 {

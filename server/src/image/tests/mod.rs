@@ -1,7 +1,8 @@
-//! What the image store promises, tried over real files in a temporary folder.
+//! What the image store promises, tried over blobs in memory, and over real files where that is what is tried.
 
 mod qcow2;
 mod refused;
+mod shelf;
 mod source;
 mod store;
 mod traits;
@@ -13,6 +14,7 @@ use std::path::Path;
 use common::id::ImageId;
 
 use super::{AddSpec, Added, ImageError, ImageSource, Images};
+use shelf::{Memory, Shelf, files, over_both};
 
 const MIB: usize = 1 << 20;
 
@@ -63,21 +65,4 @@ fn zst(bytes: &[u8]) -> Vec<u8> {
 /// An error with its causes, as a person sees it.
 fn told(error: &ImageError) -> String {
     common::causes::with_causes(error)
-}
-
-/// All files of the store but its lock.
-fn files(state: &Path) -> Vec<String> {
-    let (mut found, mut folders) = (Vec::new(), vec![state.join("images")]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.file_name().is_none_or(|name| name != "lock") {
-                found.push(path.strip_prefix(state).unwrap().display().to_string());
-            }
-        }
-    }
-    found.sort_unstable();
-    found
 }

@@ -7,10 +7,10 @@ use common::chunk::ChunkIndex;
 use common::manifest::Encoding;
 use proptest::prelude::*;
 
+use super::super::store::chunk_key;
 use super::*;
 
-#[test]
-fn boundary_sizes() {
+fn boundary_sizes(shelf: &impl Shelf) {
     let cases = [
         (1, 512, 1, true),
         (511, 512, 1, true),
@@ -21,8 +21,7 @@ fn boundary_sizes() {
         (MIB + 1, MIB + 512, 2, true),
         (2 * MIB, 2 * MIB, 2, false),
     ];
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
+    let images = shelf.open().unwrap();
     for (len, size, chunks, noted) in cases {
         let mut bytes = noise(len as u64, len);
         let added = add(&images, &format!("n{len}"), bytes.clone()).unwrap();
@@ -57,10 +56,8 @@ proptest! {
     }
 }
 
-#[test]
-fn equal_chunks_rest_once_and_keep_their_wire_form() {
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
+fn equal_chunks_rest_once_and_keep_their_wire_form(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
     let text = b"compresses well ".repeat(MIB / 16);
     let base = [noise(1, MIB), text.clone(), vec![0; MIB], text.clone(), noise(2, MIB)].concat();
     let first = add(&images, "first", base.clone()).unwrap();
@@ -78,28 +75,26 @@ fn equal_chunks_rest_once_and_keep_their_wire_form() {
         images.manifest(second.image.id).unwrap().stored(ChunkIndex(1)),
         manifest.stored(ChunkIndex(1))
     );
-    assert_eq!(files(dir.path()).iter().filter(|file| file.contains("chunks/")).count(), 4);
+    assert_eq!(shelf.keys().iter().filter(|key| key.starts_with("chunks/")).count(), 4);
 
     let removed = images.remove("first", None).unwrap();
     assert!((MIB as u64..MIB as u64 + 4096).contains(&removed.freed_bytes), "{}", removed.freed_bytes);
     assert!(images.verify(second.image.id, &mut |_| {}).unwrap().damaged.is_empty());
     images.remove("second", None).unwrap();
-    assert!(files(dir.path()).is_empty(), "{:?}", files(dir.path()));
+    assert!(shelf.keys().is_empty(), "{:?}", shelf.keys());
 }
 
-#[test]
-fn damage_is_found_not_served_and_repaired_by_adding_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
+fn damage_is_found_not_served_and_repaired_by_adding_again(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
     let bytes = [noise(1, MIB), b"text".repeat(MIB / 4), noise(2, MIB)].concat();
     let image = add(&images, "a", bytes.clone()).unwrap().image;
     let manifest = images.manifest(image.id).unwrap();
     let chunk = |at| manifest.stored(ChunkIndex(at)).unwrap();
-    let path = |at| dir.path().join("images").join(super::super::store::chunk_key(&chunk(at).wire));
-    let mut rotten = std::fs::read(path(1)).unwrap();
+    let key = |at| chunk_key(&chunk(at).wire);
+    let mut rotten = shelf.read(&key(1));
     rotten[10] ^= 1;
-    std::fs::write(path(1), rotten).unwrap();
-    std::fs::remove_file(path(2)).unwrap();
+    shelf.write(&key(1), &rotten);
+    shelf.remove(&key(2));
 
     assert!(images.wire_chunk(&chunk(0)).is_ok());
     let error = images.wire_chunk(&chunk(1)).unwrap_err();
@@ -109,7 +104,7 @@ fn damage_is_found_not_served_and_repaired_by_adding_again() {
     assert_eq!(report.damaged.iter().map(|damaged| damaged.chunk).collect::<Vec<_>>(), [1, 2]);
     assert!(images.export(image.id, &mut std::io::sink(), &mut |_| {}).is_err());
 
-    std::fs::write(dir.path().join("images/manifests").join(image.id.to_string()), b"rotten").unwrap();
+    shelf.write(&format!("manifests/{}", image.id), b"rotten");
     assert!(matches!(images.verify(image.id, &mut |_| {}), Err(ImageError::Manifest { .. })));
     let again = add(&images, "a", bytes.clone()).unwrap();
     assert_eq!((again.existed, again.repaired_chunks, again.new_chunks), (true, 2, 0));
@@ -118,10 +113,9 @@ fn damage_is_found_not_served_and_repaired_by_adding_again() {
     assert!(export(&images, image.id) == bytes);
 }
 
-#[test]
-fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source() {
+fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
     let (shared, source) = (noise(1, MIB), dir.path().join("disk.raw"));
     let bytes = [shared.clone(), noise(2, MIB)].concat();
     std::fs::write(&source, &bytes).unwrap();
@@ -129,11 +123,11 @@ fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source() {
     add(&images, "b", [shared, noise(3, MIB)].concat()).unwrap();
     add(&images, "c", noise(4, MIB)).unwrap();
     let chunk = images.manifest(image.id).unwrap().stored(ChunkIndex(0)).unwrap();
-    let path = dir.path().join("images").join(super::super::store::chunk_key(&chunk.wire));
+    let key = chunk_key(&chunk.wire);
     let spoil = || {
-        let mut rotten = std::fs::read(&path).unwrap();
+        let mut rotten = shelf.read(&key);
         rotten[10] ^= 1;
-        std::fs::write(&path, rotten).unwrap();
+        shelf.write(&key, &rotten);
     };
     let damaged = || images.verify(image.id, &mut |_| {}).unwrap().damaged;
     spoil();
@@ -149,27 +143,23 @@ fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source() {
     assert_eq!(damaged().len(), 1, "nothing wrong was taken");
 }
 
-#[test]
-fn a_name_stays_with_its_content() {
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
+fn a_name_stays_with_its_content(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
     let first = add(&images, "a", noise(1, 2 * MIB)).unwrap().image;
-    let before = files(dir.path());
+    let before = shelf.keys();
     for other in [noise(2, 2 * MIB), noise(1, MIB), noise(1, 3 * MIB), vec![0; 2 * MIB]] {
         let error = add(&images, "a", other).unwrap_err();
         assert!(matches!(&error, ImageError::Taken { has, .. } if *has == first.id), "{error}");
         assert!(error.hint().unwrap().contains("image remove a"));
-        assert_eq!(files(dir.path()), before);
+        assert_eq!(shelf.keys(), before);
     }
     let again = add(&images, "a", noise(1, 2 * MIB)).unwrap();
     assert!(again.existed && again.notes.iter().any(|note| note.contains("already")));
     assert_eq!(images.list(), [first]);
 }
 
-#[test]
-fn bad_names_are_refused_before_anything_is_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
+fn bad_names_are_refused_before_anything_is_read(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
     let long = "x".repeat(65);
     let id = "a".repeat(64);
     for name in ["", ".", "..", "a/b", "-a", "a b", "ä", "a\n", "../../etc/passwd", &long, &id] {
@@ -187,10 +177,8 @@ fn bad_names_are_refused_before_anything_is_read() {
     assert!(add(&images, "Debian-12.5_x64", noise(1, 512)).is_ok());
 }
 
-#[test]
-fn an_image_is_found_by_name_or_by_the_beginning_of_its_id() {
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
+fn an_image_is_found_by_name_or_by_the_beginning_of_its_id(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
     assert!(images.get("a").unwrap_err().hint().unwrap().contains("no images yet"));
     let image = add(&images, "a", noise(1, 512)).unwrap().image;
     add(&images, "b", noise(1, 512)).unwrap();
@@ -207,47 +195,38 @@ fn an_image_is_found_by_name_or_by_the_beginning_of_its_id() {
     assert_eq!(export(&images, image.id).len(), 512);
 }
 
-#[test]
-fn a_crash_leaves_no_half_image_and_takes_no_whole_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let good = add(&Images::open(dir.path()).unwrap(), "good", noise(1, 2 * MIB)).unwrap().image;
-    let whole = files(dir.path());
-    let root = dir.path().join("images");
+fn a_crash_leaves_no_half_image_and_takes_no_whole_one(shelf: &impl Shelf) {
+    let good = add(&shelf.open().unwrap(), "good", noise(1, 2 * MIB)).unwrap().image;
+    let whole = shelf.keys();
     // A power cut in the middle of an add: chunks and even the manifest, but no name.
-    std::fs::create_dir_all(root.join("chunks/aa")).unwrap();
-    std::fs::write(root.join("chunks/aa").join("a".repeat(64)), b"orphan").unwrap();
-    std::fs::write(root.join("manifests").join("b".repeat(64)), b"orphan").unwrap();
-    std::fs::write(root.join("tmp/.tmpx"), b"half").unwrap();
-    std::fs::write(root.join("unclean"), b"").unwrap();
+    shelf.write(&format!("chunks/aa/{}", "a".repeat(64)), b"orphan");
+    shelf.write(&format!("manifests/{}", "b".repeat(64)), b"orphan");
+    shelf.write("unclean", b"");
 
     // With a record that cannot be read, nobody knows what is needed: nothing may go.
-    std::fs::write(root.join("names/other.json"), b"{").unwrap();
-    let images = Images::open(dir.path()).unwrap();
+    shelf.write("names/other.json", b"{");
+    let images = shelf.open().unwrap();
     assert_eq!(images.list(), std::slice::from_ref(&good));
-    assert_eq!(files(dir.path()).len(), whole.len() + 3);
+    assert_eq!(shelf.keys().len(), whole.len() + 3);
     drop(images);
-    std::fs::remove_file(root.join("names/other.json")).unwrap();
-    std::fs::write(root.join("unclean"), b"").unwrap();
+    shelf.remove("names/other.json");
+    shelf.write("unclean", b"");
 
-    let images = Images::open(dir.path()).unwrap();
-    assert_eq!(files(dir.path()), whole);
+    let images = shelf.open().unwrap();
+    assert_eq!(shelf.keys(), whole);
     assert!(images.verify(good.id, &mut |_| {}).unwrap().damaged.is_empty());
 }
 
-#[test]
-fn one_process_has_the_store() {
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
-    assert!(matches!(Images::open(dir.path()), Err(ImageError::Locked { .. })));
+fn one_process_has_the_store(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
+    assert!(matches!(shelf.open(), Err(ImageError::Locked { .. })));
     drop(images);
-    assert!(Images::open(dir.path()).is_ok());
+    assert!(shelf.open().is_ok());
 }
 
-#[test]
-fn a_store_that_takes_nothing_is_an_error_and_not_an_image() {
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
-    std::fs::write(dir.path().join("images/chunks"), b"in the way").unwrap();
+fn a_store_that_takes_nothing_is_an_error_and_not_an_image(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
+    shelf.refuse_chunks();
     let error = add(&images, "a", noise(1, 8 * MIB)).unwrap_err();
     assert!(matches!(error, ImageError::Write { .. }), "{}", told(&error));
     assert!(images.list().is_empty());
@@ -276,10 +255,8 @@ impl Read for Paced {
     }
 }
 
-#[test]
-fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
+fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
     let old = add(&images, "old", [noise(1, MIB), noise(2, MIB)].concat()).unwrap().image;
     let (tell, go) = sync_channel(1);
     let (seen, chunks) = sync_channel(64);
@@ -306,13 +283,11 @@ fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on() {
     let new = adding.join().unwrap().unwrap().image;
     assert_ne!(new.id, old.id);
     assert!(export(&images, new.id) == [noise(1, MIB), noise(2, MIB), noise(3, MIB)].concat());
-    assert_eq!(files(dir.path()).len(), 5, "{:?}", files(dir.path()));
+    assert_eq!(shelf.keys().len(), 5, "{:?}", shelf.keys());
 }
 
-#[test]
-fn stopping_ends_an_add_and_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path()).unwrap();
+fn stopping_ends_an_add_and_leaves_nothing(shelf: &impl Shelf) {
+    let images = shelf.open().unwrap();
     let stopper = images.clone();
     let source = from_bytes(noise(1, 8 * MIB));
     let spec = AddSpec { name: "a".into(), source, sector_size: None, no_table: true };
@@ -324,5 +299,20 @@ fn stopping_ends_an_add_and_leaves_nothing() {
         })
         .unwrap_err();
     assert!(matches!(error, ImageError::Stopped), "{error}");
-    assert!(files(dir.path()).is_empty());
+    assert!(shelf.keys().is_empty());
 }
+
+over_both!(
+    boundary_sizes,
+    equal_chunks_rest_once_and_keep_their_wire_form,
+    damage_is_found_not_served_and_repaired_by_adding_again,
+    a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source,
+    a_name_stays_with_its_content,
+    bad_names_are_refused_before_anything_is_read,
+    an_image_is_found_by_name_or_by_the_beginning_of_its_id,
+    a_crash_leaves_no_half_image_and_takes_no_whole_one,
+    one_process_has_the_store,
+    a_store_that_takes_nothing_is_an_error_and_not_an_image,
+    a_remove_during_an_add_takes_nothing_that_the_add_counts_on,
+    stopping_ends_an_add_and_leaves_nothing,
+);
