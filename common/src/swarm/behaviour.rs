@@ -44,35 +44,35 @@ const IDLE: Duration = Duration::from_secs(20);
 pub enum MeshEvent {
     /// A stream that this node asked for is open.
     Opened {
-        /// The other end.
+        /// Whom this node dialled.
         peer: PeerId,
-        /// The connection, for [`Mesh::close`].
+        /// For [`Mesh::close`], and the number that [`Mesh::dial`] gave.
         connection: ConnectionId,
-        /// What for.
+        /// What the stream is for.
         protocol: Protocol,
-        /// The stream.
+        /// The one stream of this connection, with nothing read or written yet.
         stream: Stream,
     },
     /// The connection is there but the other end does not speak the protocol.
     Refused {
-        /// The other end.
+        /// Whom this node dialled.
         peer: PeerId,
-        /// The connection; it is being closed.
+        /// The number that [`Mesh::dial`] gave; the connection is being closed.
         connection: ConnectionId,
-        /// What for.
+        /// What it was asked for.
         protocol: Protocol,
     },
     /// The other end opened a stream.
     Accepted {
-        /// The other end; its key is on the list.
+        /// Who dialled this node; its key is on the list.
         peer: PeerId,
-        /// The connection.
+        /// For [`Mesh::close`]; one peer may have several.
         connection: ConnectionId,
-        /// What for.
+        /// What the other end wants of this node.
         protocol: Protocol,
-        /// The address it came from.
+        /// Where it was dialled from: tells its site.
         remote: Multiaddr,
-        /// The stream.
+        /// The one stream of this connection, with nothing read or written yet.
         stream: Stream,
     },
 }
@@ -87,7 +87,7 @@ struct NotAdmitted(PeerId);
 #[error("too many connections are being opened at once")]
 struct Crowded;
 
-/// The behaviour.
+/// Connections by key: who is let in, and one stream for each dial.
 pub struct Mesh {
     allowed: HashSet<PeerId>,
     always: Option<PeerId>,
@@ -341,7 +341,7 @@ pub enum NoNode {
     /// The address cannot be listened on.
     #[error("the swarm cannot listen on {address}")]
     Listen {
-        /// The address.
+        /// As it was configured.
         address: Multiaddr,
         /// What the system says.
         #[source]

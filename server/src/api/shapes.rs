@@ -32,6 +32,9 @@
 // Boot kits and images.
 mod stores;
 
+// Which machines are meant.
+mod selection;
+
 // Machines, and what is done with them.
 mod machine;
 
@@ -63,10 +66,9 @@ use serde::{Deserialize, Serialize};
 pub use deployment::{
     Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobShown, JobState, Shown, ShownLine,
 };
-pub use machine::{
-    Doubt, MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState, Selection,
-};
+pub use machine::{Doubt, MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState};
 pub use retry::{Retry, RetryLine, RetryShown};
+pub use selection::Selection;
 pub use silence::Silence;
 pub use stores::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
 pub use swarm::{NodeStatus, SwarmStatus};

@@ -11,8 +11,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use common::limits::cut;
 
-use super::Public;
 use super::content::{Bytestore, Content, answer};
+use super::public::Public;
 use super::refusal::Refusal;
 use super::server::Ends;
 use crate::boot::script::{self, Visitor};

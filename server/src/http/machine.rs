@@ -21,8 +21,8 @@ use common::wire::http::{CONFIRM, EVENTS, EventsTaken, IDENTITY, Identity, MANIF
 
 use jiff::Timestamp;
 
-use super::Public;
 use super::content::{Bytestore, Content, answer};
+use super::public::Public;
 use super::refusal::Refusal;
 use super::server::Ends;
 use crate::fleet::boot_policy::Sighting;

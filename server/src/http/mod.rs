@@ -25,6 +25,9 @@ pub mod content;
 // What is given out and made elsewhere.
 mod boot_source;
 
+// What the machines' routes answer from.
+mod public;
+
 // Scripts, kernels, loaders, boot programs.
 mod boot;
 
@@ -38,8 +41,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
-use common::limits::BODIES_PARSED_MAX;
-use tokio::sync::Semaphore;
 
 pub(crate) use blocking::blocking;
 #[cfg(fuzzing)]
@@ -50,25 +51,8 @@ pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
-use intake::Intake;
+use public::Public;
 use refusal::Refusal;
-
-/// What the machines' routes need.
-pub struct Public {
-    fleet: FleetHandle,
-    boot_source: Arc<dyn BootSource>,
-    kernel_arguments: KernelArguments,
-    discover: bool,
-    intake: Arc<Intake>,
-    parsers: Semaphore,
-    complaints: complaints::Complaints,
-}
-
-impl std::fmt::Debug for Public {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Public").field("fleet", &self.fleet).finish_non_exhaustive()
-    }
-}
 
 /// The machines' routes. `kernel_arguments` go to every loader; `discover` says whether machines that were
 /// never seen are given one.
@@ -78,15 +62,7 @@ pub fn public(
     kernel_arguments: KernelArguments,
     discover: bool,
 ) -> Router {
-    let public = Arc::new(Public {
-        fleet,
-        boot_source,
-        kernel_arguments,
-        discover,
-        intake: Arc::default(),
-        parsers: Semaphore::new(BODIES_PARSED_MAX),
-        complaints: complaints::Complaints::default(),
-    });
+    let public = Arc::new(Public::new(fleet, boot_source, kernel_arguments, discover));
     Router::new()
         .merge(boot::routes())
         .merge(machine::routes())
@@ -95,17 +71,6 @@ pub fn public(
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with this")
         })
         .with_state(public)
-}
-
-impl Public {
-    /// Asks the boot source, which may read a disk.
-    async fn ask<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let boot_source = Arc::clone(&self.boot_source);
-        blocking(move || ask(&*boot_source)).await
-    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,61 @@
 //! The default kit, kept in memory and read again when it has changed on the disk: its index is MiBs of JSON, and a
-//! rack that powers on asks for it once for each machine. Touches files, of which it mostly reads only the times.
+//! rack that powers on asks for it once for each machine. Owns when it counts as changed. Touches files, of which it
+//! mostly reads only the times.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::{KitError, Result};
-use super::store::{DEFAULT_MARK, INDEX, Kit, Kits};
+use parking_lot::Mutex;
 
-/// The kit that was read last, and what the disk looked like then.
+use super::error::Result;
+
+/// What was read last of the folder of kits, and what the disk looked like then.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct Current<T>(Mutex<Option<Known<T>>>);
+
+#[derive(Debug)]
+struct Known<T> {
     choice: Choice,
+    name: String,
     index: Stamp,
-    kit: Arc<Kit>,
+    kit: Arc<T>,
+}
+
+impl<T> Default for Current<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Current<T> {
+    /// The kit below `dir` that `choose` names and `read` reads, both asked only when the file `mark` beside the kits, the
+    /// kits' folder or the kit's own file `index` is another one than at the last time, whoever changed it.
+    pub(super) fn get(
+        &self,
+        dir: &Path,
+        (mark, index): (&str, &str),
+        choose: impl FnOnce() -> Result<String>,
+        read: impl FnOnce(&str) -> Result<T>,
+    ) -> Result<Arc<T>> {
+        // Held while reading: who comes meanwhile waits for that instead of reading it too.
+        let mut known = self.0.lock();
+        // Looked at before the kit is read, so that a change in between is seen by the next who asks.
+        let choice = Choice::now(dir, mark);
+        let index = |name: &str| stamp(&dir.join(name).join(index));
+        if let Some(known) = &*known
+            && known.choice == choice
+            && known.index == index(&known.name)
+        {
+            return Ok(Arc::clone(&known.kit));
+        }
+        let name = choose()?;
+        let index = index(&name);
+        let kit = Arc::new(read(&name)?);
+        *known = Some(Known { choice, name, index, kit: Arc::clone(&kit) });
+        Ok(kit)
+    }
 }
 
 /// What tells one state of a file or folder from the next; none when it is not there. What is replaced by a rename has
@@ -34,39 +75,15 @@ struct Choice {
 }
 
 impl Choice {
-    fn now(dir: &Path) -> Self {
-        Self { mark: fs::read(dir.join(DEFAULT_MARK)).ok(), kits: stamp(dir) }
-    }
-}
-
-impl Kits {
-    /// The kit that machines are booted with when nothing else is said: the marked one, else the newest. Read once for
-    /// all who ask until something changes, whoever changes it.
-    ///
-    /// # Errors
-    /// When there is no kit, or it cannot be read.
-    pub fn default_kit(&self) -> Result<Arc<Kit>> {
-        // Held while reading: who comes meanwhile waits for that instead of reading it too.
-        let mut known = self.current.lock();
-        // Looked at before the kit is read, so that a change in between is seen by the next who asks.
-        let choice = Choice::now(self.dir());
-        let index = |name: &str| stamp(&self.dir().join(name).join(INDEX));
-        if let Some(known) = &*known
-            && known.choice == choice
-            && known.index == index(known.kit.name())
-        {
-            return Ok(Arc::clone(&known.kit));
-        }
-        let name = self.default_name()?.ok_or(KitError::None)?;
-        let index = index(&name);
-        let kit = Arc::new(self.get(&name)?);
-        *known = Some(Known { choice, index, kit: Arc::clone(&kit) });
-        Ok(kit)
+    fn now(dir: &Path, mark: &str) -> Self {
+        Self { mark: fs::read(dir.join(mark)).ok(), kits: stamp(dir) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::KitError;
+    use super::super::store::INDEX;
     use super::super::tests::Bench;
     use super::*;
 

@@ -12,59 +12,10 @@ use common::modules::{Module, ModuleIndex, alias_matches, module_name};
 
 use super::choose::{self, BOOT_PROGRAMS, Part};
 use super::error::{KitError, Result, reading, writing};
+use super::spec::{ImportSpec, Progress, Source};
 use super::store::{self, FileMark, Kit, Kits, Record};
 use super::tree::{Tree, uncompressed_name};
 use super::{deb, initramfs, kernel, modinfo, place};
-
-/// Where a kit can be made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// This host's own installation.
-    Host,
-    /// A folder laid out like a root file system or like an unpacked package, or a `.deb` file.
-    Path(PathBuf),
-}
-
-/// What to import.
-#[derive(Debug, Clone)]
-pub struct ImportSpec {
-    /// The kit's name; none for the kernel's release.
-    pub name: Option<String>,
-    /// What to make it from. All are merged; where two have a file, the later one counts.
-    pub sources: Vec<Source>,
-    /// The kernel's release; none for the newest.
-    pub kernel: Option<String>,
-    /// The `swarmboot-loader` program.
-    pub loader: PathBuf,
-    /// Whether a kit of that name is replaced.
-    pub replace: bool,
-}
-
-/// How far an import is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// A package is being unpacked.
-    Unpacking {
-        /// Its file name.
-        package: String,
-        /// Bytes unpacked so far.
-        bytes: u64,
-    },
-    /// Modules are being read.
-    Modules {
-        /// How many so far.
-        done: usize,
-    },
-    /// The loader's initramfs is being compressed.
-    Compressing {
-        /// Bytes so far.
-        done: u64,
-        /// Bytes in all.
-        total: u64,
-    },
-    /// The kit is being made durable.
-    Syncing,
-}
 
 /// Told how far an import is; an error of it ends the import.
 type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> Result<()>;

@@ -6,7 +6,7 @@ use common::modules::ModuleIndex;
 use super::archive::Archive;
 use super::choose;
 use super::error::{KitError, Result};
-use super::import::Progress;
+use super::spec::Progress;
 use super::store::{Kit, LOADER};
 
 /// The part of `index` that the loader carries.

@@ -12,6 +12,12 @@ mod current;
 // What can go wrong, and what to do about it.
 mod error;
 
+// What an import is asked for.
+mod spec;
+
+// The kits opened, added to and kept up.
+mod change;
+
 // Import: from sources to a kit, in steps.
 mod import;
 
@@ -46,9 +52,9 @@ pub use choose::{Part, part_of};
 #[cfg(fuzzing)]
 pub use deb::try_deb;
 pub use error::KitError;
-pub use import::{ImportSpec, Progress, Source};
 #[cfg(fuzzing)]
 pub use modinfo::try_module;
+pub use spec::{ImportSpec, Progress, Source};
 pub use store::{BootFiles, FileMark, Kit, KitInfo, Kits};
 
 pub(crate) use store::replace_file;

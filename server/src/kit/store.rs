@@ -1,5 +1,5 @@
 //! The kits there are, and one kit. Owns `<state>/kits`: reads whole kits only, since an import appears by one
-//! rename. Touches files; the clock only through `import`.
+//! rename. Touches files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -10,17 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::id::Hash;
 use common::modules::ModuleIndex;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::current::Known;
+use super::current::Current;
 use super::error::{KitError, Result, reading, writing};
-use super::import::{ImportSpec, Progress};
-use super::{import, initramfs};
 
 /// The version of `kit.json` that this program writes and reads.
 const FORMAT: u32 = 1;
-pub(super) const DEFAULT_MARK: &str = "default";
+const DEFAULT_MARK: &str = "default";
 /// What a kit is, in its folder.
 pub(super) const INDEX: &str = "kit.json";
 pub(crate) const KERNEL: &str = "vmlinuz";
@@ -97,23 +94,13 @@ pub struct Kits {
     dir: PathBuf,
     stop: Arc<AtomicBool>,
     /// The default kit as it was read last.
-    pub(super) current: Arc<Mutex<Option<Known>>>,
+    current: Arc<Current<Kit>>,
 }
 
 impl Kits {
-    /// The kits below `state_dir`; the folder is made if it is not there.
-    ///
-    /// # Errors
-    /// When the folder cannot be made.
-    pub fn open(state_dir: &Path) -> Result<Self> {
-        let dir = state_dir.join("kits");
-        fs::create_dir_all(&dir).map_err(writing(&dir))?;
-        let kits = Self { dir, stop: Arc::default(), current: Arc::default() };
-        match import::lock(&kits) {
-            // An import that another process has under way is left alone.
-            Ok(_) | Err(KitError::Busy(_)) => Ok(kits),
-            Err(error) => Err(error),
-        }
+    /// The kits in the folder `dir`, which is there.
+    pub(super) fn at(dir: PathBuf) -> Self {
+        Self { dir, stop: Arc::default(), current: Arc::default() }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -130,15 +117,6 @@ impl Kits {
     /// When the server is stopping.
     pub(super) fn go_on(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) { Err(KitError::Stopped) } else { Ok(()) }
-    }
-
-    /// Makes a kit. Blocks for seconds to minutes; an import that does not end well leaves nothing.
-    ///
-    /// # Errors
-    /// When a source cannot be read, something vital is missing in them, the name is taken, or the disk is full.
-    pub fn import(&self, spec: &ImportSpec, progress: &mut dyn FnMut(Progress)) -> Result<KitInfo> {
-        let name = import::run(self, spec, progress)?;
-        self.info(&name)
     }
 
     /// All kits, the newest import first.
@@ -171,6 +149,16 @@ impl Kits {
         let text = fs::read(&path).map_err(reading(&path))?;
         let modules = serde_json::from_slice(&text).map_err(|source| KitError::Index { path, source })?;
         Ok(Kit { dir, record, modules })
+    }
+
+    /// The kit that machines are booted with when nothing else is said: the marked one, else the newest. Read once for
+    /// all who ask until something changes, whoever changes it.
+    ///
+    /// # Errors
+    /// When there is no kit, or it cannot be read.
+    pub fn default_kit(&self) -> Result<Arc<Kit>> {
+        let choose = || self.default_name()?.ok_or(KitError::None);
+        self.current.get(&self.dir, (DEFAULT_MARK, INDEX), choose, |name| self.get(name))
     }
 
     /// Marks the kit `name` as the default.
@@ -217,27 +205,7 @@ impl Kits {
         fs::remove_dir_all(&doomed).map_err(writing(&doomed))
     }
 
-    /// Makes the loader's initramfs of the kit `name` again if the program at `loader` is not the one inside:
-    /// for a server that was upgraded. True if it was made again.
-    ///
-    /// # Errors
-    /// When there is no such kit, or a file cannot be read or written.
-    pub fn refresh_loader(&self, name: &str, loader: &Path) -> Result<bool> {
-        let mut kit = self.get(name)?;
-        let program = fs::read(loader).map_err(reading(loader))?;
-        let hash = Hash::of(&program);
-        if kit.record.loader == hash && kit.dir.join(LOADER).exists() {
-            return Ok(false);
-        }
-        let image = initramfs::build(&kit, &program, &mut |_| {})?;
-        replace_file(&kit.dir.join(LOADER), &image)?;
-        kit.record.loader = hash;
-        kit.record.files.insert(LOADER.to_owned(), FileMark::of(&image));
-        kit.save_record()?;
-        Ok(true)
-    }
-
-    pub(super) fn default_name(&self) -> Result<Option<String>> {
+    fn default_name(&self) -> Result<Option<String>> {
         let records = self.records()?;
         let path = self.dir.join(DEFAULT_MARK);
         let marked = match fs::read_to_string(&path) {

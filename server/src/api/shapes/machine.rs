@@ -8,7 +8,7 @@ use common::id::{Mac, MachineId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{JobShown, Silence};
+use super::{JobShown, Selection, Silence};
 
 /// The states of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,16 +106,6 @@ pub struct MachineShown {
     pub note: Option<Silence>,
     /// Its last hardware report, in a list without its devices; none while it was only seen by DHCP.
     pub hardware: Option<HardwareReport>,
-}
-
-/// Machines named by an admin: ids, names, serials, Ethernet addresses, hostlists such as `rack1-[01-16]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Selection {
-    /// Names, each maybe a hostlist.
-    pub machines: Vec<String>,
-    /// `key=value`: all of them must match.
-    pub labels: Vec<String>,
 }
 
 /// Something to do with machines.

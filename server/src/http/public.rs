@@ -1,0 +1,62 @@
+//! What the machines' routes answer from, and have in common. Touches the fleet's handle and the boot source.
+
+use std::sync::Arc;
+
+use common::limits::BODIES_PARSED_MAX;
+use tokio::sync::Semaphore;
+
+use super::blocking::blocking;
+use super::boot_source::BootSource;
+use super::complaints::Complaints;
+use super::intake::Intake;
+use super::refusal::Refusal;
+use crate::boot::arguments::KernelArguments;
+use crate::fleet::FleetHandle;
+
+/// What the machines' routes need.
+pub(super) struct Public {
+    pub(super) fleet: FleetHandle,
+    boot_source: Arc<dyn BootSource>,
+    /// Go to every loader.
+    pub(super) kernel_arguments: KernelArguments,
+    /// Whether machines that were never seen are given a loader.
+    pub(super) discover: bool,
+    pub(super) intake: Arc<Intake>,
+    /// Turns at parsing a body, which takes memory and CPU.
+    pub(super) parsers: Semaphore,
+    pub(super) complaints: Complaints,
+}
+
+impl std::fmt::Debug for Public {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Public").field("fleet", &self.fleet).finish_non_exhaustive()
+    }
+}
+
+impl Public {
+    pub(super) fn new(
+        fleet: FleetHandle,
+        boot_source: Arc<dyn BootSource>,
+        kernel_arguments: KernelArguments,
+        discover: bool,
+    ) -> Self {
+        Self {
+            fleet,
+            boot_source,
+            kernel_arguments,
+            discover,
+            intake: Arc::default(),
+            parsers: Semaphore::new(BODIES_PARSED_MAX),
+            complaints: Complaints::default(),
+        }
+    }
+
+    /// Asks the boot source, which may read a disk.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let boot_source = Arc::clone(&self.boot_source);
+        blocking(move || ask(&*boot_source)).await
+    }
+}
