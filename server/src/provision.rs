@@ -143,10 +143,9 @@ fn refused(refusal: tailor::Refusal) -> NoPlan {
 fn target_words(hardware: &CheckedHardware, plan: &Plan) -> String {
     let disks = &hardware.report().disks;
     let Some(disk) = disks.iter().find(|disk| plan.target.matches(disk)) else { return String::new() };
-    let marks = [disk.model.as_str(), disk.serial.as_str()].join(" ");
     let holds =
         if disk.found.is_empty() { String::new() } else { format!(", holds {}", disk.found.join(", ")) };
-    format!("{} {} {}{holds}", disk.name, common::text::bytes(disk.size), marks.trim())
+    format!("{} {} {}{holds}", disk.name, common::text::bytes(disk.size), disk.label())
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ fn whole_new(disk: &[u8], done: &[u8]) -> bool {
 }
 
 fn try_every_cut(size: usize, sector: u32, seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let raw = os_image(sector as usize);
     let manifest = Arc::new(manifest_of(&raw, sector));
     let old = old_disk(size, sector as usize);

@@ -6,6 +6,7 @@ use std::io;
 
 use common::id::Hash;
 use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
+use common::swarm::splitmix::SplitMix64;
 use parking_lot::Mutex;
 
 use super::device::Device;
@@ -43,16 +44,17 @@ pub(crate) struct Recording {
     state: Mutex<State>,
 }
 
-/// splitmix64: any start value gives a good spread, and a run can be repeated.
+/// Where a power cut falls and what it tears: the same seed, the same run.
 #[derive(Debug, Clone)]
-pub(crate) struct Random(pub(crate) u64);
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(SplitMix64::new(seed))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next_u64()
     }
 
     pub(crate) fn below(&mut self, end: usize) -> usize {

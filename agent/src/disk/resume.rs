@@ -28,10 +28,9 @@ pub fn sample(manifest: &Manifest, skip: &ChunkSet, random: u64) -> Vec<ChunkInd
     if stored.len() <= SAMPLE {
         return stored;
     }
-    let (mut picked, mut rng) = (HashSet::new(), SplitMix64::new(random));
+    let (mut picked, mut places) = (HashSet::new(), SplitMix64::new(random));
     while picked.len() < SAMPLE {
-        let at = rng.next_u64() % stored.len() as u64;
-        picked.insert(stored[usize::try_from(at).unwrap_or(0)]);
+        picked.insert(stored[places.below(stored.len())]);
     }
     let mut picked: Vec<ChunkIndex> = picked.into_iter().collect();
     picked.sort_unstable();

@@ -259,3 +259,138 @@ impl Asking {
 fn unanswered(error: &FetchError) -> String {
     format!("{} ({}); trying again", with_causes(error), error.hint())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use common::hardware::SentReport;
+    use common::plan::Verdict;
+    use common::step::{EventBatch, Step, What};
+    use common::testing;
+    use common::trust::Signed;
+    use common::wire::http::{EVENTS, EventsTaken, IDENTITY, Identity};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::disk::recording::manifest_of;
+    use crate::fetch::testing::{Answer as Http, Request, TestServer};
+    use crate::steps::whole::plan_for;
+
+    fn keys() -> (KeyPair, KeyPair) {
+        (KeyPair::from_secret([1; 32]), KeyPair::from_secret([2; 32]))
+    }
+
+    /// A plan whose only step is of a later version: its job fails before anything is touched.
+    fn plan() -> Plan {
+        plan_for(&testing::disk("sda"), &manifest_of(&[1; 4096], 512), &[Step::named("defragment")])
+    }
+
+    /// A server that has this to say to one report after the other.
+    fn server(mut instructions: Vec<Instruction>) -> TestServer {
+        let key = keys().0;
+        TestServer::start(move |request: &Request| {
+            if request.path == IDENTITY {
+                let (version, nonce) = ("1".to_owned(), "n".to_owned());
+                return Http::json(&Identity { key: key.public(), version, nonce });
+            }
+            if request.path == EVENTS {
+                let signed: Signed<EventBatch> = serde_json::from_slice(&request.body).unwrap();
+                let through = signed.open(&keys().1.public()).unwrap().events.last().unwrap().number;
+                let taken = EventsTaken { batch: signed.digest(), through, cancelled: None };
+                return Http::json(&key.sign(&taken));
+            }
+            let signed: Signed<SentReport> = serde_json::from_slice(&request.body).unwrap();
+            Http::json(&key.sign(&Verdict {
+                key: keys().1.public(),
+                report: signed.digest(),
+                seconds: 60,
+                machine: MachineId(7),
+                instruction: instructions.remove(0),
+            }))
+        })
+    }
+
+    struct Told {
+        lines: Mutex<Vec<String>>,
+        goes_on: bool,
+    }
+
+    impl Told {
+        fn line(&self, line: String) {
+            self.lines.lock().push(line);
+        }
+    }
+
+    impl Host for Told {
+        type Error = Infallible;
+
+        const PACE: Duration = Duration::ZERO;
+
+        fn say(&self, text: &str) {
+            self.line(text.to_owned());
+        }
+
+        fn show(&self, event: &StepEvent) {
+            self.line(event.on_console());
+        }
+
+        fn takes(&self, machine: MachineId, plan: Plan) -> Plan {
+            self.line(format!("{machine} takes {}", plan.job));
+            Plan { finish: Finish::PowerOff, ..plan }
+        }
+
+        fn begins(&self, sink: &dyn EventSink) {
+            sink.event(Step::Agent, What::Started, None);
+        }
+
+        fn disks(&self) -> Result<Vec<Disk>, Infallible> {
+            Ok(vec![])
+        }
+
+        fn goes_on_after(&self, outcome: &Outcome) -> bool {
+            matches!(outcome, Outcome::Failed(_)) && self.goes_on
+        }
+    }
+
+    fn live(server: &TestServer, first: Option<Plan>, goes_on: bool) -> (End, Vec<String>) {
+        let (theirs, ours) = keys();
+        let report = HardwareReport { key: ours.public(), ..testing::report() };
+        let life = Life {
+            asking: Asking {
+                server: Server::new(&server.url, theirs.public()).unwrap(),
+                key: ours,
+                report: Arc::new(move || report.clone()),
+            },
+            listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
+            cancel: CancellationToken::new(),
+            host: Arc::new(Told { lines: Mutex::default(), goes_on }),
+        };
+        let runtime = runtime().unwrap();
+        let Ok(end) = life.live(&runtime, first.map(Box::new), Backlog::default());
+        (end, life.host.lines.lock().clone())
+    }
+
+    #[test]
+    fn after_a_failure_the_next_order_decides() {
+        let nothing = Instruction::BootDisk { reason: "nothing is ordered".to_owned() };
+        let server = server(vec![Instruction::Deploy(Box::new(plan())), nothing]);
+        let (end, lines) = live(&server, None, true);
+        assert!(matches!(&end, End::BootDisk(reason) if reason == "nothing is ordered"), "{end:?}");
+        let [taken, begun, started, failed] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!((taken.as_str(), begun.as_str()), ("m7 takes j1", "agent: started"));
+        assert_eq!(started, "defragment: started");
+        assert!(failed.starts_with("defragment: failed: this agent"), "{failed}");
+        let events = server.requests().into_iter().filter(|request| request.path == EVENTS).count();
+        assert!(events > 0, "the log has what happened before the next order is asked for");
+    }
+
+    #[test]
+    fn a_plan_that_is_there_already_is_carried_out_unasked() {
+        let server = server(vec![]);
+        let (end, lines) = live(&server, Some(plan()), false);
+        let finish = plan().finish;
+        assert!(matches!(&end, End::Job(Outcome::Failed(_), then) if *then == finish), "{end:?}");
+        assert_eq!(lines.first().map(String::as_str), Some("agent: started"));
+    }
+}

@@ -119,7 +119,7 @@ fn try_cuts(cuts: usize, seed: u64) {
     attempt(&whole, &manifest, &raw).unwrap();
     assert!(begins(&whole.bytes()) && whole_new(&whole.bytes(), &raw));
     let operations = whole.operations();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (mut booting, mut half) = (0, 0);
     for cut in 0..cuts {
         let from = if cut % 2 == 0 { 0 } else { operations.saturating_sub(SEALING) };

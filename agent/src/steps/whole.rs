@@ -51,7 +51,7 @@ pub(super) fn os_image() -> Vec<u8> {
     raw
 }
 
-fn plan_for(disk: &Disk, manifest: &Manifest, steps: &[Step]) -> Plan {
+pub(super) fn plan_for(disk: &Disk, manifest: &Manifest, steps: &[Step]) -> Plan {
     Plan {
         deployment: DeploymentId(1),
         job: JobId(1),

@@ -38,9 +38,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use common::id::{DeploymentId, JobId, MachineId};
-use common::limits::{BARE_SIGHTINGS_MAX, BEFORE_REPORT, EVENT_TEXT_MAX, cut};
-use common::step::{EventBatch, Sources, Step, StepEvent, What};
-use common::text::harmless;
+use common::limits::{BARE_SIGHTINGS_MAX, BEFORE_REPORT, cut};
+use common::step::{EventBatch, Owner, Sources, Step, StepEvent, What};
 use common::trust::PublicKey;
 use jiff::{SignedDuration, Timestamp};
 
@@ -242,7 +241,7 @@ impl Fleet {
             job: job.map(|(id, _, _)| id),
             attempt: job.map(|(_, _, attempt)| attempt),
             step,
-            what: tidy(what),
+            what: what.tidied(),
             sources: said.sources,
             by_machine: said.by_machine,
         };
@@ -392,7 +391,7 @@ impl Fleet {
         sent_at_ms: u64,
         now: Timestamp,
     ) {
-        let event = StepEvent { step: tidy_step(event.step), what: tidy(event.what), ..event };
+        let event = StepEvent { step: tidy_step(event.step), what: event.what.tidied(), ..event };
         if !is_machines_step(&event.step) {
             // What the server decides, only the server says.
             self.dropped += 1;
@@ -502,14 +501,11 @@ struct Said {
 /// Whether a machine may speak of `step`. Of the others only the server knows anything: a machine that could say
 /// them could write "an admin: approved" into the log, or that an OS called home.
 fn is_machines_step(step: &Step) -> bool {
-    match step {
-        Step::PowerOn | Step::Decide | Step::Tailor | Step::Confirm => false,
-        // A name that only looks like one of those is no step of a later version either.
-        Step::Other(name) => {
-            let plain = name.trim_matches('-').to_ascii_lowercase();
-            !Step::ALL.iter().any(|known| known.name() == plain)
-        }
-        _ => true,
+    match step.owner() {
+        Some(Owner::Loader | Owner::Agent) => true,
+        Some(Owner::Server | Owner::Os) => false,
+        // A name that only looks like one of ours is no step of a later version either.
+        None => step.name().trim_matches('-').to_ascii_lowercase().parse::<Step>().is_err(),
     }
 }
 
@@ -521,17 +517,6 @@ fn tidy_step(step: Step) -> Step {
             Step::Other(cut(&name, 40).chars().map(plain).collect())
         }
         step => step,
-    }
-}
-
-/// Texts from outside reach an admin's terminal: cut, and without control and format characters.
-fn tidy(what: What) -> What {
-    let clean = |text: String| cut(&harmless(&text), EVENT_TEXT_MAX).to_owned();
-    match what {
-        What::Note { text } => What::Note { text: clean(text) },
-        What::Done { text } => What::Done { text: clean(text) },
-        What::Failed { cause, last } => What::Failed { cause: clean(cause), last },
-        other => other,
     }
 }
 

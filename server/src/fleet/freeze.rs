@@ -4,6 +4,7 @@
 
 use common::limits::{EVENT_TEXT_MAX, cut};
 use common::step::{Step, What};
+use common::text::harmless;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
@@ -15,8 +16,7 @@ use crate::api::shapes::Frozen;
 impl Fleet {
     /// Freezes, or with `false` ends that. Says what holds now; again is no failure, and gives another reason.
     pub fn freeze(&mut self, freeze: bool, reason: Option<String>, now: Timestamp) -> Option<Frozen> {
-        let reason =
-            reason.map(|text| cut(&text.replace(char::is_control, " "), EVENT_TEXT_MAX / 2).to_owned());
+        let reason = reason.map(|text| cut(&harmless(&text), EVENT_TEXT_MAX / 2).to_owned());
         let frozen = freeze.then(|| Frozen {
             since: self.state.frozen.as_ref().map_or(now, |frozen| frozen.since),
             reason: reason.clone(),

@@ -9,7 +9,7 @@ use std::fmt;
 use common::hardware::{Contents, HardwareReport, List};
 use common::limits::cut;
 use common::plan::DiskIdentity;
-use common::text::harmless;
+use common::text::{harmless, some_of};
 use common::wire::call_home::{CallHome, PARTS_MAX, Part};
 
 /// The longest text that is shown of a call.
@@ -129,11 +129,7 @@ pub fn is_alone(report: &HardwareReport, target: Option<&DiskIdentity>) -> bool 
 }
 
 fn shown(parts: &[Part]) -> String {
-    let first = parts.first().map_or_else(String::new, |part| tidy(&part.to_string()));
-    match parts.len() {
-        0 | 1 => first,
-        more => format!("{first} and {} more", more - 1),
-    }
+    some_of(parts.iter().map(|part| tidy(&part.to_string())), 1, "")
 }
 
 /// What an OS says reaches an admin's terminal.

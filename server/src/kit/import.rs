@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::id::Hash;
 use common::modules::{Module, ModuleIndex, alias_matches, module_name};
+use common::text::some_of;
 
 use super::choose::{self, BOOT_PROGRAMS, Part};
 use super::error::{KitError, Result, reading, writing};
@@ -16,6 +17,9 @@ use super::spec::{ImportSpec, Progress, Source};
 use super::store::{self, FileMark, Kit, Kits, Record};
 use super::tree::{Tree, uncompressed_name};
 use super::{deb, initramfs, kernel, modinfo, place};
+
+/// Names that a note has of a list: a kernel has hundreds of firmware files.
+const NAMED_MAX: usize = 12;
 
 /// Told how far an import is; an error of it ends the import.
 type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> Result<()>;
@@ -209,7 +213,7 @@ impl Draft {
         if !lost.is_empty() {
             self.record.warnings.push(format!(
                 "left out, because a module that they need is not in the sources: {}",
-                list_some(&lost)
+                some_of(lost.iter(), NAMED_MAX, ", ")
             ));
         }
         let index = ModuleIndex::new(release.clone(), taken, builtin).map_err(KitError::Modules)?;
@@ -246,7 +250,7 @@ impl Draft {
             self.record.warnings.push(format!(
                 "firmware is missing for {}: if your machines have such adapters, add firmware-bnx2x, firmware-misc-nonfree, \
                  firmware-realtek … (Debian) or linux-firmware (Ubuntu)",
-                list_some(&names)
+                some_of(names.iter(), NAMED_MAX, ", ")
             ));
         }
         Ok(())
@@ -400,14 +404,6 @@ fn firmware_files(tree: &Tree, wanted: &str) -> Vec<(String, String)> {
             fits.then(|| (name.to_owned(), path.to_owned()))
         })
         .collect()
-}
-
-fn list_some(names: &[String]) -> String {
-    const SHOWN: usize = 12;
-    match names.len() {
-        0..=SHOWN => names.join(", "),
-        more => format!("{} and {} more", names[..SHOWN].join(", "), more - SHOWN),
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use common::id::Mac;
+use common::text::harmless;
 
 use crate::fleet::bound::Marks;
 use crate::fleet::marks::{is_worthy_mac, uuid, worthy};
@@ -62,7 +63,7 @@ fn text(path: &Path) -> String {
 }
 
 fn tidy(text: &str) -> String {
-    text.trim_matches(|c: char| c.is_control() || c == ' ').replace(char::is_control, " ")
+    harmless(text).trim().to_owned()
 }
 
 fn one_spaced(text: &str) -> String {
