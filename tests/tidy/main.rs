@@ -13,15 +13,10 @@ const LINES_MAX: usize = 500;
 
 /// Files that were longer when the rule came, with the length that they may not exceed. One that is mended leaves the
 /// list.
-const LONGER: [(&str, usize); 16] = [
+const LONGER: [(&str, usize); 11] = [
     ("agent/src/swarm/node.rs", 527),
     ("common/src/hardware.rs", 558),
-    ("server/src/dhcp4/lease.rs", 617),
-    ("server/src/dhcp4/request.rs", 555),
-    ("server/src/dhcp4/socket.rs", 516),
-    ("server/src/fleet/decide.rs", 539),
     ("server/src/fleet/handle.rs", 560),
-    ("server/src/fleet/job.rs", 512),
     ("server/src/fleet/orders/tests.rs", 843),
     ("server/src/fleet/reports/tests.rs", 590),
     ("server/src/image/store.rs", 550),
