@@ -277,11 +277,14 @@ async fn watch(client: &Client, screen: &Screen, id: Option<DeploymentId>) -> Re
     }
 }
 
+/// The state and the step that a line told.
+type Told = (JobState, Option<Step>);
+
 /// A bar for each job on a terminal, a line for each change otherwise.
 struct View {
     bars: Option<MultiProgress>,
-    /// Each job's bar, and the state and step that were told last where there are no bars.
-    jobs: HashMap<JobId, (ProgressBar, Option<(JobState, Option<Step>)>)>,
+    /// Each job's bar, and what was told of it last where there are no bars.
+    jobs: HashMap<JobId, (ProgressBar, Option<Told>)>,
 }
 
 impl View {

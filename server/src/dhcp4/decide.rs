@@ -16,7 +16,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::lease::{Place, Range, Verdict, lease_seconds};
+use super::lease::{Verdict, lease_seconds};
+use super::place::{Place, Range};
 use super::request::{Ask, BootRequest, Client};
 use crate::boot::choose::{self, Family, NoProgram, Programs, Transport};
 use crate::fleet::boot_policy::{BootPolicy, ClientKind, Unanswered};

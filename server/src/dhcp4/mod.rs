@@ -4,11 +4,17 @@
 // Core: bytes to a request; all suspicion of packets lives here.
 pub mod request;
 
+// Core: the options of a packet.
+mod options;
+
 // Core: seconds that only go on.
 mod clock;
 
 // Core: what began as a network boot stays one.
 mod transaction;
+
+// Core: where the server stands in its network.
+pub mod place;
 
 // Core: the address pool, in full-DHCP mode only.
 pub mod lease;
@@ -37,6 +43,9 @@ mod rivals;
 // One packet at a time.
 mod server;
 
+// What to serve; everything that can fail before it is served.
+mod bind;
+
 // Ports 67 and 4011: receive, decide, send.
 pub mod socket;
 
@@ -52,8 +61,9 @@ mod wire_tests;
 #[cfg(test)]
 mod tests;
 
+pub use bind::{Bound, Config, DhcpError, bind};
 pub use decide::{Mode, Network, ServerProfile};
-pub use lease::{Lease, Place, Range};
+pub use lease::Lease;
+pub use place::{Place, Range};
 pub use rivals::Rival;
-pub use socket::{Bound, Config, DhcpError, bind};
 pub use wire::{Drift, Interface, drift, interface_address};

@@ -12,7 +12,7 @@ use nix::sys::socket::bind;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::request::{HEADER, MAGIC, Options};
+use super::options::{HEADER, MAGIC, Options};
 use super::wire::Interface;
 
 /// One that was not heard of for a day, in seconds, is forgotten.
@@ -153,7 +153,7 @@ const FILTER: [SockFilter; 11] = [
 #[cfg(test)]
 mod tests {
     use super::super::decide::{Decision, Port, ServerProfile};
-    use super::super::lease::Place;
+    use super::super::place::Place;
     use super::super::testing::{Packet, beside, decided, full};
     use super::super::{reply, wire};
     use super::*;

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::clock::{Clock, Clocks};
 use super::decide::{Answer, BootFile, Decision, Mode, Port, ServerProfile, decide, firmware_of};
-use super::lease::{Lease, Manners, Pool, Range, Verdict};
+use super::lease::{Lease, Manners, Pool, Verdict};
 use super::networks::Networks;
+use super::place::Range;
 use super::reply::{self, Destination};
 use super::request::{Ask, BootRequest, Client};
 use super::rivals::{Rival, Rivals};

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::decide::{Decision, Mode, Network, Port, ServerProfile, decide};
-use super::lease::{Place, Range, Verdict};
+use super::lease::Verdict;
+use super::place::{Place, Range};
 use super::reply;
 use super::request::BootRequest;
 use crate::boot::choose::Programs;

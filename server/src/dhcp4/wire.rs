@@ -18,7 +18,7 @@ use nix::sys::socket::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::lease::Place;
+use super::place::Place;
 
 /// Room for answers that wait for ARP: three seconds of a thousand a second, with what the kernel adds to each.
 const ROUTED_BYTES: usize = 4 << 20;

@@ -14,10 +14,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::bind::{Config, bind};
 use super::decide::{Decision, Mode, Network, Port, ServerProfile};
-use super::lease::{Lease, Range};
+use super::lease::Lease;
+use super::place::Range;
 use super::rivals::Rival;
-use super::socket::{Config, bind};
 use super::testing::{Packet, beside, decided};
 use super::wire::{frame, interface_address};
 use super::{Place, reply};

@@ -7,6 +7,9 @@
 // Why a machine is given nothing.
 mod bars;
 
+// The log: what is said of whom, and who may say it.
+mod log;
+
 // How much may be asked of the records by whom nobody let in.
 mod budget;
 
@@ -37,9 +40,9 @@ mod silences;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use common::id::{DeploymentId, JobId, MachineId};
-use common::limits::{BARE_SIGHTINGS_MAX, BEFORE_REPORT, cut};
-use common::step::{EventBatch, Owner, Sources, Step, StepEvent, What};
+use common::id::{JobId, MachineId};
+use common::limits::{BEFORE_REPORT, cut};
+use common::step::{EventBatch, Owner, Step, StepEvent, What};
 use common::trust::PublicKey;
 use jiff::{SignedDuration, Timestamp};
 
@@ -47,20 +50,19 @@ use super::job::{Effect, Job, JobEvent};
 use super::machine::{Machine, restored};
 use super::silence::Seen;
 use super::state::{Change, State};
-use crate::api::shapes::{JobState, LogEvent, MachineState};
+use crate::api::shapes::{JobState, MachineState};
 
 use boots::Boots;
-use budget::{Budgets, Speaker};
+use budget::Budgets;
+use log::Said;
 
 pub use boots::{AtWork, REPORT_LIFE};
+pub(super) use log::Whose;
 pub use settings::{Settings, SiteRule};
 
 /// A running agent asks every 15 s whether its job was cancelled, even when it has nothing to tell; after so
 /// long without a word it has lost power or its network.
 const SILENT: SignedDuration = SignedDuration::from_secs(120);
-
-/// Firmware repeats itself; the same said again within this time is not logged again.
-const REPEATED: SignedDuration = SignedDuration::from_secs(60);
 
 /// What has to be done outside for what was decided in here: first the changes, then the rest.
 #[derive(Debug, Default)]
@@ -187,104 +189,6 @@ impl Fleet {
 
     pub(super) fn put_machine(&mut self, machine: Machine) {
         self.put(Change::Machine(Box::new(machine)));
-    }
-
-    /// Whether `whose` may say something in the log that nobody asked for.
-    fn may_say(&mut self, whose: &Whose<'_>, now: Timestamp) -> bool {
-        let speaker = match whose {
-            Whose::Job(job) => Speaker::Job(job.id),
-            Whose::Machine(id) if self.is_let_in(*id) => Speaker::Machine(*id),
-            Whose::Machine(id) => Speaker::Stranger(*id),
-            Whose::Stranger(name) => Speaker::Somebody((*name).to_owned()),
-            // An admin's own words.
-            Whose::Order(_) | Whose::Server => return true,
-        };
-        let may = match speaker {
-            Speaker::Job(_) | Speaker::Machine(_) => true,
-            Speaker::Stranger(_) | Speaker::Somebody(_) => !self.is_tight,
-        } && self.budgets.event(speaker, now);
-        self.left_out += u64::from(!may);
-        may
-    }
-
-    /// As [`Fleet::log`], within the budget of whose it is: for what strangers cause.
-    pub(super) fn log_within(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
-        if self.may_say(&whose, at) {
-            self.log(at, whose, step, what);
-        }
-    }
-
-    /// Adds an event to the log.
-    pub(super) fn log(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
-        self.log_with(at, whose, step, what, Said::default());
-    }
-
-    fn log_with(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What, said: Said) {
-        let (machine, job, name) = match whose {
-            Whose::Machine(id) => (Some(id), None, None),
-            Whose::Job(job) => (Some(job.machine), Some((job.id, job.deployment, job.attempt)), None),
-            Whose::Stranger(name) => (None, None, Some(name.to_owned())),
-            Whose::Order(id) => (None, None, Some(id.to_string())),
-            Whose::Server => (None, None, Some("server".to_owned())),
-        };
-        let deployment = match whose {
-            Whose::Order(id) => Some(id),
-            _ => job.map(|(_, deployment, _)| deployment),
-        };
-        let known = machine.and_then(|id| self.state.machines.get(&id)).map(Machine::shown_name);
-        let event = LogEvent {
-            id: self.state.last_event + 1,
-            at,
-            machine,
-            name: name.or(known).or(machine.map(|id| id.to_string())).unwrap_or_default(),
-            deployment,
-            job: job.map(|(id, _, _)| id),
-            attempt: job.map(|(_, _, attempt)| attempt),
-            step,
-            what: what.tidied(),
-            sources: said.sources,
-            by_machine: said.by_machine,
-        };
-        self.put(Change::Event(Box::new(event)));
-    }
-
-    /// As [`Fleet::log_within`], but not when the same was said of the same step a moment ago.
-    pub(super) fn log_once(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
-        let words = format!("{what:?}");
-        self.log_news(at, whose, step, ("", words), what);
-    }
-
-    /// As [`Fleet::log_once`], where `words` is what must differ of a subject, and `what` what is written then: the bytes of
-    /// a file that was fetched in a thousand parts differ each time, and it is one thing that happened.
-    pub(super) fn log_news(
-        &mut self,
-        at: Timestamp,
-        whose: Whose<'_>,
-        step: Step,
-        (subject, words): (&str, String),
-        what: What,
-    ) {
-        let who = match &whose {
-            Whose::Machine(id) => id.to_string(),
-            Whose::Job(job) => job.id.to_string(),
-            Whose::Stranger(name) => (*name).to_owned(),
-            Whose::Order(id) => id.to_string(),
-            Whose::Server => "server".to_owned(),
-        };
-        let key = (who, step.clone(), subject.to_owned());
-        if let Some((before, then)) = self.said.get_mut(&key)
-            && *before == words
-            && at.duration_since(*then) < REPEATED
-        {
-            // A machine that waits says so every few seconds for days: it is one thing that happened.
-            *then = at;
-            return;
-        }
-        if self.said.len() >= 2 * BARE_SIGHTINGS_MAX {
-            self.said.clear();
-        }
-        self.said.insert(key, (words, at));
-        self.log_within(at, whose, step, what);
     }
 
     /// Lets `event` happen to a job, with all that follows.
@@ -474,28 +378,11 @@ impl Fleet {
     }
 }
 
-/// Whose event it is.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Whose<'a> {
-    Machine(MachineId),
-    Job(&'a Job),
-    Stranger(&'a str),
-    Order(DeploymentId),
-    Server,
-}
-
 /// Whether an event was of use to a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Happened {
     Taken,
     Dropped,
-}
-
-/// How an event came to be said.
-#[derive(Debug, Clone, Copy, Default)]
-struct Said {
-    sources: Option<Sources>,
-    by_machine: bool,
 }
 
 /// Whether a machine may speak of `step`. Of the others only the server knows anything: a machine that could say

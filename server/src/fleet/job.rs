@@ -23,6 +23,9 @@
 //! Once the disk is sealed it boots, so the machine is sent there whatever happens next: no failure after
 //! that point may start an installation again.
 
+// What a cancel means for the machine, and what comes after it.
+mod cancel;
+
 use common::id::{DeploymentId, JobId, MachineId};
 use common::step::{Sources, Step, StepEvent, What};
 use common::trust::PublicKey;
@@ -426,68 +429,6 @@ impl Job {
             effects.push(Effect::Log(Step::Confirm, What::Done { text }));
         }
         effects
-    }
-
-    fn cancel(&mut self, reason: String) -> Vec<Effect> {
-        let at = self.step.clone().unwrap_or(Step::Decide);
-        // A machine that was not told to write keeps what it had. One that began may have written anything up to
-        // its whole disk; an order that was retried says nothing of what an earlier attempt left.
-        let touched = self.has_touched();
-        let disk = match (touched, self.sealed, &at) {
-            (false, ..) => "",
-            (true, true, _) => ": its disk is whole, and boots what was ordered",
-            (true, false, Step::Seal) => {
-                ": its disk is just being made bootable, and may boot what was ordered or nothing"
-            }
-            (true, false, _) => ": its disk may be overwritten in part, and boots nothing then",
-        };
-        self.state = JobState::Cancelled;
-        self.deadline = None;
-        self.cause = Some(format!("{reason}{disk}"));
-        let text = format!("cancelled: {reason}{disk}");
-        let mut effects = vec![Effect::Restore { touched }, Effect::Log(at, What::Note { text })];
-        if touched {
-            let (os, idle_boot) = if self.sealed {
-                (Effect::OsThere, IdleBoot::BootDisk)
-            } else {
-                (Effect::OsGone, IdleBoot::Load)
-            };
-            effects.extend([os, Effect::IdleBoot(idle_boot)]);
-        }
-        effects.extend(self.key.map(|key| Effect::Dismiss(key, Some(reason.clone()))));
-        effects
-    }
-
-    /// The agent had begun to write when the cancel came, and its word of that comes after it.
-    fn clear_cancelled(&mut self, step: Step) -> Vec<Effect> {
-        let text = "the cancel came while the disk was being cleared: it may boot nothing".to_owned();
-        self.step = Some(step.clone());
-        vec![Effect::OsGone, Effect::IdleBoot(IdleBoot::Load), Effect::Log(step, What::Note { text })]
-    }
-
-    /// The agent was past the point where it can stop.
-    fn seal_cancelled(&mut self) -> Vec<Effect> {
-        self.sealed = true;
-        let text = "the cancel came too late to stop it: the disk is whole, and boots what was ordered";
-        self.cause = Some(text.to_owned());
-        vec![
-            Effect::OsThere,
-            Effect::IdleBoot(IdleBoot::BootDisk),
-            Effect::Log(Step::Seal, What::Note { text: text.to_owned() }),
-        ]
-    }
-
-    fn come_home_cancelled(&mut self) -> Vec<Effect> {
-        let text = "the OS of the cancelled order called home: it is on the disk, and runs";
-        if self.cause.as_deref() == Some(text) {
-            return vec![];
-        }
-        self.cause = Some(text.to_owned());
-        vec![
-            Effect::OsThere,
-            Effect::IdleBoot(IdleBoot::BootDisk),
-            Effect::Log(Step::Confirm, What::Note { text: text.to_owned() }),
-        ]
     }
 
     fn miss_call(&mut self) -> Vec<Effect> {

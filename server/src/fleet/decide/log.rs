@@ -1,0 +1,141 @@
+//! Core, part of the fleet: what goes into the log, under whose name, and how much of what strangers cause. Touches
+//! `api`, `common` and the other cores of the fleet.
+
+use common::id::{DeploymentId, MachineId};
+use common::limits::BARE_SIGHTINGS_MAX;
+use common::step::{Sources, Step, What};
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::job::Job;
+use super::super::machine::Machine;
+use super::super::state::Change;
+use super::Fleet;
+use super::budget::Speaker;
+use crate::api::shapes::LogEvent;
+
+/// Firmware repeats itself; the same said again within this time is not logged again.
+const REPEATED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whose event it is.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::fleet) enum Whose<'a> {
+    /// A machine, by itself.
+    Machine(MachineId),
+    /// A machine's part of an order.
+    Job(&'a Job),
+    /// Somebody who is no machine that is known, by address or name.
+    Stranger(&'a str),
+    /// An order as a whole.
+    Order(DeploymentId),
+    /// The server itself.
+    Server,
+}
+
+/// How an event came to be said.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Said {
+    /// Where bytes came from, in a transfer's event.
+    pub(super) sources: Option<Sources>,
+    /// Whether the machine said it, and not the server.
+    pub(super) by_machine: bool,
+}
+
+impl Fleet {
+    /// Whether `whose` may say something in the log that nobody asked for.
+    pub(super) fn may_say(&mut self, whose: &Whose<'_>, now: Timestamp) -> bool {
+        let speaker = match whose {
+            Whose::Job(job) => Speaker::Job(job.id),
+            Whose::Machine(id) if self.is_let_in(*id) => Speaker::Machine(*id),
+            Whose::Machine(id) => Speaker::Stranger(*id),
+            Whose::Stranger(name) => Speaker::Somebody((*name).to_owned()),
+            // An admin's own words.
+            Whose::Order(_) | Whose::Server => return true,
+        };
+        let may = match speaker {
+            Speaker::Job(_) | Speaker::Machine(_) => true,
+            Speaker::Stranger(_) | Speaker::Somebody(_) => !self.is_tight,
+        } && self.budgets.event(speaker, now);
+        self.left_out += u64::from(!may);
+        may
+    }
+
+    /// As [`Fleet::log`], within the budget of whose it is: for what strangers cause.
+    pub(in crate::fleet) fn log_within(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
+        if self.may_say(&whose, at) {
+            self.log(at, whose, step, what);
+        }
+    }
+
+    /// Adds an event to the log.
+    pub(in crate::fleet) fn log(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
+        self.log_with(at, whose, step, what, Said::default());
+    }
+
+    pub(super) fn log_with(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What, said: Said) {
+        let (machine, job, name) = match whose {
+            Whose::Machine(id) => (Some(id), None, None),
+            Whose::Job(job) => (Some(job.machine), Some((job.id, job.deployment, job.attempt)), None),
+            Whose::Stranger(name) => (None, None, Some(name.to_owned())),
+            Whose::Order(id) => (None, None, Some(id.to_string())),
+            Whose::Server => (None, None, Some("server".to_owned())),
+        };
+        let deployment = match whose {
+            Whose::Order(id) => Some(id),
+            _ => job.map(|(_, deployment, _)| deployment),
+        };
+        let known = machine.and_then(|id| self.state.machines.get(&id)).map(Machine::shown_name);
+        let event = LogEvent {
+            id: self.state.last_event + 1,
+            at,
+            machine,
+            name: name.or(known).or(machine.map(|id| id.to_string())).unwrap_or_default(),
+            deployment,
+            job: job.map(|(id, _, _)| id),
+            attempt: job.map(|(_, _, attempt)| attempt),
+            step,
+            what: what.tidied(),
+            sources: said.sources,
+            by_machine: said.by_machine,
+        };
+        self.put(Change::Event(Box::new(event)));
+    }
+
+    /// As [`Fleet::log_within`], but not when the same was said of the same step a moment ago.
+    pub(in crate::fleet) fn log_once(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
+        let words = format!("{what:?}");
+        self.log_news(at, whose, step, ("", words), what);
+    }
+
+    /// As [`Fleet::log_once`], where `words` is what must differ of a subject, and `what` what is written then: the bytes of
+    /// a file that was fetched in a thousand parts differ each time, and it is one thing that happened.
+    pub(in crate::fleet) fn log_news(
+        &mut self,
+        at: Timestamp,
+        whose: Whose<'_>,
+        step: Step,
+        (subject, words): (&str, String),
+        what: What,
+    ) {
+        let who = match &whose {
+            Whose::Machine(id) => id.to_string(),
+            Whose::Job(job) => job.id.to_string(),
+            Whose::Stranger(name) => (*name).to_owned(),
+            Whose::Order(id) => id.to_string(),
+            Whose::Server => "server".to_owned(),
+        };
+        let key = (who, step.clone(), subject.to_owned());
+        if let Some((before, then)) = self.said.get_mut(&key)
+            && *before == words
+            && at.duration_since(*then) < REPEATED
+        {
+            // A machine that waits says so every few seconds for days: it is one thing that happened.
+            *then = at;
+            return;
+        }
+        if self.said.len() >= 2 * BARE_SIGHTINGS_MAX {
+            self.said.clear();
+        }
+        self.said.insert(key, (words, at));
+        self.log_within(at, whose, step, what);
+    }
+}
