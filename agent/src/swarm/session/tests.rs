@@ -452,3 +452,18 @@ fn wrong_chunks_are_told_of_and_too_many_from_the_server_break_the_swarm() {
     let effects = Agent::started().session.handle(event(4, NotTheChunk::Image("bad".to_owned())), at(10));
     assert!(matches!(told(&effects)[..], [_, SwarmEvent::Broken(_)]));
 }
+
+#[test]
+fn a_server_that_was_started_again_hears_all_that_it_must_know() {
+    let mut agent = Agent::sealed();
+    let wrong = NotTheChunk::Length { wanted: 2, got: 1 };
+    agent.session.handle(Event::Wrong { from: key(4), chunk: ChunkIndex(3), wrong }, at(10));
+    agent.session.handle(Event::Failed { dial: agent.control, cause: "gone".to_owned() }, at(20));
+    let (dial, ..) = dialled(&agent.tick(1000))[0];
+    let effects = agent.session.handle(Event::Opened(dial), at(1010));
+    let [ToServer::Hello { held, started: true, .. }, corrupt, ToServer::Sealed] = said(&effects)[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*held, set(0..CHUNKS));
+    assert_eq!(*corrupt, ToServer::Corrupt { neighbour: key(4), chunk: ChunkIndex(3) });
+}
