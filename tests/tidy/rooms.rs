@@ -26,6 +26,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "api/shapes",
             "noise",
             "fault",
+            "units",
         ],
     ),
     ("agent", &["steps", "disk", "swarm", "boot", "outbox", "fetch", "inspect"]),
