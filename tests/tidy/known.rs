@@ -11,10 +11,6 @@ pub(crate) const CIRCLES: &[&str] = &[
     "agent/src/swarm/store.rs -> agent/src/swarm/client.rs",
     "common/src/swarm/behaviour.rs -> common/src/swarm/behaviour/handler.rs",
     "common/src/swarm/behaviour/handler.rs -> common/src/swarm/behaviour.rs",
-    "common/src/table/gpt.rs -> common/src/table/mod.rs",
-    "common/src/table/mbr.rs -> common/src/table/mod.rs",
-    "common/src/table/mod.rs -> common/src/table/gpt.rs",
-    "common/src/table/mod.rs -> common/src/table/mbr.rs",
     "server/src/fleet/actor.rs -> server/src/fleet/handle.rs",
     "server/src/fleet/decide.rs -> server/src/fleet/decide/boots.rs",
     "server/src/fleet/decide.rs -> server/src/fleet/decide/silences.rs",
@@ -117,24 +113,16 @@ pub(crate) const WORDS: &[&str] = &[
 
 /// Files that were longer when the rule came, with the length that they may not exceed. One that is mended leaves the
 /// list.
-pub(crate) const LONGER: &[(&str, usize)] = &[
-    ("agent/src/swarm/node.rs", 527),
-    ("server/src/cli/args.rs", 514),
-    ("server/src/cli/show.rs", 595),
+pub(crate) const LONGER: [(&str, usize); 11] = [
     ("server/src/dhcp4/lease.rs", 617),
     ("server/src/dhcp4/request.rs", 555),
     ("server/src/dhcp4/socket.rs", 516),
     ("server/src/fleet/decide.rs", 539),
-    ("server/src/fleet/handle.rs", 567),
     ("server/src/fleet/job.rs", 518),
-    ("server/src/fleet/orders.rs", 606),
-    ("server/src/fleet/orders/tests.rs", 847),
-    ("server/src/fleet/reports.rs", 515),
-    ("server/src/fleet/reports/tests.rs", 598),
-    ("server/src/image/store.rs", 550),
-    ("server/src/records/rows.rs", 590),
-    ("server/src/records/tests.rs", 613),
-    ("server/src/swarm/inject.rs", 544),
-    ("server/src/swarm/node.rs", 533),
-    ("server/src/swarm/image_swarm.rs", 548),
+    ("server/src/fleet/orders.rs", 605),
+    ("server/src/fleet/orders/tests.rs", 846),
+    ("server/src/fleet/reports.rs", 507),
+    ("server/src/fleet/reports/tests.rs", 597),
+    ("server/src/image/store.rs", 547),
+    ("server/src/swarm/node.rs", 530),
 ];

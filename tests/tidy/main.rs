@@ -34,6 +34,9 @@ mod functions;
 // Words that meant several things.
 mod words;
 
+// Where foreign crates come from.
+mod lock;
+
 /// A file of the tree.
 struct File {
     /// From the root of the repository.

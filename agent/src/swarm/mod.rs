@@ -25,5 +25,7 @@ mod node;
 pub mod verify;
 
 pub use client::{HeldChunks, SwarmClient, SwarmConfig, SwarmEnds, SwarmError};
+pub use coming::GATHERED;
 pub use event::SwarmEvent;
+pub use pull::MOVED;
 pub use verify::VerifiedChunk;

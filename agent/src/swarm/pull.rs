@@ -24,7 +24,7 @@ use common::wire::swarm::{Form, FromHolder, FromPuller, PULL_QUEUE_MAX};
 const STALL: Duration = Duration::from_secs(10);
 
 /// The node hears at most so often that bytes move.
-const MOVED: Duration = Duration::from_millis(200);
+pub const MOVED: Duration = Duration::from_millis(200);
 
 /// What a stream tells the node, with the dial that it is of: the neighbour may have been dialled anew.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ mod event;
 mod links;
 
 // Which chunk from whom, now.
-pub mod schedule;
+mod schedule;
 
 // What fetching waits for.
 mod waits;

@@ -13,8 +13,8 @@ use super::admin::Admin;
 use super::shapes::{LogEvent, LogQuery};
 use super::tasks::lines_of;
 use crate::fleet::FleetHandle;
+use crate::fleet::store::LogFilter;
 use crate::http::refusal::Refusal;
-use crate::records::LogFilter;
 
 /// Events that are read from the records at once.
 const PAGE: u32 = 500;

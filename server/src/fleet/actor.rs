@@ -1,27 +1,27 @@
-//! The task that owns the fleet: one thread with the fleet and the records. What was decided is written down
+//! The task that owns the fleet: one thread with the fleet and the writing end of the records. What was decided is written down
 //! before anybody is told of it; many waiting requests share one commit, so that a thousand agents cost the
 //! disk a few dozen syncs a second and not a thousand.
 //!
 //! If a commit fails, nobody is told anything but that, and the fleet goes back to what the records say.
-//! Touches the clock, the records, `fleet`'s cores, and the provisioner.
+//! Touches the clock, the store, `fleet`'s cores, and the provisioner.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::trust::{KeyPair, PublicKey};
-use common::wire::http::Refused;
 use jiff::Timestamp;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::boot_policy::BootPolicies;
-use super::decide::{Effects, EventsRefused, Fleet, Settings};
+use super::decide::{Effects, Fleet, Settings};
 use super::handle::FleetHandle;
 use super::nonce::Nonces;
 use super::provisioner::Provisioner;
+use super::request::{Answer, FleetError, Request};
 use super::state::Change;
+use super::store::{KnownHardware, Store, StoreError};
 use crate::api::shapes::LogEvent;
-use crate::records::{Records, RecordsError};
 
 /// Requests that may wait for the fleet. When it is full, who asks waits; doors do not, and drop.
 const REQUESTS_MAX: usize = 1024;
@@ -41,46 +41,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often old events are looked for; a part of them goes each time.
 const RETENTION: Duration = Duration::from_secs(60);
 
-/// Why the fleet did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    Stopping,
-    /// Nothing was done, because it could not be written down.
-    #[error("what was asked for could not be written down")]
-    Unwritten(#[source] Arc<RecordsError>),
-    /// The records could not be read.
-    #[error("the records could not be read")]
-    Records(#[from] RecordsError),
-    /// The events are of no machine that reported.
-    #[error(transparent)]
-    Events(#[from] EventsRefused),
-    /// What was asked for makes no sense.
-    #[error("{}", .0.error)]
-    Refused(Refused),
-    /// A thread ended that should not have.
-    #[error("a worker thread failed")]
-    Worker(#[source] tokio::task::JoinError),
-    /// The fleet's thread could not be started.
-    #[error("cannot start the fleet's thread")]
-    Thread(#[source] std::io::Error),
-}
-
-pub(super) type Work = Box<dyn FnOnce(&mut Fleet, Timestamp) -> Answer + Send>;
-/// Gives the answer once what it says is written down, or the reason why it is not.
-pub(super) type Answer = Box<dyn FnOnce(Result<(), FleetError>) + Send>;
-
-/// What waits for the fleet.
-pub(super) enum Request {
-    /// Look at or change what is known.
-    Work(Work),
-    /// Forget events that are too old or too many.
-    Forget,
-    /// End, once all that was asked before is written down.
-    Stop,
-}
-
 /// The fleet's thread and what keeps it ticking.
 #[derive(Debug)]
 pub struct FleetTask {
@@ -88,54 +48,67 @@ pub struct FleetTask {
     handle: FleetHandle,
 }
 
-/// Starts the fleet over `records`. The provisioner is asked for images, plans and admissions.
+/// Starts the fleet over what `store` keeps. The provisioner is asked for images, plans and admissions. Blocks until the
+/// records are read: call it off the async threads.
 ///
 /// # Errors
 /// When the records cannot be read or no thread can be started.
 pub fn start(
-    records: Records,
+    store: impl Store,
     provisioner: Arc<dyn Provisioner>,
     keys: KeyPair,
     settings: Settings,
 ) -> Result<(FleetHandle, FleetTask), FleetError> {
-    let path = records.path().to_owned();
-    let fleet = Fleet::new(records.load()?, settings);
-    for row in &fleet.state.set_aside {
-        tracing::error!(what = row.words, "a record cannot be read and is set aside");
-    }
+    let log = store.log();
     let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
-    let (publish, policies) = watch::channel(Arc::new(fleet.state.policies(fleet.settings.discover)));
     let (events, _) = broadcast::channel(FOLLOW_MAX);
-    let office = Actor {
-        fleet,
-        records,
-        policies: publish,
-        events: events.clone(),
-        provisioner: Arc::clone(&provisioner),
-    };
     let runtime = tokio::runtime::Handle::current();
+    let (opened, ready) = std::sync::mpsc::channel();
+    let beside = (events.clone(), Arc::clone(&provisioner));
     let thread = std::thread::Builder::new()
         .name("fleet".to_owned())
-        .spawn(move || office.run(waiting, &runtime))
+        .spawn(move || match Actor::over(Box::new(store), settings, beside, &runtime) {
+            Ok(actor) => {
+                // Who started it waits for this.
+                let _ = opened.send(Ok(actor.policies.subscribe()));
+                actor.run(waiting, &runtime);
+            }
+            Err(error) => drop(opened.send(Err(error))),
+        })
         .map_err(FleetError::Thread)?;
+    let policies = ready.recv().map_err(|_| FleetError::Stopping)??;
     let nonces = Nonces::new(&keys.secret(), Timestamp::now());
-    let tailors = Arc::new(tokio::sync::Semaphore::new(TAILORS_MAX));
-    let orders = Arc::new(tokio::sync::Semaphore::new(super::handle::ORDERS_MAX as usize));
-    let handle =
-        FleetHandle { requests, policies, events, provisioner, nonces, keys, records: path, tailors, orders };
+    let tailors = Arc::new(Semaphore::new(TAILORS_MAX));
+    let orders = Arc::new(Semaphore::new(super::handle::ORDERS_MAX as usize));
+    let handle = FleetHandle { requests, policies, events, provisioner, nonces, keys, log, tailors, orders };
     Ok((handle.clone(), FleetTask { thread, handle }))
 }
 
 /// What the thread owns.
 struct Actor {
     fleet: Fleet,
-    records: Records,
+    store: Box<dyn Store>,
     policies: watch::Sender<Arc<BootPolicies>>,
     events: broadcast::Sender<Arc<LogEvent>>,
     provisioner: Arc<dyn Provisioner>,
 }
 
 impl Actor {
+    /// An actor over what `store` keeps.
+    fn over(
+        mut store: Box<dyn Store>,
+        settings: Settings,
+        (events, provisioner): (broadcast::Sender<Arc<LogEvent>>, Arc<dyn Provisioner>),
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Self, StoreError> {
+        let fleet = Fleet::new(runtime.block_on(store.load(KnownHardware::new()))?, settings);
+        for row in &fleet.state.set_aside {
+            tracing::error!(what = row.words, "a record cannot be read and is set aside");
+        }
+        let policies = watch::Sender::new(Arc::new(fleet.state.policies(fleet.settings.discover)));
+        Ok(Self { fleet, store, policies, events, provisioner })
+    }
+
     fn run(mut self, mut waiting: mpsc::Receiver<Request>, runtime: &tokio::runtime::Handle) {
         // Dismissals go to the provisioner in the order in which they were decided.
         let (dismissals, mut leaving) = mpsc::channel::<Vec<(PublicKey, Option<String>)>>(REQUESTS_MAX);
@@ -154,12 +127,16 @@ impl Actor {
             for request in group.drain(..) {
                 match request {
                     Request::Work(work) => answers.push(work(&mut self.fleet, Timestamp::now())),
-                    Request::Forget => self.forget(Timestamp::now()),
+                    Request::Tick(answer) => {
+                        self.pass_time(Timestamp::now(), runtime);
+                        answers.push(answer);
+                    }
+                    Request::Forget => self.forget(Timestamp::now(), runtime),
                     Request::Stop => open = false,
                 }
             }
             let Effects { changes, dismissed } = self.fleet.take_aftermath();
-            match self.records.commit(&changes) {
+            match runtime.block_on(self.store.commit(&changes)) {
                 Ok(()) => {
                     self.announce(changes);
                     // All of them, however many: who is not dismissed stays let in. The swarm waits for nobody, so it is
@@ -169,7 +146,7 @@ impl Actor {
                     }
                     answers.into_iter().for_each(|answer| answer(Ok(())));
                 }
-                Err(error) => self.fall_back(error, &changes, answers),
+                Err(error) => self.fall_back(error, &changes, answers, runtime),
             }
         }
         drop(dismissals);
@@ -193,13 +170,21 @@ impl Actor {
         }
     }
 
-    fn fall_back(&mut self, error: RecordsError, changes: &[Change], answers: Vec<Answer>) {
+    fn fall_back(
+        &mut self,
+        error: StoreError,
+        changes: &[Change],
+        answers: Vec<Answer>,
+        runtime: &tokio::runtime::Handle,
+    ) {
         let error = Arc::new(error);
         tracing::error!(
             error = &*error as &dyn std::error::Error,
             "nothing was done: it could not be written down"
         );
-        match self.records.load_again(&self.fleet.state, changes) {
+        // To read the reports of 2,000 machines again costs seconds for each request while a disk is full.
+        let known = self.fleet.state.hardware_beside(changes);
+        match runtime.block_on(self.store.load(known)) {
             Ok(state) => self.fleet.state = state,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the records cannot be read back");
@@ -210,11 +195,18 @@ impl Actor {
         }
     }
 
-    fn forget(&mut self, now: Timestamp) {
+    fn pass_time(&mut self, now: Timestamp, runtime: &tokio::runtime::Handle) {
+        let free = runtime.block_on(self.store.free_bytes());
+        self.fleet.is_tight = free.is_some_and(|free| free < self.fleet.settings.reserve_bytes);
+        self.fleet.tick(now);
+    }
+
+    fn forget(&mut self, now: Timestamp, runtime: &tokio::runtime::Handle) {
         let settings = &self.fleet.settings;
-        let old = settings.keep_events.and_then(|keep| now.checked_sub(keep).ok());
-        let old = old.map_or(Ok(0), |until| self.records.forget_events(until));
-        let many = settings.keep_bytes.map_or(Ok(0), |most| self.records.shrink_events(most));
+        let until = settings.keep_events.and_then(|keep| now.checked_sub(keep).ok());
+        let old = until.map_or(Ok(0), |until| runtime.block_on(self.store.forget_before(until)));
+        let most = settings.keep_bytes;
+        let many = most.map_or(Ok(0), |most| runtime.block_on(self.store.forget_beyond(most)));
         for (forgotten, why) in [(old, "they are old"), (many, "the records are large")] {
             match forgotten {
                 Ok(0) => {}
@@ -226,12 +218,6 @@ impl Actor {
             }
         }
     }
-}
-
-/// Bytes that are free on the disk of `file`.
-fn free_bytes(file: &std::path::Path) -> Option<u64> {
-    let there = nix::sys::statvfs::statvfs(file).ok()?;
-    Some(there.blocks_available().saturating_mul(there.fragment_size()))
 }
 
 impl FleetTask {
@@ -249,12 +235,10 @@ impl FleetTask {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 _ = tick.tick() => {
-                    let records = handle.records.clone();
-                    let pass = move |fleet: &mut Fleet, now| {
-                        fleet.is_tight = free_bytes(&records).is_some_and(|free| free < fleet.settings.reserve_bytes);
-                        fleet.tick(now);
-                    };
-                    handle.tell(pass).await?;
+                    let (reply, done) = oneshot::channel();
+                    let answer: Answer = Box::new(move |written| drop(reply.send(written)));
+                    handle.requests.send(Request::Tick(answer)).await.map_err(|_| FleetError::Stopping)?;
+                    done.await.map_err(|_| FleetError::Stopping)??;
                 }
                 _ = retention.tick() => {
                     handle.requests.send(Request::Forget).await.map_err(|_| FleetError::Stopping)?;

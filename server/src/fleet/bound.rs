@@ -6,13 +6,11 @@ use std::collections::BTreeSet;
 
 use common::id::Mac;
 use common::plan::DiskIdentity;
-use serde::{Deserialize, Serialize};
 
 use super::identity::Fingerprint;
 
 /// The marks of a machine at one time.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
     /// The system's serial number.
     pub system_serial: Option<String>,
@@ -23,7 +21,6 @@ pub struct Marks {
     /// The system's UUID.
     pub uuid: Option<String>,
     /// All UUIDs that it is known to show; only of a machine that is compared, never of what is kept.
-    #[serde(skip)]
     pub uuids: BTreeSet<String>,
     /// Its Ethernet addresses.
     pub macs: BTreeSet<Mac>,

@@ -71,11 +71,21 @@ mod nonce;
 #[cfg(any(test, fuzzing))]
 pub mod testing;
 
+// Where the records and the log are kept.
+pub mod store;
+
+// What is asked of the thread that owns the fleet.
+mod request;
+
 // The thread that owns the fleet.
 mod actor;
 
 // The way to it.
 mod handle;
 
-pub use actor::{FleetError, FleetTask, start};
+pub use actor::{FleetTask, start};
 pub use handle::{FleetHandle, From};
+pub use request::FleetError;
+
+#[cfg(test)]
+mod tests;

@@ -219,6 +219,18 @@ impl State {
         self.jobs.values().filter(move |job| job.deployment == deployment)
     }
 
+    /// The hardware of all machines whose hardware none of `changes` touches.
+    #[must_use]
+    pub fn hardware_beside(&self, changes: &[Change]) -> HashMap<MachineId, Arc<CheckedHardware>> {
+        let touched = changes.iter().filter_map(|change| match change {
+            Change::Hardware(id, _) | Change::Forget(id) => Some(*id),
+            _ => None,
+        });
+        let touched: BTreeSet<MachineId> = touched.collect();
+        let untouched = self.machines.values().filter(|machine| !touched.contains(&machine.id));
+        untouched.filter_map(|machine| Some((machine.id, machine.hardware.clone()?))).collect()
+    }
+
     /// What the doors need to know.
     #[must_use]
     pub fn policies(&self, discover: bool) -> BootPolicies {

@@ -1,5 +1,13 @@
 //! What tests of the fleet, and `tests/fuzz`, begin with.
 
+// Records that are gone with the process.
+#[cfg(test)]
+pub(crate) mod memory;
+
+// What every store promises.
+#[cfg(test)]
+pub(crate) mod suite;
+
 use std::sync::Arc;
 
 use jiff::SignedDuration;

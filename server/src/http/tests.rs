@@ -30,7 +30,7 @@ use crate::api::shapes::{
     Cancel, JobState, LogQuery, MachineAction, MachineCommand, MachineState, Selection,
 };
 use crate::fleet::boot_policy::{Answered, Asker, BootPolicy, Sighting};
-use crate::records::LogFilter;
+use crate::fleet::store::LogFilter;
 use bench::{Bench, bytes, done, image, key, read, report, server_key};
 use strangers::BOUNDS;
 

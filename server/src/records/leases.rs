@@ -5,8 +5,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::rows::{all, number, text, unsigned};
-use super::{RecordsError, connect};
+use super::connection::connect;
+use super::error::RecordsError;
+use super::values::{all, number, text, unsigned};
 
 /// One address and who has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

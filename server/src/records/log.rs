@@ -5,13 +5,14 @@ use std::path::Path;
 
 use common::id::{DeploymentId, JobId, MachineId};
 use common::step::{Sources, Step, What};
-use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
 
-use super::rows::{instant, json, number, parse, run, unsigned};
-use super::{RecordsError, connect};
+use super::connection::connect;
+use super::error::RecordsError;
+use super::values::{instant, json, number, parse, run, unsigned};
 use crate::api::shapes::LogEvent;
+use crate::fleet::store::LogFilter;
 
 /// Writes one event.
 pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(), RecordsError> {
@@ -54,33 +55,6 @@ pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(
             i64::from(event.by_machine),
         ],
     )
-}
-
-/// Which events are wanted.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct LogFilter {
-    /// Of these machines; none means all.
-    pub machines: Option<Vec<MachineId>>,
-    /// Of this deployment.
-    pub deployment: Option<DeploymentId>,
-    /// Of this step.
-    pub step: Option<Step>,
-    /// Not older than this.
-    pub since: Option<Timestamp>,
-    /// With progress events.
-    pub progress: bool,
-}
-
-impl LogFilter {
-    /// Whether `event` is wanted.
-    #[must_use]
-    pub fn wants(&self, event: &LogEvent) -> bool {
-        self.machines.as_ref().is_none_or(|wanted| event.machine.is_some_and(|id| wanted.contains(&id)))
-            && self.deployment.is_none_or(|wanted| event.deployment == Some(wanted))
-            && self.step.as_ref().is_none_or(|wanted| event.step == *wanted)
-            && self.since.is_none_or(|since| event.at >= since)
-            && (self.progress || !matches!(event.what, What::Progress { .. }))
-    }
 }
 
 /// A reader of the log, beside the writer.

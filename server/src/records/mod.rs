@@ -1,17 +1,32 @@
-//! Everything that must outlive the process, in SQLite. Owns the database file and all SQL; nothing else in
-//! the server speaks SQL, so that a fleet that outgrows one machine can have a second implementation of this
-//! module. The SQL is plain for the same reason: `$n` parameters in order, `on conflict … do update`, whole
-//! numbers and text only, instants as milliseconds since 1970.
+//! Everything that must outlive the process, in SQLite. Owns the database file and all SQL; nothing else in the server
+//! speaks SQL or knows of it: the fleet has a [`Store`](crate::fleet::store::Store), which this module implements and a
+//! fleet that outgrows one machine can have a second implementation of. The SQL is plain for the same reason: `$n`
+//! parameters in order, `on conflict … do update`, whole numbers and text only, instants as milliseconds since 1970.
 //!
 //! Writes go through one connection with `synchronous = full`: what was acknowledged survives a power cut
 //! (0.14 ms per commit measured, and the fleet commits in groups). Readers of the log have a connection each,
 //! which WAL lets read beside the writer. Touches the file, `fleet`'s cores, `api`.
 
+// What can go wrong.
+mod error;
+
+// The file, and connections to it.
+mod connection;
+
 // The tables, and how an older file becomes a newer one.
 mod schema;
 
+// What stands in columns as words and JSON.
+mod stored;
+
+// Numbers, instants, JSON and words in columns.
+mod values;
+
 // Machines, deployments and jobs as rows.
-mod rows;
+mod write;
+
+// Rows as machines, deployments and jobs.
+mod read;
 
 // The step log.
 mod log;
@@ -19,59 +34,23 @@ mod log;
 // Addresses that the DHCP server gave.
 mod leases;
 
-use std::collections::HashSet;
+// What the fleet asks of its records.
+mod store;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use common::id::MachineId;
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, params};
 
+pub use error::RecordsError;
 pub use leases::{LeaseBook, LeaseRow};
-pub use log::{LogFilter, LogReader};
+pub use log::LogReader;
 
 use crate::fleet::state::{Change, State};
+use crate::fleet::store::KnownHardware;
 
 /// Events that are forgotten in one transaction: a fraction of a second.
 const FORGOTTEN_AT_ONCE: i64 = 20_000;
-
-/// Why the records could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordsError {
-    /// The file could not be opened.
-    #[error("cannot open the records in {}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// The error underneath.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// Written by a later swarmboot.
-    #[error("the records in {} have schema {found}, newer than this program's {known}", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The schema it has.
-        found: i64,
-        /// The newest that is known.
-        known: i64,
-    },
-    /// A change could not be written.
-    #[error("cannot write the records")]
-    Write(#[source] rusqlite::Error),
-    /// They could not be read.
-    #[error("cannot read the records")]
-    Read(#[source] rusqlite::Error),
-    /// A value that no version of this program writes.
-    #[error("the records hold a {what} that cannot be read: {cause}")]
-    Value {
-        /// Which value.
-        what: &'static str,
-        /// What the value says instead of what it should.
-        cause: String,
-    },
-}
 
 /// The writing end of the records: one per server.
 #[derive(Debug)]
@@ -87,8 +66,8 @@ impl Records {
     /// When the file cannot be opened or is newer than this program.
     pub fn open(path: &Path) -> Result<Self, RecordsError> {
         let failed = |source| RecordsError::Open { path: path.to_owned(), source };
-        make_private(path);
-        let mut connection = connect(path).map_err(failed)?;
+        connection::make_private(path);
+        let mut connection = connection::connect(path).map_err(failed)?;
         let found = schema::found(&connection, path)?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
@@ -98,36 +77,20 @@ impl Records {
         Ok(Self { connection, path: path.to_owned() })
     }
 
-    /// Where they are.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// All that is known, but the events.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn load(&self) -> Result<State, RecordsError> {
-        rows::load(&self.connection, |_| None)
+        self.load_beside(&KnownHardware::new())
     }
 
-    /// All that is known, when `changes` that `before` holds already could not be written. Hardware that they do not touch
-    /// is taken from `before`: to read the reports of 2,000 machines again costs seconds for each request while a
-    /// disk is full.
+    /// All that is known, but the events. Hardware in `known` is taken from there and not read.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn load_again(&self, before: &State, changes: &[Change]) -> Result<State, RecordsError> {
-        let touched: HashSet<MachineId> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Hardware(id, _) | Change::Forget(id) => Some(*id),
-                _ => None,
-            })
-            .collect();
-        let untouched = |id| before.machines.get(&id).filter(|_| !touched.contains(&id));
-        rows::load(&self.connection, |id| untouched(id)?.hardware.clone())
+    pub fn load_beside(&self, known: &KnownHardware) -> Result<State, RecordsError> {
+        read::load(&self.connection, known)
     }
 
     /// Writes all of `changes` or none of them, and returns when they are safe on the disk.
@@ -140,7 +103,7 @@ impl Records {
         }
         let transaction = self.connection.transaction().map_err(RecordsError::Write)?;
         for change in changes {
-            rows::write(&transaction, change)?;
+            write::write(&transaction, change)?;
         }
         transaction.commit().map_err(RecordsError::Write)?;
         let secret =
@@ -185,41 +148,7 @@ impl Records {
         let pages = || -> rusqlite::Result<i64> {
             Ok((ask("page_count")? - ask("freelist_count")?).saturating_mul(ask("page_size")?))
         };
-        pages().map(rows::unsigned).map_err(RecordsError::Read)
-    }
-}
-
-/// A connection with the manners that all of them need.
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(10))?;
-    connection.pragma_update(None, "foreign_keys", "on")?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
-}
-
-/// Orders can hold user-data with secrets in it, so the files are their owner's alone, from the first byte on: made
-/// with that mode before SQLite opens them, which gives its journals the mode of the file. Files of an earlier run
-/// that are readable for others are changed.
-fn make_private(path: &Path) {
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-    let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    // Why it cannot be opened, SQLite says in a moment.
-    drop(made);
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        let set = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600));
-        if let Err(error) = set
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            let file = file.display();
-            tracing::warn!(%file, %error, "the mode of a file of the records could not be set to 0600");
-        }
+        pages().map(values::unsigned).map_err(RecordsError::Read)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::RecordsError;
+use super::error::RecordsError;
 
 const STEPS: &[&str] = &[
     "

@@ -1,5 +1,8 @@
 //! What is written is what is read again, whatever was done in between, killed in between or spoiled since.
 
+// What every store promises the fleet.
+mod promises;
+
 // A day of use.
 mod day;
 
@@ -29,7 +32,7 @@ use crate::fleet::boot_policy::{Answered, Asker, Sighting};
 use crate::fleet::decide::{Fleet, Settings};
 use crate::fleet::provisioner::{NoPlan, Provision};
 use crate::fleet::reports::Next;
-use crate::fleet::state::State;
+use crate::fleet::store::LogFilter;
 
 fn settings() -> Settings {
     Settings {
@@ -290,59 +293,9 @@ proptest! {
     }
 }
 
-fn event(id: u64, job: Option<u64>, step: Step, what: What) -> Change {
-    Change::Event(Box::new(crate::api::shapes::LogEvent {
-        id,
-        at: Timestamp::from_second(i64::try_from(id).unwrap()).unwrap(),
-        machine: Some(MachineId(1)),
-        name: "m1".to_owned(),
-        deployment: job.map(|_| DeploymentId(1)),
-        job: job.map(JobId),
-        attempt: job.map(|_| 1),
-        step,
-        what,
-        sources: None,
-        by_machine: false,
-    }))
-}
-
-#[test]
-fn of_progress_only_the_newest_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("r");
-    let mut records = Records::open(&path).unwrap();
-    let progress = |id, done| event(id, Some(1), Step::Transfer, What::Progress { done, total: 9 });
-    records
-        .commit(&[
-            event(1, Some(1), Step::Transfer, What::Started),
-            progress(2, 1),
-            progress(3, 2),
-            event(4, Some(1), Step::Verify, What::Progress { done: 1, total: 9 }),
-            event(5, None, Step::Loader, What::Note { text: "'; drop table events; --".to_owned() }),
-        ])
-        .unwrap();
-    let reader = LogReader::open(&path).unwrap();
-    let ids = |filter: &LogFilter, after| -> Vec<u64> {
-        reader.page(filter, after, 100).unwrap().iter().map(|event| event.id).collect()
-    };
-    let all = LogFilter { progress: true, ..LogFilter::default() };
-    assert_eq!(ids(&all, 0), [1, 3, 4, 5]);
-    assert_eq!(ids(&all, 3), [4, 5]);
-    assert_eq!(ids(&LogFilter::default(), 0), [1, 5]);
-    let filters = [
-        (LogFilter { deployment: Some(DeploymentId(1)), ..all.clone() }, vec![1, 3, 4]),
-        (LogFilter { step: Some(Step::Verify), ..all.clone() }, vec![4]),
-        (LogFilter { since: Timestamp::from_second(4).ok(), ..all.clone() }, vec![4, 5]),
-        (LogFilter { machines: Some(vec![MachineId(2)]), ..all.clone() }, vec![]),
-    ];
-    for (filter, wanted) in filters {
-        assert_eq!(ids(&filter, 0), wanted, "{filter:?}");
-        let kept = reader.page(&all, 0, 100).unwrap();
-        let same: Vec<_> = kept.iter().filter(|event| filter.wants(event)).map(|event| event.id).collect();
-        assert_eq!(same, wanted, "a follower sees the same: {filter:?}");
-    }
-    assert_eq!(records.forget_events(Timestamp::from_second(1000).unwrap()).unwrap(), 3);
-    assert_eq!(records.load().unwrap().last_event, 5);
+/// The rows that could not be read, a line each.
+fn named(state: &State) -> String {
+    state.set_aside.iter().map(|row| row.words.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -377,21 +330,6 @@ fn records_of_a_later_version_or_of_no_version_are_not_touched() {
 }
 
 #[test]
-fn a_change_that_fails_leaves_nothing_of_its_group() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut records = Records::open(&dir.path().join("r")).unwrap();
-    let orphan = crate::fleet::job::Job::new(JobId(1), DeploymentId(9), MachineId(9), Timestamp::UNIX_EPOCH);
-    let group = [event(1, None, Step::Loader, What::Started), Change::Job(Box::new(orphan))];
-    assert!(records.commit(&group).is_err(), "the deployment does not exist");
-    assert_eq!(records.load().unwrap().last_event, 0);
-}
-
-/// The rows that could not be read, a line each.
-fn named(state: &State) -> String {
-    state.set_aside.iter().map(|row| row.words.as_str()).collect::<Vec<_>>().join("\n")
-}
-
-#[test]
 fn what_cannot_be_written_does_not_cost_the_reading_of_everything() {
     let dir = tempfile::tempdir().unwrap();
     let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
@@ -408,7 +346,7 @@ fn what_cannot_be_written_does_not_cost_the_reading_of_everything() {
     fleet.report(&changed, None, now);
     let changes = fleet.take_aftermath().changes;
     assert!(changes.iter().any(|change| matches!(change, Change::Hardware(MachineId(2), _))));
-    let again = records.load_again(&fleet.state, &changes).unwrap();
+    let again = records.load_beside(&fleet.state.hardware_beside(&changes)).unwrap();
     assert_eq!(plain(&again), before);
     assert!(again.set_aside.is_empty(), "{:?}", again.set_aside);
 }

@@ -30,7 +30,7 @@ const AHEAD: Duration = Duration::from_millis(200);
 
 /// What the scheduler hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     /// A pull stream to a neighbour (or to the server) is open.
     Up {
         /// The neighbour.
@@ -90,7 +90,7 @@ pub enum Event {
 
 /// What the node is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub(super) enum Effect {
     /// Tell `from` that `chunk` is not wanted any more.
     Cancel {
         /// Whom.
@@ -117,11 +117,11 @@ pub enum Effect {
 
 /// Ask `from` for `chunk`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request {
+pub(super) struct Request {
     /// Whom.
-    pub from: PublicKey,
+    pub(super) from: PublicKey,
     /// The chunk, by its place in the manifest.
-    pub chunk: ChunkIndex,
+    pub(super) chunk: ChunkIndex,
 }
 
 #[derive(Debug)]
@@ -157,7 +157,7 @@ struct Flight {
 
 /// The scheduler.
 #[derive(Debug)]
-pub struct Scheduler {
+pub(super) struct Scheduler {
     seed: PublicKey,
     parallel: usize,
     wanted: u32,
@@ -182,7 +182,7 @@ impl Scheduler {
     /// `parallel` chunks at once; only `seed` gives leases. `rng_seed` makes the ties of one agent fall
     /// differently from another's.
     #[must_use]
-    pub fn new(seed: PublicKey, wanted: &ChunkSet, parallel: usize, rng_seed: u64) -> Self {
+    pub(super) fn new(seed: PublicKey, wanted: &ChunkSet, parallel: usize, rng_seed: u64) -> Self {
         Self {
             seed,
             parallel: parallel.max(1),
@@ -203,30 +203,24 @@ impl Scheduler {
 
     /// Whether every chunk is verified.
     #[must_use]
-    pub fn complete(&self) -> bool {
+    pub(super) fn complete(&self) -> bool {
         self.verified.count() == self.wanted
-    }
-
-    /// Chunks verified, and chunks wanted.
-    #[must_use]
-    pub fn progress(&self) -> (u32, u32) {
-        (self.verified.count(), self.wanted)
     }
 
     /// The chunks that are verified, or were found on the disk.
     #[must_use]
-    pub fn held(&self) -> &ChunkSet {
+    pub(super) fn held(&self) -> &ChunkSet {
         &self.verified
     }
 
     /// Requests that are out, counting a chunk asked for twice as two, and chunks being checked.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
     /// Takes in what happened.
-    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+    pub(super) fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
             Event::Up { from, held, same_site } => self.up(from, held, same_site, now),
@@ -263,7 +257,7 @@ impl Scheduler {
 
     /// The bytes of `chunk` are here from `from`. True if they were asked for and are to be checked; what
     /// comes of that is told by [`Event::Verified`] or [`Event::Corrupt`].
-    pub fn arrived(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration) -> bool {
+    pub(super) fn arrived(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration) -> bool {
         let Some(source) = self.sources.get_mut(&from) else {
             return false;
         };
@@ -287,7 +281,7 @@ impl Scheduler {
     }
 
     /// The next thing to ask for, if anything can be asked for now. To be called until it gives none.
-    pub fn next_request(&mut self, now: Duration) -> Option<Request> {
+    pub(super) fn next_request(&mut self, now: Duration) -> Option<Request> {
         if self.in_flight >= self.parallel {
             return None;
         }

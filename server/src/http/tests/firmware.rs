@@ -65,6 +65,6 @@ async fn a_script_that_was_asked_with_an_address_never_asks_again() {
     assert!(script("").await.contains("boot.ipxe?mac=${netX/mac:hexhyp}"));
     assert!(script("mac=52-54-00-00-00-01").await.contains("loader.img"));
     bench.fleet.machines(Selection::default()).await.unwrap();
-    let log = bench.fleet.log_page(crate::records::LogFilter::default(), 0, 100).await.unwrap();
+    let log = bench.fleet.log_page(crate::fleet::store::LogFilter::default(), 0, 100).await.unwrap();
     assert!(log.iter().any(|event| format!("{:?}", event.what).contains("InfiniBand")), "{log:?}");
 }

@@ -24,7 +24,7 @@ use crate::fleet::decide::{Fleet, Settings};
 use crate::fleet::identity::Fingerprint;
 use crate::fleet::machine::Machine;
 use crate::fleet::state::{Change, State};
-use crate::records::LogFilter;
+use crate::fleet::store::LogFilter;
 
 /// The bounds of a small server.
 pub(super) const BOUNDS: ConnectionBounds = ConnectionBounds { all: 128, per_address: 64 };

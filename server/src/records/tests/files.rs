@@ -1,6 +1,7 @@
 //! What lies in the files: their owner's alone, no secret that nobody needs, and no more events than were asked for.
 
 use super::*;
+use crate::fleet::testing::suite::event;
 
 #[test]
 fn the_files_are_their_owners_alone_from_the_first_byte() {

@@ -26,12 +26,12 @@ const HOLLOW_TIMES: u32 = 32;
 impl Scheduler {
     /// Whether `from` sent too many wrong chunks to be asked again.
     #[must_use]
-    pub fn quarantined(&self, from: &PublicKey) -> bool {
+    pub(super) fn quarantined(&self, from: &PublicKey) -> bool {
         self.strikes.get(from).is_some_and(|(strikes, _)| *strikes >= STRIKES_MAX)
     }
 
     /// Who sent wrong chunks, each with the last of them: for a server that may not know, or no longer.
-    pub fn accused(&self) -> impl Iterator<Item = (PublicKey, ChunkIndex)> {
+    pub(in crate::swarm::session) fn accused(&self) -> impl Iterator<Item = (PublicKey, ChunkIndex)> {
         self.strikes.iter().map(|(from, (_, chunk))| (*from, *chunk))
     }
 

@@ -1,6 +1,6 @@
-//! Machines, deployments and jobs as rows, and back.
+//! Rows as the state that they describe. One that cannot be read is set aside: it stays as it is, and the state names it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::causes::with_causes;
@@ -8,231 +8,23 @@ use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, JobId, Mac, MachineId};
 use common::step::Step;
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, Row, Transaction, params};
-use serde::{Serialize, de::DeserializeOwned};
+use rusqlite::{Connection, Row, params};
 
-use super::RecordsError;
-use super::log;
-use crate::api::shapes::Frozen;
-use crate::fleet::bound::Bound;
+use super::error::RecordsError;
+use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
+use super::values::{all, instant, number, parse, text, unsigned, word};
+use crate::api::shapes::{Doubt, Frozen, MachineState};
+use crate::fleet::bound::{Bound, Marks};
 use crate::fleet::deployment::Deployment;
 use crate::fleet::job::{Confirm, Job};
 use crate::fleet::machine::{Boot, IdleBoot, Machine};
 use crate::fleet::marks::{self, Fingerprint};
 use crate::fleet::state::{Change, RowKind, SetAside, State};
-
-type Written = Result<(), RecordsError>;
-
-/// Writes one change.
-pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> Written {
-    match change {
-        Change::Machine(machine) => write_machine(transaction, machine),
-        Change::Hardware(id, hardware) => run(
-            transaction,
-            "insert into hardware (machine, report) values ($1, $2)
-             on conflict (machine) do update set report = excluded.report",
-            params![number(id.0), json("hardware report", hardware.report())?],
-        ),
-        Change::Forget(id) => run(transaction, "delete from machines where id = $1", params![number(id.0)]),
-        Change::Deployment(deployment) => write_deployment(transaction, deployment),
-        Change::Job(job) => write_job(transaction, job),
-        Change::Frozen(frozen) => write_frozen(transaction, frozen.as_ref()),
-        Change::Event(event) => log::write(transaction, event),
-    }
-}
-
-/// Runs one statement that changes something.
-pub(super) fn run(transaction: &Transaction<'_>, sql: &str, values: &[&dyn rusqlite::ToSql]) -> Written {
-    let mut statement = transaction.prepare_cached(sql).map_err(RecordsError::Write)?;
-    statement.execute(values).map(|_| ()).map_err(RecordsError::Write)
-}
-
-fn count(transaction: &Transaction<'_>, name: &str, last: u64) -> Written {
-    run(
-        transaction,
-        "insert into counters (name, last) values ($1, $2)
-         on conflict (name) do update set last = excluded.last where excluded.last > counters.last",
-        params![name, number(last)],
-    )
-}
-
-fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
-    count(transaction, "machine", machine.id.0)?;
-    let id = number(machine.id.0);
-    let print = &machine.fingerprint;
-    let rest = match machine.idle_boot {
-        IdleBoot::Load => "load",
-        IdleBoot::BootDisk => "boot-disk",
-    };
-    run(
-        transaction,
-        "insert into machines (id, name, state, held, site, system_serial, chassis_serial, board_serial, uuid,
-             rest, boot_key, boot_through, first_seen, last_seen, deployed_image, boot_since, doubts)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-         on conflict (id) do update set name = excluded.name, state = excluded.state, held = excluded.held,
-             site = excluded.site, system_serial = excluded.system_serial,
-             chassis_serial = excluded.chassis_serial, board_serial = excluded.board_serial,
-             uuid = excluded.uuid, rest = excluded.rest, boot_key = excluded.boot_key,
-             boot_through = excluded.boot_through, last_seen = excluded.last_seen,
-             deployed_image = excluded.deployed_image, boot_since = excluded.boot_since,
-             doubts = excluded.doubts",
-        params![
-            id,
-            machine.name,
-            machine.state.name(),
-            i64::from(machine.held),
-            machine.site,
-            print.system_serial,
-            print.chassis_serial,
-            print.board_serial,
-            joined(&print.uuids),
-            rest,
-            machine.boot.map(|boot| boot.key.to_string()),
-            number(machine.boot.map_or(0, |boot| boot.through)),
-            machine.first_seen.as_millisecond(),
-            machine.last_seen.as_millisecond(),
-            machine.deployed_image,
-            machine.boot.map(|boot| boot.since.as_millisecond()),
-            json("doubts", &machine.doubts)?,
-        ],
-    )?;
-    write_labels(transaction, id, &machine.labels)?;
-    write_macs(transaction, id, print)
-}
-
-/// Writes labels where they differ from those that are there: a machine is written at each word of its agent.
-fn write_labels(transaction: &Transaction<'_>, id: i64, labels: &BTreeMap<String, String>) -> Written {
-    let sql = "select name, content from labels where machine = $1";
-    let there: BTreeMap<String, String> = pairs(transaction, sql, id)?;
-    for name in there.keys().filter(|&name| !labels.contains_key(name)) {
-        run(transaction, "delete from labels where machine = $1 and name = $2", params![id, name])?;
-    }
-    for (name, content) in labels.iter().filter(|&(name, content)| there.get(name) != Some(content)) {
-        let sql = "insert into labels (machine, name, content) values ($1, $2, $3)
-             on conflict (machine, name) do update set content = excluded.content";
-        run(transaction, sql, params![id, name, content])?;
-    }
-    Ok(())
-}
-
-/// Writes those Ethernet addresses that are new or count otherwise than before, and removes those that are gone.
-fn write_macs(transaction: &Transaction<'_>, id: i64, print: &Fingerprint) -> Written {
-    let sql = "select mac, weak from marks where machine = $1";
-    let there: BTreeMap<String, i64> = pairs(transaction, sql, id)?;
-    let weak = |mac: &Mac| i64::from(print.weak.contains(mac));
-    let wanted: BTreeMap<String, i64> = print.macs.iter().map(|mac| (mac.to_string(), weak(mac))).collect();
-    for (mac, weak) in &there {
-        if wanted.get(mac) != Some(weak) {
-            run(transaction, "delete from marks where machine = $1 and mac = $2", params![id, mac])?;
-        }
-    }
-    for (mac, weak) in &wanted {
-        if there.get(mac) != Some(weak) {
-            let sql = "insert into marks (mac, machine, weak) values ($1, $2, $3)
-                 on conflict (mac, machine) do update set weak = excluded.weak";
-            run(transaction, sql, params![mac, id, weak])?;
-        }
-    }
-    Ok(())
-}
-
-/// UUIDs in one column, as the version before wrote its only one; none where there is none.
-fn joined(uuids: &BTreeSet<String>) -> Option<String> {
-    (!uuids.is_empty()).then(|| uuids.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
-}
-
-/// What stands in the two columns of one machine's rows. Those that cannot be read were named when they were loaded,
-/// and stay as they are.
-fn pairs<T: rusqlite::types::FromSql>(
-    transaction: &Transaction<'_>,
-    sql: &str,
-    machine: i64,
-) -> Result<BTreeMap<String, T>, RecordsError> {
-    let mut statement = transaction.prepare_cached(sql).map_err(RecordsError::Read)?;
-    let rows = statement
-        .query_map(params![machine], |row| Ok(row.get(0).and_then(|name| Ok((name, row.get(1)?)))))
-        .map_err(RecordsError::Read)?;
-    let rows: Vec<rusqlite::Result<(String, T)>> =
-        rows.collect::<rusqlite::Result<_>>().map_err(RecordsError::Read)?;
-    Ok(rows.into_iter().flatten().collect())
-}
-
-fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> Written {
-    run(
-        transaction,
-        "insert into deployments (id, ordered, image, image_name, wire_bytes, demand, is_open)
-         values ($1, $2, $3, $4, $5, $6, $7)
-         on conflict (id) do update set is_open = excluded.is_open, demand = excluded.demand",
-        params![
-            number(deployment.id.0),
-            deployment.ordered.as_millisecond(),
-            deployment.image.to_string(),
-            deployment.image_name,
-            number(deployment.wire_bytes),
-            json("order", &deployment.request)?,
-            i64::from(deployment.open),
-        ],
-    )
-}
-
-fn write_job(transaction: &Transaction<'_>, job: &Job) -> Written {
-    count(transaction, "job", job.id.0)?;
-    // Null is "whenever", zero "never": a time to wait of zero makes no sense.
-    let confirm = match job.confirm {
-        Confirm::Within(time) => Some(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
-        Confirm::Whenever => None,
-        Confirm::Never => Some(0),
-    };
-    run(
-        transaction,
-        "insert into jobs (id, deployment, machine, state, attempt, boot_key, last_step, confirm_ms, deadline,
-             target, step, done, total, sources, sealed, cause, changed, marks, disk, machine_before)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
-         on conflict (id) do update set state = excluded.state, attempt = excluded.attempt,
-             boot_key = excluded.boot_key, last_step = excluded.last_step, confirm_ms = excluded.confirm_ms,
-             deadline = excluded.deadline, target = excluded.target, step = excluded.step,
-             done = excluded.done, total = excluded.total, sources = excluded.sources,
-             sealed = excluded.sealed, cause = excluded.cause, changed = excluded.changed,
-             marks = excluded.marks, disk = excluded.disk, machine_before = excluded.machine_before",
-        params![
-            number(job.id.0),
-            number(job.deployment.0),
-            number(job.machine.0),
-            job.state.name(),
-            i64::from(job.attempt),
-            job.key.map(|key| key.to_string()),
-            job.last_step.as_ref().map(Step::name),
-            confirm,
-            job.deadline.map(Timestamp::as_millisecond),
-            job.target,
-            job.step.as_ref().map(Step::name),
-            number(job.done),
-            number(job.total),
-            json("sources", &job.sources)?,
-            i64::from(job.sealed),
-            job.cause,
-            job.changed.as_millisecond(),
-            job.bound.marks.as_ref().map(|marks| json("marks", marks)).transpose()?,
-            job.bound.disk.as_ref().map(|disk| json("disk", disk)).transpose()?,
-            job.before.map(crate::api::shapes::MachineState::name),
-        ],
-    )
-}
-
-fn write_frozen(transaction: &Transaction<'_>, frozen: Option<&Frozen>) -> Written {
-    run(transaction, "delete from frozen", params![])?;
-    frozen.map_or(Ok(()), |frozen| {
-        let sql = "insert into frozen (since, reason) values ($1, $2)";
-        run(transaction, sql, params![frozen.since.as_millisecond(), frozen.reason])
-    })
-}
+use crate::fleet::store::KnownHardware;
 
 /// All rows, as the state that they describe. A row that cannot be read is set aside: it stays as it is, and the state
-/// names it. `known` gives the hardware that need not be read again.
-pub(super) fn load(
-    connection: &Connection,
-    known: impl Fn(MachineId) -> Option<Arc<CheckedHardware>>,
-) -> Result<State, RecordsError> {
+/// names it. Hardware in `known` is not read again.
+pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<State, RecordsError> {
     let mut state = State::default();
     let mut aside = Vec::new();
     for machine in machines(connection, &mut aside)? {
@@ -309,7 +101,7 @@ fn instant_in(row: &Row<'_>, column: usize) -> Result<Timestamp, RecordsError> {
 fn load_hardware(
     connection: &Connection,
     state: &mut State,
-    known: impl Fn(MachineId) -> Option<Arc<CheckedHardware>>,
+    known: &KnownHardware,
     aside: &mut Vec<SetAside>,
 ) -> Result<(), RecordsError> {
     let sql = "select machine from hardware order by machine";
@@ -318,8 +110,8 @@ fn load_hardware(
         connection.prepare("select report from hardware where machine = $1").map_err(RecordsError::Read)?;
     for row in ids {
         let id = MachineId(unsigned(row));
-        let hardware = match known(id) {
-            Some(hardware) => Ok(hardware),
+        let hardware = match known.get(&id) {
+            Some(hardware) => Ok(Arc::clone(hardware)),
             None => one
                 .query_row(params![row], |row| row.get::<_, String>(0))
                 .map_err(RecordsError::Read)
@@ -443,9 +235,13 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
         Ok(Machine {
             id: MachineId(unsigned(id)),
             name,
-            state: word("machine state", &state)?,
+            state: word::<StoredMachineState>("machine state", &state)?.into(),
             held: held != 0,
-            doubts: doubts.map(|text| parse("doubts", &text)).transpose()?.unwrap_or_default(),
+            doubts: doubts
+                .map_or(Ok(vec![]), |text| parse::<Vec<StoredDoubt>>("doubts", &text))?
+                .into_iter()
+                .map(Doubt::from)
+                .collect(),
             site,
             labels: BTreeMap::new(),
             fingerprint,
@@ -471,7 +267,7 @@ fn deployment(row: &Row<'_>) -> Understood<Deployment> {
             image: parse("image id", &format!("\"{image}\""))?,
             image_name,
             wire_bytes: unsigned(wire),
-            request: parse("order", &demand)?,
+            request: parse::<StoredOrder>("order", &demand)?.into(),
             open: open != 0,
         })
     })())
@@ -493,7 +289,7 @@ fn job(row: &Row<'_>) -> Understood<Job> {
             id: JobId(unsigned(id)),
             deployment: DeploymentId(unsigned(deployment)),
             machine: MachineId(unsigned(machine)),
-            state: word("job state", &state)?,
+            state: word::<StoredJobState>("job state", &state)?.into(),
             attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
             key: key.map(|key| text("machine key", &key)).transpose()?,
             last_step: last_step.as_deref().map(Step::named),
@@ -505,10 +301,13 @@ fn job(row: &Row<'_>) -> Understood<Job> {
             deadline: deadline.map(instant).transpose()?,
             target,
             bound: Bound {
-                marks: marks.map(|marks| parse("marks", &marks)).transpose()?,
+                marks: marks.map(|marks| parse::<StoredMarks>("marks", &marks)).transpose()?.map(Marks::from),
                 disk: disk.map(|disk| parse("disk", &disk)).transpose()?,
             },
-            before: before.map(|state| word("machine state", &state)).transpose()?,
+            before: before
+                .map(|state| word::<StoredMachineState>("machine state", &state))
+                .transpose()?
+                .map(MachineState::from),
             step: step.as_deref().map(Step::named),
             done,
             total,
@@ -537,54 +336,4 @@ fn sound<T>(
         }
     }
     Ok(found)
-}
-
-/// Every row of a query.
-pub(super) fn all<T>(
-    connection: &Connection,
-    sql: &str,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, RecordsError> {
-    let mut statement = connection.prepare(sql).map_err(RecordsError::Read)?;
-    let rows = statement.query_map([], read).map_err(RecordsError::Read)?;
-    rows.collect::<rusqlite::Result<_>>().map_err(RecordsError::Read)
-}
-
-/// SQL's numbers are signed; the few that could exceed it are byte counts far below.
-pub(super) fn number(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// The number that [`number`] wrote.
-pub(super) fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
-}
-
-/// The instant that was written as milliseconds.
-pub(super) fn instant(ms: i64) -> Result<Timestamp, RecordsError> {
-    let cause = |error: jiff::Error| RecordsError::Value { what: "time", cause: error.to_string() };
-    Timestamp::from_millisecond(ms).map_err(cause)
-}
-
-/// `value` as JSON text.
-pub(super) fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String, RecordsError> {
-    serde_json::to_string(value).map_err(|error| RecordsError::Value { what, cause: error.to_string() })
-}
-
-/// The value that was written as JSON text.
-pub(super) fn parse<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, RecordsError> {
-    serde_json::from_str(text).map_err(|error| RecordsError::Value { what, cause: error.to_string() })
-}
-
-/// The value whose serde name is `name`.
-fn word<T: DeserializeOwned>(what: &'static str, name: &str) -> Result<T, RecordsError> {
-    parse(what, &format!("\"{name}\""))
-}
-
-/// The value that was written by its `Display`.
-pub(super) fn text<T: std::str::FromStr<Err: std::fmt::Display>>(
-    what: &'static str,
-    text: &str,
-) -> Result<T, RecordsError> {
-    text.parse().map_err(|error: T::Err| RecordsError::Value { what, cause: error.to_string() })
 }

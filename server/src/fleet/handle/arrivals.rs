@@ -1,0 +1,141 @@
+//! What machines tell: reports, events and calls home, and what each is answered. The tailor takes long and works on the
+//! caller's side, so that the fleet's own thread never waits. Touches the fleet's thread and the provisioner.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use common::hardware::CheckedHardware;
+use common::id::{Hash, JobId};
+use common::plan::{Instruction, Verdict};
+use common::step::{EventBatch, Step, What};
+use common::trust::{PublicKey, Signed};
+use common::wire::call_home::CallHome;
+use common::wire::http::EventsTaken;
+use jiff::Timestamp;
+
+use super::super::decide::Taken;
+use super::super::provisioner::PlanRequest;
+use super::super::reports::{Arrival, Decided, Next};
+use super::super::request::FleetError;
+use super::FleetHandle;
+use crate::api::shapes::JobState;
+use crate::swarm::Admission;
+
+/// How long a verdict holds: an agent's bundle may take long over a thin line that forty machines share.
+const VERDICT_SECONDS: u32 = 2 * 3600;
+
+/// How a report came in.
+#[derive(Debug, Clone, Copy)]
+pub struct From {
+    /// From which address.
+    pub peer: IpAddr,
+    /// To which of our addresses.
+    pub server: Option<IpAddr>,
+    /// When the machine began it.
+    pub begun: Timestamp,
+    /// The hash of the signed text.
+    pub digest: Hash,
+}
+
+impl FleetHandle {
+    /// A machine reported. Answers with the signed verdict, after the
+    /// plan is made, its bundle is built, and the machine may enter the swarm.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub async fn report(&self, hardware: CheckedHardware, from: From) -> Result<Signed<Verdict>, FleetError> {
+        let From { peer, server, begun, digest } = from;
+        let key = hardware.report().key;
+        let hardware = Arc::new(hardware);
+        let arrival = Arrival { address: Some(peer), begun, gone: false };
+        let arrive = |arrival| {
+            let hardware = Arc::clone(&hardware);
+            self.ask(move |fleet, now| fleet.arrived(&hardware, arrival, now))
+        };
+        let mut decided = arrive(arrival).await?;
+        if let Next::AtWork(agent) = decided.next
+            && !self.provisioner.is_here(agent.key).await
+        {
+            decided = arrive(Arrival { gone: true, ..arrival }).await?;
+        }
+        let Decided { machine, next } = decided;
+        let order = match next {
+            Next::Tell(order) => order,
+            Next::AtWork(agent) => agent.order(),
+            Next::Tailor(request, hardware) => {
+                self.tailor(PlanRequest { server, ..*request }, hardware, key).await?
+            }
+        };
+        Ok(self.keys.sign(&Verdict {
+            key,
+            report: digest,
+            seconds: VERDICT_SECONDS,
+            machine,
+            instruction: order,
+        }))
+    }
+
+    async fn tailor(
+        &self,
+        request: PlanRequest,
+        hardware: Arc<CheckedHardware>,
+        key: PublicKey,
+    ) -> Result<Instruction, FleetError> {
+        let job = request.job;
+        let permit = self.tailors.acquire().await.map_err(|_| FleetError::Stopping)?;
+        let provisioner = Arc::clone(&self.provisioner);
+        let made = tokio::task::spawn_blocking(move || provisioner.tailor(&request, &hardware))
+            .await
+            .map_err(FleetError::Worker)?;
+        drop(permit);
+        let (order, admission) = self.ask(move |fleet, now| fleet.tailored(job, key, made, now)).await?;
+        if let Some(admission) = admission {
+            self.provisioner.admit(admission).await;
+        }
+        Ok(order)
+    }
+
+    /// Lets all running jobs into the swarm again: after a restart of the server, when the swarm is up.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn readmit(&self) -> Result<usize, FleetError> {
+        let running = self
+            .look(|fleet| -> Vec<Admission> {
+                let jobs = fleet.state.jobs.values();
+                let open = jobs.filter(|job| job.state == JobState::Running);
+                open.filter_map(|job| fleet.admission(job)).collect()
+            })
+            .await?;
+        let count = running.len();
+        for admission in running {
+            self.provisioner.admit(admission).await;
+        }
+        Ok(count)
+    }
+
+    /// A machine's events, in a batch that was signed by the key in it; `digest` is that of the signed batch.
+    ///
+    /// # Errors
+    /// When nobody reported under that key, or they could not be written down.
+    pub async fn events(&self, batch: EventBatch, digest: Hash) -> Result<Signed<EventsTaken>, FleetError> {
+        let Taken { through, cancelled } = self.ask(move |fleet, now| fleet.events(batch, now)).await??;
+        Ok(self.keys.sign(&EventsTaken { batch: digest, through, cancelled }))
+    }
+
+    /// An OS called home with `token`, and maybe said which disks it is on. The job it is of, if the token is right.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub async fn confirm(&self, token: String, call: Option<CallHome>) -> Result<Option<JobId>, FleetError> {
+        self.ask(move |fleet, now| fleet.confirm(&token, call.as_ref(), now)).await
+    }
+
+    /// Another room (the swarm) has something for the log of a job.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub async fn remark(&self, job: JobId, step: Step, what: What) -> Result<(), FleetError> {
+        self.tell(move |fleet, now| fleet.remark(job, step, what, now)).await
+    }
+}

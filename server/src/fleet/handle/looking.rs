@@ -1,0 +1,160 @@
+//! What is known, as an admin or another room asks for it; changes nothing. Touches the fleet's thread.
+
+use std::collections::BTreeSet;
+
+use common::id::{DeploymentId, ImageId, JobId, MachineId};
+
+use super::super::decide::Fleet;
+use super::super::machine::Machine;
+use super::super::orders::refused;
+use super::super::request::FleetError;
+use super::FleetHandle;
+use crate::api::shapes::{DeploymentShown, Frozen, MachineShown, Selection};
+
+impl FleetHandle {
+    /// At most `limit` machines without the devices of their hardware, by number from the first after `after`.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn machines_after(
+        &self,
+        after: MachineId,
+        limit: usize,
+    ) -> Result<Vec<MachineShown>, FleetError> {
+        self.look(move |fleet| {
+            use std::ops::Bound;
+            let later = fleet.state.machines.range((Bound::Excluded(after), Bound::Unbounded));
+            later.take(limit).map(|(_, machine)| fleet.state.show_machine(machine, false)).collect()
+        })
+        .await
+    }
+
+    /// The machines that `selection` means, without the devices of their hardware; all when it says nothing.
+    ///
+    /// # Errors
+    /// When it names a machine that is not known.
+    pub async fn machines(&self, selection: Selection) -> Result<Vec<MachineShown>, FleetError> {
+        self.look(move |fleet| {
+            let everyone = selection.machines.is_empty() && selection.labels.is_empty();
+            let chosen = if everyone {
+                fleet.state.machines.keys().copied().collect()
+            } else {
+                fleet.select(&selection).map_err(FleetError::Refused)?
+            };
+            let known = chosen.iter().filter_map(|id| fleet.state.machines.get(id));
+            Ok(known.map(|machine| fleet.state.show_machine(machine, false)).collect())
+        })
+        .await?
+    }
+
+    /// One machine with its hardware, by id, name, Ethernet address or serial number.
+    ///
+    /// # Errors
+    /// When it is none or several.
+    pub async fn machine(&self, name: String) -> Result<MachineShown, FleetError> {
+        self.look(move |fleet| {
+            let selection = Selection { machines: vec![name], labels: vec![] };
+            let chosen = fleet.select(&selection).map_err(FleetError::Refused)?;
+            let machine = chosen.first().and_then(|id| fleet.state.machines.get(id));
+            machine.map(|machine| fleet.state.show_machine(machine, true)).ok_or_else(|| {
+                FleetError::Refused(refused("no machine, or several, are meant", "name one machine"))
+            })
+        })
+        .await?
+    }
+
+    /// What a person calls the machine of a job.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn name_of_job(&self, job: JobId) -> Result<Option<String>, FleetError> {
+        self.look(move |fleet| {
+            let machine = fleet.state.jobs.get(&job).map(|job| job.machine)?;
+            fleet.state.machines.get(&machine).map(Machine::shown_name)
+        })
+        .await
+    }
+
+    /// The open jobs that write this image.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn jobs_of_image(&self, image: ImageId) -> Result<Vec<JobId>, FleetError> {
+        self.look(move |fleet| {
+            let writes = |deployment| {
+                fleet.state.deployments.get(&deployment).is_some_and(|order| order.image == image)
+            };
+            let open = fleet.state.jobs.values().filter(|job| job.is_open() || job.wants_plan());
+            open.filter(|job| writes(job.deployment)).map(|job| job.id).collect()
+        })
+        .await
+    }
+
+    /// What needs this image, in words: jobs that may still write it, and orders that still take machines.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn needs_image(&self, image: ImageId) -> Result<Option<String>, FleetError> {
+        let jobs = self.jobs_of_image(image).await?;
+        if let Some(job) = jobs.first() {
+            return Ok(Some(format!("job {job} and {} more", jobs.len() - 1)));
+        }
+        self.look(move |fleet| {
+            let mut open =
+                fleet.state.deployments.values().filter(|order| order.open && order.image == image);
+            open.next().map(|order| format!("deployment {}, which still takes machines", order.id))
+        })
+        .await
+    }
+
+    /// All deployments.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn deployments(&self) -> Result<Vec<DeploymentShown>, FleetError> {
+        self.look(|fleet| {
+            fleet.state.deployments.values().map(|order| fleet.state.show_deployment(order)).collect()
+        })
+        .await
+    }
+
+    /// One deployment, if there is one with this number.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn deployment(&self, id: DeploymentId) -> Result<Option<DeploymentShown>, FleetError> {
+        self.look(move |fleet| fleet.state.find_deployment(id)).await
+    }
+
+    /// Set while nothing new begins.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn frozen(&self) -> Result<Option<Frozen>, FleetError> {
+        self.look(|fleet| fleet.state.frozen.clone()).await
+    }
+
+    /// The sites that are known, machines there or not.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn sites(&self) -> Result<BTreeSet<String>, FleetError> {
+        self.look(Fleet::sites).await
+    }
+
+    /// What an admin should look at, each in one sentence.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn warnings(&self) -> Result<Vec<String>, FleetError> {
+        self.look(Fleet::warnings).await
+    }
+
+    /// What an admin should look at: machines that are silent or do not come up, a range that is full.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn notes(&self) -> Result<Vec<String>, FleetError> {
+        self.ask(|fleet, now| fleet.notes(now)).await
+    }
+}

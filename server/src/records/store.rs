@@ -1,0 +1,86 @@
+//! What the fleet asks of its records: its `Store` and its `Log`, over SQLite. The store blocks, on the fleet's own
+//! thread; the log is read on a thread for blocking work, with a connection for each reader at that time. Touches the
+//! file and tokio's threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::Records;
+use super::error::RecordsError;
+use super::log::LogReader;
+use crate::api::shapes::LogEvent;
+use crate::fleet::state::{Change, State};
+use crate::fleet::store::{KnownHardware, Log, LogFilter, Store, StoreError, Stored};
+
+/// Readers that are kept open between two pages; the log is paged by a few admins at once.
+const IDLE_MAX: usize = 4;
+
+impl Store for Records {
+    fn load(&mut self, known: KnownHardware) -> Stored<'_, State> {
+        Box::pin(async move { self.load_beside(&known).map_err(StoreError::new) })
+    }
+
+    fn commit<'a>(&'a mut self, changes: &'a [Change]) -> Stored<'a, ()> {
+        Box::pin(async move { Self::commit(self, changes).map_err(StoreError::new) })
+    }
+
+    fn forget_before(&mut self, until: Timestamp) -> Stored<'_, usize> {
+        Box::pin(async move { self.forget_events(until).map_err(StoreError::new) })
+    }
+
+    fn forget_beyond(&mut self, bytes: u64) -> Stored<'_, usize> {
+        Box::pin(async move { self.shrink_events(bytes).map_err(StoreError::new) })
+    }
+
+    fn free_bytes(&mut self) -> BoxFuture<'_, Option<u64>> {
+        Box::pin(async move { free_bytes(&self.path) })
+    }
+
+    fn log(&self) -> Arc<dyn Log> {
+        Arc::new(LogReaders(Arc::new(Readers { path: self.path.clone(), idle: Mutex::default() })))
+    }
+}
+
+/// Bytes that are free on the disk of `file`.
+fn free_bytes(file: &Path) -> Option<u64> {
+    let there = nix::sys::statvfs::statvfs(file).ok()?;
+    Some(there.blocks_available().saturating_mul(there.fragment_size()))
+}
+
+/// The log of one file of records.
+struct LogReaders(Arc<Readers>);
+
+struct Readers {
+    path: PathBuf,
+    /// Readers that nobody reads with at the moment.
+    idle: Mutex<Vec<LogReader>>,
+}
+
+impl Readers {
+    fn page(&self, filter: &LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, RecordsError> {
+        let idle = self.idle.lock().pop();
+        let reader = idle.map_or_else(|| LogReader::open(&self.path), Ok)?;
+        // One that failed is not used again.
+        let page = reader.page(filter, after, limit)?;
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE_MAX {
+            idle.push(reader);
+        }
+        Ok(page)
+    }
+}
+
+impl Log for LogReaders {
+    fn page(&self, filter: LogFilter, after: u64, limit: u32) -> Stored<'_, Vec<LogEvent>> {
+        let readers = Arc::clone(&self.0);
+        let page = move || readers.page(&filter, after, limit);
+        Box::pin(async move {
+            let page = tokio::task::spawn_blocking(page).await.map_err(StoreError::new)?;
+            page.map_err(StoreError::new)
+        })
+    }
+}

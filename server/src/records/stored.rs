@@ -1,0 +1,248 @@
+//! What stands in the records as a word or as JSON, where it comes from the API or the fleet: types of its own, so that
+//! what crosses the admin socket can change without a word of what was written years ago. A field is only ever added
+//! here, with a default for rows that lack it.
+//!
+//! Hardware reports, disks, sources, steps and user-data are formats of `common`, which have to stay readable for other
+//! reasons as well; they stand in the records as they are. Touches `api`, `common`, `fleet::bound`.
+
+use std::collections::BTreeSet;
+
+use common::id::{ImageId, Mac, MachineId};
+use common::plan::{DiskIdentity, Finish};
+use common::user_data::UserData;
+use serde::{Deserialize, Serialize};
+
+use crate::api::shapes::{DeployOrder, Doubt, JobState, MachineState, Selection, Shown, ShownLine};
+use crate::fleet::bound::Marks;
+
+/// A type here and the one that it stands for, which have the same variants under the same names; the words are what
+/// the records hold.
+macro_rules! words {
+    ($(#[$doc:meta])* $stored:ident for $shown:ident: $($variant:ident = $word:literal),+ $(,)?) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+        pub(super) enum $stored {
+            $(#[serde(rename = $word)] $variant,)+
+        }
+
+        impl $stored {
+            /// The word in the column.
+            pub(super) fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl From<$shown> for $stored {
+            fn from(shown: $shown) -> Self {
+                match shown {
+                    $($shown::$variant => Self::$variant,)+
+                }
+            }
+        }
+
+        impl From<$stored> for $shown {
+            fn from(stored: $stored) -> Self {
+                match stored {
+                    $($stored::$variant => Self::$variant,)+
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// The column `state` of a machine, and `machine_before` of a job.
+    StoredMachineState for MachineState:
+    Discovered = "discovered",
+    Inspected = "inspected",
+    Approved = "approved",
+    Deploying = "deploying",
+    Deployed = "deployed",
+    Failed = "failed",
+    Rejected = "rejected",
+    Retired = "retired",
+}
+
+words! {
+    /// The column `state` of a job.
+    StoredJobState for JobState:
+    Ordered = "ordered",
+    Running = "running",
+    Written = "written",
+    Deployed = "deployed",
+    Failed = "failed",
+    Refused = "refused",
+    Cancelled = "cancelled",
+}
+
+/// One of the column `doubts` of a machine.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StoredDoubt {
+    other: MachineId,
+    shared: Vec<String>,
+    against: Vec<String>,
+}
+
+impl From<&Doubt> for StoredDoubt {
+    fn from(doubt: &Doubt) -> Self {
+        let Doubt { other, shared, against } = doubt.clone();
+        Self { other, shared, against }
+    }
+}
+
+impl From<StoredDoubt> for Doubt {
+    fn from(stored: StoredDoubt) -> Self {
+        let StoredDoubt { other, shared, against } = stored;
+        Self { other, shared, against }
+    }
+}
+
+/// The column `marks` of a job: what the machine showed when it was ordered for.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct StoredMarks {
+    system_serial: Option<String>,
+    chassis_serial: Option<String>,
+    board_serial: Option<String>,
+    uuid: Option<String>,
+    macs: BTreeSet<Mac>,
+}
+
+impl From<&Marks> for StoredMarks {
+    fn from(marks: &Marks) -> Self {
+        // All UUIDs are only of a machine that is compared, and are not kept.
+        let Marks { system_serial, chassis_serial, board_serial, uuid, uuids: _, macs } = marks.clone();
+        Self { system_serial, chassis_serial, board_serial, uuid, macs }
+    }
+}
+
+impl From<StoredMarks> for Marks {
+    fn from(stored: StoredMarks) -> Self {
+        let StoredMarks { system_serial, chassis_serial, board_serial, uuid, macs } = stored;
+        Self { system_serial, chassis_serial, board_serial, uuid, uuids: BTreeSet::new(), macs }
+    }
+}
+
+/// The machines of an order, as they were named.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct StoredSelection {
+    machines: Vec<String>,
+    labels: Vec<String>,
+}
+
+/// What was shown to who ordered.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredShown {
+    image: ImageId,
+    machines: Vec<StoredShownLine>,
+}
+
+/// One machine of it.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredShownLine {
+    machine: MachineId,
+    disk: Option<DiskIdentity>,
+}
+
+/// The column `demand` of a deployment: the order as it was placed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StoredOrder {
+    image: String,
+    selection: StoredSelection,
+    #[serde(default)]
+    open: bool,
+    #[serde(default)]
+    limit: Option<u32>,
+    #[serde(default)]
+    disk: String,
+    #[serde(default)]
+    hostname: Option<String>,
+    #[serde(default)]
+    ssh_keys: Vec<String>,
+    #[serde(default)]
+    user_data: Option<UserData>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    secrets_removed: bool,
+    #[serde(default)]
+    no_personalise: bool,
+    #[serde(default)]
+    no_confirm: bool,
+    #[serde(default)]
+    finish: Finish,
+    #[serde(default)]
+    gather: Option<u32>,
+    #[serde(default)]
+    gather_seconds: Option<u64>,
+    #[serde(default)]
+    expires_seconds: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shown: Option<StoredShown>,
+    #[serde(default)]
+    accept: Vec<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl From<&DeployOrder> for StoredOrder {
+    fn from(order: &DeployOrder) -> Self {
+        let order = order.clone();
+        let line = |line: ShownLine| StoredShownLine { machine: line.machine, disk: line.disk };
+        let Selection { machines, labels } = order.selection;
+        Self {
+            image: order.image,
+            selection: StoredSelection { machines, labels },
+            open: order.open,
+            limit: order.limit,
+            disk: order.disk,
+            hostname: order.hostname,
+            ssh_keys: order.ssh_keys,
+            user_data: order.user_data,
+            secrets_removed: order.secrets_removed,
+            no_personalise: order.no_personalise,
+            no_confirm: order.no_confirm,
+            finish: order.finish,
+            gather: order.gather,
+            gather_seconds: order.gather_seconds,
+            expires_seconds: order.expires_seconds,
+            shown: order.shown.map(|shown| StoredShown {
+                image: shown.image,
+                machines: shown.machines.into_iter().map(line).collect(),
+            }),
+            accept: order.accept,
+            dry_run: order.dry_run,
+        }
+    }
+}
+
+impl From<StoredOrder> for DeployOrder {
+    fn from(stored: StoredOrder) -> Self {
+        let line = |line: StoredShownLine| ShownLine { machine: line.machine, disk: line.disk };
+        let StoredSelection { machines, labels } = stored.selection;
+        Self {
+            image: stored.image,
+            selection: Selection { machines, labels },
+            open: stored.open,
+            limit: stored.limit,
+            disk: stored.disk,
+            hostname: stored.hostname,
+            ssh_keys: stored.ssh_keys,
+            user_data: stored.user_data,
+            secrets_removed: stored.secrets_removed,
+            no_personalise: stored.no_personalise,
+            no_confirm: stored.no_confirm,
+            finish: stored.finish,
+            gather: stored.gather,
+            gather_seconds: stored.gather_seconds,
+            expires_seconds: stored.expires_seconds,
+            shown: stored.shown.map(|shown| Shown {
+                image: shown.image,
+                machines: shown.machines.into_iter().map(line).collect(),
+            }),
+            accept: stored.accept,
+            dry_run: stored.dry_run,
+        }
+    }
+}

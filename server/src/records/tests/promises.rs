@@ -1,0 +1,16 @@
+//! What every store promises the fleet, kept by SQLite.
+
+use super::*;
+use crate::fleet::store::Store;
+use crate::fleet::testing::suite::{Shelf, store_suite};
+
+/// A folder with a database in it.
+struct Folder(tempfile::TempDir);
+
+impl Shelf for Folder {
+    fn open(&self) -> Box<dyn Store> {
+        Box::new(Records::open(&self.0.path().join("records.sqlite")).unwrap())
+    }
+}
+
+store_suite!(Folder(tempfile::tempdir().unwrap()));
