@@ -1,6 +1,6 @@
 //! The server over plain HTTP: identity, report and verdict, bundle, manifest, events. The only HTTP in the
-//! machine's programs. Blocking on purpose: the loader has no async runtime to wait in, and the agent calls
-//! it from blocking threads.
+//! machine's programs. Blocking on purpose: the loader does one thing after the other (its only runtime is the
+//! one on which `boot::network` speaks netlink), and the agent calls it from blocking threads.
 //!
 //! HTTP proves nothing, so nothing that comes from it is believed as such: verdicts are opened with the
 //! server's key and must answer our own key, so are answers to events, which must name the batch, and bundles and manifests must have the hash that a verdict names.
@@ -60,18 +60,18 @@ pub enum FetchError {
     /// No answer, or the connection broke.
     #[error("no answer from {url} for {what}")]
     Unreachable {
-        /// What was asked for.
+        /// What was asked for, as the sentence names it.
         what: &'static str,
-        /// The address.
+        /// The whole address that was asked.
         url: String,
         /// The error underneath.
         #[source]
         source: Box<ureq::Error>,
     },
-    /// The server said no.
+    /// The server answered with an error; its body says why.
     #[error("the server refused {what} with status {status}: {}", sentence(.body))]
     Refused {
-        /// What was asked for.
+        /// What was asked for, as the sentence names it.
         what: &'static str,
         /// The HTTP status.
         status: u16,
@@ -81,7 +81,7 @@ pub enum FetchError {
     /// The body ended early or stood still, again and again.
     #[error("{what} stopped after {got} of {wanted} bytes")]
     Broken {
-        /// What was asked for.
+        /// What was asked for, as the sentence names it.
         what: &'static str,
         /// Bytes that came.
         got: u64,
@@ -94,17 +94,17 @@ pub enum FetchError {
     /// More bytes than the bound.
     #[error("{what} of {bytes} bytes, more than {max}")]
     TooLong {
-        /// What was asked for.
+        /// What was asked for, as the sentence names it.
         what: &'static str,
         /// Its length, as announced.
         bytes: u64,
-        /// The bound.
+        /// The most that is read.
         max: u64,
     },
     /// The answer is no JSON of the kind.
     #[error("the answer for {what} cannot be read")]
     Content {
-        /// What was asked for.
+        /// What was asked for, as the sentence names it.
         what: &'static str,
         /// The error underneath.
         #[source]
@@ -113,7 +113,7 @@ pub enum FetchError {
     /// The answer is not signed by the server's key.
     #[error("the answer for {what} is not to be trusted")]
     Untrusted {
-        /// What was asked for.
+        /// What was asked for, as the sentence names it.
         what: &'static str,
         /// The error underneath.
         #[source]
@@ -122,9 +122,9 @@ pub enum FetchError {
     /// Signed by the server, but for another machine or another boot of this one.
     #[error("the verdict answers key {}, ours is {}", got.short(), ours.short())]
     NotOurs {
-        /// The key it answers.
+        /// The key of the report that it answers.
         got: PublicKey,
-        /// Ours.
+        /// The key that this program reported with.
         ours: PublicKey,
     },
     /// Signed by the server, but for other events than those that were sent.

@@ -1,8 +1,5 @@
-//! The machine's side. The modules stand in the order in which a machine lives them: the loader uses the
-//! first few, the agent all of them.
-
-// PID 1: mounts, console, drivers, network, and the hand-over from loader to agent.
-pub mod boot;
+//! The machine's side. A room uses only rooms above it. Of these the loader is the first four and nothing else, and is
+//! built without the rest (`--no-default-features`); the agent is all of them.
 
 // Step 3, `inspect`: what this machine is made of.
 pub mod inspect;
@@ -13,11 +10,17 @@ pub mod fetch;
 // Step events on their way to the server's log.
 pub mod outbox;
 
+// PID 1: mounts, console, drivers, network, the loader's loop, and the hand-over from loader to agent.
+pub mod boot;
+
 // Steps 7 to 9 and 13: chunks from the server and from peers.
+#[cfg(feature = "swarm")]
 pub mod swarm;
 
 // Steps 9 to 12 as the disk sees them: find it, write it, read it back, seal it.
+#[cfg(feature = "swarm")]
 pub mod disk;
 
 // The plan's steps, one file each, and the runner that walks them.
+#[cfg(feature = "swarm")]
 pub mod steps;

@@ -21,10 +21,9 @@ use std::time::{Duration, Instant};
 
 use common::causes::with_causes;
 use common::id::JobId;
-use common::limits::{EVENT_TEXT_MAX, EVENTS_PER_BATCH_MAX, cut};
+use common::limits::EVENTS_PER_BATCH_MAX;
 use common::plan::Plan;
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
-use common::text::harmless;
 use common::trust::KeyPair;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
@@ -49,7 +48,7 @@ const ASK_EVERY: Duration = Duration::from_secs(15);
 /// One attempt of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// The job.
+    /// The job, which stays the same from one attempt to the next.
     pub job: JobId,
     /// How often the job was started before this, plus one.
     pub number: u32,
@@ -189,9 +188,9 @@ impl EventOutbox {
         }
     }
 
-    /// Takes an event. Texts are cut to `EVENT_TEXT_MAX` bytes, control characters become spaces.
+    /// Takes an event. Its text is cut and made harmless, as [`What::tidied`] says.
     pub fn event(&self, step: Step, what: What, sources: Option<Sources>) {
-        let event = StepEvent { number: 0, at_ms: self.shared.now_ms(), step, what: tidy(what), sources };
+        let event = StepEvent { number: 0, at_ms: self.shared.now_ms(), step, what: what.tidied(), sources };
         let mut state = self.shared.lock();
         take(&mut state, event);
         drop(state);
@@ -280,16 +279,6 @@ fn take(state: &mut State, event: StepEvent) {
         }
     }
     state.waiting.push_back(event);
-}
-
-fn tidy(what: What) -> What {
-    let clean = |text: String| harmless(cut(&text, EVENT_TEXT_MAX));
-    match what {
-        What::Note { text } => What::Note { text: clean(text) },
-        What::Done { text } => What::Done { text: clean(text) },
-        What::Failed { cause, last } => What::Failed { cause: clean(cause), last },
-        What::Started | What::Progress { .. } => what,
-    }
 }
 
 /// What the thread owns.

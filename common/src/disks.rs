@@ -109,7 +109,7 @@ impl Contents {
 pub struct Volume {
     /// The partition's number; 0 for the whole disk.
     pub partition: u32,
-    /// What it is.
+    /// Its word for people, such as `XFS file system`.
     pub kind: String,
     /// Its label; may be empty.
     pub label: String,
@@ -134,7 +134,7 @@ impl Volume {
     }
 }
 
-/// One disk.
+/// One disk as the kernel shows it; a disk behind two paths is two of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// The kernel's name on this boot, such as `nvme0n1`. Never used to find a disk again: names swap.
@@ -145,10 +145,10 @@ pub struct Disk {
     pub size: u64,
     /// Logical sector size in bytes.
     pub sector_bytes: u32,
-    /// The model's name.
+    /// The model's name; empty where the disk gives none, as behind many controllers.
     #[serde(default)]
     pub model: String,
-    /// The disk's serial number.
+    /// The disk's serial number; empty, or a placeholder that [`Disk::real_serial`] sorts out.
     #[serde(default)]
     pub serial: String,
     /// World wide name, EUI-64 or NGUID, as sysfs shows it.
@@ -166,7 +166,7 @@ pub struct Disk {
     /// Whether it refuses writes.
     #[serde(default)]
     pub read_only: bool,
-    /// What stands on it.
+    /// What stands on it, in one word; unreadable where the reporter does not say.
     #[serde(default)]
     pub contents: Contents,
     /// What else is on it, in words: partition table kind, file systems, RAID or LVM signatures.
@@ -247,6 +247,24 @@ impl Disk {
         real(&self.wwn)
     }
 
+    /// What it says of itself, each with what it is: `model M`, `serial S`, `wwn W`. What it does not say is left out.
+    #[must_use]
+    pub fn marks(&self) -> Vec<String> {
+        marks(&self.model, &self.serial, &self.wwn)
+    }
+
+    /// What is printed on it: its model and serial number. Empty when it says neither.
+    #[must_use]
+    pub fn label(&self) -> String {
+        [self.model.as_str(), self.serial.as_str()].join(" ").trim().to_owned()
+    }
+
+    /// As an admin would look for it: its name, model and serial number.
+    #[must_use]
+    pub fn named(&self) -> String {
+        format!("{} {}", self.name, self.label()).trim().to_owned()
+    }
+
     /// How this entry stands to `other`, another one of the same report. Serial numbers that are both there
     /// and differ decide: drives of one batch share a WWN, or have one of zeros.
     #[must_use]
@@ -274,6 +292,12 @@ impl Disk {
             Kinship::Alike
         }
     }
+}
+
+/// A disk's own marks in words.
+pub(crate) fn marks(model: &str, serial: &str, wwn: &str) -> Vec<String> {
+    let marks = [("model", model), ("serial", serial), ("wwn", wwn)].map(|(what, text)| (what, text.trim()));
+    marks.iter().filter(|(_, text)| !text.is_empty()).map(|(what, text)| format!("{what} {text}")).collect()
 }
 
 /// `text`, unless nothing in it tells one disk from another: empty, or one character again and again behind
@@ -316,21 +340,25 @@ mod tests {
 
     fn disk(serial: &str, wwn: &str, path: &str) -> Disk {
         Disk {
-            name: "sda".to_owned(),
             bus: Bus::Scsi,
-            size: 1 << 30,
-            sector_bytes: 512,
             model: "M".to_owned(),
             serial: serial.to_owned(),
             wwn: wwn.to_owned(),
             path: path.to_owned(),
-            rotational: false,
-            removable: false,
-            read_only: false,
-            contents: Contents::Blank,
-            found: vec![],
-            volumes: vec![],
+            ..crate::testing::disk("sda")
         }
+    }
+
+    #[test]
+    fn a_disk_in_words_leaves_out_what_it_does_not_say() {
+        let full = disk("S1", "w1", "a");
+        assert_eq!(full.marks(), ["model M", "serial S1", "wwn w1"]);
+        assert_eq!((full.label().as_str(), full.named().as_str()), ("M S1", "sda M S1"));
+        let quiet = Disk { model: String::new(), ..disk(" ", "", "a") };
+        assert_eq!(quiet.marks(), [""; 0]);
+        assert_eq!((quiet.label().as_str(), quiet.named().as_str()), ("", "sda"));
+        let bare = Disk { model: String::new(), ..disk("S1", "", "") };
+        assert_eq!(bare.named(), "sda S1");
     }
 
     fn on(bus: Bus, disk: Disk) -> Disk {

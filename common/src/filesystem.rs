@@ -7,7 +7,7 @@ pub const START_BYTES: usize = 68 << 10;
 /// A file system or what else fills a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSystem {
-    /// What it is.
+    /// Its word for people: `XFS file system`, `LVM physical volume`.
     pub kind: &'static str,
     /// Its UUID or volume number; none where it has none that is read.
     pub uuid: Option<String>,

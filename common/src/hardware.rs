@@ -1,6 +1,5 @@
 //! What a machine says of itself: the hardware report as it is sent, and as it is believed once every bound
-//! has been checked. Version 1. Touches `disks`, `id`, `limits`, `list`,
-//! `text`, `trust`.
+//! has been checked. Version 1. Touches `disks`, `id`, `limits`, `list`, `text`, `trust`.
 //!
 //! The report is a JSON document; its schema is this module. A list that is longer than its bound is cut by
 //! the reporter and named in `truncated`; the server never guesses what was left out. Such a list is refused
@@ -45,9 +44,9 @@ pub enum Firmware {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct System {
-    /// Who made it.
+    /// The manufacturer, as the firmware spells it.
     pub manufacturer: String,
-    /// What it is called.
+    /// The product's name, which many machines share.
     pub product: String,
     /// The system's serial number.
     pub serial: String,
@@ -61,19 +60,19 @@ pub struct System {
     pub asset_tag: String,
 }
 
-/// The processors.
+/// The processors, all of which are of the first one's model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cpu {
     /// The architecture as the kernel names it: `x86_64`, `aarch64`.
     pub architecture: String,
-    /// The model's name.
+    /// The model's name, as the processor gives it.
     pub model: String,
     /// Logical processors online.
     pub threads: u32,
 }
 
-/// One network interface.
+/// One network interface that a cable can be plugged into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nic {
     /// The kernel's name on this boot.
@@ -124,20 +123,20 @@ pub struct HardwareReport {
     pub reporter: String,
     /// The public half of the key that the machine made at this boot.
     pub key: PublicKey,
-    /// What started it.
+    /// What kind of firmware started the machine, which decides what it can boot.
     pub firmware: Firmware,
-    /// Its own names.
+    /// What SMBIOS says of it; empty for an agent as an ordinary process.
     #[serde(default)]
     pub system: System,
-    /// Its processors.
+    /// Its processors, all sockets together.
     #[serde(default)]
     pub cpu: Cpu,
     /// Bytes of memory that the kernel can use.
     pub memory_bytes: u64,
-    /// Its disks.
+    /// Its disks, in the order of the kernel's names.
     #[serde(default, deserialize_with = "list::read::<_, _, REPORT_LIST_MAX>")]
     pub disks: Vec<Disk>,
-    /// Its network interfaces.
+    /// Its network interfaces, the one that it booted from first.
     #[serde(default, deserialize_with = "list::read::<_, _, REPORT_NICS_MAX>")]
     pub nics: Vec<Nic>,
     /// Its devices on PCI, virtio and USB.
@@ -157,13 +156,13 @@ pub struct HardwareReport {
 /// A list of a report that may have been cut. What is left out stands in [`HardwareReport::truncated`] behind its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum List {
-    /// The disks.
+    /// The list of disks.
     Disks,
     /// What is on the disks: their volumes, and what was found there.
     OnDisks,
-    /// The network interfaces.
+    /// The list of network interfaces.
     Nics,
-    /// The devices on the buses.
+    /// The list of devices, the longest by far.
     Devices,
 }
 
@@ -236,7 +235,7 @@ pub struct SentReport {
     pub nonce: String,
     /// What the machine made for this report; the verdict names the hash of the whole.
     pub salt: String,
-    /// The report.
+    /// What the machine says of itself.
     pub hardware: HardwareReport,
 }
 
@@ -306,7 +305,7 @@ impl CheckedHardware {
         Some(Self(short))
     }
 
-    /// The report.
+    /// The report, all of whose bounds hold.
     #[must_use]
     pub fn report(&self) -> &HardwareReport {
         &self.0
@@ -376,26 +375,13 @@ fn check_text(text: &mut String) -> Result<(), BadReport> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::trust::KeyPair;
+    use crate::testing::{self, nic, report};
 
-    pub(crate) fn report() -> HardwareReport {
-        HardwareReport {
-            version: REPORT_VERSION,
-            reporter: "0.1.0".to_owned(),
-            key: KeyPair::from_secret([1; 32]).public(),
-            firmware: Firmware::Bios,
-            system: System::default(),
-            cpu: Cpu::default(),
-            memory_bytes: 1 << 30,
-            disks: vec![],
-            nics: vec![],
-            devices: vec![],
-            name: None,
-            site: None,
-            truncated: vec![],
-        }
+    fn network_card() -> Device {
+        let modalias = "pci:v00008086d0000100E".to_owned();
+        Device { address: "0000:00:03.0".to_owned(), modalias, class: 0x02_0000, driver: String::new() }
     }
 
     #[test]
@@ -417,32 +403,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_list_has_its_bound() {
-        let nic = || Nic {
-            name: String::new(),
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            driver: String::new(),
-            speed_mbit: None,
-            link: false,
-            address: None,
-            boot: false,
-            usb: false,
-        };
-        let disk = |found: usize| Disk {
-            name: String::new(),
-            bus: Bus::Ata,
-            size: 0,
-            sector_bytes: 512,
-            model: String::new(),
-            serial: String::new(),
-            wwn: String::new(),
-            path: String::new(),
-            rotational: false,
-            removable: false,
-            read_only: false,
-            contents: Contents::Blank,
-            found: vec![String::new(); found],
-            volumes: vec![],
-        };
+        let disk = |found: usize| Disk { found: vec![String::new(); found], ..testing::disk("sda") };
         let taken = |change: &dyn Fn(&mut HardwareReport)| {
             let mut report = report();
             change(&mut report);
@@ -451,7 +412,7 @@ pub(crate) mod tests {
             assert_eq!(read, CheckedHardware::check(report).is_ok(), "reading and checking agree");
             read
         };
-        let nics = |count: usize| taken(&|report| report.nics = (0..count).map(|_| nic()).collect());
+        let nics = |count: usize| taken(&|report| report.nics = vec![nic(Mac([2, 0, 0, 0, 0, 1])); count]);
         assert!(nics(REPORT_NICS_MAX) && !nics(REPORT_NICS_MAX + 1));
         let found = |count: usize| taken(&|report| report.disks = vec![disk(count)]);
         assert!(found(REPORT_FOUND_MAX) && !found(REPORT_FOUND_MAX + 1) && !found(500_000));
@@ -464,27 +425,12 @@ pub(crate) mod tests {
     #[test]
     fn a_long_report_is_kept_short_and_says_so() {
         let disk = |number: usize, found: usize| Disk {
-            name: format!("sd{number}"),
-            bus: Bus::Ata,
-            size: 1 << 30,
-            sector_bytes: 512,
-            model: String::new(),
             serial: format!("S{number}"),
-            wwn: String::new(),
-            path: String::new(),
-            rotational: false,
-            removable: false,
-            read_only: false,
             contents: Contents::Data,
             found: vec!["x".repeat(500); found],
-            volumes: vec![],
+            ..testing::disk(&format!("sd{number}"))
         };
-        let device = Device {
-            address: "0000:00:03.0".to_owned(),
-            modalias: "pci:v00008086d0000100E".to_owned(),
-            class: 0,
-            driver: String::new(),
-        };
+        let device = network_card();
         let shortened = |disks: Vec<Disk>, devices: usize| {
             let whole = HardwareReport { disks, devices: vec![device.clone(); devices], ..report() };
             CheckedHardware::check(whole).unwrap().shortened(64 << 10).map(|short| short.0)
@@ -518,13 +464,7 @@ pub(crate) mod tests {
         whole.system.serial = "s1".to_owned();
         (whole.name, whole.site) = (Some("a".to_owned()), Some("b".to_owned()));
         whole.truncated = vec!["disks: 3".to_owned()];
-        let modalias = "pci:v00008086d0000100E".to_owned();
-        whole.devices = vec![Device {
-            address: "0000:00:03.0".to_owned(),
-            modalias,
-            class: 0x02_0000,
-            driver: String::new(),
-        }];
+        whole.devices = vec![network_card()];
         let shown = whole.without_devices();
         whole.devices.clear();
         assert_eq!(shown, whole);

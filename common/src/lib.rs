@@ -16,7 +16,7 @@ pub mod id;
 // Every bound, with its reason.
 pub mod limits;
 
-// Texts of strangers, made fit for a log and a terminal.
+// Texts as people read them: those of strangers made harmless, bytes, shares, long lists.
 pub mod text;
 
 // An error and what stands behind it, as text.
@@ -60,6 +60,10 @@ pub mod user_data;
 
 // What crosses the network: HTTP bodies, and the swarm's messages.
 pub mod wire;
+
+// What tests of every room begin with.
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 // Connections and streams of the swarm; in libp2p's hands, and off for the loader.
 #[cfg(feature = "swarm")]

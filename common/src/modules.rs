@@ -85,9 +85,9 @@ pub enum BadIndex {
     /// A path that leads out of the folder of modules.
     #[error("module `{name}` with the path `{path}`, which is not inside the folder of modules")]
     Path {
-        /// The module.
+        /// The module's name.
         name: String,
-        /// Its path.
+        /// The path that the index has for it.
         path: String,
     },
 }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::disks::{Bus, Disk, Kinship};
+use crate::disks::{self, Bus, Disk, Kinship};
 use crate::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use crate::step::Step;
 use crate::trust::{PublicKey, Signable};
@@ -20,7 +20,7 @@ pub struct Verdict {
     pub seconds: u32,
     /// What the server calls the machine.
     pub machine: MachineId,
-    /// What to do now.
+    /// What to do now; the wire calls it by its old name.
     #[serde(rename = "order")]
     pub instruction: Instruction,
 }
@@ -94,6 +94,12 @@ impl DiskIdentity {
         Self { path, ..Self::of(disk) }
     }
 
+    /// The disk's own marks in words, as [`Disk::marks`] has them.
+    #[must_use]
+    pub fn marks(&self) -> Vec<String> {
+        disks::marks(&self.model, &self.serial, &self.wwn)
+    }
+
     /// Whether `disk` bears these marks: all that it says of itself, and its place where that is a mark.
     #[must_use]
     pub fn matches(&self, disk: &Disk) -> bool {
@@ -158,11 +164,11 @@ impl Default for Tuning {
 pub struct Plan {
     /// The order it is part of.
     pub deployment: DeploymentId,
-    /// The job.
+    /// This machine's part of the deployment.
     pub job: JobId,
     /// How often the job was started before this, plus one.
     pub attempt: u32,
-    /// What to write.
+    /// What to write, by the hash of its manifest.
     pub image: ImageId,
     /// Bytes of the image, raw.
     pub image_bytes: u64,
@@ -170,7 +176,7 @@ pub struct Plan {
     pub target: DiskIdentity,
     /// What to do, in order.
     pub steps: Vec<Step>,
-    /// The first seed.
+    /// The server as the swarm's first seed.
     pub seed: Seed,
     /// Memory and disk settings.
     pub tuning: Tuning,
@@ -183,24 +189,13 @@ pub struct Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disks::Contents;
 
     fn disk(serial: &str, path: &str) -> Disk {
         Disk {
-            name: "sda".to_owned(),
-            bus: Bus::Ata,
-            size: 1 << 30,
-            sector_bytes: 512,
             model: "M".to_owned(),
             serial: serial.to_owned(),
-            wwn: String::new(),
             path: path.to_owned(),
-            rotational: false,
-            removable: false,
-            read_only: false,
-            contents: Contents::Blank,
-            found: vec![],
-            volumes: vec![],
+            ..crate::testing::disk("sda")
         }
     }
 

@@ -1,100 +1,109 @@
 //! What happened on the way: the steps of a job and their events. One type from the machine to the log; a
-//! step that this version does not know is kept by its name. Touches `id`, `limits`, `trust`.
+//! step that this version does not know is kept by its name. A new step is a line of the table here, a place in
+//! the plan (the server's `tailor`) and, where it is the agent's, a file and a line in the agent's `steps`.
+//! Owns the words for an event, on a machine's console and in the log. Touches `id`, `limits`, `text`, `trust`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::JobId;
-use crate::limits::cut;
+use crate::limits::{EVENT_TEXT_MAX, cut};
+use crate::text::{harmless, percent};
 use crate::trust::{PublicKey, Signable};
 
-/// A unit of a job, in the order of a machine's way.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Step {
-    /// The firmware asked to network-boot.
-    PowerOn,
-    /// Network boot program, kernel and loader.
+/// Who carries out a step, and tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The server, of a machine that it hears or decides about.
+    Server,
+    /// The loader; of its last step also the agent that it starts.
     Loader,
-    /// The loader reported the hardware.
-    Inspect,
-    /// The server looked for an order.
-    Decide,
-    /// The server resolved the plan and built the bundle.
-    Tailor,
-    /// The loader fetched, checked and started the agent.
+    /// The agent, by its plan.
     Agent,
+    /// The installed OS.
+    Os,
+}
+
+/// The table of the steps: what each is, its name on the wire and in the log, and its owner.
+macro_rules! steps {
+    ($($(#[$doc:meta])+ $step:ident, $name:literal, $owner:ident;)+) => {
+        /// A unit of a job, in the order of a machine's way.
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Step {
+            $(
+                $(#[$doc])+
+                #[serde(rename = $name)]
+                $step,
+            )+
+            /// A step of a later version.
+            #[serde(untagged)]
+            Other(String),
+        }
+
+        impl Step {
+            /// Every step of this version, in order.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$step),+];
+
+            /// The step's name, as the log shows it.
+            #[must_use]
+            pub fn name(&self) -> &str {
+                match self {
+                    $(Self::$step => $name,)+
+                    Self::Other(name) => name,
+                }
+            }
+
+            /// Who carries it out; none for a step of a later version, which only that version knows.
+            #[must_use]
+            pub fn owner(&self) -> Option<Owner> {
+                match self {
+                    $(Self::$step => Some(Owner::$owner),)+
+                    Self::Other(_) => None,
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    /// The firmware asked to network-boot.
+    PowerOn, "power-on", Server;
+    /// Network boot program, kernel and loader.
+    Loader, "loader", Loader;
+    /// The loader reported the hardware.
+    Inspect, "inspect", Loader;
+    /// The server looked for an order.
+    Decide, "decide", Server;
+    /// The server resolved the plan and built the bundle.
+    Tailor, "tailor", Server;
+    /// The loader fetched, checked and started the agent.
+    Agent, "agent", Loader;
     /// The agent joined the swarm.
-    Join,
+    Join, "join", Agent;
     /// Waiting for others before the transfer.
-    Gather,
+    Gather, "gather", Agent;
     /// Chunks come in, are checked and written.
-    Transfer,
+    Transfer, "transfer", Agent;
     /// The disk is read back and compared.
-    Verify,
+    Verify, "verify", Agent;
     /// Backup GPT moved, hostname, keys and user-data given.
-    Personalise,
+    Personalise, "personalise", Agent;
     /// The first MiB is written last.
-    Seal,
+    Seal, "seal", Agent;
     /// Serving peers.
-    Linger,
+    Linger, "linger", Agent;
     /// Restarting into the new OS.
-    Reboot,
+    Reboot, "reboot", Agent;
     /// The installed OS called home.
-    Confirm,
-    /// A step of a later version.
-    #[serde(untagged)]
-    Other(String),
+    Confirm, "confirm", Os;
 }
 
 impl Step {
-    /// Every step of this version, in order.
-    pub const ALL: [Self; 15] = [
-        Self::PowerOn,
-        Self::Loader,
-        Self::Inspect,
-        Self::Decide,
-        Self::Tailor,
-        Self::Agent,
-        Self::Join,
-        Self::Gather,
-        Self::Transfer,
-        Self::Verify,
-        Self::Personalise,
-        Self::Seal,
-        Self::Linger,
-        Self::Reboot,
-        Self::Confirm,
-    ];
-
     /// The step of this name; one of a later version is kept by it.
     #[must_use]
     pub fn named(name: &str) -> Self {
         name.parse().unwrap_or_else(|UnknownStep(name)| Self::Other(name))
-    }
-
-    /// The step's name, as the log shows it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::PowerOn => "power-on",
-            Self::Loader => "loader",
-            Self::Inspect => "inspect",
-            Self::Decide => "decide",
-            Self::Tailor => "tailor",
-            Self::Agent => "agent",
-            Self::Join => "join",
-            Self::Gather => "gather",
-            Self::Transfer => "transfer",
-            Self::Verify => "verify",
-            Self::Personalise => "personalise",
-            Self::Seal => "seal",
-            Self::Linger => "linger",
-            Self::Reboot => "reboot",
-            Self::Confirm => "confirm",
-            Self::Other(name) => name,
-        }
     }
 }
 
@@ -192,6 +201,36 @@ pub enum What {
     },
 }
 
+impl What {
+    /// As it may stand in the log and on a terminal: a text from outside is cut, and without control and format
+    /// characters.
+    #[must_use]
+    pub fn tidied(self) -> Self {
+        let clean = |text: String| cut(&harmless(&text), EVENT_TEXT_MAX).to_owned();
+        match self {
+            Self::Note { text } => Self::Note { text: clean(text) },
+            Self::Done { text } => Self::Done { text: clean(text) },
+            Self::Failed { cause, last } => Self::Failed { cause: clean(cause), last },
+            Self::Started | Self::Progress { .. } => self,
+        }
+    }
+
+    /// As a line of the log says it, behind the step's name. A failure is in capitals: it is looked for among
+    /// thousands of lines.
+    #[must_use]
+    pub fn in_log(&self) -> String {
+        match self {
+            Self::Started => "started".to_owned(),
+            Self::Progress { done, total } => format!("{done} of {total} ({}%)", percent(*done, *total)),
+            Self::Note { text } => format!("note: {text}"),
+            Self::Done { text } if text.is_empty() => "done".to_owned(),
+            Self::Done { text } => format!("done: {text}"),
+            Self::Failed { cause, last: false } => format!("FAILED, will be tried again: {cause}"),
+            Self::Failed { cause, last: true } => format!("FAILED: {cause}"),
+        }
+    }
+}
+
 /// One event of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepEvent {
@@ -200,7 +239,7 @@ pub struct StepEvent {
     /// Milliseconds since the program started: the machine's clock may be wrong, so the server dates events
     /// by their arrival and their distance to the newest in the batch.
     pub at_ms: u64,
-    /// The step.
+    /// The step that it is of.
     pub step: Step,
     /// What is told of the step: that it began, how far it is, how it ended.
     #[serde(flatten)]
@@ -208,6 +247,23 @@ pub struct StepEvent {
     /// Where the bytes came from so far, for `transfer`, `linger` and `reboot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<Sources>,
+}
+
+impl StepEvent {
+    /// As a person reads it beside the machine while it happens: the step, and what is told of it.
+    #[must_use]
+    pub fn on_console(&self) -> String {
+        let step = &self.step;
+        match &self.what {
+            What::Started => format!("{step}: started"),
+            What::Progress { done, total } => format!("{step}: {} %", percent(*done, *total)),
+            What::Note { text } => format!("{step}: {text}"),
+            What::Done { text } if text.is_empty() => format!("{step}: done"),
+            What::Done { text } => format!("{step}: done, {text}"),
+            What::Failed { cause, last: true } => format!("{step}: failed: {cause}"),
+            What::Failed { cause, last: false } => format!("{step}: failed: {cause}; trying again"),
+        }
+    }
 }
 
 /// Events on their way to the server, signed by the machine's key.
@@ -242,6 +298,65 @@ mod tests {
             assert_eq!(serde_json::from_value::<Step>(step.name().into()).unwrap(), step);
             assert_eq!(step.name().parse(), Ok(step));
         }
+    }
+
+    #[test]
+    fn the_table_is_in_the_order_of_a_machines_way() {
+        use Owner::{Agent, Loader, Os, Server};
+        assert!(Step::ALL.is_sorted());
+        let of = |owner| {
+            let steps = Step::ALL.into_iter().filter(|step| step.owner() == Some(owner));
+            steps.map(|step| step.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(Server), "power-on decide tailor");
+        assert_eq!(of(Loader), "loader inspect agent");
+        assert_eq!(of(Agent), "join gather transfer verify personalise seal linger reboot");
+        assert_eq!(of(Os), "confirm");
+        assert_eq!(Step::named("defragment").owner(), None);
+    }
+
+    #[test]
+    fn an_event_reads_as_a_sentence() {
+        let failed = |last| What::Failed { cause: "no answer".to_owned(), last };
+        let done = |text: &str| What::Done { text: text.to_owned() };
+        let note = What::Note { text: "slow".to_owned() };
+        // (what is told, on the console, in the log)
+        let table = [
+            (What::Started, "verify: started", "started"),
+            (What::Progress { done: 3, total: 4 }, "verify: 75 %", "3 of 4 (75%)"),
+            (What::Progress { done: 0, total: 0 }, "verify: 0 %", "0 of 0 (0%)"),
+            (note, "verify: slow", "note: slow"),
+            (done(""), "verify: done", "done"),
+            (done("2 MiB"), "verify: done, 2 MiB", "done: 2 MiB"),
+            (
+                failed(false),
+                "verify: failed: no answer; trying again",
+                "FAILED, will be tried again: no answer",
+            ),
+            (failed(true), "verify: failed: no answer", "FAILED: no answer"),
+        ];
+        for (what, console, log) in table {
+            assert_eq!(what.in_log(), log);
+            let event = StepEvent { number: 1, at_ms: 0, step: Step::Verify, what, sources: None };
+            assert_eq!(event.on_console(), console);
+        }
+        let large = What::Progress { done: 1 << 60, total: 1 << 61 };
+        assert!(large.in_log().ends_with("(50%)"));
+    }
+
+    #[test]
+    fn a_text_from_outside_is_cut_and_harmless() {
+        let tidy = |text: &str| match (What::Note { text: text.to_owned() }).tidied() {
+            What::Note { text } => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(tidy("a\u{1b}[2J\u{202e}b"), "a [2Jb");
+        assert_eq!(tidy(&"é".repeat(EVENT_TEXT_MAX)).len(), EVENT_TEXT_MAX);
+        let long = What::Failed { cause: format!("\u{1b}[2J{}", "é".repeat(EVENT_TEXT_MAX)), last: true };
+        let What::Failed { cause, last: true } = long.tidied() else { panic!() };
+        assert!(cause.len() <= EVENT_TEXT_MAX && cause.starts_with(" [2J"));
+        // What is dropped takes no room from what is kept.
+        assert_eq!(tidy(&format!("{}end", "\u{200b}".repeat(EVENT_TEXT_MAX))), "end");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Core: texts of strangers, made fit for a log and a terminal. One rule for the machine's programs and for
-//! the server's door: what steers a terminal or hides what follows is no part of a text. Touches nothing.
+//! Core: texts as people read them. Those of strangers are made fit for a log and a terminal, by one rule for
+//! the machine's programs and for the server: what steers a terminal or hides what follows is no part of a text.
+//! Bytes, shares and lists that are too long have their words here. Touches nothing.
 
 /// The characters of the Unicode general category Cf (format), with the line and paragraph separators (Zl, Zp): they
 /// show nothing themselves and turn the direction of what follows, split lines or hide differences between two names.
@@ -55,9 +56,81 @@ pub fn plain_name(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+/// `count` bytes in the largest unit that fits, with one digit behind the point: `1.2 GiB`. Never less than it is.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut tenths = u128::from(count) * 10;
+    let mut unit = "B";
+    for next in UNITS {
+        if tenths < 10_240 {
+            break;
+        }
+        tenths = tenths.div_ceil(1024);
+        unit = next;
+    }
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// `part` of `whole` in percent, whole numbers; 100 only when it is all of it.
+#[must_use]
+pub fn percent(part: u64, whole: u64) -> u64 {
+    let of_hundred = u128::from(part.min(whole)) * 100 / u128::from(whole.max(1));
+    u64::try_from(of_hundred).unwrap_or(100)
+}
+
+/// The first `most` of `items`, with `between` between two, and how many there are beside: `a, b and 3 more`.
+#[must_use]
+pub fn some_of<S: AsRef<str>>(items: impl ExactSizeIterator<Item = S>, most: usize, between: &str) -> String {
+    let rest = items.len().saturating_sub(most);
+    let mut text = String::new();
+    for (at, item) in items.take(most).enumerate() {
+        text.push_str(if at == 0 { "" } else { between });
+        text.push_str(item.as_ref());
+    }
+    if rest > 0 {
+        text.push_str(&format!(" and {rest} more"));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_said_in_the_largest_fitting_unit() {
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (1_288_490_188, "1.2 GiB"),
+        ];
+        for (count, text) in cases {
+            assert_eq!(bytes(count), text);
+        }
+        assert!(bytes(u64::MAX).ends_with(" PiB"));
+    }
+
+    #[test]
+    fn only_all_of_it_is_a_hundred_percent() {
+        assert_eq!(percent(999, 1000), 99);
+        assert_eq!(percent(1000, 1000), 100);
+        assert_eq!(percent(2, 1), 100);
+        assert_eq!(percent(0, 0), 0);
+    }
+
+    #[test]
+    fn what_a_list_leaves_out_is_counted() {
+        let list = |count: usize| some_of(["a", "b", "c", "d"][..count].iter(), 2, ", ");
+        let told = [0, 1, 2, 3, 4].map(list);
+        assert_eq!(told, ["", "a", "a, b", "a, b and 1 more", "a, b and 2 more"]);
+        assert_eq!(some_of(["a", "b", "c"].iter(), 1, "; "), "a and 2 more");
+    }
 
     #[test]
     fn what_steers_a_terminal_is_dropped() {

@@ -132,7 +132,7 @@ impl KeyPair {
         self.0.to_bytes()
     }
 
-    /// The public half.
+    /// The public half, which the others know this program by.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())

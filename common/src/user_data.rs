@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct UserData(pub Vec<u8>);
 
 impl UserData {
-    /// How many bytes it has.
+    /// How many bytes cloud-init will be given.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()

@@ -9,11 +9,19 @@ use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use crate::cli::args::{STATE, Serve};
-use crate::cli::fault::Fault;
-use crate::cli::spans::lifetime;
+use crate::boot::arguments::{BadArguments, KernelArguments};
+use crate::fault::Fault;
 use crate::fleet::decide::SiteRule;
 use crate::swarm::{LineLimits, Rate};
+use crate::units;
+
+// What can be typed after `swarmboot serve`.
+mod flags;
+
+pub use flags::Flags;
+
+/// Where the server keeps everything, unless told otherwise.
+const STATE: &str = "/var/lib/swarmboot";
 
 /// The configuration file that is read if it is there.
 const FILE: &str = "/etc/swarmboot/swarmboot.toml";
@@ -29,8 +37,8 @@ const ORDER_EXPIRES: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Bytes in the name of a site.
 const SITE_NAME_MAX: usize = 64;
 
-// Lengths of time and numbers of bytes as an admin writes them.
-mod units;
+/// The longest life of an order in seconds, ten years: what is longer is meant to be `never`.
+const LIFETIME_MAX: i64 = 10 * 366 * 86_400;
 
 /// How long events are kept when nothing is said: more than a year, so that the last year can be looked at.
 const KEEP_EVENTS: &str = "400d";
@@ -83,7 +91,7 @@ pub struct Config {
     /// Network boot program for UEFI machines; none for the best that the kit has.
     pub uefi_program: Option<String>,
     /// More words for the loader's kernel command line.
-    pub kernel_args: String,
+    pub kernel_args: KernelArguments,
     /// How long events are kept; for ever when none.
     pub keep_events: Option<SignedDuration>,
     /// What the records may take on the disk; any amount when none.
@@ -139,7 +147,7 @@ impl Config {
     ///
     /// # Errors
     /// When the file cannot be read, or a value makes no sense.
-    pub fn resolve(flags: Serve, socket: PathBuf) -> Result<Self, Fault> {
+    pub fn resolve(flags: Flags, socket: PathBuf) -> Result<Self, Fault> {
         let file = match &flags.config {
             Some(path) => read(path)?,
             None if Path::new(FILE).exists() => read(Path::new(FILE))?,
@@ -148,7 +156,7 @@ impl Config {
         Self::merge(flags, file, socket)
     }
 
-    fn merge(flags: Serve, file: File, socket: PathBuf) -> Result<Self, Fault> {
+    fn merge(flags: Flags, file: File, socket: PathBuf) -> Result<Self, Fault> {
         let kept = kept(&file)?;
         let interface = flags.interface.or(file.interface).ok_or_else(|| {
             Fault::usage("no network interface is named")
@@ -160,10 +168,10 @@ impl Config {
             Some(text) => parse_range(&text)?,
         };
         let kernel_args = flags.kernel_args.or(file.kernel_args).unwrap_or_default();
-        if kernel_args.chars().any(|c| c.is_control() || c == '$') {
-            return Err(Fault::usage("kernel arguments with control characters or `$`")
-                .hint("they become part of a boot script; write plain words, separated by spaces"));
-        }
+        let kernel_args = kernel_args.parse().map_err(|error: BadArguments| {
+            Fault::usage(error.to_string())
+                .hint("they become part of a boot script; write plain words, separated by spaces")
+        })?;
         let (sites, limits) = sites(file.site, flags.limit.or(file.limit))?;
         Ok(Self {
             interface,
@@ -207,7 +215,9 @@ fn kept(file: &File) -> Result<Kept, Fault> {
     let events = match events {
         FOREVER => None,
         text => Some(
-            units::time(text).ok_or_else(|| wrong("keep_events", text, "write 400d, 12h, 6w, or forever"))?,
+            units::keeping_seconds(text)
+                .map(SignedDuration::from_secs)
+                .ok_or_else(|| wrong("keep_events", text, "write 400d, 12h, 6w, or forever"))?,
         ),
     };
     let size = file.keep_events_size.as_deref().unwrap_or(KEEP_EVENTS_SIZE);
@@ -236,6 +246,23 @@ fn read(path: &Path) -> Result<File, Fault> {
         Fault::usage(format!("the configuration file {} cannot be understood", path.display()))
             .because(&error)
     })
+}
+
+/// How long an order lives, in seconds; none for `never` and `0`.
+///
+/// # Errors
+/// When it is no length of time, or longer than ten years.
+pub fn lifetime(text: &str) -> Result<Option<i64>, Fault> {
+    let seconds = match text.trim() {
+        "never" | "0" => return Ok(None),
+        text => units::seconds(text).filter(|seconds| *seconds <= LIFETIME_MAX),
+    };
+    match seconds {
+        Some(0) => Ok(None),
+        Some(seconds) => Ok(Some(seconds)),
+        None => Err(Fault::usage(format!("`{}` is no time for an order to live", text.escape_debug()))
+            .hint("write 12h, 7d or never")),
+    }
 }
 
 /// How long orders live: a week unless told otherwise.
@@ -300,11 +327,11 @@ fn parse_range(text: &str) -> Result<Addresses, Fault> {
 mod tests {
     use super::*;
 
-    fn flags() -> Serve {
-        Serve { interface: Some("eth1".to_owned()), ..Serve::default() }
+    fn flags() -> Flags {
+        Flags { interface: Some("eth1".to_owned()), ..Flags::default() }
     }
 
-    fn merged(flags: Serve, file: &str) -> Result<Config, Fault> {
+    fn merged(flags: Flags, file: &str) -> Result<Config, Fault> {
         Config::merge(flags, toml::from_str(file).unwrap(), PathBuf::from("s"))
     }
 
@@ -314,7 +341,7 @@ mod tests {
         assert_eq!(config.addresses, Addresses::Proxy);
         let config = merged(flags(), "dhcp_range = '10.0.0.5-10.0.0.9'").unwrap();
         assert_eq!(config.addresses, Addresses::Range([10, 0, 0, 5].into(), [10, 0, 0, 9].into()));
-        let proxy = Serve { proxy_dhcp: true, ..flags() };
+        let proxy = Flags { proxy_dhcp: true, ..flags() };
         assert_eq!(merged(proxy, "dhcp_range = '10.0.0.5-10.0.0.9'").unwrap().addresses, Addresses::Proxy);
     }
 
@@ -322,12 +349,12 @@ mod tests {
     fn nobody_is_refused_unless_that_is_asked_for() {
         assert!(!merged(flags(), "").unwrap().authoritative);
         assert!(merged(flags(), "authoritative = true").unwrap().authoritative);
-        assert!(merged(Serve { authoritative: true, ..flags() }, "").unwrap().authoritative);
+        assert!(merged(Flags { authoritative: true, ..flags() }, "").unwrap().authoritative);
     }
 
     #[test]
     fn a_flag_stands_above_the_file() {
-        let given = Serve { http_port: Some(1), ..flags() };
+        let given = Flags { http_port: Some(1), ..flags() };
         assert_eq!(merged(given, "http_port = 2").unwrap().http_port, 1);
         assert_eq!(merged(flags(), "http_port = 2").unwrap().http_port, 2);
     }
@@ -342,7 +369,7 @@ mod tests {
         let shown = |rate: &Rate| rate.to_string();
         assert_eq!(config.limits.server.as_ref().map(shown).as_deref(), Some("100 Mbit/s"));
         assert_eq!(config.limits.sites.get("branch").map(shown).as_deref(), Some("20 Mbit/s"));
-        let given = Serve { limit: Some("50M".to_owned()), ..flags() };
+        let given = Flags { limit: Some("50M".to_owned()), ..flags() };
         assert_eq!(merged(given, text).unwrap().limits.server.as_ref().map(shown).unwrap(), "50 Mbit/s");
         for wrong in [
             "limit = 'much'",
@@ -377,11 +404,11 @@ mod tests {
     #[test]
     fn orders_live_a_week_unless_told_otherwise() {
         let hours =
-            |flags: Serve, file: &str| merged(flags, file).unwrap().order_expires.map(|life| life.as_hours());
+            |flags: Flags, file: &str| merged(flags, file).unwrap().order_expires.map(|life| life.as_hours());
         assert_eq!(hours(flags(), ""), Some(168));
         assert_eq!(hours(flags(), "order_expires = '12h'"), Some(12));
         assert_eq!(hours(flags(), "order_expires = 'never'"), None);
-        let given = Serve { order_expires: Some("1d".to_owned()), ..flags() };
+        let given = Flags { order_expires: Some("1d".to_owned()), ..flags() };
         assert_eq!(hours(given, "order_expires = 'never'"), Some(24));
         for wrong in ["order_expires = 'soon'", "order_expires = '99999999999999d'"] {
             assert!(merged(flags(), wrong).is_err(), "{wrong}");
@@ -389,14 +416,27 @@ mod tests {
     }
 
     #[test]
+    fn a_life_has_an_end_or_none() {
+        let table = [("7d", Some(604_800)), ("90s", Some(90)), ("never", None), ("0", None), ("0s", None)];
+        for (text, wanted) in table {
+            assert_eq!(lifetime(text).unwrap(), wanted, "{text}");
+        }
+        for wrong in ["", "d", "-1d", "7", "7w", "4000d", "99999999999999999999d", "é"] {
+            assert!(lifetime(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused() {
-        assert!(Config::merge(Serve::default(), File::default(), PathBuf::new()).is_err());
+        assert!(Config::merge(Flags::default(), File::default(), PathBuf::new()).is_err());
         for range in ["10.0.0.1", "10.0.0.9-10.0.0.1", "a-b", ""] {
-            let given = Serve { dhcp_range: Some(range.to_owned()), ..flags() };
+            let given = Flags { dhcp_range: Some(range.to_owned()), ..flags() };
             assert!(merged(given, "").is_err(), "{range}");
         }
-        assert!(merged(Serve { http_port: Some(0), ..flags() }, "").is_err());
-        assert!(merged(Serve { kernel_args: Some("a\nb".to_owned()), ..flags() }, "").is_err());
+        assert!(merged(Flags { http_port: Some(0), ..flags() }, "").is_err());
+        for arguments in ["a\nb", "a||b"] {
+            assert!(merged(Flags { kernel_args: Some(arguments.to_owned()), ..flags() }, "").is_err());
+        }
         assert!(toml::from_str::<File>("interfaces = 'eth1'").is_err());
     }
 }

@@ -25,9 +25,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, ensure};
 use lab::scratch;
 
-use crate::peers::Peer;
 use crate::result::{HEAD, Row, line};
-use crate::scenario::Scenario;
+use crate::scenario::{Peer, Scenario};
 
 fn main() -> ExitCode {
     match scratch::stop_on_signals().and_then(|()| run()) {

@@ -2,8 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::peers::Peer;
-use crate::scenario::Scenario;
+use crate::scenario::{Peer, Scenario};
 
 /// How far above their bars counts may be when a run has slack at all.
 const COUNTS_SLACK: f64 = 1.10;

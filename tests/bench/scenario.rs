@@ -7,10 +7,63 @@ use anyhow::Result;
 use lab::wires::Mbit;
 use lab::{disk, images};
 
-use crate::peers::Peer;
-
 /// What a line of a rate carries of payload: 1448 of 1514 bytes of a full Ethernet frame are TCP's payload.
 pub(crate) const PAYLOAD: f64 = 0.956;
+
+/// Another way to bring an image to many machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// nginx, and a curl for each machine, whose file is synced at the end as ours is.
+    Http,
+    /// nginx, and what people type on a rescue system: curl into dd.
+    CurlDd,
+    /// libtorrent, with super seeding at the server.
+    SuperSeeding,
+    /// libtorrent, with an ordinary seed.
+    Libtorrent,
+    /// aria2, with opentracker.
+    Aria2,
+    /// udpcast: multicast, in one broadcast domain only.
+    Udpcast,
+}
+
+impl Peer {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Http, Self::CurlDd, Self::SuperSeeding, Self::Libtorrent, Self::Aria2, Self::Udpcast];
+
+    /// Its name in the table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "nginx, curl",
+            Self::CurlDd => "nginx, curl into dd",
+            Self::SuperSeeding => "libtorrent, super seeding",
+            Self::Libtorrent => "libtorrent",
+            Self::Aria2 => "aria2",
+            Self::Udpcast => "udpcast",
+        }
+    }
+
+    /// Whether it can take part in `scenario` at all.
+    pub(crate) fn can(self, scenario: &Scenario) -> bool {
+        // The twists of these are swarmboot's own: a disk that holds most of it, machines that come one by one, a
+        // server that is started again.
+        let own = matches!(scenario.twist, Twist::Reinstall(_) | Twist::Staggered(_) | Twist::ServerKilled);
+        if own || scenario.content == Content::Debian && !matches!(self, Self::CurlDd | Self::Http) {
+            return false;
+        }
+        match self {
+            Self::CurlDd => scenario.machines == 1,
+            Self::Udpcast => scenario.sites.is_empty() && scenario.machines > 1,
+            _ => true,
+        }
+    }
+
+    /// Whether it would take a file that is there for a part of what it wants, and look through it first.
+    pub(crate) fn makes_its_own_file(self) -> bool {
+        matches!(self, Self::SuperSeeding | Self::Libtorrent | Self::Aria2)
+    }
+}
 
 /// Chunks are this large.
 const CHUNK: f64 = 1_048_576.0;

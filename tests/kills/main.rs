@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use common::swarm::splitmix::SplitMix64;
 use lab::net::{Net, Segment};
 use lab::process::Beside;
 use lab::scratch::{self, Scratch};
@@ -38,25 +39,9 @@ enum Victim {
     Agent(usize),
 }
 
-/// One number after another, the same in each run: a failure can be looked at again.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, most: usize) -> usize {
-        usize::try_from(self.next() >> 1).unwrap_or(0) % most.max(1)
-    }
-
-    /// An instant of something that usually takes so long.
-    fn instant(&mut self, usual: Duration) -> Duration {
-        Duration::from_millis(self.next() % u64::try_from(usual.as_millis()).unwrap_or(1).max(1))
-    }
+/// An instant of something that usually takes so long.
+fn instant(rng: &mut SplitMix64, usual: Duration) -> Duration {
+    Duration::from_millis(rng.next_u64() % u64::try_from(usual.as_millis()).unwrap_or(1).max(1))
 }
 
 struct Site<'n> {
@@ -176,18 +161,18 @@ impl Site<'_> {
 }
 
 /// Who is killed in one deployment, and when: the server once, or some of the agents.
-type Draw = fn(usual: Duration, dice: &mut Dice) -> Vec<(Duration, Victim)>;
+type Draw = fn(usual: Duration, rng: &mut SplitMix64) -> Vec<(Duration, Victim)>;
 
-fn the_server(usual: Duration, dice: &mut Dice) -> Vec<(Duration, Victim)> {
-    vec![(dice.instant(usual), Victim::Server)]
+fn the_server(usual: Duration, rng: &mut SplitMix64) -> Vec<(Duration, Victim)> {
+    vec![(instant(rng, usual), Victim::Server)]
 }
 
-fn some_agents(usual: Duration, dice: &mut Dice) -> Vec<(Duration, Victim)> {
+fn some_agents(usual: Duration, rng: &mut SplitMix64) -> Vec<(Duration, Victim)> {
     let mut left: Vec<usize> = (0..AGENTS).collect();
     let mut victims: Vec<(Duration, Victim)> = (0..KILLED_AT_ONCE)
         .map(|_| {
-            let number = left.swap_remove(dice.below(left.len()));
-            (dice.instant(usual), Victim::Agent(number))
+            let number = left.swap_remove(rng.below(left.len()));
+            (instant(rng, usual), Victim::Agent(number))
         })
         .collect();
     victims.sort_by_key(|(at, _)| *at);
@@ -205,13 +190,14 @@ fn killed(draw: Draw, seed: u64, folder: &Path) -> Result<()> {
     server.run(["image", "add", "--no-table", "noise", &image.display().to_string()])?;
     let mut site =
         Site { net: &net, segment, server, folder: folder.to_owned(), image, orders: BTreeSet::new() };
-    let mut dice = Dice(seed);
+    // The same in each run: a failure can be looked at again.
+    let mut rng = SplitMix64::new(seed);
     // Twice without: the first fills caches.
     site.round(&[])?;
     let usual = site.round(&[])?;
     let (begun, mut kills) = (Instant::now(), 0);
     while kills < wanted() {
-        let victims = draw(usual, &mut dice);
+        let victims = draw(usual, &mut rng);
         kills += victims.len();
         let took = site.round(&victims).with_context(|| format!("kill {kills}: {victims:?}"))?;
         println!("{kills} killed: {victims:?}, all done after {} ms", took.as_millis());

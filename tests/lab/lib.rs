@@ -29,6 +29,9 @@ pub mod small;
 // The machines.
 pub mod vm;
 
+// What machines ask of DHCP, kept as fixtures.
+mod capture;
+
 // What a UEFI machine remembers: which of its network cards it boots from.
 mod uefi;
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
 
+use crate::capture;
 use crate::net::{Net, Segment};
 use crate::process::{self, Beside};
 use crate::scratch;
@@ -178,10 +179,18 @@ impl Spec {
         command.args(self.board(folder)?);
         command.args(self.cards(&taps));
         command.args(self.drives()?);
+        let dumps: Vec<PathBuf> = match capture::folder() {
+            Some(_) => taps.iter().map(|tap| file(&format!("{tap}.pcap"))).collect(),
+            None => vec![],
+        };
+        for (number, dump) in dumps.iter().enumerate() {
+            let object = format!("filter-dump,id=dump{number},netdev=net{number},file={}", dump.display());
+            command.args(["-object", &object]);
+        }
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
         let qemu = Beside::start(&self.name, &mut command, &file("qemu.log"))?;
-        Ok(Vm { name: self.name.clone(), qemu, console, monitor, taps, mark: 0 })
+        Ok(Vm { name: self.name.clone(), qemu, console, monitor, taps, dumps, mark: 0 })
     }
 
     /// Everything that is soldered on.
@@ -317,7 +326,21 @@ pub struct Vm {
     console: PathBuf,
     monitor: PathBuf,
     taps: Vec<String>,
+    /// What its network cards have carried, where that is wanted.
+    dumps: Vec<PathBuf>,
     mark: usize,
+}
+
+impl Drop for Vm {
+    #[allow(clippy::print_stderr)] // Nobody else could be told; the flow itself is not hurt.
+    fn drop(&mut self) {
+        let Some(folder) = capture::folder() else { return };
+        for dump in &self.dumps {
+            if let Err(error) = capture::keep(dump, &folder) {
+                eprintln!("{}: its requests were not kept: {error:#}", self.name);
+            }
+        }
+    }
 }
 
 impl Vm {

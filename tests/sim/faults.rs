@@ -19,7 +19,8 @@ fn world(seed: u64, server: f64, machines: &[Spec]) -> World {
 #[test]
 fn one_machine_alone_gets_the_whole_line() {
     let name = "one machine, 500 Mbit/s";
-    let case = Case { name, chunks: CHUNKS, server: 500.0, wan: vec![NO_LINE], machines: machines(1, 100.0) };
+    // So many that the session's own beginning, a tick and a few words, does not count for much.
+    let case = Case { name, chunks: 256, server: 500.0, wan: vec![NO_LINE], machines: machines(1, 100.0) };
     let (time, outcome) = case.ratio();
     assert!((outcome.egress - 1.0).abs() < 0.001);
     assert!(time <= 1.05);

@@ -1,95 +1,98 @@
-//! The machines of the world: what `agent/src/swarm/node.rs` does around the scheduler, without sockets.
-//! Owns each machine's scheduler, what it holds, and whom it sends to; touches lines and post.
+//! The machines of the world: the lines and the disk around the agent's own session. Owns each machine's session, what
+//! it holds, and whom it sends to; touches lines and post. Every decision is `agent::swarm::session`'s.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use agent::swarm::schedule::{Effect, Event, Scheduler};
+use agent::swarm::SwarmEvent;
+use agent::swarm::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, SessionConfig};
+use agent::swarm::verify::NotTheChunk;
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::limits::CHUNK_BYTES;
 use common::plan::Tuning;
-use common::swarm::slots::{self, at_once};
+use common::swarm::behaviour::Protocol;
+use common::swarm::slots;
 use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
-use server::swarm::inject;
+use common::wire::swarm::ToAgent;
 
 use crate::fault::Fate;
+use crate::first_seed::{IMAGE, job};
 use crate::lines::{Holder, Spec};
 use crate::post::Message;
 use crate::world::{World, full};
-
-/// Neighbours hear of new chunks, and of how many are coming, at most this often, and the server: as in the real node.
-const NEWS: f64 = 0.02;
-const REPORT: f64 = 0.05;
-
-/// A site of up to so many machines is a full mesh, as the server's room has it.
-const FULL_MESH_MAX: usize = 16;
 
 /// One machine.
 pub(crate) struct Machine {
     pub(crate) spec: Spec,
     pub(crate) key: PublicKey,
-    pub(crate) scheduler: Scheduler,
+    pub(crate) session: Session,
+    config: SessionConfig,
+    /// What is on its disk, and what of that came from somebody who does not lie.
     pub(crate) held: ChunkSet,
-    /// What came from somebody who does not lie.
     pub(crate) right: ChunkSet,
-    /// What is held or asked for: news of it is no reason to look for something to ask.
-    covered: ChunkSet,
     pub(crate) here: bool,
     pub(crate) done: Option<f64>,
+    /// Whether nobody needs it any more.
+    released: bool,
     stalled: bool,
+    pub(crate) life: Life,
+}
+
+/// What is forgotten when a machine is switched off.
+#[derive(Default)]
+pub(crate) struct Life {
+    began: f64,
+    /// What it dialled, until that ends: to whom, and for what.
+    dials: BTreeMap<Dial, (Holder, Protocol)>,
+    /// Whom it lets pull, and who does.
+    allowed: BTreeSet<PublicKey>,
+    pullers: BTreeSet<usize>,
     queue: VecDeque<(usize, ChunkIndex)>,
     pub(crate) uploading: Vec<usize>,
-    neighbours: Vec<usize>,
-    news: Vec<ChunkIndex>,
-    next_news: f64,
-    report: Vec<ChunkIndex>,
+    slots: usize,
+    pub(crate) uploaded: f64,
+    pub(crate) news: Vec<ChunkIndex>,
+    pub(crate) next_news: f64,
     /// How many chunks are on their way here, as its neighbours know.
     pub(crate) coming: u32,
     /// Whether they are to hear that anew, and the earliest that they can.
-    counting: bool,
-    next_count: f64,
-    sent: f64,
-    spared: bool,
-    sending: f64,
-    counted: f64,
-    pub(crate) from_peers: f64,
-    parallel: usize,
-    uploads: usize,
-    rng_seed: u64,
+    pub(crate) counting: bool,
+    pub(crate) next_count: f64,
 }
 
 impl Machine {
-    pub(crate) fn new(spec: Spec, key: PublicKey, server: PublicKey, chunks: u32, rng_seed: u64) -> Self {
+    pub(crate) fn new(number: usize, spec: Spec, keys: [PublicKey; 2], chunks: u32, rng_seed: u64) -> Self {
+        let [own, seed] = keys;
         let tuning = Tuning::default();
-        let parallel = tuning.fetch_parallel as usize;
+        // Addresses mean nothing here: who is dialled is found by key.
+        let address = "/ip4/10.0.0.1/tcp/4001";
+        let config = SessionConfig {
+            own,
+            seed,
+            seed_addresses: Vec::from_iter(address.parse()),
+            listening: vec![address.to_owned()],
+            job: job(number),
+            image: IMAGE,
+            wanted: full(chunks),
+            fetch_parallel: tuning.fetch_parallel as usize,
+            upload_parallel: tuning.upload_parallel as usize,
+            write_backlog: tuning.write_backlog as usize,
+            cores: 1,
+            rng_seed,
+        };
         Self {
             spec,
-            key,
-            scheduler: Scheduler::new(server, &full(chunks), parallel, rng_seed),
+            key: own,
+            session: Session::new(config.clone()),
+            config,
             held: ChunkSet::new(chunks),
             right: ChunkSet::new(chunks),
-            covered: ChunkSet::new(chunks),
             here: false,
             done: None,
+            released: false,
             stalled: false,
-            queue: VecDeque::new(),
-            uploading: Vec::new(),
-            neighbours: Vec::new(),
-            news: Vec::new(),
-            next_news: 0.0,
-            report: Vec::new(),
-            coming: 0,
-            counting: false,
-            next_count: 0.0,
-            sent: 0.0,
-            spared: false,
-            sending: 0.0,
-            counted: -1.0,
-            from_peers: 0.0,
-            parallel,
-            uploads: tuning.upload_parallel as usize,
-            rng_seed,
+            life: Life::default(),
         }
     }
 
@@ -97,87 +100,61 @@ impl Machine {
         self.spec.fate == Fate::Liar
     }
 
-    /// Whether it still fetches.
-    fn fetches(&self) -> bool {
-        self.here && self.done.is_none() && !self.lies()
+    /// A new life of the process, with nothing but what is on the disk.
+    fn start_again(&mut self, now: f64) {
+        self.config.rng_seed = SplitMix64::new(self.config.rng_seed).next_u64();
+        self.session = Session::new(self.config.clone());
+        self.life = Life { began: now, slots: self.config.upload_parallel, ..Life::default() };
+        self.here = true;
     }
 
-    fn at_once(&self) -> usize {
-        at_once(self.uploads, self.spared)
+    fn load(&self) -> Load {
+        let Life { uploaded, uploading, .. } = &self.life;
+        Load { uploaded: *uploaded as u64, sending: !uploading.is_empty(), cpu: Duration::ZERO }
     }
 
-    /// Counts bytes sent in the step that ends `now`; a step's time counts once.
-    pub(crate) fn count_sent(&mut self, bytes: f64, step: f64, now: f64) {
-        self.sent += bytes;
-        if self.counted < now {
-            self.counted = now;
-            self.sending += step;
-        }
+    /// What it last dialled at `holder`, for `protocol`.
+    fn dial(&self, holder: Holder, protocol: Protocol) -> Option<Dial> {
+        let dials = self.life.dials.iter();
+        dials.rev().find(|(_, other)| **other == (holder, protocol)).map(|(dial, _)| *dial)
     }
-
-    /// A new life of the process, with what is on the disk.
-    fn start_again(&mut self, server: PublicKey, chunks: u32, now: Duration) {
-        self.rng_seed = SplitMix64::new(self.rng_seed).next_u64();
-        self.scheduler = Scheduler::new(server, &full(chunks), self.parallel, self.rng_seed);
-        self.scheduler.handle(Event::Found(self.held.iter().collect()), now);
-        self.covered = self.held.clone();
-        self.spared = false;
-        (self.coming, self.counting) = (0, false);
-        (self.sent, self.sending, self.from_peers) = (0.0, 0.0, 0.0);
-    }
-}
-
-/// Whom the `at`th of `len` machines knows: all, or those at distances of powers of two around the ring.
-fn neighbours_of(at: usize, len: usize) -> Vec<usize> {
-    if len <= FULL_MESH_MAX {
-        return (0..len).filter(|other| *other != at).collect();
-    }
-    let distances = (0..).map(|power| 1 << power).take_while(|distance| *distance <= len / 2);
-    let mut list: Vec<usize> =
-        distances.flat_map(|distance| [(at + distance) % len, (at + len - distance) % len]).collect();
-    list.sort_unstable();
-    list.dedup();
-    list
 }
 
 impl World {
-    /// Tells the cores that time has passed; machines come and go.
-    pub(crate) fn tick(&mut self, ticks: u64) {
-        self.server_comes_and_goes();
+    /// Machines come and go, and all that is there hears that time has passed.
+    pub(crate) fn tick_machines(&mut self) {
         for at in 0..self.machines.len() {
             self.fate(at);
         }
-        for site in std::mem::take(&mut self.moved_in) {
-            self.tell_neighbours(site);
-        }
-        for (at, holder) in std::mem::take(&mut self.redial) {
-            self.dial(at, holder);
-        }
-        let moving = self.lines.flows().iter().filter(|flow| flow.rate > 0.0);
-        let mut heard: Vec<(usize, Holder)> = moving.map(|flow| (flow.to, flow.from)).collect();
-        // Who waits in a queue hears every second that the holder lives.
-        if ticks.is_multiple_of(10) {
-            let alive = |machine: &&Machine| machine.here && !machine.stalled;
-            for machine in self.machines.iter().filter(alive) {
-                let from = self.holder(&machine.key);
-                heard.extend(machine.queue.iter().map(|(to, _)| (*to, from)));
-            }
-            heard.extend(self.office.waiting().map(|to| (to, Holder::Server)));
-        }
-        for (to, from) in heard {
-            let from = self.key_of(from);
-            self.schedule(to, Event::Moved { from });
-        }
         for at in 0..self.machines.len() {
-            if self.machines[at].fetches() {
-                self.schedule(at, Event::Tick);
-                self.asking.insert(at);
-            }
-            if self.machines[at].here && ticks.is_multiple_of(10) {
-                self.say_speed(at);
+            if self.machines[at].here {
+                let load = self.machines[at].load();
+                self.tell(at, Event::Tick(load));
             }
         }
-        self.server_tick();
+    }
+
+    /// Who fetches hears that bytes come.
+    pub(crate) fn tell_of_flows(&mut self) {
+        let moving = self.lines.flows().iter().filter(|flow| flow.rate > 0.0);
+        let moving: Vec<(usize, Holder)> = moving.map(|flow| (flow.to, flow.from)).collect();
+        for (to, from) in moving {
+            self.pulled(to, from, Pulled::Moved);
+        }
+    }
+
+    /// Who waits in a queue hears that the holder lives.
+    pub(crate) fn tell_of_queues(&mut self) {
+        let mut waiting: Vec<(usize, Holder)> = Vec::new();
+        for (number, machine) in self.machines.iter().enumerate() {
+            if machine.here && !machine.stalled {
+                waiting.extend(machine.life.queue.iter().map(|(to, _)| (*to, Holder::Machine(number))));
+            }
+        }
+        waiting.extend(self.server.waiting().map(|to| (to, Holder::Server)));
+        for (to, from) in waiting {
+            self.pulled(to, from, Pulled::Moved);
+        }
     }
 
     fn fate(&mut self, at: usize) {
@@ -185,6 +162,7 @@ impl World {
         let Spec { site: _, up, down, joins, fate } = machine.spec;
         let now = self.now;
         let here = now >= joins
+            && !machine.released
             && match fate {
                 Fate::Killed(when) => now < when,
                 Fate::Restarts(when, back) => now < when || now >= back,
@@ -202,153 +180,212 @@ impl World {
         }
     }
 
-    fn say_speed(&mut self, at: usize) {
-        let machine = &mut self.machines[at];
-        let event = inject::Event::Speed {
-            agent: machine.key,
-            sent: machine.sent as u64,
-            sending: Duration::from_secs_f64(machine.sending),
-            from_peers: machine.from_peers as u64,
-        };
-        (machine.sent, machine.sending, machine.from_peers) = (0.0, 0.0, 0.0);
-        self.inject(event);
-    }
-
     fn join(&mut self, at: usize) {
-        let (server, chunks, now, time) = (self.office.key, self.chunks, self.now, self.time());
+        let (now, chunks) = (self.now, self.chunks);
         let machine = &mut self.machines[at];
-        machine.here = true;
+        machine.start_again(now);
         if machine.lies() {
             // It claims everything from the start.
             machine.held = full(chunks);
-            machine.done = Some(now);
-        } else {
-            machine.start_again(server, chunks, time);
         }
-        self.moved_in.insert(self.machines[at].spec.site);
-        self.dial(at, Holder::Server);
-        self.inject_join(at);
+        let held = machine.held.iter().collect();
+        self.tell(at, Event::OnDisk(held));
     }
 
     fn leave(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         machine.here = false;
-        machine.queue.clear();
-        machine.uploading.clear();
-        machine.news.clear();
-        machine.report.clear();
-        let (gone, site) = (machine.key, machine.spec.site);
+        let Life { dials, pullers, .. } = std::mem::take(&mut machine.life);
         self.post.lose(|message| message.concerns(at));
         for flow in self.lines.stop(|flow| flow.to == at || flow.from == Holder::Machine(at)) {
             self.free(flow.from, flow.to);
         }
-        self.redial.retain(|(by, holder)| *by != at && *holder != Holder::Machine(at));
-        for other in std::mem::take(&mut self.machines[at].neighbours) {
-            self.machines[other].queue.retain(|(to, _)| *to != at);
-            self.unlink(other, gone);
-            self.machines[other].neighbours.retain(|own| *own != at);
+        for (holder, _) in dials.into_values() {
+            self.pulls_no_more(at, holder);
         }
-        self.moved_in.insert(site);
-        self.office.forget(at, site);
-        self.inject(inject::Event::Left { agent: gone });
+        self.server_loses(at);
+        for other in pullers {
+            self.cut_off(other, Holder::Machine(at), "it is gone");
+        }
     }
 
-    /// The neighbour `gone` is none any more.
-    pub(crate) fn unlink(&mut self, at: usize, gone: PublicKey) {
-        self.schedule(at, Event::Gone { from: gone });
+    /// Tells a machine's session what happened, and carries out what it makes of that.
+    pub(crate) fn tell(&mut self, at: usize, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = Duration::from_secs_f64(self.now - self.machines[at].life.began);
+            for effect in self.machines[at].session.handle(event, now) {
+                events.extend(self.carry_out(at, effect));
+            }
+        }
+    }
+
+    /// Tells `at` what `holder` says on the stream that it pulls over, if there is one.
+    pub(crate) fn pulled(&mut self, at: usize, holder: Holder, word: Pulled) {
+        if let Some(dial) = self.machines[at].dial(holder, Protocol::Pull) {
+            let from = self.key_of(holder);
+            self.tell(at, Event::Pulled { from, dial, word });
+        }
+    }
+
+    /// What happens at once because of it, if anything does.
+    fn carry_out(&mut self, at: usize, effect: Effect) -> Option<Event> {
         let machine = &mut self.machines[at];
-        machine.covered = machine.held.clone();
-        self.asking.insert(at);
-    }
-
-    /// Who is new among a machine's neighbours is dialled; who is none any more is forgotten.
-    fn tell_neighbours(&mut self, site: usize) {
-        let fits = |machine: &Machine| {
-            machine.here && machine.spec.site == site && machine.spec.fate != Fate::Isolated
-        };
-        let mut here: Vec<usize> = (0..self.machines.len()).filter(|at| fits(&self.machines[*at])).collect();
-        here.sort_unstable_by_key(|at| self.machines[*at].key);
-        for (place, &at) in here.iter().enumerate() {
-            let list: Vec<usize> =
-                neighbours_of(place, here.len()).into_iter().map(|place| here[place]).collect();
-            let old = std::mem::replace(&mut self.machines[at].neighbours, list.clone());
-            for &gone in old.iter().filter(|gone| !list.contains(gone)) {
-                self.machines[gone].queue.retain(|(to, _)| *to != at);
-                self.cut(at, Holder::Machine(gone));
-                self.unlink(at, self.machines[gone].key);
+        match effect {
+            Effect::Dial { dial, to, protocol, .. } => {
+                let holder = self.holder(&to);
+                self.machines[at].life.dials.insert(dial, (holder, protocol));
+                self.post.send(self.now + self.delay(holder), Message::Reached { at, dial });
             }
-            for &new in list.iter().filter(|new| !old.contains(new)) {
-                self.dial(at, Holder::Machine(new));
-            }
-        }
-    }
-
-    pub(crate) fn dial(&mut self, at: usize, holder: Holder) {
-        self.post.send(self.now + self.delay(holder), Message::Up { at, holder });
-    }
-
-    /// `at` has dialled `holder`.
-    pub(crate) fn up(&mut self, at: usize, holder: Holder) {
-        let held = match holder {
-            Holder::Server if !self.server_lives() => return,
-            Holder::Server => ChunkSet::new(self.chunks),
-            Holder::Machine(other) if !self.machines[at].neighbours.contains(&other) => return,
-            Holder::Machine(other) => self.machines[other].held.clone(),
-        };
-        let from = self.key_of(holder);
-        if self.machines[at].fetches() {
-            self.schedule(at, Event::Up { from, held, same_site: true });
-            self.asking.insert(at);
-        }
-    }
-
-    pub(crate) fn schedule(&mut self, at: usize, event: Event) {
-        let now = self.time();
-        for effect in self.machines[at].scheduler.handle(event, now) {
-            match effect {
-                Effect::Cancel { from, chunk } => {
-                    let holder = self.holder(&from);
-                    self.post.send(self.now + self.delay(holder), Message::Cancel { holder, by: at, chunk });
+            Effect::Close(dial) => self.close(at, dial),
+            Effect::Ask { dial, chunk } => self.ask(at, dial, chunk),
+            Effect::Cancel { dial, chunk } => {
+                if let Some(&(holder, _)) = machine.life.dials.get(&dial) {
+                    let cancel = Message::Cancel { holder, by: at, chunk };
+                    self.post.send(self.now + self.delay(holder), cancel);
                 }
-                Effect::Reset { from } => {
-                    let holder = self.holder(&from);
-                    self.cut(at, holder);
-                    self.drop_request(holder, at, None);
-                    self.redial.insert((at, holder));
-                    self.machines[at].covered = self.machines[at].held.clone();
-                    self.asking.insert(at);
-                }
-                Effect::Quarantined { .. } | Effect::Hollow { .. } => {}
             }
+            Effect::Say { word, .. } => {
+                let arrives = self.now + self.delay(Holder::Server);
+                self.post.send(arrives, Message::ToServer { from: at, word });
+            }
+            Effect::Allow(list) => {
+                machine.life.allowed = list.into_iter().collect();
+                let shut_out =
+                    |other: &usize| !self.machines[at].life.allowed.contains(&self.machines[*other].key);
+                let out: Vec<usize> =
+                    self.machines[at].life.pullers.iter().copied().filter(shut_out).collect();
+                for other in out {
+                    self.cut_off(other, Holder::Machine(at), "it does not let us in");
+                }
+            }
+            Effect::Slots(most) => machine.life.slots = most,
+            Effect::Check { from, chunk } => {
+                self.duplicates -= u64::from(CHUNK_BYTES);
+                if matches!(self.holder(&from), Holder::Machine(from) if self.machines[from].lies()) {
+                    let wrong = NotTheChunk::Length { wanted: CHUNK_BYTES, got: 0 };
+                    return Some(Event::Wrong { from, chunk, wrong });
+                }
+                self.machines[at].right.insert(chunk);
+                return Some(Event::Verified { from, chunk, bytes: u64::from(CHUNK_BYTES) });
+            }
+            Effect::Keep(chunk) => {
+                machine.held.insert(chunk);
+                if machine.life.news.is_empty() {
+                    self.post.send(self.now.max(machine.life.next_news), Message::Gather { of: at });
+                }
+                machine.life.news.push(chunk);
+                // The disk takes it in at once.
+                return Some(Event::Backlog(Backlog::default()));
+            }
+            Effect::Offer(_) | Effect::EndChunks => {}
+            Effect::Tell(event) => return self.step(at, event),
+        }
+        None
+    }
+
+    /// What the steps of `at` make of what happens.
+    fn step(&mut self, at: usize, event: SwarmEvent) -> Option<Event> {
+        let machine = &mut self.machines[at];
+        match event {
+            SwarmEvent::Complete => {
+                machine.done.get_or_insert(self.now);
+                // Who lies stays for as long as it can.
+                (!machine.lies()).then_some(Event::Sealed)
+            }
+            SwarmEvent::Release => {
+                machine.released = true;
+                None
+            }
+            SwarmEvent::Broken(cause) | SwarmEvent::Cancel(cause) => {
+                panic!("machine {at} gives up after {:.1} s: {cause}", self.now)
+            }
+            _ => None,
         }
     }
 
-    /// Requests go out.
-    pub(crate) fn ask(&mut self) {
-        let now = self.time();
-        for at in std::mem::take(&mut self.asking) {
-            if !self.machines[at].fetches() {
-                continue;
+    /// A dial of `at` is at its other end.
+    pub(crate) fn reached(&mut self, at: usize, dial: Dial) {
+        let Some(&(holder, protocol)) = self.machines[at].life.dials.get(&dial) else { return };
+        let isolated = |number: usize| self.machines[number].spec.fate == Fate::Isolated;
+        let refused = match holder {
+            Holder::Server if self.server.lives() => None,
+            Holder::Machine(other) if isolated(at) || isolated(other) || !self.machines[other].here => {
+                Some("no route")
             }
-            while let Some(request) = self.machines[at].scheduler.next_request(now) {
-                let machine = &mut self.machines[at];
-                assert!(machine.scheduler.in_flight() <= machine.parallel);
-                machine.covered.insert(request.chunk);
-                let holder = self.holder(&request.from);
-                let number = if let Holder::Machine(number) = holder { number } else { 0xFFFF };
-                let mark = (at as u64) << 48 | (number as u64) << 32 | u64::from(request.chunk.0);
-                self.trace = SplitMix64::new(self.trace ^ mark).next_u64();
-                let ask = Message::Ask { holder, by: at, chunk: request.chunk };
-                self.post.send(self.now + self.delay(holder), ask);
+            Holder::Machine(other) if !self.machines[other].life.allowed.contains(&self.machines[at].key) => {
+                Some("it does not let us in")
             }
+            Holder::Machine(_) => None,
+            Holder::Server => Some("nobody listens"),
+        };
+        if let Some(cause) = refused {
+            self.machines[at].life.dials.remove(&dial);
+            self.tell(at, Event::Failed { dial, cause: cause.to_owned() });
+            return;
         }
+        self.tell(at, Event::Opened(dial));
+        if protocol == Protocol::Pull {
+            let mut held = ChunkSet::new(self.chunks);
+            if let Holder::Machine(other) = holder {
+                self.machines[other].life.pullers.insert(at);
+                held.clone_from(&self.machines[other].held);
+            }
+            self.pulled(at, holder, Pulled::Holding(held));
+        }
+    }
+
+    /// A word of the server arrives at `to`.
+    pub(crate) fn agent_hears(&mut self, to: usize, word: ToAgent) {
+        if let Some(dial) = self.machines[to].dial(Holder::Server, Protocol::Control) {
+            self.tell(to, Event::Server { dial, word });
+        }
+    }
+
+    /// `at` hangs up.
+    fn close(&mut self, at: usize, dial: Dial) {
+        if let Some((holder, Protocol::Pull)) = self.machines[at].life.dials.remove(&dial) {
+            self.pulls_no_more(at, holder);
+        }
+    }
+
+    /// The pull stream of `at` to `holder` is closed: what was asked for there does not come.
+    fn pulls_no_more(&mut self, at: usize, holder: Holder) {
+        if let Holder::Machine(other) = holder {
+            self.machines[other].life.pullers.remove(&at);
+        }
+        self.drop_request(holder, at, None);
+        for flow in self.lines.stop(|flow| flow.to == at && flow.from == holder) {
+            self.free(flow.from, flow.to);
+        }
+        self.post.lose(|message| message.between(at, holder));
+    }
+
+    /// Everything that `at` dialled of `holder` ends, and it hears that.
+    pub(crate) fn cut_off(&mut self, at: usize, holder: Holder, cause: &str) {
+        let ended = |(dial, (other, _)): (&Dial, &(Holder, Protocol))| (*other == holder).then_some(*dial);
+        let ended: Vec<Dial> = self.machines[at].life.dials.iter().filter_map(ended).collect();
+        for dial in ended {
+            self.close(at, dial);
+            self.tell(at, Event::Failed { dial, cause: cause.to_owned() });
+        }
+    }
+
+    fn ask(&mut self, at: usize, dial: Dial, chunk: ChunkIndex) {
+        let machine = &self.machines[at];
+        assert!(machine.session.in_flight() <= machine.config.fetch_parallel);
+        let Some(&(holder, _)) = machine.life.dials.get(&dial) else { return };
+        let number = if let Holder::Machine(number) = holder { number } else { 0xFFFF };
+        let mark = (at as u64) << 48 | (number as u64) << 32 | u64::from(chunk.0);
+        self.trace = SplitMix64::new(self.trace ^ mark).next_u64();
+        self.post.send(self.now + self.delay(holder), Message::Ask { holder, by: at, chunk });
     }
 
     pub(crate) fn asked(&mut self, holder: Holder, by: usize, chunk: ChunkIndex) {
         match holder {
-            Holder::Server => self.office.asked(self.machines[by].spec.site, by, chunk),
+            Holder::Server => self.server.asked(self.machines[by].spec.site, by, chunk),
             Holder::Machine(holder) => {
-                self.machines[holder].queue.push_back((by, chunk));
+                self.machines[holder].life.queue.push_back((by, chunk));
                 self.sending.insert(holder);
             }
         }
@@ -359,26 +396,19 @@ impl World {
         let other =
             |entry: &(usize, ChunkIndex)| entry.0 != by || chunk.is_some_and(|chunk| chunk != entry.1);
         match holder {
-            Holder::Server => self.office.retain(self.machines[by].spec.site, other),
-            Holder::Machine(holder) => self.machines[holder].queue.retain(other),
+            Holder::Server => self.server.retain(self.machines[by].spec.site, other),
+            Holder::Machine(holder) => self.machines[holder].life.queue.retain(other),
         }
-    }
-
-    pub(crate) fn unavailable(&mut self, holder: Holder, to: usize, chunk: ChunkIndex) {
-        let from = self.key_of(holder);
-        self.machines[to].covered.remove(chunk);
-        self.schedule(to, Event::Unavailable { from, chunk });
-        self.asking.insert(to);
     }
 
     /// Flows begin where there is a free slot.
     pub(crate) fn serve_peers(&mut self, from: usize) {
         let holder = Holder::Machine(from);
-        while self.machines[from].uploading.len() < self.machines[from].at_once() {
+        while self.machines[from].life.uploading.len() < self.machines[from].life.slots {
             let Some((to, chunk)) = self.next_turn(from) else { break };
             let machine = &mut self.machines[from];
             if machine.held.contains(chunk) {
-                machine.uploading.push(to);
+                machine.life.uploading.push(to);
                 self.lines.begin(holder, to, chunk);
                 self.coming_changes(to);
             } else {
@@ -392,103 +422,29 @@ impl World {
     fn next_turn(&mut self, from: usize) -> Option<(usize, ChunkIndex)> {
         let machine = &self.machines[from];
         // A puller's stream carries one chunk at a time.
-        let waits = |(_, (to, _)): &(usize, &(usize, ChunkIndex))| !machine.uploading.contains(to);
-        let waiting: Vec<(usize, usize)> =
-            machine.queue.iter().enumerate().filter(waits).map(|(place, (to, _))| (place, *to)).collect();
-        let turn = slots::next(waiting.iter().map(|(_, to)| self.machines[*to].coming))?;
-        self.machines[from].queue.remove(waiting[turn].0)
-    }
-
-    /// A chunk begins or ends its way to `to`.
-    pub(crate) fn coming_changes(&mut self, to: usize) {
-        let machine = &mut self.machines[to];
-        if !std::mem::replace(&mut machine.counting, true) {
-            self.post.send(self.now.max(machine.next_count), Message::Count { of: to });
-        }
-    }
-
-    pub(crate) fn count_coming(&mut self, of: usize) {
-        let coming = self.lines.flows().iter().filter(|flow| flow.to == of).count();
-        let machine = &mut self.machines[of];
-        machine.counting = false;
-        machine.next_count = self.now + NEWS;
-        let chunks = u32::try_from(coming).unwrap_or(u32::MAX);
-        self.post.send(self.now + self.delay(Holder::Machine(of)), Message::Coming { to: of, chunks });
+        let waits = |(_, (to, _)): &(usize, &(usize, ChunkIndex))| !machine.life.uploading.contains(to);
+        let waiting: Vec<(usize, usize)> = machine
+            .life
+            .queue
+            .iter()
+            .enumerate()
+            .filter(waits)
+            .map(|(place, (to, _))| (place, *to))
+            .collect();
+        let turn = slots::next(waiting.iter().map(|(_, to)| self.machines[*to].life.coming))?;
+        self.machines[from].life.queue.remove(waiting[turn].0)
     }
 
     pub(crate) fn landed(&mut self, from: Holder, to: usize, chunk: ChunkIndex) {
-        let (now, sender) = (self.time(), self.key_of(from));
-        self.asking.insert(to);
-        // It was asked for twice, or of somebody who is asked nothing more.
-        if !self.machines[to].scheduler.arrived(sender, chunk, now) {
-            self.duplicates += u64::from(CHUNK_BYTES);
-            return;
-        }
-        if matches!(from, Holder::Machine(from) if self.machines[from].lies()) {
-            self.machines[to].covered.remove(chunk);
-            self.schedule(to, Event::Corrupt { from: sender, chunk });
-            self.inject(inject::Event::Corrupt { by: self.machines[to].key, from: sender });
-            return;
-        }
-        self.schedule(to, Event::Verified { chunk });
-        let machine = &mut self.machines[to];
-        machine.held.insert(chunk);
-        machine.right.insert(chunk);
-        machine.covered.insert(chunk);
-        if machine.scheduler.complete() && machine.done.is_none() {
-            machine.done = Some(self.now);
-        }
-        if machine.news.is_empty() {
-            self.post.send(self.now.max(machine.next_news), Message::Gather { of: to });
-        }
-        if machine.report.is_empty() {
-            let next = ((self.now / REPORT).floor() + 1.0) * REPORT;
-            self.post.send(next, Message::Report { of: to });
-        }
-        machine.news.push(chunk);
-        machine.report.push(chunk);
+        // Until its check is asked for: it may have been asked for twice, or of somebody who is asked nothing more.
+        self.duplicates += u64::from(CHUNK_BYTES);
+        self.pulled(to, from, Pulled::Arrived { chunk, bytes: u64::from(CHUNK_BYTES) });
     }
 
-    pub(crate) fn gathered(&mut self, of: usize) {
-        let machine = &mut self.machines[of];
-        machine.next_news = self.now + NEWS;
-        let chunks = std::mem::take(&mut machine.news);
-        self.post.send(self.now + self.delay(Holder::Machine(of)), Message::Have { from: of, chunks });
-    }
-
+    /// Those who pull from `from` hear that it holds these.
     pub(crate) fn have(&mut self, from: usize, chunks: &[ChunkIndex]) {
-        let neighbours = std::mem::take(&mut self.machines[from].neighbours);
-        for &to in &neighbours {
-            let machine = &self.machines[to];
-            if !machine.fetches() {
-                continue;
-            }
-            if chunks.iter().any(|chunk| !machine.covered.contains(*chunk)) {
-                self.asking.insert(to);
-            }
-            self.schedule(to, Event::Have { from: self.machines[from].key, chunks: chunks.to_vec() });
+        for to in self.machines[from].life.pullers.clone() {
+            self.pulled(to, Holder::Machine(from), Pulled::Have(chunks.to_vec()));
         }
-        self.machines[from].neighbours = neighbours;
-    }
-
-    pub(crate) fn reported(&mut self, of: usize) {
-        let chunks = std::mem::take(&mut self.machines[of].report);
-        self.post.send(self.now + self.delay(Holder::Server), Message::Told { from: of, chunks });
-    }
-
-    pub(crate) fn leased(&mut self, to: usize, chunks: Vec<ChunkIndex>) {
-        self.schedule(to, Event::Leased(chunks));
-        self.asking.insert(to);
-    }
-
-    pub(crate) fn spare(&mut self, to: usize, spared: BTreeSet<PublicKey>) {
-        self.machines[to].covered = self.machines[to].held.clone();
-        self.machines[to].spared = spared.contains(&self.machines[to].key);
-        self.schedule(to, Event::Spare(spared));
-        self.asking.insert(to);
-    }
-
-    pub(crate) fn revoked(&mut self, to: usize, chunks: Vec<ChunkIndex>) {
-        self.schedule(to, Event::Revoked(chunks));
     }
 }

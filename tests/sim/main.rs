@@ -8,9 +8,9 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::print_stdout)]
 
 // The world: what lines carry, what is on its way, who lives there, and the clock.
+mod first_seed;
 mod lines;
 mod machine;
-mod office;
 mod post;
 mod world;
 

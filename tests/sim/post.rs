@@ -1,18 +1,19 @@
 //! What is on its way without counting as load: messages between machines and server, and the ends of
 //! chunks. Owns their order: by time, then by when they were sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use agent::swarm::session::Dial;
 use common::chunk::ChunkIndex;
-use common::trust::PublicKey;
+use common::wire::swarm::{ToAgent, ToServer};
 
 use crate::lines::Holder;
 
 /// One thing that is to happen.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// `at` has dialled `holder`, and hears what it holds.
-    Up { at: usize, holder: Holder },
+    /// A dial of `at` is at its other end.
+    Reached { at: usize, dial: Dial },
     /// `by` wants `chunk` of `holder`.
     Ask { holder: Holder, by: usize, chunk: ChunkIndex },
     /// It does not any more.
@@ -29,23 +30,16 @@ pub(crate) enum Message {
     Count { of: usize },
     /// They hear that it is so many.
     Coming { to: usize, chunks: u32 },
-    /// It is time for `of` to tell the server what is new.
-    Report { of: usize },
-    /// The server hears it.
-    Told { from: usize, chunks: Vec<ChunkIndex> },
-    /// `to` hears that it may pull these from the server.
-    Lease { to: usize, chunks: Vec<ChunkIndex> },
-    /// `to` hears that it may no more.
-    Revoke { to: usize, chunks: Vec<ChunkIndex> },
-    /// `to` hears which of its neighbours are spared.
-    Spare { to: usize, spared: BTreeSet<PublicKey> },
+    /// A word on a control stream.
+    ToServer { from: usize, word: ToServer },
+    /// A word on a control stream.
+    ToAgent { to: usize, word: ToAgent },
 }
 
 impl Message {
-    /// Whether it is on its way between the two.
+    /// Whether it is on its way over a pull stream between the two.
     pub(crate) fn between(&self, machine: usize, other: Holder) -> bool {
         match self {
-            Self::Up { at, holder } => *at == machine && *holder == other,
             Self::Ask { holder, by: at, .. }
             | Self::Cancel { holder, by: at, .. }
             | Self::Unavailable { holder, to: at, .. }
@@ -57,39 +51,35 @@ impl Message {
     /// Whether it is lost when the machine is switched off.
     pub(crate) fn concerns(&self, machine: usize) -> bool {
         match self {
-            Self::Up { at, holder }
-            | Self::Ask { holder, by: at, .. }
+            Self::Ask { holder, by: at, .. }
             | Self::Cancel { holder, by: at, .. }
             | Self::Unavailable { holder, to: at, .. }
             | Self::Landed { from: holder, to: at, .. } => {
                 *at == machine || *holder == Holder::Machine(machine)
             }
-            Self::Gather { of: at }
+            Self::Reached { at, .. }
+            | Self::Gather { of: at }
             | Self::Have { from: at, .. }
             | Self::Count { of: at }
             | Self::Coming { to: at, .. }
-            | Self::Report { of: at }
-            | Self::Told { from: at, .. }
-            | Self::Lease { to: at, .. }
-            | Self::Revoke { to: at, .. }
-            | Self::Spare { to: at, .. } => *at == machine,
+            | Self::ToServer { from: at, .. }
+            | Self::ToAgent { to: at, .. } => *at == machine,
         }
     }
 
     /// Whether it is lost when the server is switched off.
     pub(crate) fn of_server(&self) -> bool {
         match self {
-            Self::Up { holder, .. }
-            | Self::Ask { holder, .. }
+            Self::Ask { holder, .. }
             | Self::Cancel { holder, .. }
             | Self::Unavailable { holder, .. }
             | Self::Landed { from: holder, .. } => *holder == Holder::Server,
-            Self::Told { .. } | Self::Lease { .. } | Self::Revoke { .. } | Self::Spare { .. } => true,
-            Self::Gather { .. }
+            Self::ToServer { .. } | Self::ToAgent { .. } => true,
+            Self::Reached { .. }
+            | Self::Gather { .. }
             | Self::Have { .. }
             | Self::Count { .. }
-            | Self::Coming { .. }
-            | Self::Report { .. } => false,
+            | Self::Coming { .. } => false,
         }
     }
 }

@@ -1,21 +1,22 @@
-//! A world of lines in which the swarm's two cores live: the agents' schedulers and the server's injection,
+//! A world of lines in which the swarm's two cores live: the agents' sessions and the server's image swarm,
 //! with nothing of theirs replaced. Owns the clock; touches everything in the world. Events are discrete,
 //! chance comes from a seed, lines are shared max-min fairly, messages take the delay of their line.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use agent::swarm::session::{self, Pulled};
+use agent::swarm::{GATHERED, MOVED};
 use common::chunk::ChunkSet;
+use common::swarm::serve::{NEWS, WAITING};
 use common::swarm::splitmix::SplitMix64;
 use common::trust::{KeyPair, PublicKey};
+use server::swarm::image_swarm;
 
+use crate::first_seed::FirstSeed;
 use crate::lines::{CHUNK, Holder, Lines, Spec};
 use crate::machine::Machine;
-use crate::office::Office;
 use crate::post::{Message, Post};
-
-/// How often the cores hear that time has passed.
-const TICK: f64 = 0.1;
 
 /// What a message takes within a site, unless a test says otherwise.
 const LAN_DELAY: f64 = 0.0005;
@@ -42,14 +43,10 @@ pub(crate) struct World {
     pub(crate) lines: Lines,
     pub(crate) machines: Vec<Machine>,
     pub(crate) numbers: HashMap<PublicKey, usize>,
-    pub(crate) office: Office,
+    pub(crate) server: FirstSeed,
     pub(crate) chunks: u32,
-    /// Machines that may have something to ask for, and those that may have something to send.
-    pub(crate) asking: BTreeSet<usize>,
+    /// Machines that may have something to send.
     pub(crate) sending: BTreeSet<usize>,
-    pub(crate) redial: BTreeSet<(usize, Holder)>,
-    /// Sites whose machines are to be told of their neighbours anew.
-    pub(crate) moved_in: BTreeSet<usize>,
     pub(crate) duplicates: u64,
     pub(crate) trace: u64,
     lan_delay: f64,
@@ -75,30 +72,31 @@ impl World {
     /// A server with an uplink of `server` bytes per second, sites behind lines of `wan`, and machines.
     pub(crate) fn new(seed: u64, chunks: u32, server: f64, wan: &[f64], specs: &[Spec]) -> Self {
         let mut rng = SplitMix64::new(seed);
-        let office = Office::new(chunks, wan.len(), rng.next_u64());
+        let first_seed = FirstSeed::new(wan.len(), rng.next_u64());
         let machines: Vec<Machine> = specs
             .iter()
             .enumerate()
-            .map(|(number, spec)| Machine::new(*spec, key(number), office.key, chunks, rng.next_u64()))
+            .map(|(number, spec)| {
+                Machine::new(number, *spec, [key(number), first_seed.key], chunks, rng.next_u64())
+            })
             .collect();
-        Self {
+        let mut world = Self {
             now: 0.0,
             post: Post::default(),
             lines: Lines::new(server, wan, specs),
             numbers: machines.iter().enumerate().map(|(number, machine)| (machine.key, number)).collect(),
             machines,
-            office,
+            server: first_seed,
             chunks,
-            asking: BTreeSet::new(),
             sending: BTreeSet::new(),
-            redial: BTreeSet::new(),
-            moved_in: BTreeSet::new(),
             duplicates: 0,
             trace: 0,
             lan_delay: LAN_DELAY,
             wan_delay: LAN_DELAY,
             grain: 0.0,
-        }
+        };
+        world.admit_all();
+        world
     }
 
     /// Messages take so many seconds within a site, and to the server.
@@ -116,7 +114,7 @@ impl World {
 
     /// The server is gone from `at` to `back`, and remembers nothing then.
     pub(crate) fn server_dies(mut self, at: f64, back: f64) -> Self {
-        self.office.gone = (at, back);
+        self.server.gone = (at, back);
         self
     }
 
@@ -129,17 +127,33 @@ impl World {
             self.advance((next - self.now).max(self.grain));
             if self.now >= next_tick - 1e-9 {
                 ticks += 1;
-                next_tick += TICK;
+                next_tick += session::TICK.as_secs_f64();
                 self.tick(ticks);
             }
             while let Some(message) = self.post.due(self.now) {
                 self.deliver(message);
             }
-            self.ask();
             self.send();
         }
         self.check();
         self.outcome()
+    }
+
+    /// Machines and server come and go, and hear that time has passed.
+    fn tick(&mut self, ticks: u64) {
+        let time =
+            |pace: Duration| u128::from(ticks).is_multiple_of(pace.as_millis() / session::TICK.as_millis());
+        self.server_comes_and_goes();
+        if time(MOVED) {
+            self.tell_of_flows();
+        }
+        if time(WAITING) {
+            self.tell_of_queues();
+        }
+        self.tick_machines();
+        if time(image_swarm::TICK) {
+            self.server_tick();
+        }
     }
 
     fn outcome(&self) -> Outcome {
@@ -147,8 +161,8 @@ impl World {
         let done: Option<Vec<f64>> = self.finishers().map(|machine| machine.done).collect();
         Outcome {
             seconds: done.map(|done| done.into_iter().fold(0.0, f64::max)),
-            egress: self.office.served.iter().sum::<f64>() / whole,
-            into_site: self.office.served.iter().map(|bytes| bytes / whole).collect(),
+            egress: self.server.served.iter().sum::<f64>() / whole,
+            into_site: self.server.served.iter().map(|bytes| bytes / whole).collect(),
             duplicates: self.duplicates as f64 / whole,
             trace: self.trace,
         }
@@ -158,11 +172,14 @@ impl World {
     /// nobody was told of more.
     fn check(&self) {
         for machine in self.machines.iter().filter(|machine| !machine.lies()) {
-            let (verified, wanted) = machine.scheduler.progress();
-            assert_eq!(verified, machine.held.count(), "held is what was verified");
+            assert_eq!(*machine.session.held(), machine.held, "held is what was verified");
             assert_eq!(machine.held, machine.right, "verified is what an honest sender sent");
-            assert_eq!(machine.done.is_some(), verified == wanted);
-            assert!(self.office.injector.counts(&machine.key).0 <= verified, "the server believes more");
+            assert_eq!(machine.done.is_some(), machine.held.count() == self.chunks);
+        }
+        for node in self.server.swarm.status().nodes {
+            let machine = usize::try_from(node.job.0).ok().and_then(|number| self.machines.get(number));
+            let held = machine.map_or(0, |machine| machine.held.count());
+            assert!(node.held <= held, "the server believes more");
         }
     }
 
@@ -189,22 +206,17 @@ impl World {
 
     pub(crate) fn key_of(&self, holder: Holder) -> PublicKey {
         match holder {
-            Holder::Server => self.office.key,
+            Holder::Server => self.server.key,
             Holder::Machine(number) => self.machines[number].key,
         }
     }
 
     fn advance(&mut self, step: f64) {
         self.now += step;
-        let (machines, office, now) = (&mut self.machines, &mut self.office, self.now);
-        let ended = self.lines.advance(step, |moved| {
-            match moved.from {
-                Holder::Server => office.count(moved.to, machines[moved.to].spec.site, moved.bytes),
-                Holder::Machine(from) => {
-                    machines[from].count_sent(moved.bytes, step, now);
-                    machines[moved.to].from_peers += moved.bytes;
-                }
-            };
+        let (machines, server) = (&mut self.machines, &mut self.server);
+        let ended = self.lines.advance(step, |moved| match moved.from {
+            Holder::Server => server.count(moved.to, machines[moved.to].spec.site, moved.bytes),
+            Holder::Machine(from) => machines[from].life.uploaded += moved.bytes,
         });
         for flow in ended {
             self.free(flow.from, flow.to);
@@ -217,38 +229,29 @@ impl World {
     pub(crate) fn free(&mut self, from: Holder, to: usize) {
         self.coming_changes(to);
         match from {
-            Holder::Server => self.office.free(self.machines[to].spec.site),
+            Holder::Server => self.server.free(self.machines[to].spec.site),
             Holder::Machine(from) => {
-                self.machines[from].uploading.retain(|other| *other != to);
+                self.machines[from].life.uploading.retain(|other| *other != to);
                 self.sending.insert(from);
             }
         }
     }
 
-    /// Ends what is on its way from `holder` to `at`.
-    pub(crate) fn cut(&mut self, at: usize, holder: Holder) {
-        for flow in self.lines.stop(|flow| flow.to == at && flow.from == holder) {
-            self.free(flow.from, flow.to);
-        }
-        self.post.lose(|message| message.between(at, holder));
-    }
-
     fn deliver(&mut self, message: Message) {
         match message {
-            Message::Up { at, holder } => self.up(at, holder),
+            Message::Reached { at, dial } => self.reached(at, dial),
             Message::Ask { holder, by, chunk } => self.asked(holder, by, chunk),
             Message::Cancel { holder, by, chunk } => self.drop_request(holder, by, Some(chunk)),
-            Message::Unavailable { holder, to, chunk } => self.unavailable(holder, to, chunk),
+            Message::Unavailable { holder, to, chunk } => {
+                self.pulled(to, holder, Pulled::Unavailable(chunk));
+            }
             Message::Landed { from, to, chunk } => self.landed(from, to, chunk),
             Message::Gather { of } => self.gathered(of),
             Message::Have { from, chunks } => self.have(from, &chunks),
             Message::Count { of } => self.count_coming(of),
-            Message::Coming { to, chunks } => self.machines[to].coming = chunks,
-            Message::Report { of } => self.reported(of),
-            Message::Told { from, chunks } => self.told(from, chunks),
-            Message::Lease { to, chunks } => self.leased(to, chunks),
-            Message::Revoke { to, chunks } => self.revoked(to, chunks),
-            Message::Spare { to, spared } => self.spare(to, spared),
+            Message::Coming { to, chunks } => self.machines[to].life.coming = chunks,
+            Message::ToServer { from, word } => self.server_hears(from, word),
+            Message::ToAgent { to, word } => self.agent_hears(to, word),
         }
     }
 
@@ -257,5 +260,30 @@ impl World {
             self.serve_peers(from);
         }
         self.serve_sites();
+    }
+
+    /// What is new at `of` goes to those who pull from it.
+    fn gathered(&mut self, of: usize) {
+        let machine = &mut self.machines[of];
+        machine.life.next_news = self.now + NEWS.as_secs_f64();
+        let chunks = std::mem::take(&mut machine.life.news);
+        self.post.send(self.now + self.delay(Holder::Machine(of)), Message::Have { from: of, chunks });
+    }
+
+    /// A chunk begins or ends its way to `to`.
+    pub(crate) fn coming_changes(&mut self, to: usize) {
+        let machine = &mut self.machines[to];
+        if !std::mem::replace(&mut machine.life.counting, true) {
+            self.post.send(self.now.max(machine.life.next_count), Message::Count { of: to });
+        }
+    }
+
+    fn count_coming(&mut self, of: usize) {
+        let coming = self.lines.flows().iter().filter(|flow| flow.to == of).count();
+        let machine = &mut self.machines[of];
+        machine.life.counting = false;
+        machine.life.next_count = self.now + GATHERED.as_secs_f64();
+        let chunks = u32::try_from(coming).unwrap_or(u32::MAX);
+        self.post.send(self.now + self.delay(Holder::Machine(of)), Message::Coming { to: of, chunks });
     }
 }

@@ -8,18 +8,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::disk::find::as_disk;
+use agent::disk::find::{TargetError, as_disk};
 use agent::fetch::{Server, identity_of};
 use agent::inspect::{self, Reporter};
-use agent::outbox::{Attempt, Backlog, EventOutbox};
-use agent::steps::life::{Answer, Asking, LAST_WORDS, Outcome, carry_out, runtime};
-use agent::steps::pid1;
-use agent::steps::shown::{Shown, line};
-use agent::steps::{Context, EventSink};
+use agent::outbox::Backlog;
+use agent::steps::life::{Asking, End, Host, Life, Outcome, runtime};
+use agent::steps::{EventSink, pid1};
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use common::causes::with_causes;
-use common::hardware::{Firmware, HardwareReport};
+use common::hardware::{Disk, Firmware, HardwareReport, System};
+use common::id::MachineId;
 use common::plan::{Finish, Plan};
 use common::step::{Step, StepEvent, What};
 use common::text::harmless;
@@ -166,72 +165,90 @@ fn work(run: &Run, server_key: PublicKey, listen: String) -> anyhow::Result<Exit
         name: Some(name),
         site: run.site.clone(),
     };
-    let asking =
-        Asking { server: server.clone(), key: key.clone(), report: report_as_process(reporter, disk) };
     let cancel = CancellationToken::new();
-    let runtime = runtime().context("cannot start the runtime")?;
-    runtime.spawn(interrupted(cancel.clone()));
-    let (mut done, mut backlog) = (None, Backlog::default());
-    let code = loop {
-        let plan = match runtime.block_on(asking.order(done, &cancel, &mut |text| say(text))) {
-            Answer::Plan(machine, plan) => {
-                say(&format!("this is machine {machine}: {} of {}", plan.job, plan.deployment));
-                Plan { finish: Finish::Exit, ..*plan }
-            }
-            Answer::BootDisk(reason) => {
-                say(&format!("nothing to do: {reason}"));
-                break ExitCode::SUCCESS;
-            }
-            Answer::Stopped => break ExitCode::from(FAILED),
-        };
-        done = Some((plan.job, plan.attempt));
-        let outbox = EventOutbox::start(server.clone(), key.clone(), Some(Attempt::of(&plan)), backlog);
-        let output = run.output;
-        let sink: Arc<dyn EventSink> =
-            Arc::new(Shown::new(outbox.clone(), Duration::ZERO, move |event: &StepEvent| {
-                print(event, output);
-            }));
-        sink.event(Step::Agent, What::Started, None);
-        sink.event(Step::Agent, What::Done { text: "as an ordinary process".to_owned() }, None);
-        let context = Context {
-            server: server.clone(),
-            key: key.clone(),
-            sink,
-            disks: vec![as_disk(&run.target, run.size)?],
-            listen: listen.clone(),
+    let life = Life {
+        asking: Asking { server, key, report: report_as_process(reporter, disk) },
+        listen,
+        cancel: cancel.clone(),
+        host: Arc::new(Process {
+            target: run.target.clone(),
+            size: run.size,
+            once: run.once,
+            output: run.output,
             cancel: cancel.clone(),
-        };
-        let outcome = runtime.block_on(carry_out(plan, context));
-        if !outbox.flush(LAST_WORDS) {
-            say("the server did not take the last events");
-        }
-        backlog = outbox.stop();
-        match outcome {
-            Outcome::Done => break ExitCode::SUCCESS,
-            Outcome::Failed(ended) | Outcome::FailedSealed(ended) => {
-                say(&format!("failed: {ended}"));
-                if run.once || cancel.is_cancelled() {
-                    break ExitCode::from(FAILED);
-                }
-            }
-        }
+        }),
     };
+    let runtime = runtime().context("cannot start the runtime")?;
+    runtime.spawn(interrupted(cancel));
+    let end = life.live(&runtime, None, Backlog::default());
     // Threads that hang on a dead disk must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(5));
-    Ok(code)
+    Ok(match end? {
+        End::Job(Outcome::Done, _) => ExitCode::SUCCESS,
+        End::BootDisk(reason) => {
+            say(&format!("nothing to do: {reason}"));
+            ExitCode::SUCCESS
+        }
+        End::Job(Outcome::Failed(_) | Outcome::FailedSealed(_), _) | End::Stopped => ExitCode::from(FAILED),
+    })
+}
+
+/// One process among others on a host, with one file or device to write.
+struct Process {
+    target: PathBuf,
+    size: Option<u64>,
+    once: bool,
+    output: Output,
+    cancel: CancellationToken,
+}
+
+impl Host for Process {
+    type Error = TargetError;
+
+    const PACE: Duration = Duration::ZERO;
+
+    fn say(&self, text: &str) {
+        say(text);
+    }
+
+    fn show(&self, event: &StepEvent) {
+        print(event, self.output);
+    }
+
+    /// The host is never restarted.
+    fn takes(&self, machine: MachineId, plan: Plan) -> Plan {
+        say(&format!("this is machine {machine}: {} of {}", plan.job, plan.deployment));
+        Plan { finish: Finish::Exit, ..plan }
+    }
+
+    fn begins(&self, sink: &dyn EventSink) {
+        sink.event(Step::Agent, What::Started, None);
+        sink.event(Step::Agent, What::Done { text: "as an ordinary process".to_owned() }, None);
+    }
+
+    fn disks(&self) -> Result<Vec<Disk>, TargetError> {
+        Ok(vec![as_disk(&self.target, self.size)?])
+    }
+
+    fn goes_on_after(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Done => false,
+            Outcome::Failed(ended) | Outcome::FailedSealed(ended) => {
+                say(&format!("failed: {}", with_causes(ended)));
+                !self.once && !self.cancel.is_cancelled()
+            }
+        }
+    }
 }
 
 /// An ordinary process shows its target as its only disk and none of its host's marks: many of them may share
 /// one host, and the host itself may be a machine of the server's.
-fn report_as_process(
-    reporter: Reporter,
-    disk: common::hardware::Disk,
-) -> Arc<dyn Fn() -> HardwareReport + Send + Sync> {
+fn report_as_process(reporter: Reporter, disk: Disk) -> Arc<dyn Fn() -> HardwareReport + Send + Sync> {
     Arc::new(move || {
         let whole = inspect::report(Path::new("/"), &reporter);
         HardwareReport {
             firmware: Firmware::None,
-            system: common::hardware::System::default(),
+            system: System::default(),
             disks: vec![disk.clone()],
             nics: vec![],
             devices: vec![],
@@ -284,7 +301,7 @@ fn log_to_stderr() {
 fn print(event: &StepEvent, output: Output) {
     let text = match output {
         Output::Table => {
-            format!("{:>5}.{} s  {}", event.at_ms / 1000, event.at_ms % 1000 / 100, line(event))
+            format!("{:>5}.{} s  {}", event.at_ms / 1000, event.at_ms % 1000 / 100, event.on_console())
         }
         Output::Json => serde_json::to_string(event).unwrap_or_default(),
     };

@@ -32,7 +32,7 @@ const FILE: u32 = 0o100_000;
 /// Why a bundle was not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// The archive is damaged.
+    /// The archive is cut short, or no cpio in zstd.
     #[error("the agent bundle is no archive that can be read")]
     Archive(#[source] io::Error),
     /// Something in it that must not be.
@@ -41,7 +41,7 @@ pub enum BundleError {
     /// A file cannot be written: memory is full, most likely.
     #[error("cannot unpack {}", path.display())]
     Write {
-        /// The file.
+        /// The file that was being unpacked.
         path: PathBuf,
         /// What the operating system answered.
         #[source]

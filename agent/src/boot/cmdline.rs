@@ -22,7 +22,7 @@ pub enum BadCmdline {
     /// A word that must be there is not.
     #[error("the kernel command line has no `{0}=`")]
     Missing(&'static str),
-    /// The key is none.
+    /// What stands for the server's key is not 64 hexadecimal digits.
     #[error("the kernel command line's `{CMDLINE_KEY}=` is no key")]
     Key(#[source] Untrusted),
     /// The Ethernet address is none.

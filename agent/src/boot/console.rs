@@ -10,6 +10,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::causes::with_causes;
+use common::text::harmless;
 use parking_lot::Mutex;
 
 /// What every line of ours begins with, so that it is told from the kernel's.
@@ -40,10 +42,9 @@ impl Console {
         Self { outs: Arc::new(Mutex::new(outs)) }
     }
 
-    /// Shows `text` as one line; control characters become spaces.
+    /// Shows `text` as one line, without what steers a terminal.
     pub fn say(&self, text: &str) {
-        let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let line = format!("{PREFIX}{clean}\r\n");
+        let line = format!("{PREFIX}{}\r\n", harmless(text));
         for out in self.outs.lock().iter_mut() {
             // A console that takes nothing now gets nothing; there is nobody to tell.
             let _ = out.write_all(line.as_bytes());
@@ -52,7 +53,7 @@ impl Console {
 
     /// Shows `error` with its causes, what was being done, and what comes next.
     pub fn failed(&self, doing: &str, error: &dyn std::error::Error, next: &str) {
-        self.say(&format!("{doing} failed: {}; {next}", common::causes::with_causes(error)));
+        self.say(&format!("{doing} failed: {}; {next}", with_causes(error)));
     }
 
     /// Makes every panic of any thread show here instead of on an error output that PID 1 does not have.

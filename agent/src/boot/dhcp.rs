@@ -14,6 +14,7 @@
 use std::net::Ipv4Addr;
 
 use common::id::Mac;
+use common::text::harmless;
 use dhcproto::v4::{self, DhcpOption, Encodable as _, MessageType, Opcode, OptionCode};
 use serde::{Deserialize, Serialize};
 
@@ -46,13 +47,13 @@ const RENEW_PAUSE_MS: u64 = 60_000;
 /// An address that a server gave us for some time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The address.
+    /// What this machine may call itself.
     pub address: Ipv4Addr,
     /// The length of its network's prefix.
     pub prefix: u8,
     /// The way out, if there is one.
     pub router: Option<Ipv4Addr>,
-    /// Who gave it.
+    /// The server that gave it, which is asked to renew it.
     pub server: Ipv4Addr,
     /// When it was asked for, in milliseconds since the kernel started.
     pub since_ms: u64,
@@ -414,10 +415,7 @@ fn number(data: &[u8]) -> Option<u32> {
 }
 
 fn text(data: &[u8]) -> String {
-    String::from_utf8_lossy(&data[..data.len().min(120)])
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    harmless(&String::from_utf8_lossy(&data[..data.len().min(120)]))
 }
 
 /// The prefix length of a mask; none if its ones are not all in front, or are none.

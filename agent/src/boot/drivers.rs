@@ -42,7 +42,7 @@ pub enum DriversError {
     Content {
         /// Where it is.
         path: PathBuf,
-        /// The error underneath.
+        /// What in it is no JSON of an index.
         #[source]
         source: serde_json::Error,
     },
@@ -89,7 +89,7 @@ impl Drivers {
         self.index.kernel()
     }
 
-    /// How many modules were loaded.
+    /// How many modules were loaded so far, those that others need included.
     #[must_use]
     pub fn loaded(&self) -> u32 {
         self.loaded

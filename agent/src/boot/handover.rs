@@ -35,13 +35,13 @@ const ASKED: &str = "asked.json";
 const LEASE: &str = "lease.json";
 const EVENTS: &str = "events.json";
 
-/// Why a hand-over failed.
+/// Why the loader could not leave what the agent needs, or the agent did not find it.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// The file.
+        /// The file, below [`DIR`].
         path: PathBuf,
         /// What the operating system answered.
         #[source]
@@ -50,7 +50,7 @@ pub enum HandoverError {
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// The file, below [`DIR`].
         path: PathBuf,
         /// What the operating system answered.
         #[source]
@@ -59,7 +59,7 @@ pub enum HandoverError {
     /// A file does not hold what it should.
     #[error("{} does not hold what the loader wrote", path.display())]
     Content {
-        /// The file.
+        /// The file, below [`DIR`].
         path: PathBuf,
     },
 }

@@ -77,7 +77,7 @@ fn is_short(bytes: u64) -> bool {
     bytes != 0 && bytes < MEMORY_LEAST
 }
 
-/// What ended a try.
+/// Why one try ended that did not reach the agent; the next one begins after a pause.
 #[derive(Debug, thiserror::Error)]
 enum LoaderError {
     #[error("cannot read the kernel command line")]

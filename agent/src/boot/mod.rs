@@ -1,5 +1,5 @@
 //! PID 1, in the order in which a machine lives it: what the kernel said, mounts and console, drivers,
-//! network, the loader's loop, the agent's bundle, and the hand-over.
+//! network, the agent's bundle, the hand-over, and the loader's loop that goes through them.
 
 // Core: the kernel command line.
 pub mod cmdline;
@@ -19,11 +19,11 @@ pub mod dhcp;
 // Links, addresses, and the lease that is kept.
 pub mod network;
 
-// The loader's way, from drivers to the agent.
-pub mod loader;
-
 // The agent bundle: unpacked, within bounds.
 pub mod bundle;
 
 // What the loader leaves for the agent.
 pub mod handover;
+
+// The loader's way, from drivers to the agent: all of the above.
+pub mod loader;

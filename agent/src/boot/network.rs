@@ -46,7 +46,7 @@ pub struct Attachment {
     pub interface: String,
     /// Its Ethernet address.
     pub mac: Mac,
-    /// What it was given.
+    /// What it was given, and for how long.
     pub lease: Lease,
 }
 
@@ -66,7 +66,7 @@ pub enum NetworkError {
         what: &'static str,
         /// To which interface.
         interface: String,
-        /// The error underneath.
+        /// What the kernel answered over netlink.
         #[source]
         source: rtnetlink::Error,
     },

@@ -88,7 +88,7 @@ pub enum Place {
     },
     /// A plain file, by its file system and its number there.
     Plain {
-        /// The file system.
+        /// The number of the device that its file system is on.
         file_system: u64,
         /// The file's number.
         inode: u64,

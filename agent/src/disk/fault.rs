@@ -14,9 +14,9 @@ use super::scan::scan;
 /// A chunk and its bytes on the disk, in words: `chunk 585 (bytes 613416960 to 614465535)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The chunk.
+    /// The chunk, whose number gives the first byte.
     pub chunk: ChunkIndex,
-    /// Its length.
+    /// Raw bytes of it; fewer than a whole chunk at the image's end.
     pub len: u64,
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::hardware::{Bus, Disk};
 use common::plan::DiskIdentity;
+use common::text::some_of;
 
 use super::device::{self, Device as _, FileDevice, Place};
 use crate::inspect;
@@ -15,7 +16,7 @@ use crate::inspect::reading::{Wanted, what_is_on};
 /// How many disks a refusal names: a storage server has hundreds.
 const NAMED_MAX: usize = 16;
 
-/// Why nothing is written.
+/// Why no disk is written to. Told before the first write.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// No disk bears the marks.
@@ -29,14 +30,14 @@ pub enum TargetError {
     /// Several disks bear the marks.
     #[error("{count} disks are {wanted}; seen: {seen}")]
     Several {
-        /// How many.
+        /// How many bear them.
         count: usize,
         /// The marks, in words.
         wanted: String,
         /// The disks, in words.
         seen: String,
     },
-    /// The disk refuses writes.
+    /// The one disk refuses writes: a switch on a card, a snapshot, a failed medium.
     #[error("{disk} is read-only")]
     ReadOnly {
         /// The disk, in words.
@@ -47,7 +48,7 @@ pub enum TargetError {
     TooSmall {
         /// The disk, in words.
         disk: String,
-        /// Its bytes.
+        /// The disk's bytes.
         size: u64,
         /// The image's bytes.
         image: u64,
@@ -57,7 +58,7 @@ pub enum TargetError {
     Sector {
         /// The disk, in words.
         disk: String,
-        /// Its sector size.
+        /// Bytes of the disk's logical sectors.
         disk_sector: u32,
         /// The image's sector size.
         image: u32,
@@ -243,11 +244,8 @@ pub fn as_disk(path: &Path, size: Option<u64>) -> Result<Disk, TargetError> {
 
 fn marks(wanted: &DiskIdentity) -> String {
     let mut words = vec![format!("{} bytes", wanted.size)];
-    let texts =
-        [("model", &wanted.model), ("serial", &wanted.serial), ("wwn", &wanted.wwn), ("at", &wanted.path)];
-    words.extend(
-        texts.iter().filter(|(_, text)| !text.is_empty()).map(|(what, text)| format!("{what} {text}")),
-    );
+    words.extend(wanted.marks());
+    words.extend((!wanted.path.is_empty()).then(|| format!("at {}", wanted.path)));
     format!("{} disk with {}", wanted.bus, words.join(", "))
 }
 
@@ -259,34 +257,23 @@ fn list(seen: &[Disk]) -> String {
     if seen.is_empty() {
         return "no disk at all".to_owned();
     }
-    let named: Vec<String> = seen.iter().take(NAMED_MAX).map(describe).collect();
-    let rest = seen.len().saturating_sub(NAMED_MAX);
-    let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
-    format!("{}{more}", named.join("; "))
+    some_of(seen.iter().map(describe), NAMED_MAX, "; ")
 }
 
 #[cfg(test)]
 mod tests {
     use common::hardware::Contents;
+    use common::testing;
 
     use super::*;
 
     fn disk(name: &str, serial: &str) -> Disk {
         Disk {
-            name: name.to_owned(),
-            bus: Bus::Ata,
             size: 8 << 20,
-            sector_bytes: 512,
             model: "M".to_owned(),
             serial: serial.to_owned(),
-            wwn: String::new(),
             path: format!("port {name}"),
-            rotational: false,
-            removable: false,
-            read_only: false,
-            contents: Contents::Blank,
-            found: vec![],
-            volumes: vec![],
+            ..testing::disk(name)
         }
     }
 

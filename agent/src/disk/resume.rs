@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::Hash;
 use common::manifest::{Chunk, Manifest};
+use common::swarm::splitmix::SplitMix64;
 use tokio_util::sync::CancellationToken;
 
 use super::device::Device;
@@ -18,7 +19,7 @@ const SAMPLE: usize = 64;
 
 /// The stored chunks to try first: spread by `random` over the image, ascending, none of `skip`.
 #[must_use]
-pub fn sample(manifest: &Manifest, skip: &ChunkSet, mut random: u64) -> Vec<ChunkIndex> {
+pub fn sample(manifest: &Manifest, skip: &ChunkSet, random: u64) -> Vec<ChunkIndex> {
     let stored: Vec<ChunkIndex> = manifest
         .iter()
         .filter(|&(index, chunk)| chunk != Chunk::Zero && !skip.contains(index))
@@ -27,13 +28,9 @@ pub fn sample(manifest: &Manifest, skip: &ChunkSet, mut random: u64) -> Vec<Chun
     if stored.len() <= SAMPLE {
         return stored;
     }
-    let mut picked = HashSet::new();
+    let (mut picked, mut rng) = (HashSet::new(), SplitMix64::new(random));
     while picked.len() < SAMPLE {
-        // splitmix64: any start value gives a good spread, and the test can give its own.
-        random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let at = (mixed ^ (mixed >> 31)) % stored.len() as u64;
+        let at = rng.next_u64() % stored.len() as u64;
         picked.insert(stored[usize::try_from(at).unwrap_or(0)]);
     }
     let mut picked: Vec<ChunkIndex> = picked.into_iter().collect();

@@ -18,7 +18,7 @@ use super::device::Device;
 /// More readers than this gain nothing: each hashes more than 1 GB/s.
 const READERS_MAX: usize = 4;
 
-/// What a scan found.
+/// Which chunks stand on the disk, and what kept the others from being read.
 #[derive(Debug)]
 pub struct Scan {
     /// The chunks that stand on the disk as the manifest says.

@@ -23,12 +23,12 @@ pub enum SealError {
     /// The first chunk is not in memory: the transfer did not end.
     #[error("the image's first chunk is not there yet")]
     NoFirst,
-    /// A write failed.
+    /// The disk refused one of the last writes.
     #[error("cannot write {len} bytes at byte {offset}")]
     Write {
         /// Byte on the disk at which it begins.
         offset: u64,
-        /// How many.
+        /// How many bytes.
         len: usize,
         /// What the operating system answered.
         #[source]
@@ -42,7 +42,7 @@ pub enum SealError {
     Read {
         /// Byte on the disk at which it begins.
         offset: u64,
-        /// How many.
+        /// How many bytes.
         len: usize,
         /// What the operating system answered.
         #[source]

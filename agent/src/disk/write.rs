@@ -29,7 +29,7 @@ pub(super) const GUARD_BYTES: u64 = 64 << 10;
 /// Zeros go down in pieces of so many chunks, so that a chunk that arrives meanwhile waits shortly.
 const ZERO_PIECE_CHUNKS: u64 = 64;
 
-/// Why writing ended early.
+/// Why the writer ended before all that was missing was down and safe.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// A chunk could not be written.
@@ -46,7 +46,7 @@ pub enum WriteError {
     Zeros {
         /// The first chunk of them.
         span: Span,
-        /// Where they end.
+        /// The first byte on the disk behind them.
         end: u64,
         /// What the operating system answered.
         #[source]
@@ -55,13 +55,13 @@ pub enum WriteError {
     /// The disk lost what was written.
     #[error("the disk failed to keep what was written: {lost}")]
     Sync {
-        /// What of it.
+        /// The first chunk that cannot be read back, and how many more.
         lost: Lost,
         /// What the operating system answered.
         #[source]
         cause: io::Error,
     },
-    /// The job was cancelled.
+    /// The token was cancelled: by whoever ended the job, or by the step for another try.
     #[error("writing was cancelled")]
     Cancelled,
     /// The thread ended without a result.

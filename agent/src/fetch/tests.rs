@@ -1,7 +1,6 @@
 //! Answers of a server that breaks off, lies about its length, sends too much, or is not the one that signed.
 
 use common::causes::with_causes;
-use common::hardware::{Firmware, REPORT_VERSION};
 use common::id::MachineId;
 use common::manifest::{Chunk, Manifest};
 use common::plan::Instruction;
@@ -14,21 +13,7 @@ fn keys() -> (KeyPair, KeyPair) {
 }
 
 fn report(pair: &KeyPair) -> HardwareReport {
-    HardwareReport {
-        version: REPORT_VERSION,
-        reporter: "test".to_owned(),
-        key: pair.public(),
-        firmware: Firmware::None,
-        system: common::hardware::System::default(),
-        cpu: common::hardware::Cpu::default(),
-        memory_bytes: 1,
-        disks: vec![],
-        nics: vec![],
-        devices: vec![],
-        name: None,
-        site: None,
-        truncated: vec![],
-    }
+    HardwareReport { key: pair.public(), ..common::testing::report() }
 }
 
 fn wait(key: PublicKey) -> Verdict {

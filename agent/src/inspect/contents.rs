@@ -40,18 +40,18 @@ pub struct Edges<'a> {
     pub tail: Option<&'a [u8]>,
     /// Bytes of the disk.
     pub size: u64,
-    /// Its logical sector size.
+    /// Bytes of its logical sectors.
     pub sector_bytes: u32,
 }
 
 /// A partition, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// Its number.
+    /// Its number in the table, from 1.
     pub number: u32,
-    /// Where it begins.
+    /// The first byte on the disk.
     pub start: u64,
-    /// How long it is.
+    /// Bytes that it has.
     pub len: u64,
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use common::hardware::Device;
 
-use super::{link_name, names_in, text, tidy};
+use super::files::{link_name, names_in, text, tidy};
 
 /// The buses in the report: those whose devices decide what goes into a bundle.
 const REPORTED: [&str; 3] = ["pci", "virtio", "usb"];

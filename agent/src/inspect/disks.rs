@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::hardware::{Bus, Contents, Disk};
 
+use super::files::{names_in, number, text, tidy};
 use super::reading::{self, Wanted};
-use super::{names_in, number, text, tidy};
 
 /// Block devices that are no disks: memory, layers over disks, optical and floppy drives, remote ones.
 const NO_DISKS: [&str; 13] =

@@ -7,16 +7,18 @@
 //! already (`/sys/class/dmi/id`): a second parser of whatever a firmware left there, inside PID 1, would buy
 //! nothing.
 
-use std::fs;
 use std::path::Path;
 
 use common::hardware::{HardwareReport, List, Nic, REPORT_VERSION};
 use common::id::Mac;
-use common::limits::{
-    MACHINE_NAME_MAX, REPORT_BYTES_MAX, REPORT_LIST_MAX, REPORT_NICS_MAX, REPORT_STRING_MAX, cut,
-};
-use common::text::{harmless, plain_name};
+use common::limits::{MACHINE_NAME_MAX, REPORT_BYTES_MAX, REPORT_LIST_MAX, REPORT_NICS_MAX, cut};
+use common::text::plain_name;
 use common::trust::PublicKey;
+
+use files::tidy;
+
+// Small files, links and names of sysfs and procfs, as they may stand in a report.
+mod files;
 
 // Core: the marks of file systems, RAIDs, volume groups and pools.
 pub mod marks;
@@ -72,7 +74,12 @@ pub fn report(root: &Path, reporter: &Reporter) -> HardwareReport {
         cpu: system::cpu(root),
         memory_bytes: system::memory_bytes(root),
         disks: shorten(List::Disks, disks::list(root), REPORT_LIST_MAX, &mut truncated),
-        nics: shorten(List::Nics, booted_first(nics::list(root, reporter)), REPORT_NICS_MAX, &mut truncated),
+        nics: shorten(
+            List::Nics,
+            booted_first(nics::list(root, reporter.boot_mac, reporter.address.as_ref())),
+            REPORT_NICS_MAX,
+            &mut truncated,
+        ),
         devices: shorten(List::Devices, devices::list(root), REPORT_LIST_MAX, &mut truncated),
         name: reporter.name.as_deref().map(|name| cut(name, MACHINE_NAME_MAX)).and_then(plain_name),
         site: reporter.site.as_deref().map(tidy),
@@ -109,39 +116,4 @@ fn fit(report: &mut HardwareReport) {
         let cut = List::Devices.cut(&format!("{left_out} of {all} left out, the report was too long"));
         report.truncated.push(cut);
     }
-}
-
-/// `text` as it may stand in a report: one line, trimmed, cut.
-#[must_use]
-pub fn tidy(text: &str) -> String {
-    cut(harmless(text).trim(), REPORT_STRING_MAX).trim_end().to_owned()
-}
-
-/// The text of the file `path`, tidied; empty when there is none. sysfs files are at most a page.
-pub(crate) fn text(path: &Path) -> String {
-    fs::read(path)
-        .map(|bytes| tidy(&String::from_utf8_lossy(&bytes[..bytes.len().min(4096)])))
-        .unwrap_or_default()
-}
-
-/// The number in the file `path`.
-pub(crate) fn number(path: &Path) -> Option<u64> {
-    text(path).parse().ok()
-}
-
-/// The names in the folder `path`, sorted; none when it is not there.
-pub(crate) fn names_in(path: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(path)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
-}
-
-/// The last part of where the link `path` leads; empty when it is none.
-pub(crate) fn link_name(path: &Path) -> String {
-    let target = fs::read_link(path).unwrap_or_default();
-    target.file_name().map(|name| tidy(&name.to_string_lossy())).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use common::hardware::Nic;
 use common::id::Mac;
 
-use super::{Reporter, link_name, names_in, number, text};
+use super::files::{link_name, names_in, number, text, tidy};
 
 /// `ARPHRD_ETHER`: what an Ethernet interface says in `type`.
 const ETHERNET: u64 = 1;
@@ -25,13 +25,14 @@ pub fn physical(root: &Path) -> Vec<(String, Mac)> {
     names_in(&class).into_iter().filter_map(usable).collect()
 }
 
-/// The physical interfaces, with what `reporter` knows of their use.
-pub fn list(root: &Path, reporter: &Reporter) -> Vec<Nic> {
+/// The physical interfaces: the one with `boot_mac` is marked as the one that the machine booted from, and the one that
+/// `address` names has that address.
+#[must_use]
+pub fn list(root: &Path, boot_mac: Option<Mac>, address: Option<&(String, String)>) -> Vec<Nic> {
     let class = root.join("sys/class/net");
     let describe = |(name, mac): (String, Mac)| {
         let dir = class.join(&name);
-        let address =
-            reporter.address.as_ref().filter(|(on, _)| *on == name).map(|(_, address)| address.clone());
+        let address = address.filter(|(on, _)| *on == name).map(|(_, address)| address.clone());
         Nic {
             driver: link_name(&dir.join("device/driver")),
             // Drivers that do not know say -1 or nothing.
@@ -40,9 +41,9 @@ pub fn list(root: &Path, reporter: &Reporter) -> Vec<Nic> {
                 .filter(|&s| s > 0),
             link: number(&dir.join("carrier")) == Some(1),
             address,
-            boot: reporter.boot_mac == Some(mac),
+            boot: boot_mac == Some(mac),
             usb: link_name(&dir.join("device/subsystem")) == "usb",
-            name: super::tidy(&name),
+            name: tidy(&name),
             mac,
         }
     };

@@ -25,9 +25,9 @@ pub type Seen = (Contents, Vec<String>, Vec<Volume>);
 /// A disk to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its device.
+    /// The file or block device to open.
     pub device: PathBuf,
-    /// Its bytes.
+    /// Bytes that it holds, which say where its end is.
     pub size: u64,
     /// Its logical sector size in bytes.
     pub sector_bytes: u32,
@@ -47,7 +47,7 @@ const PLACE_BYTES: usize = 4096;
 /// The devices whose readers have not come back.
 static BUSY: LazyLock<Mutex<BTreeSet<PathBuf>>> = LazyLock::new(Mutex::default);
 
-/// How many readers hang.
+/// How many readers have not come back from a disk that does not answer.
 #[must_use]
 pub fn stuck() -> usize {
     busy().len()

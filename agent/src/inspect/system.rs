@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::hardware::{Cpu, Firmware, System};
 
-use super::{text, tidy};
+use super::files::{text, tidy};
 
 /// The UEFI variable that says whether Secure Boot is enforced: four bytes of attributes, then 0 or 1.
 const SECURE_BOOT: &str = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
@@ -41,7 +41,7 @@ pub fn firmware(root: &Path, booted: bool) -> Firmware {
     }
 }
 
-/// The processors.
+/// The processors that the kernel has online, by the first one's model.
 #[must_use]
 pub fn cpu(root: &Path) -> Cpu {
     let info = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();

@@ -1,9 +1,11 @@
 //! Machines as trees of files under `/sys` and `/proc`, in a folder of their own.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use common::hardware::{Bus, CheckedHardware, Contents, Device, Firmware};
+use common::limits::REPORT_STRING_MAX;
 use common::trust::KeyPair;
 
 use super::*;
@@ -219,7 +221,8 @@ fn only_interfaces_that_a_cable_fits_are_told() {
     tree.file("sys/class/net/wlan0/phy80211/x", "");
     nic("ib0", "52:54:00:00:00:03", "32");
     tree.file("sys/class/net/ib0/device/x", "");
-    let nics = nics::list(tree.root(), &reporter());
+    let reporter = reporter();
+    let nics = nics::list(tree.root(), reporter.boot_mac, reporter.address.as_ref());
     assert_eq!(nics.len(), 1);
     let eth0 = &nics[0];
     assert_eq!(

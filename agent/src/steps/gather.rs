@@ -1,8 +1,9 @@
 //! Step `gather`: waiting at the gate, where there is one. Nothing has been written yet: who cancels here
 //! leaves every machine as it was.
 
+use super::error::StepError;
 use super::machine::Machine;
-use super::run::{StepError, StepReporter};
+use super::run::StepReporter;
 
 pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
     machine.rejoin_if_broken().await?;

@@ -4,8 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::machine::{Machine, Target, blocking};
-use super::run::{StepError, StepReporter};
+use tokio::task::spawn_blocking;
+
+use super::error::StepError;
+use super::machine::{Machine, Target};
+use super::run::StepReporter;
 use crate::disk::device::Device;
 use crate::disk::resume::held_already;
 use crate::disk::{clear, find};
@@ -29,24 +32,21 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
 
 async fn open(machine: &Machine, reporter: &StepReporter) -> Result<Target, StepError> {
     let (server, plan) = (machine.context.server.clone(), machine.plan.clone());
-    let manifest = blocking(move || server.manifest(plan.image, plan.image_bytes))
-        .await?
-        .map_err(|error| StepError::again(&error))?;
+    let manifest = spawn_blocking(move || server.manifest(plan.image, plan.image_bytes)).await??;
     let (wanted, disks) = (&machine.plan.target, &machine.context.disks);
-    let disk = find::choose(wanted, disks, manifest.size(), manifest.sector_bytes())
-        .map_err(|error| StepError::last(&error))?;
-    let device: Arc<dyn Device> = Arc::new(find::open(disk).map_err(|error| StepError::last(&error))?);
-    find::is_still(Path::new("/"), device.place(), wanted).map_err(|error| StepError::last(&error))?;
+    let disk = find::choose(wanted, disks, manifest.size(), manifest.sector_bytes())?;
+    let device: Arc<dyn Device> = Arc::new(find::open(disk)?);
+    find::is_still(Path::new("/"), device.place(), wanted)?;
     if !disk.found.is_empty() {
         reporter.note(format!("on {} there was: {}", disk.name, disk.found.join(", ")));
     }
     let manifest = Arc::new(manifest);
     let skip = clear::cleared(&manifest, disk.size);
     let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|error| StepError::Final(error.to_string()))?;
+    getrandom::fill(&mut random)?;
     let (cancel, reporter) = (machine.context.cancel.clone(), reporter.clone());
     let (opened, listed) = (Arc::clone(&device), Arc::clone(&manifest));
-    let scan = blocking(move || {
+    let scan = spawn_blocking(move || {
         let total = listed.size();
         let progress = |done| reporter.progress(done, total, None);
         held_already(&*opened, &listed, &skip, u64::from_le_bytes(random), &cancel, &progress)

@@ -1,19 +1,25 @@
 //! The agent's life around the steps: from an order to its end, and what comes after a failure. The machine as
-//! PID 1 and the ordinary process differ only in where events are shown and in what a plan's finish means.
+//! PID 1 and the ordinary process live the same life; what differs between them is behind [`Host`].
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::causes::with_causes;
-use common::hardware::HardwareReport;
-use common::id::{JobId, MachineId};
-use common::plan::{Instruction, Plan};
+use common::hardware::{Disk, HardwareReport};
+use common::id::MachineId;
+use common::plan::{Finish, Instruction, Plan};
+use common::step::StepEvent;
 use common::trust::KeyPair;
+use tokio::runtime::Runtime;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::machine::{Context, Machine, blocking};
-use super::run::{Ended, walk};
+use super::machine::{Context, Machine};
+use super::run::{Ended, EventSink, walk};
+use super::shown::Shown;
 use crate::fetch::{FetchError, Server};
+use crate::outbox::{Attempt, Backlog, EventOutbox};
 
 /// The pause before the second report after a failed one; each further one is twice as long.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -22,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// How long the last events may take to the server before the end.
-pub const LAST_WORDS: Duration = Duration::from_secs(30);
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// Threads for the disk and for hashing, beside those of the runtime; each costs memory.
 const BLOCKING_THREADS: usize = 16;
@@ -31,12 +37,12 @@ const BLOCKING_THREADS: usize = 16;
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()
 }
 
 /// How a job went.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Outcome {
     /// Every step went well.
     Done,
@@ -47,7 +53,7 @@ pub enum Outcome {
 }
 
 /// Carries out `plan`, from its first step that is the agent's to its last.
-pub async fn carry_out(plan: Plan, context: Context) -> Outcome {
+async fn carry_out(plan: Plan, context: Context) -> Outcome {
     let (steps, sink, cancel) = (plan.steps.clone(), context.sink.clone(), context.cancel.clone());
     let mut machine = Machine::new(plan, context);
     let walked = walk(&steps, &mut machine, sink, &cancel).await;
@@ -59,21 +65,139 @@ pub async fn carry_out(plan: Plan, context: Context) -> Outcome {
     }
 }
 
+/// Where an agent lives: a machine of which it is the first process, or a host on which it is one of many.
+pub trait Host: Send + Sync + 'static {
+    /// Why the disks cannot be looked at.
+    type Error;
+
+    /// Progress is shown no more often than this.
+    const PACE: Duration;
+
+    /// Says something to whoever is there.
+    fn say(&self, text: &str);
+
+    /// Shows an event, as it happens.
+    fn show(&self, event: &StepEvent);
+
+    /// A plan came for this machine; what of it counts here.
+    fn takes(&self, machine: MachineId, plan: Plan) -> Plan;
+
+    /// An attempt begins: what is to be told before its first step.
+    fn begins(&self, sink: &dyn EventSink);
+
+    /// The disks as they are now.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    fn disks(&self) -> Result<Vec<Disk>, Self::Error>;
+
+    /// Whether another order is waited for after this end of a job. Tells whoever is there of a failure.
+    fn goes_on_after(&self, outcome: &Outcome) -> bool;
+}
+
+/// How an agent's life ended.
+#[derive(Debug)]
+pub enum End {
+    /// With this job, whose plan says what comes then.
+    Job(Outcome, Finish),
+    /// The server has nothing to do for it here, and says why: a machine is to boot its own disk.
+    BootDisk(String),
+    /// It was told to stop while it waited for an order.
+    Stopped,
+}
+
+/// An agent, from its start to its end.
+#[derive(Debug)]
+pub struct Life<H> {
+    /// Who asks for orders, and where.
+    pub asking: Asking,
+    /// Where to listen for peers, as a multiaddr.
+    pub listen: String,
+    /// Ends the job where that is safe, and the waiting at once.
+    pub cancel: CancellationToken,
+    /// Where it lives.
+    pub host: Arc<H>,
+}
+
+impl<H: Host> Life<H> {
+    /// Lives on `runtime`: carries out `first`, or else the first order that comes, and after a failure the next
+    /// one. `backlog` is what the program before this one left to tell. Blocks.
+    ///
+    /// # Errors
+    /// When the disks cannot be looked at.
+    pub fn live(
+        &self,
+        runtime: &Runtime,
+        first: Option<Box<Plan>>,
+        mut backlog: Backlog,
+    ) -> Result<End, H::Error> {
+        let mut plan = match first.map_or_else(|| self.order(runtime, None), ControlFlow::Continue) {
+            ControlFlow::Continue(plan) => plan,
+            ControlFlow::Break(end) => return Ok(end),
+        };
+        loop {
+            let (attempt, finish) = (Attempt::of(&plan), plan.finish);
+            let Asking { server, key, .. } = &self.asking;
+            let outbox = EventOutbox::start(server.clone(), key.clone(), Some(attempt), backlog);
+            let context = self.context(&outbox)?;
+            self.host.begins(&*context.sink);
+            let outcome = runtime.block_on(carry_out(*plan, context));
+            if !outbox.flush(LAST_WORDS) {
+                self.host.say("the server did not take the last events");
+            }
+            if !self.host.goes_on_after(&outcome) {
+                return Ok(End::Job(outcome, finish));
+            }
+            // The outbox lives on while this waits: what the server did not take yet it is still to have.
+            let next = self.order(runtime, Some(attempt));
+            backlog = outbox.stop();
+            plan = match next {
+                ControlFlow::Continue(plan) => plan,
+                ControlFlow::Break(end) => return Ok(end),
+            };
+        }
+    }
+
+    /// The next plan, which is not of the attempt `done`; or the end.
+    fn order(&self, runtime: &Runtime, done: Option<Attempt>) -> ControlFlow<End, Box<Plan>> {
+        let mut say = |text: &str| self.host.say(text);
+        match runtime.block_on(self.asking.order(done, &self.cancel, &mut say)) {
+            Answer::Plan(machine, plan) => ControlFlow::Continue(Box::new(self.host.takes(machine, *plan))),
+            Answer::BootDisk(reason) => ControlFlow::Break(End::BootDisk(reason)),
+            Answer::Stopped => ControlFlow::Break(End::Stopped),
+        }
+    }
+
+    /// With what a job is carried out whose events go to `outbox`.
+    fn context(&self, outbox: &EventOutbox) -> Result<Context, H::Error> {
+        let host = Arc::clone(&self.host);
+        let show = move |event: &StepEvent| host.show(event);
+        Ok(Context {
+            server: self.asking.server.clone(),
+            key: self.asking.key.clone(),
+            sink: Arc::new(Shown::new(outbox.clone(), H::PACE, show)),
+            disks: self.host.disks()?,
+            listen: self.listen.clone(),
+            cancel: self.cancel.clone(),
+        })
+    }
+}
+
 /// What the server answered to a report.
 #[derive(Debug)]
-pub enum Answer {
+enum Answer {
     /// A plan for this boot.
     Plan(MachineId, Box<Plan>),
     /// Nothing to do here: the machine is to boot its own disk.
     BootDisk(String),
-    /// The waiting was cancelled.
+    /// The waiting was cancelled, which PID 1 never does.
     Stopped,
 }
 
 /// Who asks, and where.
 #[derive(Clone)]
 pub struct Asking {
-    /// The server.
+    /// Who is asked.
     pub server: Server,
     /// The key of this boot.
     pub key: KeyPair,
@@ -88,11 +212,11 @@ impl std::fmt::Debug for Asking {
 }
 
 impl Asking {
-    /// Reports until the server has a plan that is not `done` (a job and its attempt), or sends the machine to
-    /// its own disk. `say` gets what a person should know, each thing once.
-    pub async fn order(
+    /// Reports until the server has a plan that is not of the attempt `done`, or sends the machine to its own
+    /// disk. `say` gets what a person should know, each thing once.
+    async fn order(
         &self,
-        done: Option<(JobId, u32)>,
+        done: Option<Attempt>,
         cancel: &CancellationToken,
         say: &mut dyn FnMut(&str),
     ) -> Answer {
@@ -100,10 +224,10 @@ impl Asking {
         let mut pause = PAUSE;
         loop {
             let asking = self.clone();
-            let asked = blocking(move || asking.server.report(&asking.key, &(asking.report)())).await;
+            let asked = spawn_blocking(move || asking.server.report(&asking.key, &(asking.report)())).await;
             let (text, wait) = match asked {
                 Ok(Ok((verdict, _))) => match verdict.instruction {
-                    Instruction::Deploy(plan) if done != Some((plan.job, plan.attempt)) => {
+                    Instruction::Deploy(plan) if done != Some(Attempt::of(&plan)) => {
                         return Answer::Plan(verdict.machine, plan);
                     }
                     Instruction::BootDisk { reason } => return Answer::BootDisk(reason),

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::machine::Machine;
-use super::run::{StepError, StepReporter};
+use super::error::StepError;
+use super::machine::{LOOK, Machine};
+use super::run::StepReporter;
 
 /// Without a release (the server may be gone for good) a machine that nobody has pulled from for so long goes
 /// on to its OS.
@@ -39,8 +40,8 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
         let cancel = machine.context.cancel.clone();
         tokio::select! {
             () = cancel.cancelled() => {}
-            changed = heard.changed() => if changed.is_err() { tokio::time::sleep(super::machine::LOOK).await },
-            () = tokio::time::sleep(super::machine::LOOK) => {}
+            changed = heard.changed() => if changed.is_err() { tokio::time::sleep(LOOK).await },
+            () = tokio::time::sleep(LOOK) => {}
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What the steps share: the plan, the disk, the part in the swarm. One step after the other owns it, so
-//! nothing in here is locked. Dispatches each step to its file.
+//! nothing in here is locked. Knows no step's file; which file is whose stands in `dispatch`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use common::wire::swarm::Personality;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{EventSink, StepError, StepReporter, Work};
+use super::error::StepError;
+use super::run::EventSink;
 use super::session::{Heard, Session};
-use super::{gather, join, linger, personalise, reboot, seal, transfer, verify};
 use crate::disk::device::Device;
 use crate::disk::held::Held;
 use crate::disk::seal::Seal;
@@ -28,19 +28,19 @@ pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// With what the plan is carried out.
 #[derive(Clone)]
-pub struct Context {
-    /// The server.
-    pub server: Server,
+pub(super) struct Context {
+    /// Where the manifest comes from.
+    pub(super) server: Server,
     /// The key of this boot.
-    pub key: KeyPair,
+    pub(super) key: KeyPair,
     /// Where events go.
-    pub sink: Arc<dyn EventSink>,
-    /// The disks seen now.
-    pub disks: Vec<Disk>,
+    pub(super) sink: Arc<dyn EventSink>,
+    /// The disks as they were when the attempt began; the plan means one of them.
+    pub(super) disks: Vec<Disk>,
     /// Where to listen for peers, as a multiaddr.
-    pub listen: String,
+    pub(super) listen: String,
     /// Ends the job where that is safe.
-    pub cancel: CancellationToken,
+    pub(super) cancel: CancellationToken,
 }
 
 impl std::fmt::Debug for Context {
@@ -78,16 +78,11 @@ impl Target {
         let held = Held::new(Arc::clone(&device), Arc::clone(&manifest), already);
         Self { device, manifest, held, disk_bytes, unsent_bytes, cleared: false }
     }
-
-    /// `error` of this disk, which it names.
-    pub(super) fn says(&self, error: &dyn std::error::Error) -> String {
-        format!("{}: {}", self.device.words(), common::causes::with_causes(error))
-    }
 }
 
 /// One job on this machine.
 #[derive(Debug)]
-pub struct Machine {
+pub(super) struct Machine {
     pub(super) plan: Plan,
     pub(super) context: Context,
     pub(super) target: Option<Target>,
@@ -104,7 +99,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that is to carry out `plan`.
     #[must_use]
-    pub fn new(plan: Plan, context: Context) -> Self {
+    pub(super) fn new(plan: Plan, context: Context) -> Self {
         let (now, _) = watch::channel(Step::Join);
         Self {
             plan,
@@ -121,38 +116,39 @@ impl Machine {
 
     /// Whether the disk was sealed: it boots the new OS, whatever failed afterwards.
     #[must_use]
-    pub fn is_sealed(&self) -> bool {
+    pub(super) fn is_sealed(&self) -> bool {
         self.sealed
     }
 
     /// Leaves the swarm, if the job ended before it did.
-    pub async fn leave(&mut self) {
+    pub(super) async fn leave(&mut self) {
         if let Some(session) = self.session.take() {
             self.before = sum(self.before, session.sources());
             session.leave().await;
         }
     }
 
-    pub(super) fn target(&mut self) -> Result<&mut Target, StepError> {
-        self.target.as_mut().ok_or_else(|| out_of_order("join"))
+    /// What was heard is told under `step` from now on.
+    ///
+    /// # Errors
+    /// When the job was cancelled before it.
+    pub(super) fn begin(&self, step: &Step) -> Result<(), StepError> {
+        self.now.send_replace(step.clone());
+        self.check_cancelled()
     }
 
-    /// `error` of the disk, which it names; no further try mends it.
-    pub(super) fn disk_failed(&self, error: &dyn std::error::Error) -> StepError {
-        match &self.target {
-            Some(target) => StepError::Final(target.says(error)),
-            None => StepError::last(error),
-        }
+    pub(super) fn target(&mut self) -> Result<&mut Target, StepError> {
+        self.target.as_mut().ok_or(StepError::NotJoined)
     }
 
     pub(super) fn session(&mut self) -> Result<&mut Session, StepError> {
-        self.session.as_mut().ok_or_else(|| out_of_order("join"))
+        self.session.as_mut().ok_or(StepError::NotJoined)
     }
 
     /// Takes part in the swarm anew, with what the disk holds now.
     pub(super) async fn take_part(&mut self) -> Result<(), StepError> {
         self.leave().await;
-        let target = self.target.as_ref().ok_or_else(|| out_of_order("join"))?;
+        let target = self.target.as_ref().ok_or(StepError::NotJoined)?;
         let config = SwarmConfig {
             keypair: self.context.key.clone(),
             job: self.plan.job,
@@ -209,7 +205,7 @@ impl Machine {
             return Err(StepError::Dismissed(reason.clone()));
         }
         match &heard.broken {
-            Some(cause) => Err(StepError::Again(cause.clone())),
+            Some(cause) => Err(StepError::Broken(cause.clone())),
             None => Ok(()),
         }
     }
@@ -220,7 +216,7 @@ impl Machine {
             return Err(StepError::Dismissed(reason));
         }
         if self.context.cancel.is_cancelled() {
-            return Err(StepError::Cancelled("the agent was told to stop".to_owned()));
+            return Err(StepError::Cancelled);
         }
         Ok(())
     }
@@ -231,42 +227,6 @@ impl Machine {
             self.target.as_ref().map_or((0, 0), |target| (target.disk_bytes, target.unsent_bytes));
         Sources { disk, unsent, ..sum(self.before, now) }
     }
-}
-
-impl Work for Machine {
-    async fn carry_out(&mut self, step: &Step, reporter: &StepReporter) -> Result<String, StepError> {
-        self.now.send_replace(step.clone());
-        self.check_cancelled()?;
-        match step {
-            Step::Join => join::run(self, reporter).await,
-            Step::Gather => gather::run(self, reporter).await,
-            Step::Transfer => transfer::run(self, reporter).await,
-            Step::Verify => verify::run(self, reporter).await,
-            Step::Personalise => personalise::run(self),
-            Step::Seal => seal::run(self).await,
-            Step::Linger => linger::run(self, reporter).await,
-            Step::Reboot => reboot::run(self).await,
-            other => Err(StepError::Final(format!(
-                "this agent ({}) does not know the step {other}; it is older than its plan",
-                env!("CARGO_PKG_VERSION")
-            ))),
-        }
-    }
-
-    fn sources(&self) -> Option<Sources> {
-        Some(self.counted())
-    }
-}
-
-pub(super) fn out_of_order(missing: &str) -> StepError {
-    StepError::Final(format!("the plan's steps are out of order: `{missing}` has to come before"))
-}
-
-/// Runs `work` on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, StepError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| StepError::again(&error))
 }
 
 fn sum(a: Sources, b: Sources) -> Sources {

@@ -1,23 +1,17 @@
 //! The plan's steps, one file each, and the runner that walks them. A step says what came of it in a few
 //! words or why it failed; the runner alone tells the log of beginnings and ends.
 
+// Why a step failed.
+pub mod error;
+
 // The runner: order, tries, events.
 pub mod run;
 
 // What the steps share: the plan, the disk, the swarm.
-pub mod machine;
+mod machine;
 
 // In the swarm, and hearing from it all the time.
 mod session;
-
-// From an order to its end, and to the next order.
-pub mod life;
-
-// The whole of it as PID 1.
-pub mod pid1;
-
-// Events, shown on their way.
-pub mod shown;
 
 // One file per step.
 mod gather;
@@ -29,6 +23,18 @@ mod seal;
 mod transfer;
 mod verify;
 
+// Which file carries out which step.
+mod dispatch;
+
+// Events, shown on their way.
+mod shown;
+
+// From one order to its end, and to the next order.
+pub mod life;
+
+// The whole of it as PID 1.
+pub mod pid1;
+
 // All of them on a plain file.
 #[cfg(test)]
 mod whole;
@@ -37,5 +43,4 @@ mod whole;
 #[cfg(test)]
 mod power;
 
-pub use machine::{Context, Machine};
-pub use run::{Ended, EventSink, StepError, StepReporter, Work, walk};
+pub use run::EventSink;

@@ -4,13 +4,13 @@
 use common::table::lay_out;
 use common::wire::swarm::Personality;
 
-use super::machine::{Machine, out_of_order};
-use super::run::StepError;
+use super::error::StepError;
+use super::machine::Machine;
 use crate::disk::nocloud::{file_system, files};
 use crate::disk::seal::Seal;
 
 pub(super) fn run(machine: &mut Machine) -> Result<String, StepError> {
-    let personality = machine.personality.clone().ok_or_else(|| out_of_order("join"))?;
+    let personality = machine.personality.clone().ok_or(StepError::NotJoined)?;
     let seal = prepare(machine, &personality)?;
     machine.seal = Some(seal);
     Ok(format!("hostname {}", personality.hostname))
@@ -18,18 +18,16 @@ pub(super) fn run(machine: &mut Machine) -> Result<String, StepError> {
 
 fn prepare(machine: &mut Machine, personality: &Personality) -> Result<Seal, StepError> {
     let mut guid = [0; 16];
-    getrandom::fill(&mut guid).map_err(|error| StepError::Final(error.to_string()))?;
+    getrandom::fill(&mut guid)?;
     // RFC 4122, section 4.4: the bits that mark a random UUID, in the byte order of a GPT.
     guid[7] = guid[7] & 0x0f | 0x40;
     guid[8] = guid[8] & 0x3f | 0x80;
     let target = machine.target()?;
     let (size, sector) = (target.device.size(), target.device.sector_bytes());
-    let mut seal = Seal::of_image(&target.manifest, &target.held).map_err(|error| StepError::last(&error))?;
-    let layout = lay_out(&seal.first, size, sector, guid).map_err(|error| StepError::last(&error))?;
+    let mut seal = Seal::of_image(&target.manifest, &target.held).map_err(StepError::Unsealable)?;
+    let layout = lay_out(&seal.first, size, sector, guid)?;
     let bytes = usize::try_from(layout.partition.end - layout.partition.start).unwrap_or(usize::MAX);
-    let given = files(personality).map_err(|error| StepError::last(&error))?;
-    let made =
-        file_system(&given, bytes, sector, personality.seed_mark).map_err(|error| StepError::last(&error))?;
+    let made = file_system(&files(personality)?, bytes, sector, personality.seed_mark)?;
     seal.first = layout.first;
     seal.over.push((layout.partition.start, made));
     seal.over.extend(layout.backup);

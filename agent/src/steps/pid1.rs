@@ -2,33 +2,32 @@
 //! the machine. It never ends by itself, because the kernel would panic. After a failure the machine stays
 //! up with its reason on the console, and asks until the server has another order for it.
 
+use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::causes::with_causes;
+use common::hardware::Disk;
+use common::id::MachineId;
 use common::plan::{Finish, Instruction, Plan, Verdict};
 use common::step::StepEvent;
 use common::trust::{PublicKey, Signed, Untrusted};
 use tokio_util::sync::CancellationToken;
 
-use super::life::{Answer, Asking, LAST_WORDS, Outcome, carry_out, runtime};
-use super::machine::Context;
-use super::shown::{Shown, line};
+use super::life::{Asking, End, Host, Life, Outcome, runtime};
+use super::run::EventSink;
 use crate::boot::console::Console;
 use crate::boot::handover::{Handover, HandoverError, take_over};
 use crate::boot::init;
 use crate::boot::network::LeaseKeeper;
 use crate::fetch::{FetchError, Server};
 use crate::inspect::{self, Reporter};
-use crate::outbox::{Attempt, EventOutbox};
 
 /// Where a machine listens for peers. Nobody else is there to take the port.
 const LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
-
-/// How often progress is shown on the console.
-const CONSOLE_PACE: Duration = Duration::from_secs(10);
 
 /// How long a person has to read why the machine starts over.
 const READING: Duration = Duration::from_secs(60);
@@ -53,9 +52,53 @@ enum NoJob {
 }
 
 /// What a machine does when its agent is through.
-enum End {
+enum Then {
     Restart(String),
     PowerOff,
+}
+
+/// A machine, with its consoles to show things on.
+struct FirstProcess {
+    console: Console,
+}
+
+impl Host for FirstProcess {
+    type Error = Infallible;
+
+    const PACE: Duration = Duration::from_secs(10);
+
+    fn say(&self, text: &str) {
+        self.console.say(text);
+    }
+
+    fn show(&self, event: &StepEvent) {
+        self.console.say(&event.on_console());
+    }
+
+    fn takes(&self, _: MachineId, plan: Plan) -> Plan {
+        plan
+    }
+
+    /// The loader has told the step `agent`, which is its own.
+    fn begins(&self, _: &dyn EventSink) {}
+
+    fn disks(&self) -> Result<Vec<Disk>, Infallible> {
+        Ok(inspect::disks::list(Path::new("/")))
+    }
+
+    fn goes_on_after(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Done => false,
+            Outcome::FailedSealed(ended) => {
+                self.say(&format!("{}; but the disk is whole", with_causes(ended)));
+                false
+            }
+            Outcome::Failed(ended) => {
+                self.say(&format!("this job has failed ({}); waiting for another order", with_causes(ended)));
+                true
+            }
+        }
+    }
 }
 
 /// Runs as PID 1, until the machine restarts or is switched off.
@@ -64,11 +107,11 @@ pub fn run() -> ! {
     console.show_panics();
     console.say(concat!("agent ", env!("CARGO_PKG_VERSION")));
     match catch_unwind(AssertUnwindSafe(|| live(&console))) {
-        Ok(Ok(End::Restart(why))) => {
+        Ok(Ok(Then::Restart(why))) => {
             console.say(&why);
             init::reboot(&console)
         }
-        Ok(Ok(End::PowerOff)) => init::power_off(&console),
+        Ok(Ok(Then::PowerOff)) => init::power_off(&console),
         Ok(Err(error)) => console.failed("the agent", &error, "this machine starts over in a minute"),
         // The panic hook has shown it.
         Err(_) => console.say("this machine starts over in a minute"),
@@ -77,12 +120,12 @@ pub fn run() -> ! {
     init::reboot(&console)
 }
 
-fn live(console: &Console) -> Result<End, NoJob> {
-    let Handover { server_url, server_key, machine_key, verdict, asked_ms, attachment, mut backlog } =
+fn live(console: &Console) -> Result<Then, NoJob> {
+    let Handover { server_url, server_key, machine_key, verdict, asked_ms, attachment, backlog } =
         take_over()?;
     let server = Server::new(&server_url, server_key)?;
     let held_ms = init::uptime_ms().saturating_sub(asked_ms);
-    let Left { mut plan, expired } = left(&verdict, &server_key, &machine_key.public(), held_ms)?;
+    let Left { plan, expired } = left(&verdict, &server_key, &machine_key.public(), held_ms)?;
     let reporter = Reporter {
         key: machine_key.public(),
         booted: true,
@@ -96,54 +139,24 @@ fn live(console: &Console) -> Result<End, NoJob> {
     };
     let _lease = LeaseKeeper::start(attachment, console.clone()).map_err(NoJob::Lease)?;
     let report = Arc::new(move || inspect::report(Path::new("/"), &reporter));
-    let asking = Asking { server: server.clone(), key: machine_key.clone(), report };
+    let life = Life {
+        asking: Asking { server, key: machine_key, report },
+        listen: LISTEN.to_owned(),
+        cancel: CancellationToken::new(),
+        host: Arc::new(FirstProcess { console: console.clone() }),
+    };
     let runtime = runtime().map_err(NoJob::Runtime)?;
-    let never = CancellationToken::new();
     if expired {
         console.say("the order is too old by now: asking again");
-        plan = match runtime.block_on(asking.order(None, &never, &mut |text| console.say(text))) {
-            Answer::Plan(_, next) => next,
-            Answer::BootDisk(reason) => return Ok(End::Restart(format!("restarting: {reason}"))),
-            Answer::Stopped => return Ok(End::Restart("restarting".to_owned())),
-        };
     }
-    loop {
-        let outbox =
-            EventOutbox::start(server.clone(), machine_key.clone(), Some(Attempt::of(&plan)), backlog);
-        let show = console.clone();
-        let sink = Shown::new(outbox.clone(), CONSOLE_PACE, move |event: &StepEvent| show.say(&line(event)));
-        let (done, finish) = (Some((plan.job, plan.attempt)), plan.finish);
-        let context = Context {
-            server: server.clone(),
-            key: machine_key.clone(),
-            sink: Arc::new(sink),
-            disks: inspect::disks::list(Path::new("/")),
-            listen: LISTEN.to_owned(),
-            cancel: never.clone(),
-        };
-        let outcome = runtime.block_on(carry_out(*plan, context));
-        if !outbox.flush(LAST_WORDS) {
-            console.say("the server did not take the last events");
-        }
-        match outcome {
-            Outcome::Done => return Ok(end(finish)),
-            Outcome::FailedSealed(ended) => {
-                console.say(&format!("{ended}; but the disk is whole"));
-                return Ok(end(finish));
-            }
-            Outcome::Failed(ended) => {
-                console.say(&format!("this job has failed ({ended}); waiting for another order"));
-            }
-        }
-        // The outbox lives on while this waits: what the server did not take yet it is still to have.
-        let answer = runtime.block_on(asking.order(done, &never, &mut |text| console.say(text)));
-        backlog = outbox.stop();
-        plan = match answer {
-            Answer::Plan(_, next) => next,
-            Answer::BootDisk(reason) => return Ok(End::Restart(format!("restarting: {reason}"))),
-            Answer::Stopped => return Ok(End::Restart("restarting".to_owned())),
-        };
-    }
+    let Ok(end) = life.live(&runtime, (!expired).then_some(plan), backlog);
+    Ok(match end {
+        End::Job(_, Finish::PowerOff) => Then::PowerOff,
+        // The first process of a machine cannot just end.
+        End::Job(_, Finish::Reboot | Finish::Exit) => Then::Restart("restarting into the new OS".to_owned()),
+        End::BootDisk(reason) => Then::Restart(format!("restarting: {reason}")),
+        End::Stopped => Then::Restart("restarting".to_owned()),
+    })
 }
 
 /// The order that the loader left.
@@ -163,14 +176,6 @@ fn left(verdict: &Signed<Verdict>, server: &PublicKey, own: &PublicKey, held_ms:
     let expired = held_ms > u64::from(verdict.seconds) * 1000;
     let Instruction::Deploy(plan) = verdict.instruction else { return Err(NoJob::NotDeploy) };
     Ok(Left { plan, expired })
-}
-
-fn end(finish: Finish) -> End {
-    match finish {
-        Finish::PowerOff => End::PowerOff,
-        // The first process of a machine cannot just end.
-        Finish::Reboot | Finish::Exit => End::Restart("restarting into the new OS".to_owned()),
-    }
 }
 
 #[cfg(test)]

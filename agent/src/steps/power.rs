@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::hardware::{Bus, Contents, Disk};
 use common::manifest::Manifest;
 use common::step::Step;
+use common::testing;
 
 use super::run::tests::Lines;
 use super::run::{EventSink, walk};
@@ -27,20 +28,12 @@ const SEALING: usize = 12;
 
 fn disk() -> Disk {
     Disk {
-        name: "recording".to_owned(),
         bus: Bus::Virtio,
         size: SIZE as u64,
         sector_bytes: SECTOR,
-        model: String::new(),
         serial: "S1".to_owned(),
-        wwn: String::new(),
-        path: String::new(),
-        rotational: false,
-        removable: false,
-        read_only: false,
         contents: Contents::Unreadable,
-        found: vec![],
-        volumes: vec![],
+        ..testing::disk("recording")
     }
 }
 

@@ -4,8 +4,8 @@
 
 use common::plan::Finish;
 
+use super::error::StepError;
 use super::machine::Machine;
-use super::run::StepError;
 
 pub(super) async fn run(machine: &mut Machine) -> Result<String, StepError> {
     machine.leave().await;

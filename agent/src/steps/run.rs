@@ -5,10 +5,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::step::{Sources, Step, What};
+use common::causes::with_causes;
+use common::step::{Owner, Sources, Step, What};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::error::StepError;
 
 /// How often a step is begun before the job fails.
 const TRIES: u32 = 3;
@@ -35,36 +38,6 @@ impl EventSink for crate::outbox::EventOutbox {
 
     fn cancelled(&self) -> Option<String> {
         Self::cancelled(self)
-    }
-}
-
-/// Why a step failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StepError {
-    /// It may go well the next time: the network, a server that restarts.
-    #[error("{0}")]
-    Again(String),
-    /// It will fail the same way every time.
-    #[error("{0}")]
-    Final(String),
-    /// The job was cancelled here, by who started this process.
-    #[error("cancelled: {0}")]
-    Cancelled(String),
-    /// The server wants no more of this attempt. It knows what became of the job, which another attempt may have
-    /// taken over: this one's end is not the job's.
-    #[error("cancelled: {0}")]
-    Dismissed(String),
-}
-
-impl StepError {
-    /// A failure that another try may mend, with all its causes.
-    pub fn again(error: &dyn std::error::Error) -> Self {
-        Self::Again(common::causes::with_causes(error))
-    }
-
-    /// A failure that no further try mends, with all its causes.
-    pub fn last(error: &dyn std::error::Error) -> Self {
-        Self::Final(common::causes::with_causes(error))
     }
 }
 
@@ -108,7 +81,7 @@ impl StepReporter {
     }
 }
 
-/// What the steps do.
+/// What the steps do, behind the runner: a machine, or a test's hand.
 pub trait Work {
     /// Carries out `step`: a few words on what came of it.
     fn carry_out(
@@ -122,40 +95,28 @@ pub trait Work {
 }
 
 /// How a job ended before its last step.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{step}: {cause}")]
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
 pub struct Ended {
     /// The step that failed.
     pub step: Step,
-    /// What the step said when it failed, as the log has it.
-    pub cause: String,
+    /// Why it did, at its last try.
+    #[source]
+    pub error: StepError,
 }
 
-/// Whether the agent carries out `step`. The others are the server's, the loader's and the installed OS's.
-fn is_ours(step: &Step) -> bool {
-    !matches!(
-        step,
-        Step::PowerOn
-            | Step::Loader
-            | Step::Inspect
-            | Step::Decide
-            | Step::Tailor
-            | Step::Agent
-            | Step::Confirm
-    )
-}
-
-/// Walks `steps`. `cancel` ends the running step; so does the server by the journal's answer.
+/// Walks those of `steps` that are the agent's, and those that nobody knows, which `work` is to refuse. `cancel` ends
+/// the running step; so does the server by the sink's answer.
 ///
 /// # Errors
-/// When a step failed for good; the journal has been told.
+/// When a step failed for good; the sink has been told.
 pub async fn walk(
     steps: &[Step],
     work: &mut impl Work,
     sink: Arc<dyn EventSink>,
     cancel: &CancellationToken,
 ) -> Result<(), Ended> {
-    for step in steps.iter().filter(|step| is_ours(step)) {
+    for step in steps.iter().filter(|step| step.owner().is_none_or(|owner| owner == Owner::Agent)) {
         let mut pause = PAUSE;
         for attempt in 1.. {
             sink.event(step.clone(), What::Started, None);
@@ -167,13 +128,13 @@ pub async fn walk(
                 }
                 Err(error) => error,
             };
-            let last = attempt >= TRIES || !matches!(error, StepError::Again(_));
-            let cause = error.to_string();
+            let last = attempt >= TRIES || !error.may_pass();
+            let cause = with_causes(&error);
             let sources = counted(step, work.sources());
             let ends_job = last && !matches!(error, StepError::Dismissed(_));
-            sink.event(step.clone(), What::Failed { cause: cause.clone(), last: ends_job }, sources);
+            sink.event(step.clone(), What::Failed { cause, last: ends_job }, sources);
             if last {
-                return Err(Ended { step: step.clone(), cause });
+                return Err(Ended { step: step.clone(), error });
             }
             // A cancelled job is not worth waiting for: the next try ends at once.
             let _ = cancel.run_until_cancelled(tokio::time::sleep(pause)).await;
@@ -237,22 +198,29 @@ pub(crate) mod tests {
         }
     }
 
-    async fn told(steps: &[Step], results: &[Result<&str, StepError>]) -> (Vec<String>, Result<(), Ended>) {
+    fn no_answer() -> StepError {
+        StepError::Broken("no answer".to_owned())
+    }
+
+    /// What the log was told, and how the walk ended.
+    async fn told(
+        steps: &[Step],
+        results: Vec<Result<&str, StepError>>,
+    ) -> (Vec<String>, Result<(), String>) {
         let lines = Arc::new(Lines::default());
-        let results = results.iter().cloned().map(|result| result.map(str::to_owned)).collect();
+        let results = results.into_iter().map(|result| result.map(str::to_owned)).collect();
         let sink: Arc<dyn EventSink> = lines.clone();
         // Cancelled from the start, which is what makes the pauses between tries short; the fake does not look.
         let cancel = CancellationToken::new();
         cancel.cancel();
         let end = walk(steps, &mut Fake(results), sink, &cancel).await;
-        (lines.all(), end)
+        (lines.all(), end.map_err(|ended| with_causes(&ended)))
     }
 
     #[tokio::test]
     async fn what_helps_is_tried_again_and_told() {
-        let again = StepError::Again("no answer".to_owned());
-        let (lines, end) =
-            told(&[Step::Decide, Step::Join, Step::Transfer], &[Err(again), Ok("in"), Ok("")]).await;
+        let steps = [Step::Decide, Step::Join, Step::Transfer];
+        let (lines, end) = told(&steps, vec![Err(no_answer()), Ok("in"), Ok("")]).await;
         assert_eq!(end, Ok(()));
         assert_eq!(
             lines,
@@ -272,27 +240,42 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn what_does_not_help_ends_the_job_at_once() {
-        for error in [StepError::Final("too small".to_owned()), StepError::Cancelled("by ada".to_owned())] {
-            let (lines, end) = told(&[Step::Join, Step::Seal], &[Err(error.clone())]).await;
-            assert_eq!(end, Err(Ended { step: Step::Join, cause: error.to_string() }));
-            assert_eq!(lines.last().unwrap(), &format!("join failed {error} for good"));
+        for error in [StepError::NotJoined, StepError::Cancelled] {
+            let text = error.to_string();
+            let (lines, end) = told(&[Step::Join, Step::Seal], vec![Err(error)]).await;
+            assert_eq!(end, Err(format!("join: {text}")));
+            assert_eq!(lines.last().unwrap(), &format!("join failed {text} for good"));
         }
     }
 
     #[tokio::test]
     async fn an_attempt_that_the_server_gave_up_ends_without_ending_the_job() {
         let error = StepError::Dismissed("its job is over".to_owned());
-        let (lines, end) = told(&[Step::Join, Step::Seal], &[Err(error.clone())]).await;
-        assert_eq!(end, Err(Ended { step: Step::Join, cause: error.to_string() }));
-        assert_eq!(lines.last().unwrap(), &format!("join failed {error}"));
+        let (lines, end) = told(&[Step::Join, Step::Seal], vec![Err(error)]).await;
+        assert_eq!(end, Err("join: cancelled: its job is over".to_owned()));
+        assert_eq!(lines.last().unwrap(), "join failed cancelled: its job is over");
     }
 
     #[tokio::test]
     async fn the_third_failure_is_the_last() {
-        let again = || Err(StepError::Again("no answer".to_owned()));
-        let (lines, end) = told(&[Step::Join], &[again(), again(), again()]).await;
+        let again = || Err(no_answer());
+        let (lines, end) = told(&[Step::Join], vec![again(), again(), again()]).await;
         assert!(end.is_err());
         assert_eq!(lines.iter().filter(|line| line.contains("started")).count(), 3);
         assert!(lines.last().unwrap().ends_with("for good"));
+    }
+
+    /// Of the others the plan may speak; a step that nobody knows is refused by whoever carries out the plan.
+    #[tokio::test]
+    async fn only_the_agents_steps_and_unknown_ones_are_walked() {
+        let mut steps = Step::ALL.to_vec();
+        steps.push(Step::named("defragment"));
+        let ours = ["join", "gather", "transfer", "verify", "personalise", "seal", "linger", "reboot"];
+        let mut results: Vec<_> = ours.iter().map(|_| Ok("")).collect();
+        results.push(Err(StepError::Unknown(Step::named("defragment"))));
+        let (lines, end) = told(&steps, results).await;
+        let begun: Vec<&str> = lines.iter().filter_map(|line| line.strip_suffix(" started")).collect();
+        assert_eq!(begun, [&ours[..], &["defragment"]].concat());
+        assert!(end.unwrap_err().starts_with("defragment: "), "{lines:?}");
     }
 }

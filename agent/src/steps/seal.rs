@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use common::causes::with_causes;
+use tokio::task::spawn_blocking;
 
-use super::machine::{Machine, blocking};
-use super::run::StepError;
+use super::error::StepError;
+use super::machine::Machine;
 use crate::disk::seal::Seal;
 
 pub(super) async fn run(machine: &mut Machine) -> Result<String, StepError> {
@@ -13,19 +13,13 @@ pub(super) async fn run(machine: &mut Machine) -> Result<String, StepError> {
     let target = machine.target()?;
     let seal = match prepared {
         Some(seal) => seal,
-        None => Seal::of_image(&target.manifest, &target.held).map_err(|error| StepError::last(&error))?,
+        None => Seal::of_image(&target.manifest, &target.held).map_err(StepError::Unsealable)?,
     };
     let (device, held) = (Arc::clone(&target.device), target.held.clone());
     let disk = device.words();
-    blocking(move || {
-        seal.write(&*device, &held)?;
-        device.reread_partitions();
-        Ok(())
-    })
-    .await?
-    .map_err(|error: crate::disk::seal::SealError| {
-        StepError::Again(format!("{disk}: {}", with_causes(&error)))
-    })?;
+    spawn_blocking(move || seal.write(&*device, &held).map(|()| device.reread_partitions()))
+        .await?
+        .map_err(|source| StepError::Seal { disk, source })?;
     machine.sealed = true;
     if let Some(session) = &machine.session {
         session.client.sealed().await;

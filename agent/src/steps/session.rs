@@ -9,7 +9,8 @@ use common::wire::swarm::Personality;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::run::{EventSink, StepError};
+use super::error::StepError;
+use super::run::EventSink;
 use crate::swarm::{SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent, VerifiedChunk};
 
 /// All that was heard so far.
@@ -37,15 +38,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Joins; notes go to `journal` under the step that is in `now`.
+    /// Joins; notes go to `sink` under the step that is in `now`.
     pub(super) async fn join(
         config: SwarmConfig,
         sink: Arc<dyn EventSink>,
         now: watch::Receiver<Step>,
     ) -> Result<Self, StepError> {
         let told = config.held.clone();
-        let (client, SwarmEnds { chunks, events }) =
-            SwarmClient::start(config).await.map_err(|error| StepError::again(&error))?;
+        let (client, SwarmEnds { chunks, events }) = SwarmClient::start(config).await?;
         let (sender, heard) = watch::channel(Heard::default());
         let listening = tokio::spawn(listen(events, sender, sink, now));
         Ok(Self { client, heard, chunks: Some(chunks), told, listening })

@@ -1,5 +1,5 @@
 //! Events on their way to the log, shown on the way: on the machine's console, or by the ordinary process to
-//! whoever started it. Owns the words; where they go is the caller's.
+//! whoever started it. Owns how often; where they go is the caller's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::run::EventSink;
 use crate::outbox::EventOutbox;
 
 /// An outbox that shows what it takes.
-pub struct Shown<F> {
+pub(super) struct Shown<F> {
     outbox: EventOutbox,
     show: F,
     started: Instant,
@@ -30,7 +30,7 @@ impl<F> std::fmt::Debug for Shown<F> {
 
 impl<F: Fn(&StepEvent) + Send + Sync> Shown<F> {
     /// Shows with `show` what goes to `outbox`, progress every `pace` at most.
-    pub fn new(outbox: EventOutbox, pace: Duration, show: F) -> Self {
+    pub(super) fn new(outbox: EventOutbox, pace: Duration, show: F) -> Self {
         let (number, progress) = (AtomicU64::new(0), Mutex::new(None));
         Self { outbox, show, started: Instant::now(), number, pace, progress }
     }
@@ -63,45 +63,5 @@ impl<F: Fn(&StepEvent) + Send + Sync> EventSink for Shown<F> {
 
     fn cancelled(&self) -> Option<String> {
         self.outbox.cancelled()
-    }
-}
-
-/// `event` as one line for a person.
-#[must_use]
-pub fn line(event: &StepEvent) -> String {
-    let step = event.step.name();
-    match &event.what {
-        What::Started => format!("{step}: started"),
-        What::Progress { done, total } => {
-            format!("{step}: {} %", u128::from(*done) * 100 / u128::from((*total).max(1)))
-        }
-        What::Note { text } => format!("{step}: {text}"),
-        What::Done { text } if text.is_empty() => format!("{step}: done"),
-        What::Done { text } => format!("{step}: done, {text}"),
-        What::Failed { cause, last: true } => format!("{step}: failed: {cause}"),
-        What::Failed { cause, last: false } => format!("{step}: failed: {cause}; trying again"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_reads_as_a_sentence() {
-        let failed = |last| What::Failed { cause: "no answer".to_owned(), last };
-        let table = [
-            (What::Started, "verify: started"),
-            (What::Progress { done: 1 << 60, total: 1 << 61 }, "verify: 50 %"),
-            (What::Progress { done: 0, total: 0 }, "verify: 0 %"),
-            (What::Done { text: String::new() }, "verify: done"),
-            (What::Done { text: "2 MiB".to_owned() }, "verify: done, 2 MiB"),
-            (failed(false), "verify: failed: no answer; trying again"),
-            (failed(true), "verify: failed: no answer"),
-        ];
-        for (what, expected) in table {
-            let event = StepEvent { number: 1, at_ms: 0, step: Step::Verify, what, sources: None };
-            assert_eq!(line(&event), expected);
-        }
     }
 }

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::chunk::ChunkIndex;
+use tokio::task::spawn_blocking;
 
-use super::machine::{LOOK, Machine, blocking, out_of_order};
-use super::run::{StepError, StepReporter};
+use super::error::StepError;
+use super::machine::{LOOK, Machine};
+use super::run::StepReporter;
 use crate::disk::clear::clear;
 use crate::disk::find::is_still;
 use crate::disk::write::{Pace, WriteError, Writer};
@@ -19,10 +21,11 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
         let wanted = machine.plan.target.clone();
         // The manifest may have taken minutes since the disk was opened.
         let place = device.place();
-        blocking(move || is_still(Path::new("/"), place, &wanted))
+        spawn_blocking(move || is_still(Path::new("/"), place, &wanted)).await??;
+        let disk = device.words();
+        spawn_blocking(move || clear(&*device, image_bytes))
             .await?
-            .map_err(|error| StepError::last(&error))?;
-        blocking(move || clear(&*device, image_bytes)).await?.map_err(|error| machine.disk_failed(&error))?;
+            .map_err(|source| StepError::Clear { disk, source })?;
         machine.target()?.cleared = true;
     }
     fetch_missing(machine, reporter).await?;
@@ -45,11 +48,12 @@ pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter
     }
     machine.rejoin_if_broken().await?;
     let tuning = machine.plan.tuning.clone();
-    let target = machine.target.as_ref().ok_or_else(|| out_of_order("join"))?;
+    let target = machine.target.as_ref().ok_or(StepError::NotJoined)?;
     let device = Arc::clone(&target.device);
+    let disk = device.words();
     let (manifest, held) = (Arc::clone(&target.manifest), target.held.clone());
     let pace = Pace { backlog: tuning.write_backlog.max(1) as usize, sync_bytes: tuning.sync_bytes };
-    let chunks = machine.session()?.chunks.take().ok_or_else(|| out_of_order("join"))?;
+    let chunks = machine.session()?.chunks.take().ok_or(StepError::NotJoined)?;
     // Its own token: a failed try stops its writer, not the job.
     let stop = machine.context.cancel.child_token();
     let writer = Writer::start(device, manifest, held, chunks, pace, stop.clone());
@@ -78,23 +82,23 @@ pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter
             machine.leave().await;
             return match finished.await {
                 Ok(()) | Err(WriteError::Cancelled) => Err(error),
-                Err(disk) => Err(machine.disk_failed(&disk)),
+                Err(source) => Err(StepError::Write { disk, source }),
             };
         }
     };
     match result {
         Ok(()) => {}
         Err(WriteError::Cancelled) => return machine.check_cancelled(),
-        Err(disk) => {
+        Err(source) => {
             machine.leave().await;
-            return Err(machine.disk_failed(&disk));
+            return Err(StepError::Write { disk, source });
         }
     }
     tell_held(machine).await?;
     let missing = machine.target()?.held.missing().len();
     if missing > 0 {
         machine.leave().await;
-        return Err(StepError::Again(format!("the swarm ended with {missing} chunks missing")));
+        return Err(StepError::Missing(missing));
     }
     Ok(())
 }

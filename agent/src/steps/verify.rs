@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use common::causes::with_causes;
 use common::chunk::ChunkIndex;
+use tokio::task::spawn_blocking;
 
-use super::machine::{Machine, blocking};
-use super::run::{StepError, StepReporter};
+use super::error::{StepError, WrongChunks};
+use super::machine::Machine;
+use super::run::StepReporter;
 use super::transfer::fetch_missing;
 use crate::disk::fault::Span;
 use crate::disk::scan::{Scan, scan};
@@ -21,16 +24,15 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
         let Some(first) = bad.first().copied() else { break };
         let target = machine.target()?;
         let span = |chunk| Span::of(&target.manifest, chunk);
-        let cause = found.unreadable.map_or_else(
-            || "it gives back other bytes than were written".to_owned(),
-            |(chunk, cause)| format!("{} cannot be read: {cause}", span(chunk)),
-        );
-        let (disk, count) = (target.device.words(), bad.len());
-        let text = format!("{disk}: {count} chunks are wrong, the first is {}: {cause}", span(first));
+        let wrong = WrongChunks { disk: target.device.words(), count: bad.len(), first: span(first) };
+        let error = match found.unreadable {
+            Some((chunk, source)) => StepError::Unreadable { wrong, chunk: span(chunk), source },
+            None => StepError::Differs { wrong },
+        };
         if repair == REPAIRS {
-            return Err(StepError::Final(text));
+            return Err(error);
         }
-        reporter.note(format!("{text}; fetching them again"));
+        reporter.note(format!("{}; fetching them again", with_causes(&error)));
         machine.target()?.held.lose(&bad);
         // The session has delivered each chunk once: only a new one asks for them again.
         machine.leave().await;
@@ -53,7 +55,7 @@ async fn read_back(
         .filter(|&index| !back.contains(index) || manifest.stored(index).is_none())
         .collect();
     let (cancel, reporter, all) = (machine.context.cancel.clone(), reporter.clone(), chunks.clone());
-    let found = blocking(move || {
+    let found = spawn_blocking(move || {
         device.drop_cache().map(|()| {
             let total = manifest.size();
             let progress = |done| reporter.progress(done, total, None);
@@ -61,7 +63,7 @@ async fn read_back(
         })
     })
     .await?
-    .map_err(|error| StepError::last(&error))?;
+    .map_err(StepError::Cache)?;
     machine.check_cancelled()?;
     let bad = all.into_iter().filter(|&chunk| !found.same.contains(chunk)).collect();
     Ok((bad, found))

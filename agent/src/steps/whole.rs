@@ -171,7 +171,7 @@ async fn from_the_first_chunk_to_the_last_word() {
     // The swarm keeps its end of the channel until the machine leaves it.
     let (walked, ()) =
         tokio::join!(walk(&steps, &mut machine, sink, &cancel), feed(&raw, &manifest, &sender),);
-    assert_eq!(walked, Ok(()), "{:#?}", lines.all());
+    assert!(walked.is_ok(), "{:#?}", lines.all());
     assert!(machine.is_sealed());
     drop(machine);
 

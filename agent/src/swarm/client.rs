@@ -1,5 +1,5 @@
-//! What the steps say to the swarm and hear from it: the configuration, the client, its events, and the
-//! trait behind which the disk is. Touches `common`; the node behind the client is in `node`.
+//! What the steps say to the swarm and hear from it: the configuration, the client, and the trait behind which
+//! the disk is. Touches `common`; the node behind the client is in `node`.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use common::plan::{Seed, Tuning};
 use common::step::Sources;
 use common::swarm::behaviour::NoNode;
 use common::trust::KeyPair;
-use common::wire::swarm::Personality;
 
+use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
 
 /// The disk, for chunks that are on it and no longer in memory. The swarm calls it off its task.
@@ -59,43 +59,6 @@ impl std::fmt::Debug for SwarmConfig {
             .field("listen", &self.listen)
             .finish_non_exhaustive()
     }
-}
-
-/// What happens in the swarm that a step wants to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SwarmEvent {
-    /// The server knows this agent; once per run, with what to personalise.
-    Welcome(Box<Personality>),
-    /// The gate is shut.
-    Gather {
-        /// Machines that have arrived.
-        arrived: u32,
-        /// Machines that are waited for.
-        wanted: u32,
-        /// Seconds until it opens anyway.
-        seconds: u64,
-    },
-    /// The gate is open, and chunks are being fetched; once per run.
-    Start,
-    /// Every chunk that has to be fetched has been verified (or was held); once per run.
-    Complete,
-    /// A chunk failed its hash and was thrown away.
-    Corrupt {
-        /// The sender's name.
-        from: String,
-        /// Which chunk.
-        chunk: ChunkIndex,
-        /// What is wrong with it.
-        cause: String,
-    },
-    /// Something worth a line in the log: a neighbour that cannot be reached, the server gone or back.
-    Note(String),
-    /// Nobody needs this agent as a seed any more.
-    Release,
-    /// The job is cancelled: stop without sealing.
-    Cancel(String),
-    /// The swarm cannot go on: the key was not let in for long, or the server's own chunks fail their hash.
-    Broken(String),
 }
 
 /// Why an agent is not in the swarm.

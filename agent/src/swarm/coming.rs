@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// A neighbour hears of the count at most this often: most changes are one chunk that ends and another that begins.
-const GATHERED: Duration = Duration::from_millis(20);
+pub const GATHERED: Duration = Duration::from_millis(20);
 
 /// The count.
 #[derive(Debug, Default)]

@@ -10,14 +10,16 @@ use tokio::time::timeout;
 use common::swarm::frame::{self, BadStream};
 use common::wire::swarm::{ToAgent, ToServer};
 
+use super::session::Dial;
+
 /// The server answers every report of speed, one each two seconds; silence for this long means that it is
 /// gone.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// What the control stream tells the node, with the stream's number.
+/// What a control stream tells the node, with the dial that it is of.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    pub(super) stream: u64,
+    pub(super) dial: Dial,
     pub(super) word: Word,
 }
 
@@ -33,14 +35,14 @@ pub(super) const WAITING_MAX: usize = 64;
 /// Speaks and listens until either end closes, and tells the node of that end.
 pub(super) async fn run(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-    number: u64,
+    dial: Dial,
     mut words: mpsc::Receiver<ToServer>,
     inbox: mpsc::Sender<Inbound>,
 ) {
     let (mut reader, mut writer) = stream.split();
     let tell = async |word| {
         // The node ends its streams when it ends.
-        inbox.send(Inbound { stream: number, word }).await.ok();
+        inbox.send(Inbound { dial, word }).await.ok();
     };
     let speak = async {
         while let Some(word) = words.recv().await {

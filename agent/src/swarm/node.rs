@@ -1,55 +1,41 @@
-//! The agent's node: one task owns the libp2p swarm, the scheduler and all that is known of the
-//! neighbours; the tasks of the streams talk to it over bounded channels and end with it. Carries out what
-//! the cores decide: `schedule` (which chunk from whom) and `links` (whom to dial when). Chunks are
-//! verified off this task.
+//! The agent's node: one task owns the libp2p swarm, the streams and the chunks' bytes; the tasks of the streams
+//! talk to it over bounded channels and end with it. Carries out what `session` decides, and tells that what came of
+//! it. Chunks are verified off this task.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::{ImageId, JobId};
+use common::id::ImageId;
 use common::manifest::Manifest;
 use common::step::Sources;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
 use common::swarm::frame::BadStream;
-use common::swarm::serve::{Outlet, serve};
+use common::swarm::serve::{Frame, Outlet, serve};
 use common::swarm::slots::Slots;
+use common::swarm::splitmix;
 use common::trust::PublicKey;
-use common::wire::swarm::{Form, FromPuller, Neighbour, ToServer};
+use common::wire::swarm::{Form, FromPuller, ToServer};
 use futures::StreamExt as _;
-use libp2p::swarm::SwarmEvent as NetworkEvent;
+use libp2p::swarm::{ConnectionId, SwarmEvent as NetworkEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError, SwarmEvent};
+use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError};
 use super::coming::Coming;
 use super::control;
-use super::links::{Links, protocol, target};
+use super::event::SwarmEvent;
 use super::pull::{self, Holder};
-use super::schedule::{Effect, Event, Scheduler};
+use super::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, SessionConfig, TICK};
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
-use super::waits::Waits;
-
-// What the node makes of what it hears, and what it tells the server of its line.
-mod hear;
-mod report;
-
-use report::Report;
-
-/// How often the cores hear that time has passed.
-const TICK: Duration = Duration::from_millis(50);
-
-/// Without a word from the server, a peer or the disk for this long, there is nothing left to wait for.
-const FORSAKEN: Duration = Duration::from_secs(600);
-
-/// When the server is gone for so long and nobody pulled for so long, a sealed agent lets itself go.
-const ORPHANED: Duration = Duration::from_secs(60);
 
 /// Events that may wait for a busy step before the oldest is dropped.
 const EVENTS_WAITING_MAX: usize = 4096;
@@ -74,36 +60,40 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
     config.manifest.places().into_keys().for_each(|chunk| {
         wanted.insert(chunk);
     });
-    let rng_seed = own.bytes().iter().fold(0u64, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte));
-    let parallel = config.tuning.fetch_parallel.max(1) as usize;
     let uploads = config.tuning.upload_parallel as usize;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let session = Session::new(SessionConfig {
+        own,
+        seed: config.seed.key,
+        seed_addresses,
+        listening: listening.iter().map(ToString::to_string).collect(),
+        job: config.job,
+        image: config.image,
+        wanted,
+        fetch_parallel: config.tuning.fetch_parallel.max(1) as usize,
+        upload_parallel: uploads,
+        write_backlog: chunks_in.max_capacity(),
+        cores: u32::try_from(cores).unwrap_or(1),
+        rng_seed: splitmix::seed(&own.bytes()),
+    });
     let store =
         Store::new(config.image, config.manifest.len(), config.tuning.cache_bytes, Arc::clone(&config.disk));
     let (pulls_in, pulls_out) = mpsc::channel(256);
     let (control_in, control_out) = mpsc::channel(64);
     let mut node = Node {
-        own,
+        session,
         seed: config.seed.key,
-        seed_addresses,
-        job: config.job,
         image: config.image,
         manifest: config.manifest,
-        listening: listening.iter().map(ToString::to_string).collect(),
-        scheduler: Scheduler::new(config.seed.key, &wanted, parallel, rng_seed),
-        wanted,
-        links: Links::new(rng_seed),
         store: Arc::new(store),
         slots: Slots::new(uploads),
         coming: Arc::default(),
-        uploads,
         swarm,
-        pulls: BTreeMap::new(),
+        dials: HashMap::new(),
+        connections: BTreeMap::new(),
+        streams: BTreeMap::new(),
         pulls_in,
-        control: None,
         control_in,
-        streams: 0,
-        neighbours: BTreeMap::new(),
-        blamed: BTreeSet::new(),
         tasks: JoinSet::new(),
         serving: JoinSet::new(),
         pullers: HashMap::new(),
@@ -112,82 +102,50 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
         ready: VecDeque::new(),
         events: events_in,
         told: VecDeque::new(),
-        news: Vec::new(),
         sources: Arc::clone(&sources),
-        standing: Standing::default(),
-        waits: Waits::default(),
         began: Instant::now(),
     };
-    node.found(config.held.iter().collect());
-    let server = target(node.seed, Protocol::Control);
-    node.links.want(server, node.seed_addresses.clone(), Duration::ZERO);
+    node.decide(Event::OnDisk(config.held.iter().collect()));
     let task = tokio::spawn(node.run(commands_out, pulls_out, control_out, cancel.clone()));
     Ok((SwarmClient { commands, sources, cancel, task }, SwarmEnds { chunks, events }))
 }
 
-/// What happened so far, as far as it decides what is said.
-#[derive(Debug, Default)]
-struct Standing {
-    welcomed: bool,
-    started: bool,
-    complete: bool,
-    sealed: bool,
-    released: bool,
-    broken: bool,
-    /// Whether its peers ask it only for what no other holds.
-    spared: bool,
-    /// Whether the log knows that the server is gone.
-    server_lost: bool,
-    /// Chunks of the server that failed their hash.
-    server_wrong: u32,
-    /// When the server, or a chunk from anywhere, was last heard of.
-    heard: Duration,
-    server_heard: Duration,
-    uploaded_at: Duration,
-    reported: Duration,
-    report: Report,
-    uploaded: u64,
+/// The way to the task of a stream that this agent dialled.
+enum Stream {
+    Pull(mpsc::Sender<FromPuller>),
+    Control(mpsc::Sender<ToServer>),
 }
 
-struct Puller {
-    stream: u64,
-    requests: mpsc::Sender<FromPuller>,
-}
-
+/// What came of the check of a chunk.
 struct Checked {
     from: PublicKey,
     chunk: ChunkIndex,
-    form: Form,
-    bytes: Arc<Vec<u8>>,
+    frame: Frame,
     result: Result<VerifiedChunk, NotTheChunk>,
 }
 
+/// The chunk that an event is about: the session sees its number alone.
+enum InHand {
+    Arrived(Form, Vec<u8>),
+    Verified(Frame, VerifiedChunk),
+}
+
 struct Node {
-    own: PublicKey,
+    session: Session,
     seed: PublicKey,
-    seed_addresses: Vec<Multiaddr>,
-    job: JobId,
     image: ImageId,
     manifest: Arc<Manifest>,
-    wanted: ChunkSet,
-    listening: Vec<String>,
-    scheduler: Scheduler,
-    links: Links,
     store: Arc<Store>,
     slots: Slots,
-    /// How many it has when this agent is not spared.
-    uploads: usize,
     /// Chunks that are on their way to this agent.
     coming: Arc<Coming>,
     swarm: Swarm<Mesh>,
-    pulls: BTreeMap<PublicKey, Puller>,
+    /// The connections that this agent dialled, both ways.
+    dials: HashMap<ConnectionId, Dial>,
+    connections: BTreeMap<Dial, (PeerId, ConnectionId)>,
+    streams: BTreeMap<Dial, Stream>,
     pulls_in: mpsc::Sender<pull::Inbound>,
-    control: Option<(u64, mpsc::Sender<ToServer>)>,
     control_in: mpsc::Sender<control::Inbound>,
-    streams: u64,
-    neighbours: BTreeMap<PublicKey, Neighbour>,
-    /// Who was called useless in the log.
-    blamed: BTreeSet<PublicKey>,
     tasks: JoinSet<()>,
     /// Pull streams that are served; each ends with who broke the protocol and how, if that ended it.
     serving: JoinSet<Option<(PublicKey, BadStream)>>,
@@ -198,11 +156,7 @@ struct Node {
     ready: VecDeque<VerifiedChunk>,
     events: mpsc::Sender<SwarmEvent>,
     told: VecDeque<SwarmEvent>,
-    /// Chunks that the server has not been told of.
-    news: Vec<ChunkIndex>,
     sources: Arc<Mutex<Sources>>,
-    standing: Standing,
-    waits: Waits,
     began: Instant,
 }
 
@@ -233,8 +187,8 @@ impl Node {
                 Some(checked) = self.checks.join_next() => self.checked(checked),
                 Some(_) = self.tasks.join_next() => {}
                 Some(served) = self.serving.join_next() => {
-                    if let Ok(Some((puller, ended))) = served {
-                        self.blame(puller, &format!("breaks the protocol: {ended}"));
+                    if let Ok(Some((key, ended))) = served {
+                        self.decide(Event::BadPuller { key, cause: ended.to_string() });
                     }
                 }
                 command = commands.recv(), if commanded => match command {
@@ -254,16 +208,11 @@ impl Node {
                 }
                 _ = tick.tick() => self.tick(),
             }
-            self.ask();
-            self.finish();
+            self.look_at_backlog();
         }
         self.checks.shutdown().await;
         self.tasks.shutdown().await;
         self.serving.shutdown().await;
-    }
-
-    fn now(&self) -> Duration {
-        self.began.elapsed()
     }
 
     fn tell(&mut self, event: SwarmEvent) {
@@ -273,255 +222,249 @@ impl Node {
         self.told.push_back(event);
     }
 
-    fn name(&self, key: &PublicKey) -> String {
-        if *key == self.seed {
-            return "the server".to_owned();
+    fn decide(&mut self, event: Event) {
+        self.decide_on(event, None);
+    }
+
+    /// Tells the session what happened, carries out what it makes of that, and tells it what could not be.
+    fn decide_on(&mut self, event: Event, mut chunk: Option<InHand>) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for effect in self.session.handle(event, self.began.elapsed()) {
+                events.extend(self.carry_out(effect, &mut chunk));
+            }
         }
-        self.neighbours.get(key).map_or_else(|| key.short(), |neighbour| neighbour.name.clone())
+        *self.sources.lock() = *self.session.sources();
+    }
+
+    /// What happens at once because of it, if anything does.
+    fn carry_out(&mut self, effect: Effect, in_hand: &mut Option<InHand>) -> Option<Event> {
+        match effect {
+            Effect::Dial { dial, to, protocol, addresses } => {
+                return self.dial(dial, to, protocol, addresses);
+            }
+            Effect::Close(dial) => {
+                self.streams.remove(&dial);
+                if let Some((peer, connection)) = self.connections.remove(&dial) {
+                    self.dials.remove(&connection);
+                    self.swarm.behaviour_mut().close(peer, connection);
+                }
+            }
+            Effect::Ask { dial, chunk } => {
+                if !self.ask(dial, FromPuller::Get { chunk }) {
+                    return Some(Event::NotAsked(dial));
+                }
+            }
+            Effect::Cancel { dial, chunk } => {
+                self.ask(dial, FromPuller::Cancel { chunk });
+            }
+            Effect::Say { dial, word } => return self.say(dial, word),
+            Effect::Allow(list) => {
+                let list: HashSet<PeerId> = list.iter().filter_map(|key| peer_id(key).ok()).collect();
+                self.swarm.behaviour_mut().allow(list);
+            }
+            Effect::Slots(most) => self.slots.allow(most),
+            Effect::Check { from, chunk } => {
+                if let Some(InHand::Arrived(form, bytes)) = in_hand.take() {
+                    self.check(from, chunk, form, bytes);
+                }
+            }
+            Effect::Keep(chunk) => {
+                if let Some(InHand::Verified(frame, verified)) = in_hand.take() {
+                    self.store.put(chunk, frame);
+                    self.ready.push_back(verified);
+                }
+            }
+            Effect::Offer(chunks) => {
+                for chunk in chunks {
+                    self.store.on_disk(chunk);
+                }
+            }
+            Effect::EndChunks => self.chunks = None,
+            Effect::Tell(event) => self.tell(event),
+        }
+        None
+    }
+
+    fn dial(
+        &mut self,
+        dial: Dial,
+        to: PublicKey,
+        protocol: Protocol,
+        addresses: Vec<Multiaddr>,
+    ) -> Option<Event> {
+        let Ok(peer) = peer_id(&to) else {
+            return Some(Event::Failed { dial, cause: "its key is none of libp2p's".to_owned() });
+        };
+        let connection = self.swarm.behaviour_mut().dial(peer, addresses, protocol);
+        self.dials.insert(connection, dial);
+        self.connections.insert(dial, (peer, connection));
+        None
+    }
+
+    /// False if the stream does not take it.
+    fn ask(&self, dial: Dial, word: FromPuller) -> bool {
+        matches!(self.streams.get(&dial), Some(Stream::Pull(requests)) if requests.try_send(word).is_ok())
+    }
+
+    fn say(&self, dial: Dial, word: ToServer) -> Option<Event> {
+        let Some(Stream::Control(words)) = self.streams.get(&dial) else { return None };
+        match words.try_send(word).map_err(mpsc::error::TrySendError::into_inner) {
+            Err(ToServer::Have { chunks }) => Some(Event::NotSaid(chunks)),
+            _ => None,
+        }
     }
 
     fn network(&mut self, event: NetworkEvent<MeshEvent>) {
-        let now = self.now();
         match event {
             NetworkEvent::Behaviour(MeshEvent::Opened { peer, connection, protocol, stream }) => {
-                let Some(key) = public_key(&peer) else { return };
-                if self.links.opened(target(key, protocol), connection) {
-                    self.opened(key, protocol, stream);
-                } else {
-                    self.swarm.behaviour_mut().close(peer, connection);
+                match self.dials.get(&connection).copied().filter(|dial| self.session.awaits(*dial)) {
+                    Some(dial) => self.opened(dial, &peer, protocol, stream),
+                    None => self.swarm.behaviour_mut().close(peer, connection),
                 }
             }
             NetworkEvent::Behaviour(MeshEvent::Accepted {
                 peer, protocol: Protocol::Pull, stream, ..
-            }) => {
-                let Some(key) = public_key(&peer) else { return };
-                let (store, slots) = (Arc::clone(&self.store), self.slots.clone());
-                let outlet = Outlet { slots, lines: vec![] };
-                let served = self.serving.spawn(async move {
-                    let ended = serve(stream, key, store, outlet).await.err()?;
-                    tracing::debug!(puller = %key.short(), %ended, "pull stream ended");
-                    ended.breaks_the_protocol().then_some((key, ended))
-                });
-                // One stream each: whoever had many would have as many slots. After a cut line the old one looks alive.
-                self.pullers.retain(|_, old| !old.is_finished());
-                if let Some(old) = self.pullers.insert(key, served) {
-                    old.abort();
-                }
-            }
+            }) => self.serve(&peer, stream),
             NetworkEvent::Behaviour(MeshEvent::Refused { connection, .. }) => {
-                self.failed(connection, "it does not speak this protocol", now);
+                self.failed(connection, "it does not speak this protocol".to_owned());
             }
             NetworkEvent::ConnectionClosed { connection_id, cause, .. } => {
                 let cause = cause.map_or_else(|| "it closed the line".to_owned(), |cause| cause.to_string());
-                self.failed(connection_id, &cause, now);
+                self.failed(connection_id, cause);
             }
             NetworkEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                self.failed(connection_id, &error.to_string(), now);
+                self.failed(connection_id, error.to_string());
             }
             NetworkEvent::ListenerClosed { reason: Err(error), .. } => {
-                self.tell(SwarmEvent::Note(format!("peers cannot reach this machine any more: {error}")));
+                self.decide(Event::Deaf { cause: error.to_string() });
             }
             _ => {}
         }
     }
 
-    fn opened(&mut self, key: PublicKey, protocol: Protocol, stream: libp2p::Stream) {
-        self.streams += 1;
-        let number = self.streams;
+    fn failed(&mut self, connection: ConnectionId, cause: String) {
+        if let Some(dial) = self.dials.remove(&connection) {
+            self.connections.remove(&dial);
+            self.streams.remove(&dial);
+            self.decide(Event::Failed { dial, cause });
+        }
+    }
+
+    /// Somebody pulls from here.
+    fn serve(&mut self, peer: &PeerId, stream: libp2p::Stream) {
+        let Some(key) = public_key(peer) else { return };
+        let (store, slots) = (Arc::clone(&self.store), self.slots.clone());
+        let outlet = Outlet { slots, lines: vec![] };
+        let served = self.serving.spawn(async move {
+            let ended = serve(stream, key, store, outlet).await.err()?;
+            tracing::debug!(puller = %key.short(), %ended, "pull stream ended");
+            ended.breaks_the_protocol().then_some((key, ended))
+        });
+        // One stream each: whoever had many would have as many slots. After a cut line the old one looks alive.
+        self.pullers.retain(|_, old| !old.is_finished());
+        if let Some(old) = self.pullers.insert(key, served) {
+            old.abort();
+        }
+    }
+
+    fn opened(&mut self, dial: Dial, peer: &PeerId, protocol: Protocol, stream: libp2p::Stream) {
+        let Some(key) = public_key(peer) else { return };
         if protocol == Protocol::Pull {
             let (requests, out) = mpsc::channel(pull::REQUESTS_MAX);
-            self.pulls.insert(key, Puller { stream: number, requests });
             let coming = Arc::clone(&self.coming);
-            let holder = Holder { key, stream: number, seed: key == self.seed };
+            let holder = Holder { key, dial, seed: key == self.seed };
             let image = (self.image, self.manifest.len());
             self.tasks.spawn(pull::run(stream, holder, image, out, self.pulls_in.clone(), coming));
-            return;
+            self.streams.insert(dial, Stream::Pull(requests));
+        } else {
+            let (words, out) = mpsc::channel(control::WAITING_MAX);
+            self.tasks.spawn(control::run(stream, dial, out, self.control_in.clone()));
+            self.streams.insert(dial, Stream::Control(words));
         }
-        let (words, out) = mpsc::channel(control::WAITING_MAX);
-        self.tasks.spawn(control::run(stream, number, out, self.control_in.clone()));
-        let hello = ToServer::Hello {
-            job: self.job,
-            image: self.image,
-            addresses: self.listening.clone(),
-            held: self.store.held(),
-            started: self.standing.started,
+        self.decide(Event::Opened(dial));
+    }
+
+    fn pulled(&mut self, inbound: pull::Inbound) {
+        let pull::Inbound { from, dial, word } = inbound;
+        let (word, chunk) = match word {
+            pull::Word::Up(held) => (Pulled::Holding(held), None),
+            pull::Word::Have(chunks) => (Pulled::Have(chunks), None),
+            pull::Word::Moved => (Pulled::Moved, None),
+            pull::Word::Unavailable(chunk) => (Pulled::Unavailable(chunk), None),
+            pull::Word::Chunk { chunk, form, bytes } => {
+                let word = Pulled::Arrived { chunk, bytes: bytes.len() as u64 };
+                (word, Some(InHand::Arrived(form, bytes)))
+            }
+            pull::Word::Ended { cause, broken } => (Pulled::Ended { cause, broken }, None),
         };
-        // The hello says everything that is held.
-        self.news.clear();
-        let sealed = self.standing.sealed.then_some(ToServer::Sealed);
-        // A server that was started again has forgotten who lied.
-        let accused = self.scheduler.accused();
-        let accused = accused.map(|(neighbour, chunk)| ToServer::Corrupt { neighbour, chunk });
-        for word in std::iter::once(hello).chain(accused).chain(sealed) {
-            words.try_send(word).ok();
-        }
-        self.control = Some((number, words));
+        self.decide_on(Event::Pulled { from, dial, word }, chunk);
     }
 
-    /// Says `word` to the server, if it is there. False if it was not said.
-    fn say(&self, word: ToServer) -> bool {
-        self.control.as_ref().is_some_and(|(_, words)| words.try_send(word).is_ok())
-    }
-
-    fn schedule(&mut self, event: Event) {
-        let now = self.now();
-        for effect in self.scheduler.handle(event, now) {
-            match effect {
-                Effect::Cancel { from, chunk } => {
-                    if let Some(puller) = self.pulls.get(&from) {
-                        puller.requests.try_send(FromPuller::Cancel { chunk }).ok();
-                    }
-                }
-                Effect::Reset { from } => {
-                    self.blame(from, "moves nothing, and is dialled again");
-                    self.hang_up(from, "nothing moved");
-                }
-                Effect::Hollow { from } => self.blame(from, "does not send what it says it holds"),
-                Effect::Quarantined { from } => {
-                    let text =
-                        format!("{} sent two wrong chunks and is asked nothing more", self.name(&from));
-                    self.tell(SwarmEvent::Note(text));
-                }
+    fn controlled(&mut self, inbound: control::Inbound) {
+        let control::Inbound { dial, word } = inbound;
+        match word {
+            control::Word::Message(word) => self.decide(Event::Server { dial, word }),
+            control::Word::Ended(cause) => {
+                self.streams.remove(&dial);
+                self.decide(Event::Failed { dial, cause });
             }
-        }
-    }
-
-    /// Closes the pull stream to `from`, to be dialled again.
-    fn hang_up(&mut self, from: PublicKey, cause: &str) {
-        let target = target(from, Protocol::Pull);
-        let now = self.now();
-        if let (Some(connection), Ok(peer)) = (self.links.connection(target), peer_id(&from)) {
-            self.swarm.behaviour_mut().close(peer, connection);
-            self.failed(connection, cause, now);
-        }
-    }
-
-    /// Asks for everything that may be asked for now.
-    fn ask(&mut self) {
-        if !self.standing.started || self.scheduler.complete() {
-            return;
-        }
-        let now = self.now();
-        // A slow disk pauses the fetching, and never the serving.
-        if self.disk_is_behind() {
-            return;
-        }
-        while let Some(request) = self.scheduler.next_request(now) {
-            let get = FromPuller::Get { chunk: request.chunk };
-            let asked =
-                self.pulls.get(&request.from).is_some_and(|puller| puller.requests.try_send(get).is_ok());
-            if !asked {
-                self.hang_up(request.from, "it takes no requests");
-            }
-        }
-    }
-
-    /// Whether as many chunks wait for the disk as may.
-    fn disk_is_behind(&self) -> bool {
-        let Some(chunks) = &self.chunks else { return false };
-        self.ready.len() + chunks.max_capacity() - chunks.capacity() >= chunks.max_capacity()
-    }
-
-    /// Says once that everything is here, and ends the stream of chunks after the last.
-    fn finish(&mut self) {
-        if !self.scheduler.complete() || self.standing.complete || !self.standing.started {
-            return;
-        }
-        if self.ready.is_empty() {
-            let passed = self.now().saturating_sub(self.standing.reported);
-            self.held_up(passed);
-            self.standing.complete = true;
-            self.chunks = None;
-            self.tell(SwarmEvent::Complete);
-            for target in
-                self.links.targets().into_iter().filter(|target| protocol(*target) == Protocol::Pull)
-            {
-                self.unlink(target);
-            }
-        }
-    }
-
-    fn unlink(&mut self, target: super::links::Target) {
-        let connection = self.links.drop(target);
-        self.pulls.remove(&target.0);
-        self.schedule(Event::Gone { from: target.0 });
-        if let (Some(connection), Ok(peer)) = (connection, peer_id(&target.0)) {
-            self.swarm.behaviour_mut().close(peer, connection);
-        }
-    }
-
-    fn tick(&mut self) {
-        let now = self.now();
-        self.schedule(Event::Tick);
-        for (target, addresses) in self.links.due(now) {
-            if let Ok(peer) = peer_id(&target.0) {
-                let connection = self.swarm.behaviour_mut().dial(peer, addresses, protocol(target));
-                self.links.dialled(target, connection, now);
-            }
-        }
-        for (target, connection) in self.links.overdue(now) {
-            if let Ok(peer) = peer_id(&target.0) {
-                self.swarm.behaviour_mut().close(peer, connection);
-            }
-            self.failed(connection, "it does not answer", now);
-        }
-        if !self.news.is_empty() {
-            let chunks = std::mem::take(&mut self.news);
-            if !self.say(ToServer::Have { chunks: chunks.clone() }) && self.control.is_some() {
-                self.news = chunks;
-            }
-        }
-        self.count_uploads(now);
-        if self.standing.started && !self.standing.complete {
-            self.waits.fetching(TICK, self.disk_is_behind());
-        }
-        self.report(now);
-        self.despair(now);
-    }
-
-    /// What to do when nobody is there any more.
-    fn despair(&mut self, now: Duration) {
-        let standing = &self.standing;
-        if standing.sealed && !standing.released {
-            let quiet = now >= standing.uploaded_at + ORPHANED && now >= standing.server_heard + ORPHANED;
-            if quiet && self.control.is_none() {
-                self.standing.released = true;
-                self.tell(SwarmEvent::Note("the server is gone and nobody pulls: not lingering".to_owned()));
-                self.tell(SwarmEvent::Release);
-            }
-        } else if !standing.complete && !standing.broken && now >= standing.heard + FORSAKEN {
-            let minutes = FORSAKEN.as_secs() / 60;
-            self.broken(format!("neither the server nor a peer was heard of for {minutes} minutes"));
-        }
-    }
-
-    fn broken(&mut self, cause: String) {
-        if !std::mem::replace(&mut self.standing.broken, true) {
-            self.tell(SwarmEvent::Broken(cause));
         }
     }
 
     fn check(&mut self, from: PublicKey, chunk: ChunkIndex, form: Form, bytes: Vec<u8>) {
-        let now = self.now();
-        let len = bytes.len() as u64;
-        if from == self.seed {
-            self.standing.report.from_server += len;
-        } else {
-            self.standing.report.from_peers += len;
-        }
-        if !self.scheduler.arrived(from, chunk, now) {
-            return;
-        }
         let manifest = Arc::clone(&self.manifest);
         self.checks.spawn_blocking(move || {
             let bytes = Arc::new(bytes);
             let result = verify(&manifest, chunk, form, &bytes);
-            Checked { from, chunk, form, bytes, result }
+            Checked { from, chunk, frame: Frame { form, bytes }, result }
         });
     }
 
-    fn allow(&mut self) {
-        let list: HashSet<PeerId> = self.neighbours.keys().filter_map(|key| peer_id(key).ok()).collect();
-        self.swarm.behaviour_mut().allow(list);
+    fn checked(&mut self, checked: Result<Checked, JoinError>) {
+        match checked {
+            Ok(Checked { from, chunk, frame, result: Ok(verified) }) => {
+                let event = Event::Verified { from, chunk, bytes: frame.bytes.len() as u64 };
+                self.decide_on(event, Some(InHand::Verified(frame, verified)));
+            }
+            Ok(Checked { from, chunk, frame: _, result: Err(wrong) }) => {
+                self.decide(Event::Wrong { from, chunk, wrong });
+            }
+            Err(_) => self.decide(Event::Unchecked),
+        }
     }
+
+    fn command(&mut self, command: Command) {
+        self.decide(match command {
+            Command::Held(chunks) => Event::OnDisk(chunks),
+            Command::Sealed => Event::Sealed,
+        });
+    }
+
+    fn tick(&mut self) {
+        let (uploaded, sending) = (self.store.uploaded(), self.slots.busy());
+        self.look_at_backlog();
+        self.decide(Event::Tick(Load { uploaded, sending, cpu: processor_time() }));
+    }
+
+    /// Whoever writes takes chunks in without a word to this task.
+    fn look_at_backlog(&mut self) {
+        let queued = self.chunks.as_ref().map_or(0, |chunks| chunks.max_capacity() - chunks.capacity());
+        let backlog = Backlog { unhanded: self.ready.len(), queued };
+        if backlog != self.session.backlog() {
+            self.decide(Event::Backlog(backlog));
+        }
+    }
+}
+
+/// What this process has used of all processors so far.
+fn processor_time() -> Duration {
+    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Duration::ZERO;
+    };
+    let time = |value: TimeVal| {
+        let micros = value.num_microseconds();
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    };
+    time(used.user_time()) + time(used.system_time())
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::coming::Coming;
+use super::session::Dial;
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::ImageId;
 use common::swarm::frame::{self, BadStream};
@@ -23,13 +24,13 @@ use common::wire::swarm::{Form, FromHolder, FromPuller, PULL_QUEUE_MAX};
 const STALL: Duration = Duration::from_secs(10);
 
 /// The node hears at most so often that bytes move.
-const MOVED: Duration = Duration::from_millis(200);
+pub const MOVED: Duration = Duration::from_millis(200);
 
-/// What a stream tells the node, with the stream's number: the neighbour may have been dialled anew.
+/// What a stream tells the node, with the dial that it is of: the neighbour may have been dialled anew.
 #[derive(Debug)]
 pub(super) struct Inbound {
     pub(super) from: PublicKey,
-    pub(super) stream: u64,
+    pub(super) dial: Dial,
     pub(super) word: Word,
 }
 
@@ -55,8 +56,8 @@ pub(super) enum Word {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Holder {
     pub(super) key: PublicKey,
-    /// The stream's number.
-    pub(super) stream: u64,
+    /// What the stream came of.
+    pub(super) dial: Dial,
     /// Whether it is the server. That hears nothing of what comes from peers: its line may be thin, and what it sends
     /// it has promised.
     pub(super) seed: bool,
@@ -74,7 +75,7 @@ pub(super) async fn run(
     inbox: mpsc::Sender<Inbound>,
     coming: Arc<Coming>,
 ) {
-    let Holder { key: from, stream: number, seed } = holder;
+    let Holder { key: from, dial, seed } = holder;
     let (mut reader, mut writer) = stream.split();
     // What was asked for; the lock is held for a look-up, never over an await.
     let asked: Arc<Mutex<HashSet<ChunkIndex>>> = Arc::default();
@@ -100,7 +101,7 @@ pub(super) async fn run(
     };
     let tell = async |word| {
         // The node ends its streams when it ends.
-        inbox.send(Inbound { from, stream: number, word }).await.ok();
+        inbox.send(Inbound { from, dial, word }).await.ok();
     };
     let most = message_bytes_max(chunks);
     let listen = async {
@@ -134,7 +135,7 @@ pub(super) async fn run(
                         if told.elapsed() >= MOVED {
                             told = Instant::now();
                             // A full inbox means that the node has enough to hear.
-                            inbox.try_send(Inbound { from, stream: number, word: Word::Moved }).ok();
+                            inbox.try_send(Inbound { from, dial, word: Word::Moved }).ok();
                         }
                     };
                     let bytes = frame::read_chunk(&mut reader, len, moved).await?;

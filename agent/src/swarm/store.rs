@@ -124,11 +124,6 @@ impl Store {
         })
     }
 
-    /// Everything that can be served.
-    pub(super) fn held(&self) -> ChunkSet {
-        self.with(|state| state.held.clone())
-    }
-
     /// Bytes that went to peers so far.
     pub(super) fn uploaded(&self) -> u64 {
         self.with(|state| state.sent)

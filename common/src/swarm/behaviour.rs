@@ -25,16 +25,12 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId, Stream, Swarm, SwarmBuilder, noise, tcp, yamux};
 
 use crate::trust::{KeyPair, PublicKey};
-use crate::wire::swarm::{CONTROL_PROTOCOL, PULL_PROTOCOL};
 
 mod handler;
 
 use super::handshakes::Handshakes;
-use handler::{Handler, HandlerOut, Open};
-
-/// Streams that one accepted connection may open in its life. A node opens one per connection and dials
-/// again when it ends; more is somebody else's program.
-const STREAMS_PER_CONNECTION_MAX: usize = 4;
+pub use handler::Protocol;
+use handler::{Handler, HandlerOut, Open, STREAMS_PER_CONNECTION_MAX};
 
 /// Connections that one key may have opened to us. An agent needs one for control and one for pulling; the
 /// oldest go first, because after a cut line the old ones look alive for minutes.
@@ -42,24 +38,6 @@ const ACCEPTED_PER_PEER_MAX: usize = 4;
 
 /// A connection without an open stream is closed after this.
 const IDLE: Duration = Duration::from_secs(20);
-
-/// What a stream is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// Agent to server: hello, haves, leases.
-    Control,
-    /// Chunks, from the dialled node to the one that dialled.
-    Pull,
-}
-
-impl Protocol {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Control => CONTROL_PROTOCOL,
-            Self::Pull => PULL_PROTOCOL,
-        }
-    }
-}
 
 /// What the behaviour tells its node.
 #[derive(Debug)]

@@ -30,10 +30,10 @@ const STALL: Duration = Duration::from_secs(8);
 const HELLO: Duration = Duration::from_secs(10);
 
 /// News of chunks is gathered for this long: a frame per chunk and neighbour costs more than it brings.
-const NEWS: Duration = Duration::from_millis(20);
+pub const NEWS: Duration = Duration::from_millis(20);
 
 /// A puller whose turn has not come hears so this often, lest it takes a long queue for a frozen line.
-const WAITING: Duration = Duration::from_secs(1);
+pub const WAITING: Duration = Duration::from_secs(1);
 
 /// What goes out at once over a line that is limited: so little that a hundred pullers that share a few Mbit/s all
 /// see that something moves before they take the line for frozen.

@@ -1,6 +1,12 @@
 //! Core: chance for the swarm's cores, from a seed: the same seed gives the same decisions, so that a run
 //! can be repeated. For spreading load only; nothing secret comes of it.
 
+/// The seed that `bytes`, such as those of a key, make: all of them count.
+#[must_use]
+pub fn seed(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte))
+}
+
 /// A stream of numbers from a seed (splitmix64).
 #[derive(Debug, Clone)]
 pub struct SplitMix64(u64);

@@ -4,10 +4,7 @@
 
 use std::ops::Range;
 
-use super::{Kind, Partition, TableError, u32_at, u64_at};
-
-/// The most entries that are read: the standard has 128, nobody has more than a few times that.
-pub const ENTRIES_MAX: u32 = 1024;
+use super::partition::{ENTRIES_MAX, FIRST_BYTES, Kind, Partition, TableError, u32_at, u64_at};
 
 /// "Microsoft basic data", what every OS takes for a FAT: EBD0A0A2-B9E5-4433-87C0-68B6B72699C7 as it stands on the
 /// disk.
@@ -77,7 +74,7 @@ impl Gpt {
         Ok(Self { sector: sector as u64, header, entries, entry_bytes, partitions })
     }
 
-    /// Its partitions.
+    /// Its partitions that are in use, in the order of their numbers.
     #[must_use]
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
@@ -155,7 +152,7 @@ fn place_of_entries(header: &[u8], sector: u64) -> Result<(Range<usize>, usize),
     let start = u64_at(header, 72).saturating_mul(sector);
     let far = TableError::EntriesFar(start);
     let end = u64::from(count).checked_mul(u64::from(size)).and_then(|len| start.checked_add(len));
-    let end = end.filter(|&end| end <= super::FIRST_BYTES as u64).ok_or(far.clone())?;
+    let end = end.filter(|&end| end <= FIRST_BYTES as u64).ok_or(far.clone())?;
     let (first_usable, last_usable) = (u64_at(header, 40), u64_at(header, 48));
     if start < 2 * sector || first_usable < end.div_ceil(sector) {
         return Err(TableError::EntriesPlace);

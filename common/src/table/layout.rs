@@ -37,9 +37,9 @@ pub enum LayoutError {
     /// A partition would lie under the backup table, or past the end.
     #[error("partition {number} of the image ends at sector {end}, the disk has room up to sector {last}")]
     TooSmall {
-        /// The partition.
+        /// The partition's number, from 1.
         number: u32,
-        /// Its last sector.
+        /// The last sector that it has.
         end: u64,
         /// The last sector that partitions may use.
         last: u64,

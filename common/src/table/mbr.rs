@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::chunk::is_zero;
 
-use super::{Kind, Partition, TableError, u32_at};
+use super::partition::{Kind, Partition, TableError, u32_at};
 
 /// FAT16 by LBA.
 const FAT16: u8 = 0x0e;
@@ -14,7 +14,7 @@ const PROTECTIVE: u8 = 0xee;
 /// Where the four entries begin.
 const ENTRIES_AT: usize = 446;
 const ENTRY_BYTES: usize = 16;
-/// How many entries there are.
+/// Primary partitions that an MBR has room for.
 pub(super) const SLOTS: u32 = 4;
 
 /// A plausible master boot record.

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
+use super::partition::u32_at;
 use super::*;
 
 const MIB: u64 = 1 << 20;

@@ -22,7 +22,7 @@ use crate::trust::{PublicKey, Signable};
 pub const REPORT: &str = "/v1/report";
 /// Where step events go.
 pub const EVENTS: &str = "/v1/events";
-/// Who the server is.
+/// Where the server says who it is, unsigned.
 pub const IDENTITY: &str = "/v1/identity";
 /// Agent bundles, by hash.
 pub const BUNDLE: &str = "/v1/bundle";
@@ -70,7 +70,7 @@ impl Signable for EventsTaken {
 /// An error body: what, why and what to do, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// One sentence.
+    /// What was refused, in one sentence.
     pub error: String,
     /// Why, when there is more to say.
     #[serde(default)]

@@ -81,9 +81,9 @@ pub enum Bottleneck {
 pub enum ToServer {
     /// First message: who and what. Sent again on every new stream, so the server may restart.
     Hello {
-        /// The job.
+        /// The job that its plan is of.
         job: JobId,
-        /// The image it takes.
+        /// The image that it takes, and with it the swarm that it joins.
         image: ImageId,
         /// Where it listens, as multiaddrs.
         addresses: Vec<String>,
@@ -147,7 +147,7 @@ pub enum ToAgent {
     /// All nodes of the swarm that this agent may talk to; replaces the list before. Who is not on it and is
     /// not the server is not let in.
     Neighbours {
-        /// The list.
+        /// All of them; empty for an agent that is alone.
         list: Vec<Neighbour>,
         /// Whether this agent is spared itself.
         spared: bool,
@@ -171,7 +171,7 @@ pub enum ToAgent {
         /// What, and what to do.
         reason: String,
     },
-    /// The job is cancelled.
+    /// The job is cancelled: stop without sealing.
     Cancel {
         /// The reason, in words for the log.
         reason: String,
@@ -184,7 +184,7 @@ pub enum ToAgent {
 pub enum FromPuller {
     /// First message: which image. The answer is `Holding`.
     Open {
-        /// The image.
+        /// The image whose chunks are asked for on this stream.
         image: ImageId,
     },
     /// Send this chunk. The answer is `Chunk` or `Unavailable`.
@@ -200,7 +200,7 @@ pub enum FromPuller {
     /// So many chunks are on their way to this puller now, from all holders: of those who wait, one with few goes
     /// before one with many. Said only to peers. No answer.
     Coming {
-        /// How many.
+        /// Chunks asked for and not there yet, over all its streams.
         chunks: u32,
     },
 }
@@ -234,9 +234,9 @@ pub enum FromHolder {
     Chunk {
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
-        /// What the bytes are.
+        /// Whether they are the wire form or the raw bytes.
         form: Form,
-        /// How many.
+        /// How many bytes follow.
         len: u32,
     },
     /// Alive, but the turn of what was asked has not come: others are being sent to.

@@ -23,14 +23,14 @@
 //! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
 //! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
-//! | `GET /swarm` | | list of `swarm` status, one per image |
+//! | `GET /swarm` | | list of [`SwarmStatus`], one per image |
 //! | `GET /swarm/limits` | | [`crate::swarm::LineLimits`] |
 //! | `POST /swarm/limits` | [`crate::swarm::LimitOrder`] | [`crate::swarm::LineLimits`] |
 //!
 //! An error is a [`common::wire::http::Refused`] with a status of 4xx or 5xx.
 
 // Boot kits and images.
-mod stock;
+mod stores;
 
 // Machines, and what is done with them.
 mod machine;
@@ -43,6 +43,9 @@ mod retry;
 
 // What an image can and cannot do.
 mod traits;
+
+// Who has what of an image.
+mod swarm;
 
 // What is known of a machine that has fallen silent.
 mod silence;
@@ -65,7 +68,8 @@ pub use machine::{
 };
 pub use retry::{Retry, RetryLine, RetryShown};
 pub use silence::Silence;
-pub use stock::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
+pub use stores::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
+pub use swarm::{NodeStatus, SwarmStatus};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};
 
@@ -96,7 +100,7 @@ pub enum TaskLine<T> {
 /// The server itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServerStatus {
-    /// Its version.
+    /// The version of the server's program, which may differ from the client's.
     pub version: String,
     /// Its key, which machines check everything against.
     pub key: PublicKey,
@@ -168,13 +172,13 @@ pub struct LogEvent {
     pub machine: Option<MachineId>,
     /// The machine's name, or the Ethernet address it was seen by.
     pub name: String,
-    /// The deployment.
+    /// The deployment, where the event is part of one.
     pub deployment: Option<DeploymentId>,
-    /// The job.
+    /// The job, where the event is part of one.
     pub job: Option<JobId>,
     /// The job's attempt.
     pub attempt: Option<u32>,
-    /// The step.
+    /// The step of the machine's way that the event is about.
     pub step: Step,
     /// What is told of the step: that it began, how far it is, how it ended.
     #[serde(flatten)]

@@ -10,10 +10,8 @@ use common::id::Mac;
 use common::trust::PublicKey;
 use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
 
+use super::arguments::KernelArguments;
 use crate::fleet::boot_policy::Asker;
-
-/// The longest kernel command line that Linux keeps on x86 is 2,048 bytes; what is ours takes about 250.
-pub const KERNEL_ARGUMENTS_BYTES_MAX: usize = 1500;
 
 /// What cannot be put into a script.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,14 +19,6 @@ pub enum ScriptError {
     /// A kit's name that is not plain.
     #[error("the boot kit's name {0:?} is not made of letters, digits and `.`, `_`, `+`, `-`")]
     KitName(String),
-    /// A kernel argument that iPXE would read as something else.
-    #[error(
-        "the kernel argument {0:?} cannot go through iPXE: it may hold no blank, control character, backslash, `${{`, `||`, `&&` or leading `#` or `;`"
-    )]
-    Argument(String),
-    /// Too many of them.
-    #[error("the kernel arguments take {0} bytes, more than {KERNEL_ARGUMENTS_BYTES_MAX}")]
-    TooLong(usize),
 }
 
 /// Who asks for a script.
@@ -117,7 +107,7 @@ pub struct Load<'a> {
     /// The boot kit's name, as in `/boot/{kit}/`.
     pub kit: &'a str,
     /// Extra kernel arguments from the configuration.
-    pub kernel_arguments: &'a [String],
+    pub kernel_arguments: &'a KernelArguments,
 }
 
 /// The script that starts kernel and loader; a failed download asks the server afresh, because what it wants of
@@ -125,12 +115,11 @@ pub struct Load<'a> {
 ///
 /// # Errors
 ///
-/// When kit or arguments could not be carried faithfully; better no machine boots, and the log says why, than
+/// When the kit's name could not be carried faithfully; better no machine boots, and the log says why, than
 /// forty machines boot with half a command line.
 pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     checked_kit(load.kit)?;
-    let extra = checked_arguments(load.kernel_arguments)?;
-    let (server, key, kit) = (url(load.server), load.key, load.kit);
+    let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
     // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel takes no notice of it (pxelinux
     // always sends it). The serial console comes last, so that it is /dev/console: what a rack's admin sees.
     Ok(format!(
@@ -209,21 +198,6 @@ fn checked_kit(kit: &str) -> Result<(), ScriptError> {
     if good { Ok(()) } else { Err(ScriptError::KitName(kit.to_owned())) }
 }
 
-fn checked_arguments(arguments: &[String]) -> Result<String, ScriptError> {
-    let mut text = String::new();
-    for argument in arguments {
-        let printable = !argument.is_empty() && argument.bytes().all(|byte| byte.is_ascii_graphic());
-        let safe = !["${", "||", "&&", "\\"].iter().any(|special| argument.contains(special))
-            && !argument.starts_with(['#', ';']);
-        if !(printable && safe) {
-            return Err(ScriptError::Argument(argument.clone()));
-        }
-        text.push(' ');
-        text.push_str(argument);
-    }
-    if text.len() > KERNEL_ARGUMENTS_BYTES_MAX { Err(ScriptError::TooLong(text.len())) } else { Ok(text) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +212,7 @@ mod tests {
     }
 
     fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
-        let kernel_arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
+        let kernel_arguments: KernelArguments = arguments.join(" ").parse().unwrap();
         load(&Load { server: server(), key: &key(), kit, kernel_arguments: &kernel_arguments })
     }
 
@@ -335,11 +309,6 @@ mod tests {
         for kit in ["", "..", "a b", "a/b", "a\nb", "${net0/mac}", ".hidden", "ä"] {
             assert!(matches!(loaded(kit, &[]), Err(ScriptError::KitName(_))), "{kit}");
         }
-        for argument in ["", "a b", "a\nboot", "${x}", "||", "a&&b", "#x", ";", "a\\", "ä"] {
-            assert!(matches!(loaded("k", &[argument]), Err(ScriptError::Argument(_))), "{argument}");
-        }
-        let long = "x".repeat(KERNEL_ARGUMENTS_BYTES_MAX);
-        assert_eq!(loaded("k", &[&long]), Err(ScriptError::TooLong(KERNEL_ARGUMENTS_BYTES_MAX + 1)));
     }
 
     #[test]
@@ -384,7 +353,9 @@ mod tests {
 
         #[test]
         fn arguments_stay_on_their_line(argument in ".{0,40}") {
-            if let Ok(script) = loaded("k", &[&argument]) {
+            if let Ok(kernel_arguments) = argument.parse() {
+                let load = Load { server: server(), key: &key(), kit: "k", kernel_arguments: &kernel_arguments };
+                let script = super::load(&load).unwrap();
                 let plain = loaded("k", &["x"]).unwrap();
                 prop_assert_eq!(script.lines().count(), plain.lines().count());
             }

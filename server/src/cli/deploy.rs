@@ -9,19 +9,21 @@ use std::time::Duration;
 
 use common::id::{DeploymentId, JobId};
 use common::plan::Finish;
+use common::text::bytes;
 use common::user_data::UserData;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::args::{Again, Deploy, Start, Which};
 use super::client::Client;
-use super::fault::{DONE_IN_PART, Fault};
 use super::machine::selection;
-use super::show::{Screen, bytes, step_words, talk};
-use super::spans::lifetime;
+use super::show::words::step_words;
+use super::show::{Screen, talk};
 use crate::api::shapes::{
     Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, JobShown, JobState, Retry, RetryLine,
     RetryShown, Selection, Shown, ShownLine,
 };
+use crate::config::lifetime;
+use crate::fault::{DONE_IN_PART, Fault};
 
 /// From so many machines on, the order is asked for twice, the second time by number.
 const ASK_TWICE_FROM: usize = 10;

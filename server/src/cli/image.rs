@@ -10,11 +10,11 @@ use tokio_util::io::ReaderStream;
 
 use super::args::Image;
 use super::client::Client;
-use super::fault::Fault;
 use super::kit::absolute;
 use super::progress::Progress;
 use super::show::{Screen, talk};
 use crate::api::shapes::{ImageAdd, ImageShown, ImageVerified, TaskLine};
+use crate::fault::Fault;
 
 /// Bytes of one piece of an upload.
 const PIECE_BYTES: usize = 256 << 10;

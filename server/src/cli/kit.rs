@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use super::args::Kit;
 use super::client::Client;
-use super::fault::Fault;
 use super::progress::Progress;
 use super::show::Screen;
 use crate::api::shapes::{KitImport, KitShown, KitSource, TaskLine};
+use crate::fault::Fault;
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Kit) -> Result<ExitCode, Fault> {
     match command {

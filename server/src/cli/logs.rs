@@ -5,12 +5,11 @@ use std::process::ExitCode;
 use jiff::{SignedDuration, Timestamp};
 
 use super::args::Logs;
-use super::client::Client;
-use super::fault::Fault;
-use super::machine::path_part;
+use super::client::{Client, url_part};
 use super::show::Screen;
-use super::spans::seconds;
 use crate::api::shapes::LogEvent;
+use crate::fault::Fault;
+use crate::units::seconds;
 
 pub(super) async fn run(client: &Client, screen: &Screen, logs: Logs) -> Result<ExitCode, Fault> {
     let path = query(&logs, Timestamp::now())?;
@@ -19,7 +18,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, logs: Logs) -> Result<
 }
 
 fn query(logs: &Logs, now: Timestamp) -> Result<String, Fault> {
-    let mut words = vec![format!("machines={}", path_part(&logs.machines.join(",")))];
+    let mut words = vec![format!("machines={}", url_part(&logs.machines.join(",")))];
     if let Some(deployment) = logs.deployment {
         words.push(format!("deployment={deployment}"));
     }
@@ -27,7 +26,7 @@ fn query(logs: &Logs, now: Timestamp) -> Result<String, Fault> {
         words.push(format!("step={step}"));
     }
     if let Some(since) = &logs.since {
-        words.push(format!("since={}", path_part(&moment(since, now)?.to_string())));
+        words.push(format!("since={}", url_part(&moment(since, now)?.to_string())));
     }
     words.push(format!("progress={}&follow={}", logs.progress, logs.follow));
     Ok(format!("/logs?{}", words.join("&")))

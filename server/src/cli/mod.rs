@@ -1,20 +1,11 @@
-//! The hall: reads what an admin typed, asks the server, shows the answer. Data goes to standard output,
+//! The command line: reads what an admin typed, asks the server, shows the answer. Data goes to standard output,
 //! talk to standard error. Touches the admin socket; decides nothing about machines.
 
 // What can be typed.
 pub mod args;
 
-// The way to the server: HTTP over its Unix socket.
-pub mod client;
-
-// How a failure looks: sentence, cause, hint, exit code.
-pub mod fault;
-
 // How answers look: tables, JSON, log lines.
 pub mod show;
-
-// Spans of time.
-pub mod spans;
 
 // Progress bars, or plain lines where there is no terminal.
 pub mod progress;
@@ -32,16 +23,17 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Args, Command};
-use self::client::Client;
-use self::fault::Fault;
 use self::show::Screen;
+use crate::api::client;
+use crate::api::client::Client;
+use crate::fault::Fault;
 
 /// Runs the program: parses the command line, carries it out, and gives the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return fault::usage(&error),
+        Err(error) => return usage(&error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -55,6 +47,12 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(fault) => fault.report(),
     }
+}
+
+/// Prints what clap says of a command line it did not take (or the help it was asked for).
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
 async fn run(args: Args) -> Result<ExitCode, Fault> {

@@ -3,9 +3,8 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
+use common::text::bytes;
 use indicatif::{ProgressBar, ProgressStyle};
-
-use super::show::bytes;
 
 /// How long between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);

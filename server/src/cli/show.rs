@@ -1,18 +1,22 @@
 //! How answers look: tables and log lines for people, JSON for programs. The only place that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+// What stands in a cell or a line.
+pub(super) mod words;
+
 use std::io::Write as _;
 
 use comfy_table::{Table, presets};
-use common::step::{Sources, What};
+use common::text::bytes;
 use serde::Serialize;
 
+use self::words::{disks, event_line, hardware, job_line, or_dash, sent_copies, step_words, when};
 use super::args::Output;
-use super::fault::Fault;
 use crate::api::shapes::{
     DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, ImageTraits, JobShown, KitShown, LogEvent,
     MachineChanged, MachineShown, RetryLine, ServerStatus, Warning,
 };
+use crate::fault::Fault;
 
 /// Where answers go.
 #[derive(Debug, Clone, Copy)]
@@ -24,39 +28,6 @@ pub struct Screen {
 /// Says something that is not data, on standard error.
 pub fn talk(text: &str) {
     eprintln!("{text}");
-}
-
-/// `count` bytes for a person: `1.2 GiB`.
-#[must_use]
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if count < 1024 {
-        return format!("{count} B");
-    }
-    let mut tenths = u128::from(count) * 10;
-    let mut unit = "B";
-    for next in UNITS {
-        if tenths < 10_240 {
-            break;
-        }
-        tenths = tenths.div_ceil(1024);
-        unit = next;
-    }
-    format!("{}.{} {unit}", tenths / 10, tenths % 10)
-}
-
-/// `part` of `whole` in percent, whole numbers; 100 only when it is all of it.
-#[must_use]
-pub fn percent(part: u64, whole: u64) -> u64 {
-    let of_hundred = u128::from(part.min(whole)) * 100 / u128::from(whole.max(1));
-    u64::try_from(of_hundred).unwrap_or(100)
-}
-
-/// What left the server, and how many copies of `wire` bytes that is.
-#[must_use]
-pub fn sent_copies(sent: u64, wire: u64) -> String {
-    let hundredths = u128::from(sent) * 100 / u128::from(wire.max(1));
-    format!("the server sent {} = {}.{:02} copies", bytes(sent), hundredths / 100, hundredths % 100)
 }
 
 fn table(header: &[&str]) -> Table {
@@ -83,10 +54,6 @@ fn print_line(line: &str) -> Result<(), Fault> {
         }
         Err(error) => Err(Fault::failed("cannot write to standard output").because(&error)),
     }
-}
-
-fn or_dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }
 
 impl Screen {
@@ -210,8 +177,8 @@ impl Screen {
                     if machine.doubts.is_empty() { "" } else { " (in doubt)" }
                 ),
                 machine.site.clone(),
-                hardware_words(machine),
-                disk_words(machine),
+                hardware(machine),
+                disks(machine),
                 machine.macs.first().map_or_else(|| "-".to_owned(), ToString::to_string),
                 or_dash(machine.deployed_image.as_deref().unwrap_or("")).to_owned(),
                 when(machine.last_seen),
@@ -237,7 +204,7 @@ impl Screen {
             ("state", format!("{}{}", machine.state.name(), if machine.held { ", held" } else { "" })),
             ("site", machine.site.clone()),
             ("labels", or_dash(&labels.join(" ")).to_owned()),
-            ("hardware", hardware_words(machine)),
+            ("hardware", hardware(machine)),
             ("first seen", when(machine.first_seen)),
             ("last seen", when(machine.last_seen)),
             ("os", or_dash(machine.deployed_image.as_deref().unwrap_or("")).to_owned()),
@@ -253,7 +220,7 @@ impl Screen {
             ))?;
         }
         if let Some(job) = &machine.job {
-            print_line(&format!("{:<11} {} of {}: {}", "job", job.id, job.deployment, job_words(job)))?;
+            print_line(&format!("{:<11} {} of {}: {}", "job", job.id, job.deployment, job_line(job)))?;
         }
         if let Some(note) = &machine.note {
             print_line(&format!("{:<11} {note}", "note"))?;
@@ -482,114 +449,4 @@ fn machine_of_order(line: &DeployLine) -> Result<(), Fault> {
     shown
         .filter(|_| line.refused.is_none())
         .try_for_each(|warning| print_line(&format!("{:<23} warning: {warning}", "")))
-}
-
-fn hardware_words(machine: &MachineShown) -> String {
-    let Some(hardware) = &machine.hardware else { return "-".to_owned() };
-    let made = format!("{} {}", hardware.system.manufacturer, hardware.system.product);
-    let firmware = serde_json::to_value(hardware.firmware).unwrap_or_default();
-    format!(
-        "{}, {} threads, {}, {}",
-        or_dash(made.trim()),
-        hardware.cpu.threads,
-        bytes(hardware.memory_bytes),
-        firmware.as_str().unwrap_or("?")
-    )
-}
-
-fn disk_words(machine: &MachineShown) -> String {
-    let disks = machine.hardware.iter().flat_map(|hardware| &hardware.disks);
-    let shown = disks.clone().take(DISKS_SHOWN).map(|disk| format!("{} {}", disk.name, bytes(disk.size)));
-    let mut words: Vec<String> = shown.collect();
-    let more = disks.count().saturating_sub(DISKS_SHOWN);
-    if more > 0 {
-        words.push(format!("and {more} more"));
-    }
-    or_dash(&words.join(", ")).to_owned()
-}
-
-/// Disks that a line of the list names: 4,096 once made a line of 60,441 characters.
-const DISKS_SHOWN: usize = 8;
-
-/// A job's step and how far it is.
-#[must_use]
-pub fn step_words(job: &JobShown) -> String {
-    match &job.step {
-        Some(step) if job.total > 0 && !job.state.is_over() => {
-            format!("{step} {}%", percent(job.done, job.total))
-        }
-        Some(step) => step.to_string(),
-        None => "-".to_owned(),
-    }
-}
-
-fn job_words(job: &JobShown) -> String {
-    let cause = job.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{} {} {}{cause}", job.image, job.state.name(), step_words(job))
-}
-
-/// A time for a person, in UTC to the second.
-fn when(at: jiff::Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
-}
-
-/// One line of the log.
-#[must_use]
-pub fn event_line(event: &LogEvent) -> String {
-    let what = match &event.what {
-        What::Started => "started".to_owned(),
-        What::Progress { done, total } => format!("{done} of {total} ({}%)", percent(*done, *total)),
-        What::Note { text } => format!("note: {text}"),
-        What::Done { text } if text.is_empty() => "done".to_owned(),
-        What::Done { text } => format!("done: {text}"),
-        What::Failed { cause, last: false } => format!("FAILED, will be tried again: {cause}"),
-        What::Failed { cause, last: true } => format!("FAILED: {cause}"),
-    };
-    let attempt =
-        event.attempt.filter(|&attempt| attempt > 1).map(|n| format!(" (try {n})")).unwrap_or_default();
-    let sources = event.sources.as_ref().map(sources_words).unwrap_or_default();
-    format!(
-        "{}  {:<17} {:<12} {what}{attempt}{sources}",
-        event.at.strftime("%Y-%m-%d %H:%M:%S%.3fZ"),
-        event.name,
-        event.step
-    )
-}
-
-fn sources_words(sources: &Sources) -> String {
-    format!(
-        " [server {}, peers {}, on disk {}, not sent {}, to peers {}]",
-        bytes(sources.server),
-        bytes(sources.peers),
-        bytes(sources.disk),
-        bytes(sources.unsent),
-        bytes(sources.uploaded)
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_said_in_the_largest_fitting_unit() {
-        let cases = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1 << 20, "1.0 MiB"),
-            (1_288_490_188, "1.2 GiB"),
-        ];
-        for (count, text) in cases {
-            assert_eq!(bytes(count), text);
-        }
-        assert!(bytes(u64::MAX).ends_with(" PiB"));
-    }
-
-    #[test]
-    fn only_all_of_it_is_a_hundred_percent() {
-        assert_eq!(percent(999, 1000), 99);
-        assert_eq!(percent(1000, 1000), 100);
-        assert_eq!(percent(0, 0), 0);
-    }
 }

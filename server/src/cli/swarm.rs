@@ -2,13 +2,16 @@
 
 use std::process::ExitCode;
 
+use common::text::{bytes, percent};
 use common::wire::swarm::Bottleneck;
 
 use super::args::Swarm;
 use super::client::Client;
-use super::fault::Fault;
-use super::show::{Screen, bytes, percent, sent_copies};
-use crate::swarm::{LimitOrder, LineLimits, NodeStatus, Rate, SwarmStatus};
+use super::show::Screen;
+use super::show::words::sent_copies;
+use crate::api::shapes::{NodeStatus, SwarmStatus};
+use crate::fault::Fault;
+use crate::swarm::{LimitOrder, LineLimits, Rate};
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Swarm) -> Result<ExitCode, Fault> {
     match command {

@@ -39,8 +39,6 @@ pub struct Network {
     pub router: Option<Ipv4Addr>,
     /// Name servers; at most 8 are told.
     pub dns: Vec<Ipv4Addr>,
-    /// The domain to search, at most 255 bytes.
-    pub domain: Option<String>,
     /// The lease of an installed OS, in seconds; at least 60.
     pub lease_seconds: u32,
 }

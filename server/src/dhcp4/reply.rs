@@ -144,7 +144,6 @@ fn add_options(message: &mut Message, request: &BootRequest, answer: &Answer, pr
         raw(3, network.router.map(|router| router.octets()).as_ref().map_or(&[], <[u8; 4]>::as_slice));
         let dns: Vec<u8> = network.dns.iter().take(8).flat_map(Ipv4Addr::octets).collect();
         raw(6, &dns);
-        raw(15, network.domain.as_deref().unwrap_or_default().as_bytes());
     }
     // RFC 6842 and RFC 4578: these come back as they were sent.
     raw(61, &request.client_id);

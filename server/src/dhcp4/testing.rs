@@ -108,7 +108,6 @@ pub(super) fn full() -> ServerProfile {
         range,
         router: Some(Ipv4Addr::new(10, 0, 0, 254)),
         dns: vec![Ipv4Addr::new(9, 9, 9, 9)],
-        domain: Some("lab.example".to_owned()),
         lease_seconds: 3600,
     };
     ServerProfile { mode: Mode::Full(network), ..beside() }

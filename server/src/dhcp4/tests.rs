@@ -363,7 +363,6 @@ fn a_full_servers_offer_to_bios_byte_by_byte() {
     assert_eq!(bytes[108..122], *b"undionly.kpxe\0");
     let wanted = [
         &[1, 4, 255, 255, 255, 0, 3, 4, 10, 0, 0, 254, 6, 4, 9, 9, 9, 9][..],
-        b"\x0f\x0blab.example",
         &[28, 4, 10, 0, 0, 255, 51, 4, 0, 0, 2, 88, 53, 1, 2, 54, 4, 10, 0, 0, 1],
         &[58, 4, 0, 0, 1, 44, 59, 4, 0, 0, 2, 13],
         b"\x3d\x03\x01id\x42\x0810.0.0.1\x43\x0eundionly.kpxe\0",

@@ -43,7 +43,7 @@ fn inside(test: &str) -> bool {
         return true;
     }
     let us = std::env::current_exe().unwrap();
-    let name = format!("dhcp::wire_tests::{test}");
+    let name = format!("dhcp4::wire_tests::{test}");
     let mut command = Command::new("unshare");
     command.arg("-n").arg(us).args(["--exact", &name, "--nocapture"]).env(INSIDE, "1");
     if !nix::unistd::geteuid().is_root() {
@@ -139,7 +139,7 @@ struct Served {
 
 fn serve(first: u8, last: u8) -> Served {
     let range = Range { start: Ipv4Addr::new(10, 9, 0, first), end: Ipv4Addr::new(10, 9, 0, last) };
-    let network = Network { range, router: None, dns: vec![], domain: None, lease_seconds: 3600 };
+    let network = Network { range, router: None, dns: vec![], lease_seconds: 3600 };
     let config = Config {
         interface: "srv".to_owned(),
         mode: Mode::Full(network),

@@ -9,7 +9,7 @@ use common::id::{DeploymentId, JobId, MachineId};
 use common::limits::{GATHER_SECONDS_MAX, USER_DATA_BYTES_MAX};
 use common::plan::DiskIdentity;
 use common::step::{Step, What};
-use common::text::fits_name;
+use common::text::{fits_name, some_of};
 use common::user_data::UserData;
 use common::wire::http::Refused;
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ use super::hostlist;
 use super::job::{Job, JobEvent};
 use super::machine::Machine;
 use super::own::Own;
-use super::provisioner::{PlanRequest, Target};
+use super::provisioner::{NoPlan, PlanRequest, Target};
 use super::reports::OWN_DISK;
 use super::state::Change;
 use super::user_data;
@@ -34,6 +34,8 @@ use crate::api::shapes::{
 const SSH_KEYS_MAX: usize = 256;
 /// The longest SSH key; an RSA key of 16,384 bits has about 2,800 characters.
 const SSH_KEY_MAX: usize = 16 << 10;
+/// How many names that are nobody's are said.
+const UNKNOWN_SHOWN: usize = 8;
 /// The longest name of a machine, label or value.
 const NAME_MAX: usize = 128;
 
@@ -59,11 +61,11 @@ pub struct Candidate {
 impl Candidate {
     /// What the order means for it. `target` is what the tailor said; none when it could not be asked.
     #[must_use]
-    pub fn line(self, target: Option<Result<Target, String>>, accepted: &[String]) -> DeployLine {
+    pub fn line(self, target: Option<Result<Target, NoPlan>>, accepted: &[String]) -> DeployLine {
         let (target, unfit) = match target {
             Some(Ok(target)) if self.own.has(&target.disk) => (Some(target), Some(OWN_DISK.to_owned())),
             Some(Ok(target)) => (Some(target), None),
-            Some(Err(reason)) => (None, Some(reason)),
+            Some(Err(reason)) => (None, Some(common::causes::with_causes(&reason))),
             None => (None, None),
         };
         let mut warnings = target.as_ref().map(|target| target.warnings.clone()).unwrap_or_default();
@@ -124,10 +126,7 @@ impl Fleet {
             }
         }
         if !unknown.is_empty() {
-            let more =
-                if unknown.len() > 8 { format!(" and {} more", unknown.len() - 8) } else { String::new() };
-            unknown.truncate(8);
-            let error = format!("no machine is known as {}{more}", unknown.join(", "));
+            let error = format!("no machine is known as {}", some_of(unknown.iter(), UNKNOWN_SHOWN, ", "));
             return Err(refused(
                 error,
                 "`swarmboot machine list` shows who is known; machines that have not shown themselves yet are taken by `deploy start --open`",
@@ -208,7 +207,7 @@ impl Fleet {
         refused: Option<String>,
     ) -> Candidate {
         let request = machine.hardware.as_ref().map(|hardware| {
-            let request = self.request(job, machine, hardware.report(), None);
+            let request = self.request(job, hardware.report(), None);
             let request = PlanRequest {
                 image: order.image,
                 disk: order.request.disk.clone(),

@@ -1,31 +1,31 @@
 //! What the fleet asks of the rooms beside it: the image store, the boot kits with the tailor, and the
-//! swarm. A seam, so that the fleet's way with machines can be tried without any of them. Touches `api`,
-//! `common`.
+//! swarm. A seam, so that the fleet's way with machines can be tried without any of them. Touches `api`, `common`
+//! and what the swarm is told of a machine.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 
 use common::hardware::CheckedHardware;
-use common::id::{DeploymentId, ImageId, JobId, MachineId};
+use common::id::{DeploymentId, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan};
 use common::trust::PublicKey;
 use common::wire::http::Refused;
-use common::wire::swarm::Personality;
 
 use crate::api::shapes::{ImageShown, Warning};
+use crate::swarm::Admission;
+use crate::tailor::BadRule;
 
 /// What the tailor makes a plan from.
 #[derive(Debug, Clone)]
 pub struct PlanRequest {
-    /// The order it is part of.
+    /// The deployment that the plan is part of.
     pub deployment: DeploymentId,
-    /// The job.
+    /// The machine's part of it.
     pub job: JobId,
     /// The attempt that the plan is for.
     pub attempt: u32,
-    /// The machine.
-    pub machine: MachineId,
-    /// What to write.
+    /// The image to write.
     pub image: ImageId,
     /// Which disk, as the admin said it; empty for the only one there is.
     pub disk: String,
@@ -44,7 +44,7 @@ pub struct PlanRequest {
 /// The disk that would be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Its marks.
+    /// What it is known by, on this machine and after a restart of it.
     pub disk: DiskIdentity,
     /// The disk and what stands on it, in words.
     pub words: String,
@@ -55,44 +55,37 @@ pub struct Target {
 /// A plan with its bundle built and ready to be fetched.
 #[derive(Debug, Clone)]
 pub struct Provision {
-    /// The plan.
+    /// What the agent is to do, bundle included.
     pub plan: Plan,
     /// The disk that will be written, and what stands on it, in words.
     pub target: String,
     /// What an admin should have known before it is written; the order may not accept all of it.
     pub warnings: Vec<Warning>,
-    /// What an admin should know, each in a sentence: a module that the kit lacks, a disk that is not blank.
-    pub notes: Vec<String>,
 }
 
-/// A gate that holds machines until enough have arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gate {
-    /// So many.
-    pub machines: u32,
-    /// Or so long after the first.
-    pub seconds: u64,
+/// Why there is no plan for a machine. Shown with its causes, in the words of the room that knows it.
+#[derive(Debug, thiserror::Error)]
+pub enum NoPlan {
+    /// The machine is not one that the order can be carried out on: not exactly one disk is meant, or the image cannot
+    /// stand on it.
+    #[error("{why} ({hint})")]
+    Refused {
+        /// What the tailor says.
+        #[source]
+        why: Box<dyn Error + Send + Sync>,
+        /// What to do about it. Part of the sentence, because the machine's own screen shows no other.
+        hint: String,
+    },
+    /// The order's rule, the image, the boot kit or the bundle cannot be read or made.
+    #[error(transparent)]
+    Failed(Box<dyn Error + Send + Sync>),
 }
 
-/// Who is let into the swarm of an image, and what the swarm must know of it.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    /// The machine's key of this boot.
-    pub key: PublicKey,
-    /// The deployment.
-    pub deployment: DeploymentId,
-    /// The job.
-    pub job: JobId,
-    /// The image.
-    pub image: ImageId,
-    /// The machine's name.
-    pub name: String,
-    /// Its site.
-    pub site: String,
-    /// What its OS is given.
-    pub personality: Personality,
-    /// The gate of its deployment.
-    pub gate: Option<Gate>,
+impl NoPlan {
+    /// That something which a plan is made from cannot be had, because of `error`.
+    pub fn failed(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Failed(Box::new(error))
+    }
 }
 
 /// An answer that takes a while.
@@ -109,20 +102,20 @@ pub trait Provisioner: Send + Sync + 'static {
     /// Whether `rule` says which disk; asked before an order is taken.
     ///
     /// # Errors
-    /// What is wrong with it.
-    fn check_disk_rule(&self, rule: &str) -> Result<(), String>;
+    /// When it is no rule.
+    fn check_disk_rule(&self, rule: &str) -> Result<(), BadRule>;
 
-    /// The disk of `hardware` that `commission` would write; decides and touches nothing.
+    /// The disk of `hardware` that `request` would have written; decides and touches nothing.
     ///
     /// # Errors
-    /// Why the machine would be refused.
-    fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String>;
+    /// Why the machine would get no plan.
+    fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan>;
 
     /// Makes the plan and builds its bundle. Blocking and slow: call it off the async threads.
     ///
     /// # Errors
-    /// Why the machine is refused, in a sentence for the admin.
-    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, String>;
+    /// Why the machine gets no plan.
+    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan>;
 
     /// Lets a machine into the swarm; again for the same key replaces what was said of it.
     fn admit(&self, admission: Admission) -> Soon<'_, ()>;

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use common::causes::with_causes;
 use common::hardware::{CheckedHardware, Firmware, HardwareReport};
 use common::id::{JobId, Mac, MachineId};
 use common::plan::{Finish, Instruction};
@@ -18,10 +19,11 @@ use super::decide::{AtWork, Fleet, REPORT_LIFE, Whose};
 use super::identity::{Fingerprint, Who, shared};
 use super::job::{Confirm, Job, JobEvent};
 use super::machine::{Boot, IdleBoot, Machine, has_bootable_disk, is_blank};
-use super::provisioner::{Admission, Gate, PlanRequest, Provision};
+use super::provisioner::{NoPlan, PlanRequest, Provision};
 use super::silence::Seen;
 use super::state::Change;
 use crate::api::shapes::{Doubt, JobState, MachineState, Warning};
+use crate::swarm::{Admission, Gather};
 
 /// Seconds until a machine that was refused, held or rejected asks again.
 const REFUSED_POLL_SECONDS: u32 = 30;
@@ -293,7 +295,7 @@ impl Fleet {
         if bar.is_none() {
             let wanted = self.state.newest_job(id).filter(|job| job.wants_plan()).cloned();
             if let Some(job) = wanted.or_else(|| self.take_open(id, now)) {
-                let request = self.request(&job, &machine, hardware.report(), address);
+                let request = self.request(&job, hardware.report(), address);
                 return Next::Tailor(Box::new(request), Arc::clone(hardware));
             }
         }
@@ -337,13 +339,7 @@ impl Fleet {
         order
     }
 
-    pub(super) fn request(
-        &self,
-        job: &Job,
-        machine: &Machine,
-        report: &HardwareReport,
-        server: Option<IpAddr>,
-    ) -> PlanRequest {
+    pub(super) fn request(&self, job: &Job, report: &HardwareReport, server: Option<IpAddr>) -> PlanRequest {
         let order = self.state.deployments.get(&job.deployment);
         let demand = order.map(|order| &order.request);
         let finish = demand.map(|demand| demand.finish).unwrap_or_default();
@@ -351,7 +347,6 @@ impl Fleet {
             deployment: job.deployment,
             job: job.id,
             attempt: job.attempt_for(&report.key),
-            machine: machine.id,
             image: order.map_or(common::id::ImageId(common::id::Hash([0; 32])), |order| order.image),
             disk: demand.map(|demand| demand.disk.clone()).unwrap_or_default(),
             bound: job.bound.disk.clone(),
@@ -367,7 +362,7 @@ impl Fleet {
         &mut self,
         job: JobId,
         key: PublicKey,
-        result: Result<Provision, String>,
+        result: Result<Provision, NoPlan>,
         now: Timestamp,
     ) -> (Instruction, Option<Admission>) {
         let over = || Instruction::Wait { seconds: 1, reason: "the order has just changed".to_owned() };
@@ -388,7 +383,7 @@ impl Fleet {
         let took_as_blank = order.is_some_and(|order| order.took_as_blank(&known));
         let accepted =
             self.state.deployments.get(&known.deployment).map_or(&[][..], |order| &order.request.accept);
-        let result = result.and_then(|made| {
+        let result = result.map_err(|error| with_causes(&error)).and_then(|made| {
             known.bound.allows(&marks, &made.plan.target).map_err(|different| different.to_string())?;
             if took_as_blank && !is_still_blank {
                 return Err(NOT_BLANK.to_owned());
@@ -418,9 +413,6 @@ impl Fleet {
         if !again {
             let text = format!("attempt {}, target {target}", job.attempt);
             self.log(now, Whose::Job(&job), Step::Tailor, What::Done { text });
-            for text in made.notes {
-                self.log(now, Whose::Job(&job), Step::Tailor, What::Note { text });
-            }
         }
         (Instruction::Deploy(Box::new(made.plan)), self.admission(&job))
     }
@@ -458,10 +450,10 @@ impl Fleet {
             seed_mark: self.settings.seed_mark(job.id, job.attempt),
             boot_mac: machine.hardware.as_ref().and_then(|hardware| boot_mac(hardware.report())),
         };
-        let gate = order
+        let gather = order
             .request
             .gather
-            .map(|machines| Gate { machines, seconds: order.request.gather_seconds.unwrap_or(GATE_SECONDS) });
+            .map(|wanted| Gather { wanted, seconds: order.request.gather_seconds.unwrap_or(GATE_SECONDS) });
         Some(Admission {
             key: job.key?,
             deployment: job.deployment,
@@ -470,7 +462,7 @@ impl Fleet {
             name: machine.shown_name(),
             site: machine.site.clone(),
             personality,
-            gate,
+            gather,
         })
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::boot_policy::{Answered, Asker, Sighting};
 use super::decide::Settings;
-use super::provisioner::{Admission, PlanRequest, Provision, Provisioner, Soon, Target};
+use super::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use super::request::Request;
 use super::state::Change;
 use super::store::{LogFilter, Store};
@@ -22,6 +22,8 @@ use super::testing::settings;
 use super::testing::suite::{event, store_suite};
 use super::{FleetError, FleetHandle, FleetTask, start};
 use crate::api::shapes::{Freeze, ImageShown};
+use crate::swarm::Admission;
+use crate::tailor::BadRule;
 
 store_suite!(Memory::default());
 
@@ -33,16 +35,16 @@ impl Provisioner for Nothing {
         Err(Refused { error: format!("no image `{name}`"), cause: None, hint: None })
     }
 
-    fn check_disk_rule(&self, _: &str) -> Result<(), String> {
+    fn check_disk_rule(&self, _: &str) -> Result<(), BadRule> {
         Ok(())
     }
 
-    fn target(&self, _: &PlanRequest, _: &CheckedHardware) -> Result<Target, String> {
-        Err("there is no kit".to_owned())
+    fn target(&self, _: &PlanRequest, _: &CheckedHardware) -> Result<Target, NoPlan> {
+        Err(NoPlan::failed(std::io::Error::other("there is no kit")))
     }
 
-    fn tailor(&self, _: &PlanRequest, _: &CheckedHardware) -> Result<Provision, String> {
-        Err("there is no kit".to_owned())
+    fn tailor(&self, _: &PlanRequest, _: &CheckedHardware) -> Result<Provision, NoPlan> {
+        Err(NoPlan::failed(std::io::Error::other("there is no kit")))
     }
 
     fn admit(&self, _: Admission) -> Soon<'_, ()> {

@@ -11,14 +11,14 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use common::limits::cut;
 
+use super::Public;
 use super::content::{Bytestore, Content, answer};
 use super::refusal::Refusal;
 use super::server::Ends;
-use super::{Public, shelf};
 use crate::boot::script::{self, Visitor};
 use crate::fleet::boot_policy::{BootPolicy, Sighting};
 
-/// The routes.
+/// What machines fetch before anything is known of them.
 pub(super) fn routes() -> Router<Arc<Public>> {
     Router::new()
         .route("/boot.ipxe", get(boot_script))
@@ -65,7 +65,7 @@ async fn boot_script(
 const NOT_ETHERNET: &str = "its network card has no Ethernet address, and nothing else is served";
 
 async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
-    let kit = shelf(&public.boot_source, |boot_source| boot_source.kit()).await?;
+    let kit = public.ask(|source| source.kit()).await?;
     let Some(kit) = kit else {
         tracing::warn!(machine = %ends.peer.ip(), "a machine asks for the loader, but there is no boot kit");
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is no boot kit")
@@ -100,7 +100,7 @@ async fn kit_file(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let name = file.clone();
-    let content = shelf(&public.boot_source, move |boot_source| boot_source.kit_file(&kit, &file)).await?;
+    let content = public.ask(move |source| source.kit_file(&kit, &file)).await?;
     let content = content.ok_or_else(|| Refusal::absent("no boot kit has such a file"))?;
     let fleet = public.fleet.clone();
     let told = Box::new(move |bytes| {
@@ -117,7 +117,7 @@ async fn boot_program(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let name = file.clone();
-    let bytes = shelf(&public.boot_source, move |boot_source| boot_source.boot_program(&file)).await?;
+    let bytes = public.ask(move |source| source.boot_program(&file)).await?;
     let bytes = bytes.ok_or_else(|| Refusal::absent("there is no such network boot program"))?;
     let (fleet, whole) = (public.fleet.clone(), bytes.len() as u64);
     // UEFI tells an EFI program from a disk image by its media type (UEFI 2.10 section 24.7.3.1) before it

@@ -1,5 +1,5 @@
-//! Core: how many connections each address has at the machines' door. One host cannot take the places of all
-//! others, whatever it does with them. Touches `std` only.
+//! Core: how many connections each address has. One host cannot take the places of all others, whatever it does with
+//! them. Touches `std` only.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,22 +7,22 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// The bounds on connections at the machines' door.
+/// The bounds on the connections of one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DoorBounds {
-    /// In all.
+pub struct ConnectionBounds {
+    /// Connections at once, from all addresses together.
     pub all: usize,
-    /// From one address.
+    /// Connections at once from one address.
     pub per_address: usize,
 }
 
-/// Who is inside, by address.
+/// How many connections are open, by address.
 #[derive(Debug, Default)]
-pub(super) struct GuestBook {
+pub(super) struct CountsByAddress {
     inside: Mutex<HashMap<IpAddr, usize>>,
 }
 
-impl GuestBook {
+impl CountsByAddress {
     /// A place for one more connection from `address`, unless it has `most` already.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
         let mut inside = self.inside.lock();
@@ -31,7 +31,7 @@ impl GuestBook {
             return None;
         }
         *count += 1;
-        Some(Place { book: Arc::clone(self), address })
+        Some(Place { counts: Arc::clone(self), address })
     }
 
     fn leave(&self, address: IpAddr) {
@@ -53,13 +53,13 @@ impl GuestBook {
 /// The place of one connection, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    book: Arc<GuestBook>,
+    counts: Arc<CountsByAddress>,
     address: IpAddr,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.book.leave(self.address);
+        self.counts.leave(self.address);
     }
 }
 
@@ -69,16 +69,16 @@ mod tests {
 
     #[test]
     fn one_address_cannot_take_the_places_of_others() {
-        let book = Arc::new(GuestBook::default());
+        let counts = Arc::new(CountsByAddress::default());
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let mut places: Vec<_> = (0..3).map(|_| book.enter(one, 3)).collect();
+        let mut places: Vec<_> = (0..3).map(|_| counts.enter(one, 3)).collect();
         assert!(places.iter().all(Option::is_some));
-        assert!(book.enter(one, 3).is_none());
-        let beside = book.enter(other, 3);
+        assert!(counts.enter(one, 3).is_none());
+        let beside = counts.enter(other, 3);
         assert!(beside.is_some());
         places.pop();
-        assert!(book.enter(one, 3).is_some());
+        assert!(counts.enter(one, 3).is_some());
         drop((places, beside));
-        assert_eq!(book.addresses(), 0, "nothing is kept of who has left");
+        assert_eq!(counts.addresses(), 0, "nothing is kept of who has left");
     }
 }

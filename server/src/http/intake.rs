@@ -1,4 +1,4 @@
-//! Bodies that come in at the machines' door: bounded in length, in patience and, over all of them at once, in
+//! Bodies that machines send: bounded in length, in patience and, over all of them at once, in
 //! bytes, for each address and in all. What was taken is given back when the caller is done with what the body
 //! said. Touches the bodies.
 
@@ -27,7 +27,7 @@ pub(super) struct Intake(Mutex<Ledger>);
 /// A body, and the bytes that it takes of the room for all.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// What came.
+    /// The body.
     pub(super) bytes: Bytes,
     _share: Share,
 }

@@ -21,17 +21,17 @@ use common::wire::http::{CONFIRM, EVENTS, EventsTaken, IDENTITY, Identity, MANIF
 
 use jiff::Timestamp;
 
+use super::Public;
 use super::content::{Bytestore, Content, answer};
 use super::refusal::Refusal;
 use super::server::Ends;
-use super::{Public, shelf};
 use crate::fleet::boot_policy::Sighting;
 use crate::fleet::{FleetError, FleetHandle, From};
 
 /// What is read of a call home.
 const CONFIRM_BYTES_MAX: usize = 64 << 10;
 
-/// The routes.
+/// What machines report to, and fetch once they have reported.
 pub(super) fn routes() -> Router<Arc<Public>> {
     Router::new()
         .route(IDENTITY, get(identity))
@@ -116,7 +116,7 @@ async fn bundle(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let hash: Hash = hash.parse().map_err(|_| Refusal::absent("that is no bundle's hash"))?;
-    let content = shelf(&public.boot_source, move |boot_source| boot_source.bundle(hash)).await?;
+    let content = public.ask(move |source| source.bundle(hash)).await?;
     let content = content.ok_or_else(|| {
         Refusal::absent("there is no such bundle").hint("report again: it is built for each plan")
     })?;
@@ -130,7 +130,7 @@ async fn manifest(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let image = ImageId(image.parse().map_err(|_| Refusal::absent("that is no image's id"))?);
-    let bytes = shelf(&public.boot_source, move |boot_source| boot_source.manifest(image)).await?;
+    let bytes = public.ask(move |source| source.manifest(image)).await?;
     let bytes = bytes.ok_or_else(|| Refusal::absent("there is no such image"))?;
     let content = Content {
         bytes: Bytestore::Memory(bytes),

@@ -1,6 +1,5 @@
-//! Steps 2 to 6 and 15: the visitors that speak HTTP, and the admin's door. Two doors with nothing in common
-//! but this folder: the machines' door is a TCP port that anybody on the network can knock at, the admin's is
-//! a Unix socket.
+//! Steps 2 to 6 and 15 over HTTP: what machines fetch and report, on a TCP port that anybody on the network can reach; and
+//! what serves connections, which the admin's routes on their Unix socket share.
 
 // Connections, and the bounds on them.
 mod server;
@@ -13,6 +12,9 @@ mod paced;
 
 // Bodies that come in, and the room for them.
 mod intake;
+
+// Work that may block.
+mod blocking;
 
 // Errors as they go out.
 pub mod refusal;
@@ -32,18 +34,6 @@ mod machine;
 // Refused reports, in the server's log.
 mod complaints;
 
-// What the admin's door shows of images and kits.
-mod stock;
-
-// Long tasks, line by line.
-mod tasks;
-
-// The places of admins who stay long.
-mod errands;
-
-// The admin's routes.
-mod admin;
-
 use std::sync::Arc;
 
 use axum::Router;
@@ -51,24 +41,23 @@ use axum::http::StatusCode;
 use common::limits::BODIES_PARSED_MAX;
 use tokio::sync::Semaphore;
 
-pub use admin::{Admin, admin};
+pub(crate) use blocking::blocking;
 #[cfg(fuzzing)]
 pub use boot::try_query;
-pub use boot_source::BootSource;
-pub use connections::DoorBounds;
-pub use errands::Errands;
+pub use boot_source::{BootSource, Stores};
+pub use connections::ConnectionBounds;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
-pub use stock::{KitAdmin, OnProgress, image_refused, image_shown};
 
+use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
 use intake::Intake;
 use refusal::Refusal;
 
-/// What the machines' door needs.
+/// What the machines' routes need.
 pub struct Public {
     fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,
-    kernel_arguments: Vec<String>,
+    kernel_arguments: KernelArguments,
     discover: bool,
     intake: Arc<Intake>,
     parsers: Semaphore,
@@ -86,7 +75,7 @@ impl std::fmt::Debug for Public {
 pub fn public(
     fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,
-    kernel_arguments: Vec<String>,
+    kernel_arguments: KernelArguments,
     discover: bool,
 ) -> Router {
     let public = Arc::new(Public {
@@ -108,17 +97,15 @@ pub fn public(
         .with_state(public)
 }
 
-/// Asks the boot files, which may read a disk, off the async threads.
-async fn shelf<T: Send + 'static>(
-    boot_source: &Arc<dyn BootSource>,
-    ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    let boot_source = Arc::clone(boot_source);
-    tokio::task::spawn_blocking(move || ask(&*boot_source)).await.map_err(|error| {
-        tracing::error!(%error, "a worker thread failed");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a worker thread failed")
-            .hint("the server's own log has more")
-    })
+impl Public {
+    /// Asks the boot source, which may read a disk.
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let boot_source = Arc::clone(&self.boot_source);
+        blocking(move || ask(&*boot_source)).await
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Connections: binding a port or a socket, taking visitors in, and letting the last ones finish. Bounded in
-//! number and in patience, because anybody on the network can knock. Touches sockets.
+//! Connections: binding a port or a socket, accepting, and letting the last ones finish. Bounded in number and in time,
+//! because anybody on the network can connect. Serves the machines' routes and the admin's. Touches sockets.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::{DoorBounds, GuestBook, Place};
+use super::connections::{ConnectionBounds, CountsByAddress, Place};
 use super::paced::Paced;
 
 /// The longest TCP segment, both ways: with its headers 1,460 bytes, as TFTP's longest packet. Firmware and iPXE do not
@@ -29,7 +29,7 @@ const SEGMENT_BYTES_MAX: u32 = 1420;
 /// How long the last answers may take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Why a door cannot be opened.
+/// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The port cannot be bound.
@@ -127,7 +127,7 @@ impl Bound {
     }
 
     /// Answers with `router` within `bounds` until `cancel`, then lets the last answers go out.
-    pub async fn run(self, router: Router, bounds: DoorBounds, cancel: CancellationToken) {
+    pub async fn run(self, router: Router, bounds: ConnectionBounds, cancel: CancellationToken) {
         let connections = receive(&self, bounds, router, &cancel).await;
         drop(self.listener);
         connections.say_goodbye().await;
@@ -197,7 +197,7 @@ impl AdminBound {
     /// Answers with `router` until `cancel`, then lets the last answers go out and removes the socket.
     pub async fn run(self, router: Router, cancel: CancellationToken) {
         // All admins come by one socket, which is one address.
-        let bounds = DoorBounds { all: ADMINS_MAX, per_address: ADMINS_MAX };
+        let bounds = ConnectionBounds { all: ADMINS_MAX, per_address: ADMINS_MAX };
         let connections = receive(&self, bounds, router, &cancel).await;
         drop(std::fs::remove_file(&self.path));
         connections.say_goodbye().await;
@@ -215,27 +215,27 @@ impl Listener for AdminBound {
     }
 }
 
-/// What visitors come in by; all that the two doors do not have in common.
+/// Where connections come from; all that the port and the socket do not have in common.
 trait Listener {
-    /// A visitor's connection.
+    /// An accepted connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The longest head of a request, where it differs from the library's.
     const HEAD_MAX: Option<usize>;
 
-    /// The next visitor. May be given up at any await without losing one.
+    /// The next connection. May be given up at any await without losing one.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Ends)>> + Send;
 }
 
-/// Takes visitors in until `cancel`, at most as many as `bounds` say, and gives back those that are still inside.
+/// Accepts connections until `cancel`, at most as many at once as `bounds` say, and gives back those that are still open.
 async fn receive<D: Listener>(
     listener: &D,
-    bounds: DoorBounds,
+    bounds: ConnectionBounds,
     router: Router,
     cancel: &CancellationToken,
 ) -> Connections {
     let room = Arc::new(Semaphore::new(bounds.all));
-    let book = Arc::new(GuestBook::default());
+    let counts = Arc::new(CountsByAddress::default());
     let connections = Connections::new(cancel);
     loop {
         let turn = Arc::clone(&room).acquire_owned();
@@ -245,7 +245,7 @@ async fn receive<D: Listener>(
         };
         match accepted {
             // Who has its share already is closed at once, and tries again when one of its own has ended.
-            (Ok(turn), Ok((stream, ends))) => match book.enter(ends.peer.ip(), bounds.per_address) {
+            (Ok(turn), Ok((stream, ends))) => match counts.enter(ends.peer.ip(), bounds.per_address) {
                 Some(place) => attend::<D>(stream, ends, router.clone(), &connections, (turn, place)),
                 None => tracing::debug!(peer = %ends.peer, "an address has all the connections it may have"),
             },
@@ -256,7 +256,7 @@ async fn receive<D: Listener>(
     connections
 }
 
-/// One visitor, until it leaves or the server stops.
+/// Serves one connection, until its other end leaves or the server stops.
 fn attend<D: Listener>(
     stream: D::Stream,
     ends: Ends,
@@ -314,7 +314,8 @@ fn one_slash(uri: &mut hyper::Uri) {
     }
 }
 
-/// Who is inside, each with a task of its own.
+/// The open connections, each with a task of its own. hyper-util's `GracefulShutdown` would do the half of it: it waits
+/// for all of them, and cuts none off that does not end in time.
 struct Connections {
     inside: TaskTracker,
     leaving: CancellationToken,

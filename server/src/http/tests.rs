@@ -1,4 +1,4 @@
-//! The machines' door from outside: whole lives of machines, orders, and what strangers try.
+//! The machines' routes from outside: whole lives of machines, orders, and what strangers try.
 
 // A server without sockets.
 mod bench;
@@ -383,7 +383,7 @@ async fn files_come_whole_in_part_or_as_their_length() {
 }
 
 #[tokio::test]
-async fn what_the_doors_saw_is_in_the_log() {
+async fn what_dhcp_and_tftp_saw_is_in_the_log() {
     let bench = Bench::open();
     let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 5])), uuid: None, serial: None };
     for _ in 0..3 {
@@ -430,14 +430,14 @@ async fn what_the_doors_saw_is_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doors_open_and_close() {
+async fn listeners_open_and_close() {
     let bench = Bench::open();
     let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = bound.address();
     let taken = bind(address).await.unwrap_err();
     assert!(taken.hint().contains(&address.port().to_string()), "{taken}: {}", taken.hint());
     let cancel = CancellationToken::new();
-    let open = tokio::spawn(bound.run(bench.door.clone(), BOUNDS, cancel.clone()));
+    let open = tokio::spawn(bound.run(bench.routes.clone(), BOUNDS, cancel.clone()));
     let talk = tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.write_all(b"GET /v1/identity HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();

@@ -1,8 +1,7 @@
 //! Images read back from the store: every chunk checked (`verify`), or the raw image put together again
-//! (`export`). Owns no state. Touches the store, threads of its own, and the file that is exported to.
+//! (`export`). Owns no state. Touches the store, and threads of its own.
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
@@ -15,7 +14,6 @@ use common::manifest::{Chunk, Encoding, StoredChunk};
 
 use super::error::ImageError;
 use super::info::{DamagedChunk, Progress, VerifyReport};
-use super::sparse::SparseFile;
 use super::store::Images;
 
 impl Images {
@@ -113,27 +111,6 @@ impl Images {
             progress(told);
         }
         to.flush().map_err(ImageError::Export)
-    }
-
-    /// Writes the raw image to a new file at `path`, with holes for zeros. Nothing is left on failure.
-    ///
-    /// # Errors
-    /// As `export`, and when something is at `path` already.
-    pub fn export_file(
-        &self,
-        id: ImageId,
-        path: &Path,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<(), ImageError> {
-        let mut file = SparseFile::create(path).map_err(ImageError::Export)?;
-        let exported =
-            self.export(id, &mut file, progress).and_then(|()| file.finish().map_err(ImageError::Export));
-        if exported.is_err()
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            tracing::warn!(path = %path.display(), %error, "half an exported image could not be removed");
-        }
-        exported
     }
 
     /// The raw bytes of a chunk, checked against both its hashes.

@@ -32,6 +32,9 @@ mod import;
 // Named blobs at rest, and those in files.
 mod blobs;
 
+// Core: what the blobs are called.
+mod keys;
+
 // The images of this server.
 mod store;
 
@@ -47,11 +50,14 @@ mod reader;
 // Images read back: verify and export.
 mod check;
 
+// What the swarm takes.
+mod chunks;
+
+// What fails only because something is short is tried again.
+mod scarce;
+
 // Damaged chunks put right.
 mod mend;
-
-// Raw images as files with holes.
-mod sparse;
 
 #[cfg(test)]
 mod tests;
@@ -63,5 +69,4 @@ pub use qcow2::QcowError;
 #[cfg(fuzzing)]
 pub use qcow2::try_qcow2;
 pub use source::{ImageSource, SourceError};
-pub use sparse::SparseFile;
 pub use store::Images;

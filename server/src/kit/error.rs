@@ -33,7 +33,7 @@ pub enum KitError {
     /// There is no kit of that name.
     #[error("there is no kit named `{name}`")]
     Unknown {
-        /// The name.
+        /// The name that was asked for.
         name: String,
         /// The names there are.
         known: Vec<String>,

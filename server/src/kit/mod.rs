@@ -1,10 +1,13 @@
 //! Boot kits: what machines are booted with. A kit is a folder `<state>/kits/<name>/` that is made whole or
 //! not at all: a kernel, the modules and firmware that a deployment can need, the network boot programs, and
-//! the loader's initramfs made from them. Plain blocking calls: the command line uses them directly, the
-//! server from a blocking thread.
+//! the loader's initramfs made from them. Plain blocking calls, which
+//! asynchronous callers wrap in `spawn_blocking`.
 
 // The kits there are, and one kit.
 mod store;
+
+// The default kit, read when it changes.
+mod current;
 
 // What can go wrong, and what to do about it.
 mod error;

@@ -10,15 +10,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::id::Hash;
 use common::modules::ModuleIndex;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::current::Known;
 use super::error::{KitError, Result, reading, writing};
 use super::import::{ImportSpec, Progress};
 use super::{import, initramfs};
 
 /// The version of `kit.json` that this program writes and reads.
 const FORMAT: u32 = 1;
-const DEFAULT_MARK: &str = "default";
+pub(super) const DEFAULT_MARK: &str = "default";
+/// What a kit is, in its folder.
+pub(super) const INDEX: &str = "kit.json";
 pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const LOADER: &str = "loader.img";
 pub(crate) const MODULES: &str = "modules.json";
@@ -56,10 +60,10 @@ pub(crate) struct Record {
     pub(crate) files: BTreeMap<String, FileMark>,
 }
 
-/// What a person sees of a kit; also its JSON form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What there is to know of a kit without its module index.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KitInfo {
-    /// Its name.
+    /// Its name, which is also its folder's.
     pub name: String,
     /// Whether machines are booted with it when nothing else is said.
     pub default: bool,
@@ -92,6 +96,8 @@ pub struct KitInfo {
 pub struct Kits {
     dir: PathBuf,
     stop: Arc<AtomicBool>,
+    /// The default kit as it was read last.
+    pub(super) current: Arc<Mutex<Option<Known>>>,
 }
 
 impl Kits {
@@ -102,7 +108,7 @@ impl Kits {
     pub fn open(state_dir: &Path) -> Result<Self> {
         let dir = state_dir.join("kits");
         fs::create_dir_all(&dir).map_err(writing(&dir))?;
-        let kits = Self { dir, stop: Arc::default() };
+        let kits = Self { dir, stop: Arc::default(), current: Arc::default() };
         match import::lock(&kits) {
             // An import that another process has under way is left alone.
             Ok(_) | Err(KitError::Busy(_)) => Ok(kits),
@@ -165,14 +171,6 @@ impl Kits {
         let text = fs::read(&path).map_err(reading(&path))?;
         let modules = serde_json::from_slice(&text).map_err(|source| KitError::Index { path, source })?;
         Ok(Kit { dir, record, modules })
-    }
-
-    /// The kit that machines are booted with when nothing else is said: the marked one, else the newest.
-    ///
-    /// # Errors
-    /// When there is no kit, or it cannot be read.
-    pub fn default_kit(&self) -> Result<Kit> {
-        self.get(&self.default_name()?.ok_or(KitError::None)?)
     }
 
     /// Marks the kit `name` as the default.
@@ -239,7 +237,7 @@ impl Kits {
         Ok(true)
     }
 
-    fn default_name(&self) -> Result<Option<String>> {
+    pub(super) fn default_name(&self) -> Result<Option<String>> {
         let records = self.records()?;
         let path = self.dir.join(DEFAULT_MARK);
         let marked = match fs::read_to_string(&path) {
@@ -258,7 +256,7 @@ impl Kits {
             let name = entry.map_err(reading(&self.dir))?.file_name();
             if let Some(name) = name.to_str()
                 && check_name(name).is_ok()
-                && self.dir.join(name).join("kit.json").exists()
+                && self.dir.join(name).join(INDEX).exists()
             {
                 match self.record(name) {
                     Ok(record) => records.push(record),
@@ -277,7 +275,7 @@ impl Kits {
 
     fn record(&self, name: &str) -> Result<Record> {
         check_name(name)?;
-        let path = self.dir.join(name).join("kit.json");
+        let path = self.dir.join(name).join(INDEX);
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -323,7 +321,7 @@ fn info_of(record: &Record, default: Option<&str>) -> KitInfo {
 /// What machines fetch of a kit over HTTP, each with its mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFiles {
-    /// The kernel.
+    /// The kernel's file; no mark in a kit whose index lacks it.
     pub kernel: (PathBuf, Option<FileMark>),
     /// The loader's initramfs.
     pub loader: (PathBuf, Option<FileMark>),
@@ -338,7 +336,7 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// Its name.
+    /// Its name, which is also its folder's.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.record.name
@@ -362,13 +360,7 @@ impl Kit {
         self.dir.join(LOADER)
     }
 
-    /// Length and hash of the kernel and of the loader's initramfs, in this order.
-    #[must_use]
-    pub fn marks(&self) -> (Option<FileMark>, Option<FileMark>) {
-        (self.record.files.get(KERNEL).copied(), self.record.files.get(LOADER).copied())
-    }
-
-    /// Its modules.
+    /// Its modules, each with what it needs and what hardware it is for.
     #[must_use]
     pub fn modules(&self) -> &ModuleIndex {
         &self.modules
@@ -406,7 +398,7 @@ impl Kit {
     }
 
     pub(crate) fn save_record(&self) -> Result<()> {
-        let path = self.dir.join("kit.json");
+        let path = self.dir.join(INDEX);
         let text = serde_json::to_vec_pretty(&self.record)
             .map_err(|source| KitError::Index { path: path.clone(), source })?;
         replace_file(&path, &text)

@@ -42,7 +42,7 @@ pub(crate) enum At {
     Path(PathBuf),
     /// In a folder that somebody gave us: no link on the way to it is followed, or it could name any file of this host.
     Inside {
-        /// The folder.
+        /// The folder that was given.
         root: PathBuf,
         /// The file's path in it.
         path: String,

@@ -30,7 +30,7 @@ use crate::api::shapes::{
 };
 use crate::fleet::boot_policy::{Answered, Asker, Sighting};
 use crate::fleet::decide::{Fleet, Settings};
-use crate::fleet::provisioner::Provision;
+use crate::fleet::provisioner::{NoPlan, Provision};
 use crate::fleet::reports::Next;
 use crate::fleet::store::LogFilter;
 
@@ -179,14 +179,9 @@ fn perform(fleet: &mut Fleet, deed: Deed, number: u64, now: Timestamp) {
             let hardware = std::sync::Arc::new(report(machine, boot));
             if let Next::Tailor(request, _) = fleet.report(&hardware, None, now).next {
                 let made = if number.is_multiple_of(5) {
-                    Err("two disks match".to_owned())
+                    Err(NoPlan::Failed("two disks match".into()))
                 } else {
-                    Ok(Provision {
-                        plan: plan(&request),
-                        target: "disk".to_owned(),
-                        warnings: vec![],
-                        notes: vec![],
-                    })
+                    Ok(Provision { plan: plan(&request), target: "disk".to_owned(), warnings: vec![] })
                 };
                 fleet.tailored(request.job, key(machine, boot).public(), made, now);
             }

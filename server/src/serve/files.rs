@@ -4,7 +4,7 @@
 use common::limits::{CONNECTIONS_MAX, FILES_RESERVED, FILES_WANTED};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::http::DoorBounds;
+use crate::http::ConnectionBounds;
 
 /// How many files may be open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +28,10 @@ impl Files {
 
     /// What the machines' door may use: a quarter of what is left beside the reserve. As much is TFTP's, and the swarm
     /// has two for each machine.
-    pub(super) fn door(self, per_address: usize) -> DoorBounds {
+    pub(super) fn door(self, per_address: usize) -> ConnectionBounds {
         let left = usize::try_from(self.0).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED);
         let all = (left / 4).clamp(16, CONNECTIONS_MAX);
-        DoorBounds { all, per_address: per_address.min(all) }
+        ConnectionBounds { all, per_address: per_address.min(all) }
     }
 
     /// What an admin should know about it.

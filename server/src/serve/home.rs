@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::trust::KeyPair;
 
-use crate::cli::fault::Fault;
+use crate::fault::Fault;
 
 /// The state folder.
 #[derive(Debug)]

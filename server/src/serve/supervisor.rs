@@ -5,7 +5,7 @@ use std::error::Error;
 
 use tokio::task::JoinSet;
 
-use crate::cli::fault::Fault;
+use crate::fault::Fault;
 
 type Ended = (&'static str, Result<(), Fault>);
 

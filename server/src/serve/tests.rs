@@ -1,18 +1,33 @@
 //! Starting again with jobs that run: however many there are, the swarm has let all of them in again soon.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use common::trust::KeyPair;
 use jiff::Timestamp;
 
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::start::start_swarm;
+use super::wire::{CONFIRM_WITHIN, POLL_SECONDS};
 use super::*;
 use crate::api::shapes::{DeployOrder, JobState};
+use crate::config::Addresses;
+use crate::fleet::decide::Settings;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::identity::Fingerprint;
 use crate::fleet::job::Job;
 use crate::fleet::machine::Machine;
 use crate::fleet::state::Change;
+use crate::fleet::{self, FleetHandle};
+use crate::image::Images;
+use crate::kit::Kits;
+use crate::provision::Provisioning;
+use crate::records::Records;
+use crate::swarm;
+use crate::tailor::Bundles;
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -77,19 +92,17 @@ async fn start_again(count: u32) -> Again {
     let program = dir.path().join("program");
     std::fs::write(&program, b"program").unwrap();
     let keys = KeyPair::from_secret(KEY);
-    let stock = Arc::new(Stock::new(Parts {
-        images: Images::open(dir.path()).unwrap(),
-        kits: Kits::open(dir.path()).unwrap(),
-        bundles: Bundles::open(dir.path(), &program).unwrap(),
-        loader: program,
-        http: ([127, 0, 0, 1], 0).into(),
-        key: keys.public(),
-        prefer: None,
-    }));
+    let images = Images::open(dir.path()).unwrap();
     let (facts, told) = mpsc::channel(BACKLOG);
-    let node = swarm::bind(&keys, "/ip4/127.0.0.1/tcp/0", Arc::<Stock>::clone(&stock), facts).await.unwrap();
+    let node = swarm::bind(&keys, "/ip4/127.0.0.1/tcp/0", Arc::new(images.clone()), facts).await.unwrap();
     let handle = node.handle();
-    stock.join(handle.clone());
+    let provisioning = Arc::new(Provisioning {
+        images,
+        kits: Kits::open(dir.path()).unwrap(),
+        bundles: Arc::new(Bundles::open(dir.path(), &program).unwrap()),
+        swarm: handle.clone(),
+        key: keys.public(),
+    });
     let settings = Settings {
         discover: true,
         poll_seconds: POLL_SECONDS,
@@ -103,7 +116,7 @@ async fn start_again(count: u32) -> Again {
         own: Arc::default(),
         url: String::new(),
     };
-    let (fleet, task) = fleet::start(records, Arc::<Stock>::clone(&stock), keys, settings).unwrap();
+    let (fleet, task) = fleet::start(records, provisioning, keys, settings).unwrap();
     let (mut supervisor, ends) = (Supervisor::new(), Ends::default());
     let started = start_swarm(&mut supervisor, node, told, &fleet, &ends.inner);
     let count =
@@ -160,7 +173,7 @@ fn config(dir: &Path) -> Config {
         reserve_bytes: 0,
         connections_per_address: 64,
         uefi_program: None,
-        kernel_args: String::new(),
+        kernel_args: Default::default(),
         log: "info".to_owned(),
         log_json: false,
     }

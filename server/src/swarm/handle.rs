@@ -1,9 +1,8 @@
-//! What the rest of the server says to the swarm and hears from it: the handle, the facts, the status, and
-//! the trait behind which the images are. Touches `common`; the node behind the handle is in `node`.
+//! What the rest of the server says to the swarm and hears from it: who is let in, the handle, the facts, and the
+//! trait behind which the images are. Touches `common` and `api`; the node behind the handle is in `node`.
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use common::chunk::ChunkIndex;
@@ -11,9 +10,10 @@ use common::id::{DeploymentId, ImageId, JobId};
 use common::manifest::Manifest;
 use common::swarm::behaviour::NoNode;
 use common::trust::PublicKey;
-use common::wire::swarm::{Bottleneck, Form, Personality};
+use common::wire::swarm::{Form, Personality};
 
 use super::limits::{LimitOrder, LineLimits};
+use crate::api::shapes::SwarmStatus;
 
 /// Where the images are. Both calls may read a disk; the swarm makes them off its task.
 pub trait ChunkSource: Send + Sync + 'static {
@@ -47,7 +47,7 @@ pub trait ChunkSource: Send + Sync + 'static {
 }
 
 /// A gate before the transfer: it opens when enough machines have arrived or the time is up. One gate per
-/// deployment; once open it stays open until everybody of that has left.
+/// deployment; once open it stays open until all machines of that deployment have left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gather {
     /// Machines that are waited for.
@@ -56,24 +56,24 @@ pub struct Gather {
     pub seconds: u64,
 }
 
-/// One machine that may take part. The same key again replaces what was said before.
+/// One machine that may take part, in the fleet's words. The same key again replaces what was said before.
 #[derive(Debug, Clone)]
 pub struct Admission {
-    /// The machine's key of this boot.
+    /// The key that the machine made at this boot, under which its agent connects.
     pub key: PublicKey,
-    /// The order it is part of, whose gate it waits at.
+    /// The deployment it is part of, whose gate it waits at.
     pub deployment: DeploymentId,
-    /// Its job.
+    /// Its job, by which facts name it.
     pub job: JobId,
-    /// The image it takes.
+    /// The image it takes, whose swarm it joins.
     pub image: ImageId,
     /// What a person calls it.
     pub name: String,
-    /// Its site.
+    /// Its site: machines of one site are each other's neighbours, and share their first copies.
     pub site: String,
-    /// What its OS is given.
+    /// What its OS is given: hostname, keys, user-data. It goes over the control stream, which is encrypted.
     pub personality: Personality,
-    /// The gate it waits at, if any.
+    /// The gate it waits at; none when its transfer begins at once.
     pub gather: Option<Gather>,
 }
 
@@ -83,7 +83,7 @@ pub struct Admission {
 pub enum SwarmFact {
     /// The machine's agent is in the swarm (again, after a cut line).
     Joined {
-        /// Its job.
+        /// The machine's job.
         job: JobId,
     },
     /// The gate opened.
@@ -93,19 +93,19 @@ pub enum SwarmFact {
     },
     /// The machine's control stream ended.
     Left {
-        /// Its job.
+        /// The machine's job.
         job: JobId,
         /// What ended it, in words.
         cause: String,
     },
     /// The machine's disk is sealed.
     Sealed {
-        /// Its job.
+        /// The machine's job.
         job: JobId,
     },
     /// The machine was told that nobody needs it any more.
     Released {
-        /// Its job.
+        /// The machine's job.
         job: JobId,
     },
     /// A chunk failed its hash.
@@ -140,48 +140,6 @@ pub enum SwarmFact {
         /// The machine that had it; none when the store did, after all or again.
         from: Option<JobId>,
     },
-}
-
-/// One agent in the swarm, as `swarm status` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeStatus {
-    /// Its job.
-    pub job: JobId,
-    /// What a person calls its machine.
-    pub name: String,
-    /// Its site.
-    pub site: String,
-    /// Whether its control stream is up.
-    pub connected: bool,
-    /// Chunks it can serve.
-    pub held: u32,
-    /// Chunks leased to it.
-    pub leased: u32,
-    /// Wire bytes that the server sent it.
-    pub from_server: u64,
-    /// Wire bytes that peers sent it, by its own count.
-    pub from_peers: u64,
-    /// Wire bytes that it sent to peers, by its own count.
-    pub sent: u64,
-    /// Whether its disk is sealed.
-    pub sealed: bool,
-    /// What held it up when it last reported; none when it fetched nothing.
-    pub bottleneck: Option<Bottleneck>,
-}
-
-/// One image's swarm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SwarmStatus {
-    /// The image.
-    pub image: ImageId,
-    /// Chunks that have to be fetched by a blank machine.
-    pub chunks: u32,
-    /// Wire bytes of one copy.
-    pub wire_bytes: u64,
-    /// Wire bytes of the image that left the server so far.
-    pub injected_bytes: u64,
-    /// Its agents.
-    pub nodes: Vec<NodeStatus>,
 }
 
 /// The swarm has ended.

@@ -1,26 +1,33 @@
 //! Core: one image's agents, from admission to release: the gates, who is told of whom, who may go. Owns
 //! that and the image's injection; touches `inject`, `release` and the wire's words. Time is an argument.
+//! Driven by `node` over libp2p, and by `tests/sim` over simulated lines.
+
+// Who waits for whom before the first chunk.
+mod gate;
+
+// Who is told of whom.
+mod topology;
 
 // Chunks that cannot be read.
 mod lost;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::{DeploymentId, ImageId, JobId};
-use common::limits::GATHER_SECONDS_MAX;
+use common::id::{DeploymentId, ImageId};
 use common::trust::PublicKey;
 use common::wire::swarm::{Bottleneck, Neighbour, ToAgent, ToServer};
 
-use super::handle::{Admission, NodeStatus, SwarmFact, SwarmStatus};
+use super::handle::{Admission, SwarmFact};
 use super::inject::{Effect, Event, Injector};
 use super::release::{Linger, Presence, releasable};
+use crate::api::shapes::{NodeStatus, SwarmStatus};
+use gate::Gate;
 use lost::Lost;
 
-/// Up to so many agents of a site all know each other; beyond, each knows about 2 log2 of them: more than
-/// the natural logarithm keeps the graph whole when some leave.
-const FULL_MESH_MAX: usize = 16;
+/// How often a swarm is to hear that time has passed.
+pub const TICK: Duration = Duration::from_millis(100);
 
 /// All machines of a swarm that may go are let go over so many ticks: ten seconds.
 const RELEASE_TICKS: usize = 100;
@@ -33,7 +40,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What the node is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Out {
+pub enum Out {
     /// Send it on the agent's control stream.
     Tell(PublicKey, ToAgent),
     /// Let the agent pull these.
@@ -50,26 +57,31 @@ pub(super) enum Out {
 
 /// An agent that holds a chunk, and where it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Holder {
-    pub(super) key: PublicKey,
-    pub(super) addresses: Vec<String>,
+pub struct Holder {
+    /// Its key of this boot.
+    pub key: PublicKey,
+    /// Multiaddrs, as it said them; nothing is believed of them.
+    pub addresses: Vec<String>,
 }
 
 /// What a new control stream says.
 #[derive(Debug, Clone)]
-pub(super) struct Hello {
-    pub(super) addresses: Vec<String>,
-    pub(super) held: ChunkSet,
-    pub(super) started: bool,
+pub struct Hello {
+    /// Where it listens, as multiaddrs; other agents are told so.
+    pub addresses: Vec<String>,
+    /// What it can pass on, of the chunks that have to be fetched.
+    pub held: ChunkSet,
+    /// Whether it was through its gate before this stream.
+    pub started: bool,
 }
 
-/// What a room is of.
+/// What a swarm spreads of its image.
 #[derive(Debug, Clone)]
-pub(super) struct WireImage {
+pub struct WireImage {
     /// The chunks that have to be fetched.
-    pub(super) wanted: ChunkSet,
+    pub wanted: ChunkSet,
     /// Wire bytes of one copy.
-    pub(super) wire_bytes: u64,
+    pub wire_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -90,17 +102,9 @@ struct Member {
     stranded: bool,
 }
 
-/// The gate of a deployment at which somebody has arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gate {
-    /// The first arrived then.
-    Shut(Duration),
-    Open,
-}
-
 /// One image's agents.
 #[derive(Debug)]
-pub(super) struct ImageSwarm {
+pub struct ImageSwarm {
     image: ImageId,
     wire_image: Option<WireImage>,
     injector: Option<Injector>,
@@ -116,7 +120,9 @@ pub(super) struct ImageSwarm {
 }
 
 impl ImageSwarm {
-    pub(super) fn new(image: ImageId, linger: Linger, rng_seed: u64) -> Self {
+    /// Nobody yet; of the image nothing is known before the first hello.
+    #[must_use]
+    pub fn new(image: ImageId, linger: Linger, rng_seed: u64) -> Self {
         Self {
             image,
             wire_image: None,
@@ -144,7 +150,8 @@ impl ImageSwarm {
         self.members.get(key).is_some_and(|member| member.presence.connected)
     }
 
-    pub(super) fn admit(&mut self, admission: Admission, now: Duration) {
+    /// Lets a machine in, or changes what is known of one.
+    pub fn admit(&mut self, admission: Admission, now: Duration) {
         let presence = Presence::new(admission.site.clone(), now);
         let key = admission.key;
         if let Some(member) = self.members.get_mut(&key) {
@@ -187,13 +194,7 @@ impl ImageSwarm {
     }
 
     /// A control stream said hello.
-    pub(super) fn hello(
-        &mut self,
-        key: PublicKey,
-        hello: Hello,
-        wire_image: WireImage,
-        now: Duration,
-    ) -> Vec<Out> {
+    pub fn hello(&mut self, key: PublicKey, hello: Hello, wire_image: WireImage, now: Duration) -> Vec<Out> {
         let rng_seed = self.rng_seed;
         let (wanted, wire_bytes) = (wire_image.wanted.clone(), wire_image.wire_bytes);
         self.injector.get_or_insert_with(|| Injector::new(wanted, wire_bytes, rng_seed));
@@ -219,79 +220,6 @@ impl ImageSwarm {
         out
     }
 
-    /// At the gate: through it, or wait.
-    fn knock(&mut self, key: PublicKey, held: ChunkSet, now: Duration) -> Vec<Out> {
-        let Some(member) = self.members.get_mut(&key) else {
-            return vec![];
-        };
-        member.presence.held = held;
-        let deployment = member.admission.deployment;
-        if member.started || member.admission.gather.is_none() {
-            return self.start(key, now);
-        }
-        if *self.gates.entry(deployment).or_insert(Gate::Shut(now)) == Gate::Open {
-            return self.start(key, now);
-        }
-        let mut out = self.open_gate(deployment, now);
-        if self.gates.get(&deployment) != Some(&Gate::Open) {
-            out.extend(self.tell_waiting(deployment, now));
-        }
-        out
-    }
-
-    fn waiting(&self, deployment: DeploymentId) -> Vec<PublicKey> {
-        let waits = |member: &Member| {
-            member.admission.deployment == deployment
-                && member.presence.connected
-                && !member.started
-                && member.expelled.is_none()
-        };
-        self.members.iter().filter(|(_, member)| waits(member)).map(|(key, _)| *key).collect()
-    }
-
-    /// Since when the gate is shut, how many it waits for, and for how long.
-    fn shut_gate(&self, deployment: DeploymentId, waiting: &[PublicKey]) -> Option<(u32, Duration)> {
-        let Some(Gate::Shut(since)) = self.gates.get(&deployment) else { return None };
-        let mut gathers = waiting.iter().filter_map(|key| self.members.get(key)?.admission.gather);
-        let gather = gathers.next()?;
-        let patience = Duration::from_secs(gather.seconds.min(GATHER_SECONDS_MAX));
-        Some((gather.wanted, since.saturating_add(patience)))
-    }
-
-    fn open_gate(&mut self, deployment: DeploymentId, now: Duration) -> Vec<Out> {
-        let waiting = self.waiting(deployment);
-        let Some((wanted, until)) = self.shut_gate(deployment, &waiting) else {
-            return vec![];
-        };
-        let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-        if arrived < wanted && now < until {
-            return vec![];
-        }
-        self.gates.insert(deployment, Gate::Open);
-        let mut jobs: Vec<JobId> = waiting
-            .iter()
-            .filter_map(|key| self.members.get(key))
-            .map(|member| member.admission.job)
-            .collect();
-        jobs.sort_unstable();
-        let mut out = vec![Out::Fact(SwarmFact::GatherOpened { jobs })];
-        // They learn of each other before anybody is leased anything.
-        out.extend(self.tell_neighbours());
-        out.extend(waiting.into_iter().flat_map(|key| self.start(key, now)));
-        out
-    }
-
-    fn tell_waiting(&self, deployment: DeploymentId, now: Duration) -> Vec<Out> {
-        let waiting = self.waiting(deployment);
-        let Some((wanted, until)) = self.shut_gate(deployment, &waiting) else {
-            return vec![];
-        };
-        let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-        let seconds = until.saturating_sub(now).as_secs();
-        let gather = ToAgent::Gather { arrived, wanted, seconds };
-        waiting.into_iter().map(|key| Out::Tell(key, gather.clone())).collect()
-    }
-
     fn start(&mut self, key: PublicKey, now: Duration) -> Vec<Out> {
         let Some(member) = self.members.get_mut(&key) else {
             return vec![];
@@ -304,7 +232,8 @@ impl ImageSwarm {
         out
     }
 
-    pub(super) fn left(&mut self, key: PublicKey, cause: String, now: Duration) -> Vec<Out> {
+    /// The agent's control stream has ended.
+    pub fn left(&mut self, key: PublicKey, cause: String, now: Duration) -> Vec<Out> {
         let Some(member) = self.members.get_mut(&key) else {
             return vec![];
         };
@@ -316,7 +245,7 @@ impl ImageSwarm {
     }
 
     /// Any message but the first.
-    pub(super) fn message(&mut self, key: PublicKey, message: ToServer, now: Duration) -> Vec<Out> {
+    pub fn message(&mut self, key: PublicKey, message: ToServer, now: Duration) -> Vec<Out> {
         let Some(member) = self.members.get_mut(&key) else {
             return vec![];
         };
@@ -357,7 +286,7 @@ impl ImageSwarm {
     }
 
     /// So many bytes went to the agent.
-    pub(super) fn sent(&mut self, key: PublicKey, bytes: u64, now: Duration) -> Vec<Out> {
+    pub fn sent(&mut self, key: PublicKey, bytes: u64, now: Duration) -> Vec<Out> {
         self.injected += bytes;
         if let Some(member) = self.members.get_mut(&key) {
             member.from_server += bytes;
@@ -365,16 +294,9 @@ impl ImageSwarm {
         self.inject(Event::Sent { agent: key, bytes }, now)
     }
 
-    /// Time has passed: to be told several times a second.
-    pub(super) fn tick(&mut self, now: Duration) -> Vec<Out> {
-        let shut: Vec<DeploymentId> = self
-            .gates
-            .iter()
-            .filter(|(_, gate)| **gate != Gate::Open)
-            .map(|(deployment, _)| *deployment)
-            .collect();
-        let mut out: Vec<Out> =
-            shut.into_iter().flat_map(|deployment| self.open_gate(deployment, now)).collect();
+    /// Time has passed: to be told every [`TICK`].
+    pub fn tick(&mut self, now: Duration) -> Vec<Out> {
+        let mut out = self.open_gates(now);
         if std::mem::take(&mut self.stale) {
             out.extend(self.tell_neighbours());
         }
@@ -394,9 +316,7 @@ impl ImageSwarm {
                 out.extend(self.inject(Event::Forgotten { agent: key }, now));
                 out.push(Out::Forget(key));
             }
-            let here: BTreeSet<DeploymentId> =
-                self.members.values().map(|member| member.admission.deployment).collect();
-            self.gates.retain(|deployment, _| here.contains(deployment));
+            self.forget_gates();
         }
         out
     }
@@ -454,47 +374,9 @@ impl ImageSwarm {
         out
     }
 
-    fn tell_neighbours(&mut self) -> Vec<Out> {
-        let mut sites: BTreeMap<String, Vec<PublicKey>> = BTreeMap::new();
-        for (key, member) in &self.members {
-            if member.presence.connected && member.expelled.is_none() && !member.presence.released {
-                sites.entry(member.admission.site.clone()).or_default().push(*key);
-            }
-        }
-        let mut out = Vec::new();
-        for keys in sites.values() {
-            for (at, key) in keys.iter().enumerate() {
-                let others = neighbours_of(at, keys.len()).into_iter().filter_map(|at| keys.get(at));
-                let list: Vec<Neighbour> = others.filter_map(|other| self.neighbour(other)).collect();
-                let news = (list, self.is_spared(key));
-                if let Some(member) = self.members.get_mut(key)
-                    && member.told.as_ref() != Some(&news)
-                {
-                    member.told = Some(news.clone());
-                    let (list, spared) = news;
-                    out.push(Out::Tell(*key, ToAgent::Neighbours { list, spared }));
-                }
-            }
-        }
-        out
-    }
-
-    fn is_spared(&self, key: &PublicKey) -> bool {
-        self.injector.as_ref().is_some_and(|injector| injector.is_spared(key))
-    }
-
-    fn neighbour(&self, key: &PublicKey) -> Option<Neighbour> {
-        let member = self.members.get(key)?;
-        Some(Neighbour {
-            key: *key,
-            name: member.admission.name.clone(),
-            addresses: member.addresses.clone(),
-            same_site: true,
-            spared: self.is_spared(key),
-        })
-    }
-
-    pub(super) fn status(&self) -> SwarmStatus {
+    /// Who is there, with what.
+    #[must_use]
+    pub fn status(&self) -> SwarmStatus {
         let nodes = self.members.iter().map(|(key, member)| {
             let counts = self.injector.as_ref().map_or((0, 0), |injector| injector.counts(key));
             NodeStatus {
@@ -524,24 +406,6 @@ impl ImageSwarm {
 fn complain(member: &mut Member) -> bool {
     member.complaints += 1;
     member.complaints <= COMPLAINTS_MAX
-}
-
-/// Whom the `at`th of `len` agents knows: all, or those at distances of powers of two around the ring, both
-/// ways, so that knowing is mutual.
-fn neighbours_of(at: usize, len: usize) -> Vec<usize> {
-    if len <= FULL_MESH_MAX {
-        return (0..len).filter(|other| *other != at).collect();
-    }
-    let mut list: Vec<usize> = Vec::new();
-    let mut distance = 1;
-    while distance <= len / 2 {
-        list.push((at + distance) % len);
-        list.push((at + len - distance) % len);
-        distance *= 2;
-    }
-    list.sort_unstable();
-    list.dedup();
-    list
 }
 
 #[cfg(test)]

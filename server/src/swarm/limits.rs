@@ -8,6 +8,8 @@ use std::str::FromStr;
 use async_speed_limit::Limiter;
 use serde::{Deserialize, Serialize};
 
+use crate::units;
+
 /// The part of a line that chunks may take: the rest is what TCP, IP and Ethernet add (66 of 1514 bytes).
 const PAYLOAD: f64 = 0.95;
 
@@ -46,26 +48,8 @@ impl From<Rate> for u64 {
 impl FromStr for Rate {
     type Err = NoRate;
     fn from_str(text: &str) -> Result<Self, NoRate> {
-        let form = || NoRate::Form(common::limits::cut(text, 40).to_owned());
-        let plain = text.trim().trim_end_matches("bit/s").trim_end_matches("bit");
-        let digits = plain.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let thousands: u64 = match plain[digits.len()..].to_ascii_lowercase().as_str() {
-            "" => 1,
-            "k" => 1_000,
-            "m" => 1_000_000,
-            "g" => 1_000_000_000,
-            _ => return Err(form()),
-        };
-        // Decimals up to thousandths: `1.5G`, not floating point.
-        let (whole, part) = digits.trim().split_once('.').unwrap_or((digits.trim(), ""));
-        let number =
-            |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
-        let part = if part.is_empty() { "0" } else { part };
-        let (whole, places) = (number(whole).ok_or_else(form)?, u32::try_from(part.len()).unwrap_or(99));
-        let part = number(part).filter(|_| places <= 3).ok_or_else(form)?;
-        let part = part * thousands / 10u64.pow(places);
-        let bits = whole.checked_mul(thousands).and_then(|whole| whole.checked_add(part));
-        Self::try_from(bits.ok_or_else(form)?)
+        let bits = units::bits(text).ok_or_else(|| NoRate::Form(common::limits::cut(text, 40).to_owned()))?;
+        Self::try_from(bits)
     }
 }
 

@@ -11,7 +11,7 @@ pub mod inject;
 pub mod release;
 
 // One image's agents: gate, neighbours, injection, release.
-mod image_swarm;
+pub mod image_swarm;
 
 // What the server serves, and to whom.
 mod seeder;
@@ -28,8 +28,6 @@ mod mend;
 // The task that is the server's node.
 mod node;
 
-pub use handle::{
-    Admission, ChunkSource, Gather, NodeStatus, Stopped, SwarmError, SwarmFact, SwarmHandle, SwarmStatus,
-};
+pub use handle::{Admission, ChunkSource, Gather, Stopped, SwarmError, SwarmFact, SwarmHandle};
 pub use limits::{LimitOrder, LineLimits, NoRate, Rate};
 pub use node::{Bound, SiteNet, bind};

@@ -29,15 +29,12 @@ use common::wire::swarm::ToAgent;
 
 use super::control::{self, FirstWord, Inbound, Word};
 use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
-use super::image_swarm::{ImageSwarm, Out};
+use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
 use super::limits::{Limits, LineLimits};
 use super::mend::{Mended, Mends, Outcome};
 use super::release::Linger;
 use super::seeder::Seeder;
-
-/// How often the images hear that time has passed.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Facts that may wait for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
@@ -106,7 +103,7 @@ pub async fn bind(
         limits: Limits::new(LineLimits::default()),
         tasks: JoinSet::new(),
         linger: Linger::default(),
-        rng_seed: rng_seed.iter().fold(0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte)),
+        rng_seed: common::swarm::splitmix::seed(&rng_seed),
         began: Instant::now(),
     };
     Ok(Bound { handle: SwarmHandle { commands: send, addresses }, commands, node })

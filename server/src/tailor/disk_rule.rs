@@ -10,6 +10,8 @@ use std::str::FromStr;
 use common::hardware::{Bus, Disk};
 use serde::{Deserialize, Serialize};
 
+use crate::units::disk_bytes;
+
 /// The most bytes a rule may have.
 const RULE_BYTES_MAX: usize = 1024;
 
@@ -203,7 +205,7 @@ fn read_condition(part: &str) -> Result<Condition, BadRule> {
             Ok(Condition::Bus { equal: equality()?, bus })
         }
         "size" => {
-            let bytes = read_size(value).ok_or_else(|| wrong("size such as 500G (10^9) or 500Gi (2^30)"))?;
+            let bytes = disk_bytes(value).ok_or_else(|| wrong("size such as 500G (10^9) or 500Gi (2^30)"))?;
             Ok(Condition::Size { compare: *compare, bytes })
         }
         "rotational" => match value {
@@ -227,34 +229,6 @@ fn read_bus(text: &str) -> Option<Bus> {
         "file" => Bus::File,
         _ => return None,
     })
-}
-
-/// Digits, perhaps with a fraction, and a unit: `G` is 10^9 as on a disk's label, `Gi` is 2^30.
-fn read_size(text: &str) -> Option<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let unit = unit.trim().trim_end_matches(['b', 'B']).to_ascii_lowercase();
-    let (base, power): (u64, u32) = match unit.as_str() {
-        "" => (1, 0),
-        "k" => (1000, 1),
-        "m" => (1000, 2),
-        "g" => (1000, 3),
-        "t" => (1000, 4),
-        "ki" => (1024, 1),
-        "mi" => (1024, 2),
-        "gi" => (1024, 3),
-        "ti" => (1024, 4),
-        _ => return None,
-    };
-    let scale = base.pow(power);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole = whole.parse::<u64>().ok()?.checked_mul(scale)?;
-    if fraction.is_empty() {
-        return (!number.ends_with('.')).then_some(whole);
-    }
-    let digits = u32::try_from(fraction.len()).ok().filter(|&digits| digits <= 6)?;
-    let part = fraction.parse::<u64>().ok()?.checked_mul(scale)? / 10u64.pow(digits);
-    whole.checked_add(part)
 }
 
 impl fmt::Display for TargetRule {

@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 use common::hardware::{Bus, CheckedHardware, Contents, Disk, Kinship, List, Unusable};
-use common::id::{DeploymentId, Hash, ImageId, JobId};
+use common::id::{DeploymentId, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan, Seed};
 use common::step::Step;
 use common::table::{self, LayoutError, Partition, lay_out};
+use common::text::some_of;
 
 use super::disk_rule::TargetRule;
 use super::suggest::rule_for;
@@ -231,16 +232,11 @@ impl Refusal {
     }
 }
 
-/// The plan for the machine that reported `hardware`. `bundle` is its agent's hash and length; none for an agent
-/// that runs already.
+/// The plan for the machine that reported `hardware`, without a bundle: that is built once there is a plan.
 ///
 /// # Errors
 /// When not exactly one disk is meant, or the image cannot stand on it.
-pub fn plan(
-    hardware: &CheckedHardware,
-    request: &Request,
-    bundle: Option<(Hash, u64)>,
-) -> Result<Plan, Refusal> {
+pub fn plan(hardware: &CheckedHardware, request: &Request) -> Result<Plan, Refusal> {
     let report = hardware.report();
     let disk = choose_disk(hardware, request)?;
     check_disk(disk, &report.disks, request)?;
@@ -255,7 +251,7 @@ pub fn plan(
         seed: request.seed.clone(),
         tuning: tuning(report, disk, request.image.wire_bytes),
         finish: request.finish,
-        bundle,
+        bundle: None,
     })
 }
 
@@ -417,10 +413,8 @@ fn unclaimed_controllers(hardware: &CheckedHardware) -> Vec<String> {
 /// A disk in words.
 fn describe(disk: &Disk) -> String {
     let mut text = format!("{} ({}, {} bytes", disk.name, disk.bus, disk.size);
-    for (key, value) in [("model", &disk.model), ("serial", &disk.serial), ("wwn", &disk.wwn)] {
-        if !value.trim().is_empty() {
-            text.push_str(&format!(", {key} {}", value.trim()));
-        }
+    for mark in disk.marks() {
+        text.push_str(&format!(", {mark}"));
     }
     if disk.serial.trim().is_empty() && disk.wwn.is_empty() && !disk.path.is_empty() {
         text.push_str(&format!(", path {}", disk.path));
@@ -434,13 +428,11 @@ fn describe(disk: &Disk) -> String {
     text
 }
 
+/// How many disks or controllers a refusal names.
+const SHOWN: usize = 8;
+
 fn list(texts: &[String]) -> String {
-    const SHOWN: usize = 8;
-    match texts.len() {
-        0 => "none".to_owned(),
-        1..=SHOWN => texts.join(", "),
-        more => format!("{} and {} more", texts[..SHOWN].join(", "), more - SHOWN),
-    }
+    if texts.is_empty() { "none".to_owned() } else { some_of(texts.iter(), SHOWN, ", ") }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The plan as a table: what is written where, and every reason to stop.
 
 use common::hardware::{Bus, Contents, Cpu, Device, Firmware, HardwareReport, Nic, REPORT_VERSION, System};
+use common::id::Hash;
 use common::trust::KeyPair;
 use proptest::prelude::*;
 
@@ -84,7 +85,7 @@ fn request(rule: &str) -> Request {
 }
 
 fn outcome(disks: Vec<Disk>, rule: &str) -> Result<String, Refusal> {
-    plan(&checked(report(disks)), &request(rule), None).map(|plan| plan.target.serial)
+    plan(&checked(report(disks)), &request(rule)).map(|plan| plan.target.serial)
 }
 
 #[test]
@@ -172,7 +173,7 @@ fn the_place_tells_disks_with_one_serial_number_apart() {
     let refusal = outcome(both.clone(), "serial=0123456789").unwrap_err();
     assert!(refusal.hint().contains("path=pci/sda"), "{}", refusal.hint());
     assert!(!refusal.hint().contains("multipath"), "{}", refusal.hint());
-    let made = plan(&checked(report(both.clone())), &request("path=pci/sdb"), None).unwrap();
+    let made = plan(&checked(report(both.clone())), &request("path=pci/sdb")).unwrap();
     let names: Vec<&str> =
         both.iter().filter(|disk| made.target.matches(disk)).map(|disk| disk.name.as_str()).collect();
     assert_eq!(names, ["sdb"]);
@@ -232,7 +233,7 @@ fn what_is_suggested_works() {
         let Refusal::Several { suggestion: Some(rule), .. } = &refusal else {
             panic!("{names:?}: {refusal:?}")
         };
-        let plan = plan(&checked(report(disks.clone())), &request(rule), None).unwrap();
+        let plan = plan(&checked(report(disks.clone())), &request(rule)).unwrap();
         assert!(plan.target.matches(&disks[0]), "{names:?}: {rule}");
     }
     let twins = vec![bare("sda", Bus::Ata, 8 * GIB), bare("sdb", Bus::Ata, 8 * GIB)];
@@ -246,7 +247,7 @@ fn the_disk_that_was_shown_is_written_whatever_else_is_there() {
     let (shown, other) = (disk("sda", Bus::Ata, 8 * GIB), disk("sdb", Bus::Ata, 8 * GIB));
     let bound = |disks: Vec<Disk>| {
         let request = Request { bound: Some(DiskIdentity::of(&shown)), ..request("auto") };
-        plan(&checked(report(disks)), &request, None).map(|plan| plan.target.serial)
+        plan(&checked(report(disks)), &request).map(|plan| plan.target.serial)
     };
     assert_eq!(bound(vec![other.clone(), shown.clone()]).as_deref(), Ok("serial-sda"));
     assert_eq!(bound(vec![Disk { name: "sdz".to_owned(), ..shown.clone() }]).as_deref(), Ok("serial-sda"));
@@ -260,7 +261,7 @@ fn what_cannot_be_personalised_is_refused_before_the_disk_is_cleared() {
     let try_with = |disk_bytes: u64, first: bytes::Bytes, personalise: bool| {
         let mut request = Request { personalise, ..request("auto") };
         request.image.first = first;
-        plan(&checked(report(vec![disk("sda", Bus::Ata, disk_bytes)])), &request, None).map(drop)
+        plan(&checked(report(vec![disk("sda", Bus::Ata, disk_bytes)])), &request).map(drop)
     };
     let image = 4 * GIB;
     let layout = |cause: LayoutError| move |got: Result<(), Refusal>| matches!(got, Err(Refusal::Layout { cause: said, .. }) if said == cause);
@@ -300,7 +301,7 @@ fn a_refusal_names_what_it_is_about() {
 
     let mut cut = report(vec![disk("sda", Bus::Ata, 8 * GIB)]);
     cut.truncated = vec!["disks: 12 left out".to_owned()];
-    assert!(matches!(plan(&checked(cut), &request("auto"), None), Err(Refusal::Truncated(_))));
+    assert!(matches!(plan(&checked(cut), &request("auto")), Err(Refusal::Truncated(_))));
 
     let mut raid = report(vec![]);
     raid.devices = vec![Device {
@@ -309,7 +310,7 @@ fn a_refusal_names_what_it_is_about() {
         class: 0x01_04_00,
         driver: String::new(),
     }];
-    let refusal = plan(&checked(raid), &request("auto"), None).unwrap_err();
+    let refusal = plan(&checked(raid), &request("auto")).unwrap_err();
     assert!(refusal.hint().contains("0000:00:17.0"), "{}", refusal.hint());
 }
 
@@ -317,7 +318,7 @@ fn a_refusal_names_what_it_is_about() {
 fn the_steps_are_those_that_were_ordered() {
     let machine = checked(report(vec![disk("sda", Bus::Ata, 8 * GIB)]));
     let names = |request: &Request| -> Vec<String> {
-        plan(&machine, request, None).unwrap().steps.iter().map(|step| step.name().to_owned()).collect()
+        plan(&machine, request).unwrap().steps.iter().map(|step| step.name().to_owned()).collect()
     };
     let mut wish = request("auto");
     assert_eq!(names(&wish), ["join", "transfer", "verify", "personalise", "seal", "linger", "reboot"]);
@@ -364,8 +365,8 @@ proptest! {
     ) {
         let machine = checked(machine);
         let wish = request(rule);
-        let first = plan(&machine, &wish, None);
-        prop_assert_eq!(&first, &plan(&machine, &wish, None));
+        let first = plan(&machine, &wish);
+        prop_assert_eq!(&first, &plan(&machine, &wish));
         if let Ok(plan) = first {
             let targets: Vec<&Disk> =
                 machine.report().disks.iter().filter(|disk| plan.target.matches(disk)).collect();

@@ -13,7 +13,29 @@ use libp2p::swarm::handler::{
 use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, SubstreamProtocol};
 use libp2p::{Multiaddr, Stream};
 
-use super::{Protocol, STREAMS_PER_CONNECTION_MAX};
+use crate::wire::swarm::{CONTROL_PROTOCOL, PULL_PROTOCOL};
+
+/// Streams that one accepted connection may open in its life. A node opens one per connection and dials
+/// again when it ends; more is somebody else's program.
+pub(super) const STREAMS_PER_CONNECTION_MAX: usize = 4;
+
+/// What a stream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Agent to server: hello, haves, leases.
+    Control,
+    /// Chunks, from the dialled node to the one that dialled.
+    Pull,
+}
+
+impl Protocol {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Control => CONTROL_PROTOCOL,
+            Self::Pull => PULL_PROTOCOL,
+        }
+    }
+}
 
 /// Opens a stream on a dialled connection.
 #[derive(Debug)]

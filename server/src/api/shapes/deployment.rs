@@ -78,7 +78,7 @@ pub struct Shown {
 /// One machine of an order as it was shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShownLine {
-    /// The machine.
+    /// The machine, by its number.
     pub machine: MachineId,
     /// The disk that would be written, when the machine's hardware was known.
     pub disk: Option<DiskIdentity>,
@@ -101,9 +101,9 @@ pub struct DeployAnswer {
 /// What an order means for one machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeployLine {
-    /// The machine.
+    /// The machine, by its number.
     pub machine: MachineId,
-    /// Its name.
+    /// The name an admin gave it; else its id.
     pub name: String,
     /// The disk that will be written and what stands on it, when its hardware is known.
     pub target: Option<String>,
@@ -162,17 +162,17 @@ impl JobState {
 /// One machine's part of a deployment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobShown {
-    /// The job.
+    /// The job's number, over all deployments.
     pub id: JobId,
     /// The deployment it is part of.
     pub deployment: DeploymentId,
-    /// The machine.
+    /// The machine, by its number.
     pub machine: MachineId,
     /// The machine's name.
     pub name: String,
     /// The image's name.
     pub image: String,
-    /// Its state.
+    /// Whether it waits, runs, or how it ended.
     pub state: JobState,
     /// How often it was started.
     pub attempt: u32,
@@ -196,11 +196,11 @@ pub struct JobShown {
 /// A deployment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeploymentShown {
-    /// Its number.
+    /// Its number, which counts up over all orders.
     pub id: DeploymentId,
     /// The image's name.
     pub image: String,
-    /// The image.
+    /// The image as it was when it was ordered: its name may be another's by now.
     pub image_id: ImageId,
     /// When it was ordered.
     pub ordered: Timestamp,
@@ -208,7 +208,7 @@ pub struct DeploymentShown {
     pub open: bool,
     /// Wire bytes of one copy of the image.
     pub wire_bytes: u64,
-    /// Its jobs.
+    /// One job for each machine that it took so far.
     pub jobs: Vec<JobShown>,
 }
 

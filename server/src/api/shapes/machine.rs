@@ -78,7 +78,7 @@ pub struct MachineShown {
     pub id: MachineId,
     /// The name an admin gave it; else its id.
     pub name: String,
-    /// Its state.
+    /// How far it is on its way to an OS, and whether it is wanted at all.
     pub state: MachineState,
     /// Whether an admin holds it: nothing is ordered for it until it is released.
     pub held: bool,
@@ -93,7 +93,7 @@ pub struct MachineShown {
     pub macs: Vec<Mac>,
     /// What started it last.
     pub firmware: Option<Firmware>,
-    /// When it was first and last heard of.
+    /// When it was first heard of.
     pub first_seen: Timestamp,
     /// When it was last heard of.
     pub last_seen: Timestamp,
@@ -163,9 +163,9 @@ pub enum MachineAction {
 /// What a command did to one machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MachineChanged {
-    /// The machine.
+    /// The machine, by its number.
     pub machine: MachineId,
-    /// Its name.
+    /// The name an admin gave it; else its id.
     pub name: String,
     /// What was done, or would be.
     pub text: String,

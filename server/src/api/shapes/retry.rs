@@ -23,7 +23,7 @@ pub struct Retry {
 /// One job as it was shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RetryShown {
-    /// The job.
+    /// The job that failed or was refused.
     pub job: JobId,
     /// The disk that would be written, when the machine's hardware was known.
     pub disk: Option<DiskIdentity>,
@@ -32,9 +32,9 @@ pub struct RetryShown {
 /// One job that would be, or is, ordered again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RetryLine {
-    /// The job.
+    /// The job that failed or was refused.
     pub job: JobId,
-    /// Its deployment.
+    /// The deployment that it is part of.
     pub deployment: DeploymentId,
     /// The image's name.
     pub image: String,

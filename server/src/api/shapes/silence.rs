@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Silence {
     /// It took a whole boot program, which never asked for anything.
     ProgramNotStarted {
-        /// The program.
+        /// The program's name, as DHCP or the boot URL had it.
         file: String,
         /// Whether it is one for UEFI.
         uefi: bool,
@@ -20,7 +20,7 @@ pub enum Silence {
     },
     /// It gave up fetching a boot program.
     ProgramNotFetched {
-        /// The program.
+        /// The program's name, as DHCP or the boot URL had it.
         file: String,
     },
     /// It was told to load the loader, and the kernel and loader never came through.

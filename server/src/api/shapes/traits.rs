@@ -25,7 +25,7 @@ pub struct ImageTraits {
 /// A partition's marks: what an installed OS finds its file systems by, also on another disk of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionMarks {
-    /// Its number.
+    /// Its place in the table, from 1, as Linux numbers it.
     pub number: u32,
     /// Its own GUID; none in an MBR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,12 +81,12 @@ pub enum CloudInit {
     Yes,
     /// It is there and switched off, by this file.
     Disabled {
-        /// The file.
+        /// The file's path in the image.
         file: String,
     },
     /// It is there and looks elsewhere only, by this file.
     Elsewhere {
-        /// The file.
+        /// The file's path in the image.
         file: String,
         /// Where it looks.
         sources: Vec<String>,

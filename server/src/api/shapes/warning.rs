@@ -41,7 +41,7 @@ pub enum Warning {
     },
     /// A BIOS starts its first disk, which this is not.
     NotFirstDisk {
-        /// The first.
+        /// The disk that the BIOS starts instead: its name and marks.
         first: String,
     },
     /// Another disk holds what cloud-init takes for its data.
@@ -50,7 +50,7 @@ pub enum Warning {
         disk: String,
         /// Its partition; 0 for the whole disk.
         partition: u32,
-        /// The label.
+        /// The file system's label, which cloud-init looks for.
         label: String,
     },
     /// Another disk holds a file system with a UUID of the image.
@@ -64,7 +64,7 @@ pub enum Warning {
     },
     /// cloud-init does not know the first line of the user-data.
     UserDataIgnored {
-        /// The line.
+        /// The first line of the user-data, cut short where it is long.
         first: String,
         /// Whether no version of cloud-init takes it.
         always: bool,

@@ -14,11 +14,12 @@ use common::wire::http::EventsTaken;
 use jiff::Timestamp;
 
 use super::super::decide::Taken;
-use super::super::provisioner::{Admission, PlanRequest};
+use super::super::provisioner::PlanRequest;
 use super::super::reports::{Arrival, Decided, Next};
 use super::super::request::FleetError;
 use super::FleetHandle;
 use crate::api::shapes::JobState;
+use crate::swarm::Admission;
 
 /// How long a verdict holds: an agent's bundle may take long over a thin line that forty machines share.
 const VERDICT_SECONDS: u32 = 2 * 3600;

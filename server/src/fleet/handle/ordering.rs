@@ -34,7 +34,7 @@ impl FleetHandle {
         let (name, rule) = (order.image.clone(), order.disk.clone());
         let image = tokio::task::spawn_blocking(move || {
             provisioner.check_disk_rule(&rule).map_err(|why| {
-                refused(why, "such as bus=nvme,size>=100G; leave it out where there is one disk")
+                refused(why.to_string(), "such as bus=nvme,size>=100G; leave it out where there is one disk")
             })?;
             provisioner.image(&name)
         })

@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 
 use super::super::decide::Settings;
 use super::super::own::{Own, OwnDisk};
-use super::super::provisioner::Provision;
+use super::super::provisioner::{NoPlan, Provision};
 use super::super::reports::Next;
 use super::super::state::State;
 use super::*;
@@ -94,7 +94,7 @@ fn image(name: &str) -> ImageShown {
 
 /// The disk that was shown, or the only one there is; a serial number FIRST stands for what only `--accept other-disk`
 /// orders.
-fn choose(request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String> {
+fn choose(request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan> {
     let target = |disk: &Disk| Target {
         disk: DiskIdentity::of(disk),
         words: disk.serial.clone(),
@@ -108,7 +108,7 @@ fn choose(request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, S
         [disk] => Ok(target(disk)),
         disks => {
             let bound = disks.iter().find(|disk| request.bound == Some(DiskIdentity::of(disk)));
-            bound.map(target).ok_or_else(|| format!("{} disks", disks.len()))
+            bound.map(target).ok_or_else(|| NoPlan::Failed(format!("{} disks", disks.len()).into()))
         }
     }
 }
@@ -172,7 +172,6 @@ impl Trial {
             plan: plan(&request, target.disk),
             target: target.words,
             warnings: target.warnings,
-            notes: vec![],
         });
         let key = hardware.report().key;
         self.fleet.tailored(request.job, key, made, self.now).0

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use common::hardware::{Bus, Contents, Cpu, Disk, Nic, REPORT_VERSION, System};
 use common::id::{Hash, ImageId, Mac};
+use common::swarm::splitmix::SplitMix64;
 use common::trust::KeyPair;
 use jiff::SignedDuration;
 
@@ -197,7 +198,6 @@ fn arrive(fleet: &mut Fleet, marks: &Marks, key: &KeyPair, arrival: Arrival, now
                 plan: serde_json::from_value(value["plan"].clone()).unwrap(),
                 target: "disk".to_owned(),
                 warnings: vec![],
-                notes: vec![],
             };
             let (order, _) = fleet.tailored(request.job, key.public(), Ok(made), now);
             match order {
@@ -452,12 +452,11 @@ fn c2_the_log_names_nobody_else_for_an_adapter_that_went_on() {
 }
 
 /// Small numbers from a seed.
-struct Dice(u64);
+struct Dice(SplitMix64);
 
 impl Dice {
     fn below(&mut self, n: u8) -> u8 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        u8::try_from((self.0 >> 33) % u64::from(n)).unwrap()
+        u8::try_from(self.0.below(usize::from(n))).unwrap()
     }
 
     fn maybe(&mut self, one_in: u8) -> bool {
@@ -468,7 +467,7 @@ impl Dice {
 /// A few machines, some ordered, some not; a stranger who knows all their marks but must not show any unordered
 /// machine's whole set (then it is that machine, and gets what is ordered for it: nothing). Returns the reports made.
 fn one_world(seed: u64) -> u32 {
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice(SplitMix64::new(seed));
     let mut fleet = fleet();
     let honest: Vec<Marks> = (1..=4)
         .map(|n| match dice.below(4) {

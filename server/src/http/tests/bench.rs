@@ -1,4 +1,4 @@
-//! A server without sockets: the fleet and the machines' door over records in a folder, beside rooms that only
+//! A server without sockets: the fleet and the machines' routes over records in a folder, beside rooms that only
 //! remember what they were asked; and machines that report to it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,8 +31,10 @@ use crate::api::shapes::{DeployOrder, ImageShown, Warning};
 use crate::fleet::FleetHandle;
 use crate::fleet::boot_policy::{Asker, BootPolicy};
 use crate::fleet::decide::Settings;
-use crate::fleet::provisioner::{Admission, PlanRequest, Provision, Provisioner, Soon, Target};
+use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::records::Records;
+use crate::swarm::Admission;
+use crate::tailor::{BadRule, TargetRule};
 
 /// Rooms beside the fleet that do what they are asked and remember it.
 #[derive(Default)]
@@ -66,22 +68,22 @@ impl Provisioner for Rooms {
         (name == "debian").then(image).ok_or_else(absent)
     }
 
-    fn check_disk_rule(&self, rule: &str) -> Result<(), String> {
-        if rule.contains("sda") { Err("kernel names change".to_owned()) } else { Ok(()) }
+    fn check_disk_rule(&self, rule: &str) -> Result<(), BadRule> {
+        rule.parse::<TargetRule>().map(drop)
     }
 
-    fn target(&self, _: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, String> {
+    fn target(&self, _: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan> {
         match hardware.report().disks.as_slice() {
             [disk] => Ok(Target {
                 disk: DiskIdentity::of(disk),
                 words: disk.serial.clone(),
                 warnings: self.warnings.lock().clone(),
             }),
-            disks => Err(format!("{} disks match", disks.len())),
+            disks => Err(NoPlan::Failed(format!("{} disks match", disks.len()).into())),
         }
     }
 
-    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, String> {
+    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan> {
         let Target { disk, words, warnings } = self.target(request, hardware)?;
         let plan = serde_json::json!({
             "deployment": request.deployment, "job": request.job, "attempt": request.attempt,
@@ -92,7 +94,7 @@ impl Provisioner for Rooms {
             "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
             "finish": request.finish, "bundle": null,
         });
-        Ok(Provision { plan: serde_json::from_value(plan).unwrap(), target: words, warnings, notes: vec![] })
+        Ok(Provision { plan: serde_json::from_value(plan).unwrap(), target: words, warnings })
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {
@@ -146,7 +148,7 @@ pub(super) fn server_key() -> KeyPair {
 pub(super) struct Bench {
     pub(super) fleet: FleetHandle,
     pub(super) rooms: Arc<Rooms>,
-    pub(super) door: Router,
+    pub(super) routes: Router,
     pub(super) dir: tempfile::TempDir,
     pub(super) task: tokio::task::JoinHandle<Result<(), crate::fleet::FleetError>>,
     pub(super) cancel: CancellationToken,
@@ -180,8 +182,8 @@ impl Bench {
         let (fleet, task) = crate::fleet::start(records, provisioner, server_key(), settings).unwrap();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(task.run(cancel.clone()));
-        let door = public(fleet.clone(), Arc::clone(&rooms) as _, vec!["quiet".to_owned()], discover);
-        Self { fleet, rooms, door, dir, task, cancel }
+        let routes = public(fleet.clone(), Arc::clone(&rooms) as _, "quiet".parse().unwrap(), discover);
+        Self { fleet, rooms, routes, dir, task, cancel }
     }
 
     pub(super) async fn restart(self) -> Self {
@@ -194,7 +196,7 @@ impl Bench {
         let mut request = request;
         let end = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 8069);
         request.extensions_mut().insert(Ends { peer: end(7), local: end(1) });
-        hyper_util::service::TowerToHyperService::new(self.door.clone()).call(request).await.unwrap()
+        hyper_util::service::TowerToHyperService::new(self.routes.clone()).call(request).await.unwrap()
     }
 
     pub(super) async fn get(&self, path: &str) -> Response<Body> {

@@ -11,7 +11,7 @@ use super::bench::Bench;
 use super::strangers::BOUNDS;
 use crate::api::shapes::Selection;
 
-/// What the door answers to `request`, whole, and the longest segment that the connection may carry.
+/// What the server answers to `request`, whole, and the longest segment that the connection may carry.
 async fn answer(at: SocketAddr, request: String) -> (String, u32) {
     let talk = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(at).unwrap();
@@ -30,7 +30,7 @@ async fn firmware_reads_the_answers_that_it_gets() {
     let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let at = bound.address();
     let cancel = CancellationToken::new();
-    let open = tokio::spawn(bound.run(bench.door.clone(), BOUNDS, cancel.clone()));
+    let open = tokio::spawn(bound.run(bench.routes.clone(), BOUNDS, cancel.clone()));
 
     // GRUB compares the name with case (A7), and EDK2 joins a root path and a name (A7n).
     for (method, path) in

@@ -16,7 +16,7 @@ use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{DoorBounds, bind};
+use super::super::{ConnectionBounds, bind};
 use super::bench::{Bench, key, report};
 use crate::api::shapes::{MachineAction, MachineCommand, MachineState, Selection};
 use crate::fleet::boot_policy::{Answered, Asker, Sighting};
@@ -26,14 +26,14 @@ use crate::fleet::machine::Machine;
 use crate::fleet::state::{Change, State};
 use crate::fleet::store::LogFilter;
 
-/// The door of a small server.
-pub(super) const BOUNDS: DoorBounds = DoorBounds { all: 128, per_address: 64 };
+/// The bounds of a small server.
+pub(super) const BOUNDS: ConnectionBounds = ConnectionBounds { all: 128, per_address: 64 };
 
 /// The server behind `bench`, at a port.
-async fn open(bench: &Bench, bounds: DoorBounds) -> (SocketAddr, CancellationToken) {
+async fn open(bench: &Bench, bounds: ConnectionBounds) -> (SocketAddr, CancellationToken) {
     let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (at, cancel) = (bound.address(), CancellationToken::new());
-    tokio::spawn(bound.run(bench.door.clone(), bounds, cancel.clone()));
+    tokio::spawn(bound.run(bench.routes.clone(), bounds, cancel.clone()));
     (at, cancel)
 }
 
@@ -93,7 +93,7 @@ async fn bodies_that_never_come_hold_up_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_cannot_take_all_connections() {
     let bench = Bench::open();
-    let (at, cancel) = open(&bench, DoorBounds { all: 32, per_address: 8 }).await;
+    let (at, cancel) = open(&bench, ConnectionBounds { all: 32, per_address: 8 }).await;
     let sent = bench.sent(report(1, 1, &[Contents::Blank]));
     let tried = tokio::task::spawn_blocking(move || {
         let idle: Vec<TcpStream> = (0..100).map(|_| connect(1, at)).collect();
@@ -156,7 +156,7 @@ async fn a_refused_report_is_named_in_the_log_once() {
     for _ in 0..5 {
         assert_eq!(bench.post("/v1/report", body.clone()).await.status(), 400);
     }
-    // What the door saw is written down before this is answered.
+    // What was seen is written down before this is answered.
     bench.fleet.machines(Selection::default()).await.unwrap();
     let log = bench.fleet.log_page(LogFilter::default(), 0, 500).await.unwrap();
     let texts: Vec<String> = log.iter().map(|event| format!("{} {:?}", event.name, event.what)).collect();

@@ -1,11 +1,13 @@
-//! A room from admission to release, word by word.
+//! An image's swarm from admission to release, word by word.
 
 use common::chunk::ChunkIndex;
 use common::id::{DeploymentId, Hash, JobId};
+use common::limits::GATHER_SECONDS_MAX;
 use common::trust::KeyPair;
 use common::wire::swarm::Personality;
 
 use super::super::handle::Gather;
+use super::topology::neighbours_of;
 use super::*;
 
 fn key(number: u8) -> PublicKey {

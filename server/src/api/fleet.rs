@@ -1,0 +1,92 @@
+//! The admin's routes to machines and orders: each is handed to the fleet, which answers in shapes already. Touches the
+//! fleet.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use common::id::{DeploymentId, MachineId};
+use serde::Deserialize;
+
+use super::admin::{Admin, Answered, JsonBody, bounded};
+use super::shapes::{
+    Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged, MachineCommand,
+    MachineShown, Retry, RetryLine,
+};
+use crate::http::refusal::Refusal;
+
+/// Which part of the list of machines is wanted; all of it without a limit.
+#[derive(Debug, Deserialize)]
+pub(super) struct MachinePage {
+    #[serde(default)]
+    after: u64,
+    limit: Option<usize>,
+}
+
+pub(super) async fn machines(
+    State(admin): State<Admin>,
+    Query(page): Query<MachinePage>,
+) -> Answered<Vec<MachineShown>> {
+    let limit = page.limit.unwrap_or(usize::MAX);
+    Ok(Json(admin.fleet.machines_after(MachineId(page.after), limit).await?))
+}
+
+pub(super) async fn machine(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<MachineShown> {
+    Ok(Json(admin.fleet.machine(bounded(name)?).await?))
+}
+
+pub(super) async fn command(
+    State(admin): State<Admin>,
+    JsonBody(command): JsonBody<MachineCommand>,
+) -> Answered<Vec<MachineChanged>> {
+    Ok(Json(admin.fleet.command(command).await?))
+}
+
+pub(super) async fn deployments(State(admin): State<Admin>) -> Answered<Vec<DeploymentShown>> {
+    Ok(Json(admin.fleet.deployments().await?))
+}
+
+pub(super) async fn order(
+    State(admin): State<Admin>,
+    JsonBody(order): JsonBody<DeployOrder>,
+) -> Answered<DeployAnswer> {
+    Ok(Json(admin.fleet.order(order).await?))
+}
+
+pub(super) async fn retry(
+    State(admin): State<Admin>,
+    JsonBody(retry): JsonBody<Retry>,
+) -> Answered<Vec<RetryLine>> {
+    Ok(Json(admin.fleet.retry(retry).await?))
+}
+
+pub(super) async fn freeze(
+    State(admin): State<Admin>,
+    JsonBody(freeze): JsonBody<Freeze>,
+) -> Answered<Option<Frozen>> {
+    Ok(Json(admin.fleet.freeze(freeze).await?))
+}
+
+pub(super) async fn deployment(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Answered<DeploymentShown> {
+    let id = deployment_id(&id)?;
+    let shown = admin.fleet.deployment(id).await?;
+    shown.map(Json).ok_or_else(|| no_deployment(&id.to_string()))
+}
+
+pub(super) async fn cancel(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    JsonBody(cancel): JsonBody<Cancel>,
+) -> Answered<DeploymentShown> {
+    Ok(Json(admin.fleet.cancel(deployment_id(&id)?, cancel).await?))
+}
+
+fn deployment_id(text: &str) -> Result<DeploymentId, Refusal> {
+    text.parse().map_err(|_| no_deployment(text))
+}
+
+fn no_deployment(text: &str) -> Refusal {
+    Refusal::absent(format!("there is no deployment `{}`", common::limits::cut(text, 80)))
+        .hint("`swarmboot deploy list` shows the deployments")
+}

@@ -1,0 +1,182 @@
+//! The admin's routes to images, and images in an admin's words. Touches the image store, and asks the fleet who needs an
+//! image.
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use common::causes;
+use common::wire::http::Refused;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::admin::{Admin, Answered, JsonBody, answered, bounded};
+use super::shapes::{ImageAdd, ImageShown, ImageVerified};
+use super::tasks::{ProgressSender, inlet, task, written_by};
+use crate::http::blocking;
+use crate::http::refusal::Refusal;
+use crate::image::{AddSpec, Added, ImageError, ImageInfo, ImageSource, Images, PartitionTable};
+
+pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<ImageShown>> {
+    answered(move || Ok(admin.images.list().iter().map(shown).collect())).await
+}
+
+pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<ImageShown> {
+    answered(move || {
+        let info = admin.images.get(&bounded(name)?).map_err(|error| refused(&error))?;
+        // Looks now where an earlier version added it; what cannot be read is told by `image verify`.
+        let traits = admin.images.traits(info.id).ok();
+        Ok(ImageShown { traits, ..shown(&info) })
+    })
+    .await
+}
+
+pub(super) async fn add(
+    State(admin): State<Admin>,
+    JsonBody(add): JsonBody<ImageAdd>,
+) -> Result<Response, Refusal> {
+    let source = ImageSource::File(add.path);
+    let spec = AddSpec { name: add.name, source, sector_size: add.sector_bytes, no_table: add.no_table };
+    Ok(task(admin.errands.place()?, move |sender| add_to(&admin.images, spec, sender)))
+}
+
+/// The query of an upload.
+#[derive(Debug, Deserialize)]
+pub(super) struct Upload {
+    sector_bytes: Option<u32>,
+    #[serde(default)]
+    no_table: bool,
+}
+
+pub(super) async fn upload(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    Query(upload): Query<Upload>,
+    headers: axum::http::HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let name = bounded(name)?;
+    let length =
+        headers.get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let errand = admin.errands.place()?;
+    let reader = Box::new(inlet(body, admin.cancel.clone()));
+    let source = ImageSource::Stream { reader, name: "standard input".to_owned(), length };
+    let spec = AddSpec { name, source, sector_size: upload.sector_bytes, no_table: upload.no_table };
+    Ok(task(errand, move |sender| add_to(&admin.images, spec, sender)))
+}
+
+fn add_to(
+    images: &Images,
+    spec: AddSpec,
+    sender: &mut ProgressSender<ImageShown>,
+) -> Result<ImageShown, common::wire::http::Refused> {
+    let added = images.add(spec, &mut |at| {
+        let text = format!(
+            "{} chunks, {} of zeros, {} MiB stored",
+            at.chunks,
+            at.zero_chunks,
+            at.stored_bytes >> 20
+        );
+        sender.progress(at.bytes_read, at.total, text);
+    });
+    let Added { image, existed, new_chunks, new_bytes, repaired_chunks, notes } =
+        added.map_err(|error| refused(&error))?;
+    tracing::info!(image = image.name, id = %image.id, new_chunks, new_bytes, "an image was added");
+    if existed {
+        sender.note("the same image was there already under this name".to_owned());
+    }
+    if repaired_chunks > 0 {
+        sender.note(format!("{repaired_chunks} damaged chunks were repaired"));
+    }
+    for note in notes {
+        sender.note(note);
+    }
+    Ok(shown(&image))
+}
+
+pub(super) async fn verify(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    let name = bounded(name)?;
+    Ok(task(admin.errands.place()?, move |sender: &mut ProgressSender<ImageVerified>| {
+        let info = admin.images.get(&name).map_err(|error| refused(&error))?;
+        let found = admin.images.verify(info.id, &mut |at| {
+            sender.progress(at.bytes_read, at.total, format!("{} chunks", at.chunks));
+        });
+        let report = found.map_err(|error| refused(&error))?;
+        for damage in report.damaged.iter().take(20) {
+            let images = damage.images.join(", ");
+            sender.note(format!("chunk {}: {} (in {images})", damage.chunk, damage.what));
+        }
+        let damaged = report.damaged.iter().map(|damage| damage.chunk).collect();
+        let mut affected: Vec<String> = report.damaged.into_iter().flat_map(|damage| damage.images).collect();
+        affected.sort_unstable();
+        affected.dedup();
+        Ok(ImageVerified { name: info.name, chunks: report.chunks, damaged, affected })
+    }))
+}
+
+pub(super) async fn export(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    let name = bounded(name)?;
+    let (images, errand) = (admin.images.clone(), admin.errands.place()?);
+    let info = blocking(move || images.get(&name)).await?.map_err(|error| refused(&error))?;
+    Ok(written_by(errand, info.size_bytes, move |out| {
+        let mut out = out;
+        admin.images.export(info.id, &mut out, &mut |_| ()).map_err(Into::into)
+    }))
+}
+
+pub(super) async fn remove(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Answered<serde_json::Value> {
+    let name = bounded(name)?;
+    let no_orders = admin.fleet.keep_orders_out().await?;
+    let (images, asked) = (admin.images.clone(), name.clone());
+    let info = blocking(move || images.get(&asked)).await?.map_err(|error| refused(&error))?;
+    let needed = admin.fleet.needs_image(info.id).await?;
+    // Another name of the same image keeps it for who needs it.
+    let images = admin.images.clone();
+    answered(move || {
+        let names = images.list().iter().filter(|other| other.id == info.id).count();
+        let needed = needed.filter(|_| names < 2);
+        let removed = images.remove(&name, needed.as_deref()).map_err(|error| refused(&error))?;
+        tracing::info!(image = removed.image.name, freed_bytes = removed.freed_bytes, "an image was removed");
+        drop(no_orders);
+        Ok(serde_json::json!({}))
+    })
+    .await
+}
+
+/// An image as it is shown.
+#[must_use]
+pub(crate) fn shown(info: &ImageInfo) -> ImageShown {
+    let added = i64::try_from(info.added_at_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let table = match info.partition_table {
+        PartitionTable::Gpt => "gpt",
+        PartitionTable::Mbr => "mbr",
+        PartitionTable::None => "none",
+    };
+    ImageShown {
+        name: info.name.clone(),
+        id: info.id,
+        added: added.unwrap_or(Timestamp::UNIX_EPOCH),
+        bytes: info.size_bytes,
+        wire_bytes: info.wire_bytes,
+        chunks: info.chunks,
+        zero_chunks: info.zero_chunks,
+        sector_bytes: info.sector_bytes,
+        partition_table: table.to_owned(),
+        source: format!("{} ({})", info.source, info.format),
+        traits: info.traits.clone(),
+    }
+}
+
+/// What the image store refuses, for a person.
+#[must_use]
+pub(crate) fn refused(error: &ImageError) -> Refused {
+    Refused { error: error.to_string(), cause: causes::behind(error), hint: error.hint() }
+}

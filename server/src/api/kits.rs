@@ -1,0 +1,105 @@
+//! The admin's routes to boot kits, and kits in an admin's words. Touches the kits.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use common::causes;
+use common::wire::http::Refused;
+use jiff::Timestamp;
+
+use super::admin::{Admin, Answered, JsonBody, answered, bounded};
+use super::shapes::{KitImport, KitShown, KitSource};
+use super::tasks::{ProgressSender, task};
+use crate::boot::Wanted;
+use crate::http::refusal::Refusal;
+use crate::kit::{KitError, KitInfo, Progress, Source};
+
+pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<KitShown>> {
+    answered(move || {
+        let kits = admin.kits.store().list().map_err(|error| refused(&error))?;
+        Ok(kits.into_iter().map(shown).collect())
+    })
+    .await
+}
+
+pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<KitShown> {
+    answered(move || {
+        let info = admin.kits.store().info(&bounded(name)?).map_err(|error| refused(&error))?;
+        Ok(shown(info))
+    })
+    .await
+}
+
+pub(super) async fn import(
+    State(admin): State<Admin>,
+    JsonBody(import): JsonBody<KitImport>,
+) -> Result<Response, Refusal> {
+    Ok(task(admin.errands.place()?, move |sender: &mut ProgressSender<KitShown>| {
+        let info = admin.kits.import(wanted(import), &mut |so_far| {
+            let (done, total, text) = import_words(so_far);
+            sender.progress(done, total, text);
+        });
+        let shown = shown(info.map_err(|error| refused(&error))?);
+        for missing in &shown.missing {
+            sender.note(missing.clone());
+        }
+        tracing::info!(kit = shown.name, kernel = shown.kernel, "a boot kit was imported");
+        Ok(shown)
+    }))
+}
+
+pub(super) async fn remove(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Answered<serde_json::Value> {
+    answered(move || {
+        admin.kits.remove(&bounded(name)?).map_err(|error| refused(&error))?;
+        Ok(serde_json::json!({}))
+    })
+    .await
+}
+
+/// What a kit is asked to be made from.
+fn wanted(import: KitImport) -> Wanted {
+    let source = |source| match source {
+        KitSource::Host => Source::Host,
+        KitSource::Folder(path) | KitSource::Deb(path) => Source::Path(path),
+    };
+    Wanted {
+        name: import.name,
+        sources: import.sources.into_iter().map(source).collect(),
+        kernel: import.kernel,
+    }
+}
+
+/// How far an import is: units done, units in all, and what is being done.
+fn import_words(progress: Progress) -> (u64, Option<u64>, String) {
+    match progress {
+        Progress::Unpacking { package, bytes } => (bytes, None, format!("unpacking {package}")),
+        Progress::Modules { done } => (done as u64, None, "modules read".to_owned()),
+        Progress::Compressing { done, total } => (done, Some(total), "compressing the loader".to_owned()),
+        Progress::Syncing => (0, None, "waiting for the disk".to_owned()),
+    }
+}
+
+/// What the boot kits refuse, for a person.
+fn refused(error: &KitError) -> Refused {
+    Refused { error: error.to_string(), cause: causes::behind(error), hint: error.hint() }
+}
+
+/// A boot kit as it is shown.
+fn shown(info: KitInfo) -> KitShown {
+    let imported = i64::try_from(info.imported_at).ok().and_then(|at| Timestamp::from_second(at).ok());
+    KitShown {
+        name: info.name,
+        kernel: info.kernel,
+        architecture: info.architecture,
+        in_use: info.default,
+        imported: imported.unwrap_or_default(),
+        modules: info.modules as u64,
+        firmware_files: info.firmware as u64,
+        boot_programs: info.boot_programs,
+        kernel_bytes: info.kernel_bytes,
+        loader_bytes: info.loader_bytes,
+        missing: info.warnings,
+    }
+}

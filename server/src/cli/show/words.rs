@@ -1,0 +1,96 @@
+//! Core: what stands in a cell or a line of an answer. Touches `api` and `common`.
+
+use common::step::Sources;
+use common::text::{bytes, percent};
+
+use crate::api::shapes::{JobShown, LogEvent, MachineShown};
+
+/// What left the server, and how many copies of `wire` bytes that is.
+#[must_use]
+pub(in crate::cli) fn sent_copies(sent: u64, wire: u64) -> String {
+    let hundredths = u128::from(sent) * 100 / u128::from(wire.max(1));
+    format!("the server sent {} = {}.{:02} copies", bytes(sent), hundredths / 100, hundredths % 100)
+}
+
+/// `text`, or a dash where it is empty: no cell of a table stays blank.
+pub(super) fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// What a machine is, in short.
+pub(super) fn hardware(machine: &MachineShown) -> String {
+    let Some(hardware) = &machine.hardware else { return "-".to_owned() };
+    let made = format!("{} {}", hardware.system.manufacturer, hardware.system.product);
+    let firmware = serde_json::to_value(hardware.firmware).unwrap_or_default();
+    format!(
+        "{}, {} threads, {}, {}",
+        or_dash(made.trim()),
+        hardware.cpu.threads,
+        bytes(hardware.memory_bytes),
+        firmware.as_str().unwrap_or("?")
+    )
+}
+
+/// The disks that a machine has, in short.
+pub(super) fn disks(machine: &MachineShown) -> String {
+    let all = machine.hardware.iter().flat_map(|hardware| &hardware.disks);
+    let shown = all.clone().take(DISKS_SHOWN).map(|disk| format!("{} {}", disk.name, bytes(disk.size)));
+    let mut words: Vec<String> = shown.collect();
+    let more = all.count().saturating_sub(DISKS_SHOWN);
+    if more > 0 {
+        words.push(format!("and {more} more"));
+    }
+    or_dash(&words.join(", ")).to_owned()
+}
+
+/// How many disks a line of the list names: 4,096 once made a line of 60,441 characters.
+const DISKS_SHOWN: usize = 8;
+
+/// A job's step and how far it is.
+#[must_use]
+pub(in crate::cli) fn step_words(job: &JobShown) -> String {
+    match &job.step {
+        Some(step) if job.total > 0 && !job.state.is_over() => {
+            format!("{step} {}%", percent(job.done, job.total))
+        }
+        Some(step) => step.to_string(),
+        None => "-".to_owned(),
+    }
+}
+
+/// A job, where it stands, and why.
+pub(super) fn job_line(job: &JobShown) -> String {
+    let cause = job.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{} {} {}{cause}", job.image, job.state.name(), step_words(job))
+}
+
+/// A time for a person, in UTC to the second.
+pub(super) fn when(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// One line of the log.
+#[must_use]
+pub(super) fn event_line(event: &LogEvent) -> String {
+    let attempt =
+        event.attempt.filter(|&attempt| attempt > 1).map(|n| format!(" (try {n})")).unwrap_or_default();
+    let sources = event.sources.as_ref().map(sources_words).unwrap_or_default();
+    format!(
+        "{}  {:<17} {:<12} {}{attempt}{sources}",
+        event.at.strftime("%Y-%m-%d %H:%M:%S%.3fZ"),
+        event.name,
+        event.step,
+        event.what.in_log()
+    )
+}
+
+fn sources_words(sources: &Sources) -> String {
+    format!(
+        " [server {}, peers {}, on disk {}, not sent {}, to peers {}]",
+        bytes(sources.server),
+        bytes(sources.peers),
+        bytes(sources.disk),
+        bytes(sources.unsent),
+        bytes(sources.uploaded)
+    )
+}

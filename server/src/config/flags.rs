@@ -1,0 +1,70 @@
+//! The flags of `swarmboot serve`, as they are typed; what they come to is decided in `config`. Touches `clap`'s types
+//! only.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of `serve`; each can stand in the configuration file instead.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Without --dhcp-range the server gives out no addresses: it only adds boot \
+                        information beside the DHCP server that is there (proxyDHCP).\n\nExample:\n  swarmboot \
+                        serve --interface eth1")]
+pub struct Flags {
+    /// The network interface that the machines are on.
+    #[arg(long, env = "SWARMBOOT_INTERFACE")]
+    pub interface: Option<String>,
+    /// Be the DHCP server, with addresses from FIRST-LAST.
+    #[arg(long, env = "SWARMBOOT_DHCP_RANGE", value_name = "FIRST-LAST", conflicts_with = "proxy_dhcp")]
+    pub dhcp_range: Option<String>,
+    /// Leave addresses to the DHCP server that is there (the default).
+    #[arg(long)]
+    pub proxy_dhcp: bool,
+    /// No other DHCP server serves this wire: refuse clients that ask for
+    /// addresses of other networks, instead of leaving them to others.
+    #[arg(long)]
+    pub authoritative: bool,
+    /// Router to give out with addresses.
+    #[arg(long, value_name = "ADDRESS")]
+    pub router: Option<Ipv4Addr>,
+    /// DNS servers to give out with addresses.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub dns: Vec<Ipv4Addr>,
+    /// Answer only machines that are named or approved, or for which something
+    /// is ordered; others are listed, and left to whoever serves them.
+    #[arg(long)]
+    pub no_discovery: bool,
+    /// How long an order waits for a machine that does not come, such as 12h, 7d
+    /// or never [default: 7d].
+    #[arg(long, env = "SWARMBOOT_ORDER_EXPIRES", value_name = "TIME")]
+    pub order_expires: Option<String>,
+    /// Where everything is kept [default: /var/lib/swarmboot].
+    #[arg(long, env = "SWARMBOOT_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Configuration file [default: /etc/swarmboot/swarmboot.toml, if it is there].
+    #[arg(long, env = "SWARMBOOT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// TCP port of HTTP boot and the machines' reports [default: 8069].
+    #[arg(long, value_name = "PORT")]
+    pub http_port: Option<u16>,
+    /// What the server may send into the swarm at the most, such as 50M, in bits
+    /// per second; can be changed with `swarmboot swarm limit` [default: all].
+    #[arg(long, env = "SWARMBOOT_LIMIT", value_name = "RATE")]
+    pub limit: Option<String>,
+    /// TCP port of the swarm [default: 4001].
+    #[arg(long, value_name = "PORT")]
+    pub swarm_port: Option<u16>,
+    /// Network boot program for UEFI machines [default: snponly.efi, else ipxe.efi].
+    #[arg(long, value_name = "FILE")]
+    pub uefi_program: Option<String>,
+    /// More words for the loader's kernel command line.
+    #[arg(long, value_name = "WORDS")]
+    pub kernel_args: Option<String>,
+    /// What the log shows, as in tracing's filters [default: info].
+    #[arg(long, env = "SWARMBOOT_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Log as JSON lines.
+    #[arg(long)]
+    pub log_json: bool,
+}

@@ -1,0 +1,175 @@
+//! What the fleet asks for, out of the rooms that have it: plans from the tailor, images from their store, modules from
+//! the default kit, bundles, and the machine's place in the swarm. Decides nothing. Touches those rooms; blocks, but for
+//! what it says to the swarm.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use common::hardware::{CheckedHardware, Firmware};
+use common::plan::{Plan, Seed};
+use common::trust::PublicKey;
+use common::wire::http::Refused;
+
+use crate::api::shapes::{ImageShown, Warning};
+use crate::api::{image_refused, image_shown};
+use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
+use crate::image::Images;
+use crate::kit::Kits;
+use crate::swarm::{Admission, SwarmHandle};
+use crate::tailor::{self, BadRule, Bundles, ImageFacts, Request, TargetRule};
+
+/// The fleet's provisioner. One for the whole server, made when the swarm is bound.
+#[derive(Debug)]
+pub struct Provisioning {
+    /// The image store.
+    pub images: Images,
+    /// The boot kits, whose default one agents take their modules from.
+    pub kits: Kits,
+    /// The bundles.
+    pub bundles: Arc<Bundles>,
+    /// The swarm that machines are let into.
+    pub swarm: SwarmHandle,
+    /// The server's key, which the swarm's first seed shows.
+    pub key: PublicKey,
+}
+
+impl Provisioning {
+    fn request(&self, request: &PlanRequest) -> Result<Request, NoPlan> {
+        let manifest = self.images.manifest(request.image).map_err(NoPlan::failed)?;
+        let info = self.images.get(&request.image.to_string()).map_err(NoPlan::failed)?;
+        let target: TargetRule = request.disk.parse().map_err(NoPlan::failed)?;
+        Ok(Request {
+            deployment: request.deployment,
+            job: request.job,
+            attempt: request.attempt,
+            image: ImageFacts {
+                id: request.image,
+                size: manifest.size(),
+                sector_bytes: manifest.sector_bytes(),
+                wire_bytes: info.wire_bytes,
+                first: self.images.first_bytes(request.image).map_err(NoPlan::failed)?,
+            },
+            target,
+            bound: request.bound.clone(),
+            gather: request.gather,
+            personalise: request.personalise,
+            finish: request.finish,
+            seed: self.seed(request.server),
+        })
+    }
+
+    /// What an admin should know before `plan` is carried out on `hardware`. Nothing of an image whose chunks cannot be
+    /// read, which the transfer tells.
+    fn warnings_of(&self, request: &PlanRequest, hardware: &CheckedHardware, plan: &Plan) -> Vec<Warning> {
+        let traits = self.images.traits(request.image).ok();
+        let report = hardware.report();
+        let partitions = traits.as_ref().map(|traits| traits.partitions.as_slice()).unwrap_or_default();
+        let mut warnings = tailor::neighbours(report, &plan.target, partitions);
+        let fit = |traits| tailor::warnings(report.firmware, traits, request.personalise);
+        warnings.extend(traits.as_ref().map(fit).unwrap_or_default());
+        warnings
+    }
+
+    /// The swarm's first seed as a machine sees it: at the address that the machine reported to.
+    fn seed(&self, reached: Option<IpAddr>) -> Seed {
+        let listening = self.swarm.addresses();
+        let addresses = match reached {
+            Some(ip) => listening.iter().map(|address| at(address, ip)).collect(),
+            None => listening.to_vec(),
+        };
+        Seed { key: self.key, addresses }
+    }
+}
+
+/// The multiaddr `address` with its IP address replaced by `ip`.
+fn at(address: &str, ip: IpAddr) -> String {
+    let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
+    let rest: Vec<&str> = address.split('/').skip(3).collect();
+    format!("/{family}/{ip}/{}", rest.join("/"))
+}
+
+impl Provisioner for Provisioning {
+    fn image(&self, name: &str) -> Result<ImageShown, Refused> {
+        self.images.get(name).map(|info| image_shown(&info)).map_err(|error| image_refused(&error))
+    }
+
+    fn check_disk_rule(&self, rule: &str) -> Result<(), BadRule> {
+        rule.parse::<TargetRule>().map(drop)
+    }
+
+    fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan> {
+        let plan = tailor::plan(hardware, &self.request(request)?).map_err(refused)?;
+        let words = target_words(hardware, &plan);
+        let warnings = self.warnings_of(request, hardware, &plan);
+        Ok(Target { disk: plan.target, words, warnings })
+    }
+
+    fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan> {
+        let wanted = self.request(request)?;
+        let mut plan = tailor::plan(hardware, &wanted).map_err(refused)?;
+        // An agent that runs as an ordinary process has its drivers.
+        if hardware.report().firmware != Firmware::None {
+            let kit = self.kits.default_kit().map_err(NoPlan::failed)?;
+            let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
+            plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(NoPlan::failed)?);
+        }
+        let target = target_words(hardware, &plan);
+        let warnings = self.warnings_of(request, hardware, &plan);
+        Ok(Provision { plan, target, warnings })
+    }
+
+    fn admit(&self, admission: Admission) -> Soon<'_, ()> {
+        Box::pin(async move {
+            if self.swarm.admit(admission).await.is_err() {
+                tracing::warn!("a machine could not be let into the swarm: it is stopping");
+            }
+        })
+    }
+
+    fn is_here(&self, key: PublicKey) -> Soon<'_, bool> {
+        Box::pin(async move {
+            // Of a swarm that is stopping nothing can be told.
+            self.swarm.is_here(key).await.unwrap_or(true)
+        })
+    }
+
+    fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()> {
+        Box::pin(async move {
+            // A swarm that is stopping lets nobody in anyway.
+            let _ = self.swarm.expel(key, reason).await;
+        })
+    }
+}
+
+fn refused(refusal: tailor::Refusal) -> NoPlan {
+    NoPlan::Refused { hint: refusal.hint(), why: Box::new(refusal) }
+}
+
+fn target_words(hardware: &CheckedHardware, plan: &Plan) -> String {
+    let disks = &hardware.report().disks;
+    let Some(disk) = disks.iter().find(|disk| plan.target.matches(disk)) else { return String::new() };
+    let marks = [disk.model.as_str(), disk.serial.as_str()].join(" ");
+    let holds =
+        if disk.found.is_empty() { String::new() } else { format!(", holds {}", disk.found.join(", ")) };
+    format!("{} {} {}{holds}", disk.name, common::text::bytes(disk.size), marks.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_shown_once_with_what_to_do() {
+        let refusal = tailor::Refusal::ReadOnly { disk: "sda".to_owned() };
+        let shown = common::causes::with_causes(&refused(refusal));
+        assert_eq!(shown, "the target sda is read-only (switch its write protection off)");
+        let rule = "colour=red".parse::<TargetRule>().unwrap_err();
+        assert_eq!(common::causes::with_causes(&NoPlan::failed(rule.clone())), rule.to_string());
+    }
+
+    #[test]
+    fn a_seed_is_where_the_machine_reached_us() {
+        assert_eq!(at("/ip4/0.0.0.0/tcp/4001", [10, 0, 0, 1].into()), "/ip4/10.0.0.1/tcp/4001");
+        assert_eq!(at("/ip4/127.0.0.1/tcp/9", "fe80::1".parse().unwrap()), "/ip6/fe80::1/tcp/9");
+    }
+}

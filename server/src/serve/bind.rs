@@ -1,0 +1,184 @@
+//! First of three: everything is opened and bound before anything runs. A server that cannot do all of its work does
+//! none of it. Touches the state folder, the interface and all ports.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::files::Files;
+use super::home::Home;
+use super::stores::Stores;
+use super::{BACKLOG, aside};
+use crate::boot::tftp;
+use crate::config::{Addresses, Config};
+use crate::dhcp4::{self, Interface, Mode, Network, Range};
+use crate::fault::Fault;
+use crate::fleet;
+use crate::http;
+use crate::records::{LeaseBook, Records};
+use crate::swarm::{self, SwarmFact};
+
+/// The lease of an installed OS. The loader's is shorter, see `dhcp4::lease`.
+const LEASE_SECONDS: u32 = 12 * 3600;
+
+/// What takes visitors in.
+pub(super) struct Doors {
+    /// The machines' HTTP.
+    pub(super) web: http::Bound,
+    pub(super) dhcp: dhcp4::Bound,
+    pub(super) tftp: tftp::Bound,
+    pub(super) admin: http::AdminBound,
+}
+
+/// All that is open and bound.
+pub(super) struct Bound {
+    pub(super) config: Arc<Config>,
+    /// How many files may be open.
+    pub(super) files: Files,
+    pub(super) home: Arc<Home>,
+    /// The interface with the address that machines are told.
+    pub(super) interface: Interface,
+    pub(super) stores: Stores,
+    pub(super) records: Records,
+    pub(super) leases: LeaseBook,
+    pub(super) doors: Doors,
+    pub(super) swarm: swarm::Bound,
+    /// What the swarm will tell.
+    pub(super) facts: mpsc::Receiver<SwarmFact>,
+}
+
+impl Bound {
+    /// Where machines reach us over HTTP.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", http_at(&self.config, &self.interface))
+    }
+}
+
+fn http_at(config: &Config, interface: &Interface) -> SocketAddr {
+    SocketAddr::new(interface.address.into(), config.http_port)
+}
+
+/// Opens and binds everything. What reads a lot of the disk does so off this task, or nobody would hear the signal to
+/// stop meanwhile.
+pub(super) async fn bind(
+    config: Config,
+    programs: impl FnOnce() -> Result<Programs, Fault>,
+) -> Result<Bound, Fault> {
+    let files = Files::raise();
+    let home = Arc::new(Home::open(&config.state)?);
+    let programs = programs()?;
+    let config = Arc::new(config);
+    let interface = dhcp4::interface_address(&config.interface).map_err(|error| {
+        Fault::failed(format!("cannot use the interface {}", config.interface))
+            .because(&error)
+            .hint("`ip -brief address` lists the interfaces and their addresses")
+    })?;
+    let http_at = http_at(&config, &interface);
+    let (home_too, wanted) = (Arc::clone(&home), Arc::clone(&config));
+    let open = move || Ok((Stores::open(&wanted, &home_too, &programs, http_at)?, open_records(&home_too)?));
+    let (stores, (records, leases)) = aside(open).await?;
+    let doors = bind_doors(&config, &stores, &interface).await?;
+    let (tell, facts) = mpsc::channel(BACKLOG);
+    let swarm = bind_swarm(&config, &home, &stores, interface.address, tell).await?;
+    Ok(Bound { config, files, home, interface, stores, records, leases, doors, swarm, facts })
+}
+
+async fn bind_doors(config: &Config, stores: &Stores, interface: &Interface) -> Result<Doors, Fault> {
+    let web = http::bind(http_at(config, interface)).await.map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot serve HTTP").because(&error).hint(hint)
+    })?;
+    let dhcp = bind_dhcp(config, stores)?;
+    let tftp = tftp::bind(interface.address).map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot serve TFTP").because(&error).hint(hint)
+    })?;
+    let admin = http::bind_admin(&config.socket).await.map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot open the admin socket").because(&error).hint(hint)
+    })?;
+    Ok(Doors { web, dhcp, tftp, admin })
+}
+
+/// The programs that machines run. They are built with the server and stand beside it.
+pub(super) struct Programs {
+    pub(super) loader: PathBuf,
+    pub(super) agent: PathBuf,
+}
+
+impl Programs {
+    pub(super) fn beside_us() -> Result<Self, Fault> {
+        let us = std::env::current_exe()
+            .map_err(|error| Fault::failed("cannot find this program's own folder").because(&error))?;
+        let beside = |name: &str| {
+            let path = us.with_file_name(name);
+            if path.is_file() {
+                return Ok(path);
+            }
+            Err(Fault::failed(format!("{} is not there", path.display()))
+                .hint("swarmboot, swarmboot-loader and swarmboot-agent belong into one folder"))
+        };
+        Ok(Self { loader: beside("swarmboot-loader")?, agent: beside("swarmboot-agent")? })
+    }
+}
+
+fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
+    let path = home.dir.join("records.sqlite");
+    let failed = |error: &dyn std::error::Error| {
+        Fault::failed("cannot open the records")
+            .because(error)
+            .hint("the state folder must be writable, with room on its disk")
+    };
+    let records = Records::open(&path).map_err(|error| failed(&error))?;
+    let leases = LeaseBook::open(&path).map_err(|error| failed(&error))?;
+    Ok((records, leases))
+}
+
+fn bind_dhcp(config: &Config, stores: &Stores) -> Result<dhcp4::Bound, Fault> {
+    let mode = match &config.addresses {
+        Addresses::Proxy => Mode::Proxy,
+        Addresses::Range(start, end) => Mode::Full(Network {
+            range: Range { start: *start, end: *end },
+            router: config.router,
+            dns: config.dns.clone(),
+            lease_seconds: LEASE_SECONDS,
+        }),
+    };
+    let settings = dhcp4::Config {
+        interface: config.interface.clone(),
+        mode,
+        http_port: config.http_port,
+        discovery: config.discovery,
+        programs: stores.kits.programs(),
+        sites: config.sites.iter().map(|rule| rule.subnet).collect(),
+        authoritative: config.authoritative,
+    };
+    dhcp4::bind(settings).map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot serve DHCP").because(&error).hint(hint)
+    })
+}
+
+async fn bind_swarm(
+    config: &Config,
+    home: &Home,
+    stores: &Stores,
+    address: std::net::Ipv4Addr,
+    facts: mpsc::Sender<swarm::SwarmFact>,
+) -> Result<swarm::Bound, Fault> {
+    let listen = format!("/ip4/{address}/tcp/{}", config.swarm_port);
+    let node =
+        swarm::bind(&home.keys, &listen, Arc::new(stores.images.clone()), facts).await.map_err(|error| {
+            Fault::failed(format!("cannot open the swarm's port {}", config.swarm_port)).because(&error).hint(
+                format!(
+                    "`ss -ltnp 'sport = :{0}'` shows who has it; --swarm-port chooses another",
+                    config.swarm_port
+                ),
+            )
+        })?;
+    let net =
+        |rule: &fleet::decide::SiteRule| swarm::SiteNet { site: rule.site.clone(), subnet: rule.subnet };
+    Ok(node.with_limits(config.limits.clone()).with_sites(config.sites.iter().map(net).collect()))
+}

@@ -1,0 +1,69 @@
+//! Third of three: everything that is bound and wired runs, each under its name. Touches the kits, which get this
+//! version's loader before a machine is told of them.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::status::mode_words;
+use super::stores::Stores;
+use super::supervisor::Supervisor;
+use super::wire::Wired;
+use super::{BACKLOG, Ends, aside, facts, leases};
+use crate::fault::Fault;
+use crate::fleet::{self, FleetHandle};
+use crate::swarm::{self, SwarmFact};
+
+/// Starts everything under `supervisor`. Gives what is to be told when the server stops.
+pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends) -> Result<Stores, Fault> {
+    let Wired { config, files, stores, doors, fleet, leases, .. } = wired;
+    start_swarm(supervisor, wired.swarm, wired.facts, &fleet, &ends.inner).await?;
+    let refresh = Arc::clone(&stores.kits);
+    aside(move || {
+        refresh.prepare();
+        Ok(())
+    })
+    .await?;
+    tracing::info!(url = wired.url, mode = mode_words(&config), key = %wired.key, "swarmboot serves");
+
+    let (sightings, sighted) = mpsc::channel(BACKLOG);
+    let (changed, leases_changed) = mpsc::channel(BACKLOG);
+    let (policies, served) = (fleet.policies(), doors.dhcp.served());
+    let dhcp = doors.dhcp.run(policies, sightings.clone(), wired.kept, changed, ends.outer.clone());
+    supervisor.listener("dhcp", dhcp);
+    supervisor.listener("tftp", doors.tftp.run(stores.kits.files(), served, sightings, ends.outer.clone()));
+    let bounds = files.door(config.connections_per_address);
+    supervisor.listener("http", done(doors.web.run(wired.public, bounds, ends.outer.clone())));
+    supervisor.listener("admin", done(doors.admin.run(wired.private, ends.outer.clone())));
+    supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet)));
+    supervisor.worker("leases", done(leases::keep(leases_changed, leases)));
+    supervisor.last("fleet", wired.fleet_task.run(ends.last.clone()));
+    Ok(stores)
+}
+
+/// Starts the swarm, and then lets the machines of running jobs in again: in this order, because what the swarm is told
+/// waits in a channel of its own, and a server that filled it first would never come up.
+pub(super) async fn start_swarm(
+    supervisor: &mut Supervisor,
+    node: swarm::Bound,
+    told: mpsc::Receiver<SwarmFact>,
+    fleet: &FleetHandle,
+    inner: &CancellationToken,
+) -> Result<usize, Fault> {
+    supervisor.worker("swarm", done(node.run(inner.clone())));
+    supervisor.worker("swarm facts", done(facts::log(told, fleet.clone())));
+    fleet.readmit().await.map_err(|error| Fault::failed("cannot go on with running jobs").because(&error))
+}
+
+/// A task that cannot fail, in the form of one that can.
+async fn done(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    task.await;
+    Ok(())
+}
+
+async fn pass_on_sightings(mut sighted: mpsc::Receiver<fleet::boot_policy::Sighting>, fleet: FleetHandle) {
+    while let Some(sighting) = sighted.recv().await {
+        fleet.sighting(sighting);
+    }
+}

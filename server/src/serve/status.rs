@@ -1,0 +1,43 @@
+//! What the server says of itself: `status` of the command line. Touches the interface, whose address may have changed.
+
+use jiff::Timestamp;
+
+use super::bind::Bound;
+use super::network;
+use crate::api::shapes::ServerStatus;
+use crate::config::{Addresses, Config};
+
+/// What the server says of itself, asked anew each time for its warnings. The fleet's own are not among them.
+pub(super) fn status(bound: &Bound) -> impl Fn() -> ServerStatus + use<> {
+    let status = ServerStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        key: bound.home.keys.public(),
+        url: bound.url(),
+        mode: mode_words(&bound.config),
+        started: Timestamp::now(),
+        warnings: vec![],
+        frozen: None,
+    };
+    let (interface, discovery) = (bound.config.interface.clone(), bound.config.discovery);
+    let (place, files, rivals) = (bound.interface.place(), bound.files, bound.doors.dhcp.rivals());
+    let stores = bound.stores.clone();
+    move || {
+        let rivals: Vec<String> =
+            rivals.borrow().iter().map(|other| network::rival(other, discovery)).collect();
+        let warnings = stores
+            .warnings()
+            .into_iter()
+            .chain(network::warning(&interface, place))
+            .chain(rivals)
+            .chain(files.warning());
+        ServerStatus { warnings: warnings.collect(), ..status.clone() }
+    }
+}
+
+/// How addresses are given out, in words.
+pub(super) fn mode_words(config: &Config) -> String {
+    match config.addresses {
+        Addresses::Proxy => format!("proxy-dhcp on {}", config.interface),
+        Addresses::Range(first, last) => format!("dhcp {first}-{last} on {}", config.interface),
+    }
+}

@@ -1,0 +1,70 @@
+//! What the server gives to machines, opened from the state folder: images, boot kits, bundles. Each is handed to the
+//! rooms that ask for it. Touches the state folder.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::bind::Programs;
+use super::home::Home;
+use crate::boot::{BootKits, BootSettings};
+use crate::config::Config;
+use crate::fault::Fault;
+use crate::image::Images;
+use crate::kit::Kits;
+use crate::tailor::Bundles;
+
+/// The stores of this server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// The image store, which is also what the swarm takes chunks from.
+    pub images: Images,
+    /// The boot kits, and what of them machines are booted with.
+    pub kits: Arc<BootKits>,
+    /// The agent bundles.
+    pub bundles: Arc<Bundles>,
+}
+
+impl Stores {
+    /// Opens all of them; `http` is where machines reach the server.
+    pub(super) fn open(
+        config: &Config,
+        home: &Home,
+        programs: &Programs,
+        http: SocketAddr,
+    ) -> Result<Self, Fault> {
+        let images = Images::open(&home.dir).map_err(|error| {
+            let fault = Fault::failed("cannot open the image store").because(&error);
+            match error.hint() {
+                Some(hint) => fault.hint(hint),
+                None => fault,
+            }
+        })?;
+        let kits = Kits::open(&home.dir)
+            .map_err(|error| Fault::failed("cannot open the boot kits").because(&error))?;
+        let bundles = Bundles::open(&home.dir, &programs.agent)
+            .map_err(|error| Fault::failed("cannot open the bundles").because(&error))?;
+        let settings =
+            BootSettings { loader: programs.loader.clone(), http, prefer: config.uefi_program.clone() };
+        Ok(Self { images, kits: Arc::new(BootKits::new(kits, settings)), bundles: Arc::new(bundles) })
+    }
+
+    /// Ends what reads or writes for long: adds, verifications, exports of images, imports of kits.
+    pub(super) fn stop(&self) {
+        self.images.stop();
+        self.kits.store().stop();
+    }
+
+    /// What an admin should look at, each in one sentence.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = vec![];
+        if self.kits.kit().is_none() {
+            warnings
+                .push("there is no boot kit, so no machine can be booted: `swarmboot kit import`".to_owned());
+        }
+        if self.images.list().is_empty() {
+            warnings.push("there is no image: `swarmboot image add NAME FILE`".to_owned());
+        }
+        warnings
+    }
+}

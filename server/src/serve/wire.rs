@@ -1,0 +1,136 @@
+//! Second of three: what is bound is given its ends of each other: the fleet over the records, the routes over the
+//! fleet, the channels between them. Nothing is served yet. Touches the records, which are read here.
+
+use std::sync::Arc;
+
+use axum::Router;
+use common::trust::PublicKey;
+use jiff::SignedDuration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::bind::{Bound, Doors};
+use super::files::Files;
+use super::home::Home;
+use super::leases::lease_of;
+use super::stores::Stores;
+use super::{aside, own, status};
+use crate::api;
+use crate::config::Config;
+use crate::dhcp4::Lease;
+use crate::fault::Fault;
+use crate::fleet::decide::Settings;
+use crate::fleet::{self, FleetHandle, FleetTask};
+use crate::http;
+use crate::provision::Provisioning;
+use crate::records::LeaseBook;
+use crate::swarm::{self, SwarmFact};
+
+/// Seconds after which a waiting machine reports again.
+pub(super) const POLL_SECONDS: u32 = 10;
+
+/// How long an installed OS may take to call home. A server with a lot of memory tests it for minutes first.
+pub(super) const CONFIRM_WITHIN: SignedDuration = SignedDuration::from_mins(30);
+
+/// All that runs once it is started.
+pub(super) struct Wired {
+    pub(super) config: Arc<Config>,
+    pub(super) files: Files,
+    pub(super) key: PublicKey,
+    pub(super) url: String,
+    pub(super) stores: Stores,
+    pub(super) doors: Doors,
+    pub(super) swarm: swarm::Bound,
+    /// What the swarm will tell.
+    pub(super) facts: mpsc::Receiver<SwarmFact>,
+    pub(super) fleet: FleetHandle,
+    pub(super) fleet_task: FleetTask,
+    /// What machines may ask.
+    pub(super) public: Router,
+    /// What the admin may ask.
+    pub(super) private: Router,
+    /// Where leases are written down.
+    pub(super) leases: LeaseBook,
+    /// The leases of earlier runs.
+    pub(super) kept: Vec<Lease>,
+}
+
+/// Joins what is `bound`. What the admin follows ends with `closing`.
+pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
+    let (url, status) = (bound.url(), status::status(&bound));
+    let Bound { config, files, home, stores, records, leases, doors, swarm, facts, .. } = bound;
+    let start = {
+        let (provisioning, keys) = (provisioning(&stores, &home, swarm.handle()), home.keys.clone());
+        let settings = settings(&config, &home, &url);
+        move || {
+            fleet::start(records, provisioning, keys, settings)
+                .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
+        }
+    };
+    let (fleet, fleet_task) = aside(start).await?;
+    let kept = leases.load().map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
+    let known = fleet.policies();
+    let status = move || {
+        let mut status = status();
+        status.warnings.extend(known.borrow().warning());
+        status
+    };
+    let boot_source = http::Stores {
+        kits: Arc::clone(&stores.kits),
+        bundles: Arc::clone(&stores.bundles),
+        images: stores.images.clone(),
+    };
+    let public =
+        http::public(fleet.clone(), Arc::new(boot_source), config.kernel_args.clone(), config.discovery);
+    let private = api::routes(api::Admin {
+        fleet: fleet.clone(),
+        images: stores.images.clone(),
+        kits: Arc::clone(&stores.kits),
+        swarm: swarm.handle(),
+        status: Arc::new(status),
+        errands: api::Errands::default(),
+        cancel: closing,
+    });
+    Ok(Wired {
+        config,
+        files,
+        key: home.keys.public(),
+        url,
+        stores,
+        doors,
+        swarm,
+        facts,
+        fleet,
+        fleet_task,
+        public,
+        private,
+        leases,
+        kept: kept.into_iter().filter_map(lease_of).collect(),
+    })
+}
+
+fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle) -> Arc<Provisioning> {
+    Arc::new(Provisioning {
+        images: stores.images.clone(),
+        kits: stores.kits.store().clone(),
+        bundles: Arc::clone(&stores.bundles),
+        swarm,
+        key: home.keys.public(),
+    })
+}
+
+fn settings(config: &Config, home: &Home, url: &str) -> Settings {
+    Settings {
+        discover: config.discovery,
+        poll_seconds: POLL_SECONDS,
+        confirm_within: CONFIRM_WITHIN,
+        keep_events: config.keep_events,
+        keep_bytes: config.keep_bytes,
+        reserve_bytes: config.reserve_bytes,
+        sites: config.sites.clone(),
+        token_key: home.keys.secret(),
+        own: Arc::new(own::read(std::path::Path::new("/"))),
+        order_expires: config.order_expires,
+        url: url.to_owned(),
+    }
+}

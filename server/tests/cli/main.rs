@@ -1,0 +1,203 @@
+//! The whole command line against a real server: what is typed, and what is printed, byte for byte. Owns the transcripts beside
+//! this file; the program that runs is the one that is shipped.
+//!
+//! A transcript is a script: a line `$ …` is typed, `% …` happens at a machine, what follows is what came of it (standard error
+//! behind `! `, the exit code in brackets unless it is 0). `SWARMBOOT_UPDATE=1 cargo test -p swarmboot --test cli` writes
+//! what is printed now: look at the difference before you commit it.
+
+#![allow(clippy::unwrap_used)]
+
+// The server's parts, as `serve` puts them together, without its ports.
+mod parts;
+
+// Files that the commands name: an image, a kernel, keys.
+mod made;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use parts::Parts;
+
+/// The program, with nothing of the environment that could change its words.
+fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarmboot"));
+    command.env_clear().env("COLUMNS", "80").env("NO_COLOR", "1").env("PATH", "/usr/bin:/bin");
+    command.env("SWARMBOOT_SOCKET", folder.join("admin.sock")).env("SWARMBOOT_STATE", folder.join("served"));
+    command.current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+/// What one command came to.
+fn run(folder: &Path, words: &[String]) -> String {
+    let done = program(folder).args(words).output().unwrap();
+    let mut text = masked(&String::from_utf8_lossy(&done.stdout), folder);
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push_str("(no end of line)\n");
+    }
+    for line in masked(&String::from_utf8_lossy(&done.stderr), folder).lines() {
+        writeln!(text, "! {line}").unwrap();
+    }
+    match done.status.code() {
+        Some(0) => {}
+        Some(code) => writeln!(text, "[{code}]").unwrap(),
+        None => writeln!(text, "[{}]", done.status).unwrap(),
+    }
+    text
+}
+
+/// The words of a line; quotes keep spaces.
+fn words(line: &str) -> Vec<String> {
+    let quoted = line.split('\'').enumerate();
+    quoted
+        .flat_map(|(part, text)| match part % 2 {
+            0 => text.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![text.to_owned()],
+        })
+        .collect()
+}
+
+/// The text with what differs from run to run made equal: this run's folder, times, the version, lengths of time in JSON.
+fn masked(text: &str, folder: &Path) -> String {
+    let text = text.replace(folder.to_str().unwrap(), "<folder>");
+    let text =
+        text.replace(&format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION")), "\"version\":\"<version>\"");
+    let text = text.replace(&format!("version  {}", env!("CARGO_PKG_VERSION")), "version  <version>");
+    let text = text.replace(&format!("swarmboot {}\n", env!("CARGO_PKG_VERSION")), "swarmboot <version>\n");
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.char_indices().map(|(at, _)| at).find(|at| time(&rest[*at..]).is_some()) {
+        let long = time(&rest[at..]).unwrap_or_default();
+        out.push_str(&rest[..at]);
+        // In a table the width matters, and is always the same.
+        let is_shown = rest.as_bytes().get(at + 10) == Some(&b' ');
+        out.push_str(if is_shown { "0000-00-00 00:00:00" } else { "<time>" });
+        out.push_str(if is_shown && long > 20 {
+            ".000Z"
+        } else if is_shown {
+            "Z"
+        } else {
+            ""
+        });
+        rest = &rest[at + long..];
+    }
+    out + rest
+}
+
+/// How long the time is that `text` begins with: `2026-11-27 15:47:23Z`, `2026-11-27T15:47:23.123456Z`.
+fn time(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes().get(..19)?;
+    let is_time = bytes.iter().enumerate().all(|(at, byte)| match at {
+        4 | 7 => *byte == b'-',
+        10 => matches!(byte, b'T' | b' '),
+        13 | 16 => *byte == b':',
+        _ => byte.is_ascii_digit(),
+    });
+    if !is_time {
+        return None;
+    }
+    let fraction = text[19..].bytes().take_while(|byte| *byte == b'.' || byte.is_ascii_digit()).count();
+    text[19 + fraction..].starts_with('Z').then_some(20 + fraction)
+}
+
+fn transcript(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli").join(name)
+}
+
+/// Fails where `now` is not what the transcript says, with the first line that differs; or writes it.
+fn compare(name: &str, now: &str) {
+    let path = transcript(name);
+    if std::env::var_os("SWARMBOOT_UPDATE").is_some() {
+        std::fs::write(path, now).unwrap();
+        return;
+    }
+    let then = std::fs::read_to_string(&path).unwrap_or_default();
+    let line = then.lines().zip(now.lines()).position(|(then, now)| then != now);
+    let line = line.unwrap_or_else(|| then.lines().count().min(now.lines().count()));
+    let of = |text: &str| text.lines().nth(line).unwrap_or("(nothing)").to_owned();
+    assert!(
+        then == now,
+        "server/tests/cli/{name}:{}: the command line prints something else\n  was: {}\n  is:  {}\n\
+         SWARMBOOT_UPDATE=1 writes what it prints now",
+        line + 1,
+        of(&then),
+        of(now)
+    );
+}
+
+/// Types what the transcript says, and compares what comes of it.
+async fn play(name: &str) {
+    let parts = Parts::start().await;
+    made::files(parts.folder());
+    let script = std::fs::read_to_string(transcript(name)).unwrap();
+    let mut now = String::new();
+    for line in script.lines() {
+        if let Some(typed) = line.strip_prefix("$ swarmboot") {
+            let (folder, typed) = (parts.folder().to_owned(), words(typed));
+            let came = tokio::task::spawn_blocking(move || run(&folder, &typed)).await.unwrap();
+            writeln!(now, "{line}\n{came}").unwrap();
+        } else if let Some(happens) = line.strip_prefix("% ") {
+            let came = parts.happen(&words(happens)).await;
+            writeln!(now, "{line}\n{came}\n").unwrap();
+        } else if line.starts_with('#') {
+            writeln!(now, "{line}\n").unwrap();
+        }
+    }
+    compare(name, &format!("{}\n", now.trim_end()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_an_empty_server_to_orders_and_their_end() {
+    play("orders.txt").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_for_programs() {
+    play("json.txt").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_says_why_and_what_to_do() {
+    play("errors.txt").await;
+}
+
+/// Help of the program and of each command in it.
+#[test]
+fn every_command_explains_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut now = String::new();
+    let mut left = vec![vec![]];
+    while let Some(command) = left.pop() {
+        let typed = [command.as_slice(), &["--help".to_owned()]].concat();
+        let said = run(folder.path(), &typed);
+        writeln!(now, "$ swarmboot {}\n{said}", typed.join(" ")).unwrap();
+        let listed = said.split_once("Commands:\n").map_or("", |(_, after)| after);
+        let names = listed.lines().take_while(|line| !line.is_empty());
+        // A name stands two columns in; what is deeper goes on with what it explains.
+        let names = names.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+        let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+        let deeper = names.map(|name| [command.as_slice(), &[name.to_owned()]].concat());
+        left.extend(deeper.collect::<Vec<_>>().into_iter().rev());
+    }
+    compare("help.txt", &now);
+    for shell in ["bash", "zsh", "fish"] {
+        let done = program(folder.path()).args(["completions", shell]).output().unwrap();
+        assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("deploy"), "{shell}");
+    }
+}
+
+#[test]
+fn what_differs_from_run_to_run_is_masked() {
+    let folder = Path::new("/tmp/x");
+    let same = [
+        ("a 2026-11-27 15:47:23Z b", "a 0000-00-00 00:00:00Z b"),
+        ("2026-11-27 15:47:23.123Z", "0000-00-00 00:00:00.000Z"),
+        ("\"2026-11-27T15:47:23.123456Z\",é", "\"<time>\",é"),
+        ("2026-11-27", "2026-11-27"),
+        ("/tmp/x/disk.img", "<folder>/disk.img"),
+    ];
+    for (text, wanted) in same {
+        assert_eq!(masked(text, folder), wanted);
+    }
+    assert_eq!(words("a 'b c' d"), ["a", "b c", "d"]);
+}

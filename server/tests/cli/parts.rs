@@ -1,0 +1,235 @@
+//! A server's parts as `serve` puts them together, without its ports: records, images, kits, swarm and fleet behind a real admin
+//! socket. Owns that server and what happens at its machines; the commands reach it as an admin's do.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use common::hardware::{
+    Bus, CheckedHardware, Contents, Cpu, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System,
+};
+use common::id::{Hash, JobId, Mac};
+use common::plan::{Instruction, Verdict};
+use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::trust::KeyPair;
+use jiff::{SignedDuration, Timestamp};
+use server::api;
+use server::api::shapes::ServerStatus;
+use server::boot::{BootKits, BootSettings};
+use server::fleet::decide::Settings;
+use server::fleet::{self, FleetHandle};
+use server::http;
+use server::image::Images;
+use server::kit::Kits;
+use server::provision::Provisioning;
+use server::records::Records;
+use server::serve::Stores;
+use server::swarm;
+use server::tailor::Bundles;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Where machines would reach this server.
+const HTTP: ([u8; 4], u16) = ([10, 0, 0, 1], 8069);
+const KEY: [u8; 32] = [9; 32];
+
+/// A server that runs until it is dropped.
+pub(crate) struct Parts {
+    folder: tempfile::TempDir,
+    fleet: FleetHandle,
+    cancel: CancellationToken,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Parts {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        let program = state.join("program");
+        std::fs::write(&program, b"program").unwrap();
+        let keys = KeyPair::from_secret(KEY);
+        let kits = Kits::open(&state).unwrap();
+        let bundles = Arc::new(Bundles::open(&state, &program).unwrap());
+        let boot = BootSettings { loader: program, http: HTTP.into(), prefer: None };
+        let kits = Arc::new(BootKits::new(kits, boot));
+        let stores = Stores { images: Images::open(&state).unwrap(), kits, bundles };
+        let (facts, mut told) = mpsc::channel(64);
+        let images = Arc::new(stores.images.clone());
+        let node = swarm::bind(&keys, "/ip4/127.0.0.1/tcp/0", images, facts).await.unwrap();
+        let swarm = node.handle();
+        let provisioning = Provisioning {
+            images: stores.images.clone(),
+            kits: stores.kits.store().clone(),
+            bundles: Arc::clone(&stores.bundles),
+            swarm: swarm.clone(),
+            key: keys.public(),
+        };
+        let records = Records::open(&state.join("records.sqlite")).unwrap();
+        let (fleet, task) = fleet::start(records, Arc::new(provisioning), keys.clone(), settings()).unwrap();
+
+        let cancel = CancellationToken::new();
+        let status = status(&keys, stores.clone(), &fleet);
+        let admin = api::routes(api::Admin {
+            fleet: fleet.clone(),
+            images: stores.images.clone(),
+            kits: Arc::clone(&stores.kits),
+            swarm,
+            status,
+            errands: api::Errands::default(),
+            cancel: cancel.clone(),
+        });
+        let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();
+        tokio::spawn(socket.run(admin, cancel.clone()));
+        tokio::spawn(node.run(cancel.clone()));
+        tokio::spawn(task.run(cancel.clone()));
+        tokio::spawn(async move { while told.recv().await.is_some() {} });
+        Self { folder, fleet, cancel }
+    }
+
+    /// What happens at a machine: `report 1 blank`, `report 2 blank data`, `told 1 transfer 40`, `failed 1 transfer`.
+    pub(crate) async fn happen(&self, words: &[String]) -> String {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["report", number, disks @ ..] => self.report(number.parse().unwrap(), disks).await,
+            ["told", number, step, done] => {
+                let what = What::Progress { done: done.parse().unwrap(), total: 100 };
+                self.tell(number.parse().unwrap(), step.parse().unwrap(), what).await
+            }
+            ["failed", number, step, cause @ ..] => {
+                let what = What::Failed { cause: cause.join(" "), last: true };
+                self.tell(number.parse().unwrap(), step.parse().unwrap(), what).await
+            }
+            other => panic!("nothing such happens: {other:?}"),
+        }
+    }
+
+    /// Machine `number` reports that it has `disks`; what it is told.
+    async fn report(&self, number: u8, disks: &[&str]) -> String {
+        let hardware = CheckedHardware::check(report(number, disks)).unwrap();
+        let from = fleet::From {
+            peer: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100 + number)),
+            server: Some(IpAddr::V4(HTTP.0.into())),
+            begun: Timestamp::now(),
+            digest: Hash::of(&[number]),
+        };
+        let signed = self.fleet.report(hardware, from).await.unwrap();
+        let verdict: Verdict = signed.open(&KeyPair::from_secret(KEY).public()).unwrap();
+        match verdict.instruction {
+            Instruction::Wait { .. } => "wait".to_owned(),
+            Instruction::BootDisk { .. } => "boot your disk".to_owned(),
+            Instruction::Deploy(plan) => format!("{}, to {}", plan.job, plan.target.serial),
+        }
+    }
+
+    /// Machine `number` tells of its first job.
+    async fn tell(&self, number: u8, step: Step, what: What) -> String {
+        let sources = Some(Sources { server: 127, peers: 381, ..Sources::default() });
+        let events = vec![StepEvent {
+            number: Timestamp::now().as_microsecond().unsigned_abs(),
+            at_ms: 10,
+            step,
+            what,
+            sources,
+        }];
+        let job = Some(JobId(number.into()));
+        let batch = EventBatch { key: key(number).public(), job, attempt: None, sent_at_ms: 20, events };
+        let signed = self.fleet.events(batch, Hash::of(&[number])).await.unwrap();
+        let taken = signed.open(&KeyPair::from_secret(KEY).public()).unwrap();
+        taken.cancelled.unwrap_or_else(|| "go on".to_owned())
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        discover: true,
+        poll_seconds: 10,
+        confirm_within: SignedDuration::from_mins(30),
+        keep_events: None,
+        keep_bytes: None,
+        reserve_bytes: 0,
+        sites: vec![],
+        token_key: KEY,
+        own: Arc::default(),
+        order_expires: Some(SignedDuration::from_hours(7 * 24)),
+        url: "http://10.0.0.1:8069".to_owned(),
+    }
+}
+
+fn status(
+    keys: &KeyPair,
+    stores: Stores,
+    fleet: &FleetHandle,
+) -> Arc<dyn Fn() -> ServerStatus + Send + Sync> {
+    let (key, policies) = (keys.public(), fleet.policies());
+    Arc::new(move || ServerStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        key,
+        url: "http://10.0.0.1:8069".to_owned(),
+        mode: "proxy-dhcp on eth1".to_owned(),
+        started: Timestamp::now(),
+        warnings: stores.warnings().into_iter().chain(policies.borrow().warning()).collect(),
+        frozen: None,
+    })
+}
+
+fn key(number: u8) -> KeyPair {
+    KeyPair::from_secret([100 + number; 32])
+}
+
+fn report(number: u8, disks: &[&str]) -> HardwareReport {
+    let disk = |(at, contents): (usize, &&str)| Disk {
+        name: format!("sd{}", ["a", "b", "c"][at]),
+        bus: Bus::Ata,
+        size: 8 << 30,
+        sector_bytes: 512,
+        model: "Maker 8G".to_owned(),
+        serial: format!("DISK{number}{at}"),
+        wwn: String::new(),
+        path: String::new(),
+        rotational: false,
+        removable: false,
+        read_only: false,
+        contents: serde_json::from_value::<Contents>((*contents).into()).unwrap(),
+        found: vec![],
+        volumes: vec![],
+    };
+    HardwareReport {
+        version: REPORT_VERSION,
+        reporter: "test".to_owned(),
+        key: key(number).public(),
+        firmware: Firmware::Bios,
+        system: System {
+            manufacturer: "Maker".to_owned(),
+            product: "Box".to_owned(),
+            serial: format!("SN{number}"),
+            ..System::default()
+        },
+        cpu: Cpu { threads: 4, ..Cpu::default() },
+        memory_bytes: 4 << 30,
+        disks: disks.iter().enumerate().map(disk).collect(),
+        nics: vec![Nic {
+            name: "eth0".to_owned(),
+            mac: Mac([2, 0, 0, 0, 0, number]),
+            driver: "r8169".to_owned(),
+            speed_mbit: Some(1000),
+            link: true,
+            address: Some(format!("10.0.0.{}/24", 100 + u16::from(number))),
+            boot: true,
+            usb: false,
+        }],
+        devices: vec![],
+        name: None,
+        site: None,
+        truncated: vec![],
+    }
+}
