@@ -22,8 +22,8 @@ use super::error::ImageError;
 use super::facts::Facts;
 use super::foreign;
 use super::info::{PartitionTable, Progress};
+use super::keys::chunk_key;
 use super::source::{Source, SourceError};
-use super::store::chunk_key;
 
 /// zstd's level. 1 MiB chunks of a Debian image (412 that are not zero), MB per CPU-second and wire MiB of the
 /// whole: level 3 191 and 116.3, 6 70 and 109.6, 9 42 and 108.1, 12 26 and 107.6, 15 10 and 107.3; 17 and 19

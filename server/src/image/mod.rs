@@ -32,6 +32,9 @@ mod import;
 // Named blobs at rest, and those in files.
 mod blobs;
 
+// Core: what the blobs are called.
+mod keys;
+
 // The images of this server.
 mod store;
 

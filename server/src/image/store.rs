@@ -34,12 +34,10 @@ use super::blobs::{Blobs, Files};
 use super::error::ImageError;
 use super::import::{Import, Imported};
 use super::info::{AddSpec, Added, ImageInfo, Progress, Removed};
+use super::keys::{UNCLEAN, chunk_key, manifest_key, name_key};
 use super::source::Source;
 use crate::api::shapes::{BiosBoot, ImageTraits, UefiBoot};
-use names::{check_name, name_key, read_names};
-
-/// The key that is there while an add or a removal is under way.
-const UNCLEAN: &str = "unclean";
+use names::{check_name, read_names};
 
 /// Fewer digits of an id match too much.
 const PREFIX_DIGITS_MIN: usize = 4;
@@ -70,16 +68,6 @@ struct Inner {
     stop: AtomicBool,
     /// Some record could not be read: nothing may be deleted.
     doubtful: bool,
-}
-
-/// The key of a chunk in the store. Spread over 256 folders, so that a person can still list one.
-pub(super) fn chunk_key(wire: &Hash) -> String {
-    let name = wire.to_string();
-    format!("chunks/{}/{name}", &name[..2])
-}
-
-fn manifest_key(id: ImageId) -> String {
-    format!("manifests/{id}")
 }
 
 impl Images {

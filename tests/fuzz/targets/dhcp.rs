@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|packet: &[u8]| {
-    if let Ok(request) = server::dhcp::request::BootRequest::parse(packet) {
+    if let Ok(request) = server::dhcp4::request::BootRequest::parse(packet) {
         let _ = (request.mac(), request.asker(), request.relay(), request.link(), request.board());
     }
 });

@@ -17,22 +17,22 @@ use super::super::store::{KnownHardware, LogFilter, Store};
 use crate::api::shapes::{Frozen, LogEvent};
 
 /// Records that can be opened again and again.
-pub(crate) trait Shelf {
+pub(crate) trait Bench {
     /// Opens them. What was open before is closed.
     fn open(&self) -> Box<dyn Store>;
 }
 
-impl Shelf for super::memory::Memory {
+impl Bench for super::memory::Memory {
     fn open(&self) -> Box<dyn Store> {
         Box::new(self.clone())
     }
 }
 
-/// The tests of this file over the records that `$shelf` gives.
+/// The tests of this file over the records that `$bench` gives.
 macro_rules! store_suite {
-    ($shelf:expr) => {
+    ($bench:expr) => {
         $crate::fleet::testing::suite::store_suite!(
-            $shelf =>
+            $bench =>
             what_is_committed_is_loaded_again,
             a_group_is_written_whole_or_not_at_all,
             no_number_is_given_twice,
@@ -44,11 +44,11 @@ macro_rules! store_suite {
             the_oldest_events_are_forgotten_when_they_are_too_many,
         );
     };
-    ($shelf:expr => $($test:ident),+ $(,)?) => {
+    ($bench:expr => $($test:ident),+ $(,)?) => {
         $(
             #[tokio::test]
             async fn $test() {
-                $crate::fleet::testing::suite::$test(&$shelf).await;
+                $crate::fleet::testing::suite::$test(&$bench).await;
             }
         )+
     };
@@ -143,13 +143,13 @@ fn every() -> LogFilter {
     LogFilter { progress: true, ..LogFilter::default() }
 }
 
-pub(crate) async fn what_is_committed_is_loaded_again(shelf: &impl Shelf) {
+pub(crate) async fn what_is_committed_is_loaded_again(bench: &impl Bench) {
     let mut expected = State::default();
     known().iter().for_each(|change| expected.adopt(change));
-    let mut store = shelf.open();
+    let mut store = bench.open();
     store.commit(&known()).await.unwrap();
     drop(store);
-    let mut store = shelf.open();
+    let mut store = bench.open();
     let state = load(&mut store).await;
     assert_eq!(plain(&state), plain(&expected));
     assert!(state.set_aside.is_empty());
@@ -169,11 +169,11 @@ pub(crate) async fn what_is_committed_is_loaded_again(shelf: &impl Shelf) {
     later.iter().for_each(|change| expected.adopt(change));
     store.commit(&later).await.unwrap();
     drop(store);
-    assert_eq!(plain(&load(&mut shelf.open()).await), plain(&expected));
+    assert_eq!(plain(&load(&mut bench.open()).await), plain(&expected));
 }
 
-pub(crate) async fn a_group_is_written_whole_or_not_at_all(shelf: &impl Shelf) {
-    let mut store = shelf.open();
+pub(crate) async fn a_group_is_written_whole_or_not_at_all(bench: &impl Bench) {
+    let mut store = bench.open();
     store.commit(&[]).await.unwrap();
     let group = [note(1), job(1, 9)];
     assert!(store.commit(&group).await.is_err(), "its machine does not exist");
@@ -181,19 +181,19 @@ pub(crate) async fn a_group_is_written_whole_or_not_at_all(shelf: &impl Shelf) {
     assert!(ids(&*store, &every(), 0, 9).await.is_empty());
 }
 
-pub(crate) async fn no_number_is_given_twice(shelf: &impl Shelf) {
-    let mut store = shelf.open();
+pub(crate) async fn no_number_is_given_twice(bench: &impl Bench) {
+    let mut store = bench.open();
     store.commit(&known()).await.unwrap();
     store.commit(&[job(2, 2), Change::Forget(MachineId(2))]).await.unwrap();
     drop(store);
-    let state = load(&mut shelf.open()).await;
+    let state = load(&mut bench.open()).await;
     assert_eq!((state.machines.len(), state.jobs.len()), (1, 1), "its jobs go with a machine");
     let last = (state.last_machine, state.last_job, state.last_deployment, state.last_event);
     assert_eq!(last, (2, 2, 1, 1));
 }
 
-pub(crate) async fn known_hardware_is_not_read_again(shelf: &impl Shelf) {
-    let mut store = shelf.open();
+pub(crate) async fn known_hardware_is_not_read_again(bench: &impl Bench) {
+    let mut store = bench.open();
     store.commit(&known()).await.unwrap();
     let (read, given) = (load(&mut store).await, hardware());
     let state = store.load([(MachineId(1), Arc::clone(&given))].into()).await.unwrap();
@@ -202,8 +202,8 @@ pub(crate) async fn known_hardware_is_not_read_again(shelf: &impl Shelf) {
     assert_eq!(plain(&state), plain(&read));
 }
 
-pub(crate) async fn of_progress_only_the_newest_is_kept(shelf: &impl Shelf) {
-    let mut store = shelf.open();
+pub(crate) async fn of_progress_only_the_newest_is_kept(bench: &impl Bench) {
+    let mut store = bench.open();
     let progress = |id, job, done| event(id, Some(job), Step::Transfer, What::Progress { done, total: 9 });
     let verify = event(4, Some(1), Step::Verify, What::Progress { done: 1, total: 9 });
     let began = event(1, Some(1), Step::Transfer, What::Started);
@@ -213,8 +213,8 @@ pub(crate) async fn of_progress_only_the_newest_is_kept(shelf: &impl Shelf) {
     assert_eq!(ids(&*store, &every(), 0, 9).await, [1, 4, 5, 6]);
 }
 
-pub(crate) async fn a_page_is_what_a_follower_would_have_seen(shelf: &impl Shelf) {
-    let mut store = shelf.open();
+pub(crate) async fn a_page_is_what_a_follower_would_have_seen(bench: &impl Bench) {
+    let mut store = bench.open();
     let failed = |last| What::Failed { cause: "ä".to_owned(), last };
     let group = [
         event(1, Some(1), Step::Transfer, What::Started),
@@ -249,8 +249,8 @@ pub(crate) async fn a_page_is_what_a_follower_would_have_seen(shelf: &impl Shelf
     }
 }
 
-pub(crate) async fn the_log_is_read_by_pages_and_by_many_at_once(shelf: &impl Shelf) {
-    let mut store = shelf.open();
+pub(crate) async fn the_log_is_read_by_pages_and_by_many_at_once(bench: &impl Bench) {
+    let mut store = bench.open();
     store.commit(&(1..=20).map(note).collect::<Vec<_>>()).await.unwrap();
     let log = store.log();
     let pages = (0..8).map(|after| log.page(every(), after, 5));
@@ -263,8 +263,8 @@ pub(crate) async fn the_log_is_read_by_pages_and_by_many_at_once(shelf: &impl Sh
     assert_eq!(page.len(), 1, "an open log sees what is written later");
 }
 
-pub(crate) async fn old_events_are_forgotten_but_the_newest(shelf: &impl Shelf) {
-    let mut store = shelf.open();
+pub(crate) async fn old_events_are_forgotten_but_the_newest(bench: &impl Bench) {
+    let mut store = bench.open();
     store.commit(&(1..=9).map(note).collect::<Vec<_>>()).await.unwrap();
     assert_eq!(store.forget_before(at(0)).await.unwrap(), 0);
     assert_eq!(store.forget_before(at(4)).await.unwrap(), 3);
@@ -274,8 +274,8 @@ pub(crate) async fn old_events_are_forgotten_but_the_newest(shelf: &impl Shelf) 
     assert_eq!(load(&mut store).await.last_event, 9, "the numbering goes on");
 }
 
-pub(crate) async fn the_oldest_events_are_forgotten_when_they_are_too_many(shelf: &impl Shelf) {
-    let mut store = shelf.open();
+pub(crate) async fn the_oldest_events_are_forgotten_when_they_are_too_many(bench: &impl Bench) {
+    let mut store = bench.open();
     let long = || What::Note { text: "x".repeat(1000) };
     let many: Vec<Change> = (1..=2000).map(|id| event(id, None, Step::Loader, long())).collect();
     store.commit(&many).await.unwrap();

@@ -7,14 +7,10 @@ use common::id::Hash;
 use super::super::blobs::Blobs;
 use super::super::error::ImageError;
 use super::super::info::ImageInfo;
+use super::super::keys::name_key;
 
 /// The longest name in bytes.
 const NAME_BYTES_MAX: usize = 64;
-
-/// The key of the record of a name.
-pub(super) fn name_key(name: &str) -> String {
-    format!("names/{name}.json")
-}
 
 /// The records of all names, and whether any of them is unreadable.
 pub(super) fn read_names(blobs: &dyn Blobs) -> Result<(BTreeMap<String, ImageInfo>, bool), ImageError> {

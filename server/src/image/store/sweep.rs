@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use common::id::ImageId;
 
 use super::super::error::ImageError;
-use super::{Images, UNCLEAN, chunk_key, manifest_key, stored};
+use super::super::keys::{UNCLEAN, chunk_key, manifest_key};
+use super::{Images, stored};
 
 impl Images {
     /// Says that something half done may lie about from now on, before it does.

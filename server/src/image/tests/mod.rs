@@ -1,8 +1,8 @@
 //! What the image store promises, tried over blobs in memory, and over real files where that is what is tried.
 
+mod bench;
 mod qcow2;
 mod refused;
-mod shelf;
 mod source;
 mod store;
 mod traits;
@@ -14,7 +14,7 @@ use std::path::Path;
 use common::id::ImageId;
 
 use super::{AddSpec, Added, ImageError, ImageSource, Images};
-use shelf::{Memory, Shelf, files, over_both};
+use bench::{Bench, Memory, files, over_both};
 
 const MIB: usize = 1 << 20;
 

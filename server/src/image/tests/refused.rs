@@ -27,8 +27,8 @@ fn mbr(kind: u8, start: u32, sectors: u32) -> Vec<u8> {
 
 #[test]
 fn tables_that_nobody_reads() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let changed = |change: fn(&mut Vec<u8>)| {
         let mut disk = gpt();
         change(&mut disk);
@@ -48,7 +48,7 @@ fn tables_that_nobody_reads() {
         assert!(told(&error).contains(words), "{words}: {}", told(&error));
         assert!(error.hint().is_some(), "{words}");
     }
-    assert!(shelf.keys().is_empty());
+    assert!(bench.keys().is_empty());
     assert!(plainly(&images, gpt()).is_ok());
     // An ordinary MBR over a good GPT is an MBR, for whoever reads the image as for whoever boots it.
     let mut stale = gpt();
@@ -61,8 +61,8 @@ fn tables_that_nobody_reads() {
 
 #[test]
 fn no_table_has_to_be_meant() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let with = |at: usize, mark: &[u8]| {
         let mut bytes = vec![0; MIB];
         bytes[at..at + mark.len()].copy_from_slice(mark);
@@ -98,8 +98,8 @@ fn no_table_has_to_be_meant() {
 
 #[test]
 fn what_only_its_end_tells() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let mut footer = vec![0; 512];
     for (mark, name) in [(&b"conectix"[..], "fixed VHD"), (b"koly", "dmg")] {
         footer[..mark.len()].copy_from_slice(mark);
@@ -115,13 +115,13 @@ fn what_only_its_end_tells() {
             );
         }
     }
-    assert!(shelf.keys().is_empty());
+    assert!(bench.keys().is_empty());
 }
 
 #[test]
 fn what_is_sound_and_needs_too_much_is_not_called_damaged() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let mut long = zstd::Encoder::new(Vec::new(), 1).unwrap();
     long.window_log(28).unwrap();
     long.write_all(&gpt()).unwrap();
@@ -149,13 +149,13 @@ fn what_is_sound_and_needs_too_much_is_not_called_damaged() {
         told(&error)
     );
     assert!(error.hint().unwrap().contains("-D DICTIONARY"));
-    assert!(shelf.keys().is_empty());
+    assert!(bench.keys().is_empty());
 }
 
 #[test]
 fn what_cannot_be_personalised_is_said() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let mut full = mbr(0x83, 2048, 8);
     for at in [466, 482, 498] {
         (full[at], full[at + 5], full[at + 8]) = (0x83, 1, 8);

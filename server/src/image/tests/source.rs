@@ -38,8 +38,8 @@ fn every_format_gives_the_same_image() {
 
 #[test]
 fn several_members_or_streams_are_one_image() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let bytes = disk();
     let (one, two) = bytes.split_at(700_001);
     let raw = add(&images, "raw", bytes.clone()).unwrap().image;
@@ -60,8 +60,8 @@ fn several_members_or_streams_are_one_image() {
 
 #[test]
 fn a_stream_cut_anywhere_is_an_error_and_leaves_nothing() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let bytes = [&b"\0text ".repeat(9_000)[..], &noise(2, 50_000)].concat();
     for (format, packed) in [("gz", gz(&bytes)), ("xz", xz(&bytes)), ("zst", zst(&bytes))] {
         let len = packed.len();
@@ -77,13 +77,13 @@ fn a_stream_cut_anywhere_is_an_error_and_leaves_nothing() {
         }
     }
     assert!(images.list().is_empty());
-    assert!(shelf.keys().is_empty(), "{:?}", shelf.keys());
+    assert!(bench.keys().is_empty(), "{:?}", bench.keys());
 }
 
 #[test]
 fn what_follows_the_end_or_breaks_the_middle_is_an_error() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let bytes = noise(3, 80_000);
     for (format, packed) in [("gz", gz(&bytes)), ("xz", xz(&bytes)), ("zst", zstd_checked(&bytes))] {
         for garbage in [&b"g"[..], b"garbage!", &[7; 4000]] {
@@ -95,7 +95,7 @@ fn what_follows_the_end_or_breaks_the_middle_is_an_error() {
         let text = told(&add(&images, "broken", broken).unwrap_err());
         assert!(text.contains(&format!("its {format} data is corrupt near byte")), "{text}");
     }
-    assert!(shelf.keys().is_empty());
+    assert!(bench.keys().is_empty());
 }
 
 /// As the `zstd` tool does it: with a checksum.
@@ -122,8 +122,8 @@ impl Read for Fails {
 
 #[test]
 fn an_input_that_fails_or_ends_early_says_where() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let stream =
         |reader: Box<dyn Read + Send>, length| ImageSource::Stream { reader, name: "s".into(), length };
     let error = add_from(&images, "x", stream(Box::new(Fails(3 << 20)), None)).unwrap_err();
@@ -137,7 +137,7 @@ fn an_input_that_fails_or_ends_early_says_where() {
         error,
         ImageError::Source { source: SourceError::CutShort { format: Format::Raw, offset: 1_048_576 }, .. }
     ));
-    assert!(shelf.keys().is_empty());
+    assert!(bench.keys().is_empty());
 }
 
 #[test]
@@ -171,8 +171,8 @@ fn formats_that_would_never_boot_are_named() {
 
 #[test]
 fn a_gpt_that_promises_more_than_there_is_tells_a_cut_image() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let disk = super::super::facts::tests::gpt_disk(4096, 4, [1; 16], false);
     let error = add(&images, "x", disk[..3 << 20].to_vec()).unwrap_err();
     assert!(matches!(error, ImageError::CutShort { partition: 1, size: 3_145_728, .. }), "{}", told(&error));
@@ -189,11 +189,11 @@ proptest! {
         ]),
         rest in proptest::collection::vec(any::<u8>(), 0..600),
     ) {
-        let shelf = Memory::default();
-        let images = shelf.open().unwrap();
+        let bench = Memory::default();
+        let images = bench.open().unwrap();
         let bytes = [magic, &rest].concat();
         if add(&images, "x", bytes).is_err() {
-            prop_assert!(shelf.keys().is_empty());
+            prop_assert!(bench.keys().is_empty());
         }
     }
 }

@@ -7,10 +7,10 @@ use common::chunk::ChunkIndex;
 use common::manifest::Encoding;
 use proptest::prelude::*;
 
-use super::super::store::chunk_key;
+use super::super::keys::chunk_key;
 use super::*;
 
-fn boundary_sizes(shelf: &impl Shelf) {
+fn boundary_sizes(bench: &impl Bench) {
     let cases = [
         (1, 512, 1, true),
         (511, 512, 1, true),
@@ -21,7 +21,7 @@ fn boundary_sizes(shelf: &impl Shelf) {
         (MIB + 1, MIB + 512, 2, true),
         (2 * MIB, 2 * MIB, 2, false),
     ];
-    let images = shelf.open().unwrap();
+    let images = bench.open().unwrap();
     for (len, size, chunks, noted) in cases {
         let mut bytes = noise(len as u64, len);
         let added = add(&images, &format!("n{len}"), bytes.clone()).unwrap();
@@ -56,8 +56,8 @@ proptest! {
     }
 }
 
-fn equal_chunks_rest_once_and_keep_their_wire_form(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
+fn equal_chunks_rest_once_and_keep_their_wire_form(bench: &impl Bench) {
+    let images = bench.open().unwrap();
     let text = b"compresses well ".repeat(MIB / 16);
     let base = [noise(1, MIB), text.clone(), vec![0; MIB], text.clone(), noise(2, MIB)].concat();
     let first = add(&images, "first", base.clone()).unwrap();
@@ -75,26 +75,26 @@ fn equal_chunks_rest_once_and_keep_their_wire_form(shelf: &impl Shelf) {
         images.manifest(second.image.id).unwrap().stored(ChunkIndex(1)),
         manifest.stored(ChunkIndex(1))
     );
-    assert_eq!(shelf.keys().iter().filter(|key| key.starts_with("chunks/")).count(), 4);
+    assert_eq!(bench.keys().iter().filter(|key| key.starts_with("chunks/")).count(), 4);
 
     let removed = images.remove("first", None).unwrap();
     assert!((MIB as u64..MIB as u64 + 4096).contains(&removed.freed_bytes), "{}", removed.freed_bytes);
     assert!(images.verify(second.image.id, &mut |_| {}).unwrap().damaged.is_empty());
     images.remove("second", None).unwrap();
-    assert!(shelf.keys().is_empty(), "{:?}", shelf.keys());
+    assert!(bench.keys().is_empty(), "{:?}", bench.keys());
 }
 
-fn damage_is_found_not_served_and_repaired_by_adding_again(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
+fn damage_is_found_not_served_and_repaired_by_adding_again(bench: &impl Bench) {
+    let images = bench.open().unwrap();
     let bytes = [noise(1, MIB), b"text".repeat(MIB / 4), noise(2, MIB)].concat();
     let image = add(&images, "a", bytes.clone()).unwrap().image;
     let manifest = images.manifest(image.id).unwrap();
     let chunk = |at| manifest.stored(ChunkIndex(at)).unwrap();
     let key = |at| chunk_key(&chunk(at).wire);
-    let mut rotten = shelf.read(&key(1));
+    let mut rotten = bench.read(&key(1));
     rotten[10] ^= 1;
-    shelf.write(&key(1), &rotten);
-    shelf.remove(&key(2));
+    bench.write(&key(1), &rotten);
+    bench.remove(&key(2));
 
     assert!(images.wire_chunk(&chunk(0)).is_ok());
     let error = images.wire_chunk(&chunk(1)).unwrap_err();
@@ -104,7 +104,7 @@ fn damage_is_found_not_served_and_repaired_by_adding_again(shelf: &impl Shelf) {
     assert_eq!(report.damaged.iter().map(|damaged| damaged.chunk).collect::<Vec<_>>(), [1, 2]);
     assert!(images.export(image.id, &mut std::io::sink(), &mut |_| {}).is_err());
 
-    shelf.write(&format!("manifests/{}", image.id), b"rotten");
+    bench.write(&format!("manifests/{}", image.id), b"rotten");
     assert!(matches!(images.verify(image.id, &mut |_| {}), Err(ImageError::Manifest { .. })));
     let again = add(&images, "a", bytes.clone()).unwrap();
     assert_eq!((again.existed, again.repaired_chunks, again.new_chunks), (true, 2, 0));
@@ -113,8 +113,8 @@ fn damage_is_found_not_served_and_repaired_by_adding_again(shelf: &impl Shelf) {
     assert!(export(&images, image.id) == bytes);
 }
 
-fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
+fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source(bench: &impl Bench) {
+    let images = bench.open().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let (shared, source) = (noise(1, MIB), dir.path().join("disk.raw"));
     let bytes = [shared.clone(), noise(2, MIB)].concat();
@@ -125,9 +125,9 @@ fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source(shelf: &i
     let chunk = images.manifest(image.id).unwrap().stored(ChunkIndex(0)).unwrap();
     let key = chunk_key(&chunk.wire);
     let spoil = || {
-        let mut rotten = shelf.read(&key);
+        let mut rotten = bench.read(&key);
         rotten[10] ^= 1;
-        shelf.write(&key, &rotten);
+        bench.write(&key, &rotten);
     };
     let damaged = || images.verify(image.id, &mut |_| {}).unwrap().damaged;
     spoil();
@@ -143,23 +143,23 @@ fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source(shelf: &i
     assert_eq!(damaged().len(), 1, "nothing wrong was taken");
 }
 
-fn a_name_stays_with_its_content(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
+fn a_name_stays_with_its_content(bench: &impl Bench) {
+    let images = bench.open().unwrap();
     let first = add(&images, "a", noise(1, 2 * MIB)).unwrap().image;
-    let before = shelf.keys();
+    let before = bench.keys();
     for other in [noise(2, 2 * MIB), noise(1, MIB), noise(1, 3 * MIB), vec![0; 2 * MIB]] {
         let error = add(&images, "a", other).unwrap_err();
         assert!(matches!(&error, ImageError::Taken { has, .. } if *has == first.id), "{error}");
         assert!(error.hint().unwrap().contains("image remove a"));
-        assert_eq!(shelf.keys(), before);
+        assert_eq!(bench.keys(), before);
     }
     let again = add(&images, "a", noise(1, 2 * MIB)).unwrap();
     assert!(again.existed && again.notes.iter().any(|note| note.contains("already")));
     assert_eq!(images.list(), [first]);
 }
 
-fn bad_names_are_refused_before_anything_is_read(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
+fn bad_names_are_refused_before_anything_is_read(bench: &impl Bench) {
+    let images = bench.open().unwrap();
     let long = "x".repeat(65);
     let id = "a".repeat(64);
     for name in ["", ".", "..", "a/b", "-a", "a b", "ä", "a\n", "../../etc/passwd", &long, &id] {
@@ -177,8 +177,8 @@ fn bad_names_are_refused_before_anything_is_read(shelf: &impl Shelf) {
     assert!(add(&images, "Debian-12.5_x64", noise(1, 512)).is_ok());
 }
 
-fn an_image_is_found_by_name_or_by_the_beginning_of_its_id(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
+fn an_image_is_found_by_name_or_by_the_beginning_of_its_id(bench: &impl Bench) {
+    let images = bench.open().unwrap();
     assert!(images.get("a").unwrap_err().hint().unwrap().contains("no images yet"));
     let image = add(&images, "a", noise(1, 512)).unwrap().image;
     add(&images, "b", noise(1, 512)).unwrap();
@@ -195,38 +195,38 @@ fn an_image_is_found_by_name_or_by_the_beginning_of_its_id(shelf: &impl Shelf) {
     assert_eq!(export(&images, image.id).len(), 512);
 }
 
-fn a_crash_leaves_no_half_image_and_takes_no_whole_one(shelf: &impl Shelf) {
-    let good = add(&shelf.open().unwrap(), "good", noise(1, 2 * MIB)).unwrap().image;
-    let whole = shelf.keys();
+fn a_crash_leaves_no_half_image_and_takes_no_whole_one(bench: &impl Bench) {
+    let good = add(&bench.open().unwrap(), "good", noise(1, 2 * MIB)).unwrap().image;
+    let whole = bench.keys();
     // A power cut in the middle of an add: chunks and even the manifest, but no name.
-    shelf.write(&format!("chunks/aa/{}", "a".repeat(64)), b"orphan");
-    shelf.write(&format!("manifests/{}", "b".repeat(64)), b"orphan");
-    shelf.write("unclean", b"");
+    bench.write(&format!("chunks/aa/{}", "a".repeat(64)), b"orphan");
+    bench.write(&format!("manifests/{}", "b".repeat(64)), b"orphan");
+    bench.write("unclean", b"");
 
     // With a record that cannot be read, nobody knows what is needed: nothing may go.
-    shelf.write("names/other.json", b"{");
-    let images = shelf.open().unwrap();
+    bench.write("names/other.json", b"{");
+    let images = bench.open().unwrap();
     assert_eq!(images.list(), std::slice::from_ref(&good));
-    assert_eq!(shelf.keys().len(), whole.len() + 3);
+    assert_eq!(bench.keys().len(), whole.len() + 3);
     drop(images);
-    shelf.remove("names/other.json");
-    shelf.write("unclean", b"");
+    bench.remove("names/other.json");
+    bench.write("unclean", b"");
 
-    let images = shelf.open().unwrap();
-    assert_eq!(shelf.keys(), whole);
+    let images = bench.open().unwrap();
+    assert_eq!(bench.keys(), whole);
     assert!(images.verify(good.id, &mut |_| {}).unwrap().damaged.is_empty());
 }
 
-fn one_process_has_the_store(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
-    assert!(matches!(shelf.open(), Err(ImageError::Locked { .. })));
+fn one_process_has_the_store(bench: &impl Bench) {
+    let images = bench.open().unwrap();
+    assert!(matches!(bench.open(), Err(ImageError::Locked { .. })));
     drop(images);
-    assert!(shelf.open().is_ok());
+    assert!(bench.open().is_ok());
 }
 
-fn a_store_that_takes_nothing_is_an_error_and_not_an_image(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
-    shelf.refuse_chunks();
+fn a_store_that_takes_nothing_is_an_error_and_not_an_image(bench: &impl Bench) {
+    let images = bench.open().unwrap();
+    bench.refuse_chunks();
     let error = add(&images, "a", noise(1, 8 * MIB)).unwrap_err();
     assert!(matches!(error, ImageError::Write { .. }), "{}", told(&error));
     assert!(images.list().is_empty());
@@ -255,8 +255,8 @@ impl Read for Paced {
     }
 }
 
-fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
+fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on(bench: &impl Bench) {
+    let images = bench.open().unwrap();
     let old = add(&images, "old", [noise(1, MIB), noise(2, MIB)].concat()).unwrap().image;
     let (tell, go) = sync_channel(1);
     let (seen, chunks) = sync_channel(64);
@@ -283,11 +283,11 @@ fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on(shelf: &impl Shel
     let new = adding.join().unwrap().unwrap().image;
     assert_ne!(new.id, old.id);
     assert!(export(&images, new.id) == [noise(1, MIB), noise(2, MIB), noise(3, MIB)].concat());
-    assert_eq!(shelf.keys().len(), 5, "{:?}", shelf.keys());
+    assert_eq!(bench.keys().len(), 5, "{:?}", bench.keys());
 }
 
-fn stopping_ends_an_add_and_leaves_nothing(shelf: &impl Shelf) {
-    let images = shelf.open().unwrap();
+fn stopping_ends_an_add_and_leaves_nothing(bench: &impl Bench) {
+    let images = bench.open().unwrap();
     let stopper = images.clone();
     let source = from_bytes(noise(1, 8 * MIB));
     let spec = AddSpec { name: "a".into(), source, sector_size: None, no_table: true };
@@ -299,7 +299,7 @@ fn stopping_ends_an_add_and_leaves_nothing(shelf: &impl Shelf) {
         })
         .unwrap_err();
     assert!(matches!(error, ImageError::Stopped), "{error}");
-    assert!(shelf.keys().is_empty());
+    assert!(bench.keys().is_empty());
 }
 
 over_both!(

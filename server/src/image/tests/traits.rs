@@ -51,8 +51,8 @@ fn disk(partitions: &[([u8; 16], &[u8])]) -> Vec<u8> {
 
 #[test]
 fn uefi_needs_the_fallback_loader() {
-    let shelf = Memory::default();
-    let images = shelf.open().unwrap();
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
     let good = fat(2 * MIB, &["EFI/BOOT/BOOTX64.EFI"]);
     let lower = fat(2 * MIB, &["efi/boot/bootx64.efi"]);
     let vendor = fat(2 * MIB, &["EFI/debian/grubx64.efi"]);

@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::fleet::store::Store;
-use crate::fleet::testing::suite::{Shelf, store_suite};
+use crate::fleet::testing::suite::{Bench, store_suite};
 
 /// A folder with a database in it.
 struct Folder(tempfile::TempDir);
 
-impl Shelf for Folder {
+impl Bench for Folder {
     fn open(&self) -> Box<dyn Store> {
         Box::new(Records::open(&self.0.path().join("records.sqlite")).unwrap())
     }

@@ -170,11 +170,11 @@ fn what_is_read_is_written_again_byte_for_byte() {
 
 #[test]
 fn records_of_a_later_version_are_refused_and_left_untouched() {
-    for journal in ["delete", "wal"] {
+    for mode in ["delete", "wal"] {
         let dir = tempfile::tempdir().unwrap();
         let path = fixture(dir.path());
         let connection = Connection::open(&path).unwrap();
-        connection.pragma_update(None, "journal_mode", journal).unwrap();
+        connection.pragma_update(None, "journal_mode", mode).unwrap();
         connection.execute("insert into schema_version (version) values (99)", []).unwrap();
         connection.close().unwrap();
         let before = std::fs::read(&path).unwrap();
@@ -182,9 +182,6 @@ fn records_of_a_later_version_are_refused_and_left_untouched() {
         assert!(matches!(error, RecordsError::Newer { found: 99, known: 4, .. }), "{error}");
         let told = error.to_string();
         assert!(told.contains("schema 99") && told.contains("program's 4"), "{told}");
-        assert!(
-            std::fs::read(&path).unwrap() == before,
-            "the file of a later version was changed ({journal})"
-        );
+        assert!(std::fs::read(&path).unwrap() == before, "the file of a later version was changed ({mode})");
     }
 }

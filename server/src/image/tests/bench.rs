@@ -13,7 +13,7 @@ use super::super::error::ImageError;
 use super::super::store::Images;
 
 /// Blobs that can be opened again, and looked into past the store.
-pub(super) trait Shelf {
+pub(super) trait Bench {
     /// Opens the blobs alone.
     fn blobs(&self) -> Result<Box<dyn Blobs>, ImageError>;
     /// All keys, in order.
@@ -83,7 +83,7 @@ impl Blobs for Opened {
     }
 }
 
-impl Shelf for Memory {
+impl Bench for Memory {
     fn blobs(&self) -> Result<Box<dyn Blobs>, ImageError> {
         if std::mem::replace(&mut self.0.lock().is_open, true) {
             return Err(ImageError::Locked { path: "memory".into() });
@@ -127,7 +127,7 @@ impl Folder {
     }
 }
 
-impl Shelf for Folder {
+impl Bench for Folder {
     fn blobs(&self) -> Result<Box<dyn Blobs>, ImageError> {
         Ok(Box::new(Files::open(&self.path(""))?))
     }
@@ -173,8 +173,8 @@ pub(super) fn files(state: &Path) -> Vec<String> {
     found
 }
 
-fn a_blob_is_replaced_whole_and_listed_once(shelf: &impl Shelf) {
-    let blobs = shelf.blobs().unwrap();
+fn a_blob_is_replaced_whole_and_listed_once(bench: &impl Bench) {
+    let blobs = bench.blobs().unwrap();
     assert_eq!(blobs.get("chunks/ab/abc").unwrap(), None);
     blobs.put("chunks/ab/abc", b"one").unwrap();
     blobs.put("chunks/ab/abc", b"three").unwrap();
@@ -188,7 +188,7 @@ fn a_blob_is_replaced_whole_and_listed_once(shelf: &impl Shelf) {
     assert_eq!((blobs.delete("chunks/ab/abc").unwrap(), blobs.delete("chunks/ab/abc").unwrap()), (5, 0));
     blobs.delete("unclean").unwrap();
     drop(blobs);
-    let again = shelf.blobs().unwrap();
+    let again = bench.blobs().unwrap();
     assert_eq!(
         again.list("chunks").unwrap(),
         ["chunks/cd/cde"],
@@ -196,16 +196,16 @@ fn a_blob_is_replaced_whole_and_listed_once(shelf: &impl Shelf) {
     );
 }
 
-fn one_has_the_blobs_at_a_time(shelf: &impl Shelf) {
-    let blobs = shelf.blobs().unwrap();
-    assert!(matches!(shelf.blobs(), Err(ImageError::Locked { .. })));
+fn one_has_the_blobs_at_a_time(bench: &impl Bench) {
+    let blobs = bench.blobs().unwrap();
+    assert!(matches!(bench.blobs(), Err(ImageError::Locked { .. })));
     drop(blobs);
-    assert!(shelf.blobs().is_ok());
+    assert!(bench.blobs().is_ok());
 }
 
-fn scratch_is_empty_and_no_blob(shelf: &impl Shelf) {
+fn scratch_is_empty_and_no_blob(bench: &impl Bench) {
     use std::io::{Read as _, Seek as _, Write as _};
-    let blobs = shelf.blobs().unwrap();
+    let blobs = bench.blobs().unwrap();
     let (mut one, mut other) = (blobs.scratch().unwrap(), blobs.scratch().unwrap());
     one.write_all(b"half an image").unwrap();
     one.rewind().unwrap();
@@ -213,17 +213,17 @@ fn scratch_is_empty_and_no_blob(shelf: &impl Shelf) {
     one.read_to_string(&mut text).unwrap();
     assert_eq!(text, "half an image");
     assert_eq!(other.read(&mut [0]).unwrap(), 0, "each has its own");
-    assert!(shelf.keys().is_empty());
+    assert!(bench.keys().is_empty());
 }
 
-/// Runs tests that take a shelf over blobs in memory and over blobs in files.
+/// Runs tests that take a bench over blobs in memory and over blobs in files.
 macro_rules! over_both {
     ($($test:ident),+ $(,)?) => {
         mod in_memory {
             $(
                 #[test]
                 fn $test() {
-                    super::$test(&$crate::image::tests::shelf::Memory::default());
+                    super::$test(&$crate::image::tests::bench::Memory::default());
                 }
             )+
         }
@@ -232,7 +232,7 @@ macro_rules! over_both {
             $(
                 #[test]
                 fn $test() {
-                    super::$test(&$crate::image::tests::shelf::Folder::default());
+                    super::$test(&$crate::image::tests::bench::Folder::default());
                 }
             )+
         }
