@@ -52,6 +52,10 @@ mod wire_tests;
 #[cfg(test)]
 mod tests;
 
+// What real firmware sent.
+#[cfg(test)]
+mod captured_tests;
+
 pub use decide::{Mode, Network, ServerProfile};
 pub use lease::{Lease, Place, Range};
 pub use rivals::Rival;
