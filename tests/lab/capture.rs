@@ -46,9 +46,15 @@ fn frames(bytes: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(frames)
 }
 
-/// The port and the payload of a frame that is a BOOTP request over UDP and IPv4.
-fn request(frame: &[u8]) -> Option<(u16, &[u8])> {
-    let ip = frame.strip_prefix(frame.get(..12)?)?.strip_prefix(&[8, 0])?;
+/// The port and the payload of a frame that is a BOOTP request over UDP and IPv4. QEMU puts virtio's header before a frame
+/// where the card and the tap exchange one.
+fn request(dumped: &[u8]) -> Option<(u16, &[u8])> {
+    const VIRTIO_HEADERS: [usize; 3] = [0, 10, 12];
+    VIRTIO_HEADERS.into_iter().find_map(|head| request_in(dumped.get(head..)?))
+}
+
+fn request_in(frame: &[u8]) -> Option<(u16, &[u8])> {
+    let ip = frame.get(12..)?.strip_prefix(&[8, 0])?;
     let head = usize::from(ip.first()? & 0x0f) * 4;
     let (is_udp, udp) = (*ip.get(9)? == 17, ip.get(head..)?);
     let port = u16::from_be_bytes([*udp.get(2)?, *udp.get(3)?]);
@@ -124,8 +130,9 @@ mod tests {
     use super::*;
 
     /// A dump of one frame that carries `packet` to `port`.
-    fn dump(port: u16, packet: &[u8]) -> Vec<u8> {
-        let mut frame = vec![0xff; 12];
+    fn dump(virtio_header: usize, port: u16, packet: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; virtio_header];
+        frame.extend([0xff; 12]);
         frame.extend([8, 0, 0x45]);
         frame.extend([0; 8]);
         frame.push(17);
@@ -161,7 +168,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let keep = |port, packet: &[u8]| {
             let path = folder.path().join("dump");
-            fs::write(&path, dump(port, packet)).unwrap();
+            fs::write(&path, dump(packet.len() % 2 * 12, port, packet)).unwrap();
             super::keep(&path, &folder.path().join("out")).unwrap();
         };
         let rom = b"PXEClient:Arch:00007:UNDI:003001".as_slice();
@@ -170,7 +177,7 @@ mod tests {
         keep(67, &packet(&[(53, &[3]), (175, &[235, 3, 1, 21, 1]), (77, b"iPXE"), (60, rom)]));
         keep(67, &packet(&[(53, &[1]), (60, b"../swarmboot")]));
         keep(67, &packet(&[(53, &[1])]));
-        keep(67, &packet(&[(53, &[1]), (12, b"the second")]));
+        keep(67, &packet(&[(53, &[1]), (12, b"the second!")]));
         keep(69, &packet(&[(53, &[1])]));
         keep(67, &packet(&[(53, &[2])]));
         keep(67, &[1; 30]);

@@ -61,6 +61,10 @@ mod wire_tests;
 #[cfg(test)]
 mod tests;
 
+// What real firmware sent.
+#[cfg(test)]
+mod captured_tests;
+
 pub use bind::{Bound, Config, DhcpError, bind};
 pub use decide::{Mode, Network, ServerProfile};
 pub use lease::Lease;

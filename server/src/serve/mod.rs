@@ -133,7 +133,7 @@ fn log_to_stderr(config: &Config) -> Result<(), Fault> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(|error| {
         Fault::usage(format!("`{}` is no log filter", config.log))
             .because(&error)
-            .hint("write info, debug, or server::dhcp=debug")
+            .hint("write info, debug, or server::dhcp4=debug")
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = if config.log_json { log.json().try_init() } else { log.with_ansi(false).try_init() };

@@ -15,7 +15,7 @@ use common::wire::call_home::CallHome;
 use common::wire::http::Identity;
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use server::api::JobState;
+use server::api::shapes::JobState;
 use server::fleet::decide::Fleet;
 use server::fleet::job::Job;
 use server::fleet::machine::{Boot, Machine};
