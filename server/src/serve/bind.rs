@@ -2,15 +2,15 @@
 //! none of it. Touches the state folder, the interface and all ports.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::aside::aside;
 use super::files::Files;
 use super::home::Home;
+use super::programs::Programs;
 use super::stores::Stores;
-use super::{BACKLOG, aside};
 use crate::boot::tftp;
 use crate::config::{Addresses, Config};
 use crate::dhcp4::{self, Interface, Mode, Network, Range};
@@ -19,6 +19,9 @@ use crate::fleet;
 use crate::http;
 use crate::records::{LeaseBook, Records};
 use crate::swarm::{self, SwarmFact};
+
+/// Sightings, leases and facts that may wait; a power cut brings a few for each of 2,000 machines at once.
+pub(super) const BACKLOG: usize = 4096;
 
 /// The lease of an installed OS. The loader's is shorter, see `dhcp4::lease`.
 const LEASE_SECONDS: u32 = 12 * 3600;
@@ -100,28 +103,6 @@ async fn bind_doors(config: &Config, stores: &Stores, interface: &Interface) -> 
         Fault::failed("cannot open the admin socket").because(&error).hint(hint)
     })?;
     Ok(Doors { web, dhcp, tftp, admin })
-}
-
-/// The programs that machines run. They are built with the server and stand beside it.
-pub(super) struct Programs {
-    pub(super) loader: PathBuf,
-    pub(super) agent: PathBuf,
-}
-
-impl Programs {
-    pub(super) fn beside_us() -> Result<Self, Fault> {
-        let us = std::env::current_exe()
-            .map_err(|error| Fault::failed("cannot find this program's own folder").because(&error))?;
-        let beside = |name: &str| {
-            let path = us.with_file_name(name);
-            if path.is_file() {
-                return Ok(path);
-            }
-            Err(Fault::failed(format!("{} is not there", path.display()))
-                .hint("swarmboot, swarmboot-loader and swarmboot-agent belong into one folder"))
-        };
-        Ok(Self { loader: beside("swarmboot-loader")?, agent: beside("swarmboot-agent")? })
-    }
 }
 
 fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {

@@ -25,6 +25,12 @@ mod signals;
 // The state folder, and the server's identity in it.
 mod home;
 
+// What is done off the async threads while the server begins.
+mod aside;
+
+// The programs that machines run.
+mod programs;
+
 // What machines are given: images, kits, bundles.
 mod stores;
 
@@ -48,27 +54,15 @@ mod network;
 
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use self::bind::Programs;
+use self::programs::Programs;
 use self::signals::StopSignals;
 pub use self::stores::Stores;
-use self::supervisor::Supervisor;
+use self::supervisor::{Ends, Supervisor};
 use crate::config::Config;
 use crate::fault::Fault;
 
-/// Sightings, leases and facts that may wait; a power cut brings a few for each of 2,000 machines at once.
-const BACKLOG: usize = 4096;
 /// How long the whole of stopping may take.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// The three ends, in the order in which they come: the doors', the swarm's, the fleet's.
-#[derive(Debug, Default)]
-struct Ends {
-    outer: CancellationToken,
-    inner: CancellationToken,
-    last: CancellationToken,
-}
 
 /// Runs the server until it is told to stop. That it is told while it begins is no failure: what was begun is let go.
 ///
@@ -119,14 +113,6 @@ async fn stop(stores: &Stores, supervisor: &mut Supervisor, ends: &Ends) -> Resu
     supervisor.workers_ended().await;
     ends.last.cancel();
     supervisor.last_ended().await
-}
-
-/// Does `work` on a thread of its own.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Fault::failed("a step of starting ended by itself").because(&error))?
 }
 
 fn log_to_stderr(config: &Config) -> Result<(), Fault> {

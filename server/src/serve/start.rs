@@ -6,11 +6,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::aside::aside;
+use super::bind::BACKLOG;
 use super::status::mode_words;
 use super::stores::Stores;
+use super::supervisor::Ends;
 use super::supervisor::Supervisor;
 use super::wire::Wired;
-use super::{BACKLOG, Ends, aside, facts, leases};
+use super::{facts, leases};
 use crate::fault::Fault;
 use crate::fleet::{self, FleetHandle};
 use crate::swarm::{self, SwarmFact};

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::bind::Programs;
 use super::home::Home;
+use super::programs::Programs;
 use crate::boot::{BootKits, BootSettings};
 use crate::config::Config;
 use crate::fault::Fault;

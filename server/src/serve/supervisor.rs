@@ -4,10 +4,19 @@
 use std::error::Error;
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::fault::Fault;
 
 type Ended = (&'static str, Result<(), Fault>);
+
+/// The three ends, in the order in which they come: the doors', the swarm's, the fleet's.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    pub(super) outer: CancellationToken,
+    pub(super) inner: CancellationToken,
+    pub(super) last: CancellationToken,
+}
 
 /// The tasks, in the order in which they end: first the listeners, then the workers behind them, then the last one.
 #[derive(Debug, Default)]

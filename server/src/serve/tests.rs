@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::bind::BACKLOG;
 use super::start::start_swarm;
 use super::wire::{CONFIRM_WITHIN, POLL_SECONDS};
 use super::*;

@@ -9,12 +9,13 @@ use jiff::SignedDuration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::aside::aside;
 use super::bind::{Bound, Doors};
 use super::files::Files;
 use super::home::Home;
 use super::leases::lease_of;
 use super::stores::Stores;
-use super::{aside, own, status};
+use super::{own, status};
 use crate::api;
 use crate::config::Config;
 use crate::dhcp4::Lease;
