@@ -23,8 +23,6 @@ pub(crate) const CIRCLES: &[&str] = &[
     "server/src/http/machine.rs -> server/src/http/mod.rs",
     "server/src/http/mod.rs -> server/src/http/boot.rs",
     "server/src/http/mod.rs -> server/src/http/machine.rs",
-    "server/src/image/error.rs -> server/src/image/source.rs",
-    "server/src/image/source.rs -> server/src/image/error.rs",
     "server/src/kit/import.rs -> server/src/kit/store.rs",
     "server/src/kit/import.rs -> server/src/kit/place.rs",
     "server/src/kit/import.rs -> server/src/kit/initramfs.rs",
