@@ -8,6 +8,7 @@ use common::id::{Hash, ImageId};
 use common::manifest::BadManifest;
 use common::table::TableError;
 
+use super::hint::io_hint;
 use super::source::SourceError;
 
 /// A failed operation on images.
@@ -252,18 +253,4 @@ fn table_hint(error: &TableError) -> &'static str {
         }
         _ => "make its partition table anew (gdisk, sfdisk), or get the image again",
     }
-}
-
-/// What helps against an error of the file system.
-pub(super) fn io_hint(error: &io::Error) -> Option<String> {
-    let text = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full: remove images that are not needed, or move the state folder (--state) to a larger disk"
-        }
-        io::ErrorKind::ReadOnlyFilesystem => "the state folder is on a file system that is mounted read-only",
-        io::ErrorKind::PermissionDenied => "run it as a user that may read and write there",
-        io::ErrorKind::NotFound => "check the path",
-        _ => return None,
-    };
-    Some(text.to_owned())
 }

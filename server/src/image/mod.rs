@@ -2,6 +2,9 @@
 //! store (`store`, over `blobs`), and go out again whole (`check`) or chunk by chunk to the swarm. Everything
 //! here blocks on files and uses threads of its own, so asynchronous callers wrap it in `spawn_blocking`.
 
+// What helps against an error of the file system.
+mod hint;
+
 // What can go wrong, and what to do about it.
 mod error;
 

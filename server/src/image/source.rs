@@ -10,8 +10,8 @@ use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use super::error::io_hint;
 use super::foreign;
+use super::hint::io_hint;
 use super::input::{Input, READ_BYTES};
 use super::qcow2::{self, Qcow2, QcowError};
 use super::window::{HEADER_BYTES, xz_dictionary, zstd_frame};
