@@ -23,13 +23,13 @@ mod floor;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::scratch;
+use lab::wait;
 
 use crate::result::{HEAD, Row, line};
 use crate::scenario::{Peer, Scenario};
 
 fn main() -> ExitCode {
-    match scratch::stop_on_signals().and_then(|()| run()) {
+    match wait::stop_on_signals().and_then(|()| run()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::disk;
 use lab::process::{Beside, Used};
-use lab::scratch::{self, Scratch};
+use lab::scratch::Scratch;
 use lab::server::Server;
+use lab::wait;
 use lab::wires::{Host, Line, Wires};
 use serde_json::Value;
 
@@ -64,13 +65,13 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
     if let Some(pause) = staggered {
         for number in 0..scenario.machines {
             agents.push(agent(number)?);
-            scratch::pause(Duration::from_secs_f64(pause))?;
+            wait::pause(Duration::from_secs_f64(pause))?;
         }
     }
     if scenario.twist == Twist::ServerKilled {
         once_all_is_out(&server)?;
         server.kill();
-        scratch::pause(Duration::from_secs(10))?;
+        wait::pause(Duration::from_secs(10))?;
         server.start_again()?;
     }
     let used = wait(&mut agents)?;
@@ -114,7 +115,7 @@ fn start(rig: &Rig, scenario: &Scenario, scratch: &Scratch, number: usize) -> Re
 /// Waits for the end of all agents; gives what each had used when it was last seen.
 fn wait(agents: &mut [Beside]) -> Result<Vec<Used>> {
     let mut used = vec![Used::default(); agents.len()];
-    scratch::until("the agents to end", LIMIT, || {
+    wait::until("the agents to end", LIMIT, || {
         let mut all = true;
         for (agent, used) in agents.iter_mut().zip(&mut used) {
             *used = agent.used().unwrap_or(*used);

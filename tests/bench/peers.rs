@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use lab::disk;
 use lab::process::{self, Beside};
-use lab::scratch::{self, Scratch};
+use lab::scratch::Scratch;
+use lab::wait;
 use lab::wires::Host;
 
 use crate::ours::{LIMIT, Rig, into_sites, rig};
@@ -51,7 +52,7 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
     let mut seconds: f64 = 0.0;
     let fetching = run.fetch(peer)?;
     let mut waiting: Vec<(usize, Option<Beside>)> = fetching.into_iter().enumerate().collect();
-    scratch::until("every machine to have the image", LIMIT, || {
+    wait::until("every machine to have the image", LIMIT, || {
         for process in &mut run.beside {
             // udpcast's sender ends when all have everything.
             if let Some(status) = process.ended()?.filter(|status| !status.success()) {
@@ -160,7 +161,7 @@ impl Run<'_> {
             }
         }
         // None of them says when it serves.
-        scratch::pause(Duration::from_secs(3))
+        wait::pause(Duration::from_secs(3))
     }
 
     /// Starts what fetches: a process that ends when it is done, or none where a file tells.

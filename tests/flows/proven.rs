@@ -7,8 +7,9 @@ use lab::disk;
 use lab::images::{self, BANNER_A, BANNER_B};
 use lab::net::{Net, Segment};
 use lab::rack::{self, Rack};
-use lab::scratch::{self, Scratch};
+use lab::scratch::Scratch;
 use lab::vm::{Bus, Firmware, Spec, Vm};
+use lab::wait;
 use serde_json::Value;
 
 /// Whether a job has ended, however.
@@ -18,9 +19,9 @@ fn has_ended(job: &Value) -> bool {
 
 /// Waits until `enough` is true of the only job of a deployment; gives it.
 fn awaited(rack: &mut Rack<'_>, vm: &Vm, deployment: &str, enough: impl Fn(&Value) -> bool) -> Value {
-    let job = scratch::until(&format!("{deployment} to end"), rack::DEPLOY_LIMIT, || {
+    let job = wait::until(&format!("{deployment} to end"), rack::DEPLOY_LIMIT, || {
         rack.server.check_running()?;
-        scratch::pause(Duration::from_secs(1))?;
+        wait::pause(Duration::from_secs(1))?;
         let job = rack.server.json(["deploy", "status", deployment])?["jobs"][0].take();
         Ok(enough(&job).then_some(job))
     });

@@ -6,8 +6,9 @@ use std::time::Duration;
 use lab::net::Net;
 use lab::process::{self, Beside};
 use lab::rack::Rack;
-use lab::scratch::{self, Scratch};
+use lab::scratch::Scratch;
 use lab::server::{Answer, Server};
+use lab::wait;
 use lab::{agent, images};
 
 /// Runs `serve` where it cannot come up, in the network of `net`.
@@ -75,8 +76,7 @@ fn a_server_that_is_stopped_while_it_starts_stops_in_order() {
     let mut server = Beside::start("the server", &mut command, &scratch.file("server.log")).unwrap();
     // The first thing that it makes, long before its doors are open.
     let key = scratch.file("state/identity.key");
-    scratch::until("the server to begin", Duration::from_secs(30), || Ok(key.exists().then_some(())))
-        .unwrap();
+    wait::until("the server to begin", Duration::from_secs(30), || Ok(key.exists().then_some(()))).unwrap();
     server.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
     let ended = server.wait(Duration::from_secs(30)).unwrap();
     assert!(ended.success(), "{ended}: {}", server.said());
@@ -136,7 +136,7 @@ fn a_disk_that_is_too_small_is_not_touched() {
     let answer = rack.server.ask(order).unwrap();
     // Both sizes are named, in bytes.
     says(&answer, 1, &["small-1", "1047527424", "67108864"]);
-    scratch::pause(Duration::from_secs(5)).unwrap();
+    wait::pause(Duration::from_secs(5)).unwrap();
     drop(agent);
     assert_eq!(lab::disk::hash(&target).unwrap(), before);
 }

@@ -7,8 +7,9 @@ use lab::disk;
 use lab::images;
 use lab::net::Net;
 use lab::rack::{self, Rack};
-use lab::scratch::{self, Scratch};
+use lab::scratch::Scratch;
 use lab::vm::{Bus, Firmware, Spec};
+use lab::wait;
 
 /// Turns the first boot entry into the last, as an OS that puts itself first does.
 const LEAVE_NETWORK_BOOT: &str = r##"#!/bin/sh
@@ -78,7 +79,7 @@ fn full_a_machine_that_leaves_network_boot_is_told_of_after_one_boot() {
     rack::at_login(&mut vm, images::BANNER_A, "leave-1").unwrap();
     // The call home comes before the user's own scripts; and what asks for an address within three minutes of
     // another is taken for the same start of the OS.
-    scratch::pause(Duration::from_secs(200)).unwrap();
+    wait::pause(Duration::from_secs(200)).unwrap();
     drop(vm);
     let second = rack.order("debian-b", &["leave-1"], &[]).unwrap();
     let _vm = spec.power_on(&net, scratch.path()).unwrap();

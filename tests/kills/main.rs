@@ -15,8 +15,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use common::swarm::splitmix::SplitMix64;
 use lab::net::{Net, Segment};
 use lab::process::Beside;
-use lab::scratch::{self, Scratch};
+use lab::scratch::Scratch;
 use lab::server::Server;
+use lab::wait;
 use lab::{agent, disk};
 use serde_json::Value;
 
@@ -92,7 +93,7 @@ impl Site<'_> {
         let begun = Instant::now();
         let mut known = vec![];
         for (at, victim) in victims {
-            scratch::pause(at.saturating_sub(begun.elapsed()))?;
+            wait::pause(at.saturating_sub(begun.elapsed()))?;
             match *victim {
                 Victim::Server => {
                     known = self.events(&deployment)?;
@@ -118,8 +119,8 @@ impl Site<'_> {
     }
 
     fn ended(&self, deployment: &str) -> Result<Value> {
-        scratch::until(&format!("{deployment} to end"), LIMIT, || {
-            scratch::pause(Duration::from_millis(300))?;
+        wait::until(&format!("{deployment} to end"), LIMIT, || {
+            wait::pause(Duration::from_millis(300))?;
             let shown = self.server.json(["deploy", "status", deployment])?;
             let jobs = shown["jobs"].as_array().context("a deployment without jobs")?;
             ensure!(jobs.len() == AGENTS, "{} jobs of {AGENTS} are left", jobs.len());

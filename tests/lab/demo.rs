@@ -9,7 +9,7 @@ use anyhow::Result;
 use lab::main_job::{self, Audience};
 use lab::net::Net;
 use lab::rack::Rack;
-use lab::scratch;
+use lab::wait;
 
 fn main() -> ExitCode {
     let keep = std::env::args().any(|word| word == "--keep");
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         tell: &|text| println!("{text}"),
         linger: &|rack, net| if keep { hold(rack, net) } else { Ok(()) },
     };
-    let ended = scratch::stop_on_signals().and_then(|()| main_job::run(&audience));
+    let ended = wait::stop_on_signals().and_then(|()| main_job::run(&audience));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -37,7 +37,7 @@ fn hold(rack: &Rack<'_>, net: &Net) -> Result<()> {
         println!("  {} {words}", rack.server.command(["--version"]).get_program().display());
     }
     println!("  {}", net.shell());
-    while !scratch::told_to_stop() {
+    while !wait::told_to_stop() {
         std::thread::sleep(Duration::from_millis(200));
     }
     Ok(())

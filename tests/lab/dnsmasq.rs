@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::net::{Net, Segment};
 use crate::process::Beside;
-use crate::scratch;
+use crate::wait;
 
 /// How long it may take to start.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -43,7 +43,7 @@ impl Dnsmasq {
         ));
         let log = folder.join(format!("dnsmasq-{interface}.log"));
         let mut running = Beside::start("dnsmasq", &mut command, &log)?;
-        scratch::until("dnsmasq to start", START_LIMIT, || {
+        wait::until("dnsmasq to start", START_LIMIT, || {
             running.check_running()?;
             Ok(running.said().contains("started").then_some(()))
         })?;

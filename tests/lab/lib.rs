@@ -8,7 +8,13 @@
 //!
 //! Needs root, and the packages that `tests/setup` installs.
 
-// Where a run keeps its files, what its names begin with, and how it hears that it must stop.
+// What all names in the system begin with.
+pub mod names;
+
+// Waiting, and how a run hears that it must stop.
+pub mod wait;
+
+// Where a run keeps its files, and how what killed runs left is removed.
 pub mod scratch;
 
 // Programs that are run and waited for, and programs that run beside us until they are dropped.
@@ -31,6 +37,9 @@ pub mod vm;
 
 // What machines ask of DHCP, kept as fixtures.
 mod capture;
+
+// What a machine runs first.
+pub mod firmware;
 
 // What a UEFI machine remembers: which of its network cards it boots from.
 mod uefi;

@@ -12,8 +12,9 @@ use crate::images::{BANNER_A, BANNER_B};
 use crate::net::Net;
 use crate::process;
 use crate::rack::{self, Rack};
-use crate::scratch::{self, Scratch};
+use crate::scratch::Scratch;
 use crate::vm::{Bus, Firmware, Model, Spec, Vm};
+use crate::wait;
 
 const DISK_BYTES: u64 = 2 << 30;
 const STRANGER_BYTES: u64 = 256 << 20;
@@ -68,7 +69,7 @@ pub fn run(audience: &Audience<'_>) -> Result<()> {
             spec.name, spec.firmware, disk.bus, spec.nics[0].model
         ));
         machines.push(spec.power_on(&net, scratch.path())?);
-        scratch::pause(Duration::from_secs(3))?;
+        wait::pause(Duration::from_secs(3))?;
     }
     for (spec, name) in specs.iter().zip(names) {
         rack.name(&spec.nics[0].mac, name)?;

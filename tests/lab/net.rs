@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{process, scratch};
+use crate::names;
+use crate::process;
 
 /// The rack's network. It goes away, with everything that runs in it, when this is dropped.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Net {
     /// # Errors
     /// When this is not root, or the kernel has no namespaces.
     pub fn new() -> Result<Self> {
-        let namespace = scratch::name();
+        let namespace = names::name();
         process::output("ip", ["netns", "add", &namespace]).context("cannot make a network namespace")?;
         let net = Self { namespace, segments: RefCell::new(0), taps: RefCell::new(0) };
         net.ip("link set lo up")?;
@@ -170,7 +171,7 @@ impl Drop for Net {
 
 /// Ends what runs in a namespace of ours and removes it; its bridges and taps go with it.
 pub(crate) fn remove_namespace(namespace: &str) {
-    debug_assert!(namespace.starts_with(scratch::PREFIX), "{namespace} is not ours");
+    debug_assert!(namespace.starts_with(names::PREFIX), "{namespace} is not ours");
     let ids = process::output("ip", ["netns", "pids", namespace]).unwrap_or_default();
     for id in ids.split_whitespace().filter_map(|id| id.parse().ok()) {
         let _ = kill(Pid::from_raw(id), Signal::SIGKILL);

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use crate::wait;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-use crate::scratch;
 
 /// Runs a program to its end and gives its standard output.
 ///
@@ -144,7 +143,7 @@ impl Beside {
     /// When it has not ended within `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let what = format!("the end of {}", self.name);
-        scratch::until(&what, limit, || self.ended())
+        wait::until(&what, limit, || self.ended())
     }
 }
 
@@ -213,7 +212,7 @@ mod tests {
         let log = folder.path().join("log");
         let busy =
             Beside::start("a loop", Command::new("sh").args(["-c", "while :; do :; done"]), &log).unwrap();
-        let used = scratch::until("it to use a tenth of a second", Duration::from_secs(60), || {
+        let used = wait::until("it to use a tenth of a second", Duration::from_secs(60), || {
             Ok(busy.used().filter(|used| used.cpu_seconds >= 0.1))
         });
         assert!(used.unwrap().peak_bytes > 100_000);

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::images::{self, Images};
 use crate::net::{Net, Segment};
-use crate::scratch;
 use crate::server::Server;
 use crate::vm::Vm;
+use crate::wait;
 
 /// How long a machine may take from power-on to its hardware report, with others beside it on two cores.
 pub const REPORT_LIMIT: Duration = Duration::from_secs(300);
@@ -88,9 +88,9 @@ impl<'n> Rack<'n> {
     /// When a job fails, or the time is over.
     pub fn deployed(&mut self, deployment: &str) -> Result<Value> {
         let what = format!("{deployment} to be deployed");
-        scratch::until(&what, DEPLOY_LIMIT, || {
+        wait::until(&what, DEPLOY_LIMIT, || {
             self.server.check_running()?;
-            scratch::pause(Duration::from_secs(1))?;
+            wait::pause(Duration::from_secs(1))?;
             let shown = self.server.json(["deploy", "status", deployment])?;
             let jobs = shown["jobs"].as_array().context("a deployment without jobs")?;
             for job in jobs {
@@ -107,8 +107,8 @@ impl<'n> Rack<'n> {
     /// # Errors
     /// When it has come past that, or the time is over.
     pub fn at_step(&self, deployment: &str, step: &str, units: u64) -> Result<()> {
-        scratch::until(&format!("{deployment} to be at {step}"), DEPLOY_LIMIT, || {
-            scratch::pause(Duration::from_millis(500))?;
+        wait::until(&format!("{deployment} to be at {step}"), DEPLOY_LIMIT, || {
+            wait::pause(Duration::from_millis(500))?;
             let job = self.server.json(["deploy", "status", deployment])?["jobs"][0].take();
             let state = job["state"].as_str().unwrap_or_default();
             ensure!(["ordered", "running"].contains(&state), "the job is {state} already: {}", job["cause"]);

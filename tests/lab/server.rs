@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::net::{Net, Segment};
 use crate::process::{self, Beside};
-use crate::scratch;
+use crate::wait;
 
 /// How long it may take until its socket answers.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -87,7 +87,7 @@ impl<'n> Server<'n> {
         command.env_remove("SWARMBOOT_CONFIG").env("NO_COLOR", "1");
         let mut running = Beside::start("the server", &mut command, &self.folder.join("server.log"))?;
         let socket = self.socket();
-        scratch::until("the server's admin socket to answer", START_LIMIT, || {
+        wait::until("the server's admin socket to answer", START_LIMIT, || {
             running.check_running()?;
             Ok(UnixStream::connect(&socket).ok())
         })?;
@@ -207,11 +207,11 @@ impl<'n> Server<'n> {
         limit: Duration,
         mut look: impl FnMut(&Value) -> Option<T>,
     ) -> Result<T> {
-        scratch::until(what, limit, || {
+        wait::until(what, limit, || {
             let found = look(&self.json(arguments)?);
             if found.is_none() {
                 // One command a second is as often as an impatient admin asks.
-                scratch::pause(Duration::from_secs(1))?;
+                wait::pause(Duration::from_secs(1))?;
             }
             Ok(found)
         })

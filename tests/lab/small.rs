@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::{disk, process, scratch};
+use crate::names;
+use crate::{disk, process};
 
 /// Such a disk. It goes away when this is dropped.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl Small {
         let mount = folder.join(name);
         std::fs::create_dir(&mount)?;
         let size = format!("size={room}");
-        let words = ["-t", "tmpfs", "-o", &size, scratch::PREFIX].map(std::ffi::OsStr::new);
+        let words = ["-t", "tmpfs", "-o", &size, names::PREFIX].map(std::ffi::OsStr::new);
         process::output("mount", words.into_iter().chain([mount.as_os_str()]))?;
         // From here on, what goes wrong takes the mount with it.
         let small = Self { file: mount.join("disk"), mount, device: None };

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::vm::Firmware;
+use crate::firmware::Firmware;
 
 /// The empty variables that OVMF comes with.
 const TEMPLATE: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";

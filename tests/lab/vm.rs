@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use crate::capture;
+pub use crate::firmware::Firmware;
 use crate::net::{Net, Segment};
 use crate::process::{self, Beside};
-use crate::scratch;
 use crate::uefi::{self, Card};
+use crate::wait;
 
 /// Where Debian and Ubuntu put UEFI firmware.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
@@ -25,19 +26,6 @@ const OVMF_VARIABLES_SECURE: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 const FIRST_SLOT: u8 = 16;
 /// How long the monitor may take: it answers at once, but not while a large request holds QEMU's lock.
 const MONITOR_LIMIT: Duration = Duration::from_secs(30);
-
-/// What a machine runs first. All of them try the network before the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Firmware {
-    /// SeaBIOS, with iPXE in the NIC's ROM, as in real BIOS machines of the last decade.
-    Bios,
-    /// OVMF with its own PXE client.
-    Uefi,
-    /// OVMF with UEFI HTTP boot only.
-    UefiHttp,
-    /// OVMF that enforces Secure Boot with Microsoft's keys, and tries what it finds by itself.
-    UefiSecure,
-}
 
 /// What a disk is plugged into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -378,7 +366,7 @@ impl Vm {
         let what = format!("{text:?} on the console of {}", self.name);
         let (console, mark) = (self.console.clone(), self.mark);
         let qemu = &mut self.qemu;
-        let found = scratch::until(&what, limit, || {
+        let found = wait::until(&what, limit, || {
             let bytes = std::fs::read(&console).unwrap_or_default();
             let new = String::from_utf8_lossy(bytes.get(mark..).unwrap_or_default()).into_owned();
             if let Some(at) = new.find(text) {
@@ -434,7 +422,7 @@ impl Vm {
     /// Sends one command to the monitor (QMP: one JSON object a line, a greeting first) and gives its answer.
     fn ask(&self, command: &str) -> Result<Value> {
         let stream =
-            scratch::until("the monitor", MONITOR_LIMIT, || Ok(UnixStream::connect(&self.monitor).ok()))
+            wait::until("the monitor", MONITOR_LIMIT, || Ok(UnixStream::connect(&self.monitor).ok()))
                 .with_context(|| format!("{} has no monitor", self.name))?;
         stream.set_read_timeout(Some(MONITOR_LIMIT))?;
         let mut lines = BufReader::new(stream.try_clone()?).lines();

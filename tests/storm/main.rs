@@ -24,6 +24,7 @@ use lab::net::Net;
 use lab::process::{Beside, output_of};
 use lab::scratch::{self, Scratch};
 use lab::server::Server;
+use lab::wait;
 
 /// The server's address; the machines' are in the same network, above it.
 const SERVER: &str = "10.77.0.1";
@@ -47,7 +48,7 @@ fn main() -> Result<()> {
         }
     };
     ensure!(clients <= 1200, "the range has 1,280 addresses");
-    scratch::stop_on_signals()?;
+    wait::stop_on_signals()?;
     scratch::sweep();
     let scratch = Scratch::new()?;
     let wire = Wire::new()?;
@@ -124,7 +125,7 @@ fn dnsmasq(wire: &Wire, folder: &Path, clients: u32) -> Result<()> {
     command.arg(format!("--tftp-root={}", root.display()));
     command.arg(format!("--dhcp-leasefile={}", folder.join("leases").display()));
     let mut running = Beside::start("dnsmasq", &mut command, &folder.join("dnsmasq.log"))?;
-    scratch::until("dnsmasq to start", START, || {
+    wait::until("dnsmasq to start", START, || {
         running.check_running()?;
         Ok(running.said().contains("started").then_some(()))
     })?;
@@ -152,6 +153,6 @@ fn nginx(wire: &Wire, folder: &Path, clients: u32) -> Result<()> {
     let mut command: Command = wire.server.command("/usr/sbin/nginx");
     command.arg("-c").arg(&config);
     let _running = Beside::start("nginx", &mut command, &folder.join("nginx.out"))?;
-    scratch::pause(Duration::from_secs(1))?;
+    wait::pause(Duration::from_secs(1))?;
     wire.storm("nginx", "files,beside", clients).map(drop)
 }

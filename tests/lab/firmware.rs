@@ -1,0 +1,14 @@
+//! Owns which firmware a machine has. Touches nothing.
+
+/// What a machine runs first. All of them try the network before the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS, with iPXE in the NIC's ROM, as in real BIOS machines of the last decade.
+    Bios,
+    /// OVMF with its own PXE client.
+    Uefi,
+    /// OVMF with UEFI HTTP boot only.
+    UefiHttp,
+    /// OVMF that enforces Secure Boot with Microsoft's keys, and tries what it finds by itself.
+    UefiSecure,
+}
