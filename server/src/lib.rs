@@ -4,11 +4,11 @@
 // The command line: what an admin typed, and how the answers look.
 pub mod cli;
 
-// Flags and file, fully checked.
-pub mod config;
-
 // Binding everything before starting anything; the order of stopping.
 pub mod serve;
+
+// Flags and file, fully checked.
+pub mod config;
 
 // What the fleet asks for, out of the rooms that have it.
 pub mod provision;
@@ -16,7 +16,7 @@ pub mod provision;
 // The admin's interface: routes and client; its shapes, which `-o json` prints too, are used by all rooms below.
 pub mod api;
 
-// Step 1, `power-on`: who asks to network-boot, and what they deserve.
+// Step 1, `power-on`: who asks to network-boot, and what they get.
 pub mod dhcp4;
 
 // Step 2, `loader`: network boot programs and the script that leads to the loader.
