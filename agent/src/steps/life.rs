@@ -146,6 +146,8 @@ impl<H: Host> Life<H> {
                 self.host.say("the server did not take the last events");
             }
             if !self.host.goes_on_after(&outcome) {
+                // A delivery that is under way may still come through.
+                drop(outbox.stop());
                 return Ok(End::Job(outcome, finish));
             }
             // The outbox lives on while this waits: what the server did not take yet it is still to have.

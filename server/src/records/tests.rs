@@ -37,17 +37,9 @@ use crate::fleet::store::LogFilter;
 
 fn settings() -> Settings {
     Settings {
-        discover: true,
-        poll_seconds: 5,
-        confirm_within: SignedDuration::from_mins(15),
-        keep_events: None,
-        keep_bytes: None,
-        reserve_bytes: 0,
-        sites: vec![],
-        token_key: [3; 32],
-        own: std::sync::Arc::default(),
         order_expires: Some(SignedDuration::from_hours(168)),
         url: "http://10.0.0.1:8069".to_owned(),
+        ..crate::fleet::testing::settings()
     }
 }
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use common::hardware::{CheckedHardware, HardwareReport, Nic};
 use common::id::MachineId;
 use common::trust::KeyPair;
-use jiff::SignedDuration;
 
 use super::*;
-use crate::fleet::decide::{Fleet, Settings};
+use crate::fleet::decide::Fleet;
 
 fn key(n: u8) -> KeyPair {
     KeyPair::from_secret([n; 32])
@@ -34,19 +33,7 @@ fn machines_keep_their_names_after_the_upgrade() {
         .values()
         .filter_map(|machine| Some((machine.id, machine.hardware.as_ref()?.report().clone())))
         .collect();
-    let settings = Settings {
-        discover: true,
-        poll_seconds: 5,
-        confirm_within: SignedDuration::from_mins(15),
-        keep_events: None,
-        keep_bytes: None,
-        reserve_bytes: 0,
-        own: Arc::default(),
-        order_expires: None,
-        sites: vec![],
-        token_key: [3; 32],
-        url: String::new(),
-    };
+    let settings = crate::fleet::testing::settings();
     let mut fleet = Fleet::new(state, settings);
     let now = Timestamp::from_second(2_000_000).unwrap();
     for boot in 1..4 {

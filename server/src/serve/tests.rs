@@ -105,17 +105,10 @@ async fn start_again(count: u32) -> Again {
         key: keys.public(),
     });
     let settings = Settings {
-        discover: true,
         poll_seconds: POLL_SECONDS,
         confirm_within: CONFIRM_WITHIN,
-        keep_events: None,
-        keep_bytes: None,
-        reserve_bytes: 0,
-        sites: vec![],
         token_key: KEY,
-        order_expires: None,
-        own: Arc::default(),
-        url: String::new(),
+        ..crate::fleet::testing::settings()
     };
     let (fleet, task) = fleet::start(records, provisioning, keys, settings).unwrap();
     let (mut supervisor, ends) = (Supervisor::new(), Ends::default());

@@ -161,16 +161,9 @@ impl Bench {
         let rooms = Arc::new(Rooms { kit: Some(kernel), ..Rooms::default() });
         let settings = Settings {
             discover,
-            poll_seconds: 5,
-            confirm_within: SignedDuration::from_mins(15),
-            keep_events: None,
-            keep_bytes: None,
-            reserve_bytes: 0,
-            sites: vec![],
-            token_key: [3; 32],
-            own: std::sync::Arc::default(),
             order_expires: Some(SignedDuration::from_hours(168)),
             url: "http://10.0.0.1:8069".to_owned(),
+            ..crate::fleet::testing::settings()
         };
         let records = Records::open(&dir.path().join("records.sqlite")).unwrap();
         let provisioner: Arc<dyn Provisioner> = Arc::clone(&rooms) as _;

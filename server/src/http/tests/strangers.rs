@@ -200,19 +200,7 @@ async fn only_the_server_says_what_the_server_does() {
 
 /// A fleet without records: what is decided, and nothing beside it.
 fn fleet() -> Fleet {
-    let settings = Settings {
-        discover: true,
-        poll_seconds: 5,
-        confirm_within: SignedDuration::from_mins(15),
-        keep_events: None,
-        keep_bytes: None,
-        reserve_bytes: 0,
-        sites: vec![],
-        token_key: [3; 32],
-        order_expires: None,
-        own: std::sync::Arc::default(),
-        url: "http://10.0.0.1:8069".to_owned(),
-    };
+    let settings = Settings { url: "http://10.0.0.1:8069".to_owned(), ..crate::fleet::testing::settings() };
     Fleet::new(State::default(), settings)
 }
 
