@@ -25,19 +25,6 @@ pub(crate) const CIRCLES: &[&str] = &[
     "tests/lab/small.rs -> tests/lab/disk.rs",
     "tests/lab/uefi.rs -> tests/lab/vm.rs",
     "tests/lab/vm.rs -> tests/lab/uefi.rs",
-    "tests/sim/bound.rs -> tests/sim/lines.rs",
-    "tests/sim/fault.rs -> tests/sim/bound.rs",
-    "tests/sim/fault.rs -> tests/sim/lines.rs",
-    "tests/sim/fault.rs -> tests/sim/world.rs",
-    "tests/sim/lines.rs -> tests/sim/fault.rs",
-    "tests/sim/machine.rs -> tests/sim/fault.rs",
-    "tests/sim/machine.rs -> tests/sim/lines.rs",
-    "tests/sim/machine.rs -> tests/sim/post.rs",
-    "tests/sim/machine.rs -> tests/sim/world.rs",
-    "tests/sim/post.rs -> tests/sim/lines.rs",
-    "tests/sim/world.rs -> tests/sim/lines.rs",
-    "tests/sim/world.rs -> tests/sim/machine.rs",
-    "tests/sim/world.rs -> tests/sim/post.rs",
 ];
 
 /// Imports from a lower room to a higher one.
