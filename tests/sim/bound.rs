@@ -2,7 +2,7 @@
 //! (HotWeb 2006), its terms for sites behind thin lines, and the least that whole chunks add (Mundinger,
 //! Weber and Weiss, J. Scheduling 2008). Touches nothing. Of a line all is payload here.
 
-use crate::lines::Spec;
+use crate::spec::Spec;
 
 /// Seconds that `image` bytes in chunks of `chunk` take at the least to every one of `machines`, from a
 /// server that sends `server` bytes per second, into sites behind lines of `wan`. Nobody relays between
@@ -58,7 +58,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lines::mbit;
+    use crate::spec::mbit;
 
     const NO_LINE: [f64; 1] = [1e15];
 

@@ -1,34 +1,11 @@
-//! What befalls machines, and worlds full of it: from a seed, a world with faults and what may be expected of
-//! it. Touches nothing but chance.
+//! Worlds full of faults: from a seed, a world with faults and what may be expected of it. Touches nothing but chance.
 
 use common::swarm::splitmix::SplitMix64;
 
 use crate::bound::lower_bound;
-use crate::lines::{CHUNK, NO_LINE, Spec, mbit};
+use crate::lines::{CHUNK, NO_LINE};
+use crate::spec::{Fate, Spec, mbit};
 use crate::world::World;
-
-/// What becomes of a machine.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Fate {
-    Honest,
-    /// Switched off then.
-    Killed(f64),
-    /// Switched off then, and there again at the second time with what it had.
-    Restarts(f64, f64),
-    /// Nothing goes over its lines between the two times, but nobody is told.
-    Stalls(f64, f64),
-    /// Every chunk that it sends is wrong, and it claims to have all.
-    Liar,
-    /// No peer can reach it, and it can reach none.
-    Isolated,
-}
-
-impl Fate {
-    /// Whether it must be complete in the end.
-    pub(crate) fn finishes(self) -> bool {
-        !matches!(self, Self::Killed(_) | Self::Liar)
-    }
-}
 
 /// A world made from a rng_seed.
 pub(crate) struct Chaos {

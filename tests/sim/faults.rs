@@ -1,8 +1,8 @@
 //! One fault at a time: who is late, slow, gone, stalled, cut off or lying does not hold the others up, and
 //! costs the server no more than it must.
 
-use crate::fault::Fate;
-use crate::lines::{NO_LINE, Spec, mbit};
+use crate::lines::NO_LINE;
+use crate::spec::{Fate, Spec, mbit};
 use crate::world::World;
 use crate::{Case, worst};
 

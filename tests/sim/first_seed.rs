@@ -1,27 +1,17 @@
-//! The world's server: the lines and the rights around the server's own image swarm. Owns who may pull what, and the
-//! requests of each site; touches lines and post. Every decision is `server::swarm::image_swarm`'s.
+//! The world's server: the rights around the server's own image swarm. Owns who may pull what, and the requests of each
+//! site; what it does in the world is in `drive`. Every decision is `server::swarm::image_swarm`'s.
+
+// What it does in the world.
+mod drive;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use common::chunk::ChunkIndex;
-use common::id::{DeploymentId, Hash, ImageId, JobId};
-use common::limits::CHUNK_BYTES;
-use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
-use common::wire::call_home::SeedMark;
-use common::wire::swarm::{Personality, ToServer};
-use server::swarm::Admission;
-use server::swarm::image_swarm::{Hello, ImageSwarm, Out, WireImage};
-use server::swarm::inject::SENDING_PER_SITE;
+use server::swarm::image_swarm::ImageSwarm;
 use server::swarm::release::Linger;
 
-use crate::lines::Holder;
-use crate::machine::Machine;
-use crate::post::Message;
-use crate::world::{World, full, key};
-
-/// The image that all worlds spread.
-pub(crate) const IMAGE: ImageId = ImageId(Hash([1; 32]));
+use crate::names::{IMAGE, key};
 
 /// The server.
 pub(crate) struct FirstSeed {
@@ -40,33 +30,6 @@ pub(crate) struct FirstSeed {
     pub(crate) gone: (f64, f64),
     lives: bool,
     rng_seed: u64,
-}
-
-/// The job of the machine with this number.
-pub(crate) fn job(number: usize) -> JobId {
-    JobId(number as u64)
-}
-
-fn admission(number: usize, machine: &Machine) -> Admission {
-    let name = format!("m{number}");
-    Admission {
-        key: machine.key,
-        deployment: DeploymentId(1),
-        job: job(number),
-        image: IMAGE,
-        name: name.clone(),
-        site: format!("{:03}", machine.spec.site),
-        personality: Personality {
-            hostname: name,
-            ssh_keys: vec![],
-            user_data: None,
-            instance_id: String::new(),
-            confirm_url: None,
-            seed_mark: SeedMark::default(),
-            boot_mac: None,
-        },
-        gather: None,
-    }
 }
 
 impl FirstSeed {
@@ -112,119 +75,5 @@ impl FirstSeed {
     pub(crate) fn free(&mut self, site: usize) {
         self.sending[site] -= 1;
         self.ready[site] = true;
-    }
-}
-
-impl World {
-    /// Everybody has an approved job from the start, and again when the server is back.
-    pub(crate) fn admit_all(&mut self) {
-        let now = self.time();
-        for (number, machine) in self.machines.iter().enumerate() {
-            self.server.swarm.admit(admission(number, machine), now);
-        }
-    }
-
-    pub(crate) fn server_comes_and_goes(&mut self) {
-        let (from, to) = self.server.gone;
-        let lives = self.now < from || self.now >= to;
-        if lives == self.server.lives {
-            return;
-        }
-        self.server.lives = lives;
-        if lives {
-            // It remembers nothing of the swarm but who may be in it.
-            self.server.rng_seed = SplitMix64::new(self.server.rng_seed).next_u64();
-            self.server.swarm = ImageSwarm::new(IMAGE, Linger::default(), self.server.rng_seed);
-            self.admit_all();
-            return;
-        }
-        self.server.granted.clear();
-        self.server.progress.clear();
-        self.post.lose(Message::of_server);
-        for at in 0..self.machines.len() {
-            self.cut_off(at, Holder::Server, "the server is switched off");
-        }
-    }
-
-    /// The machine `at` is switched off.
-    pub(crate) fn server_loses(&mut self, at: usize) {
-        let (agent, now) = (self.machines[at].key, self.time());
-        self.server.granted.retain(|(to, _)| *to != at);
-        if self.server.lives {
-            let out = self.server.swarm.left(agent, "it was switched off".to_owned(), now);
-            self.carry_out_for_server(out);
-        }
-    }
-
-    /// A word of the machine `from` arrives at the server.
-    pub(crate) fn server_hears(&mut self, from: usize, word: ToServer) {
-        let (agent, now) = (self.machines[from].key, self.time());
-        let swarm = &mut self.server.swarm;
-        let out = match word {
-            ToServer::Hello { addresses, held, started, .. } => {
-                let wire_bytes = u64::from(self.chunks) * u64::from(CHUNK_BYTES);
-                let image = WireImage { wanted: full(self.chunks), wire_bytes };
-                swarm.hello(agent, Hello { addresses, held, started }, image, now)
-            }
-            word => swarm.message(agent, word, now),
-        };
-        self.carry_out_for_server(out);
-    }
-
-    pub(crate) fn server_tick(&mut self) {
-        if !self.server.lives {
-            return;
-        }
-        let now = self.time();
-        for (to, bytes) in std::mem::take(&mut self.server.progress) {
-            let agent = self.machines[to].key;
-            // Fractions of a byte are lost; this is but a sign of progress and of speed.
-            let out = self.server.swarm.sent(agent, bytes as u64, now);
-            self.carry_out_for_server(out);
-        }
-        let out = self.server.swarm.tick(now);
-        self.carry_out_for_server(out);
-    }
-
-    fn carry_out_for_server(&mut self, out: Vec<Out>) {
-        for out in out {
-            match out {
-                Out::Tell(agent, word) => {
-                    let to = self.numbers[&agent];
-                    self.post.send(self.now + self.delay(Holder::Server), Message::ToAgent { to, word });
-                }
-                Out::Grant(agent, chunks) => {
-                    let to = self.numbers[&agent];
-                    self.server.granted.extend(chunks.into_iter().map(|chunk| (to, chunk)));
-                }
-                Out::Withdraw(agent, chunks) => {
-                    let to = self.numbers[&agent];
-                    for chunk in chunks {
-                        self.server.granted.remove(&(to, chunk));
-                    }
-                }
-                // The fleet's, the node's and the image store's part; none of them is in this world.
-                Out::Fact(_) | Out::Forget(_) | Out::Mend(..) => {}
-            }
-        }
-    }
-
-    pub(crate) fn serve_sites(&mut self) {
-        for site in 0..self.server.ready.len() {
-            if !std::mem::take(&mut self.server.ready[site]) {
-                continue;
-            }
-            while self.server.sending[site] < SENDING_PER_SITE {
-                let Some((to, chunk)) = self.server.queues[site].pop_front() else { break };
-                if self.server.granted.contains(&(to, chunk)) {
-                    self.server.sending[site] += 1;
-                    self.lines.begin(Holder::Server, to, chunk);
-                    self.coming_changes(to);
-                } else {
-                    let answer = Message::Unavailable { holder: Holder::Server, to, chunk };
-                    self.post.send(self.now + self.delay(Holder::Server), answer);
-                }
-            }
-        }
     }
 }

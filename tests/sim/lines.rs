@@ -5,7 +5,7 @@
 use common::chunk::ChunkIndex;
 use common::limits::CHUNK_BYTES;
 
-use crate::fault::Fate;
+use crate::spec::Spec;
 
 /// A chunk, in bytes.
 pub(crate) const CHUNK: f64 = CHUNK_BYTES as f64;
@@ -15,28 +15,6 @@ pub(crate) const NO_LINE: f64 = 1e12;
 
 /// Where a path has fewer than three lines.
 const NONE: usize = usize::MAX;
-
-/// Megabits per second as bytes per second.
-pub(crate) fn mbit(rate: f64) -> f64 {
-    rate * 1e6 / 8.0
-}
-
-/// One machine before it lives.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Spec {
-    pub(crate) site: usize,
-    pub(crate) up: f64,
-    pub(crate) down: f64,
-    pub(crate) joins: f64,
-    pub(crate) fate: Fate,
-}
-
-impl Spec {
-    /// An honest machine of the first site that is there from the start, with rates in Mbit/s.
-    pub(crate) fn new(up: f64, down: f64) -> Self {
-        Self { site: 0, up: mbit(up), down: mbit(down), joins: 0.0, fate: Fate::Honest }
-    }
-}
 
 /// Who sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -187,6 +165,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::mbit;
 
     fn rates(lines: &mut Lines, flows: &[(Holder, usize)]) -> Vec<f64> {
         for (from, to) in flows {

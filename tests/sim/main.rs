@@ -14,6 +14,10 @@ mod machine;
 mod post;
 mod world;
 
+// What these are called, and what a machine is before it lives.
+mod names;
+mod spec;
+
 // What befalls it, and the least time that it allows.
 mod bound;
 mod fault;
@@ -25,7 +29,8 @@ mod size;
 mod table;
 
 use bound::lower_bound;
-use lines::{CHUNK, Spec, mbit};
+use lines::CHUNK;
+use spec::{Spec, mbit};
 use world::{Outcome, World};
 
 /// A world without faults, in Mbit/s.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::Case;
-use crate::lines::{Spec, mbit};
+use crate::spec::{Spec, mbit};
 
 const SITES: usize = 20;
 

@@ -1,7 +1,8 @@
 //! The table, without faults: one test for each row, against the lower bound.
 
 use crate::Case;
-use crate::lines::{NO_LINE, Spec, mbit};
+use crate::lines::NO_LINE;
+use crate::spec::{Spec, mbit};
 
 fn case(name: &'static str, server: f64, peers: f64, count: usize) -> Case {
     let machines = vec![Spec::new(peers, peers); count];

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use agent::swarm::session::{self, Pulled};
 use agent::swarm::{GATHERED, MOVED};
-use common::chunk::ChunkSet;
 use common::swarm::serve::{NEWS, WAITING};
 use common::swarm::splitmix::SplitMix64;
-use common::trust::{KeyPair, PublicKey};
+use common::trust::PublicKey;
 use server::swarm::image_swarm;
 
 use crate::first_seed::FirstSeed;
-use crate::lines::{CHUNK, Holder, Lines, Spec};
+use crate::lines::{CHUNK, Holder, Lines};
 use crate::machine::Machine;
+use crate::names::key;
 use crate::post::{Message, Post};
+use crate::spec::Spec;
 
 /// What a message takes within a site, unless a test says otherwise.
 const LAN_DELAY: f64 = 0.0005;
@@ -52,20 +53,6 @@ pub(crate) struct World {
     lan_delay: f64,
     wan_delay: f64,
     grain: f64,
-}
-
-pub(crate) fn key(number: usize) -> PublicKey {
-    let mut secret = [7; 32];
-    secret[..8].copy_from_slice(&(number as u64).to_le_bytes());
-    KeyPair::from_secret(secret).public()
-}
-
-pub(crate) fn full(chunks: u32) -> ChunkSet {
-    let mut set = ChunkSet::new(chunks);
-    (0..chunks).for_each(|chunk| {
-        set.insert(common::chunk::ChunkIndex(chunk));
-    });
-    set
 }
 
 impl World {

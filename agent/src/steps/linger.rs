@@ -14,9 +14,9 @@ use super::run::StepReporter;
 const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 
 pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
-    let Some(session) = &machine.session else { return Ok("not in the swarm any more".to_owned()) };
+    let Some(membership) = &machine.membership else { return Ok("not in the swarm any more".to_owned()) };
     let client_sources = machine.counted();
-    let mut heard = session.heard.clone();
+    let mut heard = membership.heard.clone();
     let mut busy = (client_sources.uploaded, Instant::now());
     loop {
         let now = heard.borrow_and_update().clone();

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::error::StepError;
+use super::membership::{Heard, Membership};
 use super::run::EventSink;
-use super::session::{Heard, Session};
 use crate::disk::device::Device;
 use crate::disk::held::Held;
 use crate::disk::seal::Seal;
@@ -86,8 +86,8 @@ pub(super) struct Machine {
     pub(super) plan: Plan,
     pub(super) context: Context,
     pub(super) target: Option<Target>,
-    pub(super) session: Option<Session>,
-    /// What the sessions before this one brought.
+    pub(super) membership: Option<Membership>,
+    /// What the memberships before this one brought.
     pub(super) before: Sources,
     /// What the server wants the installed OS to be given.
     pub(super) personality: Option<Personality>,
@@ -105,7 +105,7 @@ impl Machine {
             plan,
             context,
             target: None,
-            session: None,
+            membership: None,
             before: Sources::default(),
             personality: None,
             seal: None,
@@ -122,9 +122,9 @@ impl Machine {
 
     /// Leaves the swarm, if the job ended before it did.
     pub(super) async fn leave(&mut self) {
-        if let Some(session) = self.session.take() {
-            self.before = sum(self.before, session.sources());
-            session.leave().await;
+        if let Some(membership) = self.membership.take() {
+            self.before = sum(self.before, membership.sources());
+            membership.leave().await;
         }
     }
 
@@ -141,8 +141,8 @@ impl Machine {
         self.target.as_mut().ok_or(StepError::NotJoined)
     }
 
-    pub(super) fn session(&mut self) -> Result<&mut Session, StepError> {
-        self.session.as_mut().ok_or(StepError::NotJoined)
+    pub(super) fn membership(&mut self) -> Result<&mut Membership, StepError> {
+        self.membership.as_mut().ok_or(StepError::NotJoined)
     }
 
     /// Takes part in the swarm anew, with what the disk holds now.
@@ -161,13 +161,13 @@ impl Machine {
             disk: Arc::new(target.held.clone()),
         };
         let sink = Arc::clone(&self.context.sink);
-        self.session = Some(Session::join(config, sink, self.now.subscribe()).await?);
+        self.membership = Some(Membership::join(config, sink, self.now.subscribe()).await?);
         Ok(())
     }
 
     /// Takes part anew where the swarm had ended.
     pub(super) async fn rejoin_if_broken(&mut self) -> Result<(), StepError> {
-        if self.session.as_ref().is_none_or(|session| session.heard.borrow().broken.is_some()) {
+        if self.membership.as_ref().is_none_or(|membership| membership.heard.borrow().broken.is_some()) {
             self.take_part().await?;
         }
         Ok(())
@@ -180,7 +180,7 @@ impl Machine {
         mut ready: impl FnMut(&Heard) -> Option<T>,
         mut look: impl FnMut(&Heard),
     ) -> Result<T, StepError> {
-        let mut heard = self.session()?.heard.clone();
+        let mut heard = self.membership()?.heard.clone();
         loop {
             let now = heard.borrow_and_update().clone();
             if let Some(found) = ready(&now) {
@@ -222,7 +222,7 @@ impl Machine {
     }
 
     pub(super) fn counted(&self) -> Sources {
-        let now = self.session.as_ref().map(Session::sources).unwrap_or_default();
+        let now = self.membership.as_ref().map(Membership::sources).unwrap_or_default();
         let (disk, unsent) =
             self.target.as_ref().map_or((0, 0), |target| (target.disk_bytes, target.unsent_bytes));
         Sources { disk, unsent, ..sum(self.before, now) }

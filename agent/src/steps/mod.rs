@@ -11,7 +11,7 @@ pub mod run;
 mod machine;
 
 // In the swarm, and hearing from it all the time.
-mod session;
+mod membership;
 
 // One file per step.
 mod gather;

@@ -12,9 +12,9 @@ use common::manifest::Manifest;
 use common::step::Step;
 use common::testing;
 
+use super::membership::Heard;
 use super::run::tests::Lines;
 use super::run::{EventSink, walk};
-use super::session::Heard;
 use super::whole::{feed, joined_on, os_image};
 use crate::disk::power::{MIB, old_disk, whole_old};
 use crate::disk::recording::{Random, Recording, manifest_of};

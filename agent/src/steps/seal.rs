@@ -21,8 +21,8 @@ pub(super) async fn run(machine: &mut Machine) -> Result<String, StepError> {
         .await?
         .map_err(|source| StepError::Seal { disk, source })?;
     machine.sealed = true;
-    if let Some(session) = &machine.session {
-        session.client.sealed().await;
+    if let Some(membership) = &machine.membership {
+        membership.client.sealed().await;
     }
     Ok(String::new())
 }

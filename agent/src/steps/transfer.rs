@@ -43,7 +43,7 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
 
 /// Fetches and writes what is missing: what a transfer is, and what mends a disk that failed its verification.
 pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter) -> Result<(), StepError> {
-    if machine.session.as_ref().is_none_or(|session| session.chunks.is_none()) {
+    if machine.membership.as_ref().is_none_or(|membership| membership.chunks.is_none()) {
         machine.take_part().await?;
     }
     machine.rejoin_if_broken().await?;
@@ -53,7 +53,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter
     let disk = device.words();
     let (manifest, held) = (Arc::clone(&target.manifest), target.held.clone());
     let pace = Pace { backlog: tuning.write_backlog.max(1) as usize, sync_bytes: tuning.sync_bytes };
-    let chunks = machine.session()?.chunks.take().ok_or(StepError::NotJoined)?;
+    let chunks = machine.membership()?.chunks.take().ok_or(StepError::NotJoined)?;
     // Its own token: a failed try stops its writer, not the job.
     let stop = machine.context.cancel.child_token();
     let writer = Writer::start(device, manifest, held, chunks, pace, stop.clone());
@@ -65,7 +65,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter
             result = &mut finished => break Ok(result),
             () = tokio::time::sleep(LOOK) => {}
         }
-        let heard = machine.session()?.heard.borrow().clone();
+        let heard = machine.membership()?.heard.borrow().clone();
         if let Err(error) = machine.check(&heard) {
             break Err(error);
         }
@@ -77,7 +77,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter
     let result = match ended {
         Ok(result) => result,
         Err(error) => {
-            // The stream of chunks ends with the session, and the writer with it.
+            // The stream of chunks ends with the membership, and the writer with it.
             stop.cancel();
             machine.leave().await;
             return match finished.await {
@@ -106,11 +106,11 @@ pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter
 /// Tells the swarm which chunks the disk can serve since it was last told.
 async fn tell_held(machine: &mut Machine) -> Result<(), StepError> {
     let readable = machine.target()?.held.readable();
-    let session = machine.session()?;
-    let new: Vec<ChunkIndex> = readable.iter().filter(|&chunk| !session.told.contains(chunk)).collect();
+    let membership = machine.membership()?;
+    let new: Vec<ChunkIndex> = readable.iter().filter(|&chunk| !membership.told.contains(chunk)).collect();
     if !new.is_empty() {
-        session.told = readable;
-        session.client.held(new).await;
+        membership.told = readable;
+        membership.client.held(new).await;
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
         }
         reporter.note(format!("{}; fetching them again", with_causes(&error)));
         machine.target()?.held.lose(&bad);
-        // The session has delivered each chunk once: only a new one asks for them again.
+        // The swarm has delivered each chunk once: only a new one asks for them again.
         machine.leave().await;
         fetch_missing(machine, reporter).await?;
     }

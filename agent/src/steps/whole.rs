@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::machine::{Context, Machine, Target};
+use super::membership::{Heard, Membership};
 use super::run::tests::Lines;
 use super::run::{EventSink, walk};
-use super::session::{Heard, Session};
 use crate::disk::clear::cleared;
 use crate::disk::device::Device;
 use crate::disk::find::{as_disk, open};
@@ -132,7 +132,7 @@ pub(super) async fn joined_on(
         boot_mac: None,
     });
     machine.target = Some(target);
-    machine.session = Some(Session {
+    machine.membership = Some(Membership {
         client,
         heard,
         chunks: Some(chunks),

@@ -1,5 +1,5 @@
 //! What the steps say to the swarm and hear from it: the configuration, the client, and the trait behind which
-//! the disk is. Touches `common`; the node behind the client is in `node`.
+//! the disk is. Touches `common`; the node behind the client, and `SwarmClient::start`, are in `node`.
 
 use std::sync::Arc;
 
@@ -99,16 +99,6 @@ pub struct SwarmClient {
 }
 
 impl SwarmClient {
-    /// Listens, dials the server and goes on by itself: every chunk that is missing is fetched from where
-    /// it is to be had, as soon as the server opens the gate.
-    ///
-    /// # Errors
-    /// When the address cannot be listened on or the plan's seed cannot be used. A server that does not
-    /// answer is no error: it is dialled again and again.
-    pub async fn start(config: SwarmConfig) -> Result<(Self, SwarmEnds), SwarmError> {
-        super::node::start(config).await
-    }
-
     /// These chunks are on the disk now, and [`HeldChunks::read`] can give them: written, or found there.
     /// Found ones are not fetched any more.
     pub async fn held(&self, chunks: Vec<ChunkIndex>) {

@@ -40,29 +40,81 @@ use super::verify::{NotTheChunk, VerifiedChunk, verify};
 /// Events that may wait for a busy step before the oldest is dropped.
 const EVENTS_WAITING_MAX: usize = 4096;
 
-/// See [`SwarmClient::start`].
-pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds), SwarmError> {
-    let mut swarm = build(&config.keypair, Some(&config.seed.key))?;
-    let seed_addresses: Vec<Multiaddr> =
-        config.seed.addresses.iter().filter_map(|address| address.parse().ok()).collect();
-    if seed_addresses.is_empty() {
-        return Err(SwarmError::Seed);
-    }
-    let listening = listen(&mut swarm, &config.listen).await?;
-    let own = config.keypair.public();
-    let (commands, commands_out) = mpsc::channel(64);
-    let (chunks_in, chunks) = mpsc::channel(config.tuning.write_backlog.max(1) as usize);
-    let (events_in, events) = mpsc::channel(64);
-    let sources = Arc::new(Mutex::new(Sources::default()));
-    let cancel = CancellationToken::new();
+impl SwarmClient {
+    /// Listens, dials the server and goes on by itself: every chunk that is missing is fetched from where
+    /// it is to be had, as soon as the server opens the gate.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on or the plan's seed cannot be used. A server that does not
+    /// answer is no error: it is dialled again and again.
+    pub async fn start(config: SwarmConfig) -> Result<(Self, SwarmEnds), SwarmError> {
+        let mut swarm = build(&config.keypair, Some(&config.seed.key))?;
+        let seed_addresses: Vec<Multiaddr> =
+            config.seed.addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        if seed_addresses.is_empty() {
+            return Err(SwarmError::Seed);
+        }
+        let listening = listen(&mut swarm, &config.listen).await?;
+        let (commands, commands_out) = mpsc::channel(64);
+        let (chunks_in, chunks) = mpsc::channel(config.tuning.write_backlog.max(1) as usize);
+        let (events_in, events) = mpsc::channel(64);
+        let sources = Arc::new(Mutex::new(Sources::default()));
+        let cancel = CancellationToken::new();
 
+        let session = session(&config, seed_addresses, &listening, chunks_in.max_capacity());
+        let store = Store::new(
+            config.image,
+            config.manifest.len(),
+            config.tuning.cache_bytes,
+            Arc::clone(&config.disk),
+        );
+        let (pulls_in, pulls_out) = mpsc::channel(256);
+        let (control_in, control_out) = mpsc::channel(64);
+        let mut node = Node {
+            session,
+            seed: config.seed.key,
+            image: config.image,
+            manifest: config.manifest,
+            store: Arc::new(store),
+            slots: Slots::new(config.tuning.upload_parallel as usize),
+            coming: Arc::default(),
+            swarm,
+            dials: HashMap::new(),
+            connections: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            pulls_in,
+            control_in,
+            tasks: JoinSet::new(),
+            serving: JoinSet::new(),
+            pullers: HashMap::new(),
+            checks: JoinSet::new(),
+            chunks: Some(chunks_in),
+            ready: VecDeque::new(),
+            events: events_in,
+            told: VecDeque::new(),
+            sources: Arc::clone(&sources),
+            began: Instant::now(),
+        };
+        node.decide(Event::OnDisk(config.held.iter().collect()));
+        let task = tokio::spawn(node.run(commands_out, pulls_out, control_out, cancel.clone()));
+        Ok((Self { commands, sources, cancel, task }, SwarmEnds { chunks, events }))
+    }
+}
+
+/// The session of a machine that brings `config`, before anything has happened.
+fn session(
+    config: &SwarmConfig,
+    seed_addresses: Vec<Multiaddr>,
+    listening: &[Multiaddr],
+    write_backlog: usize,
+) -> Session {
+    let own = config.keypair.public();
     let mut wanted = ChunkSet::new(config.manifest.len());
     config.manifest.places().into_keys().for_each(|chunk| {
         wanted.insert(chunk);
     });
-    let uploads = config.tuning.upload_parallel as usize;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let session = Session::new(SessionConfig {
+    Session::new(SessionConfig {
         own,
         seed: config.seed.key,
         seed_addresses,
@@ -71,43 +123,11 @@ pub(super) async fn start(config: SwarmConfig) -> Result<(SwarmClient, SwarmEnds
         image: config.image,
         wanted,
         fetch_parallel: config.tuning.fetch_parallel.max(1) as usize,
-        upload_parallel: uploads,
-        write_backlog: chunks_in.max_capacity(),
+        upload_parallel: config.tuning.upload_parallel as usize,
+        write_backlog,
         cores: u32::try_from(cores).unwrap_or(1),
         rng_seed: splitmix::seed(&own.bytes()),
-    });
-    let store =
-        Store::new(config.image, config.manifest.len(), config.tuning.cache_bytes, Arc::clone(&config.disk));
-    let (pulls_in, pulls_out) = mpsc::channel(256);
-    let (control_in, control_out) = mpsc::channel(64);
-    let mut node = Node {
-        session,
-        seed: config.seed.key,
-        image: config.image,
-        manifest: config.manifest,
-        store: Arc::new(store),
-        slots: Slots::new(uploads),
-        coming: Arc::default(),
-        swarm,
-        dials: HashMap::new(),
-        connections: BTreeMap::new(),
-        streams: BTreeMap::new(),
-        pulls_in,
-        control_in,
-        tasks: JoinSet::new(),
-        serving: JoinSet::new(),
-        pullers: HashMap::new(),
-        checks: JoinSet::new(),
-        chunks: Some(chunks_in),
-        ready: VecDeque::new(),
-        events: events_in,
-        told: VecDeque::new(),
-        sources: Arc::clone(&sources),
-        began: Instant::now(),
-    };
-    node.decide(Event::OnDisk(config.held.iter().collect()));
-    let task = tokio::spawn(node.run(commands_out, pulls_out, control_out, cancel.clone()));
-    Ok((SwarmClient { commands, sources, cancel, task }, SwarmEnds { chunks, events }))
+    })
 }
 
 /// The way to the task of a stream that this agent dialled.

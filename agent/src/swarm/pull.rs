@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::coming::Coming;
+use super::coming::{Coming, News};
 use super::session::Dial;
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::ImageId;
@@ -71,40 +71,63 @@ pub(super) async fn run(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     holder: Holder,
     (image, chunks): (ImageId, u32),
-    mut requests: mpsc::Receiver<FromPuller>,
+    requests: mpsc::Receiver<FromPuller>,
     inbox: mpsc::Sender<Inbound>,
     coming: Arc<Coming>,
 ) {
-    let Holder { key: from, dial, seed } = holder;
-    let (mut reader, mut writer) = stream.split();
-    // What was asked for; the lock is held for a look-up, never over an await.
-    let asked: Arc<Mutex<HashSet<ChunkIndex>>> = Arc::default();
-    let note = Arc::clone(&asked);
-    let mut news = coming.news();
-    let ask = async move {
+    let (reader, writer) = stream.split();
+    let news = coming.news();
+    let puller = Puller { holder, asked: Mutex::default(), inbox, coming };
+    let ended: Result<(), BadStream> = tokio::select! {
+        ended = puller.listen(reader, chunks) => ended,
+        ended = puller.ask(writer, image, requests, news) => ended,
+    };
+    let (cause, broken) = match ended {
+        Ok(()) => ("no longer needed".to_owned(), false),
+        Err(error) => (error.to_string(), error.breaks_the_protocol()),
+    };
+    puller.tell(Word::Ended { cause, broken }).await;
+}
+
+/// What the two directions of a stream share.
+struct Puller {
+    holder: Holder,
+    /// What was asked for and is not here yet; the lock is held for a look-up, never over an await.
+    asked: Mutex<HashSet<ChunkIndex>>,
+    inbox: mpsc::Sender<Inbound>,
+    coming: Arc<Coming>,
+}
+
+impl Puller {
+    /// Writes what the node asks for, and how many chunks are on their way, until the node drops its end.
+    async fn ask(
+        &self,
+        mut writer: impl AsyncWrite + Unpin + Send,
+        image: ImageId,
+        mut requests: mpsc::Receiver<FromPuller>,
+        mut news: News,
+    ) -> Result<(), BadStream> {
         write(&mut writer, &FromPuller::Open { image }).await?;
         loop {
-            let asked = !note.lock().is_empty();
+            let asked = !self.asked.lock().is_empty();
             tokio::select! {
                 request = requests.recv() => {
                     let Some(request) = request else { return Ok(()) };
                     if let FromPuller::Get { chunk } = request {
-                        note.lock().insert(chunk);
+                        self.asked.lock().insert(chunk);
                     }
                     write(&mut writer, &request).await?;
                 }
-                chunks = news.changed(), if asked && !seed => {
+                chunks = news.changed(), if asked && !self.holder.seed => {
                     write(&mut writer, &FromPuller::Coming { chunks }).await?;
                 }
             }
         }
-    };
-    let tell = async |word| {
-        // The node ends its streams when it ends.
-        inbox.send(Inbound { from, dial, word }).await.ok();
-    };
-    let most = message_bytes_max(chunks);
-    let listen = async {
+    }
+
+    /// Reads what the holder says of an image of so many `chunks`, and tells the node, until the stream breaks.
+    async fn listen(&self, mut reader: impl AsyncRead + Unpin + Send, chunks: u32) -> Result<(), BadStream> {
+        let most = message_bytes_max(chunks);
         let mut told: Option<Told> = None;
         loop {
             let word = match frame::read_at_most(&mut reader, most).await? {
@@ -122,38 +145,38 @@ pub(super) async fn run(
                 }
                 FromHolder::Waiting => Word::Moved,
                 FromHolder::Unavailable { chunk } => {
-                    asked.lock().remove(&chunk);
+                    self.asked.lock().remove(&chunk);
                     Word::Unavailable(chunk)
                 }
                 FromHolder::Chunk { chunk, form, len } => {
-                    if !asked.lock().remove(&chunk) {
+                    if !self.asked.lock().remove(&chunk) {
                         return Err(BadStream::Manners("sent a chunk that was not asked for"));
                     }
-                    let _arriving = coming.one();
+                    let _arriving = self.coming.one();
                     let mut told = Instant::now();
                     let moved = |_| {
                         if told.elapsed() >= MOVED {
                             told = Instant::now();
                             // A full inbox means that the node has enough to hear.
-                            inbox.try_send(Inbound { from, dial, word: Word::Moved }).ok();
+                            self.inbox.try_send(self.inbound(Word::Moved)).ok();
                         }
                     };
                     let bytes = frame::read_chunk(&mut reader, len, moved).await?;
                     Word::Chunk { chunk, form, bytes }
                 }
             };
-            tell(word).await;
+            self.tell(word).await;
         }
-    };
-    let ended: Result<(), BadStream> = tokio::select! {
-        ended = listen => ended,
-        ended = ask => ended,
-    };
-    let (cause, broken) = match ended {
-        Ok(()) => ("no longer needed".to_owned(), false),
-        Err(error) => (error.to_string(), error.breaks_the_protocol()),
-    };
-    tell(Word::Ended { cause, broken }).await;
+    }
+
+    async fn tell(&self, word: Word) {
+        // The node ends its streams when it ends.
+        self.inbox.send(self.inbound(word)).await.ok();
+    }
+
+    fn inbound(&self, word: Word) -> Inbound {
+        Inbound { from: self.holder.key, dial: self.holder.dial, word }
+    }
 }
 
 async fn write(writer: &mut (impl AsyncWrite + Unpin + Send), request: &FromPuller) -> Result<(), BadStream> {

@@ -13,7 +13,8 @@ mod links;
 // Which chunk from whom, now.
 mod schedule;
 
-// What fetching waits for.
+// What fetching waits for, and what else the server hears of the line.
+mod report;
 mod waits;
 
 // What is made of what others say, and what is said to them as time passes.
@@ -34,8 +35,8 @@ use common::wire::swarm::{Neighbour, ToServer};
 
 use super::event::SwarmEvent;
 use links::{Links, Target};
+use report::Report;
 use schedule::Scheduler;
-use tell::Report;
 use waits::Waits;
 
 pub use event::{Backlog, Effect, Event, Load, Pulled};

@@ -77,8 +77,8 @@ pub struct Admission {
     pub gather: Option<Gather>,
 }
 
-/// What happened in the swarm. Sent on a bounded channel; the swarm waits for nobody, but facts are never
-/// dropped: they queue inside, one per thing that happened.
+/// What happened in the swarm. Sent in order on a bounded channel; the swarm waits for nobody: when that is full, facts
+/// queue inside. Of more than 65,536 that wait there for a busy fleet the oldest is dropped, and the log is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SwarmFact {
     /// The machine's agent is in the swarm (again, after a cut line).

@@ -4,12 +4,14 @@
 
 // Who waits for whom before the first chunk.
 mod gate;
+mod gather;
 
 // Who is told of whom.
 mod topology;
 
-// Chunks that cannot be read.
+// Chunks that cannot be read, and what is done to have them again.
 mod lost;
+mod search;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

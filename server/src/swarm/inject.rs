@@ -28,8 +28,6 @@ use common::limits::SPEED_MAX;
 use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
 
-use rescue::STARVING;
-
 pub use event::{Effect, Event};
 
 /// Chunks that go out at once to one site, at the most. Receivers that get from their peers as well give each of ours
@@ -231,7 +229,7 @@ impl Injector {
             site.agents += 1;
         }
         self.agents.insert(key, agent);
-        self.starving_from = self.starving_from.min(now + STARVING);
+        self.may_starve(now);
         for chunk in held.iter() {
             self.add(key, chunk);
         }

@@ -25,6 +25,9 @@ mod control;
 // Chunks that cannot be read, from whoever has them.
 mod mend;
 
+// Where an agent's peers find it.
+mod reachable;
+
 // The task that is the server's node.
 mod node;
 

@@ -4,15 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use ipnet::Ipv4Net;
-use libp2p::multiaddr::{Multiaddr, Protocol as Part};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{PeerId, Swarm};
+use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -20,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use common::id::ImageId;
 use common::limits::{HELLO_EVERY, HELLOS_BURST};
-use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, ip, listen, peer_id, public_key};
+use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
 use common::swarm::manners::Budget;
 use common::swarm::serve::{Outlet, serve};
 use common::swarm::slots::Slots;
@@ -33,14 +31,12 @@ use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
 use super::limits::{Limits, LineLimits};
 use super::mend::{Mended, Mends, Outcome};
+use super::reachable::reachable;
 use super::release::Linger;
 use super::seeder::Seeder;
 
 /// Facts that may wait for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
-
-/// Addresses that one agent may be known by.
-const ADDRESSES_MAX: usize = 8;
 
 /// A subnet of a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -464,67 +460,5 @@ impl Node {
                 self.swarm.behaviour_mut().close(peer, connection);
             }
         }
-    }
-}
-
-/// Where an agent that came from `remote` can be reached by its peers: at the address it came from, on the ports it
-/// listens on; then at what it says of itself, as far as that is in the subnets of its site (behind a NAT, peers know
-/// each other by addresses that we do not see). Any other address would make its peers knock at strangers' doors.
-fn reachable(remote: &Multiaddr, own: &[String], nets: &[Ipv4Net]) -> Vec<String> {
-    let own: Vec<Multiaddr> =
-        own.iter().take(ADDRESSES_MAX).filter_map(|address| address.parse().ok()).collect();
-    let seen = ip(remote);
-    let mut list: Vec<Multiaddr> = Vec::new();
-    for address in &own {
-        if let (Some(seen), Some(port)) = (seen, port(address)) {
-            list.push(Multiaddr::from(seen).with(Part::Tcp(port)));
-        }
-    }
-    // A loopback address says nothing to anybody who is not on the same host.
-    let local = seen.is_some_and(|seen| seen.is_loopback());
-    let near = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => nets.iter().any(|net| net.contains(&ip)),
-        IpAddr::V6(_) => false,
-    };
-    list.extend(own.into_iter().filter(|own| {
-        ip(own).is_some_and(|ip| if ip.is_loopback() { local } else { Some(ip) == seen || near(ip) })
-    }));
-    let mut known = HashSet::new();
-    list.retain(|address| known.insert(address.clone()));
-    list.truncate(ADDRESSES_MAX);
-    list.iter().map(ToString::to_string).collect()
-}
-
-fn port(address: &Multiaddr) -> Option<u16> {
-    address.iter().find_map(|part| match part {
-        Part::Tcp(port) => Some(port),
-        _ => None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_is_reached_where_it_came_from() {
-        let remote: Multiaddr = "/ip4/10.0.0.7/tcp/51234".parse().unwrap();
-        let own = ["/ip4/127.0.0.1/tcp/4001", "/ip4/10.0.0.7/tcp/4001", "/ip4/172.17.0.1/tcp/4001", "x"]
-            .map(ToOwned::to_owned);
-        assert_eq!(reachable(&remote, &own, &[]), ["/ip4/10.0.0.7/tcp/4001"]);
-        let near = ["172.17.0.0/16".parse().unwrap()];
-        assert_eq!(reachable(&remote, &own, &near), ["/ip4/10.0.0.7/tcp/4001", "/ip4/172.17.0.1/tcp/4001"]);
-        let local: Multiaddr = "/ip4/127.0.0.1/tcp/51234".parse().unwrap();
-        assert_eq!(reachable(&local, &own[..1], &[]), ["/ip4/127.0.0.1/tcp/4001"]);
-    }
-
-    #[test]
-    fn nobody_is_sent_to_an_address_that_an_agent_only_names() {
-        let remote: Multiaddr = "/ip4/10.0.0.7/tcp/51234".parse().unwrap();
-        let own =
-            ["/ip4/192.0.2.9/tcp/22", "/ip4/10.0.0.8/tcp/445", "/dns4/example.com/tcp/80", "/ip6/::1/tcp/9"]
-                .map(ToOwned::to_owned);
-        let reached = reachable(&remote, &own, &[]);
-        assert!(reached.iter().all(|address| address.starts_with("/ip4/10.0.0.7/")), "{reached:?}");
     }
 }

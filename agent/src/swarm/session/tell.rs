@@ -6,6 +6,7 @@ use std::time::Duration;
 use common::chunk::ChunkIndex;
 use common::wire::swarm::{Bottleneck, ToServer};
 
+use super::report::Report;
 use super::schedule;
 use super::{Effect, Load, Session, TICK};
 use crate::swarm::event::SwarmEvent;
@@ -18,17 +19,6 @@ const FORSAKEN: Duration = Duration::from_secs(600);
 
 /// When the server is gone for so long and nobody pulled for so long, a sealed agent lets itself go.
 const ORPHANED: Duration = Duration::from_secs(60);
-
-/// What is reported to the server next.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    /// When the last one was made.
-    since: Duration,
-    sent: u64,
-    sending: Duration,
-    pub(super) from_peers: u64,
-    pub(super) from_server: u64,
-}
 
 impl Session {
     pub(super) fn tick(&mut self, load: Load, now: Duration) {

@@ -1,114 +1,25 @@
-//! Core: who waits for whom before the first chunk. Touches the swarm's state alone.
+//! Core: one deployment's gate before the first chunk. Owns whether it is open, and how long it stays shut.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::chunk::ChunkSet;
-use common::id::{DeploymentId, JobId};
 use common::limits::GATHER_SECONDS_MAX;
-use common::trust::PublicKey;
-use common::wire::swarm::ToAgent;
 
-use super::super::handle::SwarmFact;
-use super::{ImageSwarm, Member, Out};
+use super::super::handle::Gather;
 
 /// The gate of a deployment at which somebody has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gate {
     /// The first arrived then.
     Shut(Duration),
+    /// Whoever comes goes through.
     Open,
 }
 
-impl ImageSwarm {
-    /// At the gate: through it, or wait.
-    pub(super) fn knock(&mut self, key: PublicKey, held: ChunkSet, now: Duration) -> Vec<Out> {
-        let Some(member) = self.members.get_mut(&key) else {
-            return vec![];
-        };
-        member.presence.held = held;
-        let deployment = member.admission.deployment;
-        if member.started || member.admission.gather.is_none() {
-            return self.start(key, now);
-        }
-        if *self.gates.entry(deployment).or_insert(Gate::Shut(now)) == Gate::Open {
-            return self.start(key, now);
-        }
-        let mut out = self.open_gate(deployment, now);
-        if self.gates.get(&deployment) != Some(&Gate::Open) {
-            out.extend(self.tell_waiting(deployment, now));
-        }
-        out
-    }
-
-    fn waiting(&self, deployment: DeploymentId) -> Vec<PublicKey> {
-        let waits = |member: &Member| {
-            member.admission.deployment == deployment
-                && member.presence.connected
-                && !member.started
-                && member.expelled.is_none()
-        };
-        self.members.iter().filter(|(_, member)| waits(member)).map(|(key, _)| *key).collect()
-    }
-
-    /// Since when the gate is shut, how many it waits for, and for how long.
-    fn shut_gate(&self, deployment: DeploymentId, waiting: &[PublicKey]) -> Option<(u32, Duration)> {
-        let Some(Gate::Shut(since)) = self.gates.get(&deployment) else { return None };
-        let mut gathers = waiting.iter().filter_map(|key| self.members.get(key)?.admission.gather);
-        let gather = gathers.next()?;
+impl Gate {
+    /// When it opens although machines are missing; none when it is open.
+    pub(super) fn until(self, gather: Gather) -> Option<Duration> {
+        let Self::Shut(since) = self else { return None };
         let patience = Duration::from_secs(gather.seconds.min(GATHER_SECONDS_MAX));
-        Some((gather.wanted, since.saturating_add(patience)))
-    }
-
-    fn open_gate(&mut self, deployment: DeploymentId, now: Duration) -> Vec<Out> {
-        let waiting = self.waiting(deployment);
-        let Some((wanted, until)) = self.shut_gate(deployment, &waiting) else {
-            return vec![];
-        };
-        let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-        if arrived < wanted && now < until {
-            return vec![];
-        }
-        self.gates.insert(deployment, Gate::Open);
-        let mut jobs: Vec<JobId> = waiting
-            .iter()
-            .filter_map(|key| self.members.get(key))
-            .map(|member| member.admission.job)
-            .collect();
-        jobs.sort_unstable();
-        let mut out = vec![Out::Fact(SwarmFact::GatherOpened { jobs })];
-        // They learn of each other before anybody is leased anything.
-        out.extend(self.tell_neighbours());
-        out.extend(waiting.into_iter().flat_map(|key| self.start(key, now)));
-        out
-    }
-
-    fn tell_waiting(&self, deployment: DeploymentId, now: Duration) -> Vec<Out> {
-        let waiting = self.waiting(deployment);
-        let Some((wanted, until)) = self.shut_gate(deployment, &waiting) else {
-            return vec![];
-        };
-        let arrived = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-        let seconds = until.saturating_sub(now).as_secs();
-        let gather = ToAgent::Gather { arrived, wanted, seconds };
-        waiting.into_iter().map(|key| Out::Tell(key, gather.clone())).collect()
-    }
-
-    /// Opens the gates whose time is up.
-    pub(super) fn open_gates(&mut self, now: Duration) -> Vec<Out> {
-        let shut: Vec<DeploymentId> = self
-            .gates
-            .iter()
-            .filter(|(_, gate)| **gate != Gate::Open)
-            .map(|(deployment, _)| *deployment)
-            .collect();
-        shut.into_iter().flat_map(|deployment| self.open_gate(deployment, now)).collect()
-    }
-
-    /// Forgets the gates of deployments of which nobody is here any more.
-    pub(super) fn forget_gates(&mut self) {
-        let here: BTreeSet<DeploymentId> =
-            self.members.values().map(|member| member.admission.deployment).collect();
-        self.gates.retain(|deployment, _| here.contains(deployment));
+        Some(since.saturating_add(patience))
     }
 }

@@ -18,7 +18,7 @@ const LEASE_PATIENCE: Duration = Duration::from_secs(5);
 const PENALTY: Duration = Duration::from_secs(15);
 
 /// An agent that lacks chunks and gets none from peers for this long is given one at a time directly...
-pub(super) const STARVING: Duration = Duration::from_secs(6);
+const STARVING: Duration = Duration::from_secs(6);
 
 /// ...as long as that adds less than this share (in per cent) to what one copy costs...
 const RESCUE_PERCENT: u64 = 3;
@@ -73,6 +73,11 @@ impl Injector {
             self.end_leases(key, &chunks);
             effects.push(Effect::Revoke { agent: key, chunks });
         }
+    }
+
+    /// An agent joined at `now`: from then on it may get nothing from its peers.
+    pub(super) fn may_starve(&mut self, now: Duration) {
+        self.starving_from = self.starving_from.min(now + STARVING);
     }
 
     /// Serves agents directly that get nothing from their peers.

@@ -25,9 +25,9 @@ pub(super) struct Heard {
     pub(super) broken: Option<String>,
 }
 
-/// A part in the swarm.
+/// This machine's membership in the swarm of its image, from joining to leaving.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct Membership {
     pub(super) client: SwarmClient,
     pub(super) heard: watch::Receiver<Heard>,
     /// Verified chunks, until the writer takes them.
@@ -37,7 +37,7 @@ pub(super) struct Session {
     pub(super) listening: JoinHandle<()>,
 }
 
-impl Session {
+impl Membership {
     /// Joins; notes go to `sink` under the step that is in `now`.
     pub(super) async fn join(
         config: SwarmConfig,
