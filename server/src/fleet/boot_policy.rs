@@ -22,6 +22,16 @@ pub enum BootPolicy {
     Ignore,
 }
 
+/// What a machine with no open job gets when it network-boots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IdleBoot {
+    /// The loader: its hardware is not known, or nothing on its disks would boot.
+    #[default]
+    Load,
+    /// Its own disk.
+    BootDisk,
+}
+
 /// What a door knows of who is asking. Any of it can be missing, and firmware lies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asker {

@@ -7,6 +7,9 @@
 // Why a machine is given nothing.
 mod bars;
 
+// Whose an event of the log is.
+mod whose;
+
 // The log: what is said of whom, and who may say it.
 mod log;
 
@@ -15,6 +18,9 @@ mod budget;
 
 // The boots that keys are of.
 mod boots;
+
+// Whether an agent is at work that may not be disturbed.
+mod at_work;
 
 // Machines whose identity is in doubt, and what an admin says about them.
 mod doubts;
@@ -34,6 +40,9 @@ mod homecoming;
 // What the doors saw.
 mod sightings;
 
+// What the doors saw of each machine.
+mod trails;
+
 // What is concluded of machines that say nothing.
 mod silences;
 
@@ -52,17 +61,14 @@ use super::silence::Seen;
 use super::state::{Change, State};
 use crate::api::shapes::{JobState, MachineState};
 
-use boots::Boots;
+use boots::{Boots, SILENT};
 use budget::Budgets;
-use log::Said;
+use trails::Trails;
+use whose::Said;
 
 pub use boots::{AtWork, REPORT_LIFE};
-pub(super) use log::Whose;
 pub use settings::{Settings, SiteRule};
-
-/// A running agent asks every 15 s whether its job was cancelled, even when it has nothing to tell; after so
-/// long without a word it has lost power or its network.
-const SILENT: SignedDuration = SignedDuration::from_secs(120);
+pub(super) use whose::Whose;
 
 /// What has to be done outside for what was decided in here: first the changes, then the rest.
 #[derive(Debug, Default)]
@@ -83,7 +89,7 @@ pub struct Fleet {
     pub(super) after: Effects,
     /// Who was last seen under an IP address; learnt again after a restart.
     pub(super) by_address: HashMap<IpAddr, MachineId>,
-    trails: silences::Trails,
+    trails: Trails,
     /// What was said last, by speaker, step and subject.
     said: HashMap<(String, Step, String), (String, Timestamp)>,
     /// Jobs of which it was said that they are silent, each with the last word of its machine.
@@ -125,7 +131,7 @@ impl Fleet {
             settings,
             after: Effects::default(),
             by_address: HashMap::new(),
-            trails: silences::Trails::default(),
+            trails: Trails::default(),
             said: HashMap::new(),
             silent: HashMap::new(),
             boots: Boots::default(),

@@ -33,8 +33,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use common::plan::DiskIdentity;
 
+use super::boot_policy::IdleBoot;
 use super::bound::{Bound, Marks};
-use super::machine::IdleBoot;
 use super::proof::Call;
 use crate::api::shapes::{JobState, MachineState};
 

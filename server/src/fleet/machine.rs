@@ -13,21 +13,11 @@ use common::id::MachineId;
 use common::trust::PublicKey;
 use jiff::Timestamp;
 
-use super::boot_policy::{BootPolicy, KnownBy};
+use super::boot_policy::{BootPolicy, IdleBoot, KnownBy};
 use super::job::Job;
 use super::marks::Fingerprint;
 use super::selectors::Selectors;
 use crate::api::shapes::{Doubt, JobState, MachineAction, MachineState};
-
-/// What a machine with no open job gets when it network-boots.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum IdleBoot {
-    /// The loader: its hardware is not known, or nothing on its disks would boot.
-    #[default]
-    Load,
-    /// Its own disk.
-    BootDisk,
-}
 
 /// The machine's present boot: events are taken only under its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

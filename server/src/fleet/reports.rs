@@ -12,9 +12,10 @@ use common::step::{Step, What};
 use common::trust::PublicKey;
 use jiff::Timestamp;
 
+use super::boot_policy::IdleBoot;
 use super::decide::{AtWork, Fleet, REPORT_LIFE, Whose};
 use super::identity::{Fingerprint, Who, shared};
-use super::machine::{Boot, IdleBoot, Machine, has_bootable_disk};
+use super::machine::{Boot, Machine, has_bootable_disk};
 use super::provisioner::PlanRequest;
 use super::silence::Seen;
 use super::state::Change;

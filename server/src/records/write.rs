@@ -12,9 +12,10 @@ use super::log;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{Written, json, number, run};
 use crate::api::shapes::Frozen;
+use crate::fleet::boot_policy::IdleBoot;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::job::{Confirm, Job};
-use crate::fleet::machine::{IdleBoot, Machine};
+use crate::fleet::machine::Machine;
 use crate::fleet::marks::Fingerprint;
 use crate::fleet::state::Change;
 

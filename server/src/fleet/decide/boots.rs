@@ -1,20 +1,17 @@
-//! Core, part of the fleet: the boots that keys are of. Which agent was heard of last, whose boot is over, and whether
-//! one is at work that another may not disturb. Nothing of it is kept over a restart: then every agent is taken as just
-//! heard of, and has the usual time to speak again.
+//! Core: the boots that keys are of. Owns when each agent was heard of last, whose boot is over, and after how long an
+//! agent counts as silent. Nothing of it is kept over a restart: then every agent is taken as just heard of, and has the
+//! usual time to speak again. Touches `common`; whether an agent is at work is asked of the fleet (`at_work`).
 
 use std::collections::HashMap;
 
-use common::id::{Mac, MachineId};
+use common::id::MachineId;
 use common::plan::Instruction;
 use common::trust::PublicKey;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Fleet, SILENT};
-use crate::api::shapes::JobState;
-
-/// An agent whose connection to the swarm is gone and that has not told anything for this long has lost power: it asks
-/// every 15 s whether its job was cancelled, and a lost answer or two are allowed.
-const GONE: SignedDuration = SignedDuration::from_secs(40);
+/// A running agent asks every 15 s whether its job was cancelled, even when it has nothing to tell; after so
+/// long without a word it has lost power or its network.
+pub(super) const SILENT: SignedDuration = SignedDuration::from_secs(120);
 
 /// How long a report may take from the moment when its machine was given a nonce: the largest on a line of 1 Mbit/s
 /// takes half a minute, and may wait for its turn.
@@ -98,39 +95,5 @@ impl AtWork {
         let reason =
             "the agent of an earlier boot is at work, or has not been silent for long enough".to_owned();
         Instruction::Wait { seconds: self.seconds.clamp(1, ASK_AGAIN), reason }
-    }
-}
-
-impl Fleet {
-    /// The agent of another boot that works on a job of `machine` and is not silent. `gone` says that its connection
-    /// to the swarm is closed. A report under a new key costs a liar nothing, so it does not end an installation; a
-    /// machine that was switched off and on again goes on when the old agent has been silent for long enough.
-    pub(in super::super) fn at_work(
-        &mut self,
-        machine: MachineId,
-        key: PublicKey,
-        gone: bool,
-        now: Timestamp,
-    ) -> Option<AtWork> {
-        let job = self.state.newest_job(machine).filter(|job| job.state == JobState::Running)?;
-        let agent = job.key.filter(|agent| *agent != key)?;
-        let enough = if gone { GONE } else { SILENT };
-        let left = enough - self.boots.silence(&agent, now);
-        let seconds = u32::try_from(left.as_secs().clamp(0, 600)).unwrap_or(600);
-        left.is_positive().then_some(AtWork { key: agent, seconds })
-    }
-
-    /// Whether another machine that was heard of, or that somebody has named, says that `mac` is its own.
-    pub(in super::super) fn is_anothers(&self, mac: Mac, id: MachineId) -> bool {
-        let mut others = self.state.with_mac(mac).filter(|other| other.id != id);
-        others.any(|other| {
-            other.fingerprint.owns(mac) && (other.hardware.is_some() || self.is_claimed(other.id))
-        })
-    }
-
-    /// Whether a job was ever ordered for a machine, or an admin has said anything about it.
-    pub(in super::super) fn is_claimed(&self, id: MachineId) -> bool {
-        let named = self.state.machines.get(&id).is_some_and(super::Machine::is_claimed);
-        named || self.state.newest_job(id).is_some()
     }
 }

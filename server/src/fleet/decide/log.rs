@@ -1,44 +1,19 @@
 //! Core, part of the fleet: what goes into the log, under whose name, and how much of what strangers cause. Touches
 //! `api`, `common` and the other cores of the fleet.
 
-use common::id::{DeploymentId, MachineId};
 use common::limits::BARE_SIGHTINGS_MAX;
-use common::step::{Sources, Step, What};
+use common::step::{Step, What};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::job::Job;
 use super::super::machine::Machine;
 use super::super::state::Change;
 use super::Fleet;
 use super::budget::Speaker;
+use super::whose::{Said, Whose};
 use crate::api::shapes::LogEvent;
 
 /// Firmware repeats itself; the same said again within this time is not logged again.
 const REPEATED: SignedDuration = SignedDuration::from_secs(60);
-
-/// Whose event it is.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::fleet) enum Whose<'a> {
-    /// A machine, by itself.
-    Machine(MachineId),
-    /// A machine's part of an order.
-    Job(&'a Job),
-    /// Somebody who is no machine that is known, by address or name.
-    Stranger(&'a str),
-    /// An order as a whole.
-    Order(DeploymentId),
-    /// The server itself.
-    Server,
-}
-
-/// How an event came to be said.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Said {
-    /// Where bytes came from, in a transfer's event.
-    pub(super) sources: Option<Sources>,
-    /// Whether the machine said it, and not the server.
-    pub(super) by_machine: bool,
-}
 
 impl Fleet {
     /// Whether `whose` may say something in the log that nobody asked for.

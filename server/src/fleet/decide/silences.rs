@@ -6,6 +6,7 @@ use common::step::{Step, What};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::boot_policy::{Answered, ClientKind, Unanswered};
+use super::super::machine::Machine;
 use super::super::silence::{Seen, Trail};
 use super::{Fleet, Whose};
 use crate::api::shapes::{JobState, MachineState, Silence};
@@ -15,16 +16,6 @@ const FULL: SignedDuration = SignedDuration::from_mins(10);
 
 /// The most machines that `status` tells of.
 const TOLD_MAX: usize = 8;
-
-/// What the fleet has seen of machines since the server started.
-#[derive(Debug, Default)]
-pub(super) struct Trails {
-    by_machine: std::collections::BTreeMap<MachineId, Trail>,
-    /// When it began to look.
-    began: Option<Timestamp>,
-    /// When a machine last got no address because none is left.
-    full: Option<Timestamp>,
-}
 
 impl Fleet {
     /// Takes down what was seen of a machine.
@@ -96,7 +87,7 @@ impl Fleet {
                     .to_owned(),
             );
         }
-        let name = |id: &MachineId| self.state.machines.get(id).map(super::Machine::shown_name);
+        let name = |id: &MachineId| self.state.machines.get(id).map(Machine::shown_name);
         let told = self.state.notes.iter().filter_map(|(id, note)| Some(format!("{}: {note}", name(id)?)));
         notes.extend(told.take(TOLD_MAX));
         if let Some(more) = self.state.notes.len().checked_sub(TOLD_MAX).filter(|more| *more > 0) {
@@ -126,7 +117,6 @@ mod tests {
     use super::super::super::job::{Job, tests::job};
     use super::super::super::marks::Fingerprint;
     use super::super::super::state::Change;
-    use super::super::Machine;
     use super::super::tests::fleet;
     use super::*;
     use common::id::{JobId, Mac};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use common::hardware::CheckedHardware;
-use common::id::MachineId;
+use common::id::{Mac, MachineId};
 use common::limits::{BARE_SIGHTINGS_MAX, STRANGER_HARDWARE_BYTES, STRANGERS_MAX};
 use jiff::Timestamp;
 
@@ -17,6 +17,20 @@ impl Fleet {
     /// Whether an admin has said anything about a machine, by a word or by an order.
     pub(in super::super) fn is_let_in(&self, id: MachineId) -> bool {
         self.state.machines.get(&id).is_some_and(|machine| !self.is_stranger(machine))
+    }
+
+    /// Whether another machine that was heard of, or that somebody has named, says that `mac` is its own.
+    pub(in super::super) fn is_anothers(&self, mac: Mac, id: MachineId) -> bool {
+        let mut others = self.state.with_mac(mac).filter(|other| other.id != id);
+        others.any(|other| {
+            other.fingerprint.owns(mac) && (other.hardware.is_some() || self.is_claimed(other.id))
+        })
+    }
+
+    /// Whether a job was ever ordered for a machine, or an admin has said anything about it.
+    pub(in super::super) fn is_claimed(&self, id: MachineId) -> bool {
+        let named = self.state.machines.get(&id).is_some_and(Machine::is_claimed);
+        named || self.state.newest_job(id).is_some()
     }
 
     fn is_stranger(&self, machine: &Machine) -> bool {

@@ -2,7 +2,7 @@
 
 use common::step::{Step, What};
 
-use super::super::machine::IdleBoot;
+use super::super::boot_policy::IdleBoot;
 use super::{Effect, Job};
 use crate::api::shapes::JobState;
 
