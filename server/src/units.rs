@@ -55,7 +55,8 @@ pub fn bits(text: &str) -> Option<u64> {
 /// The seconds of `90s`, `15m`, `2h` or `3d`.
 #[must_use]
 pub fn seconds(text: &str) -> Option<i64> {
-    let (number, unit) = split(text);
+    // A leading plus has always been taken.
+    let (number, unit) = split(text.strip_prefix('+').unwrap_or(text));
     i64::try_from(scaled(number, scale(unit, &OF_A_WAIT)?, 0)?).ok()
 }
 

@@ -27,9 +27,9 @@ pub enum BadHostlist {
 /// When brackets do not match, a range is none, or the names would be more than [`NAMES_MAX`].
 pub fn expand(text: &str) -> Result<Vec<String>, BadHostlist> {
     let mut names = vec![String::new()];
-    let mut idle_boot = text;
-    while let Some(open) = idle_boot.find('[') {
-        let (before, after) = (&idle_boot[..open], &idle_boot[open + 1..]);
+    let mut rest = text;
+    while let Some(open) = rest.find('[') {
+        let (before, after) = (&rest[..open], &rest[open + 1..]);
         let close = after.find(']').ok_or_else(|| BadHostlist::Brackets(text.to_owned()))?;
         if before.contains(']') || after[..close].contains('[') {
             return Err(BadHostlist::Brackets(text.to_owned()));
@@ -42,13 +42,13 @@ pub fn expand(text: &str) -> Result<Vec<String>, BadHostlist> {
             .iter()
             .flat_map(|name| numbers.iter().map(move |number| format!("{name}{before}{number}")))
             .collect();
-        idle_boot = &after[close + 1..];
+        rest = &after[close + 1..];
     }
-    if idle_boot.contains(']') {
+    if rest.contains(']') {
         return Err(BadHostlist::Brackets(text.to_owned()));
     }
     for name in &mut names {
-        name.push_str(idle_boot);
+        name.push_str(rest);
     }
     Ok(names)
 }

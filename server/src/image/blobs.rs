@@ -68,6 +68,8 @@ pub(super) struct Files {
     scratch: PathBuf,
     /// Folders with names that are not synced yet.
     unsettled: Mutex<BTreeSet<PathBuf>>,
+    /// Held while they are synced: who comes meanwhile waits, because what another is about to sync is not durable yet.
+    settling: Mutex<()>,
     /// Locked while this is open.
     _lock: File,
 }
@@ -92,7 +94,13 @@ impl Files {
             Ok(()) | Err(_) => {}
         }
         fs::create_dir_all(&scratch).map_err(failed)?;
-        Ok(Self { root: root.to_owned(), scratch, unsettled: Mutex::default(), _lock: lock })
+        Ok(Self {
+            root: root.to_owned(),
+            scratch,
+            unsettled: Mutex::default(),
+            settling: Mutex::default(),
+            _lock: lock,
+        })
     }
 
     fn touched(&self, folder: &Path) {
@@ -168,6 +176,7 @@ impl Blobs for Files {
     }
 
     fn settle(&self) -> io::Result<()> {
+        let _alone = self.settling.lock();
         let folders = std::mem::take(&mut *self.unsettled.lock());
         let mut failed = None;
         for folder in folders {

@@ -372,7 +372,7 @@ impl Node {
         let site = swarm.admission(&agent).map(|admission| admission.site.as_str()).unwrap_or_default();
         let nets = self.sites.iter().filter(|net| net.site == site).map(|net| net.subnet);
         hello.addresses = reachable(&control.remote, &hello.addresses, &nets.collect::<Vec<_>>());
-        self.seeder.presence(agent, image, first.wire_image.wanted.len());
+        self.seeder.take_in(agent, image, first.wire_image.wanted.len());
         let out = swarm.hello(agent, hello, first.wire_image, now);
         self.carry_out(image, out);
     }

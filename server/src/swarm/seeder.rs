@@ -54,7 +54,7 @@ impl Seeder {
     }
 
     /// `agent` takes `image`, of so many chunks.
-    pub(super) fn presence(&self, agent: PublicKey, image: ImageId, chunks: u32) {
+    pub(super) fn take_in(&self, agent: PublicKey, image: ImageId, chunks: u32) {
         self.with(|state| state.images.insert(agent, (image, chunks)));
     }
 

@@ -35,9 +35,9 @@ const UNPROVEN: Duration = Duration::from_secs(6);
 impl Injector {
     pub(super) fn lease(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let mut given: BTreeMap<PublicKey, Vec<ChunkIndex>> = BTreeMap::new();
-        let swarm = |site: &Site| (site.leased.count() as usize) < site_window(site, now);
+        let has_room = |site: &Site| (site.leased.count() as usize) < site_window(site, now);
         let names: Vec<String> =
-            self.sites.iter().filter(|(_, site)| swarm(site)).map(|(name, _)| name.clone()).collect();
+            self.sites.iter().filter(|(_, site)| has_room(site)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let window = self.sites.get(&name).map_or(0, |site| site_window(site, now));
             while self.sites.get(&name).is_some_and(|site| (site.leased.count() as usize) < window) {
