@@ -23,7 +23,7 @@ pub struct Marks {
     pub uuid: Option<String>,
     /// All UUIDs that it is known to show; only of a machine that is compared, never of what is kept.
     pub uuids: BTreeSet<String>,
-    /// Its Ethernet addresses.
+    /// Its Ethernet addresses; one in common is enough where nothing else is known.
     pub macs: BTreeSet<Mac>,
 }
 

@@ -79,10 +79,10 @@ pub struct Effects {
     pub dismissed: Vec<(PublicKey, Option<String>)>,
 }
 
-/// The fleet.
+/// All that is known and decided, and what of it is still to be done outside ([`Effects`]). One thread owns it.
 #[derive(Debug)]
 pub struct Fleet {
-    /// What is known.
+    /// Machines, deployments and jobs, as they are on record or will be once `after` is written.
     pub state: State,
     /// What was decided for the whole fleet.
     pub settings: Settings,
