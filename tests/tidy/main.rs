@@ -10,9 +10,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-// What is let be until it is mended; may only shrink.
-mod known;
-
 // What a file says: headers, comments, citations, its length, what a core uses.
 mod text;
 
@@ -61,7 +58,7 @@ impl File {
 struct Finding {
     file: String,
     line: usize,
-    /// What names it in `known`: without line numbers, which every change moves.
+    /// What it is about, without line numbers: one finding for each is enough to go and look.
     key: String,
     /// What it is, and what to do.
     text: String,
@@ -98,33 +95,21 @@ fn none(findings: &[String]) {
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
 }
 
-/// What is found and not in `known`, and what is in `known` and not found: the list `list` may only shrink.
-fn new_ones(mut findings: Vec<Finding>, list: &str, known: &[&str]) -> Vec<String> {
+/// The lines that show `findings`, the first of each key.
+fn shown(mut findings: Vec<Finding>) -> Vec<String> {
     findings.sort();
-    // One finding for each key is enough to go and look.
     let mut seen = BTreeSet::new();
-    let is_known = |finding: &&Finding| known.contains(&finding.key.as_str());
-    let mut lines: Vec<String> = findings
-        .iter()
-        .filter(|finding| !is_known(finding) && seen.insert(&finding.key))
-        .map(|finding| format!("{}:{}: {}", finding.file, finding.line, finding.text))
-        .collect();
-    let is_found = |key: &str| findings.iter().any(|finding| finding.key == key);
-    let mended = known.iter().filter(|key| !is_found(key));
-    lines.extend(mended.map(|key| format!("tests/tidy/known.rs: {key:?} is mended: take it off {list}")));
-    lines
+    let first = findings.iter().filter(|finding| seen.insert(&finding.key));
+    first.map(|finding| format!("{}:{}: {}", finding.file, finding.line, finding.text)).collect()
 }
 
 #[test]
-fn a_list_of_known_ones_may_only_shrink() {
-    let found = |key: &str| Finding {
+fn a_finding_is_shown_once_with_its_place() {
+    let found = |line| Finding {
         file: "made/up.rs".to_owned(),
-        line: 3,
-        key: key.to_owned(),
+        line,
+        key: "a".to_owned(),
         text: "is wrong: mend it".to_owned(),
     };
-    assert!(new_ones(vec![found("a")], "LIST", &["a"]).is_empty());
-    assert_eq!(new_ones(vec![found("a")], "LIST", &[]), ["made/up.rs:3: is wrong: mend it"]);
-    let mended = new_ones(vec![], "LIST", &["a"]);
-    assert_eq!(mended, ["tests/tidy/known.rs: \"a\" is mended: take it off LIST"]);
+    assert_eq!(shown(vec![found(7), found(3)]), ["made/up.rs:3: is wrong: mend it"]);
 }

@@ -1,7 +1,6 @@
 //! What a file says: it opens with what it owns, a core uses nothing that runs, comments say something and cite what is in the
 //! tree, and it has 500 lines at the most. Owns these rules.
 
-use super::known::LONGER;
 use super::{File, files, none, root};
 
 /// The longest file, in lines.
@@ -34,13 +33,9 @@ fn opens_without_a_word(file: &File) -> Option<String> {
 
 fn too_long(file: &File) -> Option<String> {
     let count = file.text.lines().count();
-    let may = LONGER.iter().find(|(name, _)| *name == file.name).map(|(_, may)| *may);
-    if count <= LINES_MAX {
-        return may.map(|_| format!("{}: is short now: take it off LONGER", file.name));
-    }
-    let most = may.unwrap_or(LINES_MAX);
-    (count > most)
-        .then(|| format!("{}:{most}: {count} lines, {most} are allowed: divide the file", file.name))
+    (count > LINES_MAX).then(|| {
+        format!("{}:{LINES_MAX}: {count} lines, {LINES_MAX} are allowed: divide the file", file.name)
+    })
 }
 
 fn not_a_core(file: &File) -> Vec<String> {
@@ -113,11 +108,7 @@ fn every_file_says_what_it_owns() {
 
 #[test]
 fn files_are_short() {
-    let files = files();
-    let mut findings: Vec<String> = files.iter().filter_map(too_long).collect();
-    let gone = LONGER.iter().filter(|(name, _)| !files.iter().any(|file| file.name == *name));
-    findings.extend(gone.map(|(name, _)| format!("{name}: is gone: take it off LONGER")));
-    none(&findings);
+    none(&files().iter().filter_map(too_long).collect::<Vec<_>>());
 }
 
 #[test]

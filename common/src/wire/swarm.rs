@@ -22,7 +22,7 @@ pub const PULL_PROTOCOL: &str = "/swarmboot/pull/1";
 /// Chunks that a puller may have asked for and not got yet, per stream: more ends the stream.
 pub const PULL_QUEUE_MAX: usize = 64;
 
-/// Another agent of the same image.
+/// Another agent of the same image, at the same site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour {
     /// Its key; also its name in the swarm.
@@ -31,8 +31,6 @@ pub struct Neighbour {
     pub name: String,
     /// Where it listens, as multiaddrs.
     pub addresses: Vec<String>,
-    /// Whether it is at the same site.
-    pub same_site: bool,
     /// Whether it is to be asked only for what no other holds: it sends much more slowly than others there.
     pub spared: bool,
 }

@@ -33,8 +33,7 @@ impl Session {
         match word {
             Pulled::Holding(held) => {
                 self.links.proved((from, Protocol::Pull));
-                let same_site = self.neighbours.get(&from).is_none_or(|neighbour| neighbour.same_site);
-                self.schedule(schedule::Event::Up { from, held, same_site }, now);
+                self.schedule(schedule::Event::Up { from, held }, now);
             }
             Pulled::Have(chunks) => self.schedule(schedule::Event::Have { from, chunks }, now),
             Pulled::Moved => self.schedule(schedule::Event::Moved { from }, now),

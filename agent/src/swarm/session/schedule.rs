@@ -36,8 +36,6 @@ pub(super) enum Event {
         from: PublicKey,
         /// What it holds; nothing is believed of the server, whose leases count.
         held: ChunkSet,
-        /// Whether it is at this site.
-        same_site: bool,
     },
     /// It holds these as well.
     Have {
@@ -90,7 +88,6 @@ pub(super) struct Request {
 #[derive(Debug)]
 struct Source {
     held: ChunkSet,
-    same_site: bool,
     /// Asked for and not here yet.
     asked: BTreeSet<ChunkIndex>,
     /// Announced, but refused when asked for; until when it is left alone with it.
@@ -186,7 +183,7 @@ impl Scheduler {
     pub(super) fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Up { from, held, same_site } => self.up(from, held, same_site, now),
+            Event::Up { from, held } => self.up(from, held, now),
             Event::Have { from, chunks } => self.have(from, &chunks),
             Event::Gone { from } => self.gone(from),
             Event::Leased(chunks) => self.lease(&chunks),
@@ -261,7 +258,7 @@ impl Scheduler {
         Some(request)
     }
 
-    fn up(&mut self, from: PublicKey, held: ChunkSet, same_site: bool, now: Duration) {
+    fn up(&mut self, from: PublicKey, held: ChunkSet, now: Duration) {
         self.gone(from);
         let fits = held.len() == self.missing.len() && from != self.seed;
         let held = if fits { held } else { ChunkSet::new(self.missing.len()) };
@@ -270,8 +267,7 @@ impl Scheduler {
         }
         let asked = BTreeSet::new();
         let refused = VecDeque::new();
-        let source =
-            Source { held, same_site, asked, refused, refuses: None, moved: now, arrived: now, pace: None };
+        let source = Source { held, asked, refused, refuses: None, moved: now, arrived: now, pace: None };
         self.sources.insert(from, source);
     }
 

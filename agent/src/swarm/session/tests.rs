@@ -38,7 +38,6 @@ fn neighbour(number: u8, addresses: &[&str]) -> Neighbour {
         key: key(number),
         name: format!("m{number}"),
         addresses: addresses.iter().map(ToString::to_string).collect(),
-        same_site: true,
         spared: false,
     }
 }

@@ -29,10 +29,10 @@ impl Bench {
         let at = bound.socket.local_addr().unwrap();
         let (sightings, seen) = mpsc::channel(8);
         let cancel = CancellationToken::new();
-        let (files, shelf) = watch::channel(files());
+        let (files, files_told) = watch::channel(files());
         let network = Ipv4Net::new(Ipv4Addr::LOCALHOST, 8).unwrap();
         let (served, networks) = watch::channel(Arc::new(vec![network]));
-        let task = tokio::spawn(bound.run(shelf, networks, sightings, cancel.clone()));
+        let task = tokio::spawn(bound.run(files_told, networks, sightings, cancel.clone()));
         Self { at, seen, files, served, cancel, task }
     }
 }

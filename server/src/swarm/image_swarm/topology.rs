@@ -49,7 +49,6 @@ impl ImageSwarm {
             key: *key,
             name: member.admission.name.clone(),
             addresses: member.addresses.clone(),
-            same_site: true,
             spared: self.is_spared(key),
         })
     }

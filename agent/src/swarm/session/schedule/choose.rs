@@ -80,15 +80,14 @@ impl Scheduler {
         Some(Request { from, chunk })
     }
 
-    /// Who is best asked for `chunk`: at this site, with the least asked of it already; one that is spared only if
+    /// Who is best asked for `chunk`: with the least asked of it already; one that is spared only if
     /// nobody else holds it.
     fn holder(&mut self, chunk: ChunkIndex, but: Option<PublicKey>) -> Option<PublicKey> {
         let spare = !self.spared.is_empty() && self.others_hold(chunk);
         let fitting = self.free().filter(|(from, source)| {
             source.held.contains(chunk) && but != Some(**from) && !(spare && self.spared.contains(from))
         });
-        let ranked: Vec<_> =
-            fitting.map(|(from, source)| ((!source.same_site, source.asked.len()), *from)).collect();
+        let ranked: Vec<_> = fitting.map(|(from, source)| (source.asked.len(), *from)).collect();
         let best = ranked.iter().map(|(rank, _)| *rank).min()?;
         let equal: Vec<PublicKey> =
             ranked.into_iter().filter(|(rank, _)| *rank == best).map(|(_, from)| from).collect();

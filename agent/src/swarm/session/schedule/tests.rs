@@ -29,7 +29,7 @@ fn scheduler(len: u32, parallel: usize) -> Scheduler {
 
 fn up(scheduler: &mut Scheduler, from: u8, chunks: impl IntoIterator<Item = u32>) {
     let held = set(scheduler.missing.len(), chunks);
-    scheduler.handle(Event::Up { from: key(from), held, same_site: true }, at(0));
+    scheduler.handle(Event::Up { from: key(from), held }, at(0));
 }
 
 fn at(millis: u64) -> Duration {
@@ -257,9 +257,7 @@ fn play(acts: &[Act]) -> Vec<Request> {
     let (mut now, mut trace, mut out) = (at(0), Vec::new(), Vec::<Request>::new());
     for act in acts {
         let event = match act.clone() {
-            Act::Up(from, held) => {
-                Event::Up { from: key(from), held: set(LEN, held), same_site: from % 2 == 0 }
-            }
+            Act::Up(from, held) => Event::Up { from: key(from), held: set(LEN, held) },
             Act::Have(from, chunk) => Event::Have { from: key(from), chunks: vec![ChunkIndex(chunk)] },
             Act::Gone(from) => Event::Gone { from: key(from) },
             Act::Lease(chunk) => Event::Leased(vec![ChunkIndex(chunk)]),
