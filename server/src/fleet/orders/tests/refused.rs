@@ -1,0 +1,138 @@
+//! Whom an order does not take: disks that are not blank under an open order, the server's own machine, and what a
+//! warning stops.
+
+use super::*;
+
+#[test]
+fn an_open_order_takes_strangers_only_when_every_disk_is_blank() {
+    use Contents::{Blank, Bootable, Data, Partitioned, Unreadable};
+    let stick = |contents| Disk { removable: true, bus: Bus::Usb, ..disk("U", contents) };
+    let table: Vec<(&str, Vec<Disk>, bool)> = vec![
+        ("blank", blank("A"), true),
+        ("bootable", vec![disk("A", Bootable)], false),
+        ("whole-disk LUKS, ZFS, btrfs", vec![disk("A", Data)], false),
+        ("a data disk with a GPT and no ESP", vec![disk("A", Partitioned)], false),
+        ("unreadable", vec![disk("A", Unreadable)], false),
+        ("a stick with data", vec![disk("A", Blank), stick(Data)], false),
+        ("a blank stick beside", vec![disk("A", Blank), stick(Blank)], true),
+        ("no disk", vec![], false),
+    ];
+    for (what, disks, taken) in table {
+        let mut trial = Trial::new();
+        trial.open();
+        trial.comes(report(1, 1, disks));
+        assert_eq!(!trial.fleet.state.jobs.is_empty(), taken, "{what}");
+    }
+    // A controller without a driver hides who knows what.
+    let mut trial = Trial::new();
+    trial.open();
+    let mut raid = report(1, 1, blank("A"));
+    raid.devices = vec![Device {
+        address: "0000:00:17.0".to_owned(),
+        modalias: "pci:v00008086d0000282A".to_owned(),
+        class: 0x01_04_00,
+        driver: String::new(),
+    }];
+    assert_eq!(trial.written(raid.clone()), None);
+    trial.act("m1", MachineAction::Approve).unwrap();
+    raid.key = key(1, 2);
+    assert!(trial.written(raid).is_some(), "who is approved is taken");
+}
+
+#[test]
+fn what_was_blank_must_still_be_blank_when_the_plan_is_made() {
+    let mut trial = Trial::new();
+    trial.open();
+    assert!(trial.comes(report(1, 1, blank("A"))).is_none());
+    // It is switched off before the plan is made, and comes back with somebody's disk.
+    assert_eq!(trial.written(report(1, 2, vec![disk("B", Contents::Data)])), None);
+    assert_eq!(trial.job(1).state, JobState::Refused);
+
+    // One that was there when the order was given is bound to its disk, on which somebody installs by hand meanwhile.
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("A")));
+    trial.open();
+    assert_eq!(trial.job(1).state, JobState::Ordered);
+    let by_hand = |boot| report(1, boot, vec![disk("A", Contents::Bootable)]);
+    assert_eq!(trial.written(by_hand(2)), None);
+    assert_eq!(trial.job(1).state, JobState::Refused);
+    trial.act("m1", MachineAction::Approve).unwrap();
+    trial.retry(Retry { deployment: Some(DeploymentId(1)), ..Retry::default() }).unwrap();
+    assert!(trial.written(by_hand(3)).is_some(), "an admin has approved it");
+}
+
+#[test]
+fn the_servers_own_machine_is_no_target() {
+    let own = || {
+        let marks = Marks { system_serial: Some("sn1".to_owned()), ..Marks::default() };
+        let disks = vec![OwnDisk { size: 1 << 30, serial: "LUN".to_owned(), wwn: String::new() }];
+        Own { marks, disks }
+    };
+    let mut trial = Trial::with(own());
+    trial.open();
+    assert_eq!(trial.written(report(1, 1, blank("A"))), None);
+    assert!(trial.order(&["m1"]).is_err_and(|refused| refused.cause.unwrap().contains("server runs on")));
+    // A disk of the server's that another machine sees.
+    trial.act("m2", MachineAction::Approve).unwrap_err();
+    trial.reports(report(2, 1, blank("LUN")));
+    assert!(trial.order(&["m2"]).is_err_and(|refused| refused.cause.unwrap().contains("server's own")));
+    trial.fleet.state.machines.get_mut(&MachineId(2)).unwrap().hardware = None;
+    trial.order(&["m2"]).unwrap();
+    assert_eq!(trial.written(report(2, 2, blank("LUN"))), None);
+    assert_eq!(trial.job(2).state, JobState::Refused);
+    // An agent as an ordinary process on the same host writes to a file.
+    let mut process = report(1, 3, vec![Disk { bus: Bus::File, ..disk("", Contents::Blank) }]);
+    process.firmware = Firmware::None;
+    trial.act("m1", MachineAction::Approve).unwrap();
+    assert!(trial.written(process).is_some());
+}
+
+/// A warning that stops refuses the machine when the order is shown, and again when its plan is made: what is known only
+/// by then was never shown.
+#[test]
+fn what_stops_an_order_refuses_it_until_it_is_accepted() {
+    let order = |accept: &[&str]| serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}, "accept": accept});
+    let mut trial = Trial::new();
+    trial.reports(report(1, 1, blank("FIRST")));
+    let lines = trial.lines(&serde_json::from_value(order(&[])).unwrap(), "debian").unwrap();
+    let why = lines[0].refused.clone().unwrap();
+    assert!(why.contains("sdb") && why.contains("--accept other-disk"), "{why}");
+    trial.order_lines(order(&["other-disk"])).unwrap();
+    assert_eq!(trial.written(report(1, 2, blank("FIRST"))).as_deref(), Some("FIRST"));
+
+    // One that only its address told of when the order was given.
+    let mut trial = Trial::new();
+    let asker =
+        crate::fleet::boot_policy::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
+    let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
+    trial.fleet.sighting(
+        crate::fleet::boot_policy::Sighting::Script {
+            asker,
+            address,
+            says: crate::fleet::boot_policy::ScriptSays::Load,
+        },
+        trial.now,
+    );
+    trial.order_lines(order(&[])).unwrap();
+    assert_eq!(trial.written(report(1, 1, blank("FIRST"))), None);
+    assert_eq!(trial.job(1).state, JobState::Refused);
+    assert!(trial.job(1).cause.as_ref().unwrap().contains("--accept other-disk"));
+}
+
+/// User-data that switches the call home off is said before any machine is there to say it of.
+#[test]
+fn an_open_order_is_refused_for_what_its_user_data_does() {
+    let order = |data: &str, no_confirm: bool| {
+        let mut order: DeployOrder = serde_json::from_value(serde_json::json!({
+            "image": "debian", "selection": {}, "open": true, "no_confirm": no_confirm,
+        }))
+        .unwrap();
+        order.user_data = Some(UserData(data.as_bytes().to_vec()));
+        Trial::new().lines(&order, "debian").map(drop)
+    };
+    let silent = "#cloud-config\nvendor_data: {enabled: false}\n";
+    let refused = order(silent, false).unwrap_err();
+    assert!(refused.hint.unwrap().contains("--no-confirm"), "{}", refused.error);
+    assert!(order(silent, true).is_ok(), "nobody waits for it");
+    assert!(order("#cloud-config\npackages: [vim]\n", false).is_ok());
+}
