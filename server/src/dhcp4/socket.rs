@@ -62,30 +62,7 @@ impl Bound {
         changed: mpsc::Sender<Lease>,
         cancel: CancellationToken,
     ) -> Result<(), DhcpError> {
-        let began = tokio::time::Instant::now();
-        let clock = Clock::new(clocks(began));
-        let manners = Manners { authoritative: self.authoritative, checks: self.arp.is_some() };
-        let pool = match &self.profile.mode {
-            Mode::Full(network) => {
-                let now = clock.now(clocks(began));
-                Some(pool(network.range, network.router, &self.profile, kept, manners, now))
-            }
-            Mode::Proxy => None,
-        };
-        let mut server = Server {
-            pool,
-            policies,
-            sightings,
-            changed,
-            networks: self.networks.clone(),
-            served: self.served.clone(),
-            transactions: Transactions::default(),
-            clock,
-            began,
-            rivals: Rivals::new(self.profile.place.address),
-            rivals_told: self.rivals.clone(),
-            noise: Noise::default(),
-        };
+        let mut server = self.server(policies, sightings, kept, changed);
         let mut checks = Checks::default();
         let mut dhcp = [0; DHCP_REQUEST_BYTES_MAX + 1];
         let mut pxe = [0; DHCP_REQUEST_BYTES_MAX + 1];
@@ -125,6 +102,40 @@ impl Bound {
             }
             let packet = if port == Port::Dhcp { &dhcp[..length] } else { &pxe[..length] };
             self.answer(&mut server, &mut checks, Held { packet: packet.to_vec(), port, source });
+        }
+    }
+
+    /// What is kept between packets, with nothing received yet. The clock begins here.
+    fn server(
+        &self,
+        policies: watch::Receiver<Arc<BootPolicies>>,
+        sightings: mpsc::Sender<Sighting>,
+        kept: Vec<Lease>,
+        changed: mpsc::Sender<Lease>,
+    ) -> Server {
+        let began = tokio::time::Instant::now();
+        let clock = Clock::new(clocks(began));
+        let manners = Manners { authoritative: self.authoritative, checks: self.arp.is_some() };
+        let pool = match &self.profile.mode {
+            Mode::Full(network) => {
+                let now = clock.now(clocks(began));
+                Some(pool(network.range, network.router, &self.profile, kept, manners, now))
+            }
+            Mode::Proxy => None,
+        };
+        Server {
+            pool,
+            policies,
+            sightings,
+            changed,
+            networks: self.networks.clone(),
+            served: self.served.clone(),
+            transactions: Transactions::default(),
+            clock,
+            began,
+            rivals: Rivals::new(self.profile.place.address),
+            rivals_told: self.rivals.clone(),
+            noise: Noise::default(),
         }
     }
 
