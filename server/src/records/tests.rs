@@ -17,9 +17,10 @@ mod written_before;
 
 use std::net::Ipv4Addr;
 
-use common::hardware::{CheckedHardware, Cpu, Firmware, HardwareReport, Nic, REPORT_VERSION, System};
+use common::hardware::{CheckedHardware, HardwareReport, Nic, System};
 use common::id::{DeploymentId, Hash, ImageId, JobId, Mac, MachineId};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::testing;
 use common::trust::KeyPair;
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -70,29 +71,17 @@ fn image() -> ImageShown {
 fn report(machine: u8, boot: u8) -> CheckedHardware {
     let nic = Nic {
         name: "eth0".to_owned(),
-        mac: Mac([2, 0, 0, 0, 0, machine]),
-        driver: String::new(),
-        speed_mbit: None,
         link: true,
         address: Some(format!("10.0.0.{machine}/24")),
         boot: true,
-        usb: false,
+        ..testing::nic(Mac([2, 0, 0, 0, 0, machine]))
     };
     let system = System { serial: format!("SN{machine}"), ..System::default() };
     CheckedHardware::check(HardwareReport {
-        version: REPORT_VERSION,
-        reporter: "test".to_owned(),
         key: key(machine, boot).public(),
-        firmware: Firmware::Bios,
         system,
-        cpu: Cpu::default(),
-        memory_bytes: 1 << 30,
-        disks: vec![],
         nics: vec![nic],
-        devices: vec![],
-        name: None,
-        site: None,
-        truncated: vec![],
+        ..testing::report()
     })
     .unwrap()
 }

@@ -252,27 +252,20 @@ impl From<TargetRule> for String {
 
 #[cfg(test)]
 mod tests {
-    use common::hardware::Contents;
+    use common::testing;
     use proptest::prelude::*;
 
     use super::*;
 
     fn disk() -> Disk {
         Disk {
-            name: "nvme0n1".to_owned(),
             bus: Bus::Nvme,
             size: 500_107_862_016,
-            sector_bytes: 512,
             model: "Samsung SSD 970 EVO Plus 500GB".to_owned(),
             serial: "S4EVNF0M123456A  ".to_owned(),
             wwn: "eui.0025385b01234567".to_owned(),
             path: "pci0000:00/0000:00:1d.0/0000:02:00.0/nvme/nvme0".to_owned(),
-            rotational: false,
-            removable: false,
-            read_only: false,
-            contents: Contents::Blank,
-            found: vec![],
-            volumes: vec![],
+            ..testing::disk("nvme0n1")
         }
     }
 

@@ -1,7 +1,8 @@
 //! The plan as a table: what is written where, and every reason to stop.
 
-use common::hardware::{Bus, Contents, Cpu, Device, Firmware, HardwareReport, Nic, REPORT_VERSION, System};
+use common::hardware::{Bus, Contents, Cpu, Device, HardwareReport, Nic};
 use common::id::Hash;
+use common::testing;
 use common::trust::KeyPair;
 use proptest::prelude::*;
 
@@ -11,38 +12,21 @@ const GIB: u64 = 1 << 30;
 
 pub(crate) fn disk(name: &str, bus: Bus, size: u64) -> Disk {
     Disk {
-        name: name.to_owned(),
         bus,
         size,
-        sector_bytes: 512,
         model: "Model".to_owned(),
         serial: format!("serial-{name}"),
-        wwn: String::new(),
         path: format!("pci/{name}"),
-        rotational: false,
-        removable: false,
-        read_only: false,
-        contents: Contents::Blank,
-        found: vec![],
-        volumes: vec![],
+        ..testing::disk(name)
     }
 }
 
 pub(crate) fn report(disks: Vec<Disk>) -> HardwareReport {
     HardwareReport {
-        version: REPORT_VERSION,
-        reporter: "0.1.0".to_owned(),
-        key: KeyPair::from_secret([1; 32]).public(),
-        firmware: Firmware::Bios,
-        system: System::default(),
         cpu: Cpu { threads: 4, ..Cpu::default() },
         memory_bytes: 2 * GIB,
         disks,
-        nics: vec![],
-        devices: vec![],
-        name: None,
-        site: None,
-        truncated: vec![],
+        ..testing::report()
     }
 }
 
@@ -344,13 +328,10 @@ fn any_machine() -> impl Strategy<Value = HardwareReport> {
         |(disks, memory, speed_mbit)| {
             let nic = Nic {
                 name: "eth0".to_owned(),
-                mac: common::id::Mac([2; 6]),
-                driver: String::new(),
                 speed_mbit,
                 link: true,
-                address: None,
                 boot: true,
-                usb: false,
+                ..testing::nic(common::id::Mac([2; 6]))
             };
             HardwareReport { memory_bytes: memory * GIB / 4, nics: vec![nic], ..report(disks) }
         },

@@ -5,12 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::hardware::{
-    Bus, CheckedHardware, Contents, Cpu, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System,
-};
+use common::hardware::{CheckedHardware, Contents, Cpu, Disk, HardwareReport, Nic, System};
 use common::id::{Hash, JobId, Mac};
 use common::plan::{Instruction, Verdict};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::testing;
 use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
 use server::api;
@@ -188,26 +187,15 @@ fn key(number: u8) -> KeyPair {
 
 fn report(number: u8, disks: &[&str]) -> HardwareReport {
     let disk = |(at, contents): (usize, &&str)| Disk {
-        name: format!("sd{}", ["a", "b", "c"][at]),
-        bus: Bus::Ata,
         size: 8 << 30,
-        sector_bytes: 512,
         model: "Maker 8G".to_owned(),
         serial: format!("DISK{number}{at}"),
-        wwn: String::new(),
-        path: String::new(),
-        rotational: false,
-        removable: false,
-        read_only: false,
         contents: serde_json::from_value::<Contents>((*contents).into()).unwrap(),
-        found: vec![],
-        volumes: vec![],
+        ..testing::disk(["sda", "sdb", "sdc"][at])
     };
     HardwareReport {
-        version: REPORT_VERSION,
         reporter: "test".to_owned(),
         key: key(number).public(),
-        firmware: Firmware::Bios,
         system: System {
             manufacturer: "Maker".to_owned(),
             product: "Box".to_owned(),
@@ -219,17 +207,13 @@ fn report(number: u8, disks: &[&str]) -> HardwareReport {
         disks: disks.iter().enumerate().map(disk).collect(),
         nics: vec![Nic {
             name: "eth0".to_owned(),
-            mac: Mac([2, 0, 0, 0, 0, number]),
             driver: "r8169".to_owned(),
             speed_mbit: Some(1000),
             link: true,
             address: Some(format!("10.0.0.{}/24", 100 + u16::from(number))),
             boot: true,
-            usb: false,
+            ..testing::nic(Mac([2, 0, 0, 0, 0, number]))
         }],
-        devices: vec![],
-        name: None,
-        site: None,
-        truncated: vec![],
+        ..testing::report()
     }
 }

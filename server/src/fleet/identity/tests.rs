@@ -1,7 +1,7 @@
 //! Who is who, as a table: what is on record, what is shown, who it is.
 
-use common::hardware::{Bus, Contents, Disk, Firmware, Nic, REPORT_VERSION, System};
-use common::trust::KeyPair;
+use common::hardware::{Disk, Nic, System};
+use common::testing;
 
 use super::*;
 
@@ -19,53 +19,25 @@ fn nic(text: &str) -> Nic {
     let (mac, driver) = text.split_once(' ').unwrap_or((text, "e1000e"));
     Nic {
         name: "eth0".to_owned(),
-        mac: format!("00:1b:21:00:00:{mac}").parse().or_else(|_| mac.parse()).unwrap(),
         driver: driver.to_owned(),
-        speed_mbit: None,
         link: true,
-        address: None,
-        boot: false,
-        usb: false,
+        ..testing::nic(format!("00:1b:21:00:00:{mac}").parse().or_else(|_| mac.parse()).unwrap())
     }
 }
 
 fn report(is: Is) -> HardwareReport {
     let Is(uuid, system, board, macs, disk) = is;
-    let disk = Disk {
-        name: "sda".to_owned(),
-        bus: Bus::Ata,
-        size: 1 << 30,
-        sector_bytes: 512,
-        model: String::new(),
-        serial: disk.to_owned(),
-        wwn: String::new(),
-        path: String::new(),
-        rotational: false,
-        removable: false,
-        read_only: false,
-        contents: Contents::Blank,
-        found: vec![],
-        volumes: vec![],
-    };
+    let disk = Disk { serial: disk.to_owned(), ..testing::disk("sda") };
     HardwareReport {
-        version: REPORT_VERSION,
-        reporter: "test".to_owned(),
-        key: KeyPair::from_secret([1; 32]).public(),
-        firmware: Firmware::Bios,
         system: System {
             uuid: uuid.to_owned(),
             serial: system.to_owned(),
             board_serial: board.to_owned(),
             ..System::default()
         },
-        cpu: common::hardware::Cpu::default(),
-        memory_bytes: 1 << 30,
         disks: if disk.serial.is_empty() { vec![] } else { vec![disk] },
         nics: macs.iter().map(|mac| nic(mac)).collect(),
-        devices: vec![],
-        name: None,
-        site: None,
-        truncated: vec![],
+        ..testing::report()
     }
 }
 

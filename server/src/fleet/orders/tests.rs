@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use common::hardware::{
-    Bus, CheckedHardware, Contents, Cpu, Device, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System,
-};
+use common::hardware::{Bus, CheckedHardware, Contents, Device, Disk, Firmware, HardwareReport, Nic, System};
 use common::id::{Hash, ImageId, Mac};
 use common::plan::{Instruction, Plan};
 use common::step::{EventBatch, StepEvent};
+use common::testing;
 use common::trust::{KeyPair, PublicKey};
 use common::user_data::UserData;
 use jiff::SignedDuration;
@@ -46,22 +45,7 @@ fn key(machine: u8, boot: u8) -> PublicKey {
 }
 
 fn disk(serial: &str, contents: Contents) -> Disk {
-    Disk {
-        name: "sda".to_owned(),
-        bus: Bus::Ata,
-        size: 1 << 30,
-        sector_bytes: 512,
-        model: String::new(),
-        serial: serial.to_owned(),
-        wwn: String::new(),
-        path: String::new(),
-        rotational: false,
-        removable: false,
-        read_only: false,
-        contents,
-        found: vec![],
-        volumes: vec![],
-    }
+    Disk { serial: serial.to_owned(), contents, ..testing::disk("sda") }
 }
 
 fn blank(serial: &str) -> Vec<Disk> {
@@ -70,28 +54,17 @@ fn blank(serial: &str) -> Vec<Disk> {
 
 fn report(machine: u8, boot: u8, disks: Vec<Disk>) -> HardwareReport {
     HardwareReport {
-        version: REPORT_VERSION,
-        reporter: "test".to_owned(),
         key: key(machine, boot),
         firmware: Firmware::Uefi,
         system: System { serial: format!("SN{machine}"), ..System::default() },
-        cpu: Cpu::default(),
-        memory_bytes: 1 << 30,
         disks,
         nics: vec![Nic {
             name: "eth0".to_owned(),
-            mac: Mac([2, 0, 0, 0, 0, machine]),
-            driver: String::new(),
-            speed_mbit: None,
             link: true,
-            address: None,
             boot: true,
-            usb: false,
+            ..testing::nic(Mac([2, 0, 0, 0, 0, machine]))
         }],
-        devices: vec![],
-        name: None,
-        site: None,
-        truncated: vec![],
+        ..testing::report()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Reports that are forged, repeated, or contradict what is on record: no machine is given a plan that was not ordered
 //! for it, and no forged word takes from a machine what it was known by. Owns the set-up that the tests share.
 
-use common::hardware::{Bus, Contents, Cpu, Disk, Nic, REPORT_VERSION, System};
+use common::hardware::{Contents, Disk, Nic, System};
 use common::id::{Hash, ImageId, JobId, Mac};
+use common::testing;
 use common::trust::KeyPair;
 use jiff::SignedDuration;
 
@@ -85,46 +86,22 @@ impl Marks {
     }
 
     fn report(&self, key: &KeyPair) -> Arc<CheckedHardware> {
-        let disk = Disk {
-            name: "sda".to_owned(),
-            bus: Bus::Ata,
-            size: 1 << 30,
-            sector_bytes: 512,
-            model: String::new(),
-            serial: self.disk.clone(),
-            wwn: String::new(),
-            path: String::new(),
-            rotational: false,
-            removable: false,
-            read_only: false,
-            contents: Contents::Blank,
-            found: vec![],
-            volumes: vec![],
-        };
+        let disk = Disk { serial: self.disk.clone(), ..testing::disk("sda") };
         let nic = |(last, usb): &(u8, bool)| Nic {
             name: "eth0".to_owned(),
-            mac: mac(*last),
-            driver: String::new(),
-            speed_mbit: None,
             link: true,
-            address: None,
             boot: true,
             usb: *usb,
+            ..testing::nic(mac(*last))
         };
         let report = HardwareReport {
-            version: REPORT_VERSION,
-            reporter: "test".to_owned(),
             key: key.public(),
             firmware: if self.name.is_some() { Firmware::None } else { Firmware::Uefi },
             system: System { uuid: self.uuid.to_owned(), serial: self.serial.clone(), ..System::default() },
-            cpu: Cpu::default(),
-            memory_bytes: 1 << 30,
             disks: vec![disk],
             nics: self.macs.iter().map(nic).collect(),
-            devices: vec![],
             name: self.name.clone(),
-            site: None,
-            truncated: vec![],
+            ..testing::report()
         };
         Arc::new(CheckedHardware::check(report).unwrap())
     }

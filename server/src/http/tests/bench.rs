@@ -9,13 +9,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use bytes::Bytes;
-use common::hardware::{
-    Bus, CheckedHardware, Contents, Cpu, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, SentReport,
-    System,
-};
+use common::hardware::{CheckedHardware, Contents, Disk, HardwareReport, Nic, SentReport, System};
 use common::id::{Hash, ImageId, JobId, Mac};
 use common::plan::{DiskIdentity, Instruction, Verdict};
 use common::step::{EventBatch, Sources, Step, StepEvent, What};
+use common::testing;
 use common::trust::{KeyPair, PublicKey, Signed};
 use common::wire::http::{EventsTaken, Refused};
 use http_body_util::BodyExt as _;
@@ -268,44 +266,22 @@ pub(super) fn key(machine: u8, boot: u8) -> KeyPair {
 
 pub(super) fn report(machine: u8, boot: u8, contents: &[Contents]) -> HardwareReport {
     let disk = |(number, contents): (usize, &Contents)| Disk {
-        name: "sda".to_owned(),
-        bus: Bus::Ata,
-        size: 1 << 30,
-        sector_bytes: 512,
-        model: String::new(),
         serial: format!("DISK{machine}{number}"),
-        wwn: String::new(),
-        path: String::new(),
-        rotational: false,
-        removable: false,
-        read_only: false,
         contents: *contents,
-        found: vec![],
-        volumes: vec![],
+        ..testing::disk("sda")
     };
     HardwareReport {
-        version: REPORT_VERSION,
         reporter: "test".to_owned(),
         key: key(machine, boot).public(),
-        firmware: Firmware::Bios,
         system: System { serial: format!("SN{machine}"), ..System::default() },
-        cpu: Cpu::default(),
-        memory_bytes: 1 << 30,
         disks: contents.iter().enumerate().map(disk).collect(),
         nics: vec![Nic {
             name: "eth0".to_owned(),
-            mac: Mac([2, 0, 0, 0, 0, machine]),
-            driver: String::new(),
-            speed_mbit: None,
             link: true,
-            address: None,
             boot: true,
-            usb: false,
+            ..testing::nic(Mac([2, 0, 0, 0, 0, machine]))
         }],
-        devices: vec![],
-        name: None,
-        site: None,
-        truncated: vec![],
+        ..testing::report()
     }
 }
 
