@@ -43,7 +43,7 @@ pub enum DhcpError {
     /// The interface will not do.
     #[error("DHCP cannot be served on interface {name}")]
     Interface {
-        /// Its name.
+        /// The interface's name, as it was asked for.
         name: String,
         /// The error underneath.
         #[source]
@@ -52,7 +52,7 @@ pub enum DhcpError {
     /// The range will not do.
     #[error("the DHCP range {}-{} cannot be used: {why}", .range.start, .range.end)]
     Range {
-        /// The range.
+        /// First and last address, as they were asked for.
         range: Range,
         /// What is wrong with it.
         why: String,
@@ -60,9 +60,9 @@ pub enum DhcpError {
     /// A port cannot be had.
     #[error("UDP port {port} cannot be opened on {interface}")]
     Port {
-        /// The port.
+        /// 67 or 4011, unless a test serves on others.
         port: u16,
-        /// The interface.
+        /// The name of the interface that it is opened on.
         interface: String,
         /// What the operating system answered.
         #[source]
@@ -71,7 +71,7 @@ pub enum DhcpError {
     /// A socket stopped receiving.
     #[error("UDP port {port} failed")]
     Receive {
-        /// The port.
+        /// 67 or 4011, unless a test serves on others.
         port: u16,
         /// What the operating system answered.
         #[source]

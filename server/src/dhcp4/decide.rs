@@ -82,9 +82,9 @@ pub enum Decision {
 /// The kind of an answer (option 53).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// To a DISCOVER.
+    /// Answers a DISCOVER; a client may get several and choose.
     Offer,
-    /// To a REQUEST or an INFORM.
+    /// Answers a REQUEST or an INFORM.
     Ack,
     /// Let go of your address.
     Nak,
@@ -93,7 +93,7 @@ pub enum Kind {
 /// An answer, before it is bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Its kind.
+    /// Which message of DHCP it is.
     pub kind: Kind,
     /// The client's address and for how many seconds; `None` in a proxy's answer.
     pub lease: Option<(Ipv4Addr, u32)>,

@@ -47,7 +47,7 @@ pub struct Lease {
     pub holder: String,
     /// When it ends, in seconds since 1970.
     pub until: u64,
-    /// What it is.
+    /// Whether it is only offered, taken, or left alone because a client found somebody else there.
     pub state: LeaseState,
 }
 
@@ -77,7 +77,7 @@ pub struct Manners {
     pub checks: bool,
 }
 
-/// The pool.
+/// The addresses of one range and who has each; what it says to a request is a [`Verdict`].
 #[derive(Debug)]
 pub struct Pool {
     range: Range,

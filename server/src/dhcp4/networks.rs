@@ -13,7 +13,7 @@ use ipnet::Ipv4Net;
 /// more than this.
 const SEEN_PREFIX: u8 = 16;
 
-/// The networks.
+/// The networks that are always served, and up to [`DHCP_NETWORKS_MAX`] that machines were seen in.
 #[derive(Debug, Clone)]
 pub(super) struct Networks {
     fixed: Vec<Ipv4Net>,
@@ -46,7 +46,7 @@ impl Networks {
         new
     }
 
-    /// All of them.
+    /// Those that are always served, then those that were seen, the latest last.
     pub(super) fn all(&self) -> Vec<Ipv4Net> {
         self.fixed.iter().chain(&self.seen).copied().collect()
     }

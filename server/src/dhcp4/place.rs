@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// First and last address of a pool, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
-    /// The first.
+    /// The lowest address that may be given out.
     pub start: Ipv4Addr,
-    /// The last.
+    /// The highest one; `bind` refuses one below `start`.
     pub end: Ipv4Addr,
 }
 
@@ -24,7 +24,7 @@ impl Range {
 /// The server's own place in the network, as far as the pool needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Our address.
+    /// The server's own address, which is never given out.
     pub address: Ipv4Addr,
     /// The network's prefix length.
     pub prefix: u8,

@@ -21,7 +21,7 @@ const FORGOTTEN: u64 = 24 * 3600;
 /// A server that is not us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rival {
-    /// Its address.
+    /// The address that its answers name as the server's (option 54), else the one that they came from.
     pub address: Ipv4Addr,
     /// Whether it gives addresses.
     pub addresses: bool,

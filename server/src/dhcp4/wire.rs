@@ -30,7 +30,7 @@ pub struct Interface {
     pub name: String,
     /// Its Ethernet address, if it is Ethernet.
     pub mac: Option<Mac>,
-    /// Its IPv4 address.
+    /// Its first IPv4 address; an interface without one is not served.
     pub address: Ipv4Addr,
     /// The length of its network's prefix.
     pub prefix: u8,
@@ -59,7 +59,7 @@ pub enum InterfaceError {
     /// There is none of that name.
     #[error("there is no interface {name} (there is: {known})")]
     NotFound {
-        /// The name.
+        /// The name that was asked for.
         name: String,
         /// The ones that there are.
         known: String,
@@ -67,7 +67,7 @@ pub enum InterfaceError {
     /// It has no IPv4 address.
     #[error("interface {name} has no IPv4 address")]
     NoAddress {
-        /// The name.
+        /// The name that was asked for.
         name: String,
     },
 }

@@ -28,7 +28,7 @@ pub enum IdleBoot {
     /// The loader: its hardware is not known, or nothing on its disks would boot.
     #[default]
     Load,
-    /// Its own disk.
+    /// Its own disk: an image was written whole, or something on a disk of it would boot.
     BootDisk,
 }
 
@@ -56,7 +56,7 @@ pub struct Shown {
 pub struct KnownBy {
     /// The machine that this policy is for.
     pub machine: MachineId,
-    /// Its UUIDs.
+    /// The UUIDs that it has shown; empty when none is worth comparing.
     pub uuids: Vec<String>,
     /// The system's serial number.
     pub serial: Option<String>,
@@ -191,17 +191,17 @@ impl BootPolicies {
 pub enum Answered {
     /// An address, and how to boot.
     Offered {
-        /// The address.
+        /// The address that it is offered or given, of the server's own range.
         address: std::net::Ipv4Addr,
         /// The boot file; none when it is told at port 4011.
         file: Option<String>,
     },
     /// How to boot; the address is another server's.
     Proxy {
-        /// As above.
+        /// The boot file; none when it is told at port 4011.
         file: Option<String>,
     },
-    /// Nothing.
+    /// Nothing, and why.
     Not(Unanswered),
 }
 
@@ -331,12 +331,12 @@ pub enum Sighting {
     Address {
         /// The marks that it showed when it asked.
         asker: Asker,
-        /// The address.
+        /// The address that it takes.
         address: std::net::Ipv4Addr,
     },
     /// A network boot program went out.
     BootProgram {
-        /// To whom.
+        /// The address that fetched it.
         address: std::net::IpAddr,
         /// The file, by the name that it was asked for.
         file: String,
@@ -349,9 +349,9 @@ pub enum Sighting {
     },
     /// A boot script went out.
     Script {
-        /// To whom.
+        /// The marks that iPXE put into the URL of the script.
         asker: Asker,
-        /// From which address.
+        /// The address that fetched it.
         address: std::net::IpAddr,
         /// Where it leads.
         says: ScriptSays,
@@ -370,11 +370,11 @@ pub enum Sighting {
     },
     /// Kernel or loader went out.
     LoaderFile {
-        /// To whom.
+        /// The address that fetched it.
         address: std::net::IpAddr,
         /// The file, by the name that it was asked for.
         file: String,
-        /// How many bytes.
+        /// Bytes that went out.
         bytes: u64,
     },
 }

@@ -23,7 +23,7 @@ pub struct Marks {
     pub uuid: Option<String>,
     /// All UUIDs that it is known to show; only of a machine that is compared, never of what is kept.
     pub uuids: BTreeSet<String>,
-    /// Its Ethernet addresses.
+    /// Its Ethernet addresses; one in common is enough where nothing else is known.
     pub macs: BTreeSet<Mac>,
 }
 
@@ -98,10 +98,10 @@ pub struct Bound {
 /// Why a plan is not what was shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotShown {
-    /// Another machine.
+    /// Another machine; the mark that differs, in words.
     #[error("it is not the machine that was ordered for: it shows {0}")]
     Machine(String),
-    /// Another disk.
+    /// The same machine, and another disk of it.
     #[error(
         "the disk that would be written is {}, and not the one that was shown: {}",
         known_as(found),

@@ -79,10 +79,10 @@ pub struct Effects {
     pub dismissed: Vec<(PublicKey, Option<String>)>,
 }
 
-/// The fleet.
+/// All that is known and decided, and what of it is still to be done outside ([`Effects`]). One thread owns it.
 #[derive(Debug)]
 pub struct Fleet {
-    /// What is known.
+    /// Machines, deployments and jobs, as they are on record or will be once `after` is written.
     pub state: State,
     /// What was decided for the whole fleet.
     pub settings: Settings,
@@ -331,7 +331,8 @@ impl Fleet {
         }
     }
 
-    /// Time passed.
+    /// Time passed: jobs whose call home is due fail, orders that nobody came for end, and what is to be concluded of
+    /// silent machines and agents is said. Nothing depends on how often this comes but how soon it is noticed.
     pub fn tick(&mut self, now: Timestamp) {
         let due: Vec<JobId> = self
             .state

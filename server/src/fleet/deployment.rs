@@ -17,14 +17,14 @@ use crate::api::shapes::MachineState;
 /// The longest hostname: RFC 1123 section 2.1 asks for 63 characters between dots.
 const HOSTNAME_MAX: usize = 63;
 
-/// A deployment.
+/// One order over many machines, as it was given; how it goes on is in its jobs.
 #[derive(Debug, Clone)]
 pub struct Deployment {
-    /// Its number.
+    /// Given once, also after it was forgotten.
     pub id: DeploymentId,
     /// When it was ordered.
     pub ordered: Timestamp,
-    /// The image.
+    /// What is written, even when the name means another image since.
     pub image: ImageId,
     /// The image's name at that time.
     pub image_name: String,

@@ -34,7 +34,7 @@ use crate::api::shapes::Doubt;
 pub struct Candidate<'a> {
     /// The record of the machine.
     pub id: MachineId,
-    /// Its marks.
+    /// What it is recognised by, as it is on record.
     pub print: &'a Fingerprint,
     /// Its last report; none while it was only seen to ask for a boot.
     pub hardware: Option<&'a HardwareReport>,

@@ -50,16 +50,16 @@ pub enum Confirm {
     Never,
 }
 
-/// A job.
+/// One machine's part of a deployment: how far it is, and what it is bound to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// Its number.
+    /// Given once, and never to another job.
     pub id: JobId,
     /// The deployment it is part of.
     pub deployment: DeploymentId,
-    /// The machine.
+    /// The machine that it is for; when that is forgotten, so is the job.
     pub machine: MachineId,
-    /// Its state.
+    /// How far it is; what it may become is in the table above.
     pub state: JobState,
     /// How often it was started.
     pub attempt: u32,
@@ -109,7 +109,7 @@ pub enum JobEvent {
         last_step: Option<Step>,
         /// The disk, in words.
         target: String,
-        /// The disk.
+        /// The disk, by what it is known by after a restart.
         disk: DiskIdentity,
         /// The machine's marks.
         marks: Marks,
@@ -120,7 +120,7 @@ pub enum JobEvent {
     TailorRefused(String),
     /// The agent told of a step.
     Told {
-        /// Under this key.
+        /// The key that signed it; dropped unless it is the running attempt's.
         key: PublicKey,
         /// The event, as it was sent.
         event: StepEvent,
@@ -131,7 +131,7 @@ pub enum JobEvent {
     Cancelled(String),
     /// An admin has looked at what it would do now, and orders it again.
     Retried {
-        /// What was shown.
+        /// The machine and the disk that were shown, in the place of those of the earlier order.
         bound: Bound,
         /// The machine's state at that time.
         before: MachineState,

@@ -30,14 +30,14 @@ pub struct Boot {
     pub since: Timestamp,
 }
 
-/// A machine.
+/// A machine: who it is, what an admin said of it, and what it last reported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
     /// The number the server gave it.
     pub id: MachineId,
     /// The name that an admin, or the machine itself, gave it.
     pub name: Option<String>,
-    /// Its state.
+    /// How far it is, by an admin's word or by its jobs.
     pub state: MachineState,
     /// Whether an admin holds it.
     pub held: bool,
@@ -45,7 +45,7 @@ pub struct Machine {
     pub doubts: Vec<Doubt>,
     /// Where it was last seen.
     pub site: String,
-    /// Labels.
+    /// Labels that an admin gave it, by which orders select machines.
     pub labels: BTreeMap<String, String>,
     /// What it is recognised by.
     pub fingerprint: Fingerprint,
@@ -59,7 +59,7 @@ pub struct Machine {
     pub last_seen: Timestamp,
     /// The image whose OS called home last.
     pub deployed_image: Option<String>,
-    /// Its last report.
+    /// Its last report; none while it was only seen to ask for a boot. Of a machine that nobody let in, shortened.
     pub hardware: Option<Arc<CheckedHardware>>,
 }
 

@@ -31,9 +31,9 @@ const UNKNOWN_SHOWN: usize = 8;
 /// One machine of an order, before anything is done.
 #[derive(Debug)]
 pub struct Candidate {
-    /// The machine.
+    /// The machine that the order would take.
     pub machine: MachineId,
-    /// Its name.
+    /// What it is called in the answer: its name, else its id.
     pub name: String,
     /// Why it takes no order now.
     pub refused: Option<String>,

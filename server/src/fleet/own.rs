@@ -8,20 +8,20 @@ use super::bound::Marks;
 /// What the server knows of its own machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Own {
-    /// Its marks.
+    /// What the firmware and the interfaces of this host say; empty where the kernel does not show it.
     pub marks: Marks,
-    /// Its disks.
+    /// Its disks that have a serial number or a world wide name; others cannot be recognised elsewhere.
     pub disks: Vec<OwnDisk>,
 }
 
 /// One of the server's disks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnDisk {
-    /// Bytes.
+    /// In bytes; 0 when the kernel does not say.
     pub size: u64,
-    /// Serial number.
+    /// Its serial number; empty when it has none.
     pub serial: String,
-    /// World wide name.
+    /// Its world wide name; empty when it has none.
     pub wwn: String,
 }
 

@@ -27,9 +27,9 @@ pub(super) const REFUSED_POLL_SECONDS: u32 = 30;
 /// What comes of a report.
 #[derive(Debug)]
 pub struct Decided {
-    /// Who it is.
+    /// The machine that reported, known or new.
     pub machine: MachineId,
-    /// What is next.
+    /// What it is told, or what must be made before it can be told.
     pub next: Next,
 }
 
@@ -47,7 +47,7 @@ pub enum Next {
 /// A report as it came in.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// From which address.
+    /// Where it came from: new keys of strangers are held to a rate for each address. None in tests.
     pub address: Option<IpAddr>,
     /// When the machine began to report: when it was given the nonce that is in it.
     pub begun: Timestamp,

@@ -15,13 +15,13 @@ use crate::api::shapes::{JobState, Retry, RetryLine};
 /// One job that could be ordered again, before anything is done.
 #[derive(Debug)]
 pub struct Again {
-    /// The job.
+    /// The job that was refused or has failed, and becomes `ordered` again.
     pub job: JobId,
-    /// Its deployment.
+    /// The deployment that it is part of, whose order stands.
     pub deployment: DeploymentId,
     /// The image's name.
     pub image: String,
-    /// Its machine.
+    /// What the order would do to its machine now.
     pub candidate: Candidate,
 }
 

@@ -40,7 +40,7 @@ impl State {
         }
     }
 
-    /// A job.
+    /// A job, with the names of its machine and image; the number or nothing where those are forgotten.
     #[must_use]
     pub fn show_job(&self, job: &Job) -> JobShown {
         let machine = self.machines.get(&job.machine);
@@ -69,7 +69,7 @@ impl State {
         self.notes.get(&job.machine).filter(|_| newest && !job.state.is_over()).cloned()
     }
 
-    /// A deployment.
+    /// A deployment with all of its jobs.
     #[must_use]
     pub fn show_deployment(&self, order: &Deployment) -> DeploymentShown {
         DeploymentShown {

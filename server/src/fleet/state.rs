@@ -64,11 +64,11 @@ impl SetAside {
 /// Everything the fleet knows but its events.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// All machines.
+    /// Machines that were seen, until an admin forgets them, or newer strangers take the room of older ones.
     pub machines: BTreeMap<MachineId, Machine>,
-    /// All deployments.
+    /// Every order that was placed, over or not.
     pub deployments: BTreeMap<DeploymentId, Deployment>,
-    /// All jobs.
+    /// Every machine's part of those, over or not, until its machine is forgotten.
     pub jobs: BTreeMap<JobId, Job>,
     /// Set while nothing new begins.
     pub frozen: Option<Frozen>,
@@ -76,9 +76,9 @@ pub struct State {
     pub last_event: u64,
     /// The highest numbers ever given, so that no number is given twice after a machine was forgotten.
     pub last_machine: u64,
-    /// As `last_machine`.
+    /// The highest number of a job, for the same reason.
     pub last_job: u64,
-    /// As `last_machine`.
+    /// The highest number of a deployment, for the same reason.
     pub last_deployment: u64,
     /// What of the records could not be read.
     pub set_aside: Vec<SetAside>,

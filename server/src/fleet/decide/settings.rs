@@ -13,7 +13,7 @@ use super::super::own::Own;
 /// A subnet whose machines are at one site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteRule {
-    /// The subnet.
+    /// Where several hold an address, the longest prefix names its site.
     pub subnet: Ipv4Net,
     /// The site's name.
     pub site: String,
