@@ -84,7 +84,7 @@ pub enum Decision {
 pub enum Kind {
     /// Answers a DISCOVER; a client may get several and choose.
     Offer,
-    /// To a REQUEST or an INFORM.
+    /// Answers a REQUEST or an INFORM.
     Ack,
     /// Let go of your address.
     Nak,

@@ -29,7 +29,7 @@ pub enum Destination {
     Broadcast(u16),
     /// A client that does not have its address yet, by its Ethernet address.
     Frame {
-        /// Whose.
+        /// The Ethernet address that the frame is for.
         mac: Mac,
         /// The address that it is being given.
         address: Ipv4Addr,

@@ -98,10 +98,10 @@ pub struct Bound {
 /// Why a plan is not what was shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotShown {
-    /// Another machine.
+    /// Another machine; the mark that differs, in words.
     #[error("it is not the machine that was ordered for: it shows {0}")]
     Machine(String),
-    /// Another disk.
+    /// The same machine, and another disk of it.
     #[error(
         "the disk that would be written is {}, and not the one that was shown: {}",
         known_as(found),

@@ -331,7 +331,8 @@ impl Fleet {
         }
     }
 
-    /// Time passed.
+    /// Time passed: jobs whose call home is due fail, orders that nobody came for end, and what is to be concluded of
+    /// silent machines and agents is said. Nothing depends on how often this comes but how soon it is noticed.
     pub fn tick(&mut self, now: Timestamp) {
         let due: Vec<JobId> = self
             .state

@@ -131,7 +131,7 @@ pub enum JobEvent {
     Cancelled(String),
     /// An admin has looked at what it would do now, and orders it again.
     Retried {
-        /// What was shown.
+        /// The machine and the disk that were shown, in the place of those of the earlier order.
         bound: Bound,
         /// The machine's state at that time.
         before: MachineState,
