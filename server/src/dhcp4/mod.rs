@@ -19,6 +19,9 @@ pub mod place;
 // Core: the address pool, in full-DHCP mode only.
 pub mod lease;
 
+// Where leases are kept across a restart.
+mod lease_store;
+
 // Core: request and the machine's standing to a decision.
 pub mod decide;
 
@@ -67,7 +70,8 @@ mod captured_tests;
 
 pub use bind::{Bound, Config, DhcpError, bind};
 pub use decide::{Mode, Network, ServerProfile};
-pub use lease::Lease;
+pub use lease::{Lease, LeaseState};
+pub use lease_store::LeaseStore;
 pub use place::{Place, Range};
 pub use rivals::Rival;
 pub use wire::{Drift, Interface, drift, interface_address};

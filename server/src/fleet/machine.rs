@@ -91,12 +91,6 @@ impl Machine {
         self.name.clone().unwrap_or_else(|| self.id.to_string())
     }
 
-    /// Whether it was only seen to ask for a boot, and nobody has said anything about it.
-    #[must_use]
-    pub fn is_bare_sighting(&self) -> bool {
-        self.state == MachineState::Discovered && self.hardware.is_none() && self.labels.is_empty()
-    }
-
     /// Whether an admin or an order has named it: then a report may not just take its place.
     #[must_use]
     pub fn is_claimed(&self) -> bool {

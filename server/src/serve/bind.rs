@@ -13,9 +13,10 @@ use super::programs::Programs;
 use super::stores::Stores;
 use crate::boot::tftp;
 use crate::config::{Addresses, Config};
-use crate::dhcp4::{self, Interface, Mode, Network, Range};
+use crate::dhcp4::{self, Interface, LeaseStore, Mode, Network, Range};
 use crate::fault::Fault;
 use crate::fleet;
+use crate::fleet::store::Store;
 use crate::http;
 use crate::records::{LeaseBook, Records};
 use crate::swarm::{self, SwarmFact};
@@ -44,8 +45,8 @@ pub(super) struct Bound {
     /// The interface with the address that machines are told.
     pub(super) interface: Interface,
     pub(super) stores: Stores,
-    pub(super) records: Records,
-    pub(super) leases: LeaseBook,
+    pub(super) records: Box<dyn Store>,
+    pub(super) leases: Box<dyn LeaseStore>,
     pub(super) doors: Doors,
     pub(super) swarm: swarm::Bound,
     /// What the swarm will tell.
@@ -105,7 +106,10 @@ async fn bind_doors(config: &Config, stores: &Stores, interface: &Interface) -> 
     Ok(Doors { web, dhcp, tftp, admin })
 }
 
-fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
+/// The records, and the leases beside them.
+type Kept = (Box<dyn Store>, Box<dyn LeaseStore>);
+
+fn open_records(home: &Home) -> Result<Kept, Fault> {
     let path = home.dir.join("records.sqlite");
     let failed = |error: &dyn std::error::Error| {
         Fault::failed("cannot open the records")
@@ -114,7 +118,7 @@ fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
     };
     let records = Records::open(&path).map_err(|error| failed(&error))?;
     let leases = LeaseBook::open(&path).map_err(|error| failed(&error))?;
-    Ok((records, leases))
+    Ok((Box::new(records), Box::new(leases)))
 }
 
 fn bind_dhcp(config: &Config, stores: &Stores) -> Result<dhcp4::Bound, Fault> {

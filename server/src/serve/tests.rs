@@ -110,7 +110,7 @@ async fn start_again(count: u32) -> Again {
         token_key: KEY,
         ..crate::fleet::testing::settings()
     };
-    let (fleet, task) = fleet::start(records, provisioning, keys, settings).unwrap();
+    let (fleet, task) = fleet::start(Box::new(records), provisioning, keys, settings).unwrap();
     let (mut supervisor, ends) = (Supervisor::new(), Ends::default());
     let started = start_swarm(&mut supervisor, node, told, &fleet, &ends.inner);
     let count =

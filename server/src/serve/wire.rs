@@ -13,18 +13,16 @@ use super::aside::aside;
 use super::bind::{Bound, Doors};
 use super::files::Files;
 use super::home::Home;
-use super::leases::lease_of;
 use super::stores::Stores;
-use super::{own, status};
+use super::{leases, own, status};
 use crate::api;
 use crate::config::Config;
-use crate::dhcp4::Lease;
+use crate::dhcp4::{Lease, LeaseStore};
 use crate::fault::Fault;
 use crate::fleet::decide::Settings;
 use crate::fleet::{self, FleetHandle, FleetTask};
 use crate::http;
 use crate::provision::Provisioning;
-use crate::records::LeaseBook;
 use crate::swarm::{self, SwarmFact};
 
 /// Seconds after which a waiting machine reports again.
@@ -51,7 +49,7 @@ pub(super) struct Wired {
     /// What the admin may ask.
     pub(super) private: Router,
     /// Where leases are written down.
-    pub(super) leases: LeaseBook,
+    pub(super) leases: Box<dyn LeaseStore>,
     /// The leases of earlier runs.
     pub(super) kept: Vec<Lease>,
 }
@@ -69,7 +67,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         }
     };
     let (fleet, fleet_task) = aside(start).await?;
-    let kept = leases.load().map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
+    let (leases, kept) = leases::load(leases).await?;
     let known = fleet.policies();
     let status = move || {
         let mut status = status();
@@ -102,7 +100,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         public,
         private,
         leases,
-        kept: kept.into_iter().filter_map(lease_of).collect(),
+        kept,
     })
 }
 

@@ -74,7 +74,8 @@ impl Parts {
             key: keys.public(),
         };
         let records = Records::open(&state.join("records.sqlite")).unwrap();
-        let (fleet, task) = fleet::start(records, Arc::new(provisioning), keys.clone(), settings()).unwrap();
+        let (fleet, task) =
+            fleet::start(Box::new(records), Arc::new(provisioning), keys.clone(), settings()).unwrap();
 
         let cancel = CancellationToken::new();
         let status = status(&keys, stores.clone(), &fleet);

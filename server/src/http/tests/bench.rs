@@ -165,7 +165,8 @@ impl Bench {
         };
         let records = Records::open(&dir.path().join("records.sqlite")).unwrap();
         let provisioner: Arc<dyn Provisioner> = Arc::clone(&rooms) as _;
-        let (fleet, task) = crate::fleet::start(records, provisioner, server_key(), settings).unwrap();
+        let (fleet, task) =
+            crate::fleet::start(Box::new(records), provisioner, server_key(), settings).unwrap();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(task.run(cancel.clone()));
         let routes = public(fleet.clone(), Arc::clone(&rooms) as _, "quiet".parse().unwrap(), discover);
