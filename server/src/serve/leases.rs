@@ -1,11 +1,11 @@
-//! Leases across a restart: read from the records at the start, written down as they change. Touches the records.
+//! DHCP leases across a restart: read from the records at the start, saved as they change. Touches the records.
 
 use tokio::sync::mpsc;
 
 use crate::dhcp4::Lease;
 use crate::records::{LeaseBook, LeaseRow};
 
-/// Writes down what changes, one by one, off the async threads.
+/// Saves each changed lease, one by one, on a blocking thread. Ends when DHCP has closed the channel.
 pub(super) async fn keep(mut changed: mpsc::Receiver<Lease>, book: LeaseBook) {
     let writer = tokio::task::spawn_blocking(move || {
         while let Some(lease) = changed.blocking_recv() {
@@ -29,7 +29,7 @@ fn row_of(lease: &Lease) -> LeaseRow {
     }
 }
 
-/// A lease of an earlier run; one in words that this version does not know is let go.
+/// A lease of an earlier run; `None` when its state is a word that this version does not know.
 pub(super) fn lease_of(row: LeaseRow) -> Option<Lease> {
     let state = serde_json::from_value(row.state.into()).ok()?;
     Some(Lease { address: row.address, holder: row.holder, until: row.until, state })
