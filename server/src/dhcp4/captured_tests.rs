@@ -13,10 +13,10 @@ use super::request::BootRequest;
 use super::testing::{answer_everywhere, beside, decided, full};
 use crate::fleet::boot_policy::BootPolicy;
 
-/// A file's lines: `port 67`, bytes in hexadecimal, and the two expectations behind their words.
+/// A fixture's lines: `port 67`, the packet in hexadecimal, and what is expected of the request and in both modes.
 struct Captured {
     port: Port,
-    /// The bytes as they stand in the file.
+    /// The hexadecimal bytes as they are in the file.
     hex: String,
     bytes: Vec<u8>,
     expected: String,
@@ -39,7 +39,7 @@ fn read(text: &str) -> Captured {
     captured
 }
 
-/// What the server makes of it, a line for the request and one for each mode.
+/// What the server makes of it now: a line for the request and one for each mode.
 fn made_of(captured: &Captured) -> String {
     let request = BootRequest::parse(&captured.bytes).unwrap();
     answer_everywhere(&request);
