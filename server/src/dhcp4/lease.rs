@@ -4,7 +4,7 @@
 //! the installed OS each send a different one, and clones of one OS share theirs. So a machine keeps its address from
 //! power-on to login prompt, and forty clones get forty addresses.
 //!
-//! Time is an argument, in seconds since 1970, as the pool's [`super::clock`] counts them: leases outlive the process.
+//! Time is an argument, in seconds since 1970, as the pool's `clock` counts them: leases outlive the process.
 //!
 //! Invariants: an address has at most one lease and a holder at most one address; every address in here is in the range
 //! and not set aside.

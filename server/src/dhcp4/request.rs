@@ -84,7 +84,7 @@ pub struct BootRequest {
     pub client_id: Vec<u8>,
     /// Option 82, as it was sent, to be echoed; empty when absent.
     pub relay_info: Vec<u8>,
-    /// Option 93: all architectures, in the order of the client; never empty, see [`architectures`].
+    /// Option 93: all architectures, in the order of the client; never empty, see `architectures`.
     pub architectures: Vec<u16>,
     /// Option 97, as it was sent, to be echoed; empty when absent.
     pub guid: Vec<u8>,
