@@ -1,8 +1,9 @@
-//! Requests that real firmware and systems sent, and what the server makes of them in both modes. Owns the fixtures in `captured/`;
-//! they are recorded by the lab (`SWARMBOOT_CAPTURE`, see tests/README.md), and what is expected of each stands in its file.
+//! Requests of real firmware and systems, and what the server makes of them in both modes. Owns the fixtures in
+//! `captured/`; they are recorded by the lab (`SWARMBOOT_CAPTURE`, see tests/README.md), and each has what is expected
+//! of it. Touches these files.
 //!
-//! `SWARMBOOT_UPDATE=1 cargo test -p swarmboot --lib captured` writes what the server makes of them now: for new ones, and to
-//! look at the difference.
+//! `SWARMBOOT_UPDATE=1 cargo test -p swarmboot --lib captured` writes what the server makes of them now: for new ones,
+//! and to look at the difference.
 
 use std::fmt::Write as _;
 use std::fs;

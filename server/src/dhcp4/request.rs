@@ -209,7 +209,7 @@ impl BootRequest {
     }
 }
 
-/// The first halves of Raspberry Pi's Ethernet addresses (IEEE's list): its boot ROM says that it is a BIOS PC, and
+/// The first halves of Raspberry Pi's Ethernet addresses (IEEE's list): its boot ROM claims to be a BIOS PC, and
 /// older ones have a GUID without the mark.
 const RASPBERRY_PI: [[u8; 3]; 7] = [
     [0xb8, 0x27, 0xeb],

@@ -1,6 +1,6 @@
-//! Step 2, `loader`, over HTTP: boot scripts, kernel and loader, and network boot programs for UEFI HTTP boot.
-//! Nothing in a path becomes a file name: names are compared with what the boot files have. Touches the fleet's
-//! policies and tells it what went out.
+//! Step 2, `loader`, over HTTP: boot scripts, kernel and loader, and network boot programs for UEFI HTTP boot. Nothing
+//! in a path becomes a file name: names are compared with those of the boot files. Reads the fleet's boot policies, and
+//! reports to it what was sent.
 
 use std::sync::Arc;
 

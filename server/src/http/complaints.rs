@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::limits::cut;
 use parking_lot::Mutex;
 
-/// The same cause from the same address is not said again within this time.
+/// The same cause from the same address is not logged again within this time.
 const AGAIN: Duration = Duration::from_secs(600);
 
 /// A different cause from the same address is not logged either within this time.

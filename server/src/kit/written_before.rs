@@ -1,5 +1,5 @@
-//! A kit that the version before issue 16 imported: it opens without loss. One of a later version is refused and left as
-//! it is. The fixture was written by commit aa0dcaf's own code.
+//! A kit that the version before issue 16 imported: it opens without loss. One of a later version is refused and left
+//! as it is. The fixture was written by commit aa0dcaf's own code. Touches a copy of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

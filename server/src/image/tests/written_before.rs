@@ -1,5 +1,5 @@
-//! An image store that the version before issue 16 wrote: it opens without loss. A manifest of a later version is refused
-//! and left as it is. The fixture was written by commit aa0dcaf's own code.
+//! An image store that the version before issue 16 wrote: it opens without loss. A manifest of a later version is
+//! refused and left as it is. The fixture was written by commit aa0dcaf's own code. Touches a copy of it.
 
 use common::chunk::ChunkIndex;
 
