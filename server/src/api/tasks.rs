@@ -126,8 +126,7 @@ impl Write for BodyWriter {
     }
 }
 
-/// A request body as a blocking reader. A stalled upload would block its thread for ever, so `stop` ends it with an
-/// error.
+/// A request body as a blocking reader. A stalled upload would block its thread for ever, so `stop` makes it fail.
 pub(super) fn inlet(body: Body, stop: CancellationToken) -> impl Read + Send {
     let (pieces, waiting) = mpsc::channel::<io::Result<Bytes>>(PIECES_MAX);
     // This task ends with the body or when the reader is dropped, whichever is first.

@@ -35,8 +35,7 @@ pub enum Visitor {
     Odd(Asker),
 }
 
-/// Parses the query of `/boot.ipxe`; a value that could not be decoded is `None`. Only values of the right form are
-/// kept.
+/// Parses the query of `/boot.ipxe`; `None` is a value that could not be decoded. Malformed values are dropped.
 #[must_use]
 pub fn visitor<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) -> Visitor {
     let (mut asker, mut asked) = (Asker::default(), false);

@@ -1,5 +1,4 @@
-//! ARP probes: whether an address is in use (RFC 2131 section 3.1, step 2; RFC 5227's probe). Touches one packet
-//! socket.
+//! ARP probes: whether an address is in use (RFC 2131 section 3.1, step 2; RFC 5227). Touches one packet socket.
 
 use std::io;
 use std::net::Ipv4Addr;

@@ -49,7 +49,7 @@ pub enum DhcpError {
         #[source]
         source: InterfaceError,
     },
-    /// The range is not within the interface's network, or too large.
+    /// The range is not within the interface's network, is too large, or ends before it starts.
     #[error("the DHCP range {}-{} cannot be used: {why}", .range.start, .range.end)]
     Range {
         /// First and last address, as they were asked for.

@@ -95,7 +95,7 @@ pub enum Kind {
 pub struct Answer {
     /// Which message of DHCP it is.
     pub kind: Kind,
-    /// The client's address and its lease in seconds; `None` in a proxy's answer.
+    /// The client's address and its lease in seconds; `None` from a proxy, in a refusal, and in answer to an INFORM.
     pub lease: Option<(Ipv4Addr, u32)>,
     /// Whether it has subnet mask, router and name servers.
     pub network: bool,
@@ -186,8 +186,7 @@ fn full(
         Verdict::Offered(address) => answer(Kind::Offer, Some(address), boot),
         Verdict::Granted(address) => answer(Kind::Ack, Some(address), boot),
         Verdict::Refused(_) => answer(Kind::Nak, None, None),
-        // RFC 2131 section 4.3.5: the network's parameters, but no address and no times. The client must have an
-        // address.
+        // RFC 2131 section 4.3.5: the network's parameters, but no address and no times, to a client with an address.
         Verdict::Silent(_) if request.ask == Ask::Inform && !request.ciaddr.is_unspecified() => {
             answer(Kind::Ack, None, boot)
         }
@@ -227,7 +226,7 @@ enum Shape {
     Full,
     /// A proxy's offer.
     ProxyOffer,
-    /// A proxy's acknowledgement to a client that requests the file.
+    /// A proxy's answer with the file itself.
     ProxyFile,
 }
 

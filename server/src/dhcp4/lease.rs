@@ -288,8 +288,7 @@ impl Pool {
     }
 
     /// The client's own address, else the one that it wishes, else one that was never leased (searched from a place
-    /// that the client's name decides, so that it gets the same one again even without records), else the longest
-    /// unused.
+    /// that the client's name decides, so that it gets the same one even without records), else the longest unused.
     fn pick(&self, holder: &str, wish: Option<Ipv4Addr>, now: u64) -> Option<Ipv4Addr> {
         if let Some(own) = self.by_holder.get(holder) {
             return Some(*own);

@@ -26,8 +26,7 @@ impl Networks {
         Self { fixed, seen: Vec::new() }
     }
 
-    /// Notes that a machine netboots from `address`, or behind a relay with it; returns whether its network is a new
-    /// one.
+    /// Notes that a machine netboots from `address`, or behind a relay with it; returns whether that network is new.
     pub(super) fn note(&mut self, address: Ipv4Addr) -> bool {
         let nowhere = address.is_unspecified() || address.is_loopback() || address.is_multicast();
         if nowhere || address.is_broadcast() || self.fixed.iter().any(|network| network.contains(&address)) {

@@ -20,8 +20,7 @@ use tokio::net::UdpSocket;
 
 use super::place::Place;
 
-/// Bytes of the send buffer for answers that wait for ARP: three seconds at a thousand a second, with the kernel's
-/// overhead.
+/// Bytes of the send buffer for answers that wait for ARP: three seconds at a thousand a second, with overhead.
 const ROUTED_BYTES: usize = 4 << 20;
 
 /// A network interface of this host, with its first IPv4 address.

@@ -26,8 +26,7 @@ const CAUSE_BYTES_MAX: usize = 300;
 pub(super) struct Complaints(Mutex<HashMap<IpAddr, (String, Instant)>>);
 
 impl Complaints {
-    /// Logs that a report from `peer` was refused because of `cause`, unless the rate limit forbids it; returns whether
-    /// it did.
+    /// Logs that a report from `peer` was refused because of `cause`, if the rate limit allows; returns whether it did.
     pub(super) fn report_refused(&self, peer: IpAddr, cause: &str) -> bool {
         let cause = cut(cause, CAUSE_BYTES_MAX);
         let is_news = self.is_news(peer, cause, Instant::now());

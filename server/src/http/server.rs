@@ -158,8 +158,7 @@ pub struct AdminBound {
     path: PathBuf,
 }
 
-/// Binds the admin's Unix socket, which only its owner and group may use. A socket that a killed server left behind is
-/// replaced.
+/// Binds the admin's Unix socket, for its owner and group only. One that a killed server left behind is replaced.
 ///
 /// # Errors
 /// When the path cannot be bound, is no socket, or another server listens there.
@@ -180,8 +179,7 @@ pub async fn bind_admin(path: &Path) -> Result<AdminBound, HttpError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    // Bound under another name and renamed once the mode is set: nobody else can connect in between, whatever the
-    // umask.
+    // Bound under another name and renamed once the mode is set: nobody can connect in between, whatever the umask.
     let early = path.with_extension(format!("new-{}", std::process::id()));
     drop(std::fs::remove_file(&early));
     let listener = UnixListener::bind(&early).map_err(failed)?;
@@ -245,8 +243,7 @@ async fn receive<D: Listener>(
             accepted = async { (turn.await, listener.accept().await) } => accepted,
         };
         match accepted {
-            // A connection beyond an address's share is closed at once; the client retries when one of its own has
-            // ended.
+            // A connection beyond an address's share is closed at once; the client retries when another has ended.
             (Ok(turn), Ok((stream, ends))) => match counts.enter(ends.peer.ip(), bounds.per_address) {
                 Some(place) => attend::<D>(stream, ends, router.clone(), &connections, (turn, place)),
                 None => tracing::debug!(peer = %ends.peer, "an address has all the connections it may have"),

@@ -68,8 +68,7 @@ pub(super) struct Files {
     scratch: PathBuf,
     /// Folders with new or removed names that are not synced yet.
     unsettled: Mutex<BTreeSet<PathBuf>>,
-    /// Held while folders are synced: a second caller waits, because what the first is about to sync is not durable
-    /// yet.
+    /// Held while folders are synced: a second caller waits, because what the first syncs is not durable before that.
     settling: Mutex<()>,
     /// The lock on the folder, until this is dropped.
     _lock: File,

@@ -162,7 +162,7 @@ pub enum ImageError {
     /// A manifest cannot be made or parsed.
     #[error("the manifest of {what} is unusable")]
     Manifest {
-        /// The image's name or id.
+        /// The name of the image's source, or the image's id.
         what: String,
         /// The error underneath.
         #[source]

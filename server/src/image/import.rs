@@ -83,7 +83,7 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
-/// What the reading thread found.
+/// What reading the source has found.
 struct Read {
     size: u64,
     sector_bytes: u32,

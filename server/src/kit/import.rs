@@ -338,8 +338,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Copies the module `name` into the kit and returns its entry for the index; `None` when the kernel has none of
-    /// that name.
+    /// Copies the module `name` into the kit and returns its entry for the index; `None` when the kernel has none.
     fn take(&mut self, name: &str) -> Result<Option<Module>> {
         let Some(path) = self.paths.get(name) else { return Ok(None) };
         let (bytes, module) = self.read(path)?;

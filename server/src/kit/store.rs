@@ -401,8 +401,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// Writes `bytes` to a temporary file and renames it to `path`, so that a reader sees the old or the new bytes, never a
-/// part.
+/// Writes `bytes` to a temporary file and renames it to `path`: a reader sees the old or the new bytes, never a part.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()

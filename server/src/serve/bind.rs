@@ -64,8 +64,7 @@ fn http_at(config: &Config, interface: &Interface) -> SocketAddr {
     SocketAddr::new(interface.address.into(), config.http_port)
 }
 
-/// Opens and binds everything. What reads a lot of the disk runs on a blocking thread, or a signal to stop would not be
-/// noticed meanwhile.
+/// Opens and binds everything. What reads a lot of the disk runs on a blocking thread, so that signals are noticed.
 pub(super) async fn bind(
     config: Config,
     programs: impl FnOnce() -> Result<Programs, Fault>,

@@ -61,7 +61,7 @@ fn make_identity(path: &Path) -> Result<KeyPair, Fault> {
                 writeln!(file, "{}", hex::encode(keys.secret()))?;
                 file.sync_all()?;
                 fs::rename(&part, path)?;
-                // Without this sync a power cut after the first start could leave no key, and the next start would make
+                // Without this sync, a power cut after the first start could lose the key, and the next start make
                 // another.
                 path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
             },

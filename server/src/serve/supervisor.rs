@@ -10,8 +10,7 @@ use crate::fault::Fault;
 
 type Ended = (&'static str, Result<(), Fault>);
 
-/// What cancels the three groups of tasks, in this order: the listeners and what the admin follows, the swarm, the
-/// fleet.
+/// Cancels three groups of tasks, in this order: the listeners and what the admin follows, the swarm, the fleet.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     pub(super) outer: CancellationToken,

@@ -56,7 +56,7 @@ pub(super) struct Wired {
     pub(super) kept: Vec<Lease>,
 }
 
-/// Connects what is `bound`. Cancelling `closing` ends the streams that an admin follows.
+/// Connects what is `bound`. Cancelling `closing` ends what an admin follows or uploads.
 pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
     let (url, status) = (bound.url(), status::status(&bound));
     let Bound { config, files, home, stores, records, leases, doors, swarm, facts, .. } = bound;

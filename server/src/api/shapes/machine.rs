@@ -141,8 +141,7 @@ pub enum MachineAction {
     /// Ends a hold, a rejection, a failure or a doubt; for a doubt it says that this is another machine than those
     /// whose marks it shows.
     Release,
-    /// Merges it into the machine that this names, which keeps its name, labels and orders and takes over what this one
-    /// shows.
+    /// Merges it into the named machine, which keeps its name, labels and orders and takes over what this one shows.
     Merge {
         /// Its id, name, serial or Ethernet address.
         into: String,

@@ -137,8 +137,7 @@ impl Carriage {
         }
     }
 
-    /// Makes async-tftp end an aborted transfer: whatever it sends is acknowledged, until it reads on and gets an
-    /// error.
+    /// Makes async-tftp end an aborted transfer: acknowledges whatever it sends, until it reads on and gets an error.
     pub(super) async fn dismiss(self, ticket: &Ticket) {
         let Self { outer, inner, .. } = self;
         drop(outer);

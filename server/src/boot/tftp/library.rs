@@ -108,8 +108,7 @@ impl AsyncRead for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // The first block is read before the client has agreed to the size; that alone is a query for the size, no
-        // transfer.
+        // The first block is read before the client has agreed to the size; that alone is only a query for the size.
         if self.reads <= 1 {
             return;
         }
