@@ -72,7 +72,7 @@ pub struct Config {
     pub router: Option<Ipv4Addr>,
     /// The DNS servers that are given out with addresses.
     pub dns: Vec<Ipv4Addr>,
-    /// Whether machines that were never seen are answered.
+    /// Whether machines are answered that no admin has named, approved or ordered anything for.
     pub discovery: bool,
     /// How long an order waits for a machine that does not come; `None` for ever.
     pub order_expires: Option<SignedDuration>,

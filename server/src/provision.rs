@@ -25,7 +25,7 @@ pub struct Provisioning {
     pub images: Images,
     /// The boot kits; the default one has the modules of bundles.
     pub kits: Kits,
-    /// The agent bundles, built for each plan.
+    /// The agent bundles, built when the first plan needs them.
     pub bundles: Arc<Bundles>,
     /// The swarm that machines are admitted to.
     pub swarm: SwarmHandle,

@@ -27,7 +27,7 @@ pub struct Config {
     pub mode: Mode,
     /// The TCP port of the machines' HTTP.
     pub http_port: u16,
-    /// Whether machines that were never seen are answered.
+    /// Whether machines are answered that no admin has named, approved or ordered anything for.
     pub discovery: bool,
     /// The boot programs that TFTP and HTTP serve; changes when a boot kit is imported.
     pub programs: watch::Receiver<Programs>,

@@ -62,7 +62,7 @@ pub struct ServerProfile {
     pub http_port: u16,
     /// Whether it gives out addresses.
     pub mode: Mode,
-    /// Whether machines that were never seen are answered.
+    /// Whether machines are answered that no admin has named, approved or ordered anything for.
     pub discovery: bool,
     /// The boot programs that can be served.
     pub programs: Programs,

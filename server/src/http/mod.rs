@@ -54,8 +54,8 @@ use crate::fleet::FleetHandle;
 use public::Public;
 use refusal::Refusal;
 
-/// The machines' routes. `kernel_arguments` are given to every loader; `discover` says whether machines that were never
-/// seen are sent one.
+/// The machines' routes. `kernel_arguments` are given to every loader; `discover` says whether machines are sent one that
+/// no admin has named, approved or ordered anything for.
 pub fn public(
     fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,

@@ -19,7 +19,7 @@ pub(super) struct Public {
     boot_source: Arc<dyn BootSource>,
     /// Appended to the kernel command line of every loader.
     pub(super) kernel_arguments: KernelArguments,
-    /// Whether machines that were never seen are sent a loader.
+    /// Whether machines are sent a loader that no admin has named, approved or ordered anything for.
     pub(super) discover: bool,
     pub(super) intake: Arc<Intake>,
     /// Limits how many bodies are parsed at once, which takes memory and CPU.

@@ -4,7 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::fault::Fault;
 
-/// Receives the signals to stop. Registered before anything else: a service manager may stop a server that is still
+/// Receives the signals to stop. Registered before anything is opened: a service manager may stop a server that is still
 /// starting, and that is no failure.
 pub(super) struct StopSignals {
     term: Signal,

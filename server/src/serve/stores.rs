@@ -20,7 +20,7 @@ pub struct Stores {
     pub images: Images,
     /// The boot kits, and which of them machines boot.
     pub kits: Arc<BootKits>,
-    /// The agent bundles, built for each plan.
+    /// The agent bundles, which plans name by their hash.
     pub bundles: Arc<Bundles>,
 }
 
