@@ -1,4 +1,4 @@
-//! Leases across a restart: read at the start, written down as they change. Touches where they are kept.
+//! DHCP leases across a restart: read at the start, saved as they change. Touches where they are kept.
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ pub(super) async fn load(mut store: Box<dyn LeaseStore>) -> Result<(Box<dyn Leas
     .await
 }
 
-/// Writes down what changes, one by one, off the async threads.
+/// Saves each changed lease, one by one, on a blocking thread. Ends when DHCP has closed the channel.
 pub(super) async fn keep(mut changed: mpsc::Receiver<Lease>, mut store: Box<dyn LeaseStore>) {
     let writer = tokio::task::spawn_blocking(move || {
         while let Some(lease) = changed.blocking_recv() {
@@ -29,4 +29,20 @@ pub(super) async fn keep(mut changed: mpsc::Receiver<Lease>, mut store: Box<dyn 
     if let Err(error) = writer.await {
         tracing::error!(%error, "leases are not kept any more");
     }
+}
+
+fn row_of(lease: &Lease) -> LeaseRow {
+    let state = serde_json::to_value(lease.state).ok().and_then(|value| value.as_str().map(str::to_owned));
+    LeaseRow {
+        address: lease.address,
+        holder: lease.holder.clone(),
+        until: lease.until,
+        state: state.unwrap_or_default(),
+    }
+}
+
+/// A lease of an earlier run; `None` when its state is a word that this version does not know.
+pub(super) fn lease_of(row: LeaseRow) -> Option<Lease> {
+    let state = serde_json::from_value(row.state.into()).ok()?;
+    Some(Lease { address: row.address, holder: row.holder, until: row.until, state })
 }

@@ -1,4 +1,4 @@
-//! Second of three: what is bound is given its ends of each other: the fleet over the records, the routes over the
+//! Second of three steps of starting: what is bound is connected: the fleet over the records, the routes over the
 //! fleet, the channels between them. Nothing is served yet. Touches the records, which are read here.
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) const POLL_SECONDS: u32 = 10;
 /// How long an installed OS may take to call home. A server with a lot of memory tests it for minutes first.
 pub(super) const CONFIRM_WITHIN: SignedDuration = SignedDuration::from_mins(30);
 
-/// All that runs once it is started.
+/// What [`wire`] has connected, ready to be started.
 pub(super) struct Wired {
     pub(super) config: Arc<Config>,
     pub(super) files: Files,
@@ -40,21 +40,21 @@ pub(super) struct Wired {
     pub(super) stores: Stores,
     pub(super) doors: Doors,
     pub(super) swarm: swarm::Bound,
-    /// What the swarm will tell.
+    /// The receiving end of the channel on which the swarm reports.
     pub(super) facts: mpsc::Receiver<SwarmFact>,
     pub(super) fleet: FleetHandle,
     pub(super) fleet_task: FleetTask,
-    /// What machines may ask.
+    /// The routes of the machines' HTTP listener.
     pub(super) public: Router,
-    /// What the admin may ask.
+    /// The routes of the admin's socket.
     pub(super) private: Router,
-    /// Where leases are written down.
+    /// Where changed leases are saved.
     pub(super) leases: Box<dyn LeaseStore>,
     /// The leases of earlier runs.
     pub(super) kept: Vec<Lease>,
 }
 
-/// Joins what is `bound`. What the admin follows ends with `closing`.
+/// Connects what is `bound`. Cancelling `closing` ends what an admin follows or uploads.
 pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
     let (url, status) = (bound.url(), status::status(&bound));
     let Bound { config, files, home, stores, records, leases, doors, swarm, facts, .. } = bound;
