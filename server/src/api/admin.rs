@@ -1,5 +1,6 @@
 //! The shared state of the admin's routes. Whoever reaches these routes may do anything: they are served on a Unix
-//! socket that only its owner and group can open, and never on a TCP port. Touches nothing itself.
+//! socket that only its owner and group can open. A TCP port would need a check of who asks, as a layer in `routes`, and
+//! uploads in place of the paths of this host that images and kits name. Touches nothing itself.
 
 use std::sync::Arc;
 
