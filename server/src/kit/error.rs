@@ -47,9 +47,17 @@ pub enum KitError {
     /// The server is stopping.
     #[error("stopped, because the server is stopping")]
     Stopped,
-    /// The source is neither a folder nor a `.deb`, or it has more files than any installation.
+    /// The source is neither a folder nor a `.deb`.
     #[error("{} is neither a folder nor a .deb file", .0.display())]
     Source(PathBuf),
+    /// The source has more files than any installation.
+    #[error("{} has more than {most} files", path.display())]
+    TooManyFiles {
+        /// The folder.
+        path: PathBuf,
+        /// The most files that all sources together may have.
+        most: usize,
+    },
     /// The source is a `.deb` that cannot be unpacked.
     #[error("{} is not a .deb that can be taken: {reason}", path.display())]
     Deb {
@@ -147,6 +155,9 @@ impl KitError {
             Self::Unknown { known, .. } if !known.is_empty() => format!("there are: {}", known.join(", ")),
             Self::None | Self::Unknown { .. } => "import one with: swarmboot kit import".to_owned(),
             Self::Stopped => "import it again when the server runs; nothing was left".to_owned(),
+            Self::TooManyFiles { .. } => {
+                "name the package's folder or its .deb, not a whole system".to_owned()
+            }
             Self::Busy(_) => "wait until it has ended".to_owned(),
             Self::NoKernel { .. } => {
                 "install one (Debian: apt install linux-image-amd64; Ubuntu: apt install \

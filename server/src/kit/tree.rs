@@ -164,7 +164,7 @@ impl Tree {
                     self.add(&path, if own { At::Path(entry.path()) } else { inside });
                 }
                 if self.len() > FILES_MAX {
-                    return Err(KitError::Source(root.to_owned()));
+                    return Err(KitError::TooManyFiles { path: root.to_owned(), most: FILES_MAX });
                 }
             }
         }
