@@ -30,19 +30,3 @@ pub(super) async fn keep(mut changed: mpsc::Receiver<Lease>, mut store: Box<dyn 
         tracing::error!(%error, "leases are not kept any more");
     }
 }
-
-fn row_of(lease: &Lease) -> LeaseRow {
-    let state = serde_json::to_value(lease.state).ok().and_then(|value| value.as_str().map(str::to_owned));
-    LeaseRow {
-        address: lease.address,
-        holder: lease.holder.clone(),
-        until: lease.until,
-        state: state.unwrap_or_default(),
-    }
-}
-
-/// A lease of an earlier run; `None` when its state is a word that this version does not know.
-pub(super) fn lease_of(row: LeaseRow) -> Option<Lease> {
-    let state = serde_json::from_value(row.state.into()).ok()?;
-    Some(Lease { address: row.address, holder: row.holder, until: row.until, state })
-}
