@@ -1,4 +1,5 @@
-//! Addresses that the DHCP server gave. A connection of its own: a lease must not wait behind the fleet.
+//! The leases of the DHCP server as rows. Uses a connection of its own, so that a lease does not wait for the fleet's
+//! commits. Touches the database file.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -9,25 +10,25 @@ use super::connection::connect;
 use super::error::RecordsError;
 use super::values::{all, number, text, unsigned};
 
-/// One address and who has it.
+/// One lease as a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseRow {
-    /// The address; one lease each.
+    /// The leased address; each has one row at the most.
     pub address: Ipv4Addr,
-    /// Who has it.
+    /// The client that has the lease, in the form of the DHCP server.
     pub holder: String,
-    /// Until when, in seconds since 1970.
+    /// When the lease ends, in seconds since 1970.
     pub until: u64,
-    /// What it is, in the DHCP server's words.
+    /// The state of the lease, in the form of the DHCP server.
     pub state: String,
 }
 
-/// The leases.
+/// Reads and writes leases over its own connection.
 #[derive(Debug)]
 pub struct LeaseBook(Connection);
 
 impl LeaseBook {
-    /// The leases in the records in `path`, which [`super::Records::open`] has brought up to date.
+    /// Opens the leases in the records in `path`, which [`super::Records::open`] has created or upgraded before.
     ///
     /// # Errors
     /// When the file cannot be opened.
@@ -38,7 +39,7 @@ impl LeaseBook {
         Ok(Self(connection))
     }
 
-    /// All of them.
+    /// All leases, expired ones as well, in the order of their addresses as text.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -55,7 +56,7 @@ impl LeaseBook {
             .collect()
     }
 
-    /// Keeps `lease`; it replaces an older one of the same address.
+    /// Writes `lease`; it replaces an older one of the same address.
     ///
     /// # Errors
     /// When it cannot be written.
