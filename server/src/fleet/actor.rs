@@ -1,9 +1,8 @@
-//! The task that owns the fleet: one thread with the fleet and the writing end of the records. What was decided is written down
-//! before anybody is told of it; many waiting requests share one commit, so that a thousand agents cost the
-//! disk a few dozen syncs a second and not a thousand.
-//!
-//! If a commit fails, nobody is told anything but that, and the fleet goes back to what the records say.
-//! Touches the clock, the store, `fleet`'s cores, and the provisioner.
+//! The actor of the fleet: one thread owns the fleet's state and the writing end of the records. A decision is
+//! committed before any request is answered; many waiting requests share one commit, so that a thousand agents cost the
+//! disk a few dozen syncs a second and not a thousand.  If a commit fails, all its requests are answered with that
+//! error, and the state is loaded from the records again. Touches the clock, the store, `fleet`'s cores, and the
+//! provisioner.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,33 +22,34 @@ use super::state::Change;
 use super::store::{KnownHardware, Store, StoreError};
 use crate::api::shapes::LogEvent;
 
-/// Requests that may wait for the fleet. When it is full, who asks waits; doors do not, and drop.
+/// The length of the fleet's queue. When it is full, callers wait; DHCP, TFTP and HTTP do not wait, and their sightings
+/// are dropped.
 const REQUESTS_MAX: usize = 1024;
 
 /// The most requests that share one commit.
 const GROUP_MAX: usize = 256;
 
-/// Events that a slow follower of the log may lag behind before it has to read the records again.
+/// Events that a slow reader who follows the log may lag behind before it has to read the records again.
 const FOLLOW_MAX: usize = 4096;
 
-/// Bundles are built by at most so many threads at once: each takes a core and some tens of MiB.
+/// Plans made and bundles built at once: each build takes a core and some tens of MiB.
 const TAILORS_MAX: usize = 4;
 
-/// How often time passes.
+/// The interval of `Fleet::tick`.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often old events are looked for; a part of them goes each time.
+/// The interval at which old events are deleted, a part of them each time.
 const RETENTION: Duration = Duration::from_secs(60);
 
-/// The fleet's thread and what keeps it ticking.
+/// The fleet's thread, and the handle that sends it its ticks.
 #[derive(Debug)]
 pub struct FleetTask {
     thread: std::thread::JoinHandle<()>,
     handle: FleetHandle,
 }
 
-/// Starts the fleet over what `store` keeps. The provisioner is asked for images, plans and admissions. Blocks until the
-/// records are read: call it off the async threads.
+/// Starts the fleet's thread with the state that `store` keeps. The provisioner is asked for images, plans and
+/// admissions. Blocks until the records are read: call it off the async threads, but within a runtime.
 ///
 /// # Errors
 /// When the records cannot be read or no thread can be started.
@@ -69,7 +69,7 @@ pub fn start(
         .name("fleet".to_owned())
         .spawn(move || match Actor::over(store, settings, beside, &runtime) {
             Ok(actor) => {
-                // Who started it waits for this.
+                // The caller of `start` waits for this.
                 let _ = opened.send(Ok(actor.policies.subscribe()));
                 actor.run(waiting, &runtime);
             }
@@ -84,7 +84,7 @@ pub fn start(
     Ok((handle.clone(), FleetTask { thread, handle }))
 }
 
-/// What the thread owns.
+/// Everything that the fleet's thread owns.
 struct Actor {
     fleet: Fleet,
     store: Box<dyn Store>,
@@ -94,7 +94,7 @@ struct Actor {
 }
 
 impl Actor {
-    /// An actor over what `store` keeps.
+    /// An actor with the state that `store` keeps.
     fn over(
         mut store: Box<dyn Store>,
         settings: Settings,
@@ -110,7 +110,7 @@ impl Actor {
     }
 
     fn run(mut self, mut waiting: mpsc::Receiver<Request>, runtime: &tokio::runtime::Handle) {
-        // Dismissals go to the provisioner in the order in which they were decided.
+        // One task sends dismissals to the provisioner, in the order in which they were decided.
         let (dismissals, mut leaving) = mpsc::channel::<Vec<(PublicKey, Option<String>)>>(REQUESTS_MAX);
         let provisioner = Arc::clone(&self.provisioner);
         let porter = runtime.spawn(async move {
@@ -139,8 +139,8 @@ impl Actor {
             match runtime.block_on(self.store.commit(&changes)) {
                 Ok(()) => {
                     self.announce(changes);
-                    // All of them, however many: who is not dismissed stays let in. The swarm waits for nobody, so it is
-                    // not waited for in vain.
+                    // Waits when the queue is full: an agent whose dismissal were dropped would stay in the swarm. The
+                    // swarm never waits for the fleet, so this cannot deadlock.
                     if !dismissed.is_empty() && dismissals.blocking_send(dismissed).is_err() {
                         tracing::warn!("the swarm does not take dismissals");
                     }
@@ -182,7 +182,8 @@ impl Actor {
             error = &*error as &dyn std::error::Error,
             "nothing was done: it could not be written down"
         );
-        // To read the reports of 2,000 machines again costs seconds for each request while a disk is full.
+        // Reports in memory are kept: reading those of 2,000 machines again would cost seconds for each request while
+        // the disk is full.
         let known = self.fleet.state.hardware_beside(changes);
         match runtime.block_on(self.store.load(known)) {
             Ok(state) => self.fleet.state = state,
@@ -221,11 +222,11 @@ impl Actor {
 }
 
 impl FleetTask {
-    /// Lets time pass until `cancel`, and returns when all that was asked before is written down and the thread
-    /// has ended. Who asks later is told that the server is stopping.
+    /// Sends ticks until `cancel`, and returns when all requests made before are committed and the thread has ended.
+    /// Later requests fail with [`FleetError::Stopping`].
     ///
     /// # Errors
-    /// When the fleet's thread ended by itself.
+    /// When the fleet's thread ended by itself, or a tick could not be committed.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), FleetError> {
         let Self { thread, handle } = self;
         let mut tick = tokio::time::interval(TICK);
@@ -245,7 +246,7 @@ impl FleetTask {
                 }
             }
         }
-        // What waits in the channel is still done: this request is behind all of it.
+        // Requests that are queued are still done: this one comes after all of them.
         handle.requests.send(Request::Stop).await.map_err(|_| FleetError::Stopping)?;
         drop(handle);
         let join = tokio::task::spawn_blocking(move || thread.join()).await.map_err(FleetError::Worker)?;

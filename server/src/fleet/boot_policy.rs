@@ -1,6 +1,7 @@
-//! Core: what the doors (DHCP, TFTP, boot script) may know of a machine without asking anybody. Firmware
-//! takes the first answers of a few seconds, so they cannot wait for the fleet or its records; the fleet
-//! publishes this table whenever it changes. Touches `common`, `fleet::marks`.
+//! Core: the boot policies: what DHCP, TFTP and the boot script may know of a machine without asking the fleet.
+//! Firmware takes the first answers of a few seconds, so they cannot wait for the fleet or its records; the fleet
+//! publishes this table whenever it changes. Also what these listeners report to the fleet ([`Sighting`]). Touches
+//! `common`, `fleet::marks`.
 
 use std::collections::HashMap;
 
@@ -11,12 +12,12 @@ use super::marks::{self, Fingerprint};
 /// What a machine that asks to network-boot is to get.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BootPolicy {
-    /// Never seen: the loader, to report its hardware (or silence with `--no-discovery`).
+    /// Not on record: the loader, to report its hardware (or no answer with `--no-discovery`).
     #[default]
     Unknown,
-    /// Known, and wanted: the loader, because a job is open or nothing on its disks would boot.
+    /// Known, and gets the loader: a job is open, or nothing on its disks would boot.
     Load,
-    /// Known, and to boot its own disk, whatever its boot order says.
+    /// Known, and is sent to its own disk, whatever its boot order says.
     BootDisk,
     /// Rejected: no answer at all.
     Ignore,
@@ -32,10 +33,10 @@ pub enum IdleBoot {
     BootDisk,
 }
 
-/// What a door knows of who is asking. Any of it can be missing, and firmware lies.
+/// What a request to DHCP, TFTP or the boot script shows of its client. Any of it can be missing, and firmware lies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asker {
-    /// The Ethernet address it asks from.
+    /// The Ethernet address that the request comes from.
     pub mac: Option<Mac>,
     /// The SMBIOS UUID, in lower case with dashes.
     pub uuid: Option<String>,
@@ -43,7 +44,7 @@ pub struct Asker {
     pub serial: Option<String>,
 }
 
-/// What a machine shows of itself when it asks to network-boot, in the form that is on record.
+/// The marks of an [`Asker`] in the form that is on record; placeholders are left out.
 #[derive(Debug, Clone, Default)]
 pub struct Shown {
     mac: Option<Mac>,
@@ -51,23 +52,23 @@ pub struct Shown {
     serial: Option<String>,
 }
 
-/// What a known machine may show when it asks.
+/// The marks on record by which a request is recognised as a known machine's.
 #[derive(Debug, Clone)]
 pub struct KnownBy {
-    /// The machine that this policy is for.
+    /// The machine that has these marks.
     pub machine: MachineId,
-    /// The UUIDs that it has shown; empty when none is worth comparing.
+    /// The UUIDs that it has shown; empty when it has shown none but placeholders.
     pub uuids: Vec<String>,
     /// The system's serial number.
     pub serial: Option<String>,
-    /// Its Ethernet addresses that say something alone.
+    /// Its Ethernet addresses that identify it alone.
     pub own: Vec<Mac>,
-    /// Those that do not.
+    /// Its other Ethernet addresses: they identify it only together with a UUID or serial number.
     pub weak: Vec<Mac>,
 }
 
 impl Shown {
-    /// What `asker` shows that is worth something.
+    /// The marks of `asker`, without placeholders.
     #[must_use]
     pub fn of(asker: &Asker) -> Self {
         Self {
@@ -77,7 +78,7 @@ impl Shown {
         }
     }
 
-    /// The same as marks.
+    /// The same marks as a fingerprint.
     #[must_use]
     pub fn print(&self) -> Fingerprint {
         Fingerprint {
@@ -88,9 +89,10 @@ impl Shown {
         }
     }
 
-    /// Which of `known` it is. An address speaks for a machine only where UUID and serial number do not say
-    /// otherwise: adapters are carried from one machine to the next, and the next would be sent to its own disk, and
-    /// so never be seen. A UUID alone does not speak for an address that nobody knows: whole batches share one.
+    /// Which of `known` it is; `None` if it is none of them, or could be several. An address identifies a machine only
+    /// if UUID and serial number do not contradict it: adapters are carried from one machine to the next, which would
+    /// be sent to its own disk and so never be discovered. A UUID alone does not identify a machine that shows an
+    /// unknown address: whole batches share one.
     #[must_use]
     pub fn settle<'a>(&self, known: impl Iterator<Item = &'a KnownBy>) -> Option<&'a KnownBy> {
         let fitting: Vec<(&KnownBy, bool)> =
@@ -103,7 +105,7 @@ impl Shown {
         }
     }
 
-    /// Whether it fits, and then whether by an address that says something alone.
+    /// `None` if it is not `known_by`; else whether it is by one of the addresses that identify it alone.
     fn fits(&self, known_by: &KnownBy) -> Option<bool> {
         let uuid = self.uuid.as_ref().filter(|_| !known_by.uuids.is_empty());
         let uuid = uuid.map(|uuid| known_by.uuids.contains(uuid));
@@ -126,18 +128,18 @@ impl Shown {
     }
 }
 
-/// The table: who is known, and what each is to get.
+/// The table of all known machines with their boot policies.
 #[derive(Debug, Clone, Default)]
 pub struct BootPolicies {
     known: Vec<(KnownBy, BootPolicy)>,
     by_mac: HashMap<Mac, Vec<usize>>,
     by_uuid: HashMap<String, Vec<usize>>,
-    /// Machines of which it is in doubt who they are.
+    /// Machines whose identity is in doubt, for the warning.
     pub doubted: Vec<MachineId>,
 }
 
 impl BootPolicies {
-    /// Adds a machine.
+    /// Adds a machine with its policy.
     pub fn insert(&mut self, known_by: KnownBy, policy: BootPolicy) {
         let at = self.known.len();
         for mac in known_by.own.iter().chain(&known_by.weak) {
@@ -149,7 +151,7 @@ impl BootPolicies {
         self.known.push((known_by, policy));
     }
 
-    /// What `asker` is to get, and who it is when it is known.
+    /// The policy for a request of `asker`, with the machine that it is; `None` and `Unknown` if it is not known.
     #[must_use]
     pub fn of(&self, asker: &Asker) -> (Option<MachineId>, BootPolicy) {
         let shown = Shown::of(asker);
@@ -166,7 +168,7 @@ impl BootPolicies {
         }
     }
 
-    /// What an admin should look at, in one sentence.
+    /// A warning for admins about machines in doubt, in one sentence; `None` when there are none.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let named: Vec<String> = self.doubted.iter().take(8).map(MachineId::to_string).collect();
@@ -180,39 +182,39 @@ impl BootPolicies {
         })
     }
 
-    /// All machines with what they are to get.
+    /// All known machines with their policies.
     pub fn iter(&self) -> impl Iterator<Item = (MachineId, BootPolicy)> {
         self.known.iter().map(|(known_by, policy)| (known_by.machine, *policy))
     }
 }
 
-/// What a machine that asked to network-boot was answered.
+/// What DHCP answered to a machine that asked to network-boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answered {
-    /// An address, and how to boot.
+    /// An address and how to boot.
     Offered {
         /// The address that it is offered or given, of the server's own range.
         address: std::net::Ipv4Addr,
-        /// The boot file; none when it is told at port 4011.
+        /// The boot file; `None` when the client is told it on port 4011.
         file: Option<String>,
     },
-    /// How to boot; the address is another server's.
+    /// How to boot; the address comes from another DHCP server.
     Proxy {
-        /// The boot file; none when it is told at port 4011.
+        /// The boot file; `None` when the client is told it on port 4011.
         file: Option<String>,
     },
-    /// Nothing, and why.
+    /// No answer, and why.
     Not(Unanswered),
 }
 
 /// Why a machine was not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unanswered {
-    /// No address is left in the range.
+    /// No address is free in the range.
     Exhausted,
-    /// There is no boot program for its firmware, in these words.
+    /// There is no boot program for its firmware; the reason for the log.
     NoProgram(String),
-    /// Another reason, in these words.
+    /// Another reason, for the log.
     Other(String),
 }
 
@@ -237,40 +239,40 @@ impl std::fmt::Display for Answered {
     }
 }
 
-/// What asks over DHCP, as far as its request shows.
+/// Which program of a machine sent a DHCP request, as far as the request shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientKind {
-    /// Firmware that was given a program: which kind (`bios`, `uefi x64`), and whether it fetches over HTTP by itself.
+    /// Firmware of a kind that there is a boot program for.
     Firmware {
-        /// Its words, with a blank before the processor.
+        /// The kind for the log, with a blank before the processor: `bios`, `uefi x64`.
         kind: &'static str,
-        /// UEFI HTTP boot, and not TFTP.
+        /// Whether it fetches the program by UEFI HTTP boot, and not by TFTP.
         http: bool,
     },
-    /// A small board that says it is a PC.
+    /// A single-board computer whose request claims to be a PC's; the kind for the log.
     Board(&'static str),
-    /// PXE of a kind that is not asked about.
+    /// PXE firmware whose kind was not determined.
     Pxe,
-    /// UEFI HTTP boot of a kind that is not asked about.
+    /// UEFI HTTP boot firmware whose kind was not determined.
     HttpBoot,
     /// iPXE.
     Ipxe,
-    /// iPXE that was built without HTTP, and so is given a better one.
+    /// iPXE that was built without HTTP, and so is given another iPXE first.
     IpxeWithoutHttp,
-    /// Our loader.
+    /// This server's loader.
     Loader,
     /// An installed OS.
     Os,
 }
 
 impl ClientKind {
-    /// Firmware that fetches its program over TFTP.
+    /// Firmware of this kind that fetches its program over TFTP.
     #[must_use]
     pub const fn tftp(kind: &'static str) -> Self {
         Self::Firmware { kind, http: false }
     }
 
-    /// Whether a network boot program runs already.
+    /// Whether it is a network boot program that firmware has started.
     #[must_use]
     pub fn is_boot_program(self) -> bool {
         matches!(self, Self::Ipxe | Self::IpxeWithoutHttp)
@@ -292,14 +294,14 @@ impl std::fmt::Display for ClientKind {
     }
 }
 
-/// Where a boot script leads.
+/// What a boot script makes the machine start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScriptSays {
-    /// To the loader.
+    /// The loader.
     Load,
-    /// To the machine's own disk.
+    /// The OS on the machine's own disk.
     BootDisk,
-    /// There too, because it shows no address that the loader could use.
+    /// Its own disk, because it shows no Ethernet address, which the loader needs.
     BootDiskNoEthernet,
 }
 
@@ -313,28 +315,28 @@ impl std::fmt::Display for ScriptSays {
     }
 }
 
-/// What a door saw, for the log. Sent on a bounded channel without waiting; dropped and counted when full.
+/// What DHCP, TFTP or HTTP saw of a machine. Sent to the fleet's queue without waiting; dropped when that is full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sighting {
     /// A DHCP client asked to network-boot.
     PowerOn {
-        /// The marks that it showed when it asked.
+        /// The marks in its request.
         asker: Asker,
-        /// What of the machine asked.
+        /// Which program of the machine sent the request.
         firmware: ClientKind,
-        /// What it was answered.
+        /// The server's answer.
         answer: Answered,
-        /// The subnet that its relay names, if it came through one: the machine's site.
+        /// An address of its subnet as the DHCP relay tells it, which decides its site; `None` without a relay.
         relay: Option<std::net::Ipv4Addr>,
     },
-    /// A machine that network-boots takes an address that another server gave it.
+    /// A machine that network-boots requested an address that another DHCP server offered.
     Address {
-        /// The marks that it showed when it asked.
+        /// The marks in its request.
         asker: Asker,
-        /// The address that it takes.
+        /// The address that it requested.
         address: std::net::Ipv4Addr,
     },
-    /// A network boot program went out.
+    /// A network boot program was sent.
     BootProgram {
         /// The address that fetched it.
         address: std::net::IpAddr,
@@ -342,39 +344,39 @@ pub enum Sighting {
         file: String,
         /// `tftp` or `http`.
         over: &'static str,
-        /// How many bytes; less than the file when the client gave up.
+        /// Bytes that were sent; fewer than the file has when the client gave up.
         bytes: u64,
-        /// Whether that was all of it.
+        /// Whether the whole file was sent.
         whole: bool,
     },
-    /// A boot script went out.
+    /// A boot script was sent.
     Script {
         /// The marks that iPXE put into the URL of the script.
         asker: Asker,
         /// The address that fetched it.
         address: std::net::IpAddr,
-        /// Where it leads.
+        /// What the script starts.
         says: ScriptSays,
     },
-    /// A hardware report was refused before anybody could say whose it is.
+    /// A hardware report was refused before it could be told which machine it is from.
     RefusedReport {
-        /// From where it came.
+        /// The address that sent it.
         address: std::net::IpAddr,
         /// What the check of the report found.
         why: String,
     },
-    /// The OS of a machine that is known asked for an address, as it does when it starts.
+    /// The OS of a known machine asked DHCP for an address, as it does when it starts.
     System {
-        /// By this Ethernet address.
+        /// The Ethernet address that the request came from.
         mac: Mac,
     },
-    /// Kernel or loader went out.
+    /// The kernel or the loader was sent.
     LoaderFile {
         /// The address that fetched it.
         address: std::net::IpAddr,
         /// The file, by the name that it was asked for.
         file: String,
-        /// Bytes that went out.
+        /// Bytes that were sent.
         bytes: u64,
     },
 }
@@ -388,7 +390,7 @@ mod tests {
         "564d1bc4-9d3e-0f6a-77c1-2be9d0a48351",
         "4c4c4544-0042-3510-8052-b4c04f4d4e32",
     ];
-    /// The first, as firmware before SMBIOS 2.6 has it.
+    /// The first of them in the byte order of firmware before SMBIOS 2.6.
     const SWAPPED: &str = "d2c1b8a3-4e7f-904a-9c36-5e1d0b72f8aa";
 
     fn known_by(machine: u64, uuid: &str, serial: &str, own: &[u8], weak: &[u8]) -> KnownBy {

@@ -1,6 +1,6 @@
-//! Core: what a job is bound to, so that what was shown to an admin is what is written: the machine's marks and
-//! the disk. What was not known when it was ordered is bound by the first plan, and kept from then on. Touches
-//! `common`, `fleet::identity`.
+//! Core: what a job is bound to, so that only the machine and the disk that an admin was shown are written: the
+//! machine's marks and the disk. What was not known when the job was ordered is bound by its first plan, and kept from
+//! then on. Touches `common`, `fleet::identity` and how the tailor describes disks.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use common::plan::DiskIdentity;
 use super::identity::Fingerprint;
 use crate::tailor::known_as;
 
-/// The marks of a machine at one time.
+/// The marks of a machine when its job was ordered or planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// The system's serial number.
+    /// The system's serial number; `None`, as for the others, if the machine showed none or a placeholder.
     pub system_serial: Option<String>,
     /// The chassis' serial number.
     pub chassis_serial: Option<String>,
@@ -21,14 +21,14 @@ pub struct Marks {
     pub board_serial: Option<String>,
     /// The system's UUID.
     pub uuid: Option<String>,
-    /// All UUIDs that it is known to show; only of a machine that is compared, never of what is kept.
+    /// All UUIDs on record for a machine that is compared with a job's marks. The marks that a job keeps use `uuid`.
     pub uuids: BTreeSet<String>,
-    /// Its Ethernet addresses; one in common is enough where nothing else is known.
+    /// Its Ethernet addresses; they are compared only if there is no other mark, and then one in common is enough.
     pub macs: BTreeSet<Mac>,
 }
 
 impl Marks {
-    /// The marks in `print`.
+    /// The marks in `print`; of several UUIDs the first is the one that a job keeps.
     #[must_use]
     pub fn of(print: &Fingerprint) -> Self {
         Self {
@@ -50,8 +50,8 @@ impl Marks {
         ]
     }
 
-    /// The first mark by which `shown` is not the machine with these marks, in words. A mark that was known and is
-    /// shown no more counts: leaving marks out must not be easier than having them.
+    /// The first mark by which `shown` is not the machine with these marks, in words; `None` if it may be. A mark that
+    /// is missing in `shown` contradicts too: a forged report must not pass by leaving marks out.
     #[must_use]
     pub fn contradicted_by(&self, shown: &Self) -> Option<String> {
         for ((name, ours), (_, theirs)) in self.named().into_iter().zip(shown.named()) {
@@ -64,14 +64,14 @@ impl Marks {
                 _ => {}
             }
         }
-        // NICs are moved and added; but none that is the same, with nothing else that is, is another machine.
+        // NICs are moved and added, but with no other mark on record, no common address means another machine.
         let named = self.named().iter().any(|(_, mark)| mark.is_some());
         let apart = !named && !self.macs.is_empty() && self.macs.is_disjoint(&shown.macs);
         let list = |macs: &BTreeSet<Mac>| macs.iter().map(Mac::to_string).collect::<Vec<_>>().join(", ");
         apart.then(|| format!("the address {} instead of {}", list(&shown.macs), list(&self.macs)))
     }
 
-    /// Adds what `shown` has and these marks lack.
+    /// Adds the marks of `shown` that are missing here, and its addresses.
     fn learn(&mut self, shown: &Self) {
         let fill = |ours: &mut Option<String>, theirs: &Option<String>| {
             if ours.is_none() {
@@ -89,37 +89,37 @@ impl Marks {
 /// What a job is bound to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bound {
-    /// The machine's marks; none for a job of an earlier version that had no plan since.
+    /// The machine's marks; `None` for a job of an earlier version that had no plan since.
     pub marks: Option<Marks>,
-    /// The disk; none until the machine's hardware is known.
+    /// The disk; `None` until the machine's hardware is known.
     pub disk: Option<DiskIdentity>,
 }
 
-/// Why a plan is not what was shown.
+/// How a plan differs from what the admin was shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotShown {
     /// Another machine; the mark that differs, in words.
     #[error("it is not the machine that was ordered for: it shows {0}")]
     Machine(String),
-    /// The same machine, and another disk of it.
+    /// The same machine, but another of its disks.
     #[error(
         "the disk that would be written is {}, and not the one that was shown: {}",
         known_as(found),
         known_as(shown)
     )]
     Disk {
-        /// The disk that was shown.
+        /// The disk that the admin was shown.
         shown: Box<DiskIdentity>,
-        /// The one of the plan.
+        /// The disk that the plan would write.
         found: Box<DiskIdentity>,
     },
 }
 
 impl Bound {
-    /// Whether a plan that writes `disk`, for a machine that shows `marks`, is what was shown.
+    /// Whether a plan that writes `disk`, for a machine that shows `marks`, is what the admin was shown.
     ///
     /// # Errors
-    /// What is different.
+    /// When the machine or the disk is another one.
     pub fn allows(&self, marks: &Marks, disk: &DiskIdentity) -> Result<(), NotShown> {
         if let Some(differs) = self.marks.as_ref().and_then(|ours| ours.contradicted_by(marks)) {
             return Err(NotShown::Machine(differs));
@@ -132,14 +132,15 @@ impl Bound {
         }
     }
 
-    /// Binds what was not bound yet to the first plan's machine and disk.
+    /// Binds what was not known when the job was ordered to the machine and disk of a plan.
     pub fn bind(&mut self, marks: &Marks, disk: &DiskIdentity) {
         self.marks.get_or_insert_default().learn(marks);
         self.disk.get_or_insert_with(|| disk.clone());
     }
 }
 
-/// Whether both are the marks of one disk. Its place is one of them only while another disk says the same of itself.
+/// Whether both are the marks of one disk. The path counts only if both have one: it is a mark only while another disk
+/// of the machine has the same serial number and WWN.
 #[must_use]
 pub fn same(one: &DiskIdentity, other: &DiskIdentity) -> bool {
     let placed = !one.path.is_empty() && !other.path.is_empty();

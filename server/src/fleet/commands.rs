@@ -1,4 +1,4 @@
-//! Core, part of the fleet: what an admin wants with machines: approve, reject, name, label, hold, release, merge,
+//! Core, part of the fleet: an admin's commands for machines: approve, reject, name, label, hold, release, merge,
 //! forget. Touches `api`, `common` and the other cores of the fleet.
 
 use common::id::MachineId;
@@ -14,14 +14,14 @@ use super::order::refused;
 use super::state::Change;
 use crate::api::shapes::{JobState, MachineAction, MachineChanged, MachineCommand, MachineState};
 
-/// The longest name of a machine, label or value.
+/// The longest name of a machine, and key or value of a label, in bytes.
 const NAME_MAX: usize = 128;
 
 impl Fleet {
-    /// Does what an admin wants with machines.
+    /// Carries out an admin's command for the machines that it selects, or with `dry_run` only says what it would do.
     ///
     /// # Errors
-    /// When no machine is meant, or the command makes no sense for one of them; then nothing was done.
+    /// When no machine is selected, or the command is not possible for one of them; then nothing was changed.
     pub fn command(
         &mut self,
         command: &MachineCommand,
@@ -82,13 +82,13 @@ impl Fleet {
         self.put_machine(machine);
         self.follow_up(id, action, now);
         if matches!(action, MachineAction::Approve | MachineAction::Label { .. } | MachineAction::Release) {
-            // An open order may have waited for just this.
+            // An open deployment may take the machine now.
             self.take_open(id, now);
         }
     }
 
-    /// Whether a machine that nobody has said anything about gave itself its name: an admin's word for another
-    /// machine takes it away.
+    /// Whether the machine's name is only its own claim: no admin has said anything about it and no job is for it. An
+    /// admin who gives that name to another machine takes it away.
     fn only_claims_its_name(&self, id: MachineId) -> bool {
         let open = self.state.newest_job(id).is_some();
         self.state.machines.get(&id).is_some_and(|other| other.state == MachineState::Discovered && !open)
@@ -107,7 +107,7 @@ impl Fleet {
         }
     }
 
-    /// What an action means for a job that is open, in words behind what it does.
+    /// What `action` means for the machine's open job, to be added to the reply; empty when it means nothing.
     fn aside(&self, id: MachineId, action: &MachineAction) -> String {
         let Some(job) = self.state.newest_job(id).filter(|job| job.is_open()) else { return String::new() };
         match (action, job.state) {
@@ -121,14 +121,14 @@ impl Fleet {
         }
     }
 
-    /// What an action means for the job that the machine has.
+    /// What `action` does to the machine's newest job.
     fn follow_up(&mut self, id: MachineId, action: &MachineAction, now: Timestamp) {
         let Some(job) = self.state.newest_job(id) else { return };
         if matches!(action, MachineAction::Reject) {
             let job = job.id;
             self.happen(job, JobEvent::Cancelled("the machine was rejected".to_owned()), now);
         } else if let Some(before) = job.before.filter(|_| job.is_open() || job.state == JobState::Refused) {
-            // What is said of a machine while an order stands holds when the order is taken back.
+            // The command also applies to the state that the machine gets back when the job is cancelled.
             let (mut job, Some(machine)) = (job.clone(), self.state.machines.get(&id)) else { return };
             let mut earlier = Machine { state: before, ..machine.clone() };
             if earlier.obey(action).is_ok() && earlier.state != before {

@@ -1,49 +1,48 @@
-//! Core: what the fleet does with what it is told. Every word from a door, a machine or an admin comes here
-//! with the time it came at, changes the state, and leaves behind what must be written down and what the
-//! swarm must know. Orders (`orders`), machines that report (`reports`), what DHCP and TFTP saw (`sightings`)
-//! and what an admin decided for all (`settings`) are further parts of it. Touches `api`, `common` and the
-//! other cores of the fleet.
+//! Core: the fleet's state machine. Every sighting, report, event and command comes here with its time, changes the
+//! state, and leaves behind the changes to commit and the keys to dismiss from the swarm. Orders (`orders`), hardware
+//! reports (`reports`), what DHCP, TFTP and HTTP saw (`sightings`) and the settings for the whole fleet (`settings`)
+//! are further parts of it. Touches `api`, `common` and the other cores of the fleet.
 
-// Why a machine is given nothing.
+// Why a machine gets no plan.
 mod bars;
 
-// Whose an event of the log is.
+// Which machine, job or deployment an event of the log belongs to.
 mod whose;
 
-// The log: what is said of whom, and who may say it.
+// Writes events to the log, with limits for machines that nobody let in.
 mod log;
 
-// How much may be asked of the records by whom nobody let in.
+// Rate limits on what machines that nobody let in may add to the records.
 mod budget;
 
-// The boots that keys are of.
+// The boots of machines, by their keys.
 mod boots;
 
-// Whether an agent is at work that may not be disturbed.
+// Whether an agent is at work and must not be interrupted.
 mod at_work;
 
-// Machines whose identity is in doubt, and what an admin says about them.
+// Machines whose identity is in doubt, and how an admin settles that.
 mod doubts;
 
-// Secrets of orders that nobody needs any more.
+// Removes the secrets of orders that no job needs any more.
 mod secrets;
 
-// What an admin decided for the whole fleet.
+// Settings for the whole fleet.
 mod settings;
 
-// Machines that nobody let in, and what is kept of them.
+// Machines that nobody let in, and how much of them is kept.
 mod strangers;
 
-// An installed OS calls home.
+// The call home of an installed OS.
 mod homecoming;
 
-// What the doors saw.
+// What DHCP, TFTP and HTTP saw.
 mod sightings;
 
-// What the doors saw of each machine.
+// The last sightings of each machine, from which silences are explained.
 mod trails;
 
-// What is concluded of machines that say nothing.
+// What is concluded when a machine falls silent.
 mod silences;
 
 use std::collections::{BTreeSet, HashMap};
@@ -70,47 +69,47 @@ pub use boots::{AtWork, REPORT_LIFE};
 pub use settings::{Settings, SiteRule};
 pub(super) use whose::Whose;
 
-/// What has to be done outside for what was decided in here: first the changes, then the rest.
+/// What the actor has to do after a decision: commit the changes first, then the rest.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// To be written down.
+    /// To be committed to the records, in this order.
     pub changes: Vec<Change>,
-    /// Keys that are let into the swarm no more, each with what its agent is told.
+    /// Keys whose admission to the swarm ends, each with the reason that its agent is told, if any.
     pub dismissed: Vec<(PublicKey, Option<String>)>,
 }
 
-/// All that is known and decided, and what of it is still to be done outside ([`Effects`]). One thread owns it.
+/// The state of the fleet and the effects that are still to be carried out ([`Effects`]). One thread owns it.
 #[derive(Debug)]
 pub struct Fleet {
-    /// Machines, deployments and jobs, as they are on record or will be once `after` is written.
+    /// Machines, deployments and jobs, as they are on record or will be once `after` is committed.
     pub state: State,
-    /// What was decided for the whole fleet.
+    /// Settings for the whole fleet, from the configuration.
     pub settings: Settings,
     pub(super) after: Effects,
-    /// Who was last seen under an IP address; learnt again after a restart.
+    /// The machine that last used an IP address; not recorded, so learnt again after a restart.
     pub(super) by_address: HashMap<IpAddr, MachineId>,
     trails: Trails,
-    /// What was said last, by speaker, step and subject.
+    /// The last text logged for each speaker, step and subject, and when: repetitions are left out.
     said: HashMap<(String, Step, String), (String, Timestamp)>,
-    /// Jobs of which it was said that they are silent, each with the last word of its machine.
+    /// Jobs whose silence was logged, each with the time at which its machine was last heard of.
     silent: HashMap<JobId, Timestamp>,
     pub(super) boots: Boots,
-    /// Events that were of no use: late, twice, or of an older attempt.
+    /// How many events were dropped: late, repeated, of an older attempt, or of steps that are not a machine's.
     pub dropped: u64,
     budgets: Budgets,
     looked_for_secrets: Option<Timestamp>,
-    /// Lines that were left out of the log, because their speaker had said too much.
+    /// How many events and reports of machines that nobody let in were over their limits and left out.
     pub left_out: u64,
-    /// Whether the records' disk is nearly full: nothing is recorded then that nobody asked for.
+    /// Whether the disk of the records is nearly full: machines that nobody let in are not recorded then.
     pub is_tight: bool,
 }
 
-/// What became of a batch of events.
+/// The reply to a batch of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// The highest number that is in the log.
+    /// The highest event number of this boot that was taken: the agent need not send it again.
     pub through: u64,
-    /// Why the job was cancelled, if it was.
+    /// Why the batch's job was cancelled; `None` if it was not.
     pub cancelled: Option<String>,
 }
 
@@ -123,7 +122,7 @@ pub enum EventsRefused {
 }
 
 impl Fleet {
-    /// A fleet over what is known.
+    /// A fleet with the state from the records.
     #[must_use]
     pub fn new(state: State, settings: Settings) -> Self {
         Self {
@@ -143,14 +142,14 @@ impl Fleet {
         }
     }
 
-    /// The sites that are known: those that an admin named, and where machines are.
+    /// All sites: those of the settings, and those of machines on record.
     #[must_use]
     pub fn sites(&self) -> BTreeSet<String> {
         let named = self.settings.sites.iter().map(|rule| &rule.site);
         named.chain(self.state.machines.values().map(|machine| &machine.site)).cloned().collect()
     }
 
-    /// What an admin should look at, each in one sentence.
+    /// Warnings for admins, each in one sentence.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -183,7 +182,7 @@ impl Fleet {
         warnings
     }
 
-    /// What has to be done outside since this was asked last.
+    /// Takes the effects since the last call.
     pub fn take_aftermath(&mut self) -> Effects {
         std::mem::take(&mut self.after)
     }
@@ -197,7 +196,7 @@ impl Fleet {
         self.put(Change::Machine(Box::new(machine)));
     }
 
-    /// Lets `event` happen to a job, with all that follows.
+    /// Applies `event` to a job, and follows its effects.
     pub(super) fn happen(&mut self, job: JobId, event: JobEvent, now: Timestamp) -> Happened {
         let Some(mut job) = self.state.jobs.get(&job).cloned() else { return Happened::Dropped };
         let before = job.clone();
@@ -219,7 +218,7 @@ impl Fleet {
         let machine = self.state.machines.get(&job.machine).cloned();
         match (effect, machine) {
             (Effect::Machine(state), Some(mut machine)) => {
-                // An admin's word stands above what a job makes of the machine.
+                // What an admin decided stands: a job does not change the state of a rejected machine.
                 if !matches!(machine.state, MachineState::Rejected | MachineState::Retired) {
                     machine.state = state;
                     self.put_machine(machine);
@@ -247,12 +246,12 @@ impl Fleet {
             }
             (Effect::Dismiss(key, reason), _) => self.after.dismissed.push((key, reason)),
             (Effect::Log(step, what), _) => self.log(now, Whose::Job(job), step, what),
-            // The machine was forgotten.
+            // The machine was forgotten, so there is nothing to change.
             (_, None) | (Effect::Dropped, _) => {}
         }
     }
 
-    /// A machine told of its steps; the batch was signed by the key in it.
+    /// Takes a batch of events about a machine's steps; its signature by the key in it has been checked.
     ///
     /// # Errors
     /// When no machine's present boot has that key.
@@ -260,7 +259,7 @@ impl Fleet {
         let refused = || EventsRefused::UnknownKey(batch.key);
         let mut machine = self.state.by_key(&batch.key).cloned().ok_or_else(refused)?;
         let mut boot = machine.boot.ok_or_else(refused)?;
-        // What an older attempt of the same boot left undelivered is dropped: its end would end this attempt.
+        // Undelivered events of an older attempt of the same boot are dropped: its end would end this attempt.
         let of_this_attempt = |job: &Job| {
             job.machine == machine.id
                 && job.key == Some(batch.key)
@@ -303,11 +302,12 @@ impl Fleet {
     ) {
         let event = StepEvent { step: tidy_step(event.step), what: event.what.tidied(), ..event };
         if !is_machines_step(&event.step) {
-            // What the server decides, only the server says.
+            // Events about the server's own steps are accepted from nobody.
             self.dropped += 1;
             return;
         }
-        // The machine's clock may be wrong, so an event is dated by its distance to the sending, within its boot.
+        // The machine's clock may be wrong, so only the time between event and sending is used, and the result is kept
+        // within its boot.
         let age = i64::try_from(sent_at_ms.saturating_sub(event.at_ms)).unwrap_or(i64::MAX);
         let booted =
             self.state.machines.get(&machine).and_then(|machine| machine.boot).map(|boot| boot.since);
@@ -324,15 +324,15 @@ impl Fleet {
         }
     }
 
-    /// The swarm or another room has something to say of a job.
+    /// Logs something about a job that another part of the server observed, such as the swarm.
     pub fn remark(&mut self, job: JobId, step: Step, what: What, now: Timestamp) {
         if let Some(job) = self.state.jobs.get(&job).cloned() {
             self.log_once(now, Whose::Job(&job), step, what);
         }
     }
 
-    /// Time passed: jobs whose call home is due fail, orders that nobody came for end, and what is to be concluded of
-    /// silent machines and agents is said. Nothing depends on how often this comes but how soon it is noticed.
+    /// Does what depends on time: jobs whose call home is overdue fail, orders expire, and conclusions about silent
+    /// machines and agents are logged. How often it is called decides only how soon that happens.
     pub fn tick(&mut self, now: Timestamp) {
         let due: Vec<JobId> = self
             .state
@@ -354,7 +354,7 @@ impl Fleet {
         }
     }
 
-    /// Gives a job that is about to be given up the reason that was seen.
+    /// Gives a job that is about to fail for lack of a call home the cause that sightings suggest.
     fn explain(&mut self, job: JobId) {
         let Some(mut job) = self.state.jobs.get(&job).cloned() else { return };
         let note = self.state.notes.get(&job.machine).map(ToString::to_string);
@@ -364,8 +364,8 @@ impl Fleet {
         }
     }
 
-    /// Says once of each silent agent that it is silent. Nothing else follows: when the machine is switched on
-    /// again, its next attempt takes up what is on the disk.
+    /// Logs once for each silence of an agent that it is silent. Nothing else follows: when the machine is switched on
+    /// again, its next attempt resumes with what is on the disk.
     fn notice_silence(&mut self, now: Timestamp) {
         let running = self.state.jobs.values().filter(|job| job.state == JobState::Running);
         let heard = running.filter_map(|job| Some((job, self.state.machines.get(&job.machine)?.last_seen)));
@@ -385,25 +385,25 @@ impl Fleet {
     }
 }
 
-/// Whether an event was of use to a job.
+/// Whether a job took an event or dropped it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Happened {
     Taken,
     Dropped,
 }
 
-/// Whether a machine may speak of `step`. Of the others only the server knows anything: a machine that could say
-/// them could write "an admin: approved" into the log, or that an OS called home.
+/// Whether a machine may send events about `step`. The other steps are the server's and the OS's: a machine that could
+/// send events about them could write "an admin: approved" into the log, or that an OS called home.
 fn is_machines_step(step: &Step) -> bool {
     match step.owner() {
         Some(Owner::Loader | Owner::Agent) => true,
         Some(Owner::Server | Owner::Os) => false,
-        // A name that only looks like one of ours is no step of a later version either.
+        // A name that is one of the known steps but for dashes and case is not taken for a step of a later version.
         None => step.name().trim_matches('-').to_ascii_lowercase().parse::<Step>().is_err(),
     }
 }
 
-/// A step that this version does not know keeps its name, as far as it is one.
+/// Shortens the name of a step that this version does not know, and replaces other characters than letters and digits.
 fn tidy_step(step: Step) -> Step {
     match step {
         Step::Other(name) => {

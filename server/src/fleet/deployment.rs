@@ -1,5 +1,5 @@
-//! Core: one order over many machines, and which machines it is for. Touches `api`, `common`,
-//! `fleet::job`, `fleet::machine`.
+//! Core: a deployment: one order for many machines, and which machines it takes. Touches `api`, `common`, `fleet::job`,
+//! `fleet::machine`.
 
 use std::net::IpAddr;
 
@@ -14,32 +14,32 @@ use super::order::CheckedOrder;
 use super::provisioner::PlanRequest;
 use crate::api::shapes::MachineState;
 
-/// The longest hostname: RFC 1123 section 2.1 asks for 63 characters between dots.
+/// The longest part of a hostname between dots, in characters: RFC 1123 section 2.1.
 const HOSTNAME_MAX: usize = 63;
 
-/// One order over many machines, as it was given; how it goes on is in its jobs.
+/// One order for many machines, as it was given; its progress is in its jobs.
 #[derive(Debug, Clone)]
 pub struct Deployment {
-    /// Given once, also after it was forgotten.
+    /// Given once, and never to another deployment.
     pub id: DeploymentId,
     /// When it was ordered.
     pub ordered: Timestamp,
-    /// What is written, even when the name means another image since.
+    /// The image that is written, even if its name means another image by now.
     pub image: ImageId,
     /// The image's name at that time.
     pub image_name: String,
-    /// Wire bytes of one copy of it.
+    /// The bytes of all its chunks as sent, compressed.
     pub wire_bytes: u64,
-    /// What was ordered, as it was ordered.
+    /// The order, after it was checked.
     pub request: CheckedOrder,
-    /// Whether it still takes machines that appear.
+    /// Whether it still takes machines that appear and match its selectors.
     pub open: bool,
 }
 
 impl Deployment {
-    /// Whether it takes `machine`, which has just shown itself and has had `jobs_taken` of its jobs given
-    /// out to others. Machines with anything on any disk are taken only when an admin approved them: a selector
-    /// does not name a machine, and what stands on it may be somebody's.
+    /// Whether it takes `machine`, which has just reported, when `jobs_taken` of its jobs are given out already. A
+    /// machine with data on any disk is taken only if an admin approved it: a selector does not name a machine, and the
+    /// data may be somebody's.
     #[must_use]
     pub fn takes(&self, machine: &Machine, jobs_taken: usize) -> bool {
         let room = self.request.has_room(jobs_taken);
@@ -52,15 +52,15 @@ impl Deployment {
         self.open && room && state && machine.takes_jobs() && machine.has_labels(self.request.selectors())
     }
 
-    /// Whether `job`, which has no plan yet, was given out to a machine for nothing but that its disks were blank.
+    /// Whether `job`, which has no plan yet, was given out to a machine only because its disks were blank.
     #[must_use]
     pub fn took_as_blank(&self, job: &Job) -> bool {
         let unapproved = matches!(job.before, Some(MachineState::Discovered | MachineState::Inspected));
         self.request.as_ordered().open && !self.request.names_machines() && unapproved && job.attempt == 0
     }
 
-    /// What the tailor is to be asked about `job` of this order, for the machine that reported `report` and reaches the
-    /// server at `server`.
+    /// The request to the tailor for a plan of `job`, for the machine that reported `report` and reaches the server at
+    /// `server`.
     #[must_use]
     pub fn plan_request(&self, job: &Job, report: &HardwareReport, server: Option<IpAddr>) -> PlanRequest {
         let ordered = self.request.as_ordered();
@@ -78,7 +78,7 @@ impl Deployment {
         }
     }
 
-    /// The name that the installed OS is given on `machine`: the order's pattern, as DNS allows it.
+    /// The hostname for the installed OS on `machine`: the order's pattern filled in, and changed to what DNS allows.
     #[must_use]
     pub fn hostname(&self, machine: &Machine) -> String {
         let pattern = self.request.as_ordered().hostname.as_deref().unwrap_or("{name}");
@@ -90,7 +90,7 @@ impl Deployment {
     }
 }
 
-/// `text` as a hostname: what RFC 1123 does not allow becomes a dash; `otherwise` when nothing is left.
+/// `text` as a hostname: characters that RFC 1123 does not allow become dashes; `otherwise` when nothing is left.
 #[must_use]
 pub fn as_hostname(text: &str, otherwise: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };

@@ -1,6 +1,6 @@
-//! Core, part of the fleet: orders that nobody came for end. A machine that is switched on months later may have
-//! been set up by hand meanwhile, and nobody who ordered thinks of it any more. Touches `api`, `common` and the
-//! other cores of the fleet.
+//! Core, part of the fleet: orders expire when their machines do not report. A machine that is switched on months later
+//! may have been set up by hand meanwhile, and nobody remembers the order. Touches `api`, `common` and the other cores
+//! of the fleet.
 
 use common::id::{DeploymentId, JobId};
 use common::step::{Step, What};
@@ -13,7 +13,7 @@ use super::state::Change;
 use crate::api::shapes::JobState;
 
 impl Fleet {
-    /// How long `order` lives; for ever when none.
+    /// How long `order` waits for machines; `None` if it never expires.
     #[must_use]
     pub(super) fn lifetime(&self, order: &Deployment) -> Option<SignedDuration> {
         match order.request.as_ordered().expires_seconds {
@@ -23,7 +23,7 @@ impl Fleet {
         }
     }
 
-    /// Ends what nobody came for by `now`.
+    /// Closes the open deployments and ends the jobs that have expired by `now`.
     pub(super) fn expire(&mut self, now: Timestamp) {
         let past = |since: Timestamp, order: &Deployment| {
             self.lifetime(order).filter(|life| now.duration_since(since) >= *life)
@@ -34,8 +34,8 @@ impl Fleet {
         let waiting = |job: &&Job| matches!(job.state, JobState::Ordered | JobState::Running);
         let due = |job: &Job| {
             let seen = self.state.machines.get(&job.machine).map(|machine| machine.last_seen);
-            // An agent that works is heard of every few seconds; who only waits for its machine has been told
-            // nothing since it was ordered.
+            // A running job's agent is heard of every few seconds; a job that waits for its machine has not changed
+            // since it was ordered.
             let since = match job.state {
                 JobState::Running => job.changed.max(seen.unwrap_or(job.changed)),
                 _ => job.changed,

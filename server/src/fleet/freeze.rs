@@ -1,6 +1,6 @@
-//! Core, part of the fleet: `freeze` stops everything new. No order is placed, no plan is given but the one that an
-//! agent has already, and no open order takes a machine; what runs goes on. Touches `api`, `common` and the
-//! other cores of the fleet.
+//! Core, part of the fleet: `freeze` stops everything new. While it lasts, no order is placed, no plan is given but the
+//! one that an agent has already, and no open deployment takes a machine; running jobs go on. Touches `api`, `common`
+//! and the other cores of the fleet.
 
 use common::limits::{EVENT_TEXT_MAX, cut};
 use common::step::{Step, What};
@@ -14,7 +14,8 @@ use super::state::Change;
 use crate::api::shapes::Frozen;
 
 impl Fleet {
-    /// Freezes, or with `false` ends that. Says what holds now; again is no failure, and gives another reason.
+    /// Freezes the fleet, or with `false` ends that, and returns what is then in force. To freeze again is no error: it
+    /// changes the reason and keeps the time.
     pub fn freeze(&mut self, freeze: bool, reason: Option<String>, now: Timestamp) -> Option<Frozen> {
         let reason = reason.map(|text| cut(&harmless(&text), EVENT_TEXT_MAX / 2).to_owned());
         let frozen = freeze.then(|| Frozen {
@@ -35,8 +36,10 @@ impl Fleet {
         frozen
     }
 
+    /// Refuses what would begin something new.
+    ///
     /// # Errors
-    /// When orders are frozen.
+    /// While the fleet is frozen.
     pub(super) fn check_frozen(&self) -> Result<(), Refused> {
         match &self.state.frozen {
             None => Ok(()),

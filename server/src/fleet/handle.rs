@@ -1,17 +1,17 @@
-//! The way to the fleet for all others: questions and orders as calls that wait for their answer. Each part of it has a
-//! file: what machines tell (`arrivals`), what admins want (`ordering`), what is known (`looking`), and the log. Touches
-//! the fleet's thread.
+//! The fleet's handle for the rest of the server: requests as calls that wait for their answer. Each part has a file:
+//! reports and events of machines (`arrivals`), orders of admins (`ordering`), queries (`looking`), and reading the log
+//! (`log`). Touches the fleet's queue, the clock and the provisioner.
 
-// What machines tell.
+// Reports, events and calls home of machines.
 pub(super) mod arrivals;
 
-// What admins want.
+// Orders and commands of admins.
 mod ordering;
 
-// What is known.
+// Queries about machines and deployments.
 mod looking;
 
-// The log as it is read.
+// Reading and following the log.
 mod log;
 
 use std::sync::Arc;
@@ -28,10 +28,10 @@ use super::request::{FleetError, Request, Work};
 use super::store::Log;
 use crate::api::shapes::LogEvent;
 
-/// Orders that are looked at at once.
+/// Orders that are checked and placed at once; further ones wait.
 pub(super) const ORDERS_MAX: u32 = 64;
 
-/// The way to the fleet. Cheap to clone.
+/// Sends requests to the fleet's thread. Cheap to clone.
 #[derive(Clone)]
 pub struct FleetHandle {
     pub(super) requests: mpsc::Sender<Request>,
@@ -41,9 +41,9 @@ pub struct FleetHandle {
     pub(super) keys: KeyPair,
     pub(super) nonces: Nonces,
     pub(super) log: Arc<dyn Log>,
-    /// Held while a plan is made and its bundle is built.
+    /// A permit is held while a plan is made and its bundle is built.
     pub(super) tailors: Arc<Semaphore>,
-    /// Held by each order from when it looks the image up until it is placed.
+    /// A permit is held by each order from when its image is looked up until it is placed.
     pub(super) orders: Arc<Semaphore>,
 }
 
@@ -54,7 +54,7 @@ impl std::fmt::Debug for FleetHandle {
 }
 
 impl FleetHandle {
-    /// Does `work` at the fleet and gives its result once it is written down.
+    /// Runs `work` on the fleet's thread, and returns its result once the changes are committed.
     async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Fleet, Timestamp) -> T + Send + 'static,
@@ -75,7 +75,7 @@ impl FleetHandle {
         self.ask(work).await
     }
 
-    /// As if nothing had been heard of any agent for long.
+    /// Makes every agent look as if it had not been heard of for long.
     #[cfg(test)]
     pub(crate) async fn age(&self) {
         self.tell(|fleet, _| fleet.boots.age()).await.unwrap();
@@ -88,32 +88,32 @@ impl FleetHandle {
         self.ask(move |fleet, _| look(fleet)).await
     }
 
-    /// What the doors need to know, as it changes.
+    /// The boot policies for DHCP, TFTP and the boot script, republished whenever they change.
     #[must_use]
     pub fn policies(&self) -> watch::Receiver<Arc<BootPolicies>> {
         self.policies.clone()
     }
 
-    /// The server's key, which all its words are signed with.
+    /// The server's public key: its answers to machines are signed with the secret one.
     #[must_use]
     pub fn key(&self) -> PublicKey {
         self.keys.public()
     }
 
-    /// A nonce for a report that is sent now.
+    /// A nonce for a machine that is about to report.
     #[must_use]
     pub fn nonce(&self) -> String {
         self.nonces.give(Timestamp::now())
     }
 
-    /// When the report with this nonce was begun; none where it is a repetition of an old one.
+    /// When this nonce was given; `None` if it is not of this server or older than [`REPORT_LIFE`], as in a replay.
     #[must_use]
     pub fn begun(&self, nonce: &str) -> Option<Timestamp> {
         let now = Timestamp::now();
         self.nonces.given(nonce, now).filter(|begun| now.duration_since(*begun) <= REPORT_LIFE)
     }
 
-    /// A door saw something. Never waits: doors must not.
+    /// Queues a sighting of DHCP, TFTP or HTTP. Never waits, so that they do not: drops it when the queue is full.
     pub fn sighting(&self, sighting: Sighting) {
         let work: Work = Box::new(move |fleet, now| {
             fleet.sighting(sighting, now);

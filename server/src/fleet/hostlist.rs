@@ -1,8 +1,8 @@
-//! Core: hostlists, the way cluster admins name many machines at once: `rack1-[01-16]`, `n[1-3,7]-bmc`.
-//! Touches nothing.
+//! Core: hostlists, by which cluster admins name many machines at once: `rack1-[01-16]`, `n[1-3,7]-bmc`. Touches
+//! nothing.
 //!
 //! The notation is that of pdsh, Slurm and ClusterShell: a list in brackets of numbers and ranges, whose
-//! leading zeros are kept. Several brackets multiply. What is expanded is bounded before it is made.
+//! leading zeros are kept. Several brackets multiply. The number of names is checked before they are made.
 
 /// The most names one expression may stand for: ten times the largest fleet this is meant for.
 pub const NAMES_MAX: usize = 20_000;
@@ -13,10 +13,10 @@ pub enum BadHostlist {
     /// A bracket is not closed, not opened, or nested.
     #[error("unbalanced brackets in `{0}`")]
     Brackets(String),
-    /// What stands in the brackets is no list of numbers and ranges.
+    /// A part of the list in the brackets is no number and no range.
     #[error("`{0}` is no number and no range such as 01-16")]
     Range(String),
-    /// It stands for too many names.
+    /// It stands for more than [`NAMES_MAX`] names.
     #[error("`{0}` stands for more than {NAMES_MAX} names")]
     TooMany(String),
 }
@@ -24,7 +24,7 @@ pub enum BadHostlist {
 /// The names that `text` stands for, in order; `text` itself where it has no brackets.
 ///
 /// # Errors
-/// When brackets do not match, a range is none, or the names would be more than [`NAMES_MAX`].
+/// When brackets do not match, a range is malformed, or there would be more than [`NAMES_MAX`] names.
 pub fn expand(text: &str) -> Result<Vec<String>, BadHostlist> {
     let mut names = vec![String::new()];
     let mut rest = text;
@@ -53,7 +53,7 @@ pub fn expand(text: &str) -> Result<Vec<String>, BadHostlist> {
     Ok(names)
 }
 
-/// The expressions in `text`, which stand between commas outside brackets.
+/// The expressions in `text`, separated by commas outside brackets; empty ones are left out.
 #[must_use]
 pub fn split(text: &str) -> Vec<&str> {
     let mut depth = 0_u32;

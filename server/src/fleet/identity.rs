@@ -1,10 +1,10 @@
-//! Core: who a machine is. Compares the marks that a report shows with those on record. Touches `api`, `common`,
-//! `fleet::marks`.
+//! Core: the identity of machines: compares the marks in a report with those on record, and decides which machine it
+//! is. Touches `api`, `common`, `fleet::marks`.
 //!
-//! A plan overwrites a disk, so a report is a known machine only where nothing speaks against it. NICs are moved,
-//! boards are replaced, batches share one UUID, and a report can be forged by anybody on the network: where marks
-//! agree and others do not, it is an admin who says whether that is the same machine, and until then it is a record of
-//! its own that gets no plan.
+//! A plan overwrites a disk, so a report is taken for a known machine's only if nothing contradicts that. NICs are
+//! moved, boards are replaced, batches share one UUID, and anybody on the network can forge a report: where some marks
+//! agree and others do not, an admin has to decide whether it is the same machine, and until then it is a record of its
+//! own, in doubt, that gets no plan.
 //!
 //! | on record, reported before | shown | it is |
 //! | --- | --- | --- |
@@ -29,71 +29,71 @@ pub use super::marks::Fingerprint;
 use super::marks::disks;
 use crate::api::shapes::Doubt;
 
-/// A machine on record that shares a mark with what is shown.
+/// A machine on record that shares a mark with the report.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// The record of the machine.
     pub id: MachineId,
-    /// What it is recognised by, as it is on record.
+    /// Its marks on record.
     pub print: &'a Fingerprint,
-    /// Its last report; none while it was only seen to ask for a boot.
+    /// Its last report; `None` while it is a sighting: it asked to network-boot and has not reported.
     pub hardware: Option<&'a HardwareReport>,
-    /// Whether it is in doubt itself.
+    /// Whether its own identity is in doubt.
     pub doubted: bool,
-    /// Whether a job was ever ordered for it, or an admin has said anything about it.
+    /// Whether an order or an admin has named it.
     pub claimed: bool,
 }
 
-/// Who a report is from.
+/// Which machine a report is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
     /// A machine on record.
     Known {
         /// The record of the machine.
         machine: MachineId,
-        /// Sightings that were of other NICs of it.
+        /// Records of sightings that turn out to be of its other NICs; they are merged into it.
         absorbs: Vec<MachineId>,
-        /// Why that is not sure; empty when it is.
+        /// Why that is in doubt; empty when it is not.
         doubts: Vec<Doubt>,
     },
     /// A machine that is not on record.
     New {
-        /// Why it may be one that is; empty when it is none of them.
+        /// Why it may be one on record after all; empty when that is ruled out.
         doubts: Vec<Doubt>,
     },
-    /// The key is of a boot whose machine showed other marks.
+    /// The key is that of this machine's present boot, but the marks contradict those of the machine.
     NotItsBoot(MachineId),
 }
 
-/// How what is shown fits one machine on record.
+/// How well a report fits one machine on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fit {
     /// The same machine, by its UUID or a serial number.
     Sure,
     /// The same machine, as far as addresses can tell.
     Likely,
-    /// It may be the same: an admin has to say.
+    /// It may be the same machine: an admin has to decide.
     Doubtful,
     /// Another machine.
     Apart,
 }
 
-/// What agrees and what does not.
+/// The marks of a report compared with those of a machine on record.
 #[derive(Debug, Default)]
 struct Compared {
-    /// Serial numbers that agree, by name.
+    /// Names of the serial numbers that agree.
     serials: Vec<&'static str>,
     /// Whether a UUID agrees.
     uuid: bool,
-    /// Marks that both have and that differ.
+    /// Names of the marks that both have and that differ.
     differ: Vec<&'static str>,
-    /// Marks on record that are not shown.
+    /// Names of the marks that are on record and not in the report.
     missing: Vec<&'static str>,
-    /// Marks that are shown and not on record.
+    /// Names of the marks that are in the report and not on record.
     extra: Vec<&'static str>,
     /// Addresses that both have.
     macs: BTreeSet<Mac>,
-    /// Those of them that say something alone, on both sides.
+    /// Those of them that are not weak, neither in the report nor on record.
     own: BTreeSet<Mac>,
 }
 
@@ -128,7 +128,7 @@ impl Compared {
 
 const UUID: &str = "UUID";
 
-/// Who shows `shown`, with the report that it is from. `candidates` are all machines that share a mark with it;
+/// Which machine `report` is from; `shown` are its marks. `candidates` are all machines that share a mark with it;
 /// `boot` is the machine whose present boot has the report's key.
 #[must_use]
 pub fn recognise(
@@ -164,7 +164,7 @@ pub fn recognise(
     let claimed: Vec<_> = sighted.iter().filter(|one| one.claimed).copied().collect();
     if settled.len() == 1 && rivals.is_empty() && claimed.is_empty() {
         let one = settled.remove(0);
-        // Only a UUID or a serial number says that other NICs which asked for a boot are of this machine.
+        // Only a UUID or a serial number proves that sightings of other NICs are of this machine.
         let sure = fits.iter().any(|(other, fit)| other.id == one.id && *fit == Fit::Sure);
         let is_of_it = |other: &&Candidate<'_>| sure || is_boot_nic(shown, report, other);
         let absorbs = sighted.iter().filter(is_of_it).map(|other| other.id).collect();
@@ -192,22 +192,22 @@ pub fn recognise(
 }
 
 fn fit(shown: &Fingerprint, report: &HardwareReport, known: &Candidate<'_>, all: &[Candidate<'_>]) -> Fit {
-    // An address that a report shows to be an adapter's was perhaps taken for the machine's own before.
+    // An address that was taken for the machine's own may turn out to be an adapter's by this report.
     let mut print = known.print.clone();
     print.weaken(|mac| shown.weak.contains(&mac));
     let compared = Compared::new(shown, &print);
     let Some(hardware) = known.hardware else {
         return match (compared.macs.is_empty(), compared.contradicts()) {
             (false, false) => Fit::Sure,
-            // Nobody was told anything of a sighting: the report is the better word.
+            // No plan was ever given for a mere sighting, so a report that lacks some of its marks replaces it.
             (false, true) if compared.differ.is_empty() && !known.claimed => Fit::Sure,
             (false, true) if known.claimed => Fit::Doubtful,
             _ => Fit::Apart,
         };
     };
     let others = || all.iter().filter(|other| other.id != known.id && other.hardware.is_some());
-    // A UUID that two machines have shown is worth nothing, be one of them in doubt or not; a serial number keeps its
-    // worth until an admin has said that the second is another machine.
+    // A UUID that two machines have shown identifies neither, even if one of them is in doubt; a shared serial number
+    // still counts until an admin has decided that the second is another machine.
     let uuid = compared.uuid && others().all(|other| other.print.uuids.is_disjoint(&shown.uuids));
     let has = |other: &Candidate<'_>, name: &str| {
         let both = shown.serials().into_iter().zip(other.print.serials());
@@ -241,18 +241,18 @@ fn fit(shown: &Fingerprint, report: &HardwareReport, known: &Candidate<'_>, all:
     may_be(&compared, uuid, &serials)
 }
 
-/// Whether a sighting is of the NIC that the report says its machine booted by, and of nothing more. Where addresses are
-/// all there is, the sighting would otherwise be who asks by that NIC, and be sent the loader at every boot, whatever is
-/// known of the machine. One report takes one sighting at most, none that an admin has said anything about, and none of
-/// an adapter: the next machine that boots by that has to be seen.
+/// Whether a sighting shows only the address of the NIC that the report says its machine booted from. Where there are
+/// no other marks, requests from that NIC would otherwise be taken for the sighting's, and get the loader at every boot
+/// whatever the machine's policy is. One report absorbs one sighting at most, none that an admin or an order has named,
+/// and none of an adapter: the next machine that boots from that must be discovered.
 fn is_boot_nic(shown: &Fingerprint, report: &HardwareReport, sighting: &Candidate<'_>) -> bool {
     let booted: BTreeSet<Mac> = report.nics.iter().filter(|nic| nic.boot).map(|nic| nic.mac).collect();
     let only_an_address = !sighting.print.is_strong() && sighting.print.macs == booted;
     !sighting.claimed && only_an_address && booted.iter().all(|mac| shown.owns(*mac))
 }
 
-/// Where it is not the same for sure: whether it may be, or shares only what whole batches share. A blade's chassis
-/// has one serial number for all of them, and boards were seen to have one in two machines.
+/// For a machine that is not surely the same: whether it may be, or shares only marks that whole batches share. All
+/// blades of a chassis show its serial number, and two machines were seen with the same board serial.
 fn may_be(compared: &Compared, uuid: bool, serials: &[&str]) -> Fit {
     let may_be = !compared.own.is_empty()
         || serials.contains(&"system serial")
@@ -260,8 +260,8 @@ fn may_be(compared: &Compared, uuid: bool, serials: &[&str]) -> Fit {
     if may_be { Fit::Doubtful } else { Fit::Apart }
 }
 
-/// Whether a report under the key of `boot`'s present boot is still of that machine: a NIC or a disk may come and go
-/// under way, but nothing may be another machine's.
+/// Whether a report under the key of `boot`'s present boot is still from that machine: a NIC or a disk may come and go
+/// in between, but no mark may contradict those on record.
 fn confirms(shown: &Fingerprint, report: &HardwareReport, boot: &Candidate<'_>) -> bool {
     if shown.is_empty() || boot.print.is_empty() {
         return shown.is_empty() && boot.print.is_empty();
@@ -269,15 +269,15 @@ fn confirms(shown: &Fingerprint, report: &HardwareReport, boot: &Candidate<'_>) 
     let compared = Compared::new(shown, boot.print);
     let strong = compared.uuid || !compared.serials.is_empty();
     let (ours, theirs) = (disks(report), boot.hardware.map(disks).unwrap_or_default());
-    // Where addresses are all there is, the disks of the first report have to be there, too.
+    // Without other marks than addresses, a disk of the earlier report has to be there, too.
     let by_address = theirs.is_empty() || !ours.is_disjoint(&theirs);
     let addresses = if boot.print.own().next().is_some() { &compared.own } else { &compared.macs };
-    // A UUID that follows the NICs is on record once it was shown.
+    // A UUID that follows the NICs is no contradiction: it was added to the record when it was first shown.
     let same_address = !addresses.is_empty() && by_address && compared.extra.is_empty();
     !compared.contradicts() && (strong || same_address)
 }
 
-/// Whether just these marks are on record: how a machine in doubt is found again.
+/// Whether exactly these marks are on record: a machine in doubt is recognised by that when it reports again.
 fn exact(shown: &Fingerprint, known: &Candidate<'_>) -> bool {
     let compared = Compared::new(shown, known.print);
     let agrees = compared.uuid || !compared.serials.is_empty();

@@ -1,8 +1,8 @@
 //! Core: the life of a job, one machine's part of a deployment. Touches `api`, `common`.
 //!
 //! [`Job::apply`] is total: every event has an answer in every state, if only "dropped". Machines lose power
-//! and protocols repeat, so a machine that reports again just begins the next attempt, and what an older
-//! attempt says is dropped and counted.
+//! and protocols repeat, so a machine that reports again just begins the next attempt, and events of an older attempt
+//! are dropped and counted.
 //!
 //! | state | plan given | tailor refused | told by the running attempt | called home | cancelled | retried | abandoned | time |
 //! | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -14,16 +14,16 @@
 //! | refused | dropped | dropped | dropped | dropped | cancelled | ordered | dropped | – |
 //! | cancelled | dropped | dropped | cancelled, sealed or not | cancelled, once sealed | dropped | dropped | dropped | – |
 //!
-//! What a machine was refused for may be gone when it asks again, and what is written then need not be what
-//! anybody was shown: so a refused job is over, until an admin has looked and retries it.
+//! The reason for a refusal may be gone when the machine asks again, but the disk that would then be written need not
+//! be the one that an admin was shown: so a refused job is over until an admin has looked at it and retries it.
 //!
-//! "Called home" stands for a call that proves the order ([`Call`]). One of an OS on another disk, or with an older
-//! order's CIDATA, fails a job that is running (once sealed) or written; one that proves nothing is noted.
+//! "Called home" stands for a call that proves the order ([`Call`]). A call of an OS on another disk, or with an older
+//! order's CIDATA, fails a job that is running (once sealed) or written; a call that proves nothing is noted.
 //!
-//! Once the disk is sealed it boots, so the machine is sent there whatever happens next: no failure after
-//! that point may start an installation again.
+//! Once the disk is sealed it boots, so the machine is sent to it whatever happens next: no failure after that point
+//! may start an installation again.
 
-// What a cancel means for the machine, and what comes after it.
+// Cancelling, and events that arrive after it.
 mod cancel;
 
 use common::id::{DeploymentId, JobId, MachineId};
@@ -38,19 +38,19 @@ use super::bound::{Bound, Marks};
 use super::proof::Call;
 use crate::api::shapes::{JobState, MachineState};
 
-/// How a job goes on after the disk is written.
+/// Whether and how long a job waits for a call home after the disk is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Confirm {
-    /// The installed OS calls home within this time.
+    /// The installed OS must call home within this time, or the job fails.
     Within(SignedDuration),
-    /// It calls home whenever somebody switches the machine on.
+    /// It calls home some time, when somebody switches the machine on: there is no deadline.
     #[default]
     Whenever,
-    /// It does not call home: written is deployed.
+    /// It does not call home: the job is deployed as soon as it is written.
     Never,
 }
 
-/// One machine's part of a deployment: how far it is, and what it is bound to.
+/// One machine's part of a deployment: its progress, and what it is bound to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Given once, and never to another job.
@@ -59,66 +59,67 @@ pub struct Job {
     pub deployment: DeploymentId,
     /// The machine that it is for; when that is forgotten, so is the job.
     pub machine: MachineId,
-    /// How far it is; what it may become is in the table above.
+    /// Its state; the transitions are in the table above.
     pub state: JobState,
-    /// How often it was started.
+    /// The number of attempts that were started; zero before the first plan.
     pub attempt: u32,
-    /// The machine's key in the running attempt.
+    /// The machine's key of the boot that the last attempt runs in; `None` before the first plan and after a refusal.
     pub key: Option<PublicKey>,
-    /// The last step of the running attempt's plan.
+    /// The last step of the attempt's plan: when that is done, the disk is written.
     pub last_step: Option<Step>,
     /// Whether the installed OS is waited for.
     pub confirm: Confirm,
-    /// Until when it is waited for.
+    /// When a written job fails without a call home; `None` when it does not wait, or without limit.
     pub deadline: Option<Timestamp>,
-    /// The disk that is written, in words.
+    /// A description of the disk that is written; `None` before the first plan.
     pub target: Option<String>,
-    /// The machine and the disk that were shown when it was ordered.
+    /// The machine and the disk that an admin was shown when it was ordered.
     pub bound: Bound,
-    /// The machine's state before the order, which it gets back when that is cancelled.
+    /// The machine's state before the order, which it gets back when that is cancelled; `None` for jobs of an earlier
+    /// version.
     pub before: Option<MachineState>,
-    /// The step it is at.
+    /// The step that the agent last reported; `None` before that.
     pub step: Option<Step>,
-    /// Units of that step done.
+    /// Progress within that step, in units of the step (bytes or machines).
     pub done: u64,
-    /// Units of that step in all.
+    /// The units of that step in all; zero if unknown.
     pub total: u64,
-    /// Where the bytes came from in the running attempt.
+    /// How many bytes of the attempt came from the server and from peers.
     pub sources: Sources,
-    /// Whether the disk is whole and would boot.
+    /// Whether the attempt has sealed the disk, so that it would boot.
     pub sealed: bool,
-    /// Why it failed, was refused or cancelled; or what went wrong last.
+    /// Why it failed, was refused or cancelled; while it runs, what last went wrong in the attempt.
     pub cause: Option<String>,
-    /// When it last changed.
+    /// When an event was last applied to it.
     pub changed: Timestamp,
 }
 
-/// Whether something may have been written once this step has begun: clearing the disk begins the transfer.
+/// Whether the disk may have been written to once this step has begun: the transfer begins by clearing it.
 fn writes(step: &Step) -> bool {
     !matches!(step, Step::Tailor | Step::Agent | Step::Join | Step::Gather)
 }
 
-/// What happened to a job.
+/// An event for a job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobEvent {
     /// The machine reported and its plan is ready: a new attempt.
     PlanGiven {
-        /// The machine's key of this boot.
+        /// The key that the machine made at this boot.
         key: PublicKey,
         /// The last step of the plan.
         last_step: Option<Step>,
-        /// The disk, in words.
+        /// A description of the disk to be written.
         target: String,
-        /// The disk, by what it is known by after a restart.
+        /// The marks of that disk.
         disk: DiskIdentity,
-        /// The machine's marks.
+        /// The machine's marks, as on record.
         marks: Marks,
         /// Whether the installed OS is waited for.
         confirm: Confirm,
     },
-    /// The tailor refused the machine as it is.
+    /// The tailor refused to make a plan, with its reason.
     TailorRefused(String),
-    /// The agent told of a step.
+    /// The agent sent an event about a step.
     Told {
         /// The key that signed it; dropped unless it is the running attempt's.
         key: PublicKey,
@@ -127,44 +128,44 @@ pub enum JobEvent {
     },
     /// An OS called home with the job's token, or with that of an older order of the machine.
     CalledHome(Call),
-    /// An admin cancelled it.
+    /// It was cancelled, with the reason.
     Cancelled(String),
-    /// An admin has looked at what it would do now, and orders it again.
+    /// An admin was shown what it would do now, and orders it again.
     Retried {
-        /// The machine and the disk that were shown, in the place of those of the earlier order.
+        /// The machine and the disk that were shown; they replace those of the earlier order.
         bound: Bound,
         /// The machine's state at that time.
         before: MachineState,
     },
-    /// Nobody has come for it, or its agent has been gone, for as long as an order lives.
+    /// It expired: its machine did not report, or its agent was silent, for the lifetime of the order.
     Abandoned(String),
     /// Time passed.
     Tick,
 }
 
-/// What follows for the rest of the fleet.
+/// An effect on the rest of the fleet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// The machine's state is now this.
+    /// Sets the machine's state.
     Machine(MachineState),
-    /// The machine's state is what it was before the order; `touched` when its disk is not.
+    /// Gives the machine the state back that it had before the order.
     Restore {
-        /// Whether something was written.
+        /// Whether its disk may have been written to.
         touched: bool,
     },
-    /// The OS on the machine's disk is this order's, though the order was cancelled.
+    /// The OS on the machine's disk is this order's, although the order was cancelled.
     OsThere,
-    /// Nothing that the machine had on its disk is there any more.
+    /// The OS that was on the machine's disk has been overwritten.
     OsGone,
-    /// What the machine gets from now on when no job is open.
+    /// Sets what the machine gets from now on when it network-boots and no job is open.
     IdleBoot(IdleBoot),
-    /// The key is no longer let into the swarm; with a reason the agent is told to stop.
+    /// Ends the admission of the key to the swarm; with a reason the agent is told to cancel.
     Dismiss(PublicKey, Option<String>),
-    /// The server itself has something for the log.
+    /// Logs an event of the server's own.
     Log(Step, What),
-    /// The image is on the machine, and its OS is up.
+    /// The image is on the machine, and its OS has called home or need not.
     Deployed,
-    /// The event is of no use: late, or of another attempt.
+    /// The event was dropped: it came too late, or is of another attempt.
     Dropped,
 }
 
@@ -195,27 +196,27 @@ impl Job {
         }
     }
 
-    /// Whether the machine is busy with it. A refused job is not: a better order may take its place.
+    /// Whether the machine is busy with it. A refused job does not count: another order may take its place.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.state, JobState::Ordered | JobState::Running | JobState::Written)
     }
 
-    /// Whether it may still become a running attempt.
+    /// Whether its machine is to get a plan when it reports.
     #[must_use]
     pub fn wants_plan(&self) -> bool {
         matches!(self.state, JobState::Ordered | JobState::Running)
     }
 
-    /// The attempt that a plan for the boot with this key belongs to.
+    /// The attempt number for a plan that is given to the boot with this key.
     #[must_use]
     pub fn attempt_for(&self, key: &PublicKey) -> u32 {
         let same = self.state == JobState::Running && self.key.as_ref() == Some(key);
         if same { self.attempt } else { self.attempt.saturating_add(1) }
     }
 
-    /// Whether the present or an earlier attempt may have written to the disk: clearing it begins the transfer. Of a
-    /// job that waits, no: what an earlier attempt left was said when that ended.
+    /// Whether this or an earlier attempt may have written to the disk: the transfer begins by clearing it. Not for a
+    /// waiting job: the effects of its earlier attempts followed when those ended.
     fn has_touched(&self) -> bool {
         match self.state {
             JobState::Written => true,
@@ -224,12 +225,12 @@ impl Job {
         }
     }
 
-    /// Whether what was installed is not there any more, and nothing whole in its place.
+    /// Whether the OS that was installed may be overwritten, with no sealed image in its place.
     fn has_lost_os(&self) -> bool {
         self.has_touched() && !self.sealed
     }
 
-    /// What `event` does to the job at `now`, and what follows from it.
+    /// Applies `event` at `now`, and returns the effects on the rest of the fleet.
     pub fn apply(&mut self, event: JobEvent, now: Timestamp) -> Vec<Effect> {
         use JobState::{Cancelled, Deployed, Failed, Ordered, Refused, Running, Written};
         let effects = match (self.state, event) {
@@ -275,7 +276,7 @@ impl Job {
         confirm: Confirm,
     ) -> Vec<Effect> {
         if self.state == JobState::Running && self.key == Some(key) {
-            // The answer was lost on the way and the machine asked again: the same power-on, the same attempt.
+            // The machine asked again because the answer was lost: the same boot, so the same attempt.
             return vec![];
         }
         let before = self.key.replace(key).filter(|before| *before != key);
@@ -307,8 +308,8 @@ impl Job {
     }
 
     fn retry(&mut self, bound: Bound, before: MachineState) -> Vec<Effect> {
-        // Of an order that never began, cancelling still gives back what was there before the first of it; and whom an
-        // admin approved meanwhile stays so.
+        // If no attempt ever began, cancelling still restores the state before the first order; but a machine that an
+        // admin approved meanwhile stays approved.
         if self.attempt > 0 || self.before.is_none() || before == MachineState::Approved {
             self.before = Some(before);
         }
@@ -392,13 +393,13 @@ impl Job {
         effects
     }
 
-    /// An OS called home. Only one on the disk that was written ends the job well.
+    /// Takes a call home. Only an OS on the disk that was written completes the job.
     fn called(&mut self, call: &Call) -> Vec<Effect> {
         let text = call.to_string();
         let note = |text| vec![Effect::Log(Step::Confirm, What::Note { text })];
         match call {
             Call::Proven { .. } | Call::OnlyDisk => self.come_home(Some(text)),
-            // The machine was seen on the right disk, and was started from another since; or its own calls repeat.
+            // The job was completed by a call from the right disk before this one, so the call is only noted.
             Call::OtherDisk { .. } | Call::OlderSeed { .. } if self.state == JobState::Deployed => note(text),
             Call::Unproven(_) if self.state == JobState::Deployed => vec![],
             _ if self.cause.as_ref() == Some(&text) => vec![],
@@ -422,7 +423,7 @@ impl Job {
             Effect::Machine(MachineState::Deployed),
             Effect::IdleBoot(IdleBoot::BootDisk),
         ];
-        // Its agent is gone, or has nothing more to do: a key that stays let in keeps a place in the swarm.
+        // Its agent is gone, or has nothing more to do: while its key is admitted, it keeps a place in the swarm.
         effects.extend(self.key.map(|key| Effect::Dismiss(key, None)));
         if let Some(text) = said {
             self.step = Some(Step::Confirm);
@@ -441,7 +442,7 @@ impl Job {
         self.miss(cause)
     }
 
-    /// The disk is whole, and the installed OS is not what came up, or nothing did.
+    /// The job fails although the disk is sealed: no OS called home, or another one than the installed one.
     fn miss(&mut self, cause: String) -> Vec<Effect> {
         self.state = JobState::Failed;
         self.deadline = None;

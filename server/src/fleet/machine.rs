@@ -1,9 +1,9 @@
-//! Core: one machine as the fleet knows it, what an admin's word does to it, and what it gets when it asks
-//! to network-boot. Touches `api`, `common`, `fleet::identity`, `fleet::job`, `fleet::boot_policy`.
+//! Core: one machine as the fleet knows it, what an admin's command does to it, and what it gets when it asks to
+//! network-boot. Touches `api`, `common`, `fleet::marks`, `fleet::job`, `fleet::selectors`, `fleet::boot_policy`.
 //!
-//! A machine is `discovered` when it shows itself, `inspected` once an admin has said anything about it, and
-//! `approved` when that was "deploy it"; an order that names it says that as well. From then on its jobs move
-//! it. Whatever its state: nothing is written to it but by a job.
+//! A machine is `discovered` when it is first seen, `inspected` once an admin has named, labelled or held it, and
+//! `approved` when an admin has approved it or an order takes it. From then on its jobs change its state. Whatever its
+//! state: nothing is written to it but by a job.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,47 +24,47 @@ use crate::api::shapes::{Doubt, JobState, MachineAction, MachineState};
 pub struct Boot {
     /// The key that it made at this boot.
     pub key: PublicKey,
-    /// The highest number of its events that is in the log.
+    /// The highest number of its events that was taken; events up to it are repetitions.
     pub through: u64,
     /// When that key was seen first.
     pub since: Timestamp,
 }
 
-/// A machine: who it is, what an admin said of it, and what it last reported.
+/// A machine: its identity, what an admin decided about it, and what it last reported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
-    /// The number the server gave it.
+    /// The number that the server gave it; never given again.
     pub id: MachineId,
-    /// The name that an admin, or the machine itself, gave it.
+    /// The name that an admin, or the machine itself, gave it; `None` if neither did.
     pub name: Option<String>,
-    /// How far it is, by an admin's word or by its jobs.
+    /// Its state, set by an admin's commands and by its jobs.
     pub state: MachineState,
-    /// Whether an admin holds it.
+    /// Whether an admin holds it: no job is given to it.
     pub held: bool,
-    /// Why it is not clear who it is; empty when it is.
+    /// The machines on record that it may be, as long as its identity is in doubt; else empty.
     pub doubts: Vec<Doubt>,
-    /// Where it was last seen.
+    /// The site at which it was last seen.
     pub site: String,
-    /// Labels that an admin gave it, by which orders select machines.
+    /// Labels that an admin gave it, key to value; orders select machines by them.
     pub labels: BTreeMap<String, String>,
-    /// What it is recognised by.
+    /// The marks by which it is recognised.
     pub fingerprint: Fingerprint,
-    /// What it gets when no job is open.
+    /// What it gets when it network-boots and no job is open.
     pub idle_boot: IdleBoot,
-    /// Its last boot that reported.
+    /// The boot of its last report; `None` while it has not reported.
     pub boot: Option<Boot>,
-    /// When it was first heard of.
+    /// When it first showed itself.
     pub first_seen: Timestamp,
-    /// When it was last heard of.
+    /// When it last showed itself.
     pub last_seen: Timestamp,
-    /// The image whose OS called home last.
+    /// The name of the image that its last completed job installed; `None` once that was overwritten.
     pub deployed_image: Option<String>,
-    /// Its last report; none while it was only seen to ask for a boot. Of a machine that nobody let in, shortened.
+    /// Its last report; `None` while it was only seen to ask for a boot. Shortened for a machine that nobody let in.
     pub hardware: Option<Arc<CheckedHardware>>,
 }
 
 impl Machine {
-    /// A machine that has just shown itself.
+    /// A machine that was just seen for the first time.
     #[must_use]
     pub fn new(id: MachineId, fingerprint: Fingerprint, site: String, now: Timestamp) -> Self {
         Self {
@@ -85,20 +85,20 @@ impl Machine {
         }
     }
 
-    /// What a person calls it: its name, else its id.
+    /// Its name, or its id if it has none.
     #[must_use]
     pub fn shown_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.id.to_string())
     }
 
-    /// Whether an admin or an order has named it: then a report may not just take its place.
+    /// Whether an admin or an order has named it: then a report that differs from it must not simply replace it.
     #[must_use]
     pub fn is_claimed(&self) -> bool {
         self.state != MachineState::Discovered || !self.labels.is_empty() || self.held || self.name.is_some()
     }
 
-    /// Whether it was made by a report of an agent as an ordinary process that was given just this name. Its name is
-    /// all that such a process is known by.
+    /// Whether it is an agent that runs as an ordinary process under this name. Such an agent has no marks and is
+    /// recognised by its name alone.
     #[must_use]
     pub fn is_process(&self, name: &str) -> bool {
         let is_named = |report: &HardwareReport| {
@@ -107,7 +107,7 @@ impl Machine {
         self.hardware.as_ref().is_some_and(|checked| is_named(checked.report()))
     }
 
-    /// What it may show when it asks to network-boot.
+    /// The marks by which its requests to network-boot are recognised.
     #[must_use]
     pub fn known_by(&self) -> KnownBy {
         let print = &self.fingerprint;
@@ -120,7 +120,7 @@ impl Machine {
         }
     }
 
-    /// Whether it bears all of `labels`.
+    /// Whether it has all of `labels`. Its site counts as the label `site`, unless it has a label of that name.
     #[must_use]
     pub fn has_labels(&self, labels: &Selectors) -> bool {
         labels.iter().all(|(key, value)| match key {
@@ -137,13 +137,13 @@ impl Machine {
             && !matches!(self.state, MachineState::Rejected | MachineState::Retired)
     }
 
-    /// Whether an admin has said something good about it, so that it is answered where strangers are not.
+    /// Whether it has a name or is approved, so that it is answered even without discovery.
     fn is_vouched_for(&self) -> bool {
         self.name.is_some() || self.state == MachineState::Approved
     }
 
-    /// What it gets when it asks to network-boot; `job` is its newest job, `discover` whether machines that
-    /// nobody ordered anything for are inspected at all, `frozen` whether nothing new begins.
+    /// What it gets when it asks to network-boot; `job` is its newest job, `discover` whether unknown machines get the
+    /// loader, `frozen` whether nothing new may begin.
     #[must_use]
     pub fn policy(&self, job: Option<&Job>, discover: bool, frozen: bool) -> BootPolicy {
         if self.state == MachineState::Rejected {
@@ -164,10 +164,11 @@ impl Machine {
         }
     }
 
-    /// Does `action` and says what was done, or why not. `Forget` and jobs are the caller's.
+    /// Applies `action` to this record, and returns what was done in words. `Forget`, `Merge` and the effects on jobs
+    /// are left to the caller.
     ///
     /// # Errors
-    /// When the action makes no sense in the machine's state.
+    /// When the action is not possible in the machine's state, with the reason.
     pub fn obey(&mut self, action: &MachineAction) -> Result<String, String> {
         match action {
             MachineAction::Approve => self.approve(),
@@ -248,32 +249,32 @@ impl Machine {
     }
 }
 
-/// The state of a machine whose order is taken back: what it was before that, and never approved by accident.
-/// `touched` when its disk is not what it was.
+/// The state of a machine whose job is cancelled: the one before the order, if that is known and still true, and never
+/// approved by accident. `touched` when its disk may have been written to.
 #[must_use]
 pub fn restored(machine: &Machine, before: Option<MachineState>, touched: bool) -> MachineState {
     match (machine.state, before) {
-        // Said while the order stood.
+        // An admin rejected it after the order.
         (state @ (MachineState::Rejected | MachineState::Retired), _) => state,
-        // An attempt that was refused or cancelled since may have cleared the disk.
+        // This or an earlier attempt may have cleared the disk.
         (_, Some(MachineState::Deployed)) if touched || machine.deployed_image.is_none() => {
             MachineState::Inspected
         }
         (_, Some(before)) if before != MachineState::Deploying => before,
-        // Ordered by an earlier version, which did not keep it.
+        // The job is of an earlier version, which did not record the state before it.
         _ if !touched && machine.deployed_image.is_some() => MachineState::Deployed,
         _ => MachineState::Inspected,
     }
 }
 
-/// Whether a disk of the machine would boot, so that it can be sent there.
+/// Whether a disk of the machine would boot, so that the machine can be sent to it.
 #[must_use]
 pub fn has_bootable_disk(report: &HardwareReport) -> bool {
     report.disks.iter().any(|disk| disk.contents.may_boot())
 }
 
-/// Whether nothing stands on any disk of the machine. What cannot be read counts as occupied, and so does what may be
-/// hidden: disks that the report has no room for, or behind a controller without a driver.
+/// Whether every disk of the machine is blank. A disk that cannot be read counts as occupied, and so do disks that may
+/// be hidden: those that the report has no room for, or behind a controller without a driver.
 #[must_use]
 pub fn is_blank(report: &HardwareReport) -> bool {
     const MASS_STORAGE: u32 = 0x01;

@@ -1,7 +1,8 @@
-//! Core: the marks that a machine is recognised by, each in its one form, and what each is worth. Touches `common`.
+//! Core: the marks that a machine is recognised by, each in one normal form, without placeholders. Touches `common`.
 //!
-//! Worth is decided by rules, because lists of placeholders are never complete: a number that repeats itself or counts
-//! up was never given to one machine, and an address that can be carried to another machine names neither.
+//! Placeholders are found by rules, because lists of them are never complete: a number that repeats itself or counts up
+//! was never given to one machine. An address that can be carried to another machine does not identify one alone: it is
+//! weak.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +15,10 @@ const MACS_MAX: usize = 256;
 /// The most UUIDs of one machine: firmware that makes its UUID of a NIC's address shows one per NIC.
 const UUIDS_MAX: usize = 8;
 
-/// What a machine is recognised by. A mark that is missing or worthless is not in here.
+/// The marks of a machine. A mark that is missing or a placeholder is not in here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The system's serial number.
+    /// The system's serial number, as the following ones in the form of [`worthy`].
     pub system_serial: Option<String>,
     /// The chassis' serial number.
     pub chassis_serial: Option<String>,
@@ -25,15 +26,15 @@ pub struct Fingerprint {
     pub board_serial: Option<String>,
     /// The UUIDs that its firmware was seen to show, each in the form of [`uuid`].
     pub uuids: BTreeSet<String>,
-    /// Its Ethernet addresses, but multicast, zero and repeated ones.
+    /// Its Ethernet addresses, without multicast, zero and repeated ones.
     pub macs: BTreeSet<Mac>,
-    /// Those of `macs` that say nothing alone: of an adapter that is carried about, locally administered beside
-    /// addresses that are not, shown by a later report only, or claimed by another machine as well.
+    /// Those of `macs` that do not identify it alone: of a USB adapter, locally administered beside addresses that are
+    /// not, shown by a later report only, or shown by another machine as well.
     pub weak: BTreeSet<Mac>,
 }
 
 impl Fingerprint {
-    /// The marks in a hardware report. An agent as an ordinary process shows none: many share one host.
+    /// The marks in a hardware report; none for an agent that runs as an ordinary process, since many share one host.
     #[must_use]
     pub fn of(report: &HardwareReport) -> Self {
         if report.firmware == common::hardware::Firmware::None {
@@ -54,13 +55,13 @@ impl Fingerprint {
         }
     }
 
-    /// Whether there is nothing to recognise it by.
+    /// Whether it has no marks at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The addresses that say something alone.
+    /// The addresses that identify it alone: those that are not weak.
     pub fn own(&self) -> impl Iterator<Item = Mac> {
         self.macs.difference(&self.weak).copied()
     }
@@ -87,8 +88,8 @@ impl Fingerprint {
         !self.uuids.is_empty() || self.serials().iter().any(|(_, serial)| serial.is_some())
     }
 
-    /// Adds addresses that a later report showed. They say nothing alone: one forged report could otherwise give
-    /// this machine the address of another that has not been seen yet, and with it what is ordered for this one.
+    /// Adds addresses that a later report showed, as weak ones: otherwise a forged report could give this machine the
+    /// address of another that has not been seen yet, and so direct this one's orders to that one.
     pub fn add_late(&mut self, macs: impl IntoIterator<Item = Mac>) {
         for mac in macs {
             if self.macs.len() < MACS_MAX && self.macs.insert(mac) {
@@ -97,7 +98,7 @@ impl Fingerprint {
         }
     }
 
-    /// Adds a UUID that this machine shows now.
+    /// Adds UUIDs that this machine shows now, up to `UUIDS_MAX`.
     pub fn add_uuids(&mut self, shown: &BTreeSet<String>) {
         for uuid in shown {
             if self.uuids.len() < UUIDS_MAX {
@@ -106,26 +107,26 @@ impl Fingerprint {
         }
     }
 
-    /// Keeps addresses, but lets those that `pick` picks say nothing alone any more.
+    /// Makes the addresses weak that `pick` picks.
     pub fn weaken(&mut self, pick: impl Fn(Mac) -> bool) {
         let picked: Vec<Mac> = self.macs.iter().copied().filter(|mac| pick(*mac)).collect();
         self.weak.extend(picked);
     }
 }
 
-/// The marks of the disks: a serial number, else a world wide name. Disks move, so they only settle a doubt.
+/// The marks of the built-in disks: a serial number, else a WWN. Disks are moved, so they only support other marks.
 #[must_use]
 pub fn disks(report: &HardwareReport) -> BTreeSet<String> {
     let mark = |disk: &common::hardware::Disk| worthy(&disk.serial).or_else(|| worthy(&disk.wwn));
     report.disks.iter().filter(|disk| !disk.removable).filter_map(mark).collect()
 }
 
-/// A serial number in its one form, or nothing where it is a placeholder that many machines share.
+/// A serial number, trimmed and in lower case; `None` if it is a placeholder that many machines share.
 #[must_use]
 pub fn worthy(text: &str) -> Option<String> {
     let text = text.trim().to_lowercase();
     let core: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    // Words that firmware of Supermicro, ASUS, MSI, Gigabyte, Dell, VMware and QEMU was seen to leave in.
+    // Words in placeholders of firmware by Supermicro, ASUS, MSI, Gigabyte, Dell, VMware and QEMU.
     const WORDS: [&str; 9] = [
         "tobefilled",
         "defaultstring",
@@ -154,10 +155,10 @@ fn counts_up(before: u8, after: u8) -> bool {
     after == before.wrapping_add(1) || (before == b'9' && matches!(after, b'0' | b'a'))
 }
 
-/// A UUID in its one form, or nothing where it names no single machine.
+/// A UUID in its normal form, in lower case with dashes; `None` if it is malformed or a placeholder.
 ///
 /// Firmware before SMBIOS 2.6, PXE (option 97) and iPXE disagree on the byte order of the first three fields, so the
-/// one form is the smaller of the two readings.
+/// normal form is the smaller of the two readings.
 #[must_use]
 pub fn uuid(text: &str) -> Option<String> {
     let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
@@ -181,8 +182,8 @@ pub fn uuid(text: &str) -> Option<String> {
 }
 
 /// Whether the bytes follow a pattern, as a maker's placeholder does: few different ones, all from one small range, or
-/// digits that stay or count up. Of 16 random bytes one in 100,000 is taken for one. What is zeros and an Ethernet
-/// address is among them, rightly: it says no more than the address.
+/// digits that stay or count up. Of random UUIDs one in 100,000 is taken for one. A UUID of zeros and an Ethernet
+/// address is among them, rightly: it identifies no more than the address does.
 fn is_regular(bytes: &[u8; 16]) -> bool {
     let different: BTreeSet<u8> = bytes.iter().copied().collect();
     let span = different.last().zip(different.first()).map_or(0, |(last, first)| last - first);
@@ -191,18 +192,19 @@ fn is_regular(bytes: &[u8; 16]) -> bool {
     different.len() <= 8 || span < 32 || steps >= 14
 }
 
-/// The serial number that a UUID is, read in this byte order: HPE's ProLiants have 16 letters and digits, product number
-/// and serial number. It is worth what a serial number is worth. A UUID by RFC 9562 is never one: its ninth byte is no
-/// ASCII. Of 16 random bytes, one in forty million million is nothing but capitals and digits.
+/// The text of a UUID whose bytes, in this order, are ASCII capitals and digits: HPE's ProLiants have product number
+/// and serial number there. Whether it is a placeholder is decided as for a serial number. A UUID by RFC 9562 is never
+/// such a text: its ninth byte is no ASCII. Of 16 random bytes, one in forty million million is nothing but capitals
+/// and digits.
 fn serial_in(bytes: &[u8; 16]) -> Option<String> {
     let in_ascii = bytes.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
     in_ascii.then(|| bytes.iter().map(|byte| char::from(*byte)).collect())
 }
 
-/// Whether it begins with a maker's mark in ASCII, such as `RPi4`, or with text that somebody left in, and is no UUID by
-/// RFC 9562 in either byte order: every board of the kind begins like it. Dell's `4c4c4544` ("LLED") is one by the RFC
-/// and holds the service tag. Random and time-based UUIDs are by the RFC, so none of them is lost; of random bytes that
-/// are not, one in three hundred begins with four letters or digits, and one in three thousand with eight characters.
+/// Whether it begins with a maker's mark in ASCII, such as `RPi4`, or with placeholder text, and is no UUID by RFC 9562
+/// in either byte order: every board of the kind begins like it. Dell's `4c4c4544` ("LLED") is one by the RFC and holds
+/// the service tag. Random and time-based UUIDs are by the RFC, so none of them is lost; of random bytes that are not,
+/// one in three hundred begins with four letters or digits, and one in three thousand with eight characters.
 fn is_text(shown: &[u8; 16], swapped: &[u8; 16]) -> bool {
     let by_the_rfc = |bytes: &[u8; 16]| (1..=8).contains(&(bytes[6] >> 4)) && bytes[8] >> 6 == 2;
     let marked = shown[..4].iter().all(u8::is_ascii_alphanumeric);
@@ -211,7 +213,7 @@ fn is_text(shown: &[u8; 16], swapped: &[u8; 16]) -> bool {
     (marked || told) && !by_the_rfc(shown) && !by_the_rfc(swapped)
 }
 
-/// Whether an Ethernet address can tell machines apart.
+/// Whether an Ethernet address can tell machines apart: it is neither multicast nor one repeated byte.
 #[must_use]
 pub fn is_worthy_mac(mac: Mac) -> bool {
     let multicast = mac.0[0] & 1 == 1;
@@ -219,13 +221,13 @@ pub fn is_worthy_mac(mac: Mac) -> bool {
     !multicast && !repeated
 }
 
-/// Whether an address was not given by a maker of network cards, but by software or for one system's inside.
+/// Whether an address is locally administered: assigned by software, and not by the maker of the network card.
 fn is_local(mac: Mac) -> bool {
     mac.0[0] & 2 == 2
 }
 
-/// Whether a NIC is plugged in from outside, or is a gadget that a BMC shows its host: the same address turns up in
-/// many machines. The drivers are for reports that do not name the bus.
+/// Whether a NIC is on USB: an adapter that is carried from machine to machine, or one that a BMC presents to its host,
+/// often with the same address in many machines. The drivers are for reports that do not name the bus.
 fn is_adapter(nic: &Nic) -> bool {
     const USB_DRIVERS: [&str; 18] = [
         "cdc_ether",

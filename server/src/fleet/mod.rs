@@ -1,19 +1,19 @@
-//! The fleet: all machines, deployments and jobs; who is who and what is ordered for whom. One task owns all
-//! of it (`actor`); what it decides is in cores that can be tried without it.
+//! The fleet: all machines, deployments and jobs: the identity of machines, and what is ordered for each. One thread
+//! owns all of it (`actor`); its decisions are in cores that are tested without it.
 
-// What the doors may know of a machine without asking: deploy it, inspect it, leave it alone.
+// Core: what DHCP, TFTP and HTTP may know of a machine without asking the fleet, and what they report to it.
 pub mod boot_policy;
 
-// Core: many machines in one word.
+// Core: hostlists, which name many machines at once.
 pub mod hostlist;
 
 // Core: the marks that a machine is recognised by.
 pub mod marks;
 
-// Core: who a machine is.
+// Core: which machine a report is from.
 pub mod identity;
 
-// Core: one machine.
+// Core: the record of one machine.
 pub mod machine;
 
 // Core: what a job is bound to.
@@ -22,77 +22,77 @@ pub mod bound;
 // Core: the machine that the server runs on.
 pub mod own;
 
-// Core: one machine's part of an order.
+// Core: the life of a job, one machine's part of a deployment.
 pub mod job;
 
 // Core: what a call home proves.
 pub mod proof;
 
-// Core: what is concluded of a machine that says nothing.
+// Core: what is concluded when a machine falls silent.
 pub mod silence;
 
-// Core: what cloud-init will make of user-data.
+// Core: warnings about what cloud-init will make of user-data.
 mod user_data;
 
 // Core: labels that select machines.
 pub mod selectors;
 
-// Core: an order, checked at the door.
+// Core: an order, parsed and checked.
 pub mod order;
 
-// Core: one order over many machines.
+// Core: a deployment, one order for many machines.
 pub mod deployment;
 
-// Core: everything that is known, and its changes.
+// Core: the state of the fleet, and its changes.
 pub mod state;
 
-// Core: what is done with what the fleet is told.
+// Core: the state machine that takes every event and command.
 pub mod decide;
 
-// Core, part of the fleet: a machine reported.
+// Core, part of the fleet: hardware reports.
 pub mod reports;
 
-// Core, part of the fleet: a machine gets its plan, or is refused.
+// Core, part of the fleet: gives a machine its plan, or refuses it.
 mod plans;
 
-// Core, part of the fleet: an admin ordered.
+// Core, part of the fleet: placing and cancelling orders.
 pub mod orders;
 
-// Core, part of the fleet: an admin wants something with machines.
+// Core, part of the fleet: an admin's commands for machines.
 mod commands;
 
-// Core, part of the fleet: what was refused or has failed is ordered again.
+// Core, part of the fleet: orders refused and failed jobs again.
 pub mod retry;
 
-// Core, part of the fleet: nothing new begins.
+// Core, part of the fleet: freezing, so that nothing new begins.
 mod freeze;
 
-// Core, part of the fleet: orders that nobody came for.
+// Core, part of the fleet: the expiry of orders.
 mod expiry;
 
-// Core: what an admin is shown.
+// Core: machines, jobs and deployments as the API shows them.
 mod show;
 
-// What the fleet asks of the rooms beside it.
+// The trait through which the fleet uses images, boot kits, the tailor and the swarm.
 pub mod provisioner;
 
-// Core: nonces, so that an old report is not taken for a new one.
+// Core: nonces against replayed reports.
 mod nonce;
 
-// What tests begin with.
+// Fixtures of tests.
 #[cfg(any(test, fuzzing))]
 pub mod testing;
 
-// Where the records and the log are kept.
+// The traits of the stores for records and log.
 pub mod store;
 
-// What is asked of the thread that owns the fleet.
+// Requests to the thread that owns the fleet.
 mod request;
 
 // The thread that owns the fleet.
 mod actor;
 
-// The way to it.
+// The handle for requests to it.
 mod handle;
 
 pub use actor::{FleetTask, start};

@@ -1,10 +1,10 @@
-//! Core: nonces for reports. The server gives one to whoever asks and knows its own again without having kept it: the
-//! time, and a keyed hash over it. A report with a nonce of long ago, or of another start of the server, is a
-//! repetition of an old one, whoever signed it. Touches nothing.
+//! Core: nonces for reports, against replays. The server gives one to every client that asks, and verifies it later
+//! without having kept it: it is the time, and a keyed hash over it. A report with an old nonce, or one of another
+//! start of the server, is a replay, whoever signed it. Touches nothing.
 
 use jiff::Timestamp;
 
-/// What nonces are made with. New at every start of the server.
+/// The key of the nonces. New at every start of the server.
 #[derive(Clone)]
 pub(super) struct Nonces([u8; 32]);
 
@@ -30,7 +30,7 @@ impl Nonces {
         format!("{}{}", hex::encode(millis), hex::encode(&mark.as_bytes()[..16]))
     }
 
-    /// When `nonce` was given out; none where it was not, or only later than `now`.
+    /// When `nonce` was given out; `None` if these nonces are not the ones it is of, or that time is after `now`.
     #[must_use]
     pub(super) fn given(&self, nonce: &str, now: Timestamp) -> Option<Timestamp> {
         let mut bytes = [0; 24];
@@ -38,7 +38,7 @@ impl Nonces {
         let mut millis = [0; 8];
         millis.copy_from_slice(&bytes[..8]);
         let given = Timestamp::from_millisecond(i64::from_be_bytes(millis)).ok()?;
-        // Compared as hashes, so that the time it takes tells nothing of the nonce.
+        // Compared as hashes, so that the timing reveals nothing about the right nonce.
         let right = blake3::hash(self.give(given).as_bytes()) == blake3::hash(nonce.as_bytes());
         (right && given <= now).then_some(given)
     }

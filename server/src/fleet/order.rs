@@ -1,5 +1,5 @@
-//! Core: an order in which everything is understood. It is made once, at the door: what comes behind works with labels,
-//! rules and bounds that hold, and with no text that may be none. Touches `api`, `common` and the tailor's disk rule.
+//! Core: an order whose labels, disk rule and bounds have been parsed and checked. That is done once, when it comes in:
+//! all later code works with the parsed values. Touches `api`, `common` and the tailor's disk rule.
 
 use common::limits::{GATHER_SECONDS_MAX, USER_DATA_BYTES_MAX};
 use common::user_data::UserData;
@@ -18,7 +18,7 @@ const SSH_KEY_MAX: usize = 16 << 10;
 /// The longest hostname pattern.
 const HOSTNAME_PATTERN_MAX: usize = 128;
 
-/// An order that is understood. Kept in the records as it was ordered, and read back from there.
+/// A parsed and checked order. Kept in the records as it was ordered, and parsed again when it is read from there.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "DeployOrder")]
 pub struct CheckedOrder {
@@ -27,28 +27,29 @@ pub struct CheckedOrder {
     disk: TargetRule,
 }
 
-/// Why an order is not understood.
+/// Why an order from the records cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadOrder {
-    /// Its disk rule.
+    /// Its disk rule is malformed.
     #[error(transparent)]
     Rule(#[from] BadRule),
-    /// One of its labels.
+    /// One of its label selectors is malformed.
     #[error(transparent)]
     Label(#[from] BadSelector),
 }
 
-/// A refusal with its hint.
+/// A refusal with a hint and no cause.
 pub(super) fn refused(error: impl Into<String>, hint: &str) -> Refused {
     Refused { error: error.into(), cause: None, hint: Some(hint.to_owned()) }
 }
 
-/// The labels that `texts` ask for, or what to write instead.
+/// The labels that `texts` ask for, or a refusal with a hint.
 pub(super) fn selectors(texts: &[String]) -> Result<Selectors, Refused> {
     Selectors::parse(texts).map_err(|error| refused(error.to_string(), "write labels as key=value"))
 }
 
-/// Reads what was kept. It was within its bounds when it was ordered, and is not held to those of a later version.
+/// Parses an order from the records. Its bounds were checked when it was ordered, and those of a later version do not
+/// apply to it.
 impl TryFrom<DeployOrder> for CheckedOrder {
     type Error = BadOrder;
 
@@ -62,7 +63,7 @@ impl CheckedOrder {
     /// Checks an order as it comes in, before anything is looked up for it.
     ///
     /// # Errors
-    /// When it is not understood, is out of its bounds, contradicts itself, or names no machine.
+    /// When it cannot be parsed, exceeds a bound, contradicts itself, or can mean no machine.
     pub fn check(ordered: DeployOrder) -> Result<Self, Refused> {
         let disk = ordered.disk.parse().map_err(|error: BadRule| {
             refused(error.to_string(), "such as bus=nvme,size>=100G; leave it out where there is one disk")
@@ -78,7 +79,7 @@ impl CheckedOrder {
         Ok(order)
     }
 
-    /// As it was ordered. What of it has to be understood is asked of the other methods.
+    /// The order as it was given. For its labels and its disk rule use the other methods, which have them parsed.
     #[must_use]
     pub fn as_ordered(&self) -> &DeployOrder {
         &self.ordered
@@ -108,7 +109,7 @@ impl CheckedOrder {
         awaits_call_home(&self.ordered)
     }
 
-    /// What cloud-init will make of its user-data, as far as an admin should know.
+    /// Warnings about what cloud-init will make of its user-data.
     #[must_use]
     pub fn user_data_warnings(&self) -> Vec<Warning> {
         user_data_warnings(&self.ordered)
@@ -120,7 +121,7 @@ impl CheckedOrder {
         self.ordered.limit.is_none_or(|limit| taken < usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
-    /// Makes it what is kept: no longer bound to what was shown, and with the seconds that it lives, 0 for ever.
+    /// Prepares it for the records: removes what was shown, and fixes its lifetime in seconds; 0 is for ever.
     pub(super) fn settle(&mut self, life_seconds: u64) {
         self.ordered.shown = None;
         self.ordered.expires_seconds = Some(life_seconds);
@@ -132,7 +133,7 @@ impl CheckedOrder {
         self.ordered.user_data.is_some() || !self.ordered.ssh_keys.is_empty()
     }
 
-    /// Takes user-data and keys out.
+    /// Removes user-data and SSH keys, and marks the order as without secrets.
     pub(crate) fn remove_secrets(&mut self) {
         self.ordered.user_data = None;
         self.ordered.ssh_keys.clear();
@@ -149,14 +150,14 @@ fn user_data_warnings(order: &DeployOrder) -> Vec<Warning> {
     order.user_data.as_ref().map(warnings).unwrap_or_default()
 }
 
-/// Whether an order is within its bounds.
+/// Checks everything of an order but its disk rule and labels.
 fn check_bounds(order: &DeployOrder) -> Result<(), Refused> {
     let bytes = order.user_data.as_ref().map_or(0, UserData::len);
     if bytes > USER_DATA_BYTES_MAX {
         let error = format!("user-data of {bytes} bytes, more than {USER_DATA_BYTES_MAX}");
         return Err(refused(error, "let the user-data fetch what is large"));
     }
-    // An open order has no machine to be refused for yet.
+    // Checked here and not for each machine: an open order may have no machine yet.
     if let Some(why) = Warning::refusal(&user_data_warnings(order), &order.accept) {
         return Err(refused(why, "with --no-confirm, machines are deployed as soon as their disk is whole"));
     }
@@ -239,7 +240,7 @@ mod tests {
             let error = kept(&order).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
         }
-        // Bounds are those of the day it was ordered.
+        // Only the bounds of the version that took the order apply.
         let long = json!({"image": "debian", "selection": {"machines": ["m1"]}, "gather_seconds": u64::MAX});
         assert!(kept(&long).is_ok());
         assert!(CheckedOrder::check(serde_json::from_value(long).unwrap()).is_err());

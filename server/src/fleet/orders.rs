@@ -1,5 +1,5 @@
-//! Core: an admin's orders. Which machines are meant, what an order would do to each, placing it, and taking
-//! it back. Part of the fleet. Touches `api`, `common` and the other cores of the fleet.
+//! Core, part of the fleet: an admin's orders: which machines are meant, what an order would do to each, placing it,
+//! and cancelling it. Touches `api`, `common` and the other cores of the fleet.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,29 +26,30 @@ use super::state::Change;
 use crate::api::shapes::{Cancel, DeployLine, ImageShown, JobState, MachineState, Selection, Warning};
 use crate::tailor::known_as;
 
-/// How many names that are nobody's are said.
+/// How many unknown names a refusal lists.
 const UNKNOWN_SHOWN: usize = 8;
-/// One machine of an order, before anything is done.
+/// One machine of an order that is not placed yet.
 #[derive(Debug)]
 pub struct Candidate {
     /// The machine that the order would take.
     pub machine: MachineId,
-    /// What it is called in the answer: its name, else its id.
+    /// Its name in the answer, or its id if it has none.
     pub name: String,
-    /// Why it takes no order now.
+    /// Why nothing can be ordered for it now; `None` if it can.
     pub refused: Option<String>,
-    /// The machine that the server runs on.
+    /// The marks of the server's own machine, whose disks are never written.
     pub own: Arc<Own>,
-    /// What the tailor is to be asked, when its hardware is known.
+    /// The request to the tailor for its target disk; `None` when its hardware is not known.
     pub request: Option<(PlanRequest, Arc<CheckedHardware>)>,
-    /// What is to be known of the order, whatever the machine.
+    /// Warnings about the order that apply to every machine.
     pub warnings: Vec<Warning>,
-    /// What the order accepts.
+    /// Names of the warnings that the order accepts.
     pub accepted: Vec<String>,
 }
 
 impl Candidate {
-    /// What the order means for it. `target` is what the tailor said; none when it could not be asked.
+    /// What the order would do to it. `target` is the tailor's answer; `None` when its hardware is not known.
+    /// `accepted` are the warnings accepted besides those of the order.
     #[must_use]
     pub fn line(self, target: Option<Result<Target, NoPlan>>, accepted: &[String]) -> DeployLine {
         let (target, unfit) = match target {
@@ -69,7 +70,7 @@ impl Candidate {
     }
 }
 
-/// Refuses `line` when it is not what was shown: `disk` was, or none where it could not be told.
+/// Refuses `line` when its disk is not `disk`, the one that the admin was shown (`None` if it was not known then).
 pub(super) fn hold_to(line: &mut DeployLine, disk: Option<&DiskIdentity>) {
     let differs = match (disk, &line.disk) {
         (Some(shown), Some(now)) if !same(shown, now) => Some(format!(
@@ -88,10 +89,10 @@ pub(super) fn hold_to(line: &mut DeployLine, disk: Option<&DiskIdentity>) {
 }
 
 impl Fleet {
-    /// The machines that `selection` means, in order. Empty when it says nothing.
+    /// The machines that `selection` means, in the order of their numbers. Empty when it names and selects none.
     ///
     /// # Errors
-    /// When a name is no hostlist, or names no machine or several.
+    /// When a name is no hostlist, or names no machine or several, or a label selector is malformed.
     pub fn select(&self, selection: &Selection) -> Result<Vec<MachineId>, Refused> {
         let wanted = selectors(&selection.labels)?;
         let mut chosen = BTreeSet::new();
@@ -123,7 +124,7 @@ impl Fleet {
         Ok(self.state.machines.values().filter(fits).map(|machine| machine.id).collect())
     }
 
-    /// What an order means for each machine that is there already. Changes nothing.
+    /// The machines that an order would take now. Changes nothing.
     ///
     /// # Errors
     /// When it means no machine, or another image than was shown.
@@ -140,7 +141,7 @@ impl Fleet {
         }
         let mut chosen = self.select(&ordered.selection)?;
         if ordered.open {
-            // Who is named is ordered for; who only matches is taken as if it had just appeared.
+            // Machines that are named are all taken; those that only match, on the terms for machines that appear.
             let room = ordered.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
             let all = self.state.machines.values().filter(|machine| trial.takes(machine, 0));
             let matching = all.filter(|machine| self.free(machine.id)).map(|machine| machine.id);
@@ -156,7 +157,7 @@ impl Fleet {
         Ok(chosen.into_iter().filter_map(|id| self.candidate(id, &trial)).collect())
     }
 
-    /// A machine that was shown; it may be gone since.
+    /// A machine that the admin was shown; refused if it was forgotten since.
     fn shown(&self, id: MachineId, trial: &Deployment) -> Candidate {
         let gone = || Candidate {
             machine: id,
@@ -177,7 +178,7 @@ impl Fleet {
         Some(self.ask_about(machine, &job, trial, reason))
     }
 
-    /// What the tailor is to be asked about a job of `order` for `machine`, as if nothing had been shown yet.
+    /// The candidate for a job of `order` for `machine`, without the disk that the job is bound to.
     pub(super) fn ask_about(
         &self,
         machine: &Machine,
@@ -186,7 +187,7 @@ impl Fleet {
         refused: Option<String>,
     ) -> Candidate {
         let request = machine.hardware.as_ref().map(|hardware| {
-            // What was shown before binds nothing: the rule chooses anew.
+            // The disk that was shown before does not count: the rule chooses again.
             let request = PlanRequest { bound: None, ..order.plan_request(job, hardware.report(), None) };
             (request, Arc::clone(hardware))
         });
@@ -241,7 +242,7 @@ impl Fleet {
     ) -> Result<DeploymentId, Refused> {
         self.check_frozen()?;
         for line in lines.iter_mut().filter(|line| line.refused.is_none()) {
-            // Between asking the tailor and now, an admin may have said something else.
+            // Checked again: an admin may have changed something while the tailor was asked.
             line.refused = match self.state.machines.get(&line.machine) {
                 Some(machine) => self.unavailable(machine),
                 None => Some("it was forgotten meanwhile".to_owned()),
@@ -259,7 +260,7 @@ impl Fleet {
             });
         }
         let mut deployment = self.deployment(order, image, now);
-        // Kept with each job. The lifetime is the one that held when it was ordered.
+        // The lifetime of the settings at this time is recorded: a later change of them does not apply.
         let life = self.lifetime(&deployment).map_or(0, |life| life.unsigned_abs().as_secs());
         deployment.request.settle(life);
         let id = deployment.id;
@@ -290,7 +291,7 @@ impl Fleet {
         job.before = Some(known.state);
         job.bound = Bound { marks: Some(Marks::of(&known.fingerprint)), disk };
         if known.state != MachineState::Deployed {
-            // An order that names a machine says that it may be deployed, for as long as the order stands.
+            // An order for a machine approves it, until the order is cancelled.
             known.state = MachineState::Approved;
             self.put_machine(known);
         }
@@ -301,7 +302,7 @@ impl Fleet {
         Some(job)
     }
 
-    /// A job for `machine` from the oldest open order that takes it.
+    /// Opens a job for `machine` from the oldest open deployment that takes it; `None` if there is none.
     pub(super) fn take_open(&mut self, machine: MachineId, now: Timestamp) -> Option<Job> {
         let known = self.state.machines.get(&machine)?;
         if self.state.frozen.is_some() || self.unavailable(known).is_some() {
@@ -315,10 +316,10 @@ impl Fleet {
         self.open_job(id, machine, None, now)
     }
 
-    /// Takes back an order, or its part for some machines.
+    /// Cancels a deployment, or its jobs for the selected machines.
     ///
     /// # Errors
-    /// When there is no such deployment, or the selection makes no sense.
+    /// When there is no such deployment, or the selection is refused.
     pub fn cancel(&mut self, id: DeploymentId, cancel: &Cancel, now: Timestamp) -> Result<(), Refused> {
         let hint = "`swarmboot deploy list` shows the deployments";
         let Some(mut order) = self.state.deployments.get(&id).cloned() else {

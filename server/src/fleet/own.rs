@@ -1,23 +1,23 @@
-//! Core: the machine that the server runs on, which is never a target: by its own marks, and by the marks of its
-//! disks, which another machine may see over a storage network. Touches `common`, `fleet::bound`.
+//! Core: recognises the machine that the server runs on, which is never a target, by its marks, and its disks by
+//! theirs: another machine may see them over a storage network. Touches `common`, `fleet::bound`.
 
 use common::plan::DiskIdentity;
 
 use super::bound::Marks;
 
-/// What the server knows of its own machine.
+/// The marks of the server's own machine and of its disks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Own {
-    /// What the firmware and the interfaces of this host say; empty where the kernel does not show it.
+    /// The marks that firmware and network interfaces of this host show; those that the kernel does not show are empty.
     pub marks: Marks,
-    /// Its disks that have a serial number or a world wide name; others cannot be recognised elsewhere.
+    /// Its disks that have a serial number or a WWN; others cannot be recognised on another machine.
     pub disks: Vec<OwnDisk>,
 }
 
-/// One of the server's disks.
+/// The marks of one of the server's disks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnDisk {
-    /// In bytes; 0 when the kernel does not say.
+    /// In bytes; 0 when the kernel does not show it.
     pub size: u64,
     /// Its serial number; empty when it has none.
     pub serial: String,
@@ -26,9 +26,9 @@ pub struct OwnDisk {
 }
 
 impl Own {
-    /// The mark by which a machine with the marks `shown` is this one, in words. One Ethernet address is enough. A
-    /// UUID or serial number is, too, unless the other of the two says that it is not: whole batches of boards
-    /// share a UUID, and some makers one serial number.
+    /// The mark by which a machine with the marks `shown` is this one, in words; `None` if it is another. One Ethernet
+    /// address is enough. So is a UUID or serial number, unless the other of the two differs: whole batches of boards
+    /// share a UUID, and some makers give one serial number to all.
     #[must_use]
     pub fn shows(&self, shown: &Marks) -> Option<String> {
         if let Some(mac) = self.marks.macs.intersection(&shown.macs).next() {

@@ -1,5 +1,5 @@
-//! Core, part of the fleet: the tailor is done with a job. The machine gets its plan and its place in the swarm, or is
-//! refused. Touches `api`, `common`, what the swarm is told, and the other cores of the fleet.
+//! Core, part of the fleet: takes the tailor's result for a job: the machine gets its plan and its admission to the
+//! swarm, or is refused. Touches `api`, `common`, the swarm's admissions, and the other cores of the fleet.
 
 use common::causes::with_causes;
 use common::hardware::HardwareReport;
@@ -19,17 +19,18 @@ use super::reports::REFUSED_POLL_SECONDS;
 use crate::api::shapes::Warning;
 use crate::swarm::{Admission, Gather};
 
-/// How long a gate holds machines when the order does not say.
+/// How long a gate waits, in seconds, when the order does not say.
 const GATE_SECONDS: u64 = 600;
 
-/// Why a machine that nobody approved is given up again.
+/// The refusal of a machine that nobody approved and that is not blank any more.
 const NOT_BLANK: &str = "an open order took it because its disks were blank, and they are not any more; approve it if that is meant";
 
-/// Why a disk is written by nobody.
+/// The refusal of a target that is a disk of the server.
 pub(super) const OWN_DISK: &str = "the disk is one of this server's own";
 
 impl Fleet {
-    /// The tailor is done with a job: the machine's order, and its admission to the swarm when it has a plan.
+    /// Takes the tailor's `result` for `job`, for the boot with `key`: returns the instruction for the machine, and its
+    /// admission to the swarm if it gets a plan.
     pub fn tailored(
         &mut self,
         job: JobId,
@@ -45,7 +46,7 @@ impl Fleet {
         if machine.boot.is_none_or(|boot| boot.key != key) {
             return (over(), None);
         }
-        // The tailor took its time, and an admin may have said something meanwhile.
+        // Checked again: an admin may have changed something while the tailor worked.
         if let Some(bar) = self.bar_plan(machine, &key) {
             return (Instruction::Wait { seconds: REFUSED_POLL_SECONDS, reason: bar.to_string() }, None);
         }
@@ -103,7 +104,8 @@ impl Fleet {
         }
     }
 
-    /// What the swarm must know of a running job. The same after a restart of the server.
+    /// The admission of a running job to the swarm, made anew after a restart of the server; `None` if the job has no
+    /// key, or its deployment or machine was forgotten.
     #[must_use]
     pub fn admission(&self, job: &Job) -> Option<Admission> {
         let order = self.state.deployments.get(&job.deployment)?;
@@ -142,7 +144,7 @@ impl Fleet {
     }
 }
 
-/// The card that the machine booted from.
+/// The address of the NIC that the machine booted from; `None` if the report does not say which.
 fn boot_mac(report: &HardwareReport) -> Option<Mac> {
     report.nics.iter().find(|nic| nic.boot).map(|nic| nic.mac)
 }

@@ -1,7 +1,7 @@
 //! Core: what a call home proves. A machine may have several disks that boot, and an older OS on another of them
-//! finds the CIDATA of the one that was just written as well: it takes the name, runs the user-data and calls home.
-//! So a call counts when its root file system is on the disk that holds the CIDATA of this attempt, which only the
-//! agent writes. Touches `common`.
+//! finds the CIDATA of the one that was just written as well: it takes the hostname, runs the user-data and calls home.
+//! So a call counts only when the caller's root file system is on the disk that holds the CIDATA of this attempt, which
+//! only the agent writes. Touches `common`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,33 +12,33 @@ use common::plan::DiskIdentity;
 use common::text::{harmless, some_of};
 use common::wire::call_home::{CallHome, PARTS_MAX, Part};
 
-/// The longest text that is shown of a call.
+/// The longest text of a call that is shown, in bytes.
 const TEXT_MAX: usize = 128;
 
-/// What a call home says of the order whose token it carries.
+/// What a call home proves about the order whose token it carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     /// Root is on the disk that was written.
     Proven {
-        /// Where root is, as the OS says.
+        /// The partition with the root file system, as the OS reports it.
         root: String,
     },
-    /// It does not say where root is, and the machine has no other disk that an OS could be on.
+    /// The call does not say where root is, but the machine has no other disk that an OS could be on.
     OnlyDisk,
-    /// It does not say where root is, and another disk of the machine holds something.
+    /// The call does not say where root is, and another disk of the machine is not blank.
     Unproven(Unsaid),
     /// Root is on another disk than the one that was written.
     OtherDisk {
-        /// Where root is.
+        /// The partition with the root file system.
         root: String,
-        /// Where the CIDATA of this order was found: the disk that was written.
+        /// The partition with this order's CIDATA, on the disk that was written.
         written: String,
     },
     /// It carries the token of another order: the OS took an older CIDATA instead of this order's.
     OlderSeed {
-        /// The order's job that the CIDATA was made for.
+        /// The job that the CIDATA was made for.
         job: common::id::JobId,
-        /// Where root is, when that was said.
+        /// The partition with the root file system, if the call says it.
         root: Option<String>,
     },
 }
@@ -46,9 +46,9 @@ pub enum Call {
 /// Why a call does not say where root is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unsaid {
-    /// It only shows the token: cloud-init's `phone_home`, in an image in which our script does not run.
+    /// It only shows the token: cloud-init's `phone_home`, in an image in which the script of vendor-data does not run.
     Bare,
-    /// The root file system is on no disk.
+    /// The root file system is on no disk; the type and source of its mount.
     NoDisk(String),
     /// No disk holds the CIDATA any more.
     NoSeed,
@@ -88,7 +88,8 @@ impl fmt::Display for Call {
     }
 }
 
-/// What `call` proves; none when it only showed the token. `alone` when no other disk of the machine could hold an OS.
+/// What `call` proves; `None` is a call that only showed the token. `alone` when no other disk of the machine could
+/// hold an OS.
 #[must_use]
 pub fn judge(call: Option<&CallHome>, alone: bool) -> Call {
     let unsaid = |why| if alone { Call::OnlyDisk } else { Call::Unproven(why) };
@@ -107,13 +108,13 @@ pub fn judge(call: Option<&CallHome>, alone: bool) -> Call {
     if shared { Call::Proven { root } } else { Call::OtherDisk { root, written: shown(&call.seeds) } }
 }
 
-/// Where root is, when the call says it.
+/// The partition with the root file system, if the call says it.
 #[must_use]
 pub fn root_of(call: Option<&CallHome>) -> Option<String> {
     call.filter(|call| !call.root_parts.is_empty()).map(|call| shown(&call.root_parts))
 }
 
-/// Whether no disk of the machine but `target` could hold an OS. The report is from before the disk was written.
+/// Whether no disk of the machine but `target` could hold an OS. `report` is from before the disk was written.
 #[must_use]
 pub fn is_alone(report: &HardwareReport, target: Option<&DiskIdentity>) -> bool {
     if report.cut_of(List::Disks).is_some() {
@@ -132,7 +133,7 @@ fn shown(parts: &[Part]) -> String {
     some_of(parts.iter().map(|part| tidy(&part.to_string())), 1, "")
 }
 
-/// What an OS says reaches an admin's terminal.
+/// Removes control characters and shortens, because the OS's text is shown on an admin's terminal.
 fn tidy(text: &str) -> String {
     cut(harmless(text).trim(), TEXT_MAX).to_owned()
 }

@@ -1,6 +1,5 @@
-//! What the fleet asks of the rooms beside it: the image store, the boot kits with the tailor, and the
-//! swarm. A seam, so that the fleet's way with machines can be tried without any of them. Touches `api`, `common`
-//! and what the swarm is told of a machine.
+//! The trait through which the fleet uses the image store, the boot kits, the tailor and the swarm, so that the fleet
+//! can be tested without them. Touches `api`, `common`, the tailor's disk rule and the swarm's admissions.
 
 use std::error::Error;
 use std::future::Future;
@@ -16,64 +15,63 @@ use crate::api::shapes::{ImageShown, Warning};
 use crate::swarm::Admission;
 use crate::tailor::TargetRule;
 
-/// What the tailor makes a plan from.
+/// A request to the tailor for the plan of one job.
 #[derive(Debug, Clone)]
 pub struct PlanRequest {
     /// The deployment that the plan is part of.
     pub deployment: DeploymentId,
-    /// The machine's part of it.
+    /// The job that the plan is for.
     pub job: JobId,
-    /// The attempt that the plan is for.
+    /// The number of the attempt, counted from one.
     pub attempt: u32,
     /// The image to write.
     pub image: ImageId,
-    /// Which disk is meant.
+    /// Which disk to write, if `bound` is `None`.
     pub disk: TargetRule,
-    /// The disk that was shown when it was ordered, which alone may be written; none when none could be shown.
+    /// The disk that the admin was shown, which alone may be written; `None` when none could be shown.
     pub bound: Option<DiskIdentity>,
     /// Whether hostname, keys and user-data are given to the OS.
     pub personalise: bool,
-    /// Whether machines are held until others have arrived.
+    /// Whether machines wait at a gate until others have arrived.
     pub gather: bool,
-    /// What to do at the end.
+    /// What the machine does at the end.
     pub finish: Finish,
-    /// Where the machine reaches the server's swarm, as the machine sees it: the address it reported to.
+    /// The server's address that the machine reported to, at which its agent reaches the swarm; `None` if unknown.
     pub server: Option<std::net::IpAddr>,
 }
 
-/// The disk that would be written.
+/// The disk that a plan would write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What it is known by, on this machine and after a restart of it.
+    /// The marks by which it is found again after a restart of the machine.
     pub disk: DiskIdentity,
-    /// The disk and what stands on it, in words.
+    /// A description of the disk and of what is on it.
     pub words: String,
-    /// What an admin should know before it is written.
+    /// Warnings for the admin before it is written.
     pub warnings: Vec<Warning>,
 }
 
-/// A plan with its bundle built and ready to be fetched.
+/// A plan whose bundle is built and can be fetched.
 #[derive(Debug, Clone)]
 pub struct Provision {
-    /// What the agent is to do, bundle included.
+    /// The plan for the agent, with its bundle.
     pub plan: Plan,
-    /// The disk that will be written, and what stands on it, in words.
+    /// A description of the disk that will be written and of what is on it.
     pub target: String,
-    /// What an admin should have known before it is written; the order may not accept all of it.
+    /// Warnings about the machine; the plan is given only if the order accepts all that would stop it.
     pub warnings: Vec<Warning>,
 }
 
-/// Why there is no plan for a machine. Shown with its causes, in the words of the room that knows it.
+/// Why there is no plan for a machine. Shown with its causes, which other modules word.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPlan {
-    /// The machine is not one that the order can be carried out on: not exactly one disk is meant, or the image cannot
-    /// stand on it.
+    /// The order cannot be carried out on the machine: not exactly one disk is meant, or the image does not fit it.
     #[error("{why} ({hint})")]
     Refused {
-        /// What the tailor says.
+        /// The tailor's refusal.
         #[source]
         why: Box<dyn Error + Send + Sync>,
-        /// What to do about it. Part of the sentence, because the machine's own screen shows no other.
+        /// What to do about it. Part of the message, because the machine's own screen shows nothing else.
         hint: String,
     },
     /// The order's rule, the image, the boot kit or the bundle cannot be read or made.
@@ -82,41 +80,41 @@ pub enum NoPlan {
 }
 
 impl NoPlan {
-    /// That something which a plan is made from cannot be had, because of `error`.
+    /// Something that a plan is made from cannot be had, because of `error`.
     pub fn failed(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Failed(Box::new(error))
     }
 }
 
-/// An answer that takes a while.
+/// A boxed future, so that [`Provisioner`] can be used as a trait object.
 pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The rooms beside the fleet.
+/// Images, boot kits, the tailor and the swarm, as the fleet uses them.
 pub trait Provisioner: Send + Sync + 'static {
     /// The image with this name or id.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no such image.
     fn image(&self, name: &str) -> Result<ImageShown, Refused>;
 
-    /// The disk of `hardware` that `request` would have written; decides and touches nothing.
+    /// The disk of `hardware` that a plan for `request` would write; builds and changes nothing.
     ///
     /// # Errors
-    /// Why the machine would get no plan.
+    /// When the machine would get no plan.
     fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan>;
 
     /// Makes the plan and builds its bundle. Blocking and slow: call it off the async threads.
     ///
     /// # Errors
-    /// Why the machine gets no plan.
+    /// When the machine gets no plan, or the bundle cannot be built.
     fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan>;
 
-    /// Lets a machine into the swarm; again for the same key replaces what was said of it.
+    /// Admits a machine to the swarm; a second admission with the same key replaces the first.
     fn admit(&self, admission: Admission) -> Soon<'_, ()>;
 
-    /// Whether the agent with this key is connected to the swarm; also where that cannot be told.
+    /// Whether the agent with this key is connected to the swarm; true where that cannot be told.
     fn is_here(&self, key: PublicKey) -> Soon<'_, bool>;
 
-    /// Lets it in no more; with a reason its agent is told to stop.
+    /// Ends the admission of this key to the swarm; with a reason its agent is told to cancel.
     fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()>;
 }

@@ -1,6 +1,5 @@
-//! Core: a machine has reported its hardware. Who it is, and what it is told: the steps `inspect` and
-//! `decide`. Part of the fleet. Touches `api`, `common` and the other cores of the
-//! fleet.
+//! Core, part of the fleet: takes hardware reports: which machine it is, and what it is told: the steps `inspect` and
+//! `decide`. Touches `api`, `common` and the other cores of the fleet.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,39 +23,39 @@ use crate::api::shapes::{Doubt, JobState, MachineState};
 /// Seconds until a machine that was refused, held or rejected asks again.
 pub(super) const REFUSED_POLL_SECONDS: u32 = 30;
 
-/// What comes of a report.
+/// The decision about a report.
 #[derive(Debug)]
 pub struct Decided {
-    /// The machine that reported, known or new.
+    /// The machine that reported, known or new; number 0 if it was not recorded.
     pub machine: MachineId,
-    /// What it is told, or what must be made before it can be told.
+    /// Its instruction, or what has to be done before there is one.
     pub next: Next,
 }
 
-/// What is next for a machine that reported.
+/// The next step for a machine that reported.
 #[derive(Debug)]
 pub enum Next {
-    /// It can be told at once.
+    /// Answer with this instruction.
     Tell(Instruction),
-    /// An agent of an earlier boot works on its job, or seems to.
+    /// An agent of an earlier boot is at work on its job, or may be: ask the swarm.
     AtWork(AtWork),
-    /// A job is open for it: the tailor makes its plan first.
+    /// A job is open for it: the tailor has to make its plan.
     Tailor(Box<PlanRequest>, Arc<CheckedHardware>),
 }
 
-/// A report as it came in.
+/// How a report arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// Where it came from: new keys of strangers are held to a rate for each address. None in tests.
+    /// The address it came from: new keys of machines that nobody let in are rate-limited by address. `None` in tests.
     pub address: Option<IpAddr>,
-    /// When the machine began to report: when it was given the nonce that is in it.
+    /// When the machine began to report: when it was given the nonce in the report.
     pub begun: Timestamp,
-    /// Whether the agent that it would take the place of is known to have left the swarm.
+    /// Whether the agent of the earlier boot is known to have left the swarm.
     pub gone: bool,
 }
 
 impl Fleet {
-    /// A machine reported its hardware from `address`, in a text signed by the key in it.
+    /// Takes a report from `address` that begins and arrives at `now`; its signature has been checked.
     pub fn report(
         &mut self,
         hardware: &Arc<CheckedHardware>,
@@ -66,7 +65,7 @@ impl Fleet {
         self.arrived(hardware, Arrival { address, begun: now, gone: false }, now)
     }
 
-    /// As [`Fleet::report`], with all that is known of its arrival.
+    /// As [`Fleet::report`], with how it arrived.
     pub fn arrived(&mut self, hardware: &Arc<CheckedHardware>, arrival: Arrival, now: Timestamp) -> Decided {
         let report = hardware.report();
         let wait = |machine, seconds, reason: &str| {
@@ -101,7 +100,7 @@ impl Fleet {
             return Decided { machine: id, next: Next::AtWork(agent) };
         }
         if !self.inspect(id, hardware, shown, doubts, arrival.address, now) {
-            // Nothing was written down, so it has no number; an honest machine asks again.
+            // Nothing was recorded, so it has no number; the machine asks again.
             return wait(
                 MachineId(0),
                 REFUSED_POLL_SECONDS,
@@ -115,7 +114,7 @@ impl Fleet {
         Decided { machine: id, next }
     }
 
-    /// Records what machine `id` reported; not when there is no room for it.
+    /// Records the report of machine `id`. False, with nothing recorded, when limits on unknown machines forbid it.
     fn inspect(
         &mut self,
         id: MachineId,
@@ -171,8 +170,8 @@ impl Fleet {
         true
     }
 
-    /// Adds what a report shows to the marks of its machine. Only the first report says what is missed later; whatever
-    /// comes afterwards is added, says nothing alone, and is never taken from another machine.
+    /// Adds the marks of a report to those on record. Only marks of the first report count as missing later. Addresses
+    /// of later reports are added as weak ones, and only if no other machine has them.
     fn learn(&self, machine: &mut Machine, shown: Fingerprint) {
         let id = machine.id;
         if machine.hardware.is_some() {
@@ -187,13 +186,13 @@ impl Fleet {
         let sighted = std::mem::replace(&mut machine.fingerprint, shown);
         machine.fingerprint.weaken(|mac| self.is_anothers(mac, id));
         if self.is_claimed(id) {
-            // What was ordered was ordered for the address that was seen.
+            // The order is for the machine with the address that was seen; the others are added as weak.
             machine.fingerprint.weaken(|mac| !sighted.macs.contains(&mac));
         }
         machine.fingerprint.add_late(sighted.macs);
     }
 
-    /// Another machine's boot with this key is none of its any more.
+    /// Removes the boot with this key from any other machine: the key is now `id`'s.
     fn leave_boot(&mut self, id: MachineId, key: PublicKey) {
         let other = self.state.by_key(&key).filter(|other| other.id != id).cloned();
         if let Some(mut other) = other {
@@ -202,14 +201,14 @@ impl Fleet {
         }
     }
 
-    /// The name that a reporter gives itself, where nobody has it and it cannot be taken for something else.
+    /// The name that a machine gives itself, if no other has it and it looks like no id and no Ethernet address.
     fn own_name(&self, report: &HardwareReport) -> Option<String> {
         let name = report.name.clone()?;
         let plain = name.parse::<MachineId>().is_err() && name.parse::<common::id::Mac>().is_err();
         (plain && self.state.named(&name).is_empty()).then_some(name)
     }
 
-    /// A sighting was of another NIC of machine `id`.
+    /// Merges the record of a sighting into machine `id`: it was of another NIC of that.
     fn absorb(&mut self, id: MachineId, sighting: MachineId, now: Timestamp) {
         let (Some(machine), Some(other)) = (self.state.machines.get(&id), self.state.machines.get(&sighting))
         else {
@@ -231,7 +230,7 @@ impl Fleet {
         }
     }
 
-    /// Says which other machines share marks with a new one that are not enough for a doubt.
+    /// Logs which other machines share marks with a new one that are not enough for a doubt.
     fn tell_rivals(&mut self, id: MachineId, doubts: &[Doubt], now: Timestamp) {
         let Some(machine) = self.state.machines.get(&id) else { return };
         let print = machine.fingerprint.clone();
@@ -248,9 +247,9 @@ impl Fleet {
         }
     }
 
-    /// Where a machine is: as configured for the address that the report came from, or that address' network. What a
-    /// report claims about its site chooses what it is sent and whose limit that counts against, so it is believed of
-    /// an ordinary process that an admin let in, and of nobody else.
+    /// A machine's site: as configured for the address that the report came from, or that address' network. A site that
+    /// a report claims would decide what the machine is sent and whose rate limit that counts against, so it is
+    /// accepted only from an ordinary process that an admin let in.
     fn site_of(&self, known: Option<&Machine>, report: &HardwareReport, address: Option<IpAddr>) -> String {
         let let_in = known.is_some_and(|machine| {
             use MachineState::{Approved, Deployed, Deploying, Failed};
@@ -308,8 +307,8 @@ impl Fleet {
         now: Timestamp,
     ) -> Instruction {
         let id = machine.id;
-        // An ordinary process has no disk to be sent to. A disk that this server sealed is bootable whatever
-        // the reporter makes of it.
+        // An ordinary process has no disk to boot. A disk that a job sealed is bootable, whatever the report says of
+        // it.
         let sealed = self.state.newest_job(id).is_some_and(|job| job.sealed);
         let boots = report.firmware != Firmware::None && (sealed || has_bootable_disk(report));
         let idle_boot = if boots { IdleBoot::BootDisk } else { IdleBoot::Load };
@@ -329,7 +328,7 @@ impl Fleet {
     }
 }
 
-/// A machine in one line.
+/// A machine's hardware in one line, for the log.
 #[must_use]
 pub fn summary(report: &HardwareReport) -> String {
     let firmware = match report.firmware {

@@ -1,4 +1,4 @@
-//! What is asked of the fleet's thread, and what it answers. Touches `fleet::decide`, `fleet::store`.
+//! Requests to the fleet's thread, and their errors. Touches `fleet::decide`, `fleet::store`.
 
 use std::sync::Arc;
 
@@ -8,25 +8,25 @@ use jiff::Timestamp;
 use super::decide::{EventsRefused, Fleet};
 use super::store::StoreError;
 
-/// Why the fleet did not answer.
+/// Why a request to the fleet failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
-    /// The server is stopping.
+    /// The fleet's thread has ended or is about to.
     #[error("the server is stopping")]
     Stopping,
-    /// Nothing was done, because it could not be written down.
+    /// The changes could not be committed, so nothing was done.
     #[error("what was asked for could not be written down")]
     Unwritten(#[source] Arc<StoreError>),
-    /// The records could not be read.
+    /// The records could not be read when the fleet was started, or for a query of the log.
     #[error("the records could not be read")]
     Records(#[from] StoreError),
-    /// The events are of no machine that reported.
+    /// The batch of events is from no machine that has reported.
     #[error(transparent)]
     Events(#[from] EventsRefused),
-    /// What was asked for makes no sense.
+    /// The request was refused; with hint and cause for the caller.
     #[error("{}", .0.error)]
     Refused(Refused),
-    /// A thread ended that should not have.
+    /// A blocking task was cancelled or panicked.
     #[error("a worker thread failed")]
     Worker(#[source] tokio::task::JoinError),
     /// The fleet's thread could not be started.
@@ -34,20 +34,20 @@ pub enum FleetError {
     Thread(#[source] std::io::Error),
 }
 
-/// Looks at or changes what is known, at the time that it is given.
+/// A function that reads or changes the fleet; it gets the time at which it runs.
 pub(super) type Work = Box<dyn FnOnce(&mut Fleet, Timestamp) -> Answer + Send>;
 
-/// Gives the answer once what it says is written down, or the reason why it is not.
+/// Sends the reply to a request; called once its changes are committed, or with the error why they are not.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), FleetError>) + Send>;
 
-/// What waits for the fleet.
+/// An entry of the fleet's queue.
 pub(super) enum Request {
-    /// Look at or change what is known.
+    /// Run this on the fleet's thread.
     Work(Work),
-    /// Let time pass.
+    /// Call `Fleet::tick`.
     Tick(Answer),
-    /// Forget events that are too old or too many.
+    /// Delete events that are too old or too many.
     Forget,
-    /// End, once all that was asked before is written down.
+    /// End the thread once all earlier requests are committed.
     Stop,
 }

@@ -1,5 +1,5 @@
-//! Core, part of the fleet: what was refused or has failed is ordered again, once a person has seen what would be
-//! written now. Touches `api`, `common` and the other cores of the fleet.
+//! Core, part of the fleet: orders refused and failed jobs again, after an admin has been shown what would be written
+//! now. Touches `api`, `common` and the other cores of the fleet.
 
 use common::id::{DeploymentId, JobId};
 use common::wire::http::Refused;
@@ -12,24 +12,24 @@ use super::order::refused;
 use super::orders::Candidate;
 use crate::api::shapes::{JobState, Retry, RetryLine};
 
-/// One job that could be ordered again, before anything is done.
+/// A job that could be ordered again; nothing is done yet.
 #[derive(Debug)]
 pub struct Again {
     /// The job that was refused or has failed, and becomes `ordered` again.
     pub job: JobId,
-    /// The deployment that it is part of, whose order stands.
+    /// The deployment that it is part of, whose order applies again.
     pub deployment: DeploymentId,
-    /// The image's name.
+    /// The name of the deployment's image.
     pub image: String,
-    /// What the order would do to its machine now.
+    /// Its machine, with what the tailor is to be asked.
     pub candidate: Candidate,
 }
 
 impl Fleet {
-    /// What `retry` means for each job that was refused or has failed. Changes nothing.
+    /// The jobs that `retry` selects, or those that were shown before. Changes nothing.
     ///
     /// # Errors
-    /// When it means none, or makes no sense.
+    /// When it selects none that was refused or has failed, or the selection is refused.
     pub fn retryable(&self, retry: &Retry) -> Result<Vec<Again>, Refused> {
         let named = !(retry.selection.machines.is_empty() && retry.selection.labels.is_empty());
         let over = |job: &&Job| matches!(job.state, JobState::Refused | JobState::Failed);
@@ -64,7 +64,7 @@ impl Fleet {
         self.state.newest_job(job.machine).is_some_and(|newest| newest.id == job.id)
     }
 
-    /// Why `job` cannot be ordered again now.
+    /// Why `job` cannot be ordered again now; `None` if it can.
     fn not_again(&self, job: &Job) -> Option<String> {
         let newest = self.state.newest_job(job.machine).filter(|newest| newest.id != job.id);
         let later = newest.map(|newest| format!("{} of {} was ordered later", newest.id, newest.deployment));
@@ -88,7 +88,7 @@ impl Fleet {
     /// Orders those of `lines` again that are not refused.
     ///
     /// # Errors
-    /// When none is left.
+    /// When all of them are refused, or the fleet is frozen.
     pub fn retry(&mut self, lines: &mut [RetryLine], now: Timestamp) -> Result<(), Refused> {
         self.check_frozen()?;
         for RetryLine { job, line, .. } in lines.iter_mut().filter(|again| again.line.refused.is_none()) {

@@ -1,12 +1,13 @@
-//! Core: labels that a machine must bear, as they select machines. Touches nothing.
+//! Core: label selectors: `key=value` pairs that a machine must have to be selected. Touches nothing.
 
 use std::collections::BTreeMap;
 
-/// Labels, all of which a machine must bear. None at all select nothing by themselves: whoever asks says what that means.
+/// Labels, all of which a machine must have. Every machine has all of an empty list: the caller decides what that
+/// means.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selectors(BTreeMap<String, String>);
 
-/// A selector that is none.
+/// A text that is no label selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no label selector such as role=web")]
 pub struct BadSelector(String);
@@ -15,7 +16,7 @@ impl Selectors {
     /// The labels that `texts` ask for, each `key=value`.
     ///
     /// # Errors
-    /// When one of them is not.
+    /// When one of them has no `=`, or nothing before it.
     pub fn parse(texts: &[String]) -> Result<Self, BadSelector> {
         let pair = |text: &String| match text.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -24,13 +25,13 @@ impl Selectors {
         texts.iter().map(pair).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether no label is asked for.
+    /// Whether there are no selectors.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each key with the value that is asked for.
+    /// Each key with its value, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }

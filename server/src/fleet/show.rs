@@ -1,4 +1,5 @@
-//! Core: what an admin is shown. Touches `api`, `common` and the fleet's state.
+//! Core: machines, jobs and deployments in the shapes that the API shows. Touches `api`, `common` and the fleet's
+//! state.
 
 use common::id::DeploymentId;
 
@@ -9,7 +10,8 @@ use super::state::State;
 use crate::api::shapes::{DeploymentShown, JobShown, MachineShown, Silence};
 
 impl State {
-    /// A machine; without the devices of its hardware unless `whole`: a list of 2,000 machines has 200,000 of them.
+    /// A machine as the API shows it; without the devices of its hardware unless `whole`: a list of 2,000 machines
+    /// would have 200,000 of them.
     #[must_use]
     pub fn show_machine(&self, machine: &Machine, whole: bool) -> MachineShown {
         let hardware = machine.hardware.as_ref();
@@ -21,7 +23,7 @@ impl State {
             doubts: machine.doubts.clone(),
             site: machine.site.clone(),
             labels: machine.labels.clone(),
-            // The boot's own first: a list shows one.
+            // Those that identify it alone come first: a list of machines shows one address.
             macs: machine
                 .fingerprint
                 .own()
@@ -40,7 +42,8 @@ impl State {
         }
     }
 
-    /// A job, with the names of its machine and image; the number or nothing where those are forgotten.
+    /// A job as the API shows it, with the names of its machine and image; the machine's number, and no image, if they
+    /// were forgotten.
     #[must_use]
     pub fn show_job(&self, job: &Job) -> JobShown {
         let machine = self.machines.get(&job.machine);
@@ -63,13 +66,13 @@ impl State {
         }
     }
 
-    /// What is concluded of the machine, of its newest job only.
+    /// What is concluded of the machine's silence; `None` if the job is over or not the machine's newest.
     fn note_of(&self, job: &Job) -> Option<Silence> {
         let newest = self.newest_job(job.machine).is_some_and(|newest| newest.id == job.id);
         self.notes.get(&job.machine).filter(|_| newest && !job.state.is_over()).cloned()
     }
 
-    /// A deployment with all of its jobs.
+    /// A deployment with all its jobs, as the API shows it.
     #[must_use]
     pub fn show_deployment(&self, order: &Deployment) -> DeploymentShown {
         DeploymentShown {
@@ -83,7 +86,7 @@ impl State {
         }
     }
 
-    /// A deployment by its number.
+    /// The deployment with this number, as the API shows it.
     #[must_use]
     pub fn find_deployment(&self, id: DeploymentId) -> Option<DeploymentShown> {
         self.deployments.get(&id).map(|order| self.show_deployment(order))

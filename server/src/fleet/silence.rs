@@ -1,7 +1,6 @@
-//! Core: what is concluded of a machine from what the doors saw of it, and when. A machine that stops on its way says
-//! nothing of it, so the server says what it did last, and what mostly stands behind it. Every conclusion ends by
-//! itself as soon as the machine goes on. Touches `api`, `fleet::job`, and
-//! how the tailor shows a disk.
+//! Core: what is concluded when a machine falls silent, from what DHCP, TFTP and HTTP saw of it and when. A machine
+//! that stops while it boots cannot say why, so the server says what it did last, and the usual cause. Every conclusion
+//! ends by itself as soon as the machine goes on. Touches `api`, `fleet::job`, and how the tailor describes a disk.
 
 use common::hardware::{Firmware, HardwareReport};
 use jiff::{SignedDuration, Timestamp};
@@ -10,77 +9,78 @@ use super::job::{Confirm, Job};
 use crate::api::shapes::{JobState, Silence};
 use crate::tailor::disk_shown;
 
-/// A program that was started asks for an address or a script within seconds; a card that trains its link and a
-/// switch with spanning tree take up to half a minute.
+/// Timeout from a boot program's transfer to its first request. It asks for an address or a script within seconds; a
+/// NIC that trains its link and a switch with spanning tree take up to half a minute.
 const PROGRAM: SignedDuration = SignedDuration::from_secs(35);
-/// The kernel is 10 MB and the loader 20: on a line of 10 Mbit/s that thirty machines share this takes minutes.
+/// Timeout for fetching kernel and loader. They are 10 and 20 MB: on a line of 10 Mbit/s that thirty machines share
+/// this takes minutes.
 const FETCH: SignedDuration = SignedDuration::from_mins(10);
-/// From the loader's last byte to its report: drivers, a RAID controller, a switch's port, disks that answer slowly.
+/// Timeout from the loader's last byte to its report: drivers, a RAID controller, a switch's port, slow disks.
 const REPORT: SignedDuration = SignedDuration::from_mins(4);
-/// From an OS's request for an address to its call home; cloud-init calls at the end of the first boot.
+/// Timeout from an OS's DHCP request to its call home; cloud-init calls at the end of the first boot.
 const CALL: SignedDuration = SignedDuration::from_mins(6);
-/// A large server's firmware takes up to ten minutes from the restart to the OS.
+/// Timeout from the restart to the first DHCP request of the OS: a large server's firmware takes up to ten minutes.
 const BOOT: SignedDuration = SignedDuration::from_mins(12);
-/// Asking for a boot counts as before an OS's request for an address for so long.
+/// A request to network-boot belongs to the same boot as a DHCP request of an OS up to so long after it.
 const ONE_BOOT: SignedDuration = SignedDuration::from_mins(20);
-/// An OS that asks for an address again within so long has not been started anew.
+/// DHCP requests of an OS that are no further apart belong to one start of it.
 const ONE_START: SignedDuration = SignedDuration::from_mins(3);
-/// So often a written machine is sent to its disk before the disk is suspected.
+/// A written machine that is sent to its disk so many times, with no OS seen, probably cannot boot from it.
 const SENT_AGAIN: u32 = 2;
 
-/// What a door saw of a machine.
+/// What DHCP, TFTP or HTTP saw of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     /// Its firmware asked to network-boot.
     Firmware,
-    /// A boot program that we sent runs: iPXE asked for something.
+    /// A boot program that the server sent runs: iPXE requested something.
     ProgramRuns,
-    /// A boot program went out.
+    /// A boot program was sent.
     Program {
         /// The file, by the name that it was asked for.
         file: String,
-        /// Whether all of it.
+        /// Whether the whole file was sent.
         whole: bool,
     },
-    /// It was told to take the loader.
+    /// Its boot script starts the loader.
     ToldToLoad,
-    /// It was sent to its own disk.
+    /// Its boot script starts its own disk.
     ToldOwnDisk,
-    /// Kernel or loader went out.
+    /// The kernel or the loader was sent.
     LoaderFile {
         /// The file, by the name that it was asked for.
         file: String,
     },
-    /// Its loader or agent spoke.
+    /// Its loader or agent sent a report or events.
     Reported,
-    /// An OS on it asked for an address.
+    /// An OS on it sent a DHCP request.
     System,
 }
 
-/// What was seen of one machine last, each with its time.
+/// What was seen of one machine last, each with its time; `None` if it was not seen since the last progress.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trail {
-    /// Anything that asks for a network boot.
+    /// The last request that shows a network boot.
     asked: Option<Timestamp>,
-    /// The first fetch of a program since anything went on; and whether it was whole.
+    /// The first fetch of a boot program since the last progress: time, file, and whether it was ever sent whole.
     program: Option<(Timestamp, String, bool)>,
-    /// Told to load, and the files that came since.
+    /// When its boot script started the loader, or the last file of it was sent; and that file.
     load: Option<(Timestamp, Option<String>)>,
-    /// The loader's own file came.
+    /// When the loader's own file was sent.
     loader: Option<Timestamp>,
-    /// An OS asked for an address, with no network boot before it.
+    /// A DHCP request of an OS that was started without a network boot.
     own: Option<Timestamp>,
-    /// An OS asked for an address, last at this time; and whether a network boot came before that start of it.
+    /// The last DHCP request of an OS, and whether a network boot came before that start of it.
     system: Option<(Timestamp, bool)>,
-    /// Sent to its own disk, so often and first at this time, with no OS seen since.
+    /// When it was first sent to its own disk with no OS seen since, and how many times.
     sent: Option<(Timestamp, u32)>,
 }
 
-/// The file with which the loader itself comes; the kernel comes before it.
+/// A part of the name of the loader's own file, which is fetched after the kernel.
 const LOADER: &str = "loader";
 
 impl Trail {
-    /// Takes down what was seen.
+    /// Records what was seen at `now`.
     pub fn see(&mut self, seen: Seen, now: Timestamp) {
         let went_on = !matches!(seen, Seen::Firmware | Seen::Program { .. });
         if went_on {
@@ -111,7 +111,7 @@ impl Trail {
             }
             Seen::Reported => (self.load, self.loader, self.own, self.sent) = (None, None, None, None),
             Seen::System => {
-                // Each start of an OS asks several times; a network boot stands for the first start after it.
+                // An OS sends several requests at each start; a network boot counts for the first start after it.
                 let again = self.system.filter(|(last, _)| now.duration_since(*last) < ONE_START);
                 let before = self.system.map_or(Timestamp::MIN, |(last, _)| last);
                 let asked = self.asked.is_some_and(|at| at > before && now.duration_since(at) < ONE_BOOT);
@@ -123,7 +123,8 @@ impl Trail {
         }
     }
 
-    /// What is to be said of the machine at `now`. `job` is its newest job, `report` its last one.
+    /// The conclusion about the machine at `now`; `None` as long as it may go on by itself. `job` is its newest job,
+    /// `report` its last report.
     #[must_use]
     pub fn silence(
         &self,
@@ -169,15 +170,15 @@ impl Trail {
         if let Some((system, _)) = self.system.filter(|(at, _)| since(at)) {
             return over(system, CALL).then(|| Silence::NoCall { other: other_that_boots(job, report) });
         }
-        // One that was to switch itself off comes whenever somebody switches it on.
+        // A machine that was to switch itself off is not missed until it is switched on again.
         let awaited = matches!(job.confirm, Confirm::Within(_)) || self.asked.as_ref().is_some_and(since);
         let last = self.asked.filter(since).unwrap_or(job.changed);
         (awaited && over(last, BOOT)).then_some(Silence::NotSeen)
     }
 }
 
-/// The first disk beside the written one that held something bootable when the machine reported. Seen with OVMF: it
-/// started an old OS on its first disk, which took no notice of the new CIDATA and so never called.
+/// The first disk beside the written one that was bootable when the machine reported. Seen with OVMF: it started an old
+/// OS on its first disk, which ignored the new CIDATA and so never called home.
 fn other_that_boots(job: &Job, report: Option<&HardwareReport>) -> Option<String> {
     let written = job.bound.disk.as_ref()?;
     let others = report?.disks.iter().filter(|disk| !written.matches(disk));

@@ -1,6 +1,5 @@
-//! Core: everything the fleet knows, and the changes that take it from one state to the next. A change is
-//! both what is applied here and what is written to the records, so that the two cannot tell different
-//! stories. Touches `api`, `common` and the other cores of the fleet.
+//! Core: the state of the fleet, and its changes. The same change is applied here and written to the records, so that
+//! the two cannot differ. Touches `api`, `common` and the other cores of the fleet.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,80 +15,80 @@ use super::machine::Machine;
 use super::marks::Fingerprint;
 use crate::api::shapes::{Frozen, LogEvent, Silence};
 
-/// One change of what the fleet knows.
+/// One change of the fleet's state.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A machine is new or different; its hardware is not part of this.
+    /// A machine is new or changed; its hardware is not part of this.
     Machine(Box<Machine>),
-    /// A machine's hardware is this.
+    /// A machine's last report is this.
     Hardware(MachineId, Arc<CheckedHardware>),
-    /// A machine and its jobs are forgotten.
+    /// A machine and its jobs are removed.
     Forget(MachineId),
-    /// A deployment is new or different.
+    /// A deployment is new or changed.
     Deployment(Box<Deployment>),
-    /// A job is new or different.
+    /// A job is new or changed.
     Job(Box<Job>),
-    /// Nothing new begins, or it may again.
+    /// The fleet is frozen, or with `None` no longer.
     Frozen(Option<Frozen>),
-    /// Something happened; it is only ever added.
+    /// An event for the log; events are only ever added.
     Event(Box<LogEvent>),
 }
 
-/// What a row of the records is about, as far as that matters when it cannot be read.
+/// What a row of the records holds, as far as that matters when it cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowKind {
-    /// A freeze, which holds all the same.
+    /// A freeze, which stays in force all the same.
     Freeze,
-    /// Anything else: what it described is not there.
+    /// Anything else: what it holds is missing from the state.
     Other,
 }
 
-/// A row of the records that cannot be read, and stays as it is.
+/// A row of the records that cannot be read; it is left unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
-    /// What it is about.
+    /// What it holds.
     pub kind: RowKind,
-    /// Which row, and why it cannot be read.
+    /// Which row it is and why it cannot be read, for the log and the warnings.
     pub words: String,
 }
 
 impl SetAside {
-    /// A row whose absence says itself.
+    /// A row that holds no freeze.
     #[must_use]
     pub fn other(words: String) -> Self {
         Self { kind: RowKind::Other, words }
     }
 }
 
-/// Everything the fleet knows but its events.
+/// The state of the fleet without its events, which are only in the records.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// Machines that were seen, until an admin forgets them, or newer strangers take the room of older ones.
+    /// Machines that were seen, until an admin forgets them, or newer ones that nobody let in displace them.
     pub machines: BTreeMap<MachineId, Machine>,
-    /// Every order that was placed, over or not.
+    /// Every deployment, ended or not.
     pub deployments: BTreeMap<DeploymentId, Deployment>,
-    /// Every machine's part of those, over or not, until its machine is forgotten.
+    /// Every job, ended or not, until its machine is forgotten.
     pub jobs: BTreeMap<JobId, Job>,
-    /// Set while nothing new begins.
+    /// Set while the fleet is frozen.
     pub frozen: Option<Frozen>,
     /// The number of the last event.
     pub last_event: u64,
-    /// The highest numbers ever given, so that no number is given twice after a machine was forgotten.
+    /// The highest number of a machine ever given, so that none is given again after a machine was forgotten.
     pub last_machine: u64,
     /// The highest number of a job, for the same reason.
     pub last_job: u64,
     /// The highest number of a deployment, for the same reason.
     pub last_deployment: u64,
-    /// What of the records could not be read.
+    /// Rows of the records that could not be read.
     pub set_aside: Vec<SetAside>,
-    /// What is concluded of machines that say nothing; not kept, but concluded anew.
+    /// Conclusions about silent machines; not recorded, but drawn again after a restart.
     pub notes: BTreeMap<MachineId, Silence>,
     newest_job: HashMap<MachineId, JobId>,
     by_key: HashMap<PublicKey, MachineId>,
     by_mark: HashMap<Mark, BTreeSet<MachineId>>,
 }
 
-/// What machines are looked up by.
+/// A key of the index from marks to machines.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Mark {
     Mac(Mac),
@@ -128,7 +127,7 @@ impl State {
             }
             Change::Frozen(frozen) => {
                 self.frozen.clone_from(frozen);
-                // It is written down anew, over what could not be read.
+                // The commit of this change overwrites the row that could not be read.
                 self.set_aside.retain(|row| row.kind != RowKind::Freeze);
             }
             Change::Event(event) => self.last_event = self.last_event.max(event.id),
@@ -187,7 +186,7 @@ impl State {
         marks_of(print).filter_map(|mark| self.by_mark.get(&mark)).flatten().copied().collect()
     }
 
-    /// The newest job of a machine.
+    /// The newest job of a machine, ended or not; `None` if it never had one.
     #[must_use]
     pub fn newest_job(&self, machine: MachineId) -> Option<&Job> {
         self.newest_job.get(&machine).and_then(|job| self.jobs.get(job))
@@ -199,13 +198,13 @@ impl State {
         self.by_key.get(key).and_then(|id| self.machines.get(id))
     }
 
-    /// The machines with this Ethernet address.
+    /// The machines with this Ethernet address; a weak one may belong to several.
     pub fn with_mac(&self, mac: Mac) -> impl Iterator<Item = &Machine> {
         let ids = self.by_mark.get(&Mark::Mac(mac)).into_iter().flatten();
         ids.filter_map(|id| self.machines.get(id))
     }
 
-    /// The machine that asks to network-boot, as far as what it shows of itself can tell.
+    /// The machine that a request to network-boot comes from, if its marks identify one.
     #[must_use]
     pub fn asking(&self, asker: &Asker) -> Option<&Machine> {
         let shown = Shown::of(asker);
@@ -219,7 +218,7 @@ impl State {
         self.jobs.values().filter(move |job| job.deployment == deployment)
     }
 
-    /// The hardware of all machines whose hardware none of `changes` touches.
+    /// The hardware of all machines whose hardware is not changed by any of `changes`.
     #[must_use]
     pub fn hardware_beside(&self, changes: &[Change]) -> HashMap<MachineId, Arc<CheckedHardware>> {
         let touched = changes.iter().filter_map(|change| match change {
@@ -231,7 +230,7 @@ impl State {
         untouched.filter_map(|machine| Some((machine.id, machine.hardware.clone()?))).collect()
     }
 
-    /// What the doors need to know.
+    /// The table of boot policies for DHCP, TFTP and the boot script.
     #[must_use]
     pub fn policies(&self, discover: bool) -> BootPolicies {
         let mut table = BootPolicies::default();
@@ -245,7 +244,7 @@ impl State {
         table
     }
 
-    /// The machines that `text` names: by id, name, Ethernet address or serial number.
+    /// The machines that `text` names: by id, Ethernet address, name or serial number, the first of these that fits.
     #[must_use]
     pub fn named(&self, text: &str) -> Vec<MachineId> {
         if let Some(machine) = text.parse().ok().and_then(|id| self.machines.get(&id)) {

@@ -1,6 +1,6 @@
-//! Where the fleet's records and its log are kept: the seam that `records` implements over SQLite, and that another
-//! database can implement as well. It names no path and no database, and whoever implements it may wait for a network.
-//! Touches `api`, `common`, `fleet::state`.
+//! The traits of the stores for the fleet's records and log, which `records` implements over SQLite; another database
+//! can implement them as well. They name no path and no database, and an implementation may wait for a network. Touches
+//! `api`, `common`, `fleet::state`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,89 +14,89 @@ use jiff::Timestamp;
 use super::state::{Change, State};
 use crate::api::shapes::LogEvent;
 
-/// Why the records could not be read or written, in the words of who keeps them. The fleet does the same about all of
-/// it: it goes back to what was written down last, and says why.
+/// Why the records could not be read or written: the error of the implementation. The fleet treats all of them alike:
+/// it goes back to what was committed last, and reports the error.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct StoreError(Box<dyn std::error::Error + Send + Sync>);
 
 impl StoreError {
-    /// An error of whoever keeps the records.
+    /// Wraps an error of the implementation.
     pub fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self(Box::new(error))
     }
 }
 
-/// An answer of a store, which may take as long as its disk or its network does.
+/// The future of a store's answer, which may take as long as its disk or its network does.
 pub type Stored<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// Hardware by machine that need not be read again.
+/// Hardware of machines that is in memory and need not be read again.
 pub type KnownHardware = HashMap<MachineId, Arc<CheckedHardware>>;
 
 /// The writing end of the records, of which the fleet has the only one. It is called from the fleet's own thread, one
 /// call at a time. An implementation may block that thread, or wait; it is polled within the server's runtime, so what
 /// blocks on a runtime of its own belongs on another thread.
 pub trait Store: Send + 'static {
-    /// All that is known, but the events; the hardware of machines that are in `known` is taken from there. What
-    /// cannot be read is named in the state's `set_aside`, and stays as it is.
+    /// Reads the state, without the events; the hardware of machines that are in `known` is taken from there. Rows that
+    /// cannot be read are listed in the state's `set_aside`, and left unchanged.
     ///
     /// # Errors
-    /// When nothing can be read.
+    /// When the records cannot be read at all.
     fn load(&mut self, known: KnownHardware) -> Stored<'_, State>;
 
-    /// Writes all of `changes` or none of them, and answers when they outlive a power cut. Of a step's progress only
-    /// the newest event is kept.
+    /// Commits all of `changes` or none of them, and returns when they survive a power cut. Of the progress events of
+    /// one step only the newest is kept.
     ///
     /// # Errors
-    /// When they cannot be written; then nothing was.
+    /// When they cannot be committed; then none is.
     fn commit<'a>(&'a mut self, changes: &'a [Change]) -> Stored<'a, ()>;
 
-    /// Forgets events from before `until`, but the newest of all, which keeps the numbering going. How many they were:
-    /// at most so many that nobody waits for long, the rest at the next call.
+    /// Deletes events from before `until`, except the newest of all, from which the numbering continues, and returns
+    /// how many. Each call deletes so few that no other request waits for long; the rest is left to the next calls.
     ///
     /// # Errors
-    /// When they cannot be forgotten.
+    /// When they cannot be deleted.
     fn forget_before(&mut self, until: Timestamp) -> Stored<'_, usize>;
 
-    /// Forgets the oldest events while the records take more than `bytes`; otherwise as `forget_before`.
+    /// Deletes the oldest events while the records take more than `bytes`; otherwise as `forget_before`.
     ///
     /// # Errors
-    /// When they cannot be forgotten.
+    /// When they cannot be deleted.
     fn forget_beyond(&mut self, bytes: u64) -> Stored<'_, usize>;
 
-    /// Bytes that are free where the records are; none where that cannot be told.
+    /// Free bytes on the disk of the records; `None` where that cannot be told.
     fn free_bytes(&mut self) -> BoxFuture<'_, Option<u64>>;
 
     /// The reading end of the log that this store writes.
     fn log(&self) -> Arc<dyn Log>;
 }
 
-/// The log as it is read, beside the writer and by many at once.
+/// The reading end of the log, for many readers at once beside the writer.
 pub trait Log: Send + Sync + 'static {
-    /// At most `limit` events that `filter` wants, in order, from the first after number `after`.
+    /// The first `limit` events with numbers above `after` that `filter` wants, in order.
     ///
     /// # Errors
     /// When they cannot be read.
     fn page(&self, filter: LogFilter, after: u64, limit: u32) -> Stored<'_, Vec<LogEvent>>;
 }
 
-/// Which events are wanted. Conditions that are not set hold for every event.
+/// Which events are wanted. Conditions that are `None` hold for every event.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LogFilter {
-    /// Of one of these machines.
+    /// Events of these machines.
     pub machines: Option<Vec<MachineId>>,
-    /// Of the jobs of this deployment.
+    /// Events of this deployment and its jobs.
     pub deployment: Option<DeploymentId>,
-    /// Of this step.
+    /// Events about this step.
     pub step: Option<Step>,
-    /// Not older than this.
+    /// Events at this time or later.
     pub since: Option<Timestamp>,
-    /// Progress events as well, which are left out otherwise.
+    /// Whether progress events are wanted as well.
     pub progress: bool,
 }
 
 impl LogFilter {
-    /// Whether `event` is wanted.
+    /// Whether `event` fulfils all conditions.
     #[must_use]
     pub fn wants(&self, event: &LogEvent) -> bool {
         self.machines.as_ref().is_none_or(|wanted| event.machine.is_some_and(|id| wanted.contains(&id)))

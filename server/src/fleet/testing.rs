@@ -1,10 +1,10 @@
-//! What tests of the fleet, and `tests/fuzz`, begin with.
+//! Fixtures for tests of the fleet and for `tests/fuzz`.
 
-// Records that are gone with the process.
+// A store in memory.
 #[cfg(test)]
 pub(crate) mod memory;
 
-// What every store promises.
+// The tests that every store has to pass.
 #[cfg(test)]
 pub(crate) mod suite;
 
@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 
 use super::decide::Settings;
 
-/// Settings of a fleet that inspects strangers, with no sites, and nothing that is ever forgotten or expires.
+/// Settings with discovery, without sites, and with nothing that is ever deleted or expires.
 #[must_use]
 pub fn settings() -> Settings {
     Settings {

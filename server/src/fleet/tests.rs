@@ -1,5 +1,5 @@
-//! The fleet's thread over records in memory: nothing is told before it is written down, what cannot be written down is
-//! not done, and old events are forgotten when an admin set that. Needs neither a database nor a network.
+//! The fleet's thread over a store in memory: nothing is answered before it is committed, what cannot be committed is
+//! not done, and old events are deleted when the settings say so. Needs neither a database nor a network.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::swarm::Admission;
 
 store_suite!(Memory::default());
 
-/// A server with no image, no kit and no swarm.
+/// A provisioner without images, kits and a swarm.
 struct Nothing;
 
 impl Provisioner for Nothing {
@@ -81,7 +81,7 @@ async fn log(fleet: &FleetHandle) -> Vec<u64> {
     fleet.log_page(filter, 0, 1000).await.unwrap().iter().map(|event| event.id).collect()
 }
 
-/// Two events of long ago and one of just now.
+/// Commits two old events and a recent one.
 async fn with_old_events(memory: &Memory) {
     let note = || What::Note { text: "x".to_owned() };
     let mut recent = event(3, None, Step::Loader, note());
@@ -121,12 +121,12 @@ async fn what_cannot_be_written_down_is_not_done() {
     let told = common::causes::with_causes(&refused);
     assert_eq!(told, "what was asked for could not be written down: there is no room");
     fleet.sighting(power_on(2));
-    // Behind the sighting: what is asked together fails together.
+    // Queued after the sighting: waits until that was processed.
     drop(fleet.frozen().await);
     memory.fill(false);
     assert_eq!(fleet.frozen().await.unwrap(), None, "it went back to what is written down");
     assert_eq!(log(&fleet).await, before);
-    // The number that was taken back is given again, once.
+    // Event numbers of the failed commit are given again, each once.
     fleet.freeze(freeze("audit")).await.unwrap();
     fleet.sighting(power_on(3));
     fleet.frozen().await.unwrap();

@@ -1,6 +1,7 @@
-//! Core: what cloud-init will make of user-data, before it is ordered. It is passed on byte for byte whatever it is; but
-//! a first line that cloud-init does not know makes it take nothing, without an error, and some words in it switch the
-//! call home off. Events of a YAML parser are read instead of a tree, so that aliases are not expanded. Touches `api`.
+//! Core: warnings about what cloud-init will make of user-data, before it is ordered. It is passed on unchanged
+//! whatever it is; but with a first line that it does not know, cloud-init ignores all of it without an error, and some
+//! keys disable the call home. Events of a YAML parser are read instead of a tree, so that aliases are not expanded.
+//! Touches `api`.
 
 use std::io::Read as _;
 
@@ -9,7 +10,7 @@ use saphyr_parser::{Event, Parser};
 
 use crate::api::shapes::Warning;
 
-/// How user-data may begin (cloud-init's `INCLUSION_TYPES_MAP` and its templates).
+/// First lines that cloud-init knows (its `INCLUSION_TYPES_MAP` and its templates).
 const BEGINNINGS: [&str; 10] = [
     "#!",
     "#cloud-config",
@@ -23,13 +24,13 @@ const BEGINNINGS: [&str; 10] = [
     "## template:",
 ];
 
-/// Within so many bytes cloud-init looks for the head of a MIME message.
+/// cloud-init looks for the header of a MIME message in so many bytes.
 const MIME_WITHIN: usize = 4096;
 
-/// Lists and mappings inside each other; cloud-init's own go to about ten.
+/// The deepest nesting of lists and mappings that is read; cloud-init's own is about ten.
 const DEPTH_MAX: usize = 64;
 
-/// What an admin should know of `data`. `waits` when the order waits for a call home.
+/// The warnings about `data`. `waits` says whether the order waits for a call home.
 #[must_use]
 pub(super) fn warnings(data: &[u8], waits: bool) -> Vec<Warning> {
     if data.starts_with(&[0x1f, 0x8b]) {
@@ -52,7 +53,7 @@ fn warnings_of_plain(data: &[u8], waits: bool) -> Vec<Warning> {
     let first = || cut(String::from_utf8_lossy(data).lines().next().unwrap_or_default(), 60).to_owned();
     let exact = known(&String::from_utf8_lossy(&data[..data.len().min(64)]));
     if !exact {
-        // Versions since 2013 strip blanks and ignore capitals; older ones, and others that read NoCloud, do not.
+        // cloud-init since 2013 strips blanks and ignores case; older versions, and other readers of NoCloud, do not.
         let always = !known(head.trim_start());
         let ignored = Warning::UserDataIgnored { first: first().escape_debug().to_string(), always };
         return if always { vec![ignored] } else { [vec![ignored], of_config(data, waits)].concat() };
@@ -107,7 +108,7 @@ fn of_words(config: &Node, waits: bool) -> Vec<Warning> {
     warnings
 }
 
-/// A piece of YAML.
+/// A YAML node. Only whether an alias is there is kept, not what it stands for.
 #[derive(Debug, Clone, PartialEq)]
 enum Node {
     Text(String),
@@ -117,13 +118,14 @@ enum Node {
 }
 
 impl Node {
-    /// The value of a key; the last one counts, as in Python's reader.
+    /// The value of a key in a mapping; of several equal keys the last counts, as in `PyYAML`.
     fn get(&self, key: &str) -> Option<&Self> {
         let Self::Map(entries) = self else { return None };
         entries.iter().rev().find(|(name, _)| matches!(name, Self::Text(name) if name == key)).map(|(_, v)| v)
     }
 
-    /// Whether a list names `name`, alone or first of a list with its arguments. cloud-init takes `_` for `-`.
+    /// Whether a list has the entry `name`, or a list that begins with it (then arguments follow). As in cloud-init,
+    /// `_` is the same as `-`. An alias is taken to have it.
     fn names(&self, name: &str) -> bool {
         let Self::List(entries) = self else { return matches!(self, Self::Alias) };
         let is = |node: &Self| matches!(node, Self::Text(text) if text.replace('_', "-") == name);
@@ -139,7 +141,7 @@ impl Node {
     }
 }
 
-/// The mapping that `data` holds, or why Python's reader would not take it.
+/// The mapping in `data`, or why `PyYAML` would not read it.
 fn config(data: &[u8]) -> Result<Node, String> {
     let text =
         std::str::from_utf8(data).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to()))?;

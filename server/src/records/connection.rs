@@ -1,11 +1,11 @@
-//! The database file: who may read it, and how every connection to it behaves. Touches files.
+//! The database file: its permissions, and the settings of every connection to it. Touches files.
 
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// A connection with the manners that all of them need.
+/// Opens a connection to the database, which is created if it is not there, with the settings that all of them share.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -18,13 +18,13 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Orders can hold user-data with secrets in it, so the files are their owner's alone, from the first byte on: made
-/// with that mode before SQLite opens them, which gives its journals the mode of the file. Files of an earlier run
-/// that are readable for others are changed.
+/// Makes the database readable for its owner only, since orders can hold user-data with secrets. The file is created
+/// with that mode before SQLite opens it, and SQLite gives its journals the mode of the file. Files of an earlier run
+/// that others can read are changed.
 pub(super) fn make_private(path: &Path) {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    // Why it cannot be opened, SQLite says in a moment.
+    // An error is left to SQLite, which fails to open the file in the next step.
     drop(made);
     for suffix in ["", "-wal", "-shm"] {
         let mut file = path.as_os_str().to_owned();

@@ -1,41 +1,41 @@
-//! Why the records could not be read or written. Touches nothing.
+//! The errors of the records. Touches nothing.
 
 use std::path::PathBuf;
 
 /// Why the records could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordsError {
-    /// The file could not be opened.
+    /// The database could not be opened or upgraded.
     #[error("cannot open the records in {}", path.display())]
     Open {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// The error underneath.
+        /// SQLite's error.
         #[source]
         source: rusqlite::Error,
     },
-    /// Written by a later swarmboot.
+    /// The database was written by a later version of swarmboot.
     #[error("the records in {} have schema {found}, newer than this program's {known}", path.display())]
     Newer {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// The schema it has.
+        /// The version of its schema.
         found: i64,
-        /// The newest that is known.
+        /// The newest schema version that this program knows.
         known: i64,
     },
-    /// A change could not be written.
+    /// A statement that writes failed.
     #[error("cannot write the records")]
     Write(#[source] rusqlite::Error),
-    /// They could not be read.
+    /// A statement that reads failed.
     #[error("cannot read the records")]
     Read(#[source] rusqlite::Error),
-    /// A value that no version of this program writes.
+    /// A value that this version does not understand.
     #[error("the records hold a {what} that cannot be read: {cause}")]
     Value {
-        /// Which value.
+        /// What the value is.
         what: &'static str,
-        /// What the value says instead of what it should.
+        /// The value, or the parser's error.
         cause: String,
     },
 }

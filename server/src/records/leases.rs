@@ -1,4 +1,5 @@
-//! Addresses that the DHCP server gave. A connection of its own: a lease must not wait behind the fleet.
+//! The leases of the DHCP server as rows. Uses a connection of its own, so that a lease does not wait for the fleet's
+//! commits. Touches the database file.
 
 use std::path::Path;
 
@@ -10,12 +11,12 @@ use super::values::{all, json, number, text, unsigned, word};
 use crate::dhcp4::{Lease, LeaseState, LeaseStore};
 use crate::fleet::store::{StoreError, Stored};
 
-/// The leases.
+/// Reads and writes leases over its own connection.
 #[derive(Debug)]
 pub struct LeaseBook(Connection);
 
 impl LeaseBook {
-    /// The leases in the records in `path`, which [`super::Records::open`] has brought up to date.
+    /// Opens the leases in the records in `path`, which [`super::Records::open`] has created or upgraded before.
     ///
     /// # Errors
     /// When the file cannot be opened.
@@ -26,7 +27,8 @@ impl LeaseBook {
         Ok(Self(connection))
     }
 
-    /// All of them. One whose state no version before this one wrote is left out: its address is free again.
+    /// All leases, expired ones as well, in the order of their addresses as text. One in a state that this version does
+    /// not know is left out: its address is free again.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -45,7 +47,7 @@ impl LeaseBook {
         Ok(leases)
     }
 
-    /// Keeps `lease`; it replaces an older one of the same address.
+    /// Writes `lease`; it replaces an older one of the same address.
     ///
     /// # Errors
     /// When it cannot be written.

@@ -1,5 +1,6 @@
-//! The step log: every event is one row, kept until the retention ends. Progress is the exception: of each
-//! step only the newest row is kept, or a 40-minute transfer of a rack would fill the disk with it.
+//! The step log: every event is one row, kept until it is deleted because the log is too old or too large. Progress is
+//! the exception: of each step only the newest row is kept, or a 40-minute transfer of a rack would fill the disk with
+//! it. Touches the database file.
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use super::values::{instant, json, number, parse, run, unsigned};
 use crate::api::shapes::LogEvent;
 use crate::fleet::store::LogFilter;
 
-/// Writes one event.
+/// Inserts one event; a progress event replaces the last one of the same machine, job and step.
 pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(), RecordsError> {
     let (kind, content, done, total) = match &event.what {
         What::Started => ("started", "", 0, 0),
@@ -57,12 +58,12 @@ pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(
     )
 }
 
-/// A reader of the log, beside the writer.
+/// A connection that reads the log while another one writes it.
 #[derive(Debug)]
 pub struct LogReader(Connection);
 
 impl LogReader {
-    /// A reader of the records in `path`.
+    /// Opens a connection to the records in `path`.
     ///
     /// # Errors
     /// When the file cannot be opened.
@@ -70,7 +71,7 @@ impl LogReader {
         connect(path).map(Self).map_err(|source| RecordsError::Open { path: path.to_owned(), source })
     }
 
-    /// At most `limit` events that `filter` wants, in order, from the first after number `after`.
+    /// The first `limit` events with numbers above `after` that `filter` wants, in order.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -97,7 +98,7 @@ impl LogReader {
             and("kind <>", Value::Text("progress".to_owned()));
         }
         if let Some(machines) = &filter.machines {
-            // The numbers are ours, not text from outside; a parameter each would meet SQLite's bound.
+            // The ids are numbers, so nothing can be injected; a parameter for each could exceed SQLite's limit.
             let list: Vec<_> = machines.iter().map(|id| id.0.to_string()).collect();
             sql.push_str(&format!(" and machine in ({})", list.join(", ")));
         }

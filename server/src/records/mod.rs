@@ -1,40 +1,40 @@
-//! Everything that must outlive the process, in SQLite. Owns the database file and all SQL; nothing else in the server
-//! speaks SQL or knows of it: the fleet has a [`Store`](crate::fleet::store::Store), which this module implements and a
-//! fleet that outgrows one machine can have a second implementation of. The SQL is plain for the same reason: `$n`
-//! parameters in order, `on conflict … do update`, whole numbers and text only, instants as milliseconds since 1970.
+//! The records: the fleet's state, its log and the DHCP leases in SQLite. Owns the database file and all SQL: nothing
+//! else in the server knows of it. The fleet uses its trait [`Store`](crate::fleet::store::Store), which this module
+//! implements; another database can implement it as well. The SQL is plain for the same reason: `$n` parameters in
+//! order, `on conflict … do update`, whole numbers and text only, times as milliseconds since 1970.
 //!
 //! Writes go through one connection with `synchronous = full`: what was acknowledged survives a power cut
 //! (0.14 ms per commit measured, and the fleet commits in groups). Readers of the log have a connection each,
 //! which WAL lets read beside the writer. Touches the file, `fleet`'s cores, `api`.
 
-// What can go wrong.
+// Errors.
 mod error;
 
-// The file, and connections to it.
+// The database file, and connections to it.
 mod connection;
 
-// The tables, and how an older file becomes a newer one.
+// The tables, and the upgrade of older databases.
 mod schema;
 
-// What stands in columns as words and JSON.
+// The forms of values in columns as words and JSON.
 mod stored;
 
-// Numbers, instants, JSON and words in columns.
+// Conversion of numbers, times, JSON and words in columns.
 mod values;
 
-// Machines, deployments and jobs as rows.
+// Writes changes of the state as rows.
 mod write;
 
-// Rows as machines, deployments and jobs.
+// Reads the state from rows.
 mod read;
 
 // The step log.
 mod log;
 
-// Addresses that the DHCP server gave.
+// The leases of the DHCP server.
 mod leases;
 
-// What the fleet asks of its records.
+// The fleet's traits `Store` and `Log`, implemented over SQLite.
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ pub use log::LogReader;
 use crate::fleet::state::{Change, State};
 use crate::fleet::store::KnownHardware;
 
-/// Events that are forgotten in one transaction: a fraction of a second.
+/// Events that are deleted in one transaction: it takes a fraction of a second.
 const FORGOTTEN_AT_ONCE: i64 = 20_000;
 
 /// The writing end of the records: one per server.
@@ -60,10 +60,10 @@ pub struct Records {
 }
 
 impl Records {
-    /// Opens the records in `path`, makes them where there are none, and brings older ones up to date.
+    /// Opens the records in `path`, creates them if there are none, and upgrades older ones.
     ///
     /// # Errors
-    /// When the file cannot be opened or is newer than this program.
+    /// When the file cannot be opened or upgraded, or is newer than this program.
     pub fn open(path: &Path) -> Result<Self, RecordsError> {
         let failed = |source| RecordsError::Open { path: path.to_owned(), source };
         connection::make_private(path);
@@ -71,32 +71,32 @@ impl Records {
         let found = schema::found(&connection, path)?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
-        // What is deleted or overwritten is written over with zeros: orders hold secrets.
+        // SQLite overwrites deleted content with zeros: orders hold secrets.
         connection.pragma_update(None, "secure_delete", "on").map_err(failed)?;
         schema::migrate(&mut connection, path, found)?;
         Ok(Self { connection, path: path.to_owned() })
     }
 
-    /// All that is known, but the events.
+    /// Reads the state, without the events.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// When the database cannot be read; single rows that cannot be read are in the state's `set_aside`.
     pub fn load(&self) -> Result<State, RecordsError> {
         self.load_beside(&KnownHardware::new())
     }
 
-    /// All that is known, but the events. Hardware in `known` is taken from there and not read.
+    /// Reads the state, without the events. Hardware in `known` is taken from there and not read.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// When the database cannot be read; single rows that cannot be read are in the state's `set_aside`.
     pub fn load_beside(&self, known: &KnownHardware) -> Result<State, RecordsError> {
         read::load(&self.connection, known)
     }
 
-    /// Writes all of `changes` or none of them, and returns when they are safe on the disk.
+    /// Commits all of `changes` or none of them, and returns when they are synced to the disk.
     ///
     /// # Errors
-    /// When they cannot be written; then nothing was.
+    /// When they cannot be committed; then none is.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), RecordsError> {
         if changes.is_empty() {
             return Ok(());
@@ -108,17 +108,18 @@ impl Records {
         transaction.commit().map_err(RecordsError::Write)?;
         let secret = |change: &Change| matches!(change, Change::Deployment(order) if order.request.as_ordered().secrets_removed);
         if changes.iter().any(secret) {
-            // The journal still has what was overwritten. A reader may be in the way; then the next time does it.
+            // The write-ahead log still holds the secrets that were overwritten. A reader may prevent the checkpoint;
+            // then a later one does it.
             let _ = self.connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));
         }
         Ok(())
     }
 
-    /// Forgets events from before `until`, but the newest event, which keeps the numbering going. At most
-    /// `FORGOTTEN_AT_ONCE`, so that nobody waits for long; how many they were.
+    /// Deletes events from before `until`, except the newest of all, from which the numbering continues, and returns
+    /// how many: at most `FORGOTTEN_AT_ONCE`, so that no other request waits for long.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// When they cannot be deleted.
     pub fn forget_events(&mut self, until: Timestamp) -> Result<usize, RecordsError> {
         let sql = "delete from events where id in (select id from events where at < $1 order by id limit $2)
                    and id < (select max(id) from events)";
@@ -127,11 +128,11 @@ impl Records {
             .map_err(RecordsError::Write)
     }
 
-    /// Forgets the oldest events while the records hold more than `most` bytes, at most `FORGOTTEN_AT_ONCE`. What is freed
-    /// is used again; the file itself does not shrink.
+    /// Deletes the oldest events if the records hold more than `most` bytes, at most `FORGOTTEN_AT_ONCE`, and returns
+    /// how many. Freed pages are reused; the file itself does not shrink.
     ///
     /// # Errors
-    /// When they cannot be read or written.
+    /// When the size cannot be read, or the events cannot be deleted.
     pub fn shrink_events(&mut self, most: u64) -> Result<usize, RecordsError> {
         if self.used_bytes()? <= most {
             return Ok(0);
@@ -141,7 +142,7 @@ impl Records {
         self.connection.execute(sql, params![FORGOTTEN_AT_ONCE]).map_err(RecordsError::Write)
     }
 
-    /// Bytes of the file that hold something.
+    /// Bytes of the file's pages that are in use.
     fn used_bytes(&self) -> Result<u64, RecordsError> {
         let ask = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let pages = || -> rusqlite::Result<i64> {

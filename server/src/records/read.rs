@@ -1,4 +1,5 @@
-//! Rows as the state that they describe. One that cannot be read is set aside: it stays as it is, and the state names it.
+//! Reads the fleet's state from rows. A row that cannot be read is left unchanged in the database, and listed in the
+//! state's `set_aside`. Touches the connection it is given.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,8 +25,7 @@ use crate::fleet::order::{BadOrder, CheckedOrder};
 use crate::fleet::state::{Change, RowKind, SetAside, State};
 use crate::fleet::store::KnownHardware;
 
-/// All rows, as the state that they describe. A row that cannot be read is set aside: it stays as it is, and the state
-/// names it. Hardware in `known` is not read again.
+/// The state from all rows but the events. Hardware in `known` is not read again.
 pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<State, RecordsError> {
     let mut state = State::default();
     let mut aside = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
     }
     let sql = "select coalesce(max(id), 0) from deployments";
     let last: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(RecordsError::Read)?;
-    // The number of one that was set aside is not given again.
+    // Counts deployments that cannot be read as well, so that their numbers are not given again.
     state.last_deployment = unsigned(last);
     let sql =
         "select id, deployment, machine, state, attempt, boot_key, last_step, confirm_ms, deadline, target,
@@ -72,8 +72,8 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
     Ok(state)
 }
 
-/// Whether orders are frozen. A row that cannot be read counts as a freeze: somebody froze, and what began by mistake
-/// would overwrite disks. `deploy unfreeze` or another `deploy freeze` writes over it.
+/// The freeze that is in force. A row that cannot be read counts as one: somebody froze the fleet, and what began by
+/// mistake would overwrite disks. `deploy unfreeze` or another `deploy freeze` overwrites the row.
 fn load_frozen(connection: &Connection, aside: &mut Vec<SetAside>) -> Result<Option<Frozen>, RecordsError> {
     let rows =
         all(connection, "select since, reason from frozen", |row| Ok((instant_in(row, 0), row.get(1))))?;
@@ -139,7 +139,7 @@ fn checked(text: &str) -> Result<Arc<CheckedHardware>, RecordsError> {
         .map_err(|error| RecordsError::Value { what: "hardware report", cause: error.to_string() })
 }
 
-/// The rows of a query that can be read, of things called `what`; `aside` is told of each other one.
+/// The rows of a query that `read` can read; the others are added to `aside`, called `what` and their number.
 fn readable<T>(
     connection: &Connection,
     sql: &str,
@@ -199,7 +199,7 @@ fn machines(connection: &Connection, aside: &mut Vec<SetAside>) -> Result<Vec<Ma
     Ok(found)
 }
 
-/// A row that was read, but maybe not understood.
+/// The outer error is SQLite's for a column of the wrong type, the inner one for a value that cannot be parsed.
 type Understood<T> = rusqlite::Result<Result<T, RecordsError>>;
 
 fn machine(row: &Row<'_>) -> Understood<Machine> {
@@ -207,7 +207,7 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
     let (first, last): (i64, i64) = (row.get(12)?, row.get(13)?);
     let key: Option<String> = row.get(10)?;
     let through = unsigned(row.get(11)?);
-    // What counts as a placeholder may have changed since it was written.
+    // Checked again: the rules for placeholders may have changed since the row was written.
     let serial = |column| -> rusqlite::Result<Option<String>> {
         Ok(row.get::<_, Option<String>>(column)?.as_deref().and_then(marks::worthy))
     };
@@ -229,7 +229,7 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
             Some(key) => Some(Boot {
                 key: text("machine key", &key)?,
                 through,
-                // An earlier version did not keep it: not before the machine was first seen.
+                // `None` in rows of an earlier version: then when the machine was first seen.
                 since: instant(since.unwrap_or(first))?,
             }),
             None => None,
@@ -257,7 +257,7 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
     })())
 }
 
-/// An order as it was kept. One that this version does not understand is set aside like every other unreadable row.
+/// An order from its recorded form. One that this version does not understand is set aside like other unreadable rows.
 fn order(text: &str) -> Result<CheckedOrder, RecordsError> {
     let ordered = DeployOrder::from(parse::<StoredOrder>("order", text)?);
     ordered
@@ -329,8 +329,8 @@ fn job(row: &Row<'_>) -> Understood<Job> {
     })())
 }
 
-/// The rows of a query whose columns are of the types that `read` expects; `aside` is told of each other one, which is
-/// `what`. SQLite keeps a value of any type in a column of any other.
+/// The rows of a query whose columns have the types that `read` expects; the others are added to `aside`, called
+/// `what`. In SQLite a column can hold values of any type.
 fn sound<T>(
     connection: &Connection,
     sql: &str,

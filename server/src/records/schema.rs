@@ -1,4 +1,5 @@
-//! The tables, one step per version. A step is never changed once it was released: later ones follow it.
+//! The schema: one migration step per version. A released step is never changed; changes are further steps. Touches the
+//! connection it is given.
 
 use std::path::Path;
 
@@ -127,12 +128,13 @@ alter table machines add column doubts text;
 ",
 ];
 
-/// The schema that this program writes.
+/// The schema version that this program writes.
 pub(super) fn newest() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
-/// The schema of the file in `path`; 0 where it has none yet. Reads only, so that a later version's file stays as it is.
+/// The schema version of the file in `path`; 0 if it has none yet. Only reads, so that a later version's file is left
+/// unchanged.
 ///
 /// # Errors
 /// When it cannot be read, or is of a later version.
@@ -151,7 +153,7 @@ pub(super) fn found(connection: &Connection, path: &Path) -> Result<i64, Records
     Ok(found)
 }
 
-/// Brings the tables up to date from schema `found`, each step in a transaction of its own.
+/// Upgrades the tables from schema version `found`, each step in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection, path: &Path, found: i64) -> Result<(), RecordsError> {
     let failed = |source| RecordsError::Open { path: path.to_owned(), source };
     connection

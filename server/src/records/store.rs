@@ -1,6 +1,5 @@
-//! What the fleet asks of its records: its `Store` and its `Log`, over SQLite. The store blocks, on the fleet's own
-//! thread; the log is read on a thread for blocking work, with a connection for each reader at that time. Touches the
-//! file and tokio's threads.
+//! The fleet's traits `Store` and `Log`, implemented over SQLite. The store blocks, on the fleet's own thread; the log
+//! is read on tokio's blocking threads, with a connection for each read under way. Touches the file and these threads.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use crate::api::shapes::LogEvent;
 use crate::fleet::state::{Change, State};
 use crate::fleet::store::{KnownHardware, Log, LogFilter, Store, StoreError, Stored};
 
-/// Readers that are kept open between two pages; the log is paged by a few admins at once.
+/// Connections kept open between two pages: only a few admins read the log at once.
 const IDLE_MAX: usize = 4;
 
 impl Store for Records {
@@ -45,18 +44,18 @@ impl Store for Records {
     }
 }
 
-/// Bytes that are free on the disk of `file`.
+/// Bytes that are free on the file system of `file`; `None` if that cannot be told.
 fn free_bytes(file: &Path) -> Option<u64> {
     let there = nix::sys::statvfs::statvfs(file).ok()?;
     Some(there.blocks_available().saturating_mul(there.fragment_size()))
 }
 
-/// The log of one file of records.
+/// The reading end of the log in one database file.
 struct LogReaders(Arc<Readers>);
 
 struct Readers {
     path: PathBuf,
-    /// Readers that nobody reads with at the moment.
+    /// Open connections that are not in use.
     idle: Mutex<Vec<LogReader>>,
 }
 
@@ -64,7 +63,7 @@ impl Readers {
     fn page(&self, filter: &LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, RecordsError> {
         let idle = self.idle.lock().pop();
         let reader = idle.map_or_else(|| LogReader::open(&self.path), Ok)?;
-        // One that failed is not used again.
+        // A connection whose read failed is dropped, not put back.
         let page = reader.page(filter, after, limit)?;
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_MAX {

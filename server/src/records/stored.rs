@@ -1,9 +1,9 @@
-//! What stands in the records as a word or as JSON, where it comes from the API or the fleet: types of its own, so that
-//! what crosses the admin socket can change without a word of what was written years ago. A field is only ever added
-//! here, with a default for rows that lack it.
+//! The recorded form of API and fleet types that are stored as a word or as JSON. They are types of their own, so that
+//! the API can change while rows that were written years ago stay readable. A field is only ever added here, with a
+//! default for rows that lack it.
 //!
-//! Hardware reports, disks, sources, steps and user-data are formats of `common`, which have to stay readable for other
-//! reasons as well; they stand in the records as they are. Touches `api`, `common`, `fleet::bound`.
+//! Hardware reports, disks, sources, steps and user-data are recorded in the formats of `common`, which have to stay
+//! readable for other reasons as well. Touches `api`, `common`, `fleet::bound`.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::api::shapes::{DeployOrder, Doubt, JobState, MachineState, Selection, Shown, ShownLine};
 use crate::fleet::bound::Marks;
 
-/// A type here and the one that it stands for, which have the same variants under the same names; the words are what
-/// the records hold.
+/// Defines the recorded form of an enum of the API, with the same variants and the word that is recorded for each, and
+/// the conversions between the two.
 macro_rules! words {
     ($(#[$doc:meta])* $stored:ident for $shown:ident: $($variant:ident = $word:literal),+ $(,)?) => {
         $(#[$doc])*
@@ -26,7 +26,7 @@ macro_rules! words {
         }
 
         impl $stored {
-            /// The word in the column.
+            /// The word that is recorded.
             pub(super) fn word(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -77,7 +77,7 @@ words! {
     Cancelled = "cancelled",
 }
 
-/// One of the column `doubts` of a machine.
+/// An entry of the column `doubts` of a machine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StoredDoubt {
     other: MachineId,
@@ -99,7 +99,7 @@ impl From<StoredDoubt> for Doubt {
     }
 }
 
-/// The column `marks` of a job: what the machine showed when it was ordered for.
+/// The column `marks` of a job: the marks of the machine that the job is bound to.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct StoredMarks {
@@ -112,7 +112,7 @@ pub(super) struct StoredMarks {
 
 impl From<&Marks> for StoredMarks {
     fn from(marks: &Marks) -> Self {
-        // All UUIDs are only of a machine that is compared, and are not kept.
+        // `uuids` is used only for a machine that is compared, and is not recorded.
         let Marks { system_serial, chassis_serial, board_serial, uuid, uuids: _, macs } = marks.clone();
         Self { system_serial, chassis_serial, board_serial, uuid, macs }
     }
@@ -125,7 +125,7 @@ impl From<StoredMarks> for Marks {
     }
 }
 
-/// The machines of an order, as they were named.
+/// The selection of an order, as it was given.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct StoredSelection {
@@ -133,14 +133,15 @@ struct StoredSelection {
     labels: Vec<String>,
 }
 
-/// What was shown to who ordered.
+/// What an admin was shown before the order. It is removed before an order is recorded; rows of earlier versions may
+/// have it.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredShown {
     image: ImageId,
     machines: Vec<StoredShownLine>,
 }
 
-/// One machine of it.
+/// One machine that the admin was shown, with the disk that would be written.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredShownLine {
     machine: MachineId,

@@ -1,18 +1,19 @@
-//! What is written is what is read again, whatever was done in between, killed in between or spoiled since.
+//! The records: the state that was committed is the state that is loaded again, after random histories, restarts and
+//! damage.
 
-// What every store promises the fleet.
+// The contract of the fleet's stores.
 mod promises;
 
-// A day of use.
+// A simulated day of use.
 mod day;
 
-// What is in the files, and for how long.
+// Permissions and content of the files.
 mod files;
 
 // Rows that cannot be read.
 mod spoiled;
 
-// Records of the version before.
+// Records of an earlier version.
 mod written_before;
 
 use std::net::Ipv4Addr;
@@ -96,7 +97,7 @@ fn plan(request: &crate::fleet::provisioner::PlanRequest) -> common::plan::Plan 
     .unwrap()
 }
 
-/// Something that happens to a fleet.
+/// An event in a random history of a fleet.
 #[derive(Debug, Clone)]
 enum Deed {
     Report(u8, u8),
@@ -238,7 +239,7 @@ fn perform(fleet: &mut Fleet, deed: Deed, number: u64, now: Timestamp) {
     }
 }
 
-/// The state without its hash maps, whose order means nothing.
+/// The state as text, without its hash maps, whose order is random.
 fn plain(state: &State) -> String {
     let mut text = String::new();
     write_plain(state, &mut text).unwrap();
@@ -270,14 +271,14 @@ proptest! {
         drop(records);
         let again = Records::open(&path).unwrap().load().unwrap();
         prop_assert_eq!(plain(&again), plain(&fleet.state));
-        // The machine's way is a state of affairs, too: what the doors are told must not change by a restart.
+        // A restart must not change the boot policies, either.
         let before: Vec<_> = fleet.state.policies(true).iter().collect();
         let after: Vec<_> = again.policies(true).iter().collect();
         prop_assert_eq!(before, after);
     }
 }
 
-/// The rows that could not be read, a line each.
+/// The rows that could not be read, one a line.
 fn named(state: &State) -> String {
     state.set_aside.iter().map(|row| row.words.as_str()).collect::<Vec<_>>().join("\n")
 }
@@ -324,7 +325,7 @@ fn what_cannot_be_written_does_not_cost_the_reading_of_everything() {
     }
     records.commit(&fleet.take_aftermath().changes).unwrap();
     let before = plain(&fleet.state);
-    // Hardware that would not be taken again shows what is read: only that of the machine in question.
+    // The recorded hardware of the other machines is damaged, so any that is read again would be set aside.
     records.connection.execute("update hardware set report = '{' where machine <> 2", []).unwrap();
     let changed = std::sync::Arc::new(report(2, 1));
     fleet.report(&changed, None, now);

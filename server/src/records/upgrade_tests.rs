@@ -1,4 +1,4 @@
-//! Records that the version before wrote: what was known stays known.
+//! The upgrade of records that commit 837dfd5 wrote: machines are still recognised.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ fn key(n: u8) -> KeyPair {
     KeyPair::from_secret([n; 32])
 }
 
-/// Machines known by UUID and serial number, by an address alone, through an adapter, beside a placeholder that counted
-/// as a UUID then, by a UUID in the other byte order, by name, and by a sighting: each reports again, under new keys.
+/// Machines known by UUID and serial number, by an address alone, by an adapter, with a placeholder that counted as a
+/// UUID then, by a UUID in the other byte order, by name, and by a sighting: each reports again, under new keys.
 #[test]
 fn machines_keep_their_names_after_the_upgrade() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Values in columns: whole numbers, instants as milliseconds since 1970, JSON and words; and the two ways of running a
-//! statement.
+//! Conversion of values in columns: whole numbers, times as milliseconds since 1970, JSON and words; and helpers that
+//! run a statement. Touches the connection they are given.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, Transaction};
@@ -7,16 +7,16 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::error::RecordsError;
 
-/// Whether something was written.
+/// The result of a statement that writes.
 pub(super) type Written = Result<(), RecordsError>;
 
-/// Runs one statement that changes something.
+/// Runs one statement that writes.
 pub(super) fn run(transaction: &Transaction<'_>, sql: &str, values: &[&dyn rusqlite::ToSql]) -> Written {
     let mut statement = transaction.prepare_cached(sql).map_err(RecordsError::Write)?;
     statement.execute(values).map(|_| ()).map_err(RecordsError::Write)
 }
 
-/// Every row of a query.
+/// All rows of a query without parameters, each as `read` converts it; fails on the first error of `read`.
 pub(super) fn all<T>(
     connection: &Connection,
     sql: &str,
@@ -27,38 +27,38 @@ pub(super) fn all<T>(
     rows.collect::<rusqlite::Result<_>>().map_err(RecordsError::Read)
 }
 
-/// SQL's numbers are signed; the few that could exceed it are byte counts far below.
+/// `value` for a column, where numbers are signed. Capped at the largest, which no byte count comes near.
 pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The number that [`number`] wrote.
+/// The reverse of [`number`]; negative values, which it does not write, become 0.
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// The instant that was written as milliseconds.
+/// The time that was written as milliseconds since 1970.
 pub(super) fn instant(ms: i64) -> Result<Timestamp, RecordsError> {
     let cause = |error: jiff::Error| RecordsError::Value { what: "time", cause: error.to_string() };
     Timestamp::from_millisecond(ms).map_err(cause)
 }
 
-/// `value` as JSON text.
+/// `value` as JSON text; `what` names it in an error.
 pub(super) fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String, RecordsError> {
     serde_json::to_string(value).map_err(|error| RecordsError::Value { what, cause: error.to_string() })
 }
 
-/// The value that was written as JSON text.
+/// The reverse of [`json`].
 pub(super) fn parse<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, RecordsError> {
     serde_json::from_str(text).map_err(|error| RecordsError::Value { what, cause: error.to_string() })
 }
 
-/// The value whose serde name is `name`.
+/// The enum variant whose serde name is `name`.
 pub(super) fn word<T: DeserializeOwned>(what: &'static str, name: &str) -> Result<T, RecordsError> {
     parse(what, &format!("\"{name}\""))
 }
 
-/// The value that was written by its `Display`.
+/// The value that was written as text by its `Display`.
 pub(super) fn text<T: std::str::FromStr<Err: std::fmt::Display>>(
     what: &'static str,
     text: &str,

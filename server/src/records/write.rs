@@ -1,4 +1,4 @@
-//! Machines, deployments, jobs and a freeze as rows. A row that is there already is written over.
+//! Writes changes of the fleet's state as rows; a row that exists is updated. Touches the transaction it is given.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::fleet::machine::Machine;
 use crate::fleet::marks::Fingerprint;
 use crate::fleet::state::Change;
 
-/// Writes one change.
+/// Writes one change within `transaction`.
 pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> Written {
     match change {
         Change::Machine(machine) => write_machine(transaction, machine),
@@ -90,7 +90,7 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
     write_macs(transaction, id, print)
 }
 
-/// Writes labels where they differ from those that are there: a machine is written at each word of its agent.
+/// Writes only labels that differ from the recorded ones: a machine is written at each message of its agent.
 fn write_labels(transaction: &Transaction<'_>, id: i64, labels: &BTreeMap<String, String>) -> Written {
     let sql = "select name, content from labels where machine = $1";
     let there: BTreeMap<String, String> = pairs(transaction, sql, id)?;
@@ -105,7 +105,7 @@ fn write_labels(transaction: &Transaction<'_>, id: i64, labels: &BTreeMap<String
     Ok(())
 }
 
-/// Writes those Ethernet addresses that are new or count otherwise than before, and removes those that are gone.
+/// Writes only Ethernet addresses that are new or whose weakness has changed, and removes those that are gone.
 fn write_macs(transaction: &Transaction<'_>, id: i64, print: &Fingerprint) -> Written {
     let sql = "select mac, weak from marks where machine = $1";
     let there: BTreeMap<String, i64> = pairs(transaction, sql, id)?;
@@ -126,13 +126,13 @@ fn write_macs(transaction: &Transaction<'_>, id: i64, print: &Fingerprint) -> Wr
     Ok(())
 }
 
-/// UUIDs in one column, as the version before wrote its only one; none where there is none.
+/// UUIDs for their column, separated by blanks; an earlier version wrote only one. `None` if there are none.
 fn joined(uuids: &BTreeSet<String>) -> Option<String> {
     (!uuids.is_empty()).then(|| uuids.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
 }
 
-/// What stands in the two columns of one machine's rows. Those that cannot be read were named when they were loaded,
-/// and stay as they are.
+/// The two columns of a query for one machine, as a map. Rows that cannot be read are skipped: they were reported when
+/// the state was loaded, and are left unchanged.
 fn pairs<T: rusqlite::types::FromSql>(
     transaction: &Transaction<'_>,
     sql: &str,
@@ -167,7 +167,7 @@ fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> W
 
 fn write_job(transaction: &Transaction<'_>, job: &Job) -> Written {
     count(transaction, "job", job.id.0)?;
-    // Null is "whenever", zero "never": a time to wait of zero makes no sense.
+    // Null stands for `Whenever` and zero for `Never`, because no order waits for zero time.
     let confirm = match job.confirm {
         Confirm::Within(time) => Some(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
         Confirm::Whenever => None,

@@ -1,5 +1,5 @@
-//! The server's end of one agent's control stream: reads its words into the node's inbox and writes the
-//! node's words to it. Touches one stream, and the image store for the manifest of the first word.
+//! The server's end of one agent's control stream: reads its messages into the node's inbox and writes the node's
+//! messages to it. Touches one stream, and the image store for the manifest of the image that the hello names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use common::wire::swarm::{ToAgent, ToServer};
 use super::handle::ChunkSource;
 use super::image_swarm::{Hello, WireImage};
 
-/// An agent reports its speed every two seconds; one that says nothing for this long is gone.
+/// Read timeout: an agent reports its speed every second; one that sends nothing for this long is gone.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// A write that moves nothing for this long: the line is gone.
+/// Write timeout of one message: when it is over, the connection is taken to be gone.
 const STALL: Duration = Duration::from_secs(15);
 
-/// What a control stream tells the node, each with the stream's number: an agent may have opened a newer
-/// one.
+/// What a control stream's task reports to the node, with the stream's number: the node ignores a stream that the agent
+/// has replaced by a newer one.
 #[derive(Debug)]
 pub(super) struct Inbound {
     pub(super) agent: PublicKey,
@@ -50,10 +50,10 @@ pub(super) struct FirstWord {
     pub(super) out: mpsc::Sender<ToAgent>,
 }
 
-/// Words that may wait for a slow agent; one that lets more wait is cut off.
+/// Messages queued for one agent; an agent so slow that the queue is full is disconnected.
 pub(super) const WAITING_MAX: usize = 256;
 
-/// Serves the stream to its end, and tells the node of that end.
+/// Serves the stream until it ends, and reports the end to the node.
 pub(super) async fn run(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     agent: PublicKey,
@@ -75,7 +75,7 @@ pub(super) async fn run(
             let message = message.map_err(|_| BadStream::Stalled(SILENCE.as_secs()))??;
             let wait = limits.hear(&message, began.elapsed())?;
             tell(Word::Message(message)).await.ok();
-            // What is not read holds up its sender alone.
+            // Not reading is the back-pressure: it slows only the agent that sends too much.
             tokio::time::sleep(wait).await;
         }
     };
@@ -98,7 +98,7 @@ pub(super) async fn run(
     tell(Word::Ended(cause)).await.ok();
 }
 
-/// What an agent may still say on this stream.
+/// Limits on what an agent may still send on this stream: which chunks it may announce, and how many messages.
 struct Bounds {
     told: Told,
     words: Budget,
@@ -110,7 +110,7 @@ impl Bounds {
         Self { told: Told::first(first.hello.held.clone()), words }
     }
 
-    /// How long to wait after `message` before the next is read.
+    /// Checks `message`, and returns how long to wait before the next one is read.
     fn hear(&mut self, message: &ToServer, now: Duration) -> Result<Duration, BadStream> {
         match message {
             ToServer::Hello { .. } => return Err(BadStream::Manners("said hello twice")),

@@ -1,5 +1,6 @@
-//! What the rest of the server says to the swarm and hears from it: who is let in, the handle, the facts, and the
-//! trait behind which the images are. Touches `common` and `api`; the node behind the handle is in `node`.
+//! The interface between the swarm and the rest of the server: the handle, admissions, the facts that the swarm
+//! reports, and the trait through which it reads images. Touches `common` and `api`; the node behind the handle is in
+//! `node`.
 
 use std::sync::Arc;
 
@@ -15,26 +16,27 @@ use common::wire::swarm::{Form, Personality};
 use super::limits::{LimitOrder, LineLimits};
 use crate::api::shapes::SwarmStatus;
 
-/// Where the images are. Both calls may read a disk; the swarm makes them off its task.
+/// Reads and repairs the chunks of images. Every call may block on a disk; the swarm makes them off its own task.
 pub trait ChunkSource: Send + Sync + 'static {
-    /// The manifest of `image`, if it is here.
+    /// The manifest of `image`; `None` if the server does not have that image.
     fn manifest(&self, image: ImageId) -> Option<Arc<Manifest>>;
     /// The wire form of `chunk`, exactly as its manifest has it.
     ///
     /// # Errors
     /// When it is not here or cannot be read.
     fn wire_chunk(&self, image: ImageId, chunk: ChunkIndex) -> std::io::Result<Vec<u8>>;
-    /// Puts a damaged chunk right from what it was made from, if that is still there.
+    /// Repairs a damaged chunk from the file that the image was made from, if that is still there.
     ///
     /// # Errors
-    /// When it cannot be had from there.
+    /// When the file is gone, changed or unreadable, or the implementation repairs nothing (the default).
     fn mend(&self, _image: ImageId, _chunk: ChunkIndex) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    /// Puts a damaged chunk right with `bytes` that a machine had; nothing is believed of them.
+    /// Repairs a damaged chunk with `bytes` that a machine sent. They are untrusted: the implementation checks the
+    /// hash.
     ///
     /// # Errors
-    /// When they are not the chunk, or cannot be kept.
+    /// When they are not the chunk, or cannot be stored.
     fn mend_with(
         &self,
         _image: ImageId,
@@ -50,13 +52,13 @@ pub trait ChunkSource: Send + Sync + 'static {
 /// deployment; once open it stays open until all machines of that deployment have left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gather {
-    /// Machines that are waited for.
+    /// The gate opens when so many machines have arrived.
     pub wanted: u32,
     /// Seconds from the first arrival until it opens anyway.
     pub seconds: u64,
 }
 
-/// One machine that may take part, in the fleet's words. The same key again replaces what was said before.
+/// One machine that may take part, as the fleet describes it. A second admission with the same key replaces the first.
 #[derive(Debug, Clone)]
 pub struct Admission {
     /// The key that the machine made at this boot, under which its agent connects.
@@ -67,7 +69,7 @@ pub struct Admission {
     pub job: JobId,
     /// The image it takes, whose swarm it joins.
     pub image: ImageId,
-    /// What a person calls it.
+    /// The machine's name in the log, in `swarm status` and for its peers.
     pub name: String,
     /// Its site: machines of one site are each other's neighbours, and share their first copies.
     pub site: String,
@@ -81,21 +83,21 @@ pub struct Admission {
 /// queue inside. Of more than 65,536 that wait there for a busy fleet the oldest is dropped, and the log is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SwarmFact {
-    /// The machine's agent is in the swarm (again, after a cut line).
+    /// The machine's agent has connected to the swarm, for the first time or again.
     Joined {
         /// The machine's job.
         job: JobId,
     },
     /// The gate opened.
     GatherOpened {
-        /// Of which machines.
+        /// The jobs of the machines that waited at it, ascending.
         jobs: Vec<JobId>,
     },
     /// The machine's control stream ended.
     Left {
         /// The machine's job.
         job: JobId,
-        /// What ended it, in words.
+        /// What ended it, for the log.
         cause: String,
     },
     /// The machine's disk is sealed.
@@ -110,39 +112,40 @@ pub enum SwarmFact {
     },
     /// A chunk failed its hash.
     Corrupt {
-        /// Whose agent found it.
+        /// The job whose agent found it.
         by: JobId,
-        /// Whose agent sent it; none when it is not in the swarm any more.
+        /// The job whose agent sent it; `None` when that is not in the swarm any more.
         from: Option<JobId>,
-        /// Which chunk.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
-    /// The machines get nothing from each other and are served by the server alone.
+    /// An agent gets nothing from its peers although they have what it lacks: the server sends it the chunks directly.
     Starving {
-        /// Whose agent.
+        /// The job of the agent that gets nothing from its peers.
         job: JobId,
     },
     /// A chunk could not be read from the image store: it is leased to nobody until it is mended.
     ChunkLost {
-        /// Of which image.
+        /// The image that it is part of.
         image: ImageId,
-        /// Which chunk.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
-        /// What is wrong with its bytes.
+        /// What reading it failed with.
         cause: String,
     },
     /// A chunk that could not be read is there again.
     ChunkMended {
-        /// Of which image.
+        /// The image that it is part of.
         image: ImageId,
-        /// Which chunk.
+        /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
-        /// The machine that had it; none when the store did, after all or again.
+        /// The job of the machine that sent it; `None` when the store could read it again or repaired it from its
+        /// source.
         from: Option<JobId>,
     },
 }
 
-/// The swarm has ended.
+/// The swarm's task has ended, so nothing can be asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the swarm is stopping")]
 pub struct Stopped;
@@ -150,12 +153,12 @@ pub struct Stopped;
 /// Why the swarm does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SwarmError {
-    /// No node.
+    /// No libp2p node could be built, or its address cannot be listened on.
     #[error("the swarm cannot start")]
     Node(#[from] NoNode),
 }
 
-/// What the node is asked for.
+/// A request to the node's task; those with a sender are answered on it.
 #[derive(Debug)]
 pub(super) enum Command {
     Admit(Box<Admission>),
@@ -165,7 +168,7 @@ pub(super) enum Command {
     Limit(Option<LimitOrder>, oneshot::Sender<LineLimits>),
 }
 
-/// The way to the swarm's task. Cheap to clone.
+/// Sends requests to the swarm's task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SwarmHandle {
     pub(super) commands: mpsc::Sender<Command>,
@@ -173,7 +176,7 @@ pub struct SwarmHandle {
 }
 
 impl SwarmHandle {
-    /// Lets a machine in.
+    /// Admits a machine: from now on its agent may connect.
     ///
     /// # Errors
     /// When the swarm has ended.
@@ -181,8 +184,8 @@ impl SwarmHandle {
         self.commands.send(Command::Admit(Box::new(admission))).await.map_err(|_| Stopped)
     }
 
-    /// Lets the machine with this key in no more. With a reason its agent is told to stop; without one it may go if its
-    /// disk is whole, and is told that its job is over if not.
+    /// Ends the admission of the machine with this key. With a reason its agent is told to cancel; without one it is
+    /// released if its disk is sealed, and else cancelled because its job is over.
     ///
     /// # Errors
     /// When the swarm has ended.
@@ -200,7 +203,7 @@ impl SwarmHandle {
         answer.await.map_err(|_| Stopped)
     }
 
-    /// Who has what.
+    /// The state of every image's swarm: its machines and what each holds.
     ///
     /// # Errors
     /// When the swarm has ended.
@@ -210,7 +213,7 @@ impl SwarmHandle {
         answer.await.map_err(|_| Stopped)
     }
 
-    /// The limits of the lines, after `order` has been carried out.
+    /// Carries out `order`, if there is one, and returns the rate limits that are then in force.
     ///
     /// # Errors
     /// When the swarm has ended.
@@ -220,7 +223,7 @@ impl SwarmHandle {
         answer.await.map_err(|_| Stopped)
     }
 
-    /// Where the swarm listens, as multiaddrs: what a plan's seed is made from.
+    /// Where the swarm listens, as multiaddrs; a plan's seed is made from these.
     #[must_use]
     pub fn addresses(&self) -> &[String] {
         &self.addresses

@@ -1,15 +1,15 @@
-//! Core: one image's agents, from admission to release: the gates, who is told of whom, who may go. Owns
-//! that and the image's injection; touches `inject`, `release` and the wire's words. Time is an argument.
-//! Driven by `node` over libp2p, and by `tests/sim` over simulated lines.
+//! Core: one image's agents, from admission to release: the gates, each agent's list of neighbours, when each is
+//! released. Owns that and the image's injection; touches `inject`, `release` and the messages of `common::wire`. Time
+//! is an argument. Driven by `node` over libp2p, and by `tests/sim` over simulated lines.
 
-// Who waits for whom before the first chunk.
+// The gate: machines of a deployment wait for each other before the first chunk.
 mod gate;
 mod gather;
 
-// Who is told of whom.
+// Which neighbours each agent is told of.
 mod topology;
 
-// Chunks that cannot be read, and what is done to have them again.
+// Chunks that cannot be read, and how they are repaired.
 mod lost;
 mod search;
 
@@ -28,61 +28,61 @@ use crate::api::shapes::{NodeStatus, SwarmStatus};
 use gate::Gate;
 use lost::Lost;
 
-/// How often a swarm is to hear that time has passed.
+/// The interval of [`ImageSwarm::tick`].
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// All machines of a swarm that may go are let go over so many ticks: ten seconds.
+/// The release of all machines of a swarm is spread over so many ticks: ten seconds.
 const RELEASE_TICKS: usize = 100;
 
-/// Complaints about neighbours that one agent may make: a bound on what a broken one writes to the log.
+/// Reports of corrupt chunks taken from one agent: a bound on what a broken one writes to the log.
 const COMPLAINTS_MAX: u32 = 200;
 
-/// How long an agent that was told to cancel may still hold its line, to hear it.
+/// How long an expelled agent stays a member and connected, so that the message that ends its part reaches it.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// What the node is to do.
+/// An effect that the node carries out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Out {
     /// Send it on the agent's control stream.
     Tell(PublicKey, ToAgent),
-    /// Let the agent pull these.
+    /// From now on serve these chunks to the agent.
     Grant(PublicKey, Vec<ChunkIndex>),
-    /// No longer.
+    /// Stop serving these chunks to the agent.
     Withdraw(PublicKey, Vec<ChunkIndex>),
-    /// Tell the fleet.
+    /// Report this to the fleet.
     Fact(SwarmFact),
-    /// It is let in no more.
+    /// The agent is no member any more: disconnect it, and accept no connection under this key.
     Forget(PublicKey),
-    /// Try to read this chunk again, from its source, or from one of these agents.
+    /// Try to read this chunk again: from the store, from the image's source, or else from one of these agents.
     Mend(ChunkIndex, Vec<Holder>),
 }
 
 /// An agent that holds a chunk, and where it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its key of this boot.
+    /// The key that its machine made at this boot.
     pub key: PublicKey,
-    /// Multiaddrs, as it said them; nothing is believed of them.
+    /// Multiaddrs, as filtered by `reachable`; the node dials them and expects the holder's key there.
     pub addresses: Vec<String>,
 }
 
-/// What a new control stream says.
+/// The content of the first message on a control stream.
 #[derive(Debug, Clone)]
 pub struct Hello {
-    /// Where it listens, as multiaddrs; other agents are told so.
+    /// Where it listens, as multiaddrs; its neighbours are told these.
     pub addresses: Vec<String>,
-    /// What it can pass on, of the chunks that have to be fetched.
+    /// The chunks that it can send to others, of those that have to be fetched.
     pub held: ChunkSet,
-    /// Whether it was through its gate before this stream.
+    /// Whether it passed its gate before this stream: an agent that reconnects does not wait again.
     pub started: bool,
 }
 
-/// What a swarm spreads of its image.
+/// The part of an image that is transferred: holes are not.
 #[derive(Debug, Clone)]
 pub struct WireImage {
     /// The chunks that have to be fetched.
     pub wanted: ChunkSet,
-    /// Wire bytes of one copy.
+    /// Their bytes as sent (compressed), for one copy.
     pub wire_bytes: u64,
 }
 
@@ -98,31 +98,31 @@ struct Member {
     from_peers: u64,
     sent: u64,
     bottleneck: Option<Bottleneck>,
-    /// Since when it is let in no more, and what it is told.
+    /// Since when its admission is over, and the message that its agent gets.
     expelled: Option<(Duration, ToAgent)>,
-    /// Whether it was told on this stream that it lacks what cannot be had.
+    /// Whether it was told on this stream that chunks it lacks cannot be read anywhere.
     stranded: bool,
 }
 
-/// One image's agents.
+/// The swarm of one image.
 #[derive(Debug)]
 pub struct ImageSwarm {
     image: ImageId,
     wire_image: Option<WireImage>,
     injector: Option<Injector>,
     members: BTreeMap<PublicKey, Member>,
-    /// Each deployment's, as long as one of its machines is here.
+    /// The gate of each deployment, kept as long as one of its machines is a member.
     gates: BTreeMap<DeploymentId, Gate>,
     lost: Lost,
     linger: Linger,
     rng_seed: u64,
     injected: u64,
-    /// Who is there has changed since neighbours were last told.
+    /// Whether members came, left or were spared since lists of neighbours were last sent.
     stale: bool,
 }
 
 impl ImageSwarm {
-    /// Nobody yet; of the image nothing is known before the first hello.
+    /// A swarm without members. What the image consists of is not known before the first hello.
     #[must_use]
     pub fn new(image: ImageId, linger: Linger, rng_seed: u64) -> Self {
         Self {
@@ -152,7 +152,7 @@ impl ImageSwarm {
         self.members.get(key).is_some_and(|member| member.presence.connected)
     }
 
-    /// Lets a machine in, or changes what is known of one.
+    /// Admits a machine, or replaces the admission of one that is a member.
     pub fn admit(&mut self, admission: Admission, now: Duration) {
         let presence = Presence::new(admission.site.clone(), now);
         let key = admission.key;
@@ -178,7 +178,7 @@ impl ImageSwarm {
         self.members.insert(key, member);
     }
 
-    /// Lets it in no more. Without a reason, one whose disk is whole may go: its part is done.
+    /// Ends a machine's admission. Without a reason, one whose disk is sealed is released: its part is done.
     pub(super) fn expel(&mut self, key: PublicKey, reason: Option<String>, now: Duration) -> Vec<Out> {
         let Some(member) = self.members.get_mut(&key) else {
             return vec![];
@@ -195,7 +195,7 @@ impl ImageSwarm {
         out
     }
 
-    /// A control stream said hello.
+    /// The first message of a control stream has arrived.
     pub fn hello(&mut self, key: PublicKey, hello: Hello, wire_image: WireImage, now: Duration) -> Vec<Out> {
         let rng_seed = self.rng_seed;
         let (wanted, wire_bytes) = (wire_image.wanted.clone(), wire_image.wire_bytes);
@@ -246,7 +246,7 @@ impl ImageSwarm {
         out
     }
 
-    /// Any message but the first.
+    /// Takes any message but the first of a control stream.
     pub fn message(&mut self, key: PublicKey, message: ToServer, now: Duration) -> Vec<Out> {
         let Some(member) = self.members.get_mut(&key) else {
             return vec![];
@@ -287,7 +287,7 @@ impl ImageSwarm {
         }
     }
 
-    /// So many bytes went to the agent.
+    /// The server has sent so many bytes of chunks to the agent.
     pub fn sent(&mut self, key: PublicKey, bytes: u64, now: Duration) -> Vec<Out> {
         self.injected += bytes;
         if let Some(member) = self.members.get_mut(&key) {
@@ -296,7 +296,7 @@ impl ImageSwarm {
         self.inject(Event::Sent { agent: key, bytes }, now)
     }
 
-    /// Time has passed: to be told every [`TICK`].
+    /// Does what depends on time: gates, neighbours, leases, releases. To be called every [`TICK`].
     pub fn tick(&mut self, now: Duration) -> Vec<Out> {
         let mut out = self.open_gates(now);
         if std::mem::take(&mut self.stale) {
@@ -337,7 +337,7 @@ impl ImageSwarm {
             .map(|(key, member)| (*key, &member.presence))
             .collect();
         let mut out = Vec::new();
-        // Not all in one breath: each that restarts asks for addresses and boot programs, and draws power.
+        // Not all at once: each that restarts asks for an address and boot programs, and draws power.
         let most = seats.len().div_ceil(RELEASE_TICKS);
         for key in releasable(&seats, wanted, self.linger, now).into_iter().take(most) {
             if let Some(member) = self.members.get_mut(&key) {
@@ -349,7 +349,7 @@ impl ImageSwarm {
         out
     }
 
-    /// What the injection makes of `event`.
+    /// Passes `event` to the injection, and turns its effects into the node's.
     fn inject(&mut self, event: Event, now: Duration) -> Vec<Out> {
         let Some(injector) = &mut self.injector else {
             return vec![];
@@ -357,7 +357,7 @@ impl ImageSwarm {
         let mut out = Vec::new();
         for effect in injector.handle(event, now) {
             match effect {
-                // The right comes before the word of it, or the agent could be quicker.
+                // Granted before the agent is told, or its request could come before the grant.
                 Effect::Lease { agent, chunks } => {
                     out.push(Out::Grant(agent, chunks.clone()));
                     out.push(Out::Tell(agent, ToAgent::Lease { chunks }));
@@ -376,7 +376,7 @@ impl ImageSwarm {
         out
     }
 
-    /// Who is there, with what.
+    /// The members and what each holds, for `swarm status`.
     #[must_use]
     pub fn status(&self) -> SwarmStatus {
         let nodes = self.members.iter().map(|(key, member)| {

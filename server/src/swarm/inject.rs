@@ -1,22 +1,22 @@
-//! Core: which chunk the server gives to whom, so that each leaves it once per site. Owns what is known of
-//! one image's agents; touches `common`. Time is an argument, chance comes from a seed.
+//! Core: which chunk the server sends to which agent, so that each chunk is sent once per site. Owns what is known of
+//! one image's agents; touches `common`. Time is an argument, random numbers come from a seed.
 //!
 //! A chunk that nobody at a site holds is *leased* to one agent there, which alone may then pull it from
 //! the server; the agents spread it among themselves. In a model this finished within 2 % of the bound
-//! with each chunk sent once, where an open server sent three copies and more (`tests/sim` is that model, grown). Two
-//! things make it robust: leases go where the uplink is good and little is still unspread, and an agent
-//! that gets nothing from its peers for a while is served directly.
+//! with each chunk sent once, where a server that serves every request sent three copies and more (`tests/sim` has
+//! grown from that model). Two things make it robust: a lease goes to an agent with a good uplink and few chunks that
+//! it alone holds, and an agent that gets nothing from its peers for a while is served directly.
 //!
-//! Invariant: a chunk is leased at a site at most once, and only while nobody there holds it; but for
-//! rescues, which are counted.
+//! Invariant: a chunk is leased at a site at most once, and only while nobody there holds it. Rescues are the
+//! exception: those of starving agents are counted in `rescued_bytes`.
 
-// What it hears, and what is to be done.
+// Events that come in, and effects that go out.
 mod event;
 
-// To whom the next chunk goes.
+// Which agent gets the next chunk.
 mod lease;
 
-// What is done when something does not move.
+// What is done when a transfer makes no progress, and which agents are spared.
 mod rescue;
 mod spare;
 
@@ -30,35 +30,37 @@ use common::trust::PublicKey;
 
 pub use event::{Effect, Event};
 
-/// Chunks that go out at once to one site, at the most. Receivers that get from their peers as well give each of ours
-/// but a share of their lines: three left ours half idle where all lines were equal. Eight share it so thinly that each
-/// ends late, and is passed on late. In tests/sim, eight equal machines: 1.29 of the lower bound with three, 1.08 with
-/// five, 1.11 with eight.
+/// Chunks that the server sends to one site at the same time, at the most. A receiver's line carries its peers' chunks
+/// as well: with three at once, the server's line was half idle where all lines were equal. Eight share it so thinly
+/// that each ends late, and is passed on late. In tests/sim, eight equal machines: 1.29 of the lower bound with three,
+/// 1.08 with five, 1.11 with eight.
 pub const SENDING_PER_SITE: usize = 5;
 
-/// Bytes from peers in one report that count as "gets something from peers".
+/// An agent that reports at least so many bytes from peers in one report is not starving.
 const TRICKLE: u64 = 100_000;
 
-/// An accuser of more neighbours than this is more likely at fault itself: bad memory, a bad NIC.
+/// An agent that reports corrupt chunks from more neighbours than this is more likely at fault itself: bad memory, a
+/// bad NIC. Its reports are ignored.
 const ACCUSED_MAX: usize = 2;
 
 #[derive(Debug)]
 struct Agent {
     site: String,
     held: ChunkSet,
-    /// Whether what it holds counts as there for others.
+    /// Whether the chunks that it holds count as available to others; false once it is believed to have sent a wrong
+    /// one.
     trusted: bool,
     leases: BTreeSet<ChunkIndex>,
-    /// Chunks that nobody else at the site holds.
+    /// How many of its chunks nobody else at the site holds.
     sole: usize,
-    /// Bytes per second that it can send, once it has sent something.
+    /// Bytes per second that it can send, smoothed; `None` until it has sent for 200 ms within one report.
     uplink: Option<u64>,
     joined: Duration,
-    /// When something last moved on its leases, or it got the first of them.
+    /// When it last received bytes or announced a chunk, or got its first lease: the lease timeout counts from here.
     moved: Duration,
     /// When it last got something that was not leased to it, or joined.
     gained: Duration,
-    /// When its peers last had nothing that it lacks.
+    /// When it was last seen that its peers have nothing that it lacks.
     alone: Duration,
     penalty_until: Duration,
     cut_off: bool,
@@ -70,24 +72,25 @@ struct Site {
     /// How many trusted agents hold each chunk.
     copies: Vec<u32>,
     leased: ChunkSet,
-    /// Chunks that may have to be leased, each once, next last; stale entries are dropped when met.
+    /// Chunks that may have to be leased, each once, the next one last. An entry that is held or leased by now is
+    /// dropped when it is popped.
     open: Vec<ChunkIndex>,
     listed: ChunkSet,
-    /// When the first agent came here.
+    /// When the first agent joined at this site.
     began: Duration,
-    /// How many agents are here, and whether it is known how fast any can send.
+    /// How many agents are at the site, and whether the uplink of any is known.
     agents: usize,
     uplink_known: bool,
-    /// Since when there has been nothing that has to be leased.
+    /// Since when `open` has been empty; `None` while it is not.
     idle_since: Option<Duration>,
-    /// Bytes per second that go into the site, smoothed.
+    /// Bytes per second that the server sends into the site, smoothed; zero until something was sent.
     rate: u64,
     sent: u64,
     measured: Duration,
 }
 
 impl Site {
-    /// `chunk` may have to be leased.
+    /// Lists `chunk` as one that may have to be leased.
     fn reopen(&mut self, chunk: ChunkIndex) {
         if self.listed.insert(chunk) {
             self.open.push(chunk);
@@ -112,16 +115,16 @@ pub struct Injector {
     sites: BTreeMap<String, Site>,
     agents: BTreeMap<PublicKey, Agent>,
     accused: BTreeMap<PublicKey, BTreeSet<PublicKey>>,
-    /// Nobody starves before this: looking at every agent for each chunk that one of them has got was most of
-    /// what a thousand agents cost.
+    /// Nobody starves before this time, so nothing is searched until then: a look at every agent for each chunk that
+    /// one of them got was most of what a thousand agents cost.
     starving_from: Duration,
-    /// Who is spared was last looked at then.
+    /// When it was last decided which agents are spared.
     spared_at: Duration,
     rng: SplitMix64,
 }
 
 impl Injector {
-    /// The injection of the chunks `wanted`, which cost `wire_bytes` once.
+    /// The injection of the chunks `wanted`; one copy of all of them is `wire_bytes` on the wire.
     #[must_use]
     pub fn new(wanted: ChunkSet, wire_bytes: u64, rng_seed: u64) -> Self {
         Self {
@@ -138,7 +141,7 @@ impl Injector {
         }
     }
 
-    /// Chunks that `agent` holds and chunks leased to it.
+    /// How many chunks `agent` holds, and how many are leased to it.
     #[must_use]
     pub fn counts(&self, agent: &PublicKey) -> (u32, u32) {
         self.agents.get(agent).map_or((0, 0), |agent| {
@@ -150,7 +153,7 @@ impl Injector {
         agent.held.count() < self.wanted.count()
     }
 
-    /// Takes in what happened, and says what is to be done now.
+    /// Takes one event, and returns the leases and other effects that follow.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -243,7 +246,7 @@ impl Injector {
         }
     }
 
-    /// What `key` holds no longer counts for others.
+    /// Ends the trust in `key`: the chunks that it holds no longer count as available at its site.
     fn discount(&mut self, key: PublicKey) {
         let Some(agent) = self.agents.get_mut(&key).filter(|agent| agent.trusted) else {
             return;
@@ -264,7 +267,7 @@ impl Injector {
         }
     }
 
-    /// Counts `chunk` for or against the one agent of `site` that holds it.
+    /// Changes `sole` of the one trusted agent of `site` that holds `chunk`.
     fn sole_holder(&mut self, site: &str, chunk: ChunkIndex, change: isize) {
         let holder = self.agents.values_mut().find(|a| a.trusted && a.site == site && a.held.contains(chunk));
         if let Some(agent) = holder {
@@ -272,7 +275,7 @@ impl Injector {
         }
     }
 
-    /// `key` holds `chunk` now. False if that is no news.
+    /// Records that `key` holds `chunk`. False if that was known, or the chunk is not wanted.
     fn add(&mut self, key: PublicKey, chunk: ChunkIndex) -> bool {
         let Some(agent) = self.agents.get(&key) else {
             return false;
@@ -312,8 +315,8 @@ impl Injector {
             }
             agent.gained = now;
             agent.cut_off = false;
-            // Somebody else had a lease on it, which is of no more use. Most chunks are leased to nobody, and
-            // need no look at every agent.
+            // A lease that another agent has on it is of no more use. Most chunks are leased to nobody, so the
+            // search of all agents is skipped for them.
             if self.sites.get(&site).is_none_or(|site| !site.leased.contains(chunk)) {
                 continue;
             }
@@ -356,13 +359,13 @@ impl Injector {
         }
     }
 
-    /// Who holds `chunk` and is believed.
+    /// The trusted agents that hold `chunk`.
     pub fn holders(&self, chunk: ChunkIndex) -> impl Iterator<Item = PublicKey> + '_ {
         let holds = move |agent: &Agent| agent.trusted && agent.held.contains(chunk);
         self.agents.iter().filter(move |(_, agent)| holds(agent)).map(|(key, _)| *key)
     }
 
-    /// Whether all that `agent` lacks is lost: the server cannot read it, and nobody at its site has it.
+    /// Whether the server can read none of the chunks that `agent` lacks, and nobody at its site has one that is lost.
     #[must_use]
     pub fn is_stranded(&self, agent: &PublicKey) -> bool {
         let Some(agent) = self.agents.get(agent).filter(|agent| self.lacking(agent)) else {
@@ -407,7 +410,7 @@ impl Injector {
             return;
         }
         let accused = self.accused.entry(by).or_default();
-        // One more than is believed is enough to know that it accuses too many.
+        // One entry above ACCUSED_MAX is enough to know that it accuses too many.
         if accused.len() <= ACCUSED_MAX {
             accused.insert(from);
         }
@@ -416,7 +419,7 @@ impl Injector {
         }
     }
 
-    /// Whether somebody who is to be believed got a wrong chunk from `key`.
+    /// Whether an agent that accuses no more than `ACCUSED_MAX` others got a wrong chunk from `key`.
     fn is_accused(&self, key: &PublicKey) -> bool {
         self.accused.values().any(|accused| accused.len() <= ACCUSED_MAX && accused.contains(key))
     }
@@ -428,7 +431,7 @@ impl Injector {
             if millis < 200 {
                 continue;
             }
-            // A line that nothing is sent over says nothing about its speed.
+            // The speed of a line cannot be measured while nothing is sent over it.
             if site.sent > 0 {
                 let rate = site.sent.saturating_mul(1000) / millis;
                 site.rate = if site.rate == 0 { rate } else { (site.rate * 2 + rate) / 3 };

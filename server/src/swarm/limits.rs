@@ -1,4 +1,4 @@
-//! What may go out over the server's own line and into each site, at the most: so that other traffic has room. Owns
+//! Rate limits of the server's own line and of the line into each site, which leave bandwidth to other traffic. Owns
 //! the limits, which can be changed while chunks are being sent; touches nothing.
 
 use std::collections::{BTreeMap, HashSet};
@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::units;
 
-/// The part of a line that chunks may take: the rest is what TCP, IP and Ethernet add (66 of 1514 bytes).
+/// The part of a limit that chunks may use; the rest is for what TCP, IP and Ethernet add (66 of 1514 bytes).
 const PAYLOAD: f64 = 0.95;
 
-/// Agents take a server that sends nothing for some seconds for gone; below this, one that only takes turns would be.
+/// The lowest limit, in bits per second. An agent takes a server that sends nothing for some seconds to be gone; at a
+/// lower rate, that would happen to agents that only wait for their turn.
 const LEAST: u64 = 1_000_000;
 
 /// A rate in bits per second, one million at least. Written `20M`, `1.5G`; in JSON the plain number.
@@ -21,13 +22,13 @@ const LEAST: u64 = 1_000_000;
 #[serde(try_from = "u64", into = "u64")]
 pub struct Rate(u64);
 
-/// Not a rate.
+/// Why a text or number is not a rate limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoRate {
-    /// Another form.
+    /// Not a number with a unit such as `20M`; the text, cut to 40 bytes.
     #[error("`{0}` is no rate such as 20M or 1.5G, in bits per second")]
     Form(String),
-    /// Too little to be of use.
+    /// Below the lowest limit; in bits per second.
     #[error("{0} bits per second are below the least limit, 1M: machines would take the server for gone")]
     Thin(u64),
 }
@@ -64,25 +65,25 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Which lines are limited, and to what.
+/// The rate limits in force; also what the configuration sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineLimits {
-    /// Everything that the server sends into the swarm; none for as much as its line takes.
+    /// For everything that the server sends into the swarm; `None` is unlimited.
     pub server: Option<Rate>,
-    /// What goes into each of these sites.
+    /// For what the server sends into a site, by the site's name; a site that is not listed is unlimited.
     pub sites: BTreeMap<String, Rate>,
 }
 
 /// A change of one limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitOrder {
-    /// Which site's; the server's own line when none.
+    /// The site whose limit changes; `None` for the server's own line.
     pub site: Option<String>,
-    /// The limit; none to lift it.
+    /// The new limit; `None` removes it.
     pub rate: Option<Rate>,
 }
 
-/// The limits at work.
+/// The rate limiters, with the limits that they enforce.
 #[derive(Debug)]
 pub(super) struct Limits {
     now: LineLimits,
@@ -98,12 +99,12 @@ impl Limits {
         Self { server, sites: sites.collect(), now: limits }
     }
 
-    /// What is set now.
+    /// The limits in force.
     pub(super) fn shown(&self) -> &LineLimits {
         &self.now
     }
 
-    /// Sets or lifts a limit, also for what is being sent.
+    /// Sets or removes a limit; transfers under way follow it at once.
     pub(super) fn set(&mut self, order: LimitOrder) {
         let LimitOrder { site, rate } = order;
         let Some(site) = site else {
@@ -118,12 +119,12 @@ impl Limits {
         self.of_site(&site).set_speed_limit(payload(rate));
     }
 
-    /// The lines that lead to `site`.
+    /// The limiters that everything sent to `site` has to pass.
     pub(super) fn lines(&mut self, site: &str) -> Vec<Limiter> {
         vec![self.server.clone(), self.of_site(site)]
     }
 
-    /// Forgets the lines to other sites than these, but for those that are limited.
+    /// Drops the limiters of sites that are neither in `sites` nor limited.
     pub(super) fn keep(&mut self, sites: &HashSet<&str>) {
         self.sites.retain(|site, _| sites.contains(site.as_str()) || self.now.sites.contains_key(site));
     }
@@ -133,7 +134,7 @@ impl Limits {
     }
 }
 
-/// Bytes of chunks per second.
+/// The bytes of chunks per second that `rate` allows.
 #[allow(clippy::cast_precision_loss)] // Rates are far below 2^52.
 fn payload(rate: Option<Rate>) -> f64 {
     rate.map_or(f64::INFINITY, |rate| rate.0 as f64 / 8.0 * PAYLOAD)

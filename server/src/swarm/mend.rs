@@ -1,6 +1,6 @@
-//! Damaged chunks, had again: from the store (a disk that failed once), from what the image was made from, or from an
-//! agent that has it. Owns the attempts under way; touches streams that the node opened, and the image store. What an
-//! agent sends is believed as little as what anybody sends: the store checks it against both hashes.
+//! Repairs chunks that could not be read: by another read (a disk that failed once), from the file that the image was
+//! made from, or from an agent that has the chunk. Owns the attempts under way; touches streams that the node opened,
+//! and the image store. What an agent sends is not trusted: the store checks it against both hashes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use tokio::time::timeout;
 use super::handle::ChunkSource;
 use super::image_swarm::Holder;
 
-/// An agent has this long to send the chunk: it may have others to serve first.
+/// Timeout for an agent to send the chunk: it may have other peers to serve first.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Attempts under way, over all images.
+/// Requests to agents under way at once, over all images.
 const AT_ONCE: usize = 16;
 
-/// What became of an attempt.
+/// The outcome of one attempt to repair a chunk.
 #[derive(Debug)]
 pub(super) struct Mended {
     pub(super) image: ImageId,
@@ -38,13 +38,13 @@ pub(super) struct Mended {
 
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It can be read; who had it, if an agent did.
+    /// It can be read again; the agent that sent it, or `None` when the store or the image's source had it.
     Whole(Option<PublicKey>),
-    /// Neither the store nor the source has it: one of these may.
+    /// Neither the store nor the source has it: one of these agents is to be asked.
     Ask(Vec<Holder>),
 }
 
-/// The attempts under way.
+/// Starts attempts, and keeps those that wait for a connection to an agent.
 pub(super) struct Mends {
     source: Arc<dyn ChunkSource>,
     told: mpsc::Sender<Mended>,
@@ -57,7 +57,7 @@ impl Mends {
         Self { source, told, asked: HashMap::new(), turn: 0 }
     }
 
-    /// Looks at home first.
+    /// Tries the store and the image's source, off the async threads; `holders` are asked later if both fail.
     pub(super) fn start(
         &mut self,
         image: ImageId,
@@ -77,7 +77,8 @@ impl Mends {
         });
     }
 
-    /// Dials one of the `holders`, another one each time.
+    /// Dials one of the `holders`, another one each time. Does nothing while one is being asked for the same chunk, or
+    /// `AT_ONCE` are being asked.
     pub(super) fn ask(
         &mut self,
         image: ImageId,
@@ -97,7 +98,7 @@ impl Mends {
         }
     }
 
-    /// A connection that was dialled is open. False if nobody asked for it.
+    /// A dialled connection is open: fetches the chunk over it. False if no attempt waits for this connection.
     pub(super) fn opened(
         &mut self,
         connection: ConnectionId,
@@ -131,13 +132,13 @@ impl Mends {
         true
     }
 
-    /// A connection could not be had, or ended.
+    /// A connection could not be opened, or ended: the attempt that waited for it is over.
     pub(super) fn failed(&mut self, connection: ConnectionId) {
         self.asked.remove(&connection);
     }
 }
 
-/// Pulls one chunk.
+/// Fetches one chunk over a pull stream, in whatever form the holder has it.
 async fn fetch(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     image: ImageId,

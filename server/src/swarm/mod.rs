@@ -1,34 +1,34 @@
-//! Steps 7 to 13 as the server sees them: who is in the swarm, who is given which chunk, who is still
-//! needed. The server is the tracker and the first seed; all other spreading is the agents' own.
+//! Steps 7 to 13 on the server: which agents are in the swarm, which chunks the server sends to each, and which are
+//! still needed. The server is the tracker and the first seed; everything else is sent between the agents.
 
-// What the rest of the server says to the swarm, and hears from it.
+// The interface to the rest of the server.
 mod handle;
 
-// Which chunk the server gives to whom.
+// Which chunk the server leases to which agent.
 pub mod inject;
 
-// Who may leave.
+// Which agents may leave.
 pub mod release;
 
 // One image's agents: gate, neighbours, injection, release.
 pub mod image_swarm;
 
-// What the server serves, and to whom.
+// Serves leased chunks on pull streams.
 mod seeder;
 
-// How much may go over the server's line and into each site.
+// Rate limits of the server's line and of each site.
 mod limits;
 
 // One agent's control stream.
 mod control;
 
-// Chunks that cannot be read, from whoever has them.
+// Repairs chunks that cannot be read.
 mod mend;
 
-// Where an agent's peers find it.
+// The addresses that an agent's peers are told.
 mod reachable;
 
-// The task that is the server's node.
+// The task that runs the server's libp2p node.
 mod node;
 
 pub use handle::{Admission, ChunkSource, Gather, Stopped, SwarmError, SwarmFact, SwarmHandle};

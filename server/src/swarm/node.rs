@@ -1,6 +1,5 @@
-//! The server's node: one task owns the libp2p swarm and every image's swarm; the tasks of the streams talk
-//! to it over bounded channels and end with it. Carries out what the images decide and decides nothing
-//! itself.
+//! The server's node: one task owns the libp2p swarm and every image's swarm; the tasks of the streams send to it over
+//! bounded channels and end with it. Carries out the effects of `image_swarm` and decides nothing itself.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -35,19 +34,19 @@ use super::reachable::reachable;
 use super::release::Linger;
 use super::seeder::Seeder;
 
-/// Facts that may wait for a busy fleet before the oldest is dropped.
+/// Facts queued for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
 
-/// A subnet of a site.
+/// A subnet that belongs to a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteNet {
-    /// The site.
+    /// The site's name, as in an admission.
     pub site: String,
-    /// The subnet.
+    /// Its agents may be told to peers at addresses of this subnet.
     pub subnet: Ipv4Net,
 }
 
-/// A node that has its address and does not run yet.
+/// A node that listens on its address and does not run yet.
 pub struct Bound {
     handle: SwarmHandle,
     commands: mpsc::Receiver<Command>,
@@ -60,10 +59,10 @@ impl fmt::Debug for Bound {
     }
 }
 
-/// Listens on `address`, a multiaddr such as `/ip4/0.0.0.0/tcp/4001`. What happens goes to `facts`.
+/// Listens on `address`, a multiaddr such as `/ip4/0.0.0.0/tcp/4001`. What happens in the swarm is sent to `facts`.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// When the libp2p node cannot be built, or the address cannot be listened on.
 pub async fn bind(
     keypair: &KeyPair,
     address: &str,
@@ -105,20 +104,21 @@ pub async fn bind(
 }
 
 impl Bound {
-    /// The way to the node.
+    /// A handle for requests to the node; they wait until the node runs.
     #[must_use]
     pub fn handle(&self) -> SwarmHandle {
         self.handle.clone()
     }
 
-    /// What may go over the server's line and into each site; as much as they take otherwise.
+    /// Sets the rate limits of the server's line and of each site; without this call there are none.
     #[must_use]
     pub fn with_limits(mut self, limits: LineLimits) -> Self {
         self.node.limits = Limits::new(limits);
         self
     }
 
-    /// The subnets of sites: an agent may name addresses in those of its own, besides the one that it came from.
+    /// Sets the subnets of sites: peers are told the addresses that an agent names in a subnet of its own site, besides
+    /// the one that it connected from.
     #[must_use]
     pub fn with_sites(mut self, sites: Vec<SiteNet>) -> Self {
         self.node.sites = sites;
@@ -128,7 +128,7 @@ impl Bound {
     /// Runs until `cancel`; every task of the swarm has ended when it returns.
     pub async fn run(self, cancel: CancellationToken) {
         let Self { handle, commands, node } = self;
-        // Ours would keep the channel open when every other handle is gone.
+        // This handle would keep the channel open when every other one is gone.
         drop(handle);
         node.run(commands, cancel).await;
     }
@@ -189,7 +189,7 @@ impl Node {
                     Ok(permit) => if let Some(fact) = self.waiting.pop_front() {
                         permit.send(fact);
                     },
-                    // Nobody listens any more.
+                    // The receiver is gone: the fleet has stopped.
                     Err(_) => self.waiting.clear(),
                 },
             }
@@ -231,7 +231,7 @@ impl Node {
                                 tracing::debug!(agent = %agent.short(), %ended, "pull stream ended");
                             }
                         });
-                        // One stream each: whoever had many would have as many slots of its site.
+                        // One pull stream for each agent: one with many would take as many slots of its site.
                         if let Some(old) = self.pullers.insert(agent, served) {
                             old.abort();
                         }
@@ -286,7 +286,7 @@ impl Node {
                 if let Some(order) = order {
                     self.limits.set(order);
                 }
-                // Who asked may have gone.
+                // Whoever asked may have stopped waiting.
                 reply.send(self.limits.shown().clone()).ok();
             }
             Command::IsHere(key, reply) => {
@@ -311,7 +311,8 @@ impl Node {
         let swarm =
             self.swarms.entry(image).or_insert_with(|| ImageSwarm::new(image, Linger::default(), rng_seed));
         swarm.admit(admission, now);
-        // One by one: a list of all, made anew for each of 2,000 machines, took minutes when the server was restarted.
+        // Added one by one: a list of all, rebuilt for each of 2,000 machines, took minutes when the server was
+        // restarted.
         if let Ok(peer) = peer_id(&key) {
             self.swarm.behaviour_mut().let_in(peer);
         }
@@ -319,7 +320,7 @@ impl Node {
 
     fn word(&mut self, inbound: Inbound) {
         let Inbound { agent, stream, word } = inbound;
-        // A stream that a newer one has replaced has nothing more to say.
+        // A newer stream of the same agent has replaced this one: ignored.
         if self.controls.get(&agent).is_none_or(|control| control.stream != stream) {
             return;
         }
@@ -340,7 +341,7 @@ impl Node {
         }
     }
 
-    /// Ends the agent's control stream. True if it had said hello.
+    /// Closes the connection of the agent's control stream. True if the agent had said hello on it.
     fn hang_up(&mut self, agent: &PublicKey) -> bool {
         let Some(control) = self.controls.remove(agent) else {
             return false;
@@ -445,7 +446,7 @@ impl Node {
             return;
         };
         if out.try_send(word).is_err() {
-            // It reads nothing, or has just gone. Its stream's end brings it to the room's notice.
+            // It reads nothing, or has just gone. The image's swarm hears of it when the control stream ends.
             tracing::debug!(agent = %agent.short(), "does not read its control stream");
             if let Some(control) = self.controls.get(&agent) {
                 let (peer, connection) = (control.peer, control.connection);

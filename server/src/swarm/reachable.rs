@@ -1,4 +1,4 @@
-//! Core: where an agent's peers are told to reach it. Owns that choice; touches addresses alone.
+//! Core: at which addresses an agent's peers are told to reach it. Owns that choice; touches nothing but addresses.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -8,12 +8,13 @@ use libp2p::multiaddr::{Multiaddr, Protocol};
 
 use common::swarm::behaviour::ip;
 
-/// Addresses that one agent may be known by.
+/// Addresses of one agent that are read, and that its peers are told, at the most.
 const ADDRESSES_MAX: usize = 8;
 
-/// Where an agent that came from `remote` can be reached by its peers: at the address it came from, on the ports it
-/// listens on; then at what it says of itself, as far as that is in the subnets of its site (behind a NAT, peers know
-/// each other by addresses that we do not see). Any other address would make its peers knock at strangers' doors.
+/// Where peers can reach an agent that connected from `remote`: at the address it connected from, on the ports it
+/// listens on; then at the addresses it names itself, as far as they are in the subnets `nets` of its site (behind a
+/// NAT, peers reach each other at addresses that the server does not see). Any other address is dropped, or an agent
+/// could make its peers connect to hosts that have nothing to do with the swarm.
 pub(super) fn reachable(remote: &Multiaddr, own: &[String], nets: &[Ipv4Net]) -> Vec<String> {
     let own: Vec<Multiaddr> =
         own.iter().take(ADDRESSES_MAX).filter_map(|address| address.parse().ok()).collect();
@@ -24,7 +25,7 @@ pub(super) fn reachable(remote: &Multiaddr, own: &[String], nets: &[Ipv4Net]) ->
             list.push(Multiaddr::from(seen).with(Protocol::Tcp(port)));
         }
     }
-    // A loopback address says nothing to anybody who is not on the same host.
+    // A loopback address is of use only to agents on the server's own host.
     let local = seen.is_some_and(|seen| seen.is_loopback());
     let near = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => nets.iter().any(|net| net.contains(&ip)),

@@ -1,5 +1,5 @@
-//! Core: who of an image's agents may leave the swarm. A sealed machine stays as long as somebody at its
-//! site needs it, but not for ever. Touches nothing.
+//! Core: which of an image's agents may leave the swarm. A sealed machine stays as long as another at its site needs
+//! chunks, up to the limits of [`Linger`]. Touches nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use std::time::Duration;
 use common::chunk::ChunkSet;
 use common::trust::PublicKey;
 
-/// How long machines stay for others.
+/// How long sealed machines stay to serve others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Linger {
-    /// A sealed machine stays at least so long: news of who else comes may be on its way.
+    /// A sealed machine stays at least so long: the admission of another one may be under way.
     pub grace: Duration,
-    /// A machine that was admitted, or lost its line, holds others back for so long, but none that was sealed so long
-    /// ago; a machine needs about a minute from its report to the swarm.
+    /// An admitted machine that is not connected keeps sealed ones for so long since its admission or disconnection,
+    /// but none that was sealed longer ago than this. A machine needs about a minute from its report to the swarm.
     pub expected: Duration,
-    /// A machine that is here and gets nothing for so long holds nobody back.
+    /// A connected machine that has gained no chunk for so long keeps nobody.
     pub idle: Duration,
-    /// A sealed machine goes after this, whoever needs it.
+    /// A sealed machine may leave after this, even if others still need chunks.
     pub longest: Duration,
 }
 
@@ -32,75 +32,76 @@ impl Default for Linger {
     }
 }
 
-/// One agent, as far as leaving goes.
+/// What decides whether one agent may leave, and whether others have to stay for it.
 #[derive(Debug, Clone)]
 pub struct Presence {
-    /// Where it is.
+    /// Its site: only agents of one site keep each other.
     pub site: String,
-    /// Whether its control stream is up.
+    /// Whether its control stream is open.
     pub connected: bool,
-    /// What it holds.
+    /// The chunks that it holds; of length zero until its hello.
     pub held: ChunkSet,
-    /// When its disk was sealed.
+    /// When its disk was sealed; `None` before that.
     pub sealed: Option<Duration>,
-    /// Whether it was told to leave.
+    /// Whether it was sent its release.
     pub released: bool,
-    /// When it was admitted, or last came or went.
+    /// When it was admitted, or last connected or disconnected.
     changed: Duration,
-    /// When it last came to hold something, or began to fetch.
+    /// When it last got a chunk, connected, or was told to start.
     gained: Duration,
 }
 
-/// How a machine keeps those of its site that are sealed.
+/// Why a machine keeps the sealed ones of its site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
-    /// It is here and lacks chunks.
+    /// It is connected and lacks chunks.
     Here,
-    /// It is expected.
+    /// It lacks chunks and is not connected, but may connect soon.
     Expected,
 }
 
 impl Presence {
-    /// A machine that was admitted and is not here yet.
+    /// A machine that was admitted and has not connected yet.
     #[must_use]
     pub fn new(site: String, now: Duration) -> Self {
         let held = ChunkSet::new(0);
         Self { site, connected: false, held, sealed: None, released: false, changed: now, gained: now }
     }
 
-    /// It is here.
+    /// Its control stream is open.
     pub fn join(&mut self, now: Duration) {
         self.connected = true;
         self.changed = now;
         self.gained = now;
     }
 
-    /// It holds more than before, or fetches from now on.
+    /// It got a chunk, or may fetch from now on.
     pub fn gain(&mut self, now: Duration) {
         self.gained = now;
     }
 
-    /// It is gone, perhaps to come back.
+    /// Its control stream has ended; it may connect again.
     pub fn leave(&mut self, now: Duration) {
         self.connected = false;
         self.changed = now;
     }
 
-    /// Its disk is sealed. True if that is news.
+    /// Its disk is sealed. True if that was not known before.
     pub fn seal(&mut self, now: Duration) -> bool {
         let news = self.sealed.is_none();
         self.sealed.get_or_insert(now);
         news
     }
 
-    /// Whether its disk is whole and it has been away for so long that it will not come back under this key.
+    /// Whether it will not come back under this key: it was released and has disconnected, or its disk is sealed and it
+    /// has been disconnected for longer than `linger.expected`.
     #[must_use]
     pub fn is_gone(&self, linger: Linger, now: Duration) -> bool {
         let away = !self.connected && now >= self.changed + linger.expected;
         !self.connected && self.released || self.sealed.is_some() && away
     }
 
-    /// Whether it needs chunks from others.
+    /// Why it needs chunks from others; `None` when it has all `wanted`, or has taken too long.
     fn need(&self, wanted: u32, linger: Linger, now: Duration) -> Option<Need> {
         let lacks = self.sealed.is_none() && self.held.count() < wanted;
         match self.connected {
@@ -111,7 +112,7 @@ impl Presence {
     }
 }
 
-/// Who may leave now: sealed, and nobody else at the site needs chunks of the `wanted` ones.
+/// The agents that may leave now: connected, sealed, and nobody at their site needs any of the `wanted` chunks.
 #[must_use]
 pub fn releasable(
     seats: &BTreeMap<PublicKey, &Presence>,

@@ -1,6 +1,6 @@
-//! What the server serves on pull streams: the chunks that are leased to whoever asks, and nothing else.
-//! Shared between the node, which grants, and the tasks of the streams. Touches the image store; the
-//! operating system's page cache is its only cache.
+//! Serves chunks on pull streams: to each agent those that are leased to it, and nothing else. Shared between the node,
+//! which grants, and the tasks of the streams. Touches the image store; the operating system's page cache is its only
+//! cache.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,17 +29,17 @@ pub(super) struct Lost {
 #[derive(Debug, Default)]
 struct State {
     images: HashMap<PublicKey, (ImageId, u32)>,
-    /// How often each granted chunk may still be sent.
+    /// How many times each granted chunk may still be sent to the agent.
     granted: HashMap<PublicKey, HashMap<ChunkIndex, u8>>,
     sent: HashMap<PublicKey, u64>,
     lost: Vec<Lost>,
 }
 
-/// The seeder.
+/// Which chunks may be sent to which agent, and what was sent since the node last asked.
 pub(super) struct Seeder {
     source: Arc<dyn ChunkSource>,
     state: Mutex<State>,
-    /// The server tells nobody what it holds, so there is never news; kept for the receivers.
+    /// Never sends: the server announces no chunks. Kept because `ChunkProvider` hands out receivers.
     news: watch::Sender<usize>,
 }
 
@@ -48,12 +48,12 @@ impl Seeder {
         Self { source, state: Mutex::default(), news: watch::Sender::new(0) }
     }
 
-    // Held for a look-up or an insertion, never over an await or a read.
+    // Locked for a look-up or an insertion, never across an await or a read.
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.state.lock())
     }
 
-    /// `agent` takes `image`, of so many chunks.
+    /// Lets `agent` open pull streams of `image`, which has so many chunks.
     pub(super) fn take_in(&self, agent: PublicKey, image: ImageId, chunks: u32) {
         self.with(|state| state.images.insert(agent, (image, chunks)));
     }
@@ -80,7 +80,7 @@ impl Seeder {
         });
     }
 
-    /// Takes what was sent and what was lost since the last call.
+    /// The bytes sent to each agent and the chunks that could not be read, since the last call.
     pub(super) fn take(&self) -> (HashMap<PublicKey, u64>, Vec<Lost>) {
         self.with(|state| (std::mem::take(&mut state.sent), std::mem::take(&mut state.lost)))
     }
@@ -89,7 +89,7 @@ impl Seeder {
 impl ChunkProvider for Seeder {
     fn open(&self, puller: &PublicKey, image: ImageId) -> Option<(ChunkSet, usize)> {
         let (own, chunks) = self.with(|state| state.images.get(puller).copied())?;
-        // Nothing: what may be had from the server is told by leases.
+        // An empty set: agents learn from leases what they may fetch from the server.
         (own == image).then(|| (ChunkSet::new(chunks), 0))
     }
 
@@ -102,7 +102,7 @@ impl ChunkProvider for Seeder {
     }
 
     fn frame(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex) -> Option<Frame> {
-        // Counted before it is read: a reader that hangs up at the last byte has cost us the line as well.
+        // Counted before it is read: a peer that disconnects at the last byte has cost the server's line as much.
         let may = self.with(|state| {
             let left = state.granted.get_mut(puller)?.get_mut(&chunk)?;
             *left = left.checked_sub(1)?;

@@ -1,6 +1,6 @@
-//! Agent bundles: the agent and just the modules and firmware that one kind of machine needs, as a compressed
-//! archive named by its hash. Owns `<state>/bundles`: each is built once, however many machines ask at the same
-//! time, and the least used ones go when there are too many. Touches files; blocks.
+//! Agent bundles: the agent and just the modules and firmware that one kind of machine needs, as a compressed archive
+//! named by its hash. Owns `<state>/bundles`: each is built once, however many machines ask at the same time, and the
+//! least recently used are deleted when there are too many. Touches files; blocks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -22,44 +22,44 @@ const KEPT_MAX: usize = 256;
 const LAYOUT: &str = "swarmboot bundle 1";
 const INDEX: &str = "index.json";
 
-/// Why there is no bundle.
+/// Why a bundle cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The folder of bundles or a file in it cannot be read or written.
     #[error("cannot use {}", path.display())]
     Store {
-        /// The file in the store of bundles.
+        /// The folder or file.
         path: PathBuf,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
     /// The agent program cannot be read.
     #[error("cannot read the agent program {}", path.display())]
     Agent {
-        /// Where it should be.
+        /// Where the server expects the program.
         path: PathBuf,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// A module or firmware file of the kit cannot be had.
+    /// A module or firmware file cannot be read from the boot kit.
     #[error("cannot take a file from the boot kit")]
     Kit(#[source] KitError),
     /// The archive could not be made.
     #[error("cannot pack the bundle")]
     Pack(#[source] io::Error),
-    /// No machine's loader would take it into memory.
+    /// Longer than `BUNDLE_BYTES_MAX`, the most that a loader takes into memory.
     #[error("the bundle has {0} bytes, more than a loader takes")]
     TooLarge(u64),
 }
 
-/// One bundle in the index.
+/// An entry of the index: one bundle that was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     hash: Hash,
     bytes: u64,
-    /// Counts up with every use; the lowest go first.
+    /// A counter that each use raises above all others; the lowest are deleted first.
     used: u64,
 }
 
@@ -70,14 +70,14 @@ type Slot = Arc<Mutex<()>>;
 pub struct Bundles {
     dir: PathBuf,
     agent: PathBuf,
-    /// Key of the inputs to what came of them. Held for moments only, never while building.
+    /// From the hash of the inputs to the bundle built of them. Never locked while a bundle is built.
     kept: Mutex<BTreeMap<Hash, Kept>>,
     /// One lock per key that is being built, so that a rack of equal machines waits for one build.
     building: Mutex<HashMap<Hash, Slot>>,
 }
 
 impl Bundles {
-    /// The bundles below `state_dir`, to be made with the `swarmboot-agent` program at `agent`.
+    /// The bundles below `state_dir`; new ones are made with the `swarmboot-agent` program at `agent`.
     ///
     /// # Errors
     /// When the folder cannot be made or read.
@@ -86,7 +86,7 @@ impl Bundles {
         fs::create_dir_all(&dir).map_err(store(&dir))?;
         let path = dir.join(INDEX);
         let kept = match fs::read(&path) {
-            // Everything in the index can be built again: one that cannot be understood is an empty one.
+            // Everything in the index can be built again, so an index that cannot be parsed counts as empty.
             Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(source) => return Err(BundleError::Store { path, source }),
@@ -111,14 +111,14 @@ impl Bundles {
             }
         };
         let mut building = self.building.lock();
-        // Two owners are the map and this call: nobody else is waiting for it.
+        // Two owners are the map and this call: no other call waits for the lock.
         if Arc::strong_count(&slot) <= 2 {
             building.remove(&key);
         }
         built
     }
 
-    /// Where the bundle `hash` is, if it is kept: the file may go when many others are asked for.
+    /// Where the bundle `hash` is; `None` if it was deleted, as happens when many others are asked for.
     #[must_use]
     pub fn path(&self, hash: Hash) -> Option<PathBuf> {
         let path = self.dir.join(file_name(hash));
@@ -161,7 +161,7 @@ impl Bundles {
         Ok((hash, len))
     }
 
-    /// Whole or not at all: a loader must never be handed half a bundle.
+    /// Replaces the file `name` atomically: a loader must never be sent half a bundle.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
         let path = self.dir.join(name);
         crate::kit::replace_file(&path, bytes).map_err(|error| match error {

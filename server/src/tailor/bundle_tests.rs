@@ -59,7 +59,7 @@ fn equal_machines_share_one_bundle_that_is_built_once() {
     assert_eq!((Hash::of(&bytes), bytes.len() as u64), results[0]);
     assert!(bundles.building.lock().is_empty());
 
-    // What is on the disk already is found by the next server; what was lost is built again, to the same bytes.
+    // A bundle on the disk is found after a restart; one that was deleted is built again, to the same bytes.
     let again = Bundles::open(bench.dir.path(), &agent).unwrap();
     let written = fs::metadata(&path).unwrap().modified().unwrap();
     assert_eq!(again.get_or_build(&kit, &realtek).unwrap(), results[0]);
@@ -83,8 +83,8 @@ fn a_missing_agent_is_named() {
     assert!(matches!(error, BundleError::Agent { .. }) && error.to_string().contains("nothing"));
 }
 
-/// What they are at most today. The design wants 3 MiB and 10 MiB; the agent and loader programs, built without
-/// link-time optimisation, are what is above that.
+/// The largest sizes that pass. The design wants 3 MiB and 10 MiB; the agent and loader programs, built without
+/// link-time optimisation, are what exceeds that.
 const BUNDLE_CEILING: u64 = 5 << 20;
 const LOADER_CEILING: u64 = 12 << 20;
 

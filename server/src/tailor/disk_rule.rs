@@ -1,5 +1,5 @@
-//! Core: the target rule, which says what disk a person means. Owns its text form and what it covers; that it
-//! must cover exactly one disk is decided in `plan`. Touches nothing.
+//! Core: the target rule, which says what disk an admin means. Owns its text form and which disks it covers; that it
+//! must cover exactly one is decided in `plan`. Touches `common` and the units of sizes.
 //!
 //! A rule is one or more conditions with commas between them, all of which must hold: `bus=nvme,size>=200G`.
 //! Kernel names such as `sda` are no condition: they change between two starts of one machine.
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::disk_bytes;
 
-/// The most bytes a rule may have.
+/// The longest text that is parsed as a rule, in bytes.
 const RULE_BYTES_MAX: usize = 1024;
 
-/// Which disk to write. The default rule, which says nothing, means the only disk there is.
+/// Which disk to write. The default rule has no conditions (text `auto`) and means the only disk there is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TargetRule {
@@ -51,21 +51,21 @@ enum Compare {
     About,
 }
 
-/// A text that is no target rule.
+/// Why a text is no target rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRule {
-    /// Too long to be one.
+    /// Longer than `RULE_BYTES_MAX`; its length in bytes.
     #[error("a target rule of {0} bytes")]
     Long(usize),
-    /// A condition without `=` or the like.
+    /// A condition without an operator, a key or a value.
     #[error("`{0}` is no condition: write one as serial=XYZ, size>=100G or bus=nvme")]
     Shape(String),
-    /// A key that no disk has.
+    /// A key that rules do not know.
     #[error(
         "`{0}` is nothing that a disk is known by: use serial, wwn, model, path, bus, size or rotational"
     )]
     Key(String),
-    /// A kernel name.
+    /// A condition on a kernel name such as `sda`; the name.
     #[error(
         "kernel names such as `{0}` change between two starts: use serial, wwn, path, model, bus or size"
     )]
@@ -73,30 +73,30 @@ pub enum BadRule {
     /// A comparison that the key does not have.
     #[error("`{key}` cannot be compared with `{operator}`")]
     Operator {
-        /// The key.
+        /// The key as it was written, in lower case.
         key: String,
-        /// The comparison.
+        /// The operator that it does not take.
         operator: &'static str,
     },
-    /// A value that the key does not have.
+    /// A value that cannot be parsed for its key.
     #[error("`{value}` is no {wanted}")]
     Value {
-        /// The value.
+        /// The value as it was written.
         value: String,
-        /// What was expected.
+        /// What the key takes, to be read after "is no".
         wanted: &'static str,
     },
 }
 
 impl TargetRule {
-    /// Whether nothing in particular was asked for.
+    /// Whether the rule has no conditions.
     #[must_use]
     pub fn is_default(&self) -> bool {
         self.conditions.is_empty()
     }
 
-    /// Whether `disk` is what the rule means. A disk that can be taken out, or is on USB, is only meant by a rule
-    /// that names it by serial number, WWN or path, or asks for its bus.
+    /// Whether all conditions hold for `disk`. A removable disk, or one on USB, is covered only by a rule that has a
+    /// condition of equality on its serial number, WWN, path or bus.
     #[must_use]
     pub fn covers(&self, disk: &Disk) -> bool {
         let named = self.conditions.iter().any(|condition| {
@@ -138,7 +138,7 @@ impl Condition {
     }
 }
 
-/// Whether `text` is `pattern`, in any case of letters; a `*` stands for anything.
+/// Whether `text` matches `pattern`, whatever the case of ASCII letters; a `*` stands for any text.
 fn text_fits(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
     let mut parts = pattern.split('*');
@@ -167,7 +167,7 @@ impl FromStr for TargetRule {
     }
 }
 
-/// Longest first, so that `>=` is not read as `>`.
+/// The operators, longest first so that `>=` is not read as `>`.
 const OPERATORS: [(&str, Compare); 7] = [
     (">=", Compare::AtLeast),
     ("<=", Compare::AtMost),

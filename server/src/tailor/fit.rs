@@ -1,11 +1,12 @@
-//! Core: what an admin should know of an image before it is written to a machine: whether its firmware starts it, and
-//! whether anything in it takes what it is given. Touches `api` and `common`.
+//! Core: warnings about an image before it is written to a machine: that the machine's firmware would not start it, or
+//! that nothing in it would read hostname, keys and user-data. Touches `api` and `common`.
 
 use common::hardware::Firmware;
 
 use crate::api::shapes::{BiosBoot, CloudInit, ImageTraits, UefiBoot, Warning};
 
-/// The warnings for an image with these `traits` on a machine with this firmware. An ordinary process boots nothing.
+/// The warnings for an image with these `traits` on a machine with this firmware. With [`Firmware::None`] the agent
+/// runs as an ordinary process, which boots nothing, so there are none.
 #[must_use]
 pub fn warnings(firmware: Firmware, traits: &ImageTraits, personalise: bool) -> Vec<Warning> {
     let boots = match firmware {
@@ -17,7 +18,7 @@ pub fn warnings(firmware: Firmware, traits: &ImageTraits, personalise: bool) -> 
         }
         _ => None,
     };
-    // A root file system that is not read is no reason to doubt: most images that are deployed have cloud-init.
+    // No warning for a root file system that cannot be read: most images that are deployed have cloud-init.
     let known = !matches!(traits.cloud_init, CloudInit::Yes | CloudInit::Unknown);
     let silent = firmware != Firmware::None && personalise && known;
     boots.into_iter().chain(silent.then(|| Warning::NoCloudInit { why: traits.cloud_init.clone() })).collect()

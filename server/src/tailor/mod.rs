@@ -1,19 +1,19 @@
 //! Step 5, `tailor`: from a machine's report and the order, its plan or a refusal with its reason, and an agent
 //! bundle with just the modules and firmware that this hardware needs. Blocking calls in `bundle`, all else pure.
 
-// Core: which disk a person means.
+// Core: which disk an admin means.
 pub mod disk_rule;
 
-// What the other disks of a machine mean for an order.
+// Core: warnings about the other disks of a machine.
 mod neighbours;
 
-// Core: a rule that means one disk only.
+// Core: suggests a rule that covers one disk only.
 mod suggest;
 
-// What an image is not fit for.
+// Core: warnings about an image on a machine.
 mod fit;
 
-// Core: a disk in words.
+// Core: descriptions of disks, for refusals.
 mod words;
 
 // Core: the plan, or why there is none.

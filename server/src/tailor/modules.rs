@@ -1,5 +1,5 @@
-//! Core: which modules and firmware one machine needs of a kit: the drivers of its network and its disks, and what
-//! those depend on. Touches `common` and the kit's rules on what a module is there for.
+//! Core: which modules and firmware of a boot kit one machine needs: the drivers of its network and its disks, and what
+//! those depend on. Touches `common` and `kit::part_of`, which says what a module is for.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::kit::part_of;
 
-/// Drivers that a device asks for only once another one has been loaded, which a report of buses cannot show:
-/// a disk behind a SCSI, ATA or USB controller, and a card behind its slot.
+/// Drivers that are needed only once another one has been loaded, for devices that the report cannot show before: a
+/// disk behind a SCSI, ATA or USB controller, and a card behind its slot. The second is needed wherever the first is.
 const BEHIND: [(&str, &str); 3] = [("scsi_mod", "sd_mod"), ("mmc_core", "mmc_block"), ("usb_storage", "uas")];
 
-/// What a machine's bundle carries. Equal needs are equal bundles.
+/// The contents of a machine's bundle besides the agent. Machines with equal needs share a bundle.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Needs {
-    /// Names of modules with all they depend on, ascending.
+    /// Names of modules and of all that they depend on, ascending.
     pub modules: Vec<String>,
-    /// Firmware files, ascending.
+    /// Firmware files, as paths below the kit's `firmware` folder, ascending.
     pub firmware: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ pub fn needs<'a>(
     let bound =
         report.devices.iter().map(|device| &device.driver).chain(report.nics.iter().map(|nic| &nic.driver));
     wanted.extend(bound.filter_map(|driver| index.get(driver)).map(|module| module.name.as_str()));
-    // Dependencies are in the kit too, and some drive devices of their own that no deployment needs.
+    // Modules that are in the kit only as dependencies may match devices of their own that no deployment needs.
     wanted.retain(|name| index.get(name).is_some_and(|module| part_of(&module.path).is_some()));
     if matches!(report.firmware, Firmware::Uefi | Firmware::UefiSecure | Firmware::Other) {
         wanted.extend(index.get("efivarfs").map(|module| module.name.as_str()));

@@ -1,6 +1,6 @@
-//! Core: what the other disks of a machine mean for an order. An OS finds its root by a UUID and its CIDATA by a
-//! label, not by the disk; and a BIOS starts its first disk, which need not be the one that was written. Touches
-//! `common` and the words of warnings.
+//! Core: warnings about the other disks of a machine. An OS finds its root by a UUID and its CIDATA by a label, not by
+//! the disk; and a BIOS starts its first disk, which need not be the one that was written. Touches `common` and the
+//! warnings of `api`.
 
 use common::disks::{Disk, Volume};
 use common::hardware::{Firmware, HardwareReport};
@@ -8,7 +8,7 @@ use common::plan::DiskIdentity;
 
 use crate::api::shapes::{PartitionMarks, Warning};
 
-/// What an admin should know of the disks beside `target` before an image with the partitions `image` is written.
+/// The warnings about the disks beside `target` when an image with the partitions `image` is to be written.
 #[must_use]
 pub fn warnings(report: &HardwareReport, target: &DiskIdentity, image: &[PartitionMarks]) -> Vec<Warning> {
     // An agent as an ordinary process starts nothing.
@@ -41,13 +41,14 @@ pub fn warnings(report: &HardwareReport, target: &DiskIdentity, image: &[Partiti
             warnings.push(Warning::SameUuid { disk: name, partition: volume.partition, uuid });
         }
     }
-    // Said once, of the first.
+    // This warning is given only once, for the first disk.
     let mut first = true;
     warnings.retain(|warning| !matches!(warning, Warning::NotFirstDisk { .. }) || std::mem::take(&mut first));
     warnings
 }
 
-/// A FAT's serial number is of 32 bits, and the same in every image that one tool made.
+/// Whether both have one UUID. The serial number of a FAT, of 32 bits, is no UUID and does not count: it is the same in
+/// every image that one tool made.
 fn is_twin(own: &PartitionMarks, other: &Volume) -> bool {
     const UUID_CHARACTERS: usize = 36;
     other.uuid.len() == UUID_CHARACTERS && own.uuid.as_ref() == Some(&other.uuid)

@@ -1,5 +1,5 @@
-//! Core: the plan for one machine, or why there is none. Owns the choice of the one disk to write: exactly one, or
-//! nothing is written. Touches `common`.
+//! Core: the plan for one machine, or why there is none. Owns the choice of the disk to write: exactly one disk must be
+//! meant, or nothing is written. Touches `common`.
 
 use bytes::Bytes;
 use common::hardware::{Bus, CheckedHardware, Contents, Disk, Kinship, List, Unusable};
@@ -14,50 +14,51 @@ use super::suggest::rule_for;
 use super::tuning::tuning;
 use super::words::{describe, known_as};
 
-/// What must be known of an image to place it.
+/// What must be known of an image to check whether it fits a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
-    /// Its name.
+    /// The hash that names it.
     pub id: ImageId,
-    /// Bytes, raw.
+    /// Bytes of the raw image, as it will be on the disk.
     pub size: u64,
     /// The sector size that its partition table counts in: 512 or 4096.
     pub sector_bytes: u32,
-    /// Bytes on the wire.
+    /// Bytes of all its chunks as they are sent, compressed; bounds the agent's cache.
     pub wire_bytes: u64,
-    /// Its first MiB, with the partition table: what the agent will do to it is tried here, before any disk is cleared.
+    /// Its first MiB, with the partition table: what the agent will do to the table is tried on it, before any disk is
+    /// cleared.
     pub first: Bytes,
 }
 
-/// One job's wishes for one machine: the profile, and which order it is part of.
+/// What one job wants for one machine, and which deployment it is part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The order.
+    /// The deployment that the job is part of.
     pub deployment: DeploymentId,
-    /// The job.
+    /// The job that the plan is for.
     pub job: JobId,
-    /// How often the job was started before this, plus one.
+    /// The number of this attempt, counted from one.
     pub attempt: u32,
-    /// What to write.
+    /// The image to write.
     pub image: ImageFacts,
-    /// Where to write it.
+    /// Which disk to write it to, if `bound` is `None`.
     pub target: TargetRule,
-    /// The disk that was shown when it was ordered; the rule has chosen then.
+    /// The disk that an admin was shown when the job was ordered: the rule chose it then, and is not applied again.
     pub bound: Option<DiskIdentity>,
-    /// Whether machines wait for each other before the transfer.
+    /// Whether the plan has the step `gather`: machines wait for each other before the transfer.
     pub gather: bool,
     /// Whether the written disk is given hostname, keys and user-data.
     pub personalise: bool,
     /// What the machine does at the end.
     pub finish: Finish,
-    /// The first seed.
+    /// The server's node in the swarm, which the agent connects to first.
     pub seed: Seed,
 }
 
 /// Why a machine gets no plan. Nothing is written to it; it stays inspectable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The report's list of disks was cut.
+    /// The report's list of disks is incomplete; in the words of the report's check.
     #[error(
         "the machine has more disks than a report holds ({0}), so the one that is meant may not be among them"
     )]
@@ -68,114 +69,114 @@ pub enum Refusal {
         /// Storage controllers that no driver is bound to, by address and modalias.
         unclaimed: Vec<String>,
     },
-    /// No disk is what the rule says.
+    /// The rule covers no disk.
     #[error("no disk is what `{rule}` says; the machine has {}", list(seen))]
     NoMatch {
-        /// The rule.
+        /// The rule of the order.
         rule: TargetRule,
-        /// What was seen.
+        /// The machine's disks, as `describe` writes them.
         seen: Vec<String>,
     },
-    /// Several disks are what the rule says.
+    /// The rule covers several disks.
     #[error("{} disks are what `{rule}` says, and just one must be: {}", matching.len(), list(matching))]
     Ambiguous {
-        /// The rule.
+        /// The rule of the order.
         rule: TargetRule,
-        /// The disks that match.
+        /// The disks that it covers, as `describe` writes them.
         matching: Vec<String>,
-        /// A rule that would match one of them only, if there is one.
+        /// A rule that covers only the one that is most likely meant; `None` if no rule tells them apart.
         suggestion: Option<String>,
     },
-    /// No image can be written to the disk.
+    /// The disk is of a kind to which no image can be written.
     #[error("the target {disk} cannot be used: {reason}")]
     Unusable {
-        /// The disk.
+        /// The disk, as `describe` writes it.
         disk: String,
-        /// What keeps an image from being written to it.
+        /// Why not; also the source of the hint.
         reason: Unusable,
     },
-    /// Without a rule there may be one disk only, whatever can be done with the others.
+    /// The order has no rule, and the machine has several disks. It counts even those that could not take the image.
     #[error("no rule says which disk, and the machine has {}: {}", seen.len(), list(seen))]
     Several {
-        /// What was seen.
+        /// The machine's disks, as `describe` writes them.
         seen: Vec<String>,
-        /// As of [`Refusal::Ambiguous`].
+        /// As in [`Refusal::Ambiguous`].
         suggestion: Option<String>,
     },
-    /// The only disk is one that is plugged in from outside.
+    /// The order has no rule, and the only disk is removable or on USB.
     #[error("the only disk is {disk}, which is not built in, and no rule names it")]
     Outside {
-        /// The disk.
+        /// The disk, as `describe` writes it.
         disk: String,
-        /// A rule that means it.
+        /// A rule that covers it; `None` if there is none.
         suggestion: Option<String>,
     },
-    /// The disk that was shown is not there.
+    /// The machine no longer has the disk that the admin was shown.
     #[error("the disk that was shown is not there: {wanted}; the machine has {}", list(seen))]
     NotThere {
-        /// The disk that was shown.
+        /// That disk, as `known_as` writes it.
         wanted: String,
-        /// What was seen.
+        /// The machine's disks, as `describe` writes them.
         seen: Vec<String>,
     },
-    /// The disk refuses writes.
+    /// The disk is write-protected.
     #[error("the target {disk} is read-only")]
     ReadOnly {
-        /// The disk.
+        /// The disk, as `describe` writes it.
         disk: String,
     },
-    /// The image does not fit.
+    /// The image is larger than the disk.
     #[error("the image has {image_bytes} bytes and the target {disk} only {disk_bytes}")]
     TooSmall {
-        /// The disk.
+        /// The disk, as `describe` writes it.
         disk: String,
         /// Bytes of the disk.
         disk_bytes: u64,
         /// Bytes of the image.
         image_bytes: u64,
     },
-    /// The image's partition table counts in other sectors than the disk.
+    /// The image's partition table counts in sectors of another size than the disk has.
     #[error(
         "the image is made for sectors of {image_sector} bytes and the target {disk} has sectors of {disk_sector}"
     )]
     SectorSize {
-        /// The disk.
+        /// The disk, as `describe` writes it.
         disk: String,
-        /// Bytes of its sectors.
+        /// Bytes of one of its logical sectors.
         disk_sector: u32,
-        /// Bytes of the image's.
+        /// Bytes of the sectors that the image's table counts in.
         image_sector: u32,
     },
-    /// Hostname, keys and user-data would find no place.
+    /// The partition for hostname, keys and user-data cannot be added on the disk.
     #[error("the image cannot be personalised on the target {disk}: {cause}")]
     Layout {
-        /// The disk.
+        /// The disk, as `describe` writes it.
         disk: String,
-        /// What of the image's table does not fit the disk.
+        /// Why it cannot.
         cause: LayoutError,
     },
-    /// A partition of the image reaches behind the disk's end.
+    /// A partition of the image reaches beyond the disk's end, and the table is to be left as it is.
     #[error("partition {number} of the image ends at byte {end} and the target {disk} has only {disk_bytes}")]
     PartitionTooLong {
-        /// The disk.
+        /// The disk, as `describe` writes it.
         disk: String,
         /// Bytes of the disk.
         disk_bytes: u64,
-        /// The partition.
+        /// Its number in the table.
         number: u32,
-        /// The byte behind its last.
+        /// The first byte after it.
         end: u64,
     },
-    /// Nothing tells the disk from another one, not even its place.
+    /// Another disk has the same marks, and the path does not tell them apart either.
     #[error("the target {disk} bears the same marks as another disk, so the agent could not tell them apart")]
     NotUnique {
-        /// The disk.
+        /// The disk, as `describe` writes it.
         disk: String,
     },
-    /// One disk, seen more than once.
+    /// The disk is listed more than once, as over several paths (multipath).
     #[error("the target {disk} is seen over several paths: serial number and WWN are those of another entry")]
     Multipath {
-        /// The disk.
+        /// The disk, as `describe` writes it.
         disk: String,
     },
 }
@@ -233,10 +234,10 @@ impl Refusal {
     }
 }
 
-/// The plan for the machine that reported `hardware`, without a bundle: that is built once there is a plan.
+/// The plan for the machine that reported `hardware`. Its bundle is `None`: that is built once there is a plan.
 ///
 /// # Errors
-/// When not exactly one disk is meant, or the image cannot stand on it.
+/// When not exactly one disk is meant, or the image does not fit it.
 pub fn plan(hardware: &CheckedHardware, request: &Request) -> Result<Plan, Refusal> {
     let report = hardware.report();
     let disk = choose_disk(hardware, request)?;
@@ -271,8 +272,8 @@ fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&
     let disks: Vec<&Disk> = report.disks.iter().filter(|disk| is_disk(disk)).collect();
     let in_words = |disks: &[&Disk]| disks.iter().map(|disk| describe(disk)).collect::<Vec<_>>();
     if rule.is_default() {
-        // Every disk counts, whatever could be done with it: one that is read-only, too small or plugged in today
-        // may be the one that was meant, and the other what must not be lost.
+        // Every disk counts, even one that could not take the image: a disk that is read-only, too small or plugged in
+        // today may be the one that was meant, and the other may hold data that must not be lost.
         return match disks.as_slice() {
             [] => Err(Refusal::NoDisk { unclaimed: unclaimed_controllers(hardware) }),
             [disk] if is_outside(disk) => {
@@ -285,7 +286,7 @@ fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&
             }
         };
     }
-    // A disk that cannot take the image is a reason to stop: a person pointed at it.
+    // Disks that cannot take the image are not left out: the rule names them, so that is a reason to refuse.
     let meant: Vec<&Disk> = disks.iter().copied().filter(|disk| rule.covers(disk)).collect();
     match meant.as_slice() {
         [] => Err(Refusal::NoMatch { rule: rule.clone(), seen: in_words(&disks) }),
@@ -298,7 +299,7 @@ fn choose_disk<'a>(hardware: &'a CheckedHardware, request: &Request) -> Result<&
     }
 }
 
-/// The disk that was shown, whatever else is there by now.
+/// The disk that the admin was shown, whatever other disks there are by now.
 fn shown_disk<'a>(bound: &DiskIdentity, disks: &'a [Disk]) -> Result<&'a Disk, Refusal> {
     let mut shown = disks.iter().filter(|disk| bound.matches(disk));
     match (shown.next(), shown.next()) {
@@ -310,21 +311,22 @@ fn shown_disk<'a>(bound: &DiskIdentity, disks: &'a [Disk]) -> Result<&'a Disk, R
     }
 }
 
-/// Whether it is something that an OS could be on: card readers and a BMC's virtual drives are there without a
-/// medium, and an eMMC shows its boot areas as disks of their own.
+/// Whether an OS could be on it: card readers and a BMC's virtual drives are listed without a medium, and an eMMC shows
+/// its boot areas as disks of their own.
 fn is_disk(disk: &Disk) -> bool {
     let boot_area = disk.bus == Bus::Mmc && (disk.name.contains("boot") || disk.name.contains("rpmb"));
-    // A built-in drive that shows no bytes is there all the same: Linux reads no sectors of 520 or 528 bytes.
+    // A built-in drive of zero bytes counts all the same: Linux shows that for sectors of 520 or 528 bytes.
     let no_medium = disk.size == 0 && (is_outside(disk) || disk.bus == Bus::Mmc);
     !(no_medium || boot_area)
 }
 
-/// Whether it is plugged in from outside. USB disks say of themselves that they cannot be taken out.
+/// Whether it is removable or on USB. USB hard disks report that they are not removable.
 fn is_outside(disk: &Disk) -> bool {
     disk.removable || disk.bus == Bus::Usb
 }
 
-/// The one of `disks` that is meant most likely: built in, and able to take the image; empty if there is one.
+/// The one of `disks` that is most likely meant, for a suggestion: among those that can take the image, built-in ones
+/// come first, then blank ones.
 fn likely<'a>(disks: &[&'a Disk], request: &Request) -> Option<&'a Disk> {
     let able = |disk: &&&Disk| {
         !disk.read_only && disk.size >= request.image.size && disk.sector_bytes == request.image.sector_bytes
@@ -363,14 +365,15 @@ fn check_disk(disk: &Disk, all: &[Disk], request: &Request) -> Result<(), Refusa
     Ok(())
 }
 
-/// Does to the image's table what the agent will do: that one would only see it with the old disk cleared.
+/// Tries on the image's partition table what the agent will do to it. The agent would find a fault only after it has
+/// cleared the disk.
 fn check_table(text: &str, disk: &Disk, image: &ImageFacts, personalise: bool) -> Result<(), Refusal> {
     if personalise {
         return lay_out(&image.first, disk.size, disk.sector_bytes, [1; 16])
             .map(drop)
             .map_err(|cause| Refusal::Layout { disk: text.to_owned(), cause });
     }
-    // Left as it is, even a table that makes no sense to us is the image's own affair.
+    // The table stays as it is, so one that cannot be read is no reason to refuse.
     let Ok(table) = table::read(&image.first, disk.sector_bytes) else { return Ok(()) };
     let end = |partition: &Partition| partition.end.saturating_mul(u64::from(disk.sector_bytes));
     match table.partitions().iter().find(|partition| end(partition) > disk.size) {
@@ -384,7 +387,7 @@ fn check_table(text: &str, disk: &Disk, image: &ImageFacts, personalise: bool) -
     }
 }
 
-/// The steps of the agent, in order.
+/// The steps that the agent is to take, in order.
 fn steps(request: &Request) -> Vec<Step> {
     let mut steps = vec![Step::Join];
     if request.gather {
@@ -410,7 +413,7 @@ fn unclaimed_controllers(hardware: &CheckedHardware) -> Vec<String> {
         .collect()
 }
 
-/// How many disks or controllers a refusal names.
+/// How many disks or controllers a refusal lists by name.
 const SHOWN: usize = 8;
 
 fn list(texts: &[String]) -> String {

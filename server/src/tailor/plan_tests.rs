@@ -1,4 +1,4 @@
-//! The plan as a table: what is written where, and every reason to stop.
+//! Plans as tables: which disk is chosen, and every reason to refuse.
 
 use common::hardware::{Bus, Contents, Cpu, Device, HardwareReport, Nic};
 use common::id::Hash;
@@ -126,7 +126,7 @@ fn every_reason_to_stop_is_said() {
     }
 }
 
-/// A disk that nobody wants to install to hides neither its machine nor the others, and is never chosen.
+/// A disk that cannot take any image neither prevents an order for another disk of the machine, nor is it chosen.
 #[test]
 fn the_disk_beside_an_odd_one_can_be_ordered() {
     let good = disk("sda", Bus::Ata, 8 * GIB);
@@ -165,7 +165,7 @@ fn the_place_tells_disks_with_one_serial_number_apart() {
 
 #[test]
 fn without_a_rule_any_other_disk_is_a_reason_to_ask() {
-    // M6: each of these once was left out, and the other disk was "the only one".
+    // M6: each of these disks was once ignored, so that the other one counted as the only disk.
     let own = || disk("sda", Bus::Ata, 8 * GIB);
     let beside = [
         ("a stick", Disk { removable: true, ..disk("sdb", Bus::Usb, 32 * GIB) }),
@@ -184,7 +184,7 @@ fn without_a_rule_any_other_disk_is_a_reason_to_ask() {
             assert_eq!(outcome(disks, suggestion.as_ref().unwrap()).as_deref(), Ok("serial-sda"), "{what}");
         }
     }
-    // What was left of two once the internal disk is away.
+    // A USB disk that is the only one, because the internal one was removed.
     assert!(matches!(outcome(vec![disk("sdb", Bus::Usb, 4096 * GIB)], "auto"), Err(Refusal::Outside { .. })));
 }
 
@@ -205,7 +205,7 @@ fn what_is_suggested_works() {
             Disk { serial: "A,1*".to_owned(), ..disk("sda", Bus::Ata, 8 * GIB) },
             disk("sdb", Bus::Ata, 8 * GIB),
         ],
-        // Only by what can be taken out and by where it is.
+        // Two removable disks that differ only in their paths.
         vec![
             Disk { removable: true, path: "usb1/1-1".to_owned(), ..bare("sda", Bus::Usb, 8 * GIB) },
             Disk { removable: true, path: "usb1/1-2".to_owned(), ..bare("sdb", Bus::Usb, 8 * GIB) },
@@ -255,7 +255,7 @@ fn what_cannot_be_personalised_is_refused_before_the_disk_is_cleared() {
     assert_eq!(try_with(image + (3 << 20), whole(), true), Ok(()));
     assert_eq!(try_with(image, whole(), false), Ok(()));
 
-    // B1, B9: no free entry, no table. B1n: a table that promises a GPT.
+    // B1, B9: no free entry, no table. B1n: a protective MBR without a GPT.
     let four = || mbr(&[(0x83, 2048, 8), (0x83, 4096, 8), (0x83, 8192, 8), (5, 16384, 8)]);
     assert!(layout(LayoutError::NoEntry(4))(try_with(8 * GIB, four(), true)));
     assert_eq!(try_with(8 * GIB, four(), false), Ok(()));
@@ -264,7 +264,7 @@ fn what_cannot_be_personalised_is_refused_before_the_disk_is_cleared() {
     let broken = try_with(8 * GIB, mbr(&[(0xee, 1, 9999)]), true).unwrap_err();
     assert!(!broken.hint().contains("--no-personalise"), "{}", broken.hint());
 
-    // A partition that ends behind the disk, whether it is personalised or not.
+    // A partition that ends beyond the disk's end, personalised and not.
     let long = || mbr(&[(0x83, 2048, 16 << 21)]);
     assert!(matches!(
         try_with(8 * GIB, long(), true),

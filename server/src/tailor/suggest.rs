@@ -1,12 +1,12 @@
-//! Core: a rule that means one disk of a machine and no other, for a hint. What is suggested has been tried: it
-//! reads back, and covers this disk alone. Touches `target`.
+//! Core: suggests a rule that covers one disk of a machine and no other, for a hint. Each suggestion has been parsed
+//! and applied to all disks of the machine. Touches `disk_rule`.
 
 use common::hardware::{Bus, Disk};
 
 use super::disk_rule::TargetRule;
 
-/// The shortest rule that means `disk` and none of the others of `all`, of which it is one; none where no rule
-/// tells them apart.
+/// A rule with as few conditions as possible that covers `disk` and no other of `all`, of which it must be one by
+/// address; `None` where no rule tells them apart.
 pub(super) fn rule_for(disk: &Disk, all: &[Disk]) -> Option<String> {
     let marks = [
         ("serial", disk.serial.trim()),
@@ -17,7 +17,7 @@ pub(super) fn rule_for(disk: &Disk, all: &[Disk]) -> Option<String> {
     let conditions: Vec<String> = marks
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
-        // A comma would end the condition; a star stands for anything, a comma too.
+        // A comma would end the condition, so it is written as a star, which matches any text.
         .map(|(key, value)| format!("{key}={}", value.replace(',', "*")))
         .chain([format!("size={}", disk.size)])
         .chain((disk.bus != Bus::Other).then(|| format!("bus={}", disk.bus)))
@@ -53,14 +53,14 @@ mod tests {
             (vec![named("A", "M", "p1"), named("B", "M", "p2")], Some("serial=A")),
             (vec![named("0123", "M", "p1"), named("0123", "M", "p2")], Some("path=p1")),
             (vec![named("A", "M", "p1"), named("AB", "M", "p2")], Some("serial=A")),
-            // A comma ends a condition, so it is left to a star.
+            // A comma ends a condition, so it is written as a star.
             (vec![named("A,1", "M", ""), named("B", "M", "")], Some("serial=A*1")),
             (vec![named("", "Fast, Inc", ""), named("", "Slow, Inc", "")], Some("model=Fast* Inc")),
-            // Neither mark alone, both together.
+            // No mark alone is unique, but two together are.
             (vec![named("A", "M", ""), named("A", "N", ""), named("B", "M", "")], Some("serial=A,model=M")),
             (vec![named("A", "M", "p"), named("A", "M", "p")], None),
             (vec![named("", "", ""), named("", "", "")], None),
-            // One that is taken out may only be named by its own marks.
+            // A removable disk needs a condition on its serial number, WWN, path or bus.
             (
                 vec![Disk { removable: true, ..named("", "Stick", "p1") }, named("A", "M", "p2")],
                 Some("path=p1"),

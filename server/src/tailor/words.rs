@@ -1,9 +1,9 @@
-//! Core: a disk in words, for refusals. Touches `common`.
+//! Core: descriptions of disks, for refusals. Touches `common`.
 
 use common::hardware::Disk;
 use common::plan::DiskIdentity;
 
-/// A disk as it was reported.
+/// Describes a disk as it was reported: name, bus, size, marks, and whether it is removable or read-only.
 pub(super) fn describe(disk: &Disk) -> String {
     let mut text = format!("{} ({}, {} bytes", disk.name, disk.bus, disk.size);
     for mark in disk.marks() {
@@ -21,7 +21,7 @@ pub(super) fn describe(disk: &Disk) -> String {
     text
 }
 
-/// A disk by the marks that it is known by; it may not be there.
+/// Describes a disk by the marks on record, without a kernel name: the machine may not have it any more.
 #[must_use]
 pub fn known_as(disk: &DiskIdentity) -> String {
     let path = Some(disk.path.trim()).filter(|path| !path.is_empty()).map(|path| format!("path {path}"));

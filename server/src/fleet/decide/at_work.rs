@@ -1,5 +1,5 @@
-//! Core, part of the fleet: whether an agent is at work that another boot of its machine may not disturb. Touches
-//! `common` and the other cores of the fleet.
+//! Core, part of the fleet: whether an agent is at work, which another boot of its machine must not interrupt. Touches
+//! `common`, `api` and the other cores of the fleet.
 
 use common::id::MachineId;
 use common::trust::PublicKey;
@@ -9,14 +9,15 @@ use super::Fleet;
 use super::boots::{AtWork, SILENT};
 use crate::api::shapes::JobState;
 
-/// An agent whose connection to the swarm is gone and that has not told anything for this long has lost power: it asks
-/// every 15 s whether its job was cancelled, and a lost answer or two are allowed.
+/// An agent whose connection to the swarm is closed and that has sent nothing for this long has lost power: it asks
+/// every 15 s whether its job was cancelled, and one or two lost answers are allowed for.
 const GONE: SignedDuration = SignedDuration::from_secs(40);
 
 impl Fleet {
-    /// The agent of another boot that works on a job of `machine` and is not silent. `gone` says that its connection
-    /// to the swarm is closed. A report under a new key costs a liar nothing, so it does not end an installation; a
-    /// machine that was switched off and on again goes on when the old agent has been silent for long enough.
+    /// The agent of another boot that works on a job of `machine` and is not silent; `None` if there is none. `gone`
+    /// says that its connection to the swarm is closed. A report under a new key is easily forged, so it does not end
+    /// an installation; a machine that was switched off and on again continues when the old agent has been silent for
+    /// long enough.
     pub(in super::super) fn at_work(
         &mut self,
         machine: MachineId,

@@ -1,5 +1,6 @@
-//! Core, part of the fleet: how much may be asked of the records by those whom nobody let in, by each of them and by
-//! all of them together. What is over it is left out and counted, never queued. Touches `common`.
+//! Core, part of the fleet: rate limits (token buckets) on what machines add to the records: those that nobody let in,
+//! each and all together, and the events of others. What exceeds them is left out and counted, never queued. Touches
+//! `common`.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,7 +13,7 @@ use common::limits::{
 };
 use jiff::Timestamp;
 
-/// A store of turns that fills at a rate, up to what may be taken at once. Counted in thousandths.
+/// A token bucket: it fills at a rate, up to what may be taken at once. Counted in thousandths of a token.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     level: u64,
@@ -25,7 +26,7 @@ impl Bucket {
     }
 
     fn fill(&mut self, rate: Rate, now: Timestamp) {
-        // A clock that is set back fills nothing, and one that is set forward fills no more than there is room.
+        // A clock that is set back fills nothing, and one that is set forward fills the bucket at most.
         let elapsed = u64::try_from(now.duration_since(self.at).as_millis()).unwrap_or(0);
         let earned = elapsed.saturating_mul(1000) / (u64::from(rate.one_in_ms).max(1));
         self.level = self.level.saturating_add(earned).min(u64::from(rate.at_once) * 1000);
@@ -42,7 +43,7 @@ impl Bucket {
     }
 }
 
-/// A bucket for each of many; bounded, because addresses and keys cost a liar nothing.
+/// A bucket for each key; their number is bounded, because addresses and keys are easily forged.
 #[derive(Debug)]
 struct Buckets<K> {
     rate: Rate,
@@ -62,7 +63,8 @@ impl<K: Eq + Hash> Buckets<K> {
         self.each.entry(key).or_insert_with(|| Bucket::full(rate, now)).take(rate, now)
     }
 
-    /// A full bucket is as good as none. When none is full, all start anew: the bound on all together still holds.
+    /// Drops full buckets, since a new one is full as well. When none is full, drops all: the limit on all together
+    /// still holds.
     fn forget_full(&mut self, now: Timestamp) {
         let rate = self.rate;
         self.each.retain(|_, bucket| {
@@ -75,20 +77,20 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 }
 
-/// Who wants to say something in the log without having been asked.
+/// Whose budget an event of the log counts against.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Speaker {
     /// The agent of a job.
     Job(JobId),
     /// A machine that an admin let in.
     Machine(MachineId),
-    /// A machine that nobody has said anything about.
+    /// A machine that nobody let in.
     Stranger(MachineId),
-    /// An address, or whatever else somebody is known by who is no machine yet.
+    /// A sender that is not recognised as a machine, by its address or whatever else it shows.
     Somebody(String),
 }
 
-/// All budgets of the fleet.
+/// All rate limits of the fleet.
 #[derive(Debug)]
 pub(super) struct Budgets {
     boots: Buckets<IpAddr>,
@@ -113,22 +115,22 @@ impl Default for Budgets {
 }
 
 impl Budgets {
-    /// Whether one more machine that nobody let in may show itself from `address` under a key that is new.
+    /// Whether one more report with a new key, of a machine that nobody let in, is taken from `address`.
     pub(super) fn new_boot(&mut self, address: IpAddr, now: Timestamp) -> bool {
         self.boots.take(address, now)
     }
 
-    /// Whether one more machine may be recorded that only asked for a boot.
+    /// Whether one more machine that only asked to network-boot may be recorded.
     pub(super) fn new_sighting(&mut self, now: Timestamp) -> bool {
         self.sightings.take((), now)
     }
 
-    /// Whether `speaker` may have one more line of the log.
+    /// Whether one more event of `speaker` may be logged.
     pub(super) fn event(&mut self, speaker: Speaker, now: Timestamp) -> bool {
         match speaker {
             Speaker::Job(job) => self.jobs.take(job, now),
             Speaker::Machine(machine) => self.machines.take(machine, now),
-            // Its own first: who is over it takes nothing from all others.
+            // Its own limit first: a sender that exceeds it does not use up the limit of all together.
             stranger => self.strangers.take(stranger, now) && self.all_strangers.take((), now),
         }
     }

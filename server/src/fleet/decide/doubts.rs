@@ -1,6 +1,6 @@
-//! Core, part of the fleet: who reported, machines of which that is in doubt, and what an admin says about them: that
-//! two records are one machine (`merge`), or that they are two (`release`). Touches `api`, `common` and the other cores
-//! of the fleet.
+//! Core, part of the fleet: which machine a report is from, machines whose identity is in doubt, and how an admin
+//! settles that: two records are one machine (`merge`), or they are two (`release`). Touches `api`, `common` and the
+//! other cores of the fleet.
 
 use common::hardware::{Firmware, HardwareReport};
 use common::id::MachineId;
@@ -18,7 +18,7 @@ use super::{Fleet, Whose};
 use crate::api::shapes::{Doubt, JobState};
 
 impl Fleet {
-    /// Who reported `report`, which shows `shown`.
+    /// Which machine `report` is from; `shown` are its marks.
     pub(in super::super) fn who(&self, report: &HardwareReport, shown: &Fingerprint) -> Who {
         if report.firmware == Firmware::None {
             return self.which_process(report);
@@ -41,8 +41,9 @@ impl Fleet {
         }
     }
 
-    /// An ordinary process is known by its name, and only among those: what it is called is its own word, and may be
-    /// another machine's id, address or serial number.
+    /// Which agent that runs as an ordinary process `report` is from. It is recognised by its name, and compared only
+    /// with other such agents: it chooses its name itself, and that may be another machine's id, address or serial
+    /// number.
     fn which_process(&self, report: &HardwareReport) -> Who {
         let known = |machine| Who::Known { machine, absorbs: vec![], doubts: vec![] };
         let is_process = |machine: &Machine| {
@@ -60,7 +61,7 @@ impl Fleet {
         found.map_or(Who::New { doubts: vec![] }, |machine| known(machine.id))
     }
 
-    /// Says in the log what is in doubt of a machine, once.
+    /// Logs the doubts about a machine, each once.
     pub(in super::super) fn tell_doubts(&mut self, id: MachineId, doubts: &[Doubt], now: Timestamp) {
         for doubt in doubts {
             let text = format!(
@@ -72,8 +73,7 @@ impl Fleet {
         }
     }
 
-    /// An admin said that `machine`, which was in doubt, is another than those: what they share tells nothing from
-    /// now on.
+    /// An admin decided that `machine` is another than those of `doubts`: the addresses that they share become weak.
     pub(in super::super) fn set_apart(&mut self, machine: &mut Machine, doubts: &[Doubt]) {
         for doubt in doubts {
             let Some(mut other) = self.state.machines.get(&doubt.other).cloned() else { continue };
@@ -86,7 +86,7 @@ impl Fleet {
     /// The machine that `machine` is to be merged into.
     ///
     /// # Errors
-    /// When there is none, or one of the two is busy.
+    /// When `into` does not name exactly one other machine, or one of the two has a job that is under way.
     pub(in super::super) fn merge_target(
         &self,
         machine: MachineId,
@@ -111,12 +111,13 @@ impl Fleet {
         Ok(*target)
     }
 
-    /// `machine` is `target`, which keeps its name, labels and orders, and is recognised by what `machine` shows.
+    /// Merges `machine` into `target`, which keeps its name, labels and orders, and is from now on recognised by the
+    /// marks of `machine`.
     pub(in super::super) fn merge(&mut self, machine: &Machine, target: MachineId, now: Timestamp) {
         let Some(mut known) = self.state.machines.get(&target).cloned() else { return };
         self.forget(machine.id);
         known.fingerprint = match &machine.hardware {
-            // What stays of the old board may be built into another machine one day.
+            // The marks of the old hardware are dropped: its parts may be built into another machine one day.
             Some(checked) => {
                 let own = Fingerprint::of(checked.report());
                 let mut print = machine.fingerprint.clone();
@@ -137,7 +138,7 @@ impl Fleet {
             known.site.clone_from(&machine.site);
         }
         known.last_seen = known.last_seen.max(machine.last_seen);
-        // What was ordered for it is ordered for what it shows now; its disk stays the one that was shown.
+        // Its waiting job is bound to the new marks; the disk stays the one that the admin was shown.
         let ordered = self.state.newest_job(target).filter(|job| job.wants_plan()).cloned();
         if let Some(mut job) = ordered {
             job.bound.marks = Some(Marks::of(&known.fingerprint));
@@ -151,7 +152,7 @@ impl Fleet {
         self.log(now, Whose::Machine(target), Step::Inspect, What::Note { text });
     }
 
-    /// Forgets a machine, and what others were in doubt about because of it.
+    /// Removes a machine, and the doubts of others about it.
     pub(in super::super) fn forget(&mut self, id: MachineId) {
         self.put(Change::Forget(id));
         let about = |machine: &&Machine| machine.doubts.iter().any(|doubt| doubt.other == id);

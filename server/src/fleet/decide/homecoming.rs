@@ -1,6 +1,6 @@
-//! Core, part of the fleet: an OS calls home with a token. Which job it speaks for, and which job it speaks against:
-//! an OS that took the CIDATA of an older order shows that the machine did not come up as ordered. Touches `common`
-//! and the other cores of the fleet.
+//! Core, part of the fleet: takes the call home of an OS with its token. It completes the job that the token is of, or
+//! fails a newer one: an OS that took the CIDATA of an older order shows that the machine did not boot what was
+//! ordered. Touches `api`, `common` and the other cores of the fleet.
 
 use common::id::JobId;
 use common::wire::call_home::{CallHome, SeedMark};
@@ -11,11 +11,11 @@ use super::super::proof::{Call, is_alone, judge, root_of};
 use super::{Fleet, Settings};
 use crate::api::shapes::JobState;
 
-/// Attempts of a job whose tokens are compared: an older one may still lie on another disk of the machine.
+/// How many earlier attempts' tokens are compared: an older CIDATA may still be on another disk of the machine.
 const ATTEMPTS_BACK: u32 = 64;
 
 impl Settings {
-    /// The volume serial number of the CIDATA of this attempt. Derived, as the token is.
+    /// The volume serial number of the CIDATA of this attempt. Derived like the token, so that it is not recorded.
     #[must_use]
     pub fn seed_mark(&self, job: JobId, attempt: u32) -> SeedMark {
         let key = blake3::derive_key("swarmboot 2026 CIDATA volume serial 1", &self.token_key);
@@ -26,7 +26,8 @@ impl Settings {
 }
 
 impl Fleet {
-    /// An OS called home with `token`, and maybe said which disks it is on; the job it is of, if the token is right.
+    /// Takes a call home with `token`; `call` says which disks the OS is on, if the caller sent that. Returns the job
+    /// that the token is of; `None` if the token is wrong.
     pub fn confirm(&mut self, token: &str, call: Option<&CallHome>, now: Timestamp) -> Option<JobId> {
         let (job, _) = token.split_once('-')?;
         let known = self.state.jobs.get(&job.parse().ok()?)?.clone();
@@ -42,9 +43,9 @@ impl Fleet {
         Some(known.id)
     }
 
-    /// The attempt of `job` that `token` is of.
+    /// The attempt of `job` that `token` is of; `None` if it is of none of the last `ATTEMPTS_BACK`.
     fn attempt_of(&self, job: &Job, token: &str) -> Option<u32> {
-        // Compared as hashes, so that the time it takes tells nothing of the token.
+        // Compared as hashes, so that the timing reveals nothing about the right token.
         let shown = blake3::hash(token.as_bytes());
         let oldest = job.attempt.saturating_sub(ATTEMPTS_BACK);
         (oldest..=job.attempt)
@@ -99,7 +100,7 @@ mod tests {
         assert_eq!(now, JobState::Failed);
         assert!(cause.contains("older CIDATA of j1") && cause.contains("vda3 of vda, serial D1"), "{cause}");
         assert_eq!(state(&fleet, 1).0, JobState::Deployed);
-        // The right disk is put first after that: the order is proven all the same.
+        // Then somebody puts the right disk first: its call completes the job all the same.
         let new = fleet.settings.token(JobId(2), 1);
         fleet.confirm(&new, Some(&call(&[part("vda3", "D1")], &[part("vda4", "D1")])), NOW);
         assert_eq!(state(&fleet, 2), (JobState::Deployed, String::new()));

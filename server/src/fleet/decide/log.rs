@@ -1,5 +1,5 @@
-//! Core, part of the fleet: what goes into the log, under whose name, and how much of what strangers cause. Touches
-//! `api`, `common` and the other cores of the fleet.
+//! Core, part of the fleet: writes events to the log, for a machine, a job or another owner, and limits those that
+//! machines cause, above all machines that nobody let in. Touches `api`, `common` and the other cores of the fleet.
 
 use common::limits::BARE_SIGHTINGS_MAX;
 use common::step::{Step, What};
@@ -12,18 +12,18 @@ use super::budget::Speaker;
 use super::whose::{Said, Whose};
 use crate::api::shapes::LogEvent;
 
-/// Firmware repeats itself; the same said again within this time is not logged again.
+/// Firmware repeats its requests: an event that is the same as the last one within this time is not logged again.
 const REPEATED: SignedDuration = SignedDuration::from_secs(60);
 
 impl Fleet {
-    /// Whether `whose` may say something in the log that nobody asked for.
+    /// Whether an event of `whose` is within its rate limit; counts it against that.
     pub(super) fn may_say(&mut self, whose: &Whose<'_>, now: Timestamp) -> bool {
         let speaker = match whose {
             Whose::Job(job) => Speaker::Job(job.id),
             Whose::Machine(id) if self.is_let_in(*id) => Speaker::Machine(*id),
             Whose::Machine(id) => Speaker::Stranger(*id),
             Whose::Stranger(name) => Speaker::Somebody((*name).to_owned()),
-            // An admin's own words.
+            // Caused by an admin, so not limited.
             Whose::Order(_) | Whose::Server => return true,
         };
         let may = match speaker {
@@ -34,7 +34,7 @@ impl Fleet {
         may
     }
 
-    /// As [`Fleet::log`], within the budget of whose it is: for what strangers cause.
+    /// As [`Fleet::log`], within the rate limit of `whose`: for events that machines cause.
     pub(in crate::fleet) fn log_within(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
         if self.may_say(&whose, at) {
             self.log(at, whose, step, what);
@@ -75,14 +75,14 @@ impl Fleet {
         self.put(Change::Event(Box::new(event)));
     }
 
-    /// As [`Fleet::log_within`], but not when the same was said of the same step a moment ago.
+    /// As [`Fleet::log_within`], but not when the same was logged for the same step a moment ago.
     pub(in crate::fleet) fn log_once(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
         let words = format!("{what:?}");
         self.log_news(at, whose, step, ("", words), what);
     }
 
-    /// As [`Fleet::log_once`], where `words` is what must differ of a subject, and `what` what is written then: the bytes of
-    /// a file that was fetched in a thousand parts differ each time, and it is one thing that happened.
+    /// As [`Fleet::log_once`], but compares `words` for each `subject` and logs `what`: a file that is fetched in a
+    /// thousand parts has other byte counts each time, and is one event.
     pub(in crate::fleet) fn log_news(
         &mut self,
         at: Timestamp,
@@ -103,7 +103,7 @@ impl Fleet {
             && *before == words
             && at.duration_since(*then) < REPEATED
         {
-            // A machine that waits says so every few seconds for days: it is one thing that happened.
+            // The interval begins again: a machine that waits repeats this every few seconds for days.
             *then = at;
             return;
         }

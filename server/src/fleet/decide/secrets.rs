@@ -1,5 +1,5 @@
-//! Core, part of the fleet: user-data and keys go from an order when nobody will be given them any more. Touches `api`,
-//! `common` and the other cores of the fleet.
+//! Core, part of the fleet: removes user-data and SSH keys from an order when no job needs them any more. Touches
+//! `api`, `common` and the other cores of the fleet.
 
 use std::collections::HashSet;
 
@@ -11,11 +11,11 @@ use super::super::state::Change;
 use super::Fleet;
 use crate::api::shapes::JobState;
 
-/// How long the secrets of an order are kept for a job that failed or was refused: it may be tried again.
+/// How long the secrets of an order are kept for a job that failed or was refused: it may be retried.
 const KEPT_FOR_RETRY: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Fleet {
-    /// Takes user-data and keys out of orders that are carried out, taken back, or were given up long ago.
+    /// Removes the secrets of orders whose jobs are all deployed, cancelled, or failed or refused long ago.
     pub(super) fn remove_secrets(&mut self, now: Timestamp) {
         let holds = |order: &&Deployment| !order.open && order.request.holds_secrets();
         let holding: Vec<DeploymentId> =

@@ -1,5 +1,5 @@
-//! Core, part of the fleet: what the doors saw of machines that have not said who they are. Ties addresses to
-//! machines and records whoever is new, within bounds. Touches `common` and the other cores of the fleet.
+//! Core, part of the fleet: takes sightings of DHCP, TFTP and HTTP, which identify no machine by themselves. Maps IP
+//! addresses to machines, and records new machines within limits. Touches `common` and the other cores of the fleet.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,25 +15,25 @@ use super::super::silence::Seen;
 use super::{Fleet, Whose};
 
 impl Fleet {
-    /// A door saw something.
+    /// Takes a sighting.
     pub fn sighting(&mut self, sighting: Sighting, now: Timestamp) {
         match sighting {
             Sighting::PowerOn { asker, firmware, answer, relay } => {
                 let Some(machine) = self.seen(&asker, relay, now) else { return };
-                // What was offered is the only link between the address of a TFTP request and its machine.
+                // A TFTP request shows only its IP address: the offered address is the only link to its machine.
                 if let Answered::Offered { address, .. } = &answer {
                     self.remember((*address).into(), machine);
                 }
                 self.trace_answer(machine, firmware, &answer, now);
                 let text = format!("{firmware}: {answer}");
-                // Nothing was done for a machine that is not answered.
+                // The step is done only when the machine was answered.
                 let what = match answer {
                     Answered::Not(_) => What::Note { text },
                     Answered::Offered { .. } | Answered::Proxy { .. } => What::Done { text },
                 };
                 self.log_once(now, Whose::Machine(machine), Step::PowerOn, what);
             }
-            // Beside another server this is the link between the address of a TFTP request and its machine.
+            // With another DHCP server, this is the link from the IP address of a TFTP request to its machine.
             Sighting::Address { asker, address } => {
                 if let Some(machine) = self.state.asking(&asker).map(|machine| machine.id) {
                     self.remember(address.into(), machine);
@@ -78,7 +78,7 @@ impl Fleet {
         }
     }
 
-    /// An OS asked for an address. Only of a machine that is known: others are nobody's business.
+    /// An OS sent a DHCP request. Recorded only for known machines: others need not be the server's business.
     fn saw_system(&mut self, mac: Mac, now: Timestamp) {
         let asker = Asker { mac: Some(mac), ..Asker::default() };
         let Some(mut machine) = self.state.asking(&asker).cloned() else { return };
@@ -92,7 +92,8 @@ impl Fleet {
         self.log_once(now, Whose::Machine(id), Step::PowerOn, What::Note { text });
     }
 
-    /// Somebody at `address` did something. It is news when the words about its subject differ.
+    /// Logs `text` for the machine at `address`, or for the address if that is nobody's known; not when `news` (a
+    /// subject and words about it) repeats.
     fn saw_address(&mut self, address: IpAddr, news: (&str, String), text: String, now: Timestamp) {
         let machine = self.by_address.get(&address).copied();
         let name = address.to_string();
@@ -100,7 +101,7 @@ impl Fleet {
         self.log_news(now, whose, Step::Loader, news, What::Note { text });
     }
 
-    /// Remembers who was last seen under `address`. Addresses are cheap to make up, so they are bounded.
+    /// Remembers which machine was last seen under `address`. The map is bounded, because addresses are easily forged.
     pub(in super::super) fn remember(&mut self, address: IpAddr, machine: MachineId) {
         if self.by_address.len() >= 2 * BARE_SIGHTINGS_MAX {
             self.by_address.clear();
@@ -108,7 +109,8 @@ impl Fleet {
         self.by_address.insert(address, machine);
     }
 
-    /// The machine that asked, which is recorded if it is new and shows an Ethernet address.
+    /// The machine that sent the request; a new one is recorded if it shows an Ethernet address. `None` if it shows
+    /// none or exceeds a limit.
     fn seen(&mut self, asker: &Asker, relay: Option<Ipv4Addr>, now: Timestamp) -> Option<MachineId> {
         if let Some(mut machine) = self.state.asking(asker).cloned() {
             let id = machine.id;
@@ -124,7 +126,7 @@ impl Fleet {
             return None;
         }
         let mut fingerprint = Shown::of(asker).print();
-        // It is on record for another machine, which this one is not by its UUID or serial number.
+        // Another machine has this address on record, but UUID or serial number show that this is not that one.
         if self.state.with_mac(mac).next().is_some() {
             fingerprint.weaken(|_| true);
         }

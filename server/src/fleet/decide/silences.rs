@@ -1,5 +1,5 @@
-//! Core, part of the fleet: keeps what the doors saw of each machine, and says what is concluded of it, once, and again
-//! when it is something else. What was seen is learnt anew after a restart. Touches `common` and the other cores.
+//! Core, part of the fleet: keeps what DHCP, TFTP and HTTP saw of each machine, and logs what is concluded from it,
+//! once, and again when the conclusion changes. Nothing of it is recorded. Touches `api`, `common` and the other cores.
 
 use common::id::MachineId;
 use common::step::{Step, What};
@@ -11,19 +11,19 @@ use super::super::silence::{Seen, Trail};
 use super::{Fleet, Whose};
 use crate::api::shapes::{JobState, MachineState, Silence};
 
-/// How long after the last machine that got no address the range is called full.
+/// How long the DHCP range counts as full after the last machine that got no address.
 const FULL: SignedDuration = SignedDuration::from_mins(10);
 
-/// The most machines that `status` tells of.
+/// The most machines that `status` lists.
 const TOLD_MAX: usize = 8;
 
 impl Fleet {
-    /// Takes down what was seen of a machine.
+    /// Records what was seen of a machine.
     pub(in super::super) fn trace(&mut self, machine: MachineId, seen: Seen, now: Timestamp) {
         self.trails.by_machine.entry(machine).or_default().see(seen, now);
     }
 
-    /// Takes down what DHCP answered.
+    /// Records DHCP's answer to a machine.
     pub(super) fn trace_answer(
         &mut self,
         machine: MachineId,
@@ -39,7 +39,7 @@ impl Fleet {
         self.trace(machine, if firmware.is_boot_program() { Seen::ProgramRuns } else { Seen::Firmware }, now);
     }
 
-    /// Concludes of every machine what is to be said of it now.
+    /// Updates the conclusions about all machines, and logs new ones.
     pub(super) fn notice(&mut self, now: Timestamp) {
         let began = *self.trails.began.get_or_insert(now);
         let machines = &self.state.machines;
@@ -77,7 +77,7 @@ impl Fleet {
         trail.silence(self.state.newest_job(id), report, now)
     }
 
-    /// What an admin should look at, for `status`.
+    /// Warnings for `status`: a full range, and machines that do not come up.
     #[must_use]
     pub fn notes(&self, now: Timestamp) -> Vec<String> {
         let mut notes = vec![];
@@ -97,7 +97,7 @@ impl Fleet {
     }
 }
 
-/// The step at which the machine stopped.
+/// The step at which the machine stopped, under which the conclusion is logged.
 fn step_of(silence: &Silence) -> Step {
     match silence {
         Silence::ProgramNotStarted { .. }

@@ -1,5 +1,6 @@
-//! Core, part of the fleet: machines that nobody let in. They cost a liar nothing, so there are only so many of them, and
-//! little is kept of each. Touches `common` and the other cores of the fleet.
+//! Core, part of the fleet: machines that nobody let in ("strangers"): no admin has done anything with them, and no job
+//! is for them. They are easily forged, so their number and what is kept of each are limited. Touches `api`, `common`
+//! and the other cores of the fleet.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use super::Fleet;
 use crate::api::shapes::MachineState;
 
 impl Fleet {
-    /// Whether an admin has said anything about a machine, by a word or by an order.
+    /// Whether an admin has let a machine in, by a command or by an order.
     pub(in super::super) fn is_let_in(&self, id: MachineId) -> bool {
         self.state.machines.get(&id).is_some_and(|machine| !self.is_stranger(machine))
     }
 
-    /// Whether another machine that was heard of, or that somebody has named, says that `mac` is its own.
+    /// Whether `mac` identifies another machine alone that has reported, or that an admin or an order has named.
     pub(in super::super) fn is_anothers(&self, mac: Mac, id: MachineId) -> bool {
         let mut others = self.state.with_mac(mac).filter(|other| other.id != id);
         others.any(|other| {
@@ -27,7 +28,7 @@ impl Fleet {
         })
     }
 
-    /// Whether a job was ever ordered for a machine, or an admin has said anything about it.
+    /// Whether a job was ever ordered for a machine, or it has a name, a label or a state that an admin gave it.
     pub(in super::super) fn is_claimed(&self, id: MachineId) -> bool {
         let named = self.state.machines.get(&id).is_some_and(Machine::is_claimed);
         named || self.state.newest_job(id).is_some()
@@ -39,7 +40,8 @@ impl Fleet {
             && self.state.newest_job(machine.id).is_none()
     }
 
-    /// Whether a machine that nobody let in may be recorded under a new key. Makes room for it when it is new.
+    /// Whether a report with a new key, of a machine that nobody let in, may be recorded. For a new machine, forgets an
+    /// older one if there are too many.
     pub(in super::super) fn admit_stranger(
         &mut self,
         address: Option<IpAddr>,
@@ -52,14 +54,14 @@ impl Fleet {
         !is_new || self.make_room(STRANGERS_MAX, |machine| machine.hardware.is_some())
     }
 
-    /// Whether a machine that only asked for a boot may be recorded. Makes room for it.
+    /// Whether a machine that only asked to network-boot may be recorded. Forgets an older one if there are too many.
     pub(super) fn admit_sighting(&mut self, now: Timestamp) -> bool {
         !self.is_tight
             && self.budgets.new_sighting(now)
             && self.make_room(BARE_SIGHTINGS_MAX, |machine| machine.hardware.is_none())
     }
 
-    /// Forgets strangers of a kind, those first that were silent longest, until one more makes at most `most`.
+    /// Forgets machines of a kind that nobody let in, least recently seen first, until one more makes at most `most`.
     fn make_room(&mut self, most: usize, of_kind: impl Fn(&Machine) -> bool) -> bool {
         let strangers =
             self.state.machines.values().filter(|machine| of_kind(machine) && self.is_stranger(machine));
@@ -75,7 +77,7 @@ impl Fleet {
         true
     }
 
-    /// What is kept of a report: the whole, or of a stranger's what there is room for.
+    /// What is recorded of a report: all of it, or shortened if nobody let the machine in.
     pub(in super::super) fn kept(
         &self,
         id: MachineId,

@@ -1,4 +1,4 @@
-//! Where a machine is, who may call home, and silence.
+//! Sites, tokens for the call home, the silence of agents, and late events.
 
 use super::super::identity::Fingerprint;
 use super::*;
@@ -73,7 +73,7 @@ fn silence_is_said_once_and_again_after_a_word() {
     assert_eq!(notes(&mut fleet), 0, "what is over may be silent");
 }
 
-/// N1: an agent that was expelled in attempt 1 delivers its last words once the server has begun attempt 3 with it.
+/// N1: an agent that was expelled in attempt 1 delivers its last events after the server has begun attempt 3 with it.
 #[test]
 fn the_last_words_of_an_older_attempt_end_nothing() {
     let mut fleet = fleet();

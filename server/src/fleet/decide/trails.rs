@@ -1,5 +1,5 @@
-//! Core: what the doors saw of each machine since the server started, kept for what is concluded of its silence
-//! (`silences`). Learnt anew after a restart. Touches `common` and `fleet::silence`.
+//! Core: what DHCP, TFTP and HTTP saw of each machine since the server started, from which `silences` draws its
+//! conclusions. Not recorded. Touches `common` and `fleet::silence`.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,14 @@ use jiff::Timestamp;
 
 use super::super::silence::Trail;
 
-/// What the fleet has seen of machines since the server started.
+/// What was seen of all machines since the server started.
 #[derive(Debug, Default)]
 pub(super) struct Trails {
-    /// Machines that are forgotten leave it at the next look.
+    /// The last sightings of each machine; entries of forgotten machines are dropped at the next tick.
     pub(super) by_machine: BTreeMap<MachineId, Trail>,
-    /// When the first look was; what was written before that is not judged, because nobody saw what came after it.
+    /// The time of the first tick; `None` before it. Jobs that were written earlier get no conclusion, because what
+    /// followed was not seen.
     pub(super) began: Option<Timestamp>,
-    /// When a machine last got no address because none is left; nothing once one was offered again.
+    /// When a machine last got no address because none was free; `None` once one was offered again.
     pub(super) full: Option<Timestamp>,
 }

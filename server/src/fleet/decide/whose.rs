@@ -1,30 +1,30 @@
-//! Core: whose an event of the log is, and how it came to be said. Touches `common` and `fleet::job`.
+//! Core: what an event of the log is about, and who reported it. Touches `common` and `fleet::job`.
 
 use common::id::{DeploymentId, MachineId};
 use common::step::Sources;
 
 use super::super::job::Job;
 
-/// Whose event it is.
+/// What an event of the log is about.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::fleet) enum Whose<'a> {
-    /// A machine, by itself.
+    /// A machine, but none of its jobs.
     Machine(MachineId),
-    /// A machine's part of an order.
+    /// A job and its machine.
     Job(&'a Job),
-    /// Somebody who is no machine that is known, by address or name.
+    /// A sender that is no known machine, by its address or name.
     Stranger(&'a str),
-    /// An order as a whole.
+    /// A deployment as a whole.
     Order(DeploymentId),
     /// The server itself.
     Server,
 }
 
-/// How an event came to be said.
+/// Details of an event that an agent reported; the default is an event of the server's own.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Said {
-    /// Where bytes came from, in a transfer's event.
+    /// How many bytes came from the server and from peers, in an event about a transfer.
     pub(super) sources: Option<Sources>,
-    /// Whether the machine said it, and not the server.
+    /// Whether the machine reported it, and not the server.
     pub(super) by_machine: bool,
 }

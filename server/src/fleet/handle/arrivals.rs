@@ -1,5 +1,6 @@
-//! What machines tell: reports, events and calls home, and what each is answered. The tailor takes long and works on the
-//! caller's side, so that the fleet's own thread never waits. Touches the fleet's thread and the provisioner.
+//! Requests of machines: reports, events and calls home, with their signed answers. The tailor is slow and runs on a
+//! blocking thread of the caller, so that the fleet's own thread never waits. Touches the fleet's queue and the
+//! provisioner.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,28 +22,29 @@ use super::FleetHandle;
 use crate::api::shapes::JobState;
 use crate::swarm::Admission;
 
-/// How long a verdict holds: an agent's bundle may take long over a thin line that forty machines share.
+/// How long a verdict is valid, in seconds: fetching an agent's bundle may take long over a slow line that forty
+/// machines share.
 const VERDICT_SECONDS: u32 = 2 * 3600;
 
-/// How a report came in.
+/// How a report was received.
 #[derive(Debug, Clone, Copy)]
 pub struct From {
-    /// From which address.
+    /// The address that sent it.
     pub peer: IpAddr,
-    /// To which of our addresses.
+    /// The server's address that received it; `None` if that is not known.
     pub server: Option<IpAddr>,
-    /// When the machine began it.
+    /// When the machine was given the nonce in it.
     pub begun: Timestamp,
-    /// The hash of the signed text.
+    /// The hash of the signed text, by which the verdict names the report.
     pub digest: Hash,
 }
 
 impl FleetHandle {
-    /// A machine reported. Answers with the signed verdict, after the
-    /// plan is made, its bundle is built, and the machine may enter the swarm.
+    /// Takes a hardware report. Returns the signed verdict; if that is a plan, its bundle is built and the machine is
+    /// admitted to the swarm before.
     ///
     /// # Errors
-    /// When it could not be written down.
+    /// When the changes could not be committed, or the server is stopping.
     pub async fn report(&self, hardware: CheckedHardware, from: From) -> Result<Signed<Verdict>, FleetError> {
         let From { peer, server, begun, digest } = from;
         let key = hardware.report().key;
@@ -95,7 +97,7 @@ impl FleetHandle {
         Ok(order)
     }
 
-    /// Lets all running jobs into the swarm again: after a restart of the server, when the swarm is up.
+    /// Admits all running jobs to the swarm again, after a restart of the server, and returns how many.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -114,27 +116,29 @@ impl FleetHandle {
         Ok(count)
     }
 
-    /// A machine's events, in a batch that was signed by the key in it; `digest` is that of the signed batch.
+    /// Takes a batch of events whose signature by the key in it has been checked; `digest` is the hash of the signed
+    /// batch.
     ///
     /// # Errors
-    /// When nobody reported under that key, or they could not be written down.
+    /// When no machine has reported under that key, or the events could not be committed.
     pub async fn events(&self, batch: EventBatch, digest: Hash) -> Result<Signed<EventsTaken>, FleetError> {
         let Taken { through, cancelled } = self.ask(move |fleet, now| fleet.events(batch, now)).await??;
         Ok(self.keys.sign(&EventsTaken { batch: digest, through, cancelled }))
     }
 
-    /// An OS called home with `token`, and maybe said which disks it is on. The job it is of, if the token is right.
+    /// Takes a call home with `token`; `call` says which disks the OS is on, if it was sent. Returns the job that the
+    /// token is of, or `None` if it is wrong.
     ///
     /// # Errors
-    /// When it could not be written down.
+    /// When the changes could not be committed, or the server is stopping.
     pub async fn confirm(&self, token: String, call: Option<CallHome>) -> Result<Option<JobId>, FleetError> {
         self.ask(move |fleet, now| fleet.confirm(&token, call.as_ref(), now)).await
     }
 
-    /// Another room (the swarm) has something for the log of a job.
+    /// Logs something about a job that another part of the server observed, such as the swarm.
     ///
     /// # Errors
-    /// When it could not be written down.
+    /// When the changes could not be committed, or the server is stopping.
     pub async fn remark(&self, job: JobId, step: Step, what: What) -> Result<(), FleetError> {
         self.tell(move |fleet, now| fleet.remark(job, step, what, now)).await
     }

@@ -1,4 +1,5 @@
-//! The log as it is read: new events as they happen, and older ones by pages. Touches the fleet's thread and the log at rest.
+//! Reading the log: new events as they happen, and recorded ones by pages. Touches the fleet's queue and the store's
+//! log.
 
 use std::sync::Arc;
 
@@ -14,16 +15,16 @@ use super::FleetHandle;
 use crate::api::shapes::{LogEvent, LogQuery, Selection};
 
 impl FleetHandle {
-    /// New events as they happen. Who lags behind is told so and reads the records again.
+    /// New events as they happen. A receiver that lags behind gets an error, and has to read the records again.
     #[must_use]
     pub fn follow(&self) -> broadcast::Receiver<Arc<LogEvent>> {
         self.events.subscribe()
     }
 
-    /// What a log query asks for.
+    /// The filter for a log query, with machines looked up by their names.
     ///
     /// # Errors
-    /// When it names a machine that is not known.
+    /// When it names a machine that is not known, or a step that there is not.
     pub async fn log_filter(&self, query: LogQuery) -> Result<LogFilter, FleetError> {
         let machines: Vec<String> = hostlist::split(&query.machines).into_iter().map(str::to_owned).collect();
         let chosen: Option<Vec<MachineId>> = if machines.is_empty() {
@@ -45,7 +46,7 @@ impl FleetHandle {
         })
     }
 
-    /// At most `limit` events of the log from the first after number `after`.
+    /// The first `limit` recorded events with numbers above `after` that `filter` wants.
     ///
     /// # Errors
     /// When the records cannot be read.

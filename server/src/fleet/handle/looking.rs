@@ -1,4 +1,4 @@
-//! What is known, as an admin or another room asks for it; changes nothing. Touches the fleet's thread.
+//! Queries of admins and of other parts of the server; they change nothing. Touches the fleet's queue.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::FleetHandle;
 use crate::api::shapes::{DeploymentShown, Frozen, MachineShown, Selection};
 
 impl FleetHandle {
-    /// At most `limit` machines without the devices of their hardware, by number from the first after `after`.
+    /// The first `limit` machines with numbers above `after`, without the devices of their hardware.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -29,10 +29,10 @@ impl FleetHandle {
         .await
     }
 
-    /// The machines that `selection` means, without the devices of their hardware; all when it says nothing.
+    /// The machines that `selection` means, without the devices of their hardware; all when it names and selects none.
     ///
     /// # Errors
-    /// When it names a machine that is not known.
+    /// When it names a machine that is not known, or is malformed.
     pub async fn machines(&self, selection: Selection) -> Result<Vec<MachineShown>, FleetError> {
         self.look(move |fleet| {
             let everyone = selection.machines.is_empty() && selection.labels.is_empty();
@@ -50,7 +50,7 @@ impl FleetHandle {
     /// One machine with its hardware, by id, name, Ethernet address or serial number.
     ///
     /// # Errors
-    /// When it is none or several.
+    /// When the name means none or several.
     pub async fn machine(&self, name: String) -> Result<MachineShown, FleetError> {
         self.look(move |fleet| {
             let selection = Selection { machines: vec![name], labels: vec![] };
@@ -63,7 +63,7 @@ impl FleetHandle {
         .await?
     }
 
-    /// What a person calls the machine of a job.
+    /// The name of a job's machine; `None` if the job or the machine was forgotten.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -75,7 +75,7 @@ impl FleetHandle {
         .await
     }
 
-    /// The open jobs that write this image.
+    /// The jobs that write this image, or still may.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -90,7 +90,8 @@ impl FleetHandle {
         .await
     }
 
-    /// What needs this image, in words: jobs that may still write it, and orders that still take machines.
+    /// What still needs this image, in words: jobs that may write it, or a deployment that takes machines; `None` if
+    /// nothing does.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -107,7 +108,7 @@ impl FleetHandle {
         .await
     }
 
-    /// All deployments.
+    /// All deployments with their jobs, ended or not.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -118,7 +119,7 @@ impl FleetHandle {
         .await
     }
 
-    /// One deployment, if there is one with this number.
+    /// The deployment with this number; `None` if there is none.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -126,7 +127,7 @@ impl FleetHandle {
         self.look(move |fleet| fleet.state.find_deployment(id)).await
     }
 
-    /// Set while nothing new begins.
+    /// The freeze that is in force; `None` if there is none.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -134,7 +135,7 @@ impl FleetHandle {
         self.look(|fleet| fleet.state.frozen.clone()).await
     }
 
-    /// The sites that are known, machines there or not.
+    /// All sites, named ones and those of machines.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -142,7 +143,7 @@ impl FleetHandle {
         self.look(Fleet::sites).await
     }
 
-    /// What an admin should look at, each in one sentence.
+    /// Warnings for admins about the fleet, each in one sentence.
     ///
     /// # Errors
     /// When the fleet has stopped.
@@ -150,7 +151,7 @@ impl FleetHandle {
         self.look(Fleet::warnings).await
     }
 
-    /// What an admin should look at: machines that are silent or do not come up, a range that is full.
+    /// Warnings for admins about machines that are silent or do not come up, and a full DHCP range.
     ///
     /// # Errors
     /// When the fleet has stopped.

@@ -1,5 +1,6 @@
-//! What admins want: orders, retries, cancellations, freezes, and commands over machines. An order is looked up, previewed
-//! by the tailor on the caller's side, and only then placed. Touches the fleet's thread and the provisioner.
+//! Requests of admins: orders, retries, cancellations, freezes, and commands for machines. An order's machines are
+//! looked up, the tailor previews each on a blocking thread of the caller, and only then is the order placed. Touches
+//! the fleet's queue and the provisioner.
 
 use std::sync::Arc;
 
@@ -17,18 +18,18 @@ use crate::api::shapes::{
 };
 
 impl FleetHandle {
-    /// Does what an admin wants with machines.
+    /// Carries out an admin's command for machines.
     ///
     /// # Errors
-    /// When it makes no sense, or could not be written down.
+    /// When it is refused, or could not be committed.
     pub async fn command(&self, command: MachineCommand) -> Result<Vec<MachineChanged>, FleetError> {
         self.ask(move |fleet, now| fleet.command(&command, now)).await?.map_err(FleetError::Refused)
     }
 
-    /// Places an order, or says what it would do.
+    /// Places an order, or with `dry_run` returns what it would do.
     ///
     /// # Errors
-    /// When it makes no sense, no machine is left to order for, or it could not be written down.
+    /// When it is refused, also because all its machines are, or could not be committed.
     pub async fn order(&self, order: DeployOrder) -> Result<DeployAnswer, FleetError> {
         let _turn = self.orders.acquire().await.map_err(|_| FleetError::Stopping)?;
         let provisioner = Arc::clone(&self.provisioner);
@@ -64,7 +65,7 @@ impl FleetHandle {
         Ok(DeployAnswer { deployment: Some(deployment), image, machines: lines, frozen: None })
     }
 
-    /// Asks the tailor what it would write on each machine whose hardware is known.
+    /// Asks the tailor which disk it would write on each machine whose hardware is known.
     async fn preview(
         &self,
         candidates: Vec<Candidate>,
@@ -83,10 +84,10 @@ impl FleetHandle {
         .map_err(FleetError::Worker)
     }
 
-    /// Orders again what was refused or has failed; shows what that means.
+    /// Orders refused and failed jobs again, or with `dry_run` returns what that would do.
     ///
     /// # Errors
-    /// When it means nothing, all of it is refused, or it could not be written down.
+    /// When it selects no such job, all of them are refused, or it could not be committed.
     pub async fn retry(&self, retry: Retry) -> Result<Vec<RetryLine>, FleetError> {
         let _turn = self.orders.acquire().await.map_err(|_| FleetError::Stopping)?;
         let asked = retry.clone();
@@ -110,10 +111,10 @@ impl FleetHandle {
             .map_err(FleetError::Refused)
     }
 
-    /// Takes back an order, or its part for some machines.
+    /// Cancels a deployment, or its jobs for the selected machines.
     ///
     /// # Errors
-    /// When there is no such deployment, the selection makes no sense, or it could not be written down.
+    /// When there is no such deployment, the selection is refused, or it could not be committed.
     pub async fn cancel(&self, id: DeploymentId, cancel: Cancel) -> Result<DeploymentShown, FleetError> {
         let shown = self
             .ask(move |fleet, now| fleet.cancel(id, &cancel, now).map(|()| fleet.state.find_deployment(id)))
@@ -122,16 +123,16 @@ impl FleetHandle {
         shown.ok_or(FleetError::Stopping)
     }
 
-    /// Stops everything new, or lets it begin again; what holds then.
+    /// Freezes the fleet or ends the freeze, and returns what is then in force.
     ///
     /// # Errors
-    /// When it could not be written down.
+    /// When it could not be committed.
     pub async fn freeze(&self, order: Freeze) -> Result<Option<Frozen>, FleetError> {
         self.ask(move |fleet, now| fleet.freeze(order.freeze, order.reason, now)).await
     }
 
-    /// Keeps orders out for as long as the answer is kept: between asking what needs an image and removing it, none
-    /// may come that needs it.
+    /// Lets no order or retry be placed while the returned permit is held: between the query what needs an image and
+    /// its removal, none may be placed that needs it.
     ///
     /// # Errors
     /// When the fleet has stopped.

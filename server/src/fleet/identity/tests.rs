@@ -1,4 +1,4 @@
-//! Who is who, as a table: what is on record, what is shown, who it is.
+//! Recognition of machines as a table: the marks on record, those of a report, and which machine it is.
 
 use common::hardware::{Disk, Nic, System};
 use common::testing;
@@ -11,7 +11,8 @@ const U: [&str; 3] = [
     "4c4c4544-0042-3510-8052-b4c04f4d4e32",
 ];
 
-/// A machine: UUID, serial numbers of system and board, Ethernet addresses, disk.
+/// The marks of a machine: UUID, serial numbers of system and board, Ethernet addresses (some with a driver), serial
+/// number of its disk.
 #[derive(Debug, Clone, Copy)]
 struct Is(&'static str, &'static str, &'static str, &'static [&'static str], &'static str);
 
@@ -41,7 +42,7 @@ fn report(is: Is) -> HardwareReport {
     }
 }
 
-/// Who `shown` is, where `known` are machines 1, 2, … that have reported.
+/// Which machine `shown` is recognised as, where `known` are machines 1, 2, … that have reported.
 fn who(known: &[Is], shown: Is) -> String {
     let reports: Vec<HardwareReport> = known.iter().map(|is| report(*is)).collect();
     let prints: Vec<Fingerprint> = reports.iter().map(Fingerprint::of).collect();

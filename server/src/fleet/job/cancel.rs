@@ -1,4 +1,4 @@
-//! Core, part of a job: it is cancelled, and what its machine still says after that. Touches `api`, `common`.
+//! Core, part of a job: cancelling it, and events that its machine sends after that. Touches `api`, `common`.
 
 use common::step::{Step, What};
 
@@ -9,8 +9,8 @@ use crate::api::shapes::JobState;
 impl Job {
     pub(super) fn cancel(&mut self, reason: String) -> Vec<Effect> {
         let at = self.step.clone().unwrap_or(Step::Decide);
-        // A machine that was not told to write keeps what it had. One that began may have written anything up to
-        // its whole disk; an order that was retried says nothing of what an earlier attempt left.
+        // Before it begins to write, the machine's disk is unchanged. After that, anything up to the whole disk may be
+        // written. For a job that waits after a retry, the text says nothing about what earlier attempts left.
         let touched = self.has_touched();
         let disk = match (touched, self.sealed, &at) {
             (false, ..) => "",
@@ -37,14 +37,14 @@ impl Job {
         effects
     }
 
-    /// The agent had begun to write when the cancel came, and its word of that comes after it.
+    /// The agent had begun to write before the cancel reached it, and its event about that arrived afterwards.
     pub(super) fn clear_cancelled(&mut self, step: Step) -> Vec<Effect> {
         let text = "the cancel came while the disk was being cleared: it may boot nothing".to_owned();
         self.step = Some(step.clone());
         vec![Effect::OsGone, Effect::IdleBoot(IdleBoot::Load), Effect::Log(step, What::Note { text })]
     }
 
-    /// The agent was past the point where it can stop.
+    /// The agent sealed the disk, because the cancel reached it too late.
     pub(super) fn seal_cancelled(&mut self) -> Vec<Effect> {
         self.sealed = true;
         let text = "the cancel came too late to stop it: the disk is whole, and boots what was ordered";

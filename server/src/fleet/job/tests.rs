@@ -1,4 +1,4 @@
-//! The life of a job: every event in every state, whole lives, and what holds whatever happens.
+//! The life of a job: every event in every state, sequences of events, and invariants.
 
 use super::super::bound::tests::disk;
 use super::super::proof::Unsaid;
@@ -59,7 +59,7 @@ fn plan(by: u8) -> JobEvent {
 fn every_event_in_every_state() {
     let failed = || told(1, Step::Transfer, What::Failed { cause: "c".to_owned(), last: true });
     let retried = || told(1, Step::Transfer, What::Failed { cause: "c".to_owned(), last: false });
-    // In the order of STATES; a letter per state, `.` for dropped or nothing.
+    // The states afterwards, in the order of STATES; `None` if the event is dropped or changes nothing.
     let table: Vec<(&str, JobEvent, i64, [Option<S>; 7])> = vec![
         ("plan", plan(2), 0, [Some(S::Running), Some(S::Running), None, None, None, None, None]),
         (
@@ -206,7 +206,7 @@ fn without_confirmation_written_is_deployed() {
     assert_eq!(job.state, S::Deployed);
 }
 
-/// M2: a key that stays let in after its machine came home keeps a place in the swarm for ever.
+/// M2: a key that stays admitted after its machine has called home keeps a place in the swarm for ever.
 #[test]
 fn an_end_of_any_kind_dismisses_the_agent() {
     let ends = [

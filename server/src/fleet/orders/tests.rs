@@ -1,5 +1,5 @@
-//! Orders at the fleet, with a tailor that takes the only disk. Owns the set-up that the tests share: machines, disks, and
-//! a fleet to which they come.
+//! Orders, with a tailor that takes the only disk. Owns the fixtures that the tests share: machines, disks, and a fleet
+//! to which they report.
 
 use std::sync::Arc;
 
@@ -26,16 +26,16 @@ use crate::api::shapes::{
 // Cancelled orders.
 mod cancel;
 
-// An admin's word.
+// Commands of an admin at awkward times.
 mod word;
 
-// What was shown is what is written.
+// Only the disk that was shown is written.
 mod shown;
 
-// Orders that end by themselves.
+// Orders and jobs that expire.
 mod expiry;
 
-// Whom an order does not take.
+// Machines that an order does not take.
 mod refused;
 
 const WEEK: i64 = 7 * 24 * 3600;
@@ -84,8 +84,8 @@ fn image(name: &str) -> ImageShown {
     }
 }
 
-/// The disk that was shown, or the only one there is; a serial number FIRST stands for what only `--accept other-disk`
-/// orders.
+/// The tailor of these tests: chooses the disk that was shown, or the only one there is. A disk with the serial number
+/// FIRST gets a warning that stops the order unless it has `--accept other-disk`.
 fn choose(request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan> {
     let target = |disk: &Disk| Target {
         disk: DiskIdentity::of(disk),
@@ -105,7 +105,7 @@ fn choose(request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, N
     }
 }
 
-/// A fleet, and what comes to it.
+/// A fleet under test, its clock, and the request that waits for the tailor.
 struct Trial {
     fleet: Fleet,
     now: Timestamp,
@@ -133,7 +133,8 @@ impl Trial {
         self.fleet.tick(self.now);
     }
 
-    /// A machine reports, whose agent of before has been silent for long, and what the tailor was asked waits.
+    /// Takes a report of a machine whose earlier agent has long been silent. `None` if a request to the tailor now
+    /// waits.
     fn comes(&mut self, report: HardwareReport) -> Option<Instruction> {
         self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
         let hardware = Arc::new(CheckedHardware::check(report).unwrap());
@@ -149,7 +150,7 @@ impl Trial {
         }
     }
 
-    /// The tailor is done with what waits.
+    /// Lets the tailor answer the request that waits.
     fn tailored(&mut self) -> Instruction {
         let (request, hardware) = (self.request.take().unwrap(), self.hardware.take().unwrap());
         let made = choose(&request, &hardware).map(|target| Provision {
@@ -168,7 +169,7 @@ impl Trial {
         }
     }
 
-    /// The serial number of the disk that a machine is told to write.
+    /// The serial number of the disk that a machine that reports is told to write; `None` if it gets no plan.
     fn written(&mut self, report: HardwareReport) -> Option<String> {
         match self.reports(report) {
             Instruction::Deploy(plan) => Some(plan.target.serial),

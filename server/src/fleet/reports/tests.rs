@@ -1,5 +1,5 @@
-//! Reports that are forged, repeated, or contradict what is on record: no machine is given a plan that was not ordered
-//! for it, and no forged word takes from a machine what it was known by. Owns the set-up that the tests share.
+//! Reports that are forged, replayed, or contradict the records: no machine gets a plan that was not ordered for it,
+//! and no forged report takes marks away from a machine. Owns the fixtures that the tests share.
 
 use common::hardware::{Contents, Disk, Nic, System};
 use common::id::{Hash, ImageId, JobId, Mac};
@@ -13,10 +13,10 @@ use crate::fleet::order::CheckedOrder;
 use crate::fleet::provisioner::Provision;
 use crate::fleet::state::State;
 
-// Marks of other machines, and repeated reports.
+// Marks of other machines, and replayed reports.
 mod forged;
 
-// Doubts, and how they end.
+// Machines in doubt, and how an admin settles that.
 mod doubts;
 
 // Random fleets.
@@ -45,7 +45,7 @@ fn key(n: u64) -> KeyPair {
     KeyPair::from_secret(*blake3::hash(&n.to_le_bytes()).as_bytes())
 }
 
-/// What a machine shows of itself.
+/// The marks that a machine reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Marks {
     uuid: &'static str,
@@ -56,12 +56,12 @@ struct Marks {
 }
 
 impl Marks {
-    /// A whole machine.
+    /// A machine with a UUID, a serial number, an address and a disk.
     fn whole(n: u8) -> Self {
         Self { uuid: UUIDS[usize::from(n) % 4], serial: format!("SN-{n}"), ..Self::bare(n) }
     }
 
-    /// A machine that shows nothing but its address.
+    /// A machine with only an address and a disk.
     fn bare(n: u8) -> Self {
         Self { macs: vec![(n, false)], disk: format!("DISK-{n}"), ..Self::default() }
     }
@@ -145,7 +145,7 @@ fn plan(request: &PlanRequest) -> common::plan::Plan {
     .unwrap()
 }
 
-/// What comes of a report.
+/// The result of a report: a plan for an attempt, another instruction, or to wait for the agent of an earlier boot.
 #[derive(Debug, PartialEq, Eq)]
 enum Got {
     Plan(MachineId, u32),

@@ -1,5 +1,5 @@
-//! Records that are gone with the process: the fleet's store and log for tests, which need no database then. They can
-//! be told to be full. Touches memory only.
+//! The fleet's store and log in memory, for tests that need no database. Can be made to fail as if its disk were full.
+//! Touches memory only.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::super::store::{KnownHardware, Log, LogFilter, Store, StoreError, Stor
 use crate::api::shapes::LogEvent;
 use common::step::What;
 
-/// Records in memory. A clone is the same records, opened again.
+/// A store in memory. A clone shares its content, as if the records were opened again.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory(Arc<Mutex<Kept>>);
 
@@ -23,7 +23,7 @@ struct Kept {
     is_full: bool,
 }
 
-/// Why memory does not take a change.
+/// Why a change is not committed.
 #[derive(Debug, thiserror::Error)]
 enum Untaken {
     #[error("there is no room")]
@@ -33,12 +33,12 @@ enum Untaken {
 }
 
 impl Memory {
-    /// Has no room from now on, or has some again.
+    /// Makes further commits fail as if the disk were full, or ends that.
     pub(crate) fn fill(&self, is_full: bool) {
         self.0.lock().is_full = is_full;
     }
 
-    /// What is written down.
+    /// The state as committed.
     pub(crate) fn state(&self) -> State {
         self.0.lock().state.clone()
     }
@@ -70,7 +70,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Forgets the `count` oldest events, but the newest one.
+    /// Deletes the `count` oldest events, but never the newest one, and returns how many.
     fn forget(&mut self, count: usize) -> usize {
         let count = count.min(self.log.len().saturating_sub(1));
         self.log.drain(..count).count()

@@ -1,4 +1,4 @@
-//! What every store of the fleet promises, as tests that each implementation runs: `store_suite!` makes them of an
+//! The contract of the fleet's stores, as tests that each implementation runs: `store_suite!` makes them from an
 //! expression that gives new, empty records.
 
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use super::super::state::{Change, State};
 use super::super::store::{KnownHardware, LogFilter, Store};
 use crate::api::shapes::{Frozen, LogEvent};
 
-/// Records that can be opened again and again.
+/// Records that a test can open several times.
 pub(crate) trait Bench {
-    /// Opens them. What was open before is closed.
+    /// Opens them. The test has dropped the store that it opened before.
     fn open(&self) -> Box<dyn Store>;
 }
 
@@ -28,7 +28,7 @@ impl Bench for super::memory::Memory {
     }
 }
 
-/// The tests of this file over the records that `$bench` gives.
+/// Defines the tests of this file for the records that `$bench` gives.
 macro_rules! store_suite {
     ($bench:expr) => {
         $crate::fleet::testing::suite::store_suite!(
@@ -110,7 +110,7 @@ fn note(id: u64) -> Change {
     event(id, None, Step::Loader, What::Note { text: "'; drop table events; --".to_owned() })
 }
 
-/// Two machines, the first with hardware, an order, a job and a freeze.
+/// Changes that add two machines (the first with hardware), a deployment, a job, a freeze and an event.
 fn known() -> Vec<Change> {
     vec![
         Change::Machine(Box::new(machine(1))),
@@ -123,7 +123,7 @@ fn known() -> Vec<Change> {
     ]
 }
 
-/// The state without what only finds things faster.
+/// The state as text, without its indexes.
 fn plain(state: &State) -> String {
     let numbers = (state.last_event, state.last_machine, state.last_job, state.last_deployment);
     let (machines, orders, jobs) = (&state.machines, &state.deployments, &state.jobs);
@@ -153,7 +153,7 @@ pub(crate) async fn what_is_committed_is_loaded_again(bench: &impl Bench) {
     let state = load(&mut store).await;
     assert_eq!(plain(&state), plain(&expected));
     assert!(state.set_aside.is_empty());
-    // All of it changes.
+    // Each part of the state changes.
     let mut renamed = machine(1);
     renamed.name = None;
     renamed.labels.clear();

@@ -1,6 +1,6 @@
-//! A day of use, compressed: the fleet over real records, without a network. Machines report, are ordered, go on,
-//! are cancelled, call home; strangers report and are seen; the server restarts every hour. Tables, files and open
-//! descriptors stay as large as they were; what is kept of orders on purpose is counted beside it.
+//! A simulated day of use: the fleet over real records, without a network. Machines report, are ordered, send events,
+//! are cancelled, call home; machines that nobody let in report and are seen; the server restarts every hour. The
+//! numbers of machines, events and open descriptors, and the memory, must not grow; orders are kept for ever and do.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use jiff::SignedDuration;
 
 use super::*;
 
-/// How long events are kept here: the day is many times as long.
+/// How long events are kept here, much less than the day.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const FLEET: u8 = 4;
-/// Strangers in a minute: both kinds reach their bounds in sixteen hours.
+/// Machines in a minute that nobody let in: both kinds reach their limits in sixteen hours.
 const STRANGERS: u64 = 16;
 
-/// How large everything is.
+/// Row counts and sizes; `used` in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     machines: i64,
@@ -41,7 +41,7 @@ fn size(records: &Records) -> Size {
     }
 }
 
-/// What [`plain`] says, without a text of many MiB, which would be measured with the rest.
+/// A hash of the text of [`plain`]. The text itself has many MiB, which would count as memory in use.
 fn digest(state: &State) -> blake3::Hash {
     struct Into(blake3::Hasher);
     impl std::fmt::Write for Into {
@@ -55,7 +55,7 @@ fn digest(state: &State) -> blake3::Hash {
     into.0.finalize()
 }
 
-/// Somebody whom nobody let in, with a report or only a request for a boot.
+/// A machine that nobody let in sends a report, or only asks to network-boot.
 fn stranger(fleet: &mut Fleet, number: u64, now: Timestamp) {
     let [_, _, _, _, a, b, c, d] = number.to_be_bytes();
     let mac = Mac([2, 7, a, b, c, d]);
@@ -83,7 +83,7 @@ fn stranger(fleet: &mut Fleet, number: u64, now: Timestamp) {
     fleet.report(&forged, Some(std::net::IpAddr::from([10, 9, 9, d])), now);
 }
 
-/// What happens in one minute.
+/// The events of one minute.
 fn minute(fleet: &mut Fleet, number: u64, now: Timestamp) {
     let machine = u8::try_from(number % u64::from(FLEET)).unwrap() + 1;
     let boot = u8::try_from(number / 7 % 3).unwrap();
@@ -132,7 +132,7 @@ fn use_for(hours: u64) -> Vec<Size> {
     sizes
 }
 
-/// What was after the first hours and what is at the end: no more of what is not kept on purpose.
+/// Checks that events and descriptors are not more at the end than after the first hours.
 fn is_flat(sizes: &[Size], early: usize) {
     let (first, last) = (sizes[early], *sizes.last().unwrap());
     assert!(last.events <= first.events + first.events / 4, "{first:?}\n{last:?}");

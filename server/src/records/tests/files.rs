@@ -1,4 +1,4 @@
-//! What lies in the files: their owner's alone, no secret that nobody needs, and no more events than were asked for.
+//! The files of the records: readable for their owner only, without secrets that nobody needs, and bounded in size.
 
 use super::*;
 use crate::fleet::testing::suite::event;
@@ -18,7 +18,7 @@ fn the_files_are_their_owners_alone_from_the_first_byte() {
     let records = Records::open(&path).unwrap();
     let made = modes();
     assert!(made.len() >= 3 && made.iter().all(|(_, mode)| *mode == 0o600), "{made:?}");
-    // As an earlier version left them.
+    // The mode that an earlier version gave them.
     for (name, _) in made {
         std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(0o644)).unwrap();
     }

@@ -1,10 +1,10 @@
-//! What every store promises the fleet, kept by SQLite.
+//! The contract of the fleet's stores, tried on SQLite.
 
 use super::*;
 use crate::fleet::store::Store;
 use crate::fleet::testing::suite::{Bench, store_suite};
 
-/// A folder with a database in it.
+/// A temporary folder with a database in it.
 struct Folder(tempfile::TempDir);
 
 impl Bench for Folder {

@@ -1,4 +1,4 @@
-//! Rows that cannot be read are set aside and named; what they spoil costs nothing else.
+//! Rows that cannot be read are set aside and named; all others are read.
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn what_cannot_be_read_is_set_aside_and_named() {
     }
 }
 
-/// SQLite keeps a value of any type in any column: a row of each table that another program wrote so.
+/// In SQLite a column can hold values of any type: here another program wrote a row of each table so.
 #[test]
 fn a_value_of_another_type_is_set_aside_and_costs_no_later_write() {
     let dir = tempfile::tempdir().unwrap();
@@ -67,7 +67,7 @@ fn a_value_of_another_type_is_set_aside_and_costs_no_later_write() {
     for what in ["a label", "an Ethernet address", "the last number given"] {
         assert!(named.contains(what), "{what} is not named in:\n{named}");
     }
-    // The machine reports again, and its label is given again: both are put right.
+    // The machine reports again, and an admin sets its label again: that repairs both rows.
     perform(&mut fleet, Deed::Report(1, 0), 1, now);
     let set = [("room".to_owned(), "cellar".to_owned())].into();
     perform(&mut fleet, Deed::Act(1, MachineAction::Label { set, remove: vec![] }), 1, now);

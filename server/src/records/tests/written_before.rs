@@ -1,5 +1,5 @@
-//! Records that the version before issue 16 wrote: they open without loss, and what is written anew is what stood there,
-//! byte for byte. Records of a later version stay as they are. The fixture was written by commit aa0dcaf's own code.
+//! Records that the version before issue 16 wrote: they are read without loss, and written again byte for byte. Records
+//! of a later version are left unchanged. The fixture was written by the code of commit aa0dcaf.
 
 use common::plan::{DiskIdentity, Finish};
 
@@ -12,7 +12,7 @@ use crate::fleet::job::Confirm;
 fn fixture(dir: &Path) -> PathBuf {
     let path = dir.join("records.sqlite");
     let connection = Connection::open(&path).unwrap();
-    // The tables stand in the order of their names, so a row may come before the one that it refers to.
+    // The fixture has the tables in the order of their names, so a row may come before the one that it refers to.
     connection.pragma_update(None, "foreign_keys", "off").unwrap();
     connection.execute_batch(include_str!("../fixture_aa0dcaf.sql")).unwrap();
     path

@@ -1,4 +1,5 @@
-//! Core: who waits for whom before the first chunk. Touches the swarm's state alone.
+//! Core: the gates of an image's swarm: machines of a deployment wait for each other before the first chunk. Touches
+//! the swarm's state alone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::gate::Gate;
 use super::{ImageSwarm, Member, Out};
 
 impl ImageSwarm {
-    /// At the gate: through it, or wait.
+    /// An agent has arrived with the chunks `held`: starts it, or lets it wait at its deployment's gate.
     pub(super) fn knock(&mut self, key: PublicKey, held: ChunkSet, now: Duration) -> Vec<Out> {
         let Some(member) = self.members.get_mut(&key) else {
             return vec![];
@@ -43,7 +44,7 @@ impl ImageSwarm {
         self.members.iter().filter(|(_, member)| waits(member)).map(|(key, _)| *key).collect()
     }
 
-    /// How many a shut gate waits for, and until when.
+    /// How many machines a shut gate waits for, and until when; `None` when it is open or nobody waits.
     fn shut_gate(&self, deployment: DeploymentId, waiting: &[PublicKey]) -> Option<(u32, Duration)> {
         let gate = self.gates.get(&deployment)?;
         let mut gathers = waiting.iter().filter_map(|key| self.members.get(key)?.admission.gather);
@@ -68,7 +69,7 @@ impl ImageSwarm {
             .collect();
         jobs.sort_unstable();
         let mut out = vec![Out::Fact(SwarmFact::GatherOpened { jobs })];
-        // They learn of each other before anybody is leased anything.
+        // They are told of their neighbours before anything is leased to them.
         out.extend(self.tell_neighbours());
         out.extend(waiting.into_iter().flat_map(|key| self.start(key, now)));
         out
@@ -96,7 +97,7 @@ impl ImageSwarm {
         shut.into_iter().flat_map(|deployment| self.open_gate(deployment, now)).collect()
     }
 
-    /// Forgets the gates of deployments of which nobody is here any more.
+    /// Drops the gates of deployments that have no members any more.
     pub(super) fn forget_gates(&mut self) {
         let here: BTreeSet<DeploymentId> =
             self.members.values().map(|member| member.admission.deployment).collect();

@@ -1,6 +1,6 @@
-//! Core: what is done about chunks that the server cannot read. Touches the swarm's state alone. Nobody is leased one
-//! before it is there again: from the store (a disk that failed once), from its source, or from a machine that has it.
-//! An agent that lacks nothing else is told that it cannot go on.
+//! Core: what is done about chunks that the server cannot read. Touches the swarm's state alone. Such a chunk is leased
+//! to nobody until it can be read again: from the store (a disk that failed once), from the image's source, or from a
+//! machine that has it. An agent that lacks nothing else is told that it cannot go on.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::super::inject::Event;
 use super::{Holder, ImageSwarm, Out};
 
 impl ImageSwarm {
-    /// A leased chunk could not be read.
+    /// A chunk that is leased to `key` could not be read.
     pub(in super::super) fn failed(
         &mut self,
         key: PublicKey,
@@ -29,7 +29,7 @@ impl ImageSwarm {
         out
     }
 
-    /// A lost chunk can be read again; `from` had it.
+    /// A lost chunk can be read again; `from` is the agent that sent it, if one did.
     pub(in super::super) fn mended(
         &mut self,
         chunk: ChunkIndex,
@@ -45,7 +45,7 @@ impl ImageSwarm {
         out
     }
 
-    /// What is to be tried now, and who is told that it waits in vain.
+    /// Starts the attempts that are due, and tells the agents that cannot go on.
     pub(super) fn look_for_lost(&mut self, now: Duration) -> Vec<Out> {
         let due = self.lost.due(now);
         let mut out: Vec<Out> = due.into_iter().map(|chunk| Out::Mend(chunk, self.holders(chunk))).collect();

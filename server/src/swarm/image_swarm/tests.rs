@@ -1,4 +1,4 @@
-//! An image's swarm from admission to release, word by word.
+//! An image's swarm from admission to release, message by message.
 
 use common::chunk::ChunkIndex;
 use common::id::{DeploymentId, Hash, JobId};
@@ -210,7 +210,7 @@ fn each_deployment_has_a_gate_of_its_own_which_ends_with_it() {
     assert!(starts(&out, 4) && starts(&out, 5));
     let opened = Out::Fact(SwarmFact::GatherOpened { jobs: vec![JobId(4), JobId(5)] });
     assert!(out.contains(&opened), "{out:?}");
-    // One of the first never came. When all are gone, the gate is, too.
+    // One machine of the first deployment never came. When all of it are gone, its gate is removed.
     (1..=3).for_each(|number| drop(swarm.expel(key(number), None, at(5))));
     swarm.tick(at(5) + FAREWELL);
     swarm.admit(of(1, 6, gather), at(9000));

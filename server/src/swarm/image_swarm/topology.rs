@@ -1,5 +1,5 @@
-//! Core: who is told of whom: all of a site as long as they are few, else a ring with short cuts. Touches the swarm's
-//! state alone.
+//! Core: the topology of a site: which neighbours each agent is told of. A full mesh as long as the agents are few,
+//! else a ring with short cuts. Touches the swarm's state alone.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use common::wire::swarm::{Neighbour, ToAgent};
 
 use super::{ImageSwarm, Out};
 
-/// Up to so many agents of a site all know each other; beyond, each knows about 2 log2 of them: more than
-/// the natural logarithm keeps the graph whole when some leave.
+/// Up to so many agents of a site are all neighbours; of more, each has about 2 log2 of their number: more than the
+/// natural logarithm, which keeps the graph connected when some leave.
 const FULL_MESH_MAX: usize = 16;
 
 impl ImageSwarm {
-    /// Tells everybody who is here of its neighbours, if that is news to it.
+    /// Sends each connected agent its list of neighbours, if that has changed since it was last sent.
     pub(super) fn tell_neighbours(&mut self) -> Vec<Out> {
         let mut sites: BTreeMap<String, Vec<PublicKey>> = BTreeMap::new();
         for (key, member) in &self.members {
@@ -54,8 +54,8 @@ impl ImageSwarm {
     }
 }
 
-/// Whom the `at`th of `len` agents knows: all, or those at distances of powers of two around the ring, both
-/// ways, so that knowing is mutual.
+/// The neighbours of agent number `at` of `len` agents: all others, or those at distances of powers of two around the
+/// ring, in both directions, so that the relation is symmetric.
 pub(super) fn neighbours_of(at: usize, len: usize) -> Vec<usize> {
     if len <= FULL_MESH_MAX {
         return (0..len).filter(|other| *other != at).collect();

@@ -1,104 +1,105 @@
-//! Core: what the injection hears, and what is to be done about it. Touches `common`.
+//! Core: the events that the injection takes and the effects that it returns. Touches `common`.
 
 use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::trust::PublicKey;
 
-/// What the injection hears.
+/// An event for the injection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// An agent may fetch from now on. Again after a cut line, with what it holds by then.
+    /// An agent may fetch from now on. Comes again after a reconnection, with what it holds by then.
     Joined {
-        /// The machine, by the key of its boot.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
-        /// The site that it is at.
+        /// Its site: leases are counted for each site.
         site: String,
-        /// What it has.
+        /// The chunks that it holds.
         held: ChunkSet,
     },
     /// Its control stream has ended.
     Left {
-        /// The machine, by the key of its boot.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
     },
-    /// It holds these as well.
+    /// The agent has announced chunks that it holds.
     Have {
-        /// The machine, by the key of its boot.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
-        /// The chunks that it holds now besides those it told of before.
+        /// Those that it had not announced before.
         chunks: Vec<ChunkIndex>,
     },
-    /// So many bytes went from the server to it.
+    /// The server has sent bytes of chunks to the agent.
     Sent {
-        /// The machine, by the key of its boot.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
-        /// How many.
+        /// Bytes since the last such event.
         bytes: u64,
     },
-    /// The server could not send it a chunk that it leased: nobody is leased it until it is mended.
+    /// The server could not read a chunk that is leased to the agent: it is leased to nobody until it is mended.
     Failed {
-        /// The machine, by the key of its boot.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
     /// The server can read this chunk again.
     Mended(ChunkIndex),
-    /// It is let in no more, and what it said of others is forgotten.
+    /// The agent is no member any more, and its reports of corrupt chunks no longer count.
     Forgotten {
-        /// The machine, by the key of its boot.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
     },
-    /// What it says of its line.
+    /// The agent's report of its own transfers since the last such report.
     Speed {
-        /// The machine, by the key of its boot.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
-        /// Bytes sent to peers.
+        /// Bytes that it sent to peers.
         sent: u64,
-        /// The time it took to send them.
+        /// How long it was sending in that time.
         sending: Duration,
-        /// Bytes it got from peers.
+        /// Bytes that it received from peers.
         from_peers: u64,
     },
-    /// It got a wrong chunk from a neighbour.
+    /// An agent got a chunk with a wrong hash from a neighbour.
     Corrupt {
-        /// Who says so.
+        /// The agent that reports it.
         by: PublicKey,
-        /// Whose it was.
+        /// The neighbour that sent the chunk.
         from: PublicKey,
     },
-    /// Time has passed: to be told several times a second.
+    /// Time has passed: comes several times a second.
     Tick,
 }
 
-/// What the node is to do.
+/// An effect that the image's swarm carries out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Let `agent` pull these, and tell it.
+    /// Lease these chunks to the agent: serve them to it, and tell it.
     Lease {
-        /// Whom.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
         /// The chunks, by their places in the manifest.
         chunks: Vec<ChunkIndex>,
     },
-    /// Let it do so no more, and tell it.
+    /// End the agent's lease of these chunks, and tell it.
     Revoke {
-        /// Whom.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
         /// The chunks, by their places in the manifest.
         chunks: Vec<ChunkIndex>,
     },
-    /// It sends slowly, or no longer: its peers are to ask it only for what no other holds, or for anything again.
+    /// The agent's uplink is slow, or no longer is: its peers are to ask it only for chunks that no other holds, or for
+    /// any again.
     Spare {
-        /// The machine, by the key of its boot.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
-        /// Whether.
+        /// Whether it is spared from now on.
         spared: bool,
     },
-    /// It cannot get anything from its peers; tell the log, once.
+    /// The agent gets nothing from its peers although they have what it lacks; said once until it gets something again.
     CutOff {
-        /// The machine, by the key of its boot.
+        /// The agent, by the key that its machine made at this boot.
         agent: PublicKey,
     },
 }

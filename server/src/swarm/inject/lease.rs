@@ -1,4 +1,4 @@
-//! Core: to whom the next chunk goes, and how many are leased at once. Touches the injection's state alone.
+//! Core: which agent gets the next chunk, and how many chunks are leased at once. Touches the injection's state alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,26 +10,27 @@ use common::trust::PublicKey;
 use super::spare::median;
 use super::{Agent, Effect, Injector, SENDING_PER_SITE, Site};
 
-/// How much time's worth of chunks is leased ahead to a site...
+/// As many chunks are leased to a site at once as the server sends there in this time...
 const AHEAD: Duration = Duration::from_millis(800);
 
-/// ...and at least so many: one more than go out at once. Those that share a line end together, and until the next ones
-/// are asked for, it would be idle (with four leased and sent at once, one part in twenty of a line of 50 Mbit/s).
+/// ...and at least so many: one more than are sent at the same time. Chunks that share a line end together, and it
+/// would be idle until the next ones are requested (with four leased and sent at once, one part in twenty of 50
+/// Mbit/s).
 const SITE_CHUNKS_MIN: usize = SENDING_PER_SITE + 1;
 
-/// As long as no uplink of the site is known, so many are enough: a chunk that a weak one gets before that shows costs
-/// seconds (two weak ones of eight, in tests/sim: 1.78 of the lower bound with six at first, 1.03 with two).
+/// The minimum as long as no uplink of the site is known: a chunk leased to a slow agent before that is noticed costs
+/// seconds (two slow agents of eight, in tests/sim: 1.78 of the lower bound with six at first, 1.03 with two).
 const SITE_CHUNKS_UNKNOWN: usize = 2;
 
-/// An agent that nobody has joined at its site for so long is alone there.
+/// A site has only one agent when no second one has joined for so long.
 const COMPANY: Duration = Duration::from_secs(1);
 
 /// Chunks leased to one agent at once, when others are there and when it is alone at its site.
 pub(super) const AGENT_CHUNKS: usize = 4;
 const AGENT_CHUNKS_ALONE: usize = 16;
 
-/// An agent that has sent nothing to its peers for so long, and is alone with as many chunks as are leased to one at
-/// once, may be out of their reach: what it gets is lost to them. Longer than a first report takes.
+/// An agent that has sent nothing to its peers this long after it joined, and alone holds as many chunks as are leased
+/// to one at once, may be unreachable for them: what it gets is not passed on. Longer than a first report takes.
 const UNPROVEN: Duration = Duration::from_secs(6);
 
 impl Injector {
@@ -53,7 +54,7 @@ impl Injector {
         effects.extend(given.into_iter().map(|(agent, chunks)| Effect::Lease { agent, chunks }));
     }
 
-    /// The next chunk that nobody at the site has and the server can read, taken off the list.
+    /// Takes the next chunk off the site's list that nobody there holds or leases and that the server can read.
     fn next_open(&mut self, site: &str) -> Option<ChunkIndex> {
         let (lost, site) = (&self.lost, self.sites.get_mut(site)?);
         loop {
@@ -76,8 +77,9 @@ impl Injector {
         }
     }
 
-    /// Who takes `chunk`: the least unspread for its uplink; not one whose uplink is below a quarter of the median,
-    /// nor one whose last lease ran out, nor one that has passed nothing on so far, unless there is no other.
+    /// The agent to lease `chunk` to: the one with the fewest leases and chunks that it alone holds, in proportion to
+    /// its uplink. An agent whose uplink is below a quarter of the median, whose last lease expired, that is not
+    /// trusted or that has passed nothing on so far is taken only if there is no other.
     pub(super) fn taker(&mut self, site: &str, chunk: ChunkIndex, now: Duration) -> Option<PublicKey> {
         let here: Vec<(&PublicKey, &Agent)> = self
             .agents

@@ -1,5 +1,6 @@
-//! Core: what is done when something does not move: leases that nobody works off, chunks that are stuck at one agent,
-//! agents that their peers give nothing. Touches the injection's state alone.
+//! Core: what is done when a transfer makes no progress: leases expire, chunks that are stuck at one agent are leased
+//! again, and agents that starve because their peers send them nothing are served directly. Touches the injection's
+//! state alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,37 +12,38 @@ use common::trust::PublicKey;
 use super::lease::{AGENT_CHUNKS, site_window};
 use super::{Agent, Effect, Injector, Site};
 
-/// A lease on which nothing moves for this long, or three times what is usual, is over.
+/// Lease timeout: a lease without progress for this long, or three times as long as usual, expires.
 const LEASE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// An agent whose lease ran out gets no other for this long, while others can take it.
+/// An agent whose lease expired gets no other for this long, as long as others can take it.
 const PENALTY: Duration = Duration::from_secs(15);
 
-/// An agent that lacks chunks and gets none from peers for this long is given one at a time directly...
+/// An agent that lacks chunks and gets none from peers for this long is leased one at a time directly...
 const STARVING: Duration = Duration::from_secs(6);
 
 /// ...as long as that adds less than this share (in per cent) to what one copy costs...
 const RESCUE_PERCENT: u64 = 3;
 
-/// ...and after this long as many as it can take: its peers are out of its reach. Counted from when one of them had
-/// something that it lacks: whoever was alone until now is not cut off when somebody comes.
+/// ...and after this long `AGENT_CHUNKS` at once: its peers are unreachable. Counted from when a peer had something
+/// that it lacks: an agent that was alone until now is not cut off when the second one joins.
 const CUT_OFF: Duration = Duration::from_secs(15);
 
-/// How often it is looked whether the peers of one that starves have something for it.
+/// The interval at which it is checked whether the peers of a starving agent hold something that it lacks.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What a slow agent alone holds is stuck there when passing it on takes longer than this; and before the server helps,
-/// its line had nothing else to carry for so long...
+/// Chunks that a slow agent alone holds are stuck there when passing them on takes longer than this. The server sends
+/// them again once its line to the site had nothing else to send for so long...
 const STUCK: Duration = Duration::from_secs(5);
 
-/// ...or, where that is less, for this part of the time since the first agent came, but not less than `STUCK_MIN`. Five
-/// seconds are little in an hour, and as long as all of 64 MiB takes at 100 Mbit/s: with two of eight that send at 5,
-/// tests/sim has 1.92 of the lower bound with them, 1.31 with a quarter, 1.26 with an eighth, 1.24 with this.
+/// ...or, where that is less, for this part of the time since the site's first agent joined, but at least `STUCK_MIN`.
+/// Five seconds are little in an hour, and as long as all of 64 MiB takes at 100 Mbit/s: with two of eight agents that
+/// send at 5 Mbit/s, tests/sim has 1.92 of the lower bound with five seconds, 1.31 with a quarter of the time, 1.26
+/// with an eighth, 1.24 with this.
 const STUCK_PART: u32 = 16;
 const STUCK_MIN: Duration = Duration::from_millis(500);
 
-/// The agents of a site are helped when they send so many times more slowly than the server could: short of that, what
-/// is spared of the line counts for more.
+/// Chunks are sent to a site again only when its agents send so many times more slowly than the server could; below
+/// that, saving the server's line counts for more.
 const SLOWER: u64 = 8;
 
 impl Injector {
@@ -75,12 +77,12 @@ impl Injector {
         }
     }
 
-    /// An agent joined at `now`: from then on it may get nothing from its peers.
+    /// An agent joined at `now`: the search for starving agents begins after `STARVING` at the latest.
     pub(super) fn may_starve(&mut self, now: Duration) {
         self.starving_from = self.starving_from.min(now + STARVING);
     }
 
-    /// Serves agents directly that get nothing from their peers.
+    /// Leases chunks to starving agents directly, even if others at their site hold them.
     pub(super) fn rescue(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         if now < self.starving_from {
             return;
@@ -88,7 +90,7 @@ impl Injector {
         let lacking = self.agents.iter().filter(|(_, agent)| self.lacking(agent));
         let starves = |agent: &Agent| (agent.gained + STARVING).max(agent.alone + LOOK);
         let from: Vec<(Duration, PublicKey)> = lacking.map(|(key, agent)| (starves(agent), *key)).collect();
-        // What an agent gains makes it later, never sooner.
+        // A chunk that an agent gets makes this time later, never earlier.
         self.starving_from = from.iter().map(|(from, _)| *from).min().unwrap_or(Duration::MAX);
         let starving: Vec<PublicKey> =
             from.into_iter().filter(|(from, _)| now >= *from).map(|(_, key)| key).collect();
@@ -111,7 +113,7 @@ impl Injector {
             let lacks = |chunk: &ChunkIndex| {
                 !agent.held.contains(*chunk) && !site.leased.contains(*chunk) && !lost.contains(*chunk)
             };
-            // What nobody holds is the ordinary lease's to give.
+            // Chunks that nobody at the site holds are left to ordinary leases.
             let chunks: Vec<ChunkIndex> =
                 self.wanted.iter().filter(lacks).filter(|c| site.copies[c.at()] > 0).take(free).collect();
             if chunks.is_empty() {
@@ -127,8 +129,9 @@ impl Injector {
         }
     }
 
-    /// Leases once more what the agents of a site do not pass on in time: the first there may be alone with all that
-    /// others want, and have a weak uplink or none. Only where the line has long had nothing else to carry.
+    /// Leases chunks again that the agents of a site do not pass on in time: the first agent there may alone hold all
+    /// that others want, and have a slow uplink or none. Only where the server's line had nothing else to send for a
+    /// while.
     pub(super) fn loosen(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         for site in self.sites.values_mut() {
             let idle = site.open.is_empty();
@@ -149,7 +152,7 @@ impl Injector {
         }
     }
 
-    /// Chunks to be leased once more at `site`, as many as its line takes now.
+    /// The chunks to be leased again at `site`, as many as its window has room for.
     fn stuck_at(&mut self, site: &str, now: Duration) -> Vec<ChunkIndex> {
         let Some(place) = self.sites.get(site) else { return vec![] };
         let here: Vec<&Agent> = self.agents.values().filter(|agent| agent.site == site).collect();
@@ -164,26 +167,26 @@ impl Injector {
         };
         stuck.retain(|chunk| !place.leased.contains(*chunk) && !self.lost.contains(*chunk));
         self.rng.shuffle(&mut stuck);
-        // What the fewest have does the most good.
+        // Rarest first.
         stuck.sort_by_key(|chunk| place.copies[chunk.at()]);
         stuck.truncate(site_window(place, now).saturating_sub(place.leased.count() as usize));
         stuck
     }
 }
 
-/// Whether others at `site` have something that `agent` lacks.
+/// Whether others at `site` hold a chunk that `agent` lacks.
 fn offers(site: &Site, agent: &Agent, wanted: &ChunkSet) -> bool {
     wanted.iter().any(|chunk| site.copies[chunk.at()] > 0 && !agent.held.contains(chunk))
 }
 
-/// Whether all that could help the `lacking` of a site send much more slowly than the server could, and have long had
-/// the time to show that.
+/// Whether all agents that hold something for the `lacking` ones of a site together send much more slowly than the
+/// server could, after long enough to tell.
 fn all_slow(site: &Site, here: &[&Agent], lacking: &[&Agent], now: Duration) -> bool {
     let settled: Vec<&&Agent> = lacking.iter().filter(|agent| now >= agent.joined + STUCK).collect();
     if settled.is_empty() || site.idle_since.is_none_or(|since| now < since + STUCK) {
         return false;
     }
-    // Who holds nothing but what all others hold as well is of no help to them.
+    // An agent that holds only chunks which all the lacking ones hold is of no help to them.
     let common = settled
         .into_iter()
         .map(|agent| agent.held.words().to_vec())
@@ -196,20 +199,20 @@ fn all_slow(site: &Site, here: &[&Agent], lacking: &[&Agent], now: Duration) -> 
     supply.saturating_mul(SLOWER) < site.rate
 }
 
-/// Whether `agent` takes long to pass on what it alone holds, and much longer than the server would. Of one that has
-/// sent nothing yet that is known only after `STUCK`.
+/// Whether `agent` needs long to pass on the chunks that it alone holds, and much longer than the server would. For one
+/// whose uplink is not known yet, that is decided only after `STUCK`.
 fn jams(site: &Site, agent: &Agent, lacking: &[&Agent], now: Duration) -> bool {
     let patience = if agent.uplink.is_some() { patience(site, now) } else { STUCK };
     let bytes = u128::from(CHUNK_BYTES) * agent.sole as u128;
     let uplink = agent.uplink.unwrap_or(0);
     site.idle_since.is_some_and(|since| now >= since + patience)
-        // Whoever came last may not have asked anybody yet.
+        // An agent that has just joined may not have requested anything yet.
         && lacking.iter().any(|other| now >= other.joined + patience)
         && bytes * 1000 > u128::from(uplink) * patience.as_millis()
         && uplink.saturating_mul(SLOWER) < site.rate
 }
 
-/// How long the line of `site` has to have had nothing else to carry.
+/// How long the server's line to `site` must have had nothing else to send before chunks are sent again.
 fn patience(site: &Site, now: Duration) -> Duration {
     (now.saturating_sub(site.began) / STUCK_PART).clamp(STUCK_MIN, STUCK)
 }

@@ -1,9 +1,10 @@
-//! Core: who is spared by its peers. Touches the injection's state alone.
+//! Core: which agents are spared: their peers ask them only for chunks that no other holds. Touches the injection's
+//! state alone.
 //!
-//! An uplink that chunks fill delays and drops what it carries of its machine's own fetching: acknowledgements and
-//! requests. Two machines of eight that sent at 5 Mbit/s and received at 100 fetched at 20 as long as the others asked
-//! them for chunks, and had 230 ms to their neighbours instead of one; what they could send was one part in seventy of
-//! what all could.
+//! An uplink that is full of chunks delays and drops the acknowledgements and requests of its machine's own downloads.
+//! Two machines of eight that sent at 5 Mbit/s and received at 100 fetched at 20 as long as the others asked them for
+//! chunks, and had a round trip of 230 ms to their neighbours instead of one; their uplinks were one part in seventy of
+//! the sum of all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,18 +13,18 @@ use common::trust::PublicKey;
 
 use super::{Agent, Effect, Injector};
 
-/// Who sends so many times more slowly than the median of its site is spared until...
+/// An agent that sends so many times more slowly than the median of its site is spared until...
 const SLOWER: u64 = 8;
 
-/// ...it sends this many times more slowly at the most. Not until it has everything: of eight, the last waited two
-/// seconds for a chunk that it had asked a slow one for, when that was done and all others had it.
+/// ...it sends at most this many times more slowly. Sparing does not end when it has everything: with eight agents, the
+/// last one then waited two seconds for a chunk that it had requested from a slow one and that all others had.
 const NOT_SLOWER: u64 = 4;
 
-/// Between two looks at who is slow. Each change is told to all of a site.
+/// The interval at which it is decided who is spared. Each change is sent to all of a site.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Injector {
-    /// Whether the peers of `agent` ask it only for what no other holds.
+    /// Whether the peers of `agent` are to ask it only for chunks that no other holds.
     #[must_use]
     pub fn is_spared(&self, agent: &PublicKey) -> bool {
         self.agents.get(agent).is_some_and(|agent| agent.spared)
@@ -57,7 +58,7 @@ fn slow(agent: &Agent, median: u64) -> bool {
     agent.uplink.is_some_and(|uplink| uplink.saturating_mul(times) < median)
 }
 
-/// The upper median.
+/// The upper median of `values`, which are sorted in place; `None` when there are none.
 pub(super) fn median(values: &mut [u64]) -> Option<u64> {
     values.sort_unstable();
     values.get(values.len() / 2).copied()

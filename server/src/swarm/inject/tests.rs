@@ -40,7 +40,7 @@ fn leases(effects: &[Effect]) -> Vec<(PublicKey, ChunkIndex)> {
         .collect()
 }
 
-/// Every lease is served and announced at once, until there are none: who got what.
+/// Serves and announces every lease at once until there are none left; returns which agent got which chunk.
 fn run(injector: &mut Injector, first: Vec<Effect>, now: Duration) -> Vec<(PublicKey, ChunkIndex)> {
     let (mut todo, mut done) = (leases(&first), Vec::new());
     while let Some((agent, chunk)) = todo.pop() {
@@ -136,14 +136,14 @@ fn a_slow_uplink_is_spared_until_it_is_slow_no_more() {
         (speed(2, 16_000_000), None),
         (speed(3, 16_000_000), None),
         (speed(1, 2_100_000), None),
-        // Smoothed, it is below an eighth of the median now.
+        // Its smoothed uplink is now below an eighth of the median.
         (speed(1, 1_000_000), Some(true)),
         (speed(1, 4_000_000), None),
         (speed(1, 8_000_000), Some(false)),
         (speed(1, 100_000), None),
         (speed(1, 100_000), Some(true)),
         (have(0), None),
-        // Whoever asked it for the last chunk of all would wait for seconds where others have it, too.
+        // A peer that requested its last chunk from this agent would wait for seconds, though others have it.
         (have(1), None),
     ];
     for (number, (event, spared)) in (1u64..).zip(cases) {
@@ -172,7 +172,7 @@ fn who_gets_nothing_from_peers_is_served_directly_in_the_end() {
 fn whoever_was_alone_is_not_cut_off_when_a_neighbour_comes() {
     let mut injector = injector(10);
     let first = join(&mut injector, 1, "a", ChunkSet::new(10), at(0));
-    // It waits for a server that has trouble of its own, and for nobody else.
+    // It waits for a server that cannot read any chunk, and has no peers.
     let mut lost = leases(&first);
     while let Some((agent, chunk)) = lost.pop() {
         lost.extend(leases(&injector.handle(Event::Failed { agent, chunk }, at(1))));
@@ -209,7 +209,7 @@ fn chunks_of_an_accused_sender_do_not_count_but_an_accuser_of_all_is_not_believe
     assert_eq!(leases(&given), []);
 }
 
-/// An agent that holds everything, served at 10 MB/s, and one that lacks all; both long here, and nothing to lease.
+/// An agent that holds everything, served at 10 MB/s, and one that lacks everything, with nothing left to lease.
 fn full_and_empty(uplink: Option<u64>) -> Injector {
     let mut injector = injector(100);
     let mut first = join(&mut injector, 1, "a", ChunkSet::new(100), at(0));
@@ -263,8 +263,8 @@ fn who_has_passed_nothing_on_gets_no_more_while_others_do() {
     first.extend(join(&mut injector, 2, "a", ChunkSet::new(100), at(0)));
     let event = Event::Speed { agent: key(2), sent: 1 << 20, sending: at(500), from_peers: 0 };
     first.extend(injector.handle(event, at(2000)));
-    // What it was leased at first, what it gets before four are its own, and three that it is helped out with; half of
-    // all without the rule.
+    // Its first leases, those until it alone holds four chunks, and three rescues. Without the rule it would get half
+    // of all.
     let got = run(&mut injector, first, at(6000));
     assert!(got.iter().filter(|(agent, _)| *agent == key(1)).count() <= 15);
     let distinct: BTreeSet<ChunkIndex> = got.iter().map(|(_, chunk)| *chunk).collect();
@@ -275,7 +275,7 @@ fn who_has_passed_nothing_on_gets_no_more_while_others_do() {
 fn who_lied_is_not_believed_when_it_comes_again() {
     let mut injector = injector(10);
     join(&mut injector, 1, "a", ChunkSet::new(10), at(0));
-    // Told by one that knew it before the server did: the server was started again.
+    // The accusation comes before the accused joins, as after a restart of the server.
     injector.handle(Event::Corrupt { by: key(1), from: key(2) }, at(1));
     for round in 0..2 {
         let given = leases(&join(&mut injector, 2, "a", full(10), at(2 + round)));

@@ -1,10 +1,10 @@
-//! What is given back and said when an order is cancelled: of the machine, and of what is on its disk.
+//! Cancelled orders: the state that the machine gets back, and what is said about its disk.
 
 use super::*;
 
 #[test]
 fn a_cancelled_order_approves_nobody() {
-    // H1, first: the machine with an OS is ordered for by mistake, beside an open order for blank machines.
+    // H1, first part: a machine with an OS is ordered by mistake, while an open order takes blank machines.
     let mut trial = Trial::new();
     trial.reports(report(1, 1, vec![disk("OS", Contents::Bootable)]));
     trial.open();
@@ -33,7 +33,7 @@ fn a_cancel_gives_back_what_an_admin_said_meanwhile() {
 
 #[test]
 fn a_cancel_does_not_undo_a_rejection() {
-    // H1, second, and L16: what was ordered for a rejected machine is over, release or not.
+    // H1, second part, and L16: the job of a rejected machine is over, even if the machine is released later.
     let mut trial = Trial::new();
     trial.reports(report(1, 1, blank("A")));
     let id = trial.order(&["m1"]).unwrap();
@@ -48,7 +48,7 @@ fn a_cancel_does_not_undo_a_rejection() {
 
 #[test]
 fn what_is_on_the_disk_after_a_cancel_is_said() {
-    // L3: the cancel comes while the disk is made bootable, and after that.
+    // L3: the cancel arrives while the disk is being sealed, and after that.
     let mut trial = Trial::new();
     trial.reports(report(1, 1, blank("A")));
     let id = trial.order(&["m1"]).unwrap();
@@ -65,7 +65,7 @@ fn what_is_on_the_disk_after_a_cancel_is_said() {
     assert!(trial.job(1).cause.as_ref().unwrap().contains("called home"));
     assert_eq!(trial.machine(1).state, MachineState::Discovered, "it is not what was wanted");
 
-    // In the middle of the transfer nothing is left of what was there.
+    // In the middle of the transfer nothing of the earlier OS is left.
     let id = trial.order(&["m1"]).unwrap();
     trial.written(report(1, 3, blank("A")));
     trial.told(1, 3, 1, Step::Transfer, What::Started);
@@ -74,7 +74,7 @@ fn what_is_on_the_disk_after_a_cancel_is_said() {
     assert_eq!(trial.machine(1).deployed_image, None);
 }
 
-/// A machine with an old OS, an order for it, and its first attempt at `step`.
+/// A machine with an old OS, an order for it, and its first attempt, which has begun `step`.
 fn reinstalls(step: Step) -> (Trial, DeploymentId) {
     let mut trial = Trial::new();
     trial.reports(report(1, 1, vec![disk("A", Contents::Bootable)]));
@@ -98,7 +98,7 @@ fn a_cancel_before_anything_was_written_takes_nothing_away() {
 #[test]
 fn a_refusal_after_the_disk_was_cleared_leaves_no_old_os_to_give_back() {
     let (mut trial, id) = reinstalls(Step::Transfer);
-    // The power fails, and the next attempt finds another disk.
+    // After a power loss, the next attempt finds another disk.
     trial.comes(report(1, 3, blank("B")));
     trial.tailored();
     assert_eq!(trial.job(1).state, JobState::Refused);

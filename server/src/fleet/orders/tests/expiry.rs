@@ -1,4 +1,4 @@
-//! Orders that nobody comes for, and jobs whose agent is gone, end after the time that an order lives.
+//! Expiry: orders whose machines do not report, and jobs whose agent is silent, end after the lifetime of the order.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn an_order_says_how_long_it_lives() {
                 "image": "debian", "selection": {"machines": ["m1"]}, "expires_seconds": seconds,
             }))
             .unwrap();
-        // What an admin sets for all later is for later orders.
+        // A later change of the settings applies only to later orders.
         trial.fleet.settings.order_expires =
             Some(SignedDuration::from_secs(if seconds.is_none() { 1 } else { 9 }));
         trial.pass(after);
@@ -54,7 +54,7 @@ fn an_agent_that_is_gone_for_as_long_ends_its_job() {
     trial.written(report(1, 2, blank("A")));
     trial.told(1, 2, 1, Step::Transfer, What::Started);
     trial.pass(WEEK - 5);
-    // An agent that has nothing to tell asks all the same.
+    // An agent without events sends empty batches, which count as a sign of life.
     let (key, job) = (key(1, 2), Some(trial.job(1).id));
     trial
         .fleet

@@ -1,4 +1,4 @@
-//! Whom an order does not take: disks that are not blank under an open order, the server's own machine, and what a
+//! Machines that an order does not take: those with data under an open order, the server's own, and those that a
 //! warning stops.
 
 use super::*;
@@ -23,7 +23,7 @@ fn an_open_order_takes_strangers_only_when_every_disk_is_blank() {
         trial.comes(report(1, 1, disks));
         assert_eq!(!trial.fleet.state.jobs.is_empty(), taken, "{what}");
     }
-    // A controller without a driver hides who knows what.
+    // A controller without a driver may hide disks with data.
     let mut trial = Trial::new();
     trial.open();
     let mut raid = report(1, 1, blank("A"));
@@ -44,11 +44,12 @@ fn what_was_blank_must_still_be_blank_when_the_plan_is_made() {
     let mut trial = Trial::new();
     trial.open();
     assert!(trial.comes(report(1, 1, blank("A"))).is_none());
-    // It is switched off before the plan is made, and comes back with somebody's disk.
+    // It is switched off before the plan is made, and reports again with a disk that holds data.
     assert_eq!(trial.written(report(1, 2, vec![disk("B", Contents::Data)])), None);
     assert_eq!(trial.job(1).state, JobState::Refused);
 
-    // One that was there when the order was given is bound to its disk, on which somebody installs by hand meanwhile.
+    // A machine that was known when the order was placed is bound to its disk; meanwhile somebody installs on that by
+    // hand.
     let mut trial = Trial::new();
     trial.reports(report(1, 1, blank("A")));
     trial.open();
@@ -72,7 +73,7 @@ fn the_servers_own_machine_is_no_target() {
     trial.open();
     assert_eq!(trial.written(report(1, 1, blank("A"))), None);
     assert!(trial.order(&["m1"]).is_err_and(|refused| refused.cause.unwrap().contains("server runs on")));
-    // A disk of the server's that another machine sees.
+    // Another machine sees a disk of the server.
     trial.act("m2", MachineAction::Approve).unwrap_err();
     trial.reports(report(2, 1, blank("LUN")));
     assert!(trial.order(&["m2"]).is_err_and(|refused| refused.cause.unwrap().contains("server's own")));
@@ -80,15 +81,15 @@ fn the_servers_own_machine_is_no_target() {
     trial.order(&["m2"]).unwrap();
     assert_eq!(trial.written(report(2, 2, blank("LUN"))), None);
     assert_eq!(trial.job(2).state, JobState::Refused);
-    // An agent as an ordinary process on the same host writes to a file.
+    // An agent that runs as an ordinary process on the server's host writes to a file, so it may.
     let mut process = report(1, 3, vec![Disk { bus: Bus::File, ..disk("", Contents::Blank) }]);
     process.firmware = Firmware::None;
     trial.act("m1", MachineAction::Approve).unwrap();
     assert!(trial.written(process).is_some());
 }
 
-/// A warning that stops refuses the machine when the order is shown, and again when its plan is made: what is known only
-/// by then was never shown.
+/// A warning that stops refuses the machine when the order is shown, and again when its plan is made: by then there may
+/// be warnings that nobody was shown.
 #[test]
 fn what_stops_an_order_refuses_it_until_it_is_accepted() {
     let order = |accept: &[&str]| serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}, "accept": accept});
@@ -100,7 +101,7 @@ fn what_stops_an_order_refuses_it_until_it_is_accepted() {
     trial.order_lines(order(&["other-disk"])).unwrap();
     assert_eq!(trial.written(report(1, 2, blank("FIRST"))).as_deref(), Some("FIRST"));
 
-    // One that only its address told of when the order was given.
+    // A machine of which only the address was known when the order was placed.
     let mut trial = Trial::new();
     let asker =
         crate::fleet::boot_policy::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
@@ -119,7 +120,7 @@ fn what_stops_an_order_refuses_it_until_it_is_accepted() {
     assert!(trial.job(1).cause.as_ref().unwrap().contains("--accept other-disk"));
 }
 
-/// User-data that switches the call home off is said before any machine is there to say it of.
+/// User-data that disables the call home refuses an open order before there is any machine for it.
 #[test]
 fn an_open_order_is_refused_for_what_its_user_data_does() {
     let order = |data: &str, no_confirm: bool| {

@@ -1,4 +1,5 @@
-//! What was shown is what is written: an order and a retry are bound to the machine and the disk that an admin saw.
+//! Only the disk that was shown is written: an order and a retry are bound to the machine and the disk that an admin
+//! saw.
 
 use super::*;
 
@@ -43,7 +44,7 @@ fn who_was_known_by_an_address_only_is_bound_by_its_first_plan() {
 
 #[test]
 fn a_refused_job_is_over_until_a_person_has_looked() {
-    // H4 (b): two disks are refused; one is pulled, and the other one holds data.
+    // H4 (b): two disks are refused; one is removed, and the other one holds data.
     let mut trial = Trial::new();
     let both = || vec![disk("A", Contents::Data), disk("B", Contents::Blank)];
     trial.reports(report(1, 1, vec![]));
@@ -56,7 +57,7 @@ fn a_refused_job_is_over_until_a_person_has_looked() {
     }
     assert_eq!(trial.job(1).state, JobState::Refused);
 
-    // The person sees what would be written now, and that is what is written.
+    // The admin is shown what would be written now, and exactly that is written.
     trial.reports(report(1, 6, blank("B")));
     let lines = trial.retry(Retry { deployment: Some(DeploymentId(1)), ..Retry::default() }).unwrap();
     assert_eq!(lines[0].line.disk.as_ref().unwrap().serial, "B");

@@ -1,11 +1,11 @@
-//! An admin's word counts at every instant: while the tailor works, between what was shown and the order, while a job
-//! runs, and when nothing new may begin.
+//! An admin's command is in force at once: while the tailor works, between preview and order, while a job runs, and
+//! during a freeze.
 
 use super::*;
 
 #[test]
 fn an_admins_word_counts_while_the_tailor_works() {
-    // H3: each is acknowledged between the report and the plan.
+    // H3: each command is acknowledged between the report and the plan.
     type Word = fn(&mut Trial, DeploymentId);
     let words: [(&str, Word, JobState); 4] = [
         ("reject", |t, _| drop(t.act("m1", MachineAction::Reject).unwrap()), JobState::Cancelled),

@@ -1,10 +1,10 @@
-//! A machine with nothing but addresses boots by a NIC that only a later report shows: what asked by it before is this
-//! machine, but not on a word that anybody could say.
+//! A machine without other marks than addresses boots from a NIC that only a later report shows: the sighting of that
+//! NIC is merged into it, but not on the strength of a report that anybody could forge.
 
 use super::*;
 use crate::fleet::boot_policy::BootPolicy;
 
-/// A report of a machine with an OS on its disk, booted by the NICs whose addresses end in `booted`.
+/// A report of a machine with an OS on its disk, booted from the NICs whose addresses end in `booted`.
 fn booted_by(marks: &Marks, booted: &[u8], key: &KeyPair) -> Arc<CheckedHardware> {
     let mut report = marks.report(key).report().clone();
     for disk in &mut report.disks {
@@ -26,12 +26,12 @@ fn asks(fleet: &mut Fleet, asker: Asker, now: Timestamp) {
     fleet.sighting(Sighting::PowerOn { asker, firmware, answer, relay: None }, now);
 }
 
-/// What whoever asks by the address that ends in `last` gets, and who that is.
+/// The boot policy for a request from the address that ends in `last`, and the machine that it is taken for.
 fn gets(fleet: &Fleet, last: u8) -> (Option<MachineId>, BootPolicy) {
     fleet.state.policies(true).of(&asks_by(last))
 }
 
-/// Machine 1, known by address 1 and sent to its own disk, and sighting 2, of `asker`.
+/// A fleet with machine 1, known by address 1 and sent to its own disk, and machine 2, only a sighting of `asker`.
 fn met(asker: Asker) -> Fleet {
     let mut fleet = fleet();
     fleet.report(&booted_by(&Marks::bare(1), &[1], &key(1)), None, at(0));
@@ -78,7 +78,7 @@ fn a_sighting_is_not_swallowed_on_a_word_that_anybody_could_say() {
     }
 }
 
-/// What an admin does about sighting 2.
+/// A command of an admin for machine 2.
 type Word = fn(&mut Fleet);
 
 #[test]

@@ -1,4 +1,4 @@
-//! Doubts about who a machine is end by an admin's word, and stay away.
+//! Doubts about a machine's identity end when an admin settles them, and do not come back.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn e5_a_machine_with_a_new_board_is_merged_by_name() {
     assert_eq!((merged.name.as_deref(), merged.labels["role"].as_str()), (Some("db1"), "db"));
     assert!(merged.doubts.is_empty());
     assert_eq!(report(&mut fleet, &rebuilt, &key(2), at(4)), Got::Plan(MachineId(1), 1), "its order stands");
-    // The old board in another case is a stranger.
+    // The old board in another case is a new machine.
     let scrap = Marks { serial: "SN-OTHER".to_owned(), disk: "OTHER".to_owned(), ..known };
     assert_eq!(report(&mut fleet, &scrap, &key(5), at(5)), Got::Told(MachineId(3)));
     assert!(fleet.state.machines[&MachineId(3)].doubts.is_empty());

@@ -1,11 +1,11 @@
-//! Marks, names and reports of one machine that another shows, by malice or because a GUID or an adapter is shared, take
-//! nothing from it.
+//! Another machine shows marks or the name of a machine or replays its reports, by malice or because a GUID or an
+//! adapter is shared: that takes no marks, plans or attempts from it.
 
 use super::*;
 
 #[test]
 fn c1_a_stranger_cannot_give_an_ordered_machine_the_marks_of_another() {
-    // V whole or known by its address alone; W never seen, seen by DHCP, or known.
+    // V has all marks or only its address; W was never seen, was seen by DHCP, or has reported.
     for (whole, seen) in [(true, 0), (true, 1), (true, 2), (false, 0), (false, 1), (false, 2)] {
         let mut fleet = fleet();
         let v = if whole { Marks::whole(1) } else { Marks::bare(1) };
@@ -28,7 +28,7 @@ fn c1_a_stranger_cannot_give_an_ordered_machine_the_marks_of_another() {
         assert!(matches!(honest, Got::Told(id) if id != MachineId(1)), "{whole} {seen}: {honest:?}");
         let bare = report(&mut fleet, &Marks::bare(2), &key(23), at(5));
         assert!(matches!(bare, Got::Told(id) if id != MachineId(1)), "{whole} {seen}: {bare:?}");
-        // V itself is still V, once the phantom is silent.
+        // V is still recognised as V, once the forged agent is silent.
         fleet.boots.age();
         let honest = report(&mut fleet, &v, &key(11), at(1000));
         assert!(matches!(honest, Got::Plan(MachineId(1), _)), "{whole} {seen}: {honest:?}");
@@ -117,7 +117,7 @@ fn h8_a_report_does_not_end_an_installation() {
     report(&mut fleet, &v, &old, at(0));
     order_for(&mut fleet, MachineId(1), at(1));
     assert_eq!(report(&mut fleet, &v, &own, at(100)), Got::Plan(MachineId(1), 1));
-    // The report of an earlier boot, recorded and sent again.
+    // A replayed report of an earlier boot.
     let replayed = Arrival { address: None, begun: at(0), gone: true };
     assert_eq!(arrive(&mut fleet, &v, &old, replayed, at(5000)), Got::Told(MachineId(1)));
     let tell = |fleet: &mut Fleet, number, now| {
@@ -139,7 +139,7 @@ fn h8_a_report_does_not_end_an_installation() {
         let gone = Arrival { address: None, begun: now, gone: true };
         assert_eq!(arrive(&mut fleet, &v, &forged, gone, now), Got::AtWork(MachineId(1)));
     }
-    // It loses power at 680 s: the next boot goes on, sooner where its connection is seen to be gone.
+    // It loses power at 680 s: the next boot continues, sooner if the agent's connection is known to be closed.
     let next = key(3);
     assert_eq!(report(&mut fleet, &v, &next, at(725)), Got::AtWork(MachineId(1)));
     let gone = |now| Arrival { address: None, begun: now, gone: true };

@@ -1,4 +1,4 @@
-//! Random fleets, from a seed: forged, repeated and contradicting reports get no plan that was not ordered.
+//! Random fleets, from a seed: forged, replayed and contradicting reports get no plan that was not ordered.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,9 @@ use common::swarm::splitmix::SplitMix64;
 
 use super::*;
 
-/// A few machines, some ordered, some not; a stranger who knows all their marks but must not show any unordered
-/// machine's whole set (then it is that machine, and gets what is ordered for it: nothing). Returns the reports made.
+/// Four machines, some of them ordered, and a forger who knows all their marks. Checks that an honest machine that was
+/// not ordered gets no plan, that a replay begins no attempt, and that a forged report gets a plan only if it shows all
+/// UUIDs and the serial number of an ordered machine. Returns the number of reports made.
 fn one_world(seed: u64) -> u32 {
     let mut random = SplitMix64::new(seed);
     let mut fleet = fleet();
@@ -28,11 +29,11 @@ fn one_world(seed: u64) -> u32 {
     let (mut ordered, mut reports, mut boot) = (BTreeSet::new(), 0, 1000);
     let mut recorded: Vec<(Marks, KeyPair, Timestamp, bool)> = vec![];
     for step in 0..24 {
-        // Never long enough for the memory of a boot that is over, which outlives every nonce.
+        // All within the time for which the end of a boot is remembered, which is longer than any nonce is valid.
         let now = at(i64::from(step) * 20);
         match random.below(8) {
             0 => {
-                // An admin orders by what an honest machine's record says; only of one that has reported as itself.
+                // An admin orders for the record of an honest machine that has reported with its own marks.
                 let n = random.below(2);
                 let print = Fingerprint::of(honest[n].report(&key(1)).report());
                 let mine = |machine: &&Machine| {
@@ -75,7 +76,8 @@ fn one_world(seed: u64) -> u32 {
                 let present = fleet.state.by_key(&key.public()).is_some();
                 let got = arrive(&mut fleet, &marks, &key, Arrival { address: None, begun, gone: true }, now);
                 reports += 1;
-                // What waited for a silent agent may begin, as long as its nonce holds: its machine is there.
+                // A report that had to wait for a silent agent may begin an attempt while its nonce is valid: it is no
+                // replay.
                 let fresh = !was_boot && now.duration_since(begun) <= REPORT_LIFE;
                 let began = matches!(got, Got::Plan(..)) && !present && !fresh;
                 assert!(!began, "seed {seed}: a repetition began an attempt");
@@ -101,7 +103,7 @@ fn one_world(seed: u64) -> u32 {
                     let name = ["m1", "m2", "SN-1", "ct-1"][random.below(4)];
                     marks.name = Some(name.to_owned());
                 }
-                // Under a key of its own, new or the one it had before.
+                // Under one of the forger's own keys.
                 let own = key(60 + u64::try_from(random.below(3)).unwrap());
                 let got = report(&mut fleet, &marks, &own, now);
                 reports += 1;
@@ -109,7 +111,7 @@ fn one_world(seed: u64) -> u32 {
                     assert!(ordered.contains(&id), "seed {seed}: {marks:?} got the plan of {id}");
                     let known = &fleet.state.machines[&id].fingerprint;
                     let shown = Fingerprint::of(marks.report(&own).report());
-                    // A serial number that was filled in later is no contradiction beside a UUID that agrees.
+                    // A serial number that is not on record is no contradiction beside a UUID that agrees.
                     let serial = known.system_serial.is_none() || known.system_serial == shown.system_serial;
                     let whole = known.uuids.is_subset(&shown.uuids) && serial;
                     assert!(whole, "seed {seed}: {marks:?} got the plan of {id}, {known:?}");
