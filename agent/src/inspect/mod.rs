@@ -20,6 +20,9 @@ use files::tidy;
 // Small files, links and names of sysfs and procfs, as they may stand in a report.
 mod files;
 
+// Core: what a signature stands for, and its word.
+pub mod signature;
+
 // Core: the marks of file systems, RAIDs, volume groups and pools.
 pub mod marks;
 
