@@ -152,15 +152,6 @@ impl Client {
         self.due_ms
     }
 
-    /// The lease that it holds.
-    #[must_use]
-    pub fn lease(&self) -> Option<&Lease> {
-        match &self.state {
-            State::Bound { lease } | State::Renewing { lease } => Some(lease),
-            State::Selecting { .. } | State::Requesting { .. } => None,
-        }
-    }
-
     /// Searches on, without waiting for the next pause to end: a link has just come up.
     pub fn hurry(&mut self, now_ms: u64) {
         if let State::Selecting { tries } = &mut self.state {
