@@ -119,14 +119,6 @@ impl Net {
         format!("ip netns exec {} bash", self.namespace)
     }
 
-    /// Pulls the cable of `interface`, or puts it back.
-    ///
-    /// # Errors
-    /// When there is no such interface.
-    pub fn plug(&self, interface: &str, plugged: bool) -> Result<()> {
-        self.ip(&format!("link set {interface} {}", if plugged { "up" } else { "down" }))
-    }
-
     /// Lets at most `mbit` Mbit/s go out of `interface`: from a tap to its machine, from a bridge to nobody.
     ///
     /// # Errors

@@ -60,8 +60,6 @@ pub enum Model {
     E1000,
     /// Intel 82574.
     E1000e,
-    /// Realtek 8139.
-    Rtl8139,
 }
 
 /// One network card and where its cable goes.
@@ -137,13 +135,6 @@ impl Spec {
         let first = self.nics.first().map_or("52:54:00:5b:00:00", |nic| nic.mac.as_str());
         let mac = format!("{}{:02x}{}", &first[..12], self.nics.len(), &first[14..]);
         self.nics.push(Nic { model, mac, segment });
-        self
-    }
-
-    /// With another amount of memory.
-    #[must_use]
-    pub fn memory(mut self, mib: u32) -> Self {
-        self.memory_mib = mib;
         self
     }
 
@@ -251,7 +242,6 @@ impl Spec {
                 Model::Virtio => "virtio-net-pci",
                 Model::E1000 => "e1000",
                 Model::E1000e => "e1000e",
-                Model::Rtl8139 => "rtl8139",
             };
             // With UEFI no ROM, so that the firmware's own PXE and HTTP clients are what boots; the order is in its
             // variables.
@@ -306,7 +296,8 @@ impl Spec {
     }
 }
 
-/// A machine that is switched on. Dropping it pulls the power plug.
+/// A machine that is switched on. Dropping it pulls the power plug; what the guest had not written to its
+/// disk is lost.
 #[derive(Debug)]
 pub struct Vm {
     name: String,
@@ -391,33 +382,6 @@ impl Vm {
     pub fn reset(&self) -> Result<()> {
         self.ask("system_reset").map(drop)
     }
-
-    /// Stops its processor, as if time stood still for it, or lets it go on.
-    ///
-    /// # Errors
-    /// When the machine is off.
-    pub fn freeze(&self, frozen: bool) -> Result<()> {
-        self.ask(if frozen { "stop" } else { "cont" }).map(drop)
-    }
-
-    /// Waits until it switches itself off.
-    ///
-    /// # Errors
-    /// When the time is over.
-    pub fn wait_off(&mut self, limit: Duration) -> Result<()> {
-        self.qemu.wait(limit).map(drop)
-    }
-
-    /// Whether it is still on.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn is_on(&mut self) -> Result<bool> {
-        Ok(self.qemu.ended()?.is_none())
-    }
-
-    /// Pulls the power plug. What the guest had not written to its disk is lost.
-    pub fn power_off(self) {}
 
     /// Sends one command to the monitor (QMP: one JSON object a line, a greeting first) and gives its answer.
     fn ask(&self, command: &str) -> Result<Value> {
