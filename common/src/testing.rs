@@ -9,22 +9,7 @@ use crate::trust::KeyPair;
 /// A blank ATA disk of 1 GiB and 512-byte sectors that says nothing else of itself.
 #[must_use]
 pub fn disk(name: &str) -> Disk {
-    Disk {
-        name: name.to_owned(),
-        bus: Bus::Ata,
-        size: 1 << 30,
-        sector_bytes: 512,
-        model: String::new(),
-        serial: String::new(),
-        wwn: String::new(),
-        path: String::new(),
-        rotational: false,
-        removable: false,
-        read_only: false,
-        contents: Contents::Blank,
-        found: vec![],
-        volumes: vec![],
-    }
+    Disk { contents: Contents::Blank, ..Disk::without_marks(name, Bus::Ata, 1 << 30, 512) }
 }
 
 /// An interface without a name, a link or an address.
