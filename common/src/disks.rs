@@ -219,8 +219,30 @@ pub enum Kinship {
 }
 
 impl Disk {
-    /// Why no image at all can be written to it; none if one can. Whether it is read-only or too small for one image is
-    /// checked elsewhere.
+    /// A disk of `size` bytes that says nothing else of itself: no serial number, no place, not read, and it takes
+    /// writes.
+    #[must_use]
+    pub fn without_marks(name: &str, bus: Bus, size: u64, sector_bytes: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            bus,
+            size,
+            sector_bytes,
+            model: String::new(),
+            serial: String::new(),
+            wwn: String::new(),
+            path: String::new(),
+            rotational: false,
+            removable: false,
+            read_only: false,
+            contents: Contents::Unreadable,
+            found: vec![],
+            volumes: vec![],
+        }
+    }
+
+    /// Why no image can be written to it, if so. Whether it is read-only or too small for one image is not
+    /// asked here.
     #[must_use]
     pub fn unusable(&self) -> Option<Unusable> {
         let (size, sector_bytes) = (self.size, self.sector_bytes);

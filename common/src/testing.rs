@@ -9,22 +9,7 @@ use crate::trust::KeyPair;
 /// A blank ATA disk of 1 GiB with 512-byte sectors; every other field is empty or false.
 #[must_use]
 pub fn disk(name: &str) -> Disk {
-    Disk {
-        name: name.to_owned(),
-        bus: Bus::Ata,
-        size: 1 << 30,
-        sector_bytes: 512,
-        model: String::new(),
-        serial: String::new(),
-        wwn: String::new(),
-        path: String::new(),
-        rotational: false,
-        removable: false,
-        read_only: false,
-        contents: Contents::Blank,
-        found: vec![],
-        volumes: vec![],
-    }
+    Disk { contents: Contents::Blank, ..Disk::without_marks(name, Bus::Ata, 1 << 30, 512) }
 }
 
 /// An interface with this address; every other field is empty or false.

@@ -119,14 +119,6 @@ impl Net {
         format!("ip netns exec {} bash", self.namespace)
     }
 
-    /// Takes the link of `interface` down, like a pulled cable, or up again.
-    ///
-    /// # Errors
-    /// When there is no such interface.
-    pub fn plug(&self, interface: &str, plugged: bool) -> Result<()> {
-        self.ip(&format!("link set {interface} {}", if plugged { "up" } else { "down" }))
-    }
-
     /// Limits what is sent out of `interface` to `mbit` Mbit/s: on a tap, what its machine receives.
     ///
     /// # Errors

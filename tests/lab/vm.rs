@@ -61,8 +61,6 @@ pub enum Model {
     E1000,
     /// Intel 82574.
     E1000e,
-    /// Realtek 8139.
-    Rtl8139,
 }
 
 /// One network card and the segment that it is connected to.
@@ -138,13 +136,6 @@ impl Spec {
         let first = self.nics.first().map_or("52:54:00:5b:00:00", |nic| nic.mac.as_str());
         let mac = format!("{}{:02x}{}", &first[..12], self.nics.len(), &first[14..]);
         self.nics.push(Nic { model, mac, segment });
-        self
-    }
-
-    /// Sets its memory, in MiB.
-    #[must_use]
-    pub fn memory(mut self, mib: u32) -> Self {
-        self.memory_mib = mib;
         self
     }
 
@@ -252,7 +243,6 @@ impl Spec {
                 Model::Virtio => "virtio-net-pci",
                 Model::E1000 => "e1000",
                 Model::E1000e => "e1000e",
-                Model::Rtl8139 => "rtl8139",
             };
             // Without a ROM under UEFI, so that the firmware's own PXE and HTTP clients boot; the boot order is in its
             // variables.
@@ -392,33 +382,6 @@ impl Vm {
     pub fn reset(&self) -> Result<()> {
         self.ask("system_reset").map(drop)
     }
-
-    /// Stops its processors, or lets them go on.
-    ///
-    /// # Errors
-    /// When the machine is off.
-    pub fn freeze(&self, frozen: bool) -> Result<()> {
-        self.ask(if frozen { "stop" } else { "cont" }).map(drop)
-    }
-
-    /// Waits until it powers itself off.
-    ///
-    /// # Errors
-    /// At the timeout.
-    pub fn wait_off(&mut self, limit: Duration) -> Result<()> {
-        self.qemu.wait(limit).map(drop)
-    }
-
-    /// Whether it is still on.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn is_on(&mut self) -> Result<bool> {
-        Ok(self.qemu.ended()?.is_none())
-    }
-
-    /// Cuts its power. Writes of the guest that had not reached its disk are lost.
-    pub fn power_off(self) {}
 
     /// Sends one command to the monitor (QMP: one JSON object a line, a greeting first) and returns its answer.
     fn ask(&self, command: &str) -> Result<Value> {

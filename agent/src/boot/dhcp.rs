@@ -152,15 +152,6 @@ impl Client {
         self.due_ms
     }
 
-    /// The lease that it holds; none while it has no address.
-    #[must_use]
-    pub fn lease(&self) -> Option<&Lease> {
-        match &self.state {
-            State::Bound { lease } | State::Renewing { lease } => Some(lease),
-            State::Selecting { .. } | State::Requesting { .. } => None,
-        }
-    }
-
     /// Ends the back-off of a client that discovers, because its link has just come up.
     pub fn hurry(&mut self, now_ms: u64) {
         if let State::Selecting { tries } = &mut self.state {

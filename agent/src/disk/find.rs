@@ -221,24 +221,16 @@ pub fn as_disk(path: &Path, size: Option<u64>) -> Result<Disk, TargetError> {
         return Err(TargetError::NoSize { path: path.to_owned() });
     }
     let path = path.canonicalize().map_err(look)?;
-    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let wanted = Wanted { device: path.clone(), size: facts.size, sector_bytes: facts.sector_bytes };
     let (contents, found, volumes) = what_is_on(&wanted);
     Ok(Disk {
-        name,
-        bus: Bus::File,
-        size: facts.size,
-        sector_bytes: facts.sector_bytes,
-        model: String::new(),
-        serial: String::new(),
-        wwn: String::new(),
         path: path.to_string_lossy().into_owned(),
-        rotational: false,
-        removable: false,
         read_only: facts.read_only,
         contents,
         found,
         volumes,
+        ..Disk::without_marks(&name, Bus::File, facts.size, facts.sector_bytes)
     })
 }
 

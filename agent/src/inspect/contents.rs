@@ -10,7 +10,8 @@ use common::hardware::Contents;
 use common::limits::REPORT_FOUND_MAX;
 use common::table::{Glance, Kind, Partition, glance};
 
-use super::marks::{at_end, at_start, is_member};
+use super::marks::{at_end, at_start};
+use super::signature::Signature;
 
 #[cfg(test)]
 mod tests;
@@ -82,9 +83,9 @@ impl Edges<'_> {
 
 /// The marks found on a partition of `len` bytes, of which `start` and `end` were read.
 #[must_use]
-pub fn marks_of(start: &[u8], end: &[u8], len: u64) -> Vec<&'static str> {
+pub fn signatures_of(start: &[u8], end: &[u8], len: u64) -> Vec<Signature> {
     let mut found = at_start(start);
-    found.extend(at_end(end, len).into_iter().filter(|name| !at_start(start).contains(name)));
+    found.extend(at_end(end, len).into_iter().filter(|signature| !at_start(start).contains(signature)));
     found
 }
 
@@ -94,7 +95,7 @@ pub fn marks_of(start: &[u8], end: &[u8], len: u64) -> Vec<&'static str> {
 /// A volume group on a partition of a bootable disk is how many installers lay out a single disk, so that alone does
 /// not make it a member; a volume group on the whole disk, or on one without anything that boots, does.
 #[must_use]
-pub fn look(edges: &Edges<'_>, parts: &[(u32, Vec<&'static str>)]) -> (Contents, Vec<String>) {
+pub fn look(edges: &Edges<'_>, parts: &[(u32, Vec<Signature>)]) -> (Contents, Vec<String>) {
     let Edges { head, tail, size, sector_bytes } = *edges;
     if head.is_empty() {
         return (Contents::Unreadable, vec![]);
@@ -106,8 +107,8 @@ pub fn look(edges: &Edges<'_>, parts: &[(u32, Vec<&'static str>)]) -> (Contents,
     let mut found: Vec<String> = vec![];
     let on_whole_disk = at_start(head);
     let tables = glance(head, sector_bytes);
-    let boot_code =
-        has_boot_code(head, &tables) && !on_whole_disk.iter().any(|name| has_own_boot_sector(name));
+    let boot_code = has_boot_code(head, &tables)
+        && !on_whole_disk.iter().any(|signature| signature.has_own_boot_sector());
     let (boots, partitioned) = if let Some(partitions) = tables.gpt {
         found.push("gpt".to_owned());
         (boot_code || partitions.iter().any(boots_by_itself), true)
@@ -122,16 +123,14 @@ pub fn look(edges: &Edges<'_>, parts: &[(u32, Vec<&'static str>)]) -> (Contents,
         }
         (boot_code || partitions.iter().any(boots_by_itself), !found.is_empty())
     };
-    let whole = marks_of(head, tail, size);
-    let inside = parts.iter().flat_map(|(_, names)| names).filter(|name| is_member(name));
-    let member =
-        whole.iter().any(|name| is_member(name)) || inside.into_iter().any(|name| !boots || *name != "lvm2");
-    found.extend(whole.into_iter().map(str::to_owned));
-    found.extend(
-        parts
-            .iter()
-            .flat_map(|(number, names)| names.iter().map(move |name| format!("partition {number}: {name}"))),
-    );
+    let whole = signatures_of(head, tail, size);
+    let mut inside = parts.iter().flat_map(|(_, signatures)| signatures).filter(|inner| inner.is_member());
+    let member = whole.iter().any(|outer| outer.is_member())
+        || inside.any(|inner| !boots || !inner.is_usual_beside_a_system());
+    found.extend(whole.iter().map(Signature::to_string));
+    for (number, signatures) in parts {
+        found.extend(signatures.iter().map(|inner| format!("partition {number}: {inner}")));
+    }
     found.truncate(REPORT_FOUND_MAX);
     let contents = match (member, boots, partitioned) {
         (true, true, _) => Contents::BootableMember,
@@ -141,12 +140,6 @@ pub fn look(edges: &Edges<'_>, parts: &[(u32, Vec<&'static str>)]) -> (Contents,
         (false, false, false) => Contents::Data,
     };
     (contents, found)
-}
-
-/// Whether the boot sector of this file system ends in the signature of an MBR, often with code that only says that it
-/// does not boot.
-fn has_own_boot_sector(name: &str) -> bool {
-    matches!(name, "bitlocker" | "ntfs" | "exfat" | "vfat")
 }
 
 /// Whether the first sector has the signature by which a BIOS boots it, with a plausible table and code before it.

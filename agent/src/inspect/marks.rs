@@ -1,6 +1,8 @@
-//! Core: recognises the marks (signatures) of file systems, RAIDs, volume groups and pools, at the start and at the end
-//! of a disk or partition. The place of each mark is from the tools that write it (mdadm, dmraid, libblkid, ZFS, DRBD).
-//! The bytes are hostile: every offset is checked. Owns the table of marks; touches nothing.
+//! Core: the marks of file systems, RAIDs, volume groups and pools, at the start and at the end of a disk or
+//! partition. Where each mark stands is from the tools that write it (mdadm, dmraid, libblkid, ZFS, DRBD). The
+//! bytes are hostile: every offset is checked. Touches `signature`.
+
+use super::signature::Signature;
 
 /// Magic number of Linux md superblocks.
 const MD: u32 = 0xa92b_4efc;
@@ -12,7 +14,7 @@ const SECTOR: u64 = 512;
 
 /// The names of the file systems and layers whose marks are in `bytes`, the start of a disk or partition.
 #[must_use]
-pub fn at_start(bytes: &[u8]) -> Vec<&'static str> {
+pub fn at_start(bytes: &[u8]) -> Vec<Signature> {
     let at = |offset: usize, mark: &[u8]| bytes.get(offset..offset + mark.len()) == Some(mark);
     let lvm = (0..4).any(|sector| at(sector * 512, b"LABELONE") && at(sector * 512 + 24, b"LVM2 001"));
     // Labels of ZFS hold a ring of uberblocks from 128 KiB on, one at least every KiB to 8 KiB.
@@ -25,90 +27,80 @@ pub fn at_start(bytes: &[u8]) -> Vec<&'static str> {
     // dmraid: nine sectors from the start, behind a filler of 32 bytes.
     let highpoint = at(4640, &0x5a78_16f0_u32.to_le_bytes()) || at(4640, &0x5a78_16fd_u32.to_le_bytes());
     let table = [
-        ("luks", at(0, b"LUKS\xba\xbe")),
-        ("lvm2", lvm),
-        ("lvm1", at(0, b"HM\x01\x00") || at(0, b"HM\x02\x00")),
+        (Signature::Luks, at(0, b"LUKS\xba\xbe")),
+        (Signature::Lvm2, lvm),
+        (Signature::Lvm1, at(0, b"HM\x01\x00") || at(0, b"HM\x02\x00")),
         // Superblocks 1.1 at the start, 1.2 behind 4 KiB.
-        ("md raid", at(0, &MD.to_le_bytes()) || at(4096, &MD.to_le_bytes())),
-        ("zfs", zfs),
-        ("bcache", at(4120, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81")),
-        ("bcachefs", at(4120, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef")),
-        ("ceph bluestore", at(0, b"bluestore block device")),
-        ("stratis", at(516, b"!Stra0tis\x86\xff\x02^\x41rh")),
-        ("storage spaces", at(0, b"SPACEDB ")),
-        ("windows dynamic disk", at(3072, b"PRIVHEAD")),
-        ("oracle asm", at(32, b"ORCLDISK")),
-        ("highpoint raid", highpoint),
-        ("bitlocker", at(3, b"-FVE-FS-")),
-        ("ntfs", at(3, b"NTFS    ")),
-        ("exfat", at(3, b"EXFAT   ")),
-        ("vfat", at(82, b"FAT32   ") || at(54, b"FAT16   ") || at(54, b"FAT12   ")),
-        ("ext4", ext && extents),
-        ("ext2", ext && !extents),
-        ("xfs", at(0, b"XFSB")),
-        ("btrfs", btrfs && alone),
-        ("btrfs of several disks", btrfs && !alone),
-        ("swap", at(4086, b"SWAPSPACE2")),
-        ("iso9660", at(0x8001, b"CD001")),
-        ("squashfs", at(0, b"hsqs")),
+        (Signature::MdRaid, at(0, &MD.to_le_bytes()) || at(4096, &MD.to_le_bytes())),
+        (Signature::Zfs, zfs),
+        (Signature::Bcache, at(4120, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81")),
+        (Signature::Bcachefs, at(4120, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef")),
+        (Signature::CephBluestore, at(0, b"bluestore block device")),
+        (Signature::Stratis, at(516, b"!Stra0tis\x86\xff\x02^\x41rh")),
+        (Signature::StorageSpaces, at(0, b"SPACEDB ")),
+        (Signature::WindowsDynamicDisk, at(3072, b"PRIVHEAD")),
+        (Signature::OracleAsm, at(32, b"ORCLDISK")),
+        (Signature::HighpointRaid, highpoint),
+        (Signature::Bitlocker, at(3, b"-FVE-FS-")),
+        (Signature::Ntfs, at(3, b"NTFS    ")),
+        (Signature::Exfat, at(3, b"EXFAT   ")),
+        (Signature::Vfat, at(82, b"FAT32   ") || at(54, b"FAT16   ") || at(54, b"FAT12   ")),
+        (Signature::Ext4, ext && extents),
+        (Signature::Ext2, ext && !extents),
+        (Signature::Xfs, at(0, b"XFSB")),
+        (Signature::Btrfs, btrfs && alone),
+        (Signature::BtrfsOfSeveralDisks, btrfs && !alone),
+        (Signature::Swap, at(4086, b"SWAPSPACE2")),
+        (Signature::Iso9660, at(0x8001, b"CD001")),
+        (Signature::Squashfs, at(0, b"hsqs")),
     ];
-    table.into_iter().filter(|&(_, there)| there).map(|(name, _)| name).collect()
+    table.into_iter().filter(|&(_, there)| there).map(|(signature, _)| signature).collect()
 }
 
 /// The names of the layers whose marks are in `tail`, the last bytes of a disk or partition of `size` bytes: RAIDs that
 /// leave the start to the system they mirror, so that by its start a member looks like a plain disk.
 #[must_use]
-pub fn at_end(tail: &[u8], size: u64) -> Vec<&'static str> {
+pub fn at_end(tail: &[u8], size: u64) -> Vec<Signature> {
     let end = End { tail, first: size.saturating_sub(tail.len() as u64), size };
     let sectors = size / SECTOR;
     let back = |sectors_back: u64| sectors.checked_sub(sectors_back).map(|sector| sector * SECTOR);
     let sector_has = |sectors_back: u64, mark: &[u8]| back(sectors_back).is_some_and(|at| end.has(at, mark));
     let table = [
-        ("md raid", end.md()),
-        ("zfs", end.zfs()),
-        ("drbd", end.drbd()),
+        (Signature::MdRaid, end.md()),
+        (Signature::Zfs, end.zfs()),
+        (Signature::Drbd, end.drbd()),
         // The last sector but one, of 512 or 4096 bytes.
-        ("intel raid", [2, 16].iter().any(|&sectors| sector_has(sectors, b"Intel Raid ISM Cfg Sig. "))),
         (
-            "ddf raid",
+            Signature::IntelRaid,
+            [2, 16].iter().any(|&sectors| sector_has(sectors, b"Intel Raid ISM Cfg Sig. ")),
+        ),
+        (
+            Signature::DdfRaid,
             [1, 8, 257]
                 .iter()
                 .any(|&at| sector_has(at, b"\xde\x11\xde\x11") || sector_has(at, b"\x11\xde\x11\xde")),
         ),
-        ("promise raid", PROMISE.iter().any(|&sectors| sector_has(sectors, b"Promise Technology, Inc."))),
-        ("nvidia raid", sector_has(2, b"NVIDIA  ")),
-        ("lsi raid", sector_has(1, b"$XIDE$")),
-        ("adaptec raid", sector_has(1, b"\x37\xfc\x4d\x1e")),
-        ("silicon image raid", back(1).is_some_and(|at| end.has(at + 0x60, &0x2f00_0000_u32.to_le_bytes()))),
-        ("highpoint raid", sector_has(11, b"\xf3\x16\x78\x5a") || sector_has(11, b"\xfd\x16\x78\x5a")),
-        ("via raid", back(1).is_some_and(|at| end.via(at))),
-        ("jmicron raid", back(1).is_some_and(|at| end.jmicron(at))),
-        ("freebsd geom", sector_has(1, b"GEOM::")),
-        ("windows dynamic disk", sector_has(1, b"PRIVHEAD")),
+        (
+            Signature::PromiseRaid,
+            PROMISE.iter().any(|&sectors| sector_has(sectors, b"Promise Technology, Inc.")),
+        ),
+        (Signature::NvidiaRaid, sector_has(2, b"NVIDIA  ")),
+        (Signature::LsiRaid, sector_has(1, b"$XIDE$")),
+        (Signature::AdaptecRaid, sector_has(1, b"\x37\xfc\x4d\x1e")),
+        (
+            Signature::SiliconImageRaid,
+            back(1).is_some_and(|at| end.has(at + 0x60, &0x2f00_0000_u32.to_le_bytes())),
+        ),
+        (
+            Signature::HighpointRaid,
+            sector_has(11, b"\xf3\x16\x78\x5a") || sector_has(11, b"\xfd\x16\x78\x5a"),
+        ),
+        (Signature::ViaRaid, back(1).is_some_and(|at| end.via(at))),
+        (Signature::JmicronRaid, back(1).is_some_and(|at| end.jmicron(at))),
+        (Signature::FreebsdGeom, sector_has(1, b"GEOM::")),
+        (Signature::WindowsDynamicDisk, sector_has(1, b"PRIVHEAD")),
     ];
-    table.into_iter().filter(|&(_, there)| there).map(|(name, _)| name).collect()
-}
-
-/// Whether a disk with the mark `name` is part of something that other disks may be part of, too.
-#[must_use]
-pub fn is_member(name: &str) -> bool {
-    name.ends_with("raid")
-        || matches!(
-            name,
-            "lvm2"
-                | "lvm1"
-                | "zfs"
-                | "drbd"
-                | "bcache"
-                | "bcachefs"
-                | "ceph bluestore"
-                | "stratis"
-                | "storage spaces"
-                | "windows dynamic disk"
-                | "oracle asm"
-                | "btrfs of several disks"
-                | "freebsd geom"
-        )
+    table.into_iter().filter(|&(_, there)| there).map(|(signature, _)| signature).collect()
 }
 
 /// Sectors from the end at which Promise's controllers write their mark (libblkid, `promise_raid.c`).
@@ -186,8 +178,8 @@ pub(crate) mod tests {
 
     pub(crate) const SIZE: usize = 64 << 20;
 
-    /// Each mark at the end of a disk of 64 MiB: its name, its offset and its bytes.
-    pub(crate) fn ends() -> Vec<(&'static str, usize, Vec<u8>)> {
+    /// Where each mark stands on a disk of 64 MiB, and its bytes.
+    pub(crate) fn ends() -> Vec<(Signature, usize, Vec<u8>)> {
         let le = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
         let mut via = vec![0u8; 51];
         (via[0], via[1], via[7]) = (0x55, 0xaa, 9);
@@ -198,40 +190,40 @@ pub(crate) mod tests {
         jmicron[6..8].copy_from_slice(&0u16.wrapping_sub(sum).to_le_bytes());
         let metadata = |text: &[u8]| text.to_vec();
         vec![
-            ("intel raid", SIZE - 1024, metadata(b"Intel Raid ISM Cfg Sig. 1.3.00")),
-            ("intel raid", SIZE - 8192, metadata(b"Intel Raid ISM Cfg Sig. 1.3.00")),
-            ("md raid", SIZE - 8192, le(&[MD, 1])),
-            ("md raid", SIZE - 65536, le(&[MD, 0])),
-            ("md raid", SIZE - 65536, [MD.to_be_bytes(), [0; 4]].concat()),
-            ("ddf raid", SIZE - 512, vec![0xde, 0x11, 0xde, 0x11]),
-            ("ddf raid", SIZE - 257 * 512, vec![0xde, 0x11, 0xde, 0x11]),
-            ("zfs", SIZE - (512 << 10) + (128 << 10), ZFS.to_le_bytes().to_vec()),
-            ("zfs", SIZE - (256 << 10) + (255 << 10), ZFS.to_be_bytes().to_vec()),
-            ("promise raid", SIZE - 63 * 512, metadata(b"Promise Technology, Inc.")),
-            ("promise raid", SIZE - 3087 * 512, metadata(b"Promise Technology, Inc.")),
-            ("nvidia raid", SIZE - 1024, metadata(b"NVIDIA  \x1e\0\0\0")),
-            ("drbd", SIZE - 4096 + 60, 0x8374_026b_u32.to_be_bytes().to_vec()),
-            ("drbd", SIZE - 4096 + 60, 0x8374_026d_u32.to_be_bytes().to_vec()),
-            ("lsi raid", SIZE - 512, metadata(b"$XIDE$")),
-            ("adaptec raid", SIZE - 512, vec![0x37, 0xfc, 0x4d, 0x1e]),
-            ("silicon image raid", SIZE - 512 + 0x60, le(&[0x2f00_0000])),
-            ("highpoint raid", SIZE - 11 * 512, le(&[0x5a78_16f3])),
-            ("via raid", SIZE - 512, via),
-            ("jmicron raid", SIZE - 512, jmicron),
-            ("freebsd geom", SIZE - 512, metadata(b"GEOM::MIRROR")),
-            ("windows dynamic disk", SIZE - 512, metadata(b"PRIVHEAD")),
+            (Signature::IntelRaid, SIZE - 1024, metadata(b"Intel Raid ISM Cfg Sig. 1.3.00")),
+            (Signature::IntelRaid, SIZE - 8192, metadata(b"Intel Raid ISM Cfg Sig. 1.3.00")),
+            (Signature::MdRaid, SIZE - 8192, le(&[MD, 1])),
+            (Signature::MdRaid, SIZE - 65536, le(&[MD, 0])),
+            (Signature::MdRaid, SIZE - 65536, [MD.to_be_bytes(), [0; 4]].concat()),
+            (Signature::DdfRaid, SIZE - 512, vec![0xde, 0x11, 0xde, 0x11]),
+            (Signature::DdfRaid, SIZE - 257 * 512, vec![0xde, 0x11, 0xde, 0x11]),
+            (Signature::Zfs, SIZE - (512 << 10) + (128 << 10), ZFS.to_le_bytes().to_vec()),
+            (Signature::Zfs, SIZE - (256 << 10) + (255 << 10), ZFS.to_be_bytes().to_vec()),
+            (Signature::PromiseRaid, SIZE - 63 * 512, metadata(b"Promise Technology, Inc.")),
+            (Signature::PromiseRaid, SIZE - 3087 * 512, metadata(b"Promise Technology, Inc.")),
+            (Signature::NvidiaRaid, SIZE - 1024, metadata(b"NVIDIA  \x1e\0\0\0")),
+            (Signature::Drbd, SIZE - 4096 + 60, 0x8374_026b_u32.to_be_bytes().to_vec()),
+            (Signature::Drbd, SIZE - 4096 + 60, 0x8374_026d_u32.to_be_bytes().to_vec()),
+            (Signature::LsiRaid, SIZE - 512, metadata(b"$XIDE$")),
+            (Signature::AdaptecRaid, SIZE - 512, vec![0x37, 0xfc, 0x4d, 0x1e]),
+            (Signature::SiliconImageRaid, SIZE - 512 + 0x60, le(&[0x2f00_0000])),
+            (Signature::HighpointRaid, SIZE - 11 * 512, le(&[0x5a78_16f3])),
+            (Signature::ViaRaid, SIZE - 512, via),
+            (Signature::JmicronRaid, SIZE - 512, jmicron),
+            (Signature::FreebsdGeom, SIZE - 512, metadata(b"GEOM::MIRROR")),
+            (Signature::WindowsDynamicDisk, SIZE - 512, metadata(b"PRIVHEAD")),
         ]
     }
 
     #[test]
     fn a_member_is_seen_from_its_end() {
-        for (name, at, mark) in ends() {
+        for (signature, at, mark) in ends() {
             let mut disk = vec![0; SIZE];
             disk[at..at + mark.len()].copy_from_slice(&mark);
             let tail = &disk[SIZE - (2 << 20)..];
-            assert_eq!(at_end(tail, SIZE as u64), [name], "at {}", SIZE - at);
-            assert!(is_member(name));
-            assert_eq!(at_end(&disk[disk.len() - 256..], 256), Vec::<&str>::new());
+            assert_eq!(at_end(tail, SIZE as u64), [signature], "at {}", SIZE - at);
+            assert!(signature.is_member());
+            assert_eq!(at_end(&disk[disk.len() - 256..], 256), []);
         }
         assert!(at_end(&vec![0; 2 << 20], SIZE as u64).is_empty());
     }
@@ -248,7 +240,7 @@ pub(crate) mod tests {
                 let at = usize::try_from(at).unwrap();
                 disk[at..at + 4].copy_from_slice(&MD.to_le_bytes());
                 disk[at + 4..at + 8].copy_from_slice(&major.to_le_bytes());
-                assert_eq!(at_end(&disk[6 << 20..], size), ["md raid"], "{odd}, version {major}");
+                assert_eq!(at_end(&disk[6 << 20..], size), [Signature::MdRaid], "{odd}, version {major}");
             }
         }
     }
@@ -258,9 +250,9 @@ pub(crate) mod tests {
         let mut start = vec![0; 0x1_1000];
         start[0x1_0040..0x1_0048].copy_from_slice(b"_BHRfS_M");
         start[0x1_0088] = 1;
-        assert_eq!(at_start(&start), ["btrfs"]);
+        assert_eq!(at_start(&start), [Signature::Btrfs]);
         start[0x1_0088] = 2;
-        assert_eq!(at_start(&start), ["btrfs of several disks"]);
+        assert_eq!(at_start(&start), [Signature::BtrfsOfSeveralDisks]);
     }
 
     proptest! {

@@ -19,6 +19,9 @@ use files::tidy;
 // Small files, links and names of sysfs and procfs.
 mod files;
 
+// Core: what a signature stands for, and its word.
+pub mod signature;
+
 // Core: the marks of file systems, RAIDs, volume groups and pools.
 pub mod marks;
 

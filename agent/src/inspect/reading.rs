@@ -18,6 +18,7 @@ use common::hardware::Contents;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::contents::{self, Edges, HEAD_BYTES, PARTITION_BYTES, PARTITION_TAIL_BYTES, TAIL_BYTES};
+use super::signature::Signature;
 
 /// What is on a disk: its kind, what was recognised, and its file systems.
 pub type Seen = (Contents, Vec<String>, Vec<Volume>);
@@ -120,9 +121,9 @@ fn read(disk: &Wanted) -> Option<Seen> {
         let start = read_at(&file, part.start, PARTITION_BYTES).unwrap_or_default();
         let end = last(&file, part.start, part.len, PARTITION_TAIL_BYTES).unwrap_or_default();
         volumes.extend(Volume::of(&start, part.number));
-        (part.number, contents::marks_of(&start, &end, part.len))
+        (part.number, contents::signatures_of(&start, &end, part.len))
     });
-    let parts: Vec<(u32, Vec<&'static str>)> = parts.collect();
+    let parts: Vec<(u32, Vec<Signature>)> = parts.collect();
     let (contents, found) = contents::look(&edges, &parts);
     match contents {
         Contents::Blank if tail.is_none() => Some((Contents::Unreadable, found, volumes)),

@@ -136,7 +136,7 @@ fn a_disk_is_called_what_firmware_would_find_on_it() {
     let mut lvm = blank();
     put(&mut lvm, 512, b"LABELONE");
     put(&mut lvm, 512 + 24, b"LVM2 001");
-    assert_eq!(at_start(&lvm), ["lvm2"]);
+    assert_eq!(at_start(&lvm), [Signature::Lvm2]);
     assert_eq!(look_at(&lvm, 512).0, Contents::Member);
 }
 
@@ -144,14 +144,15 @@ fn a_disk_is_called_what_firmware_would_find_on_it() {
 #[test]
 fn a_member_is_never_blank_and_never_a_plain_bootable_disk() {
     let size = SIZE as u64;
-    for (name, at, mark) in ends() {
+    for (signature, at, mark) in ends() {
+        let name = signature.to_string();
         let mut tail = vec![0; TAIL_BYTES];
         let at = at - (SIZE - TAIL_BYTES);
         put(&mut tail, at, &mark);
         let with = |head: &[u8]| look(&Edges { head, tail: Some(&tail), size, sector_bytes: 512 }, &[]);
-        assert_eq!(with(&blank()), (Contents::Member, vec![name.to_owned()]));
+        assert_eq!(with(&blank()), (Contents::Member, vec![name.clone()]));
         let system = with(&with_mbr(0x83, true, true));
-        assert_eq!(system, (Contents::BootableMember, vec!["mbr".to_owned(), name.to_owned()]));
+        assert_eq!(system, (Contents::BootableMember, vec!["mbr".to_owned(), name]));
         assert!(system.0.may_boot() && system.0.is_member());
         assert_eq!(with(&with_gpt(&[LINUX], SECTOR)).0, Contents::Member);
     }
@@ -172,18 +173,18 @@ fn a_gpt_whose_backup_alone_is_left_is_told() {
 fn what_stands_in_partitions_makes_a_member_or_not() {
     let system = with_gpt(&[ESP, LINUX], SECTOR);
     let data = with_gpt(&[LINUX], SECTOR);
-    let with = |head: &[u8], inside: &'static str| {
+    let with = |head: &[u8], inside: Signature| {
         let edges = Edges { head, tail: Some(&[]), size: SIZE as u64, sector_bytes: 512 };
         look(&edges, &[(2, vec![inside])]).0
     };
-    // The layout that installers give a single disk.
-    assert_eq!(with(&system, "lvm2"), Contents::Bootable);
-    assert_eq!(with(&data, "lvm2"), Contents::Member);
-    for mirror in ["md raid", "zfs", "drbd", "btrfs of several disks"] {
+    // How installers lay out a single disk.
+    assert_eq!(with(&system, Signature::Lvm2), Contents::Bootable);
+    assert_eq!(with(&data, Signature::Lvm2), Contents::Member);
+    for mirror in [Signature::MdRaid, Signature::Zfs, Signature::Drbd, Signature::BtrfsOfSeveralDisks] {
         assert_eq!(with(&system, mirror), Contents::BootableMember, "{mirror}");
         assert_eq!(with(&data, mirror), Contents::Member, "{mirror}");
     }
-    assert_eq!(with(&data, "ext4"), Contents::Partitioned);
+    assert_eq!(with(&data, Signature::Ext4), Contents::Partitioned);
 }
 
 #[test]
