@@ -4,6 +4,7 @@
 use common::id::{Hash, ImageId};
 use serde::{Deserialize, Serialize};
 
+use super::format::ImageFormat;
 use super::source::ImageSource;
 use crate::api::shapes::ImageTraits;
 
@@ -56,8 +57,8 @@ pub struct ImageInfo {
     /// That file's path, if it was a file: damaged chunks are repaired from it.
     #[serde(default)]
     pub path: Option<std::path::PathBuf>,
-    /// The format that it came in: `raw`, `qcow2`, `raw in xz` and so on.
-    pub format: String,
+    /// How it came: `raw`, `qcow2`, `raw in xz` and so on.
+    pub format: ImageFormat,
     /// When it was added, in milliseconds since 1970.
     pub added_at_ms: u64,
     /// The kind of its partition table.

@@ -11,7 +11,10 @@ mod error;
 // The types of the image store's interface.
 mod info;
 
-// Reads raw bytes in order, from any supported format.
+// Core: how an image came, as a word and as a type.
+mod format;
+
+// Raw bytes in order, from whatever an admin has.
 mod source;
 
 // Core: recognises what is no disk image.
