@@ -1,9 +1,9 @@
-//! The server over plain HTTP: identity, report and verdict, bundle, manifest, events. The only HTTP in the
-//! machine's programs. Blocking on purpose: the loader does one thing after the other (its only runtime is the
-//! one on which `boot::network` speaks netlink), and the agent calls it from blocking threads.
+//! The client of the server's HTTP API: identity, report and verdict, bundle, manifest, events. The only HTTP in the
+//! machine's programs. Blocking on purpose: the loader does one thing after the other (its only runtime is the one on
+//! which `boot::network` speaks netlink), and the agent calls it from blocking threads.
 //!
-//! HTTP proves nothing, so nothing that comes from it is believed as such: verdicts are opened with the
-//! server's key and must answer our own key, so are answers to events, which must name the batch, and bundles and manifests must have the hash that a verdict names.
+//! HTTP proves nothing, so no answer is trusted as such: verdicts and answers to events have to be signed by the
+//! server's key and to name our key or our batch, and bundles and manifests have to have the hash that a verdict names.
 //! Every body is bounded before it is read. Touches the network; `limits`, `trust`, `wire::http`.
 
 use std::io::Read;
@@ -27,99 +27,99 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-/// How long a connection may take to open.
+/// The timeout of opening a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long a body may stand still. A machine behind a thin line that forty others share still gets a
-/// packet within that time; a server that was restarted does not come back on the same connection.
+/// The timeout of one read or write. A machine behind a slow link that forty others share still gets a packet within
+/// that time; a server that was restarted does not come back on the same connection.
 const STALLED: Duration = Duration::from_secs(20);
 
-/// How long the server may take to answer: the answer to a report can include building a bundle.
+/// The timeout of the answer to a report, before which the server may have to build a bundle.
 const ANSWER: Duration = Duration::from_secs(120);
 
-/// Tries of a download in a row that bring no new byte before it is given up.
+/// The most tries of a download in a row that bring no new byte.
 const FRUITLESS_TRIES: u32 = 4;
 
-/// The longest error body that is read.
+/// The longest error body that is read, in bytes.
 const REFUSED_BYTES_MAX: u64 = 16 << 10;
 
-/// Bytes of a manifest that are not entries, and of its largest entry (hashes, length, encoding), rounded
-/// up: only a bound for reading, the manifest itself is checked by its hash.
+/// The most bytes of a manifest's header, and of one of its entries (hashes, length, encoding), rounded up: only a
+/// bound for reading; the manifest itself is checked by its hash.
 const MANIFEST_HEADER_BYTES: u64 = 256;
 const MANIFEST_ENTRY_BYTES: u64 = 72;
 
-/// Why something was not fetched. `what` is a noun such as `the agent bundle`.
+/// Why a request to the server failed. `what` is a noun such as `the agent bundle`.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The server's address is none.
+    /// The server's address is not a URL of the right form.
     #[error("`{url}` is not a server address such as http://10.0.0.1:8069")]
     Url {
-        /// The text that was given.
+        /// The text that was given, cut to 200 characters.
         url: String,
     },
-    /// No answer, or the connection broke.
+    /// There was no answer, or the connection broke.
     #[error("no answer from {url} for {what}")]
     Unreachable {
-        /// What was asked for, as the sentence names it.
+        /// What was requested, as a noun.
         what: &'static str,
-        /// The whole address that was asked.
+        /// The whole URL of the request.
         url: String,
-        /// The error underneath.
+        /// The error of the HTTP client, such as a refused connection or a timeout.
         #[source]
         source: Box<ureq::Error>,
     },
     /// The server answered with an error; its body says why.
     #[error("the server refused {what} with status {status}: {}", sentence(.body))]
     Refused {
-        /// What was asked for, as the sentence names it.
+        /// What was requested, as a noun.
         what: &'static str,
-        /// The HTTP status.
+        /// The HTTP status code.
         status: u16,
-        /// What the server says about it.
+        /// The error, cause and hint that the server sent.
         body: Box<Refused>,
     },
-    /// The body ended early or stood still, again and again.
+    /// The body ended early or stalled, in several tries.
     #[error("{what} stopped after {got} of {wanted} bytes")]
     Broken {
-        /// What was asked for, as the sentence names it.
+        /// What was requested, as a noun.
         what: &'static str,
-        /// Bytes that came.
+        /// How many bytes came.
         got: u64,
-        /// Bytes that should have come.
+        /// How many bytes should have come.
         wanted: u64,
-        /// Why it stopped the last time.
+        /// Why the last try ended.
         #[source]
         source: std::io::Error,
     },
-    /// More bytes than the bound.
+    /// The body is longer than the bound.
     #[error("{what} of {bytes} bytes, more than {max}")]
     TooLong {
-        /// What was asked for, as the sentence names it.
+        /// What was requested, as a noun.
         what: &'static str,
-        /// Its length, as announced.
+        /// Its length in bytes, as announced, or one more than the bound.
         bytes: u64,
-        /// The most that is read.
+        /// The bound, in bytes.
         max: u64,
     },
-    /// The answer is no JSON of the kind.
+    /// The answer is not the expected JSON.
     #[error("the answer for {what} cannot be read")]
     Content {
-        /// What was asked for, as the sentence names it.
+        /// What was requested, as a noun.
         what: &'static str,
-        /// The error underneath.
+        /// Where and why the JSON does not parse.
         #[source]
         source: serde_json::Error,
     },
     /// The answer is not signed by the server's key.
     #[error("the answer for {what} is not to be trusted")]
     Untrusted {
-        /// What was asked for, as the sentence names it.
+        /// What was requested, as a noun.
         what: &'static str,
-        /// The error underneath.
+        /// Which check of the signature failed.
         #[source]
         source: Untrusted,
     },
-    /// Signed by the server, but for another machine or another boot of this one.
+    /// The verdict is signed by the server, but for another machine or another boot of this one.
     #[error("the verdict answers key {}, ours is {}", got.short(), ours.short())]
     NotOurs {
         /// The key of the report that it answers.
@@ -127,16 +127,16 @@ pub enum FetchError {
         /// The key that this program reported with.
         ours: PublicKey,
     },
-    /// Signed by the server, but for other events than those that were sent.
+    /// The answer is signed by the server, but for another batch of events than the one that was sent.
     #[error("the answer is for another batch of events than the one that was sent")]
     OtherBatch,
-    /// Signed by the server for this boot, but not for this report: somebody repeats an old answer.
+    /// The verdict is signed by the server for this boot, but not for this report: an old answer was replayed.
     #[error("the verdict answers an earlier report of this boot")]
     Stale,
-    /// Nothing to tell one report from the next by.
+    /// The kernel gave no random numbers for the salt of a report.
     #[error("the kernel has no random numbers")]
     Random(#[source] getrandom::Error),
-    /// The bytes are not those that the plan names.
+    /// The bundle's bytes are not those that the plan names.
     #[error("the agent bundle has hash {}, the plan names {}", got.short(), wanted.short())]
     WrongHash {
         /// The hash of what came.
@@ -144,13 +144,13 @@ pub enum FetchError {
         /// The hash in the plan.
         wanted: Hash,
     },
-    /// The manifest is not the one of this image.
+    /// The manifest's bytes are malformed or have another hash than the image's name.
     #[error("the manifest is not the one of this image")]
     Manifest(#[source] BadManifest),
 }
 
 impl FetchError {
-    /// What a person can do about it, for the console and the log.
+    /// What a person can do about the error, for the console and the log.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -181,7 +181,7 @@ fn sentence(body: &Refused) -> String {
     text
 }
 
-/// The server, as one machine speaks to it. Cheap to clone; clones share their connections.
+/// The client of one server. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Server {
     base: String,
@@ -190,38 +190,38 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server at `url` (plain HTTP, an address and a port, no path), known by `key`.
+    /// A client of the server at `url` (plain HTTP, an address and a port, no path), whose answers `key` has to sign.
     ///
     /// # Errors
-    /// When `url` is no such address.
+    /// When `url` has another form.
     pub fn new(url: &str, key: PublicKey) -> Result<Self, FetchError> {
         Ok(Self { base: base_of(url)?, key, http: http() })
     }
 
-    /// The server's address, without a slash at its end.
+    /// The server's base URL, without a slash at its end.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.base
     }
 
-    /// The key that it is known by.
+    /// The key that has to sign the server's answers.
     #[must_use]
     pub fn key(&self) -> PublicKey {
         self.key
     }
 
-    /// Who answers at this address, by its own word.
+    /// Asks who answers at this address. The answer is unsigned.
     ///
     /// # Errors
-    /// When nobody does, or not as a swarmboot server.
+    /// When nothing answers, or something that is not a swarmboot server.
     pub fn identity(&self) -> Result<Identity, FetchError> {
         identity_of(&self.base)
     }
 
-    /// Reports `report`, signed with `pair`, and reads what to do: the verdict, and the signed form to pass on.
+    /// Sends `report`, signed with `pair`. The verdict, and its signed form to pass on.
     ///
     /// # Errors
-    /// When the server cannot be reached or refuses, or its answer is not signed by its key or not for `pair`.
+    /// When the server cannot be reached or refuses, or its answer is not signed by its key or not for this report.
     pub fn report(
         &self,
         pair: &KeyPair,
@@ -243,7 +243,7 @@ impl Server {
         Ok((verdict, signed))
     }
 
-    /// Sends a batch of events.
+    /// Sends a batch of events, and returns how far the server has taken them.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses them, or its answer is not signed by its key or not for `batch`.
@@ -254,11 +254,11 @@ impl Server {
         if taken.batch == batch.digest() { Ok(taken) } else { Err(FetchError::OtherBatch) }
     }
 
-    /// Downloads the agent bundle `hash` of `bytes` bytes into memory; goes on where a broken try stopped.
-    /// `progress` is told the bytes that are there.
+    /// Downloads the agent bundle `hash` of `bytes` bytes into memory; resumes where a broken try stopped. `progress`
+    /// is called with the count of bytes so far.
     ///
     /// # Errors
-    /// When it is longer than `BUNDLE_BYTES_MAX`, does not come, or has another hash.
+    /// When it is longer than `BUNDLE_BYTES_MAX`, cannot be fetched, or has another hash.
     pub fn bundle(
         &self,
         hash: Hash,
@@ -291,7 +291,7 @@ impl Server {
         if got == hash { Ok(have) } else { Err(FetchError::WrongHash { got, wanted: hash }) }
     }
 
-    /// Fetches the manifest of `image`, which is of `image_bytes` bytes.
+    /// Fetches the manifest of `image`, whose size is `image_bytes` bytes.
     ///
     /// # Errors
     /// When it cannot be fetched, is longer than an image of that size can need, or is another image's.
@@ -327,7 +327,7 @@ impl Server {
         serde_json::from_slice(&answer).map_err(|source| FetchError::Content { what, source })
     }
 
-    /// One try to bring `have` to `bytes` bytes, from where it stands.
+    /// One try to extend `have` to `bytes` bytes, with a range request from its present length.
     fn download_on(
         &self,
         what: &'static str,
@@ -345,7 +345,7 @@ impl Server {
         let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
             && starts_at(response.headers().get(header::CONTENT_RANGE)) == Some(have.len() as u64);
         if !goes_on {
-            // A server that knows no ranges sends all of it again.
+            // A server without ranges sends the whole body again.
             have.clear();
         }
         if let Some(announced) = response.body().content_length()
@@ -375,10 +375,10 @@ impl Server {
     }
 }
 
-/// Who answers at `url`, by its own word: for a person who will believe it, never for a machine.
+/// Asks who answers at `url`. Unsigned: for a person who decides whether to trust it, never for a machine.
 ///
 /// # Errors
-/// When nobody does, or not as a swarmboot server.
+/// When nothing answers, or something that is not a swarmboot server.
 pub fn identity_of(url: &str) -> Result<Identity, FetchError> {
     let what = "the server's identity";
     let url = format!("{}{IDENTITY}", base_of(url)?);
@@ -401,7 +401,7 @@ fn base_of(url: &str) -> Result<String, FetchError> {
 fn http() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
-        // A proxy in the environment of whoever tries the agent on a spare box is for the internet, not for this.
+        // A proxy in the environment of whoever tries the agent on a spare box is meant for the internet.
         .proxy(None)
         .max_redirects(0)
         .user_agent(concat!("swarmboot-agent/", env!("CARGO_PKG_VERSION")))
@@ -429,8 +429,8 @@ fn accept(
     Err(FetchError::Refused { what, status, body: Box::new(refused(&body)) })
 }
 
-/// What the body of a refusal says, or its first words where it is the page of somebody else's server. Neither may
-/// steer the terminal that it is shown on.
+/// The body of a refusal; if it is not ours, such as another server's page, its first 200 characters. Cleaned of
+/// control characters, which could steer the terminal that it is shown on.
 fn refused(body: &[u8]) -> Refused {
     let page = |_| Refused {
         error: cut(String::from_utf8_lossy(body).trim(), 200).to_owned(),
@@ -442,7 +442,7 @@ fn refused(body: &[u8]) -> Refused {
     Refused { error: clean(said.error), cause: said.cause.map(clean), hint: said.hint.map(clean) }
 }
 
-/// For `tests/fuzz`: a refusal as a person reads it.
+/// For `tests/fuzz`: a refusal's text as a person reads it.
 #[cfg(fuzzing)]
 #[must_use]
 pub fn try_refusal(body: &[u8]) -> String {
@@ -466,7 +466,7 @@ fn read_all(
     })
 }
 
-/// Where a `Content-Range: bytes 100-199/200` starts.
+/// The offset at which a `Content-Range: bytes 100-199/200` starts.
 fn starts_at(range: Option<&header::HeaderValue>) -> Option<u64> {
     range?.to_str().ok()?.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }

@@ -1,13 +1,13 @@
-//! The machine's side. A room uses only rooms above it. Of these the loader is the first four and nothing else, and is
-//! built without the rest (`--no-default-features`); the agent is all of them.
+//! The programs of the machine. A module uses only modules above it. The loader is the first four modules and nothing
+//! else, and is built without the rest (`--no-default-features`); the agent is all of them.
 
-// Step 3, `inspect`: what this machine is made of.
+// Step 3, `inspect`: the hardware report.
 pub mod inspect;
 
-// Reports, verdicts, bundles, manifests: the server over HTTP.
+// The HTTP client of the server: reports, verdicts, bundles, manifests, events.
 pub mod fetch;
 
-// Step events on their way to the server's log.
+// Delivery of step events to the server's log.
 pub mod outbox;
 
 // PID 1: mounts, console, drivers, network, the loader's loop, and the hand-over from loader to agent.
@@ -17,10 +17,10 @@ pub mod boot;
 #[cfg(feature = "swarm")]
 pub mod swarm;
 
-// Steps 9 to 12 as the disk sees them: find it, write it, read it back, seal it.
+// Steps 9 to 12 on the disk: choose it, write it, read it back, seal it.
 #[cfg(feature = "swarm")]
 pub mod disk;
 
-// The plan's steps, one file each, and the runner that walks them.
+// The plan's steps, one file each, and the runner.
 #[cfg(feature = "swarm")]
 pub mod steps;

@@ -1,16 +1,16 @@
-//! Step events on their way to the server's log, for the loader and for the agent.
+//! The outbox of step events, which delivers them to the server's log, for the loader and for the agent.
 //!
 //! What is promised:
 //! - [`EventOutbox::event`] never waits for the network.
 //! - Started, done, failed and note events are delivered in order, each until the server says that it is in
-//!   the log; the server is tried for ever, at growing distances up to [`BACK_OFF_MAX`].
-//! - Progress is worth only its newest value: while it waits, newer progress of the same step replaces it,
-//!   and it is the first to go.
+//!   the log; failed deliveries are retried for ever, with a back-off of at most [`BACK_OFF_MAX`].
+//! - Of progress only the newest value counts: while it waits, newer progress of the same step replaces it,
+//!   and it is the first to be dropped.
 //! - Memory is bounded: beyond [`KEPT_MAX`] waiting events (a job has fewer than a hundred; a machine that is
 //!   cut off from its server and fails again and again could make that many in days) new ones are counted
 //!   instead of kept, and the count is delivered as a note.
-//! - Numbers are given when an event is first sent, so the server sees them consecutive; what is not taken by
-//!   the time the loader hands over goes on in the agent under the same numbers ([`EventOutbox::stop`]).
+//! - Events are numbered when they are first sent, so the server sees consecutive numbers; events not delivered
+//!   when the loader hands over are delivered by the agent under the same numbers ([`EventOutbox::stop`]).
 //!
 //! Owns one thread, which ends with [`EventOutbox::stop`] or when the last handle is dropped. Touches `fetch`.
 
@@ -33,19 +33,19 @@ use crate::fetch::Server;
 #[cfg(test)]
 mod tests;
 
-/// The most events that wait.
+/// The most events that wait to be sent.
 pub const KEPT_MAX: usize = 4096;
 
-/// The longest pause between two tries.
+/// The longest back-off between two tries of a delivery.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
-/// How long after a batch the next one gathers events: one POST for a burst, and still at once for a person.
+/// How long after a batch the next one waits for more events: one POST for a burst, and still at once for a person.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// Without events, how often the server is asked whether the job was cancelled.
+/// The interval of empty batches while there are no events: their answers tell whether the job was cancelled.
 const ASK_EVERY: Duration = Duration::from_secs(15);
 
-/// One attempt of one job.
+/// One attempt of one job, as each batch of events names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// The job, which stays the same from one attempt to the next.
@@ -62,32 +62,32 @@ impl Attempt {
     }
 }
 
-/// Events that one program leaves to the next on the same boot.
+/// Events that one program could not deliver and the next on the same boot is to deliver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlog {
-    /// The attempt that the events are of; none where they are the loader's, and belong to whatever attempt follows.
+    /// The attempt of these events; none where they are the loader's, which go with whatever attempt follows.
     #[serde(default)]
     pub of: Option<Attempt>,
-    /// The number of the last event that was ever sent.
+    /// The highest event number that was ever sent.
     pub last_number: u64,
-    /// Milliseconds since the first program's start.
+    /// Milliseconds since the start of the first program of this boot.
     pub at_ms: u64,
-    /// Sent but perhaps not taken: they keep their numbers.
+    /// Sent, but perhaps not received: sent again under the same numbers.
     pub sent: Vec<StepEvent>,
-    /// Not sent yet; their numbers are 0.
+    /// Not sent yet; their number is 0.
     pub waiting: Vec<StepEvent>,
 }
 
 #[derive(Debug)]
 struct State {
     last_number: u64,
-    /// Numbered, perhaps at the server already: sent again, unchanged, until taken.
+    /// Numbered, and perhaps received by the server: sent again, unchanged, until acknowledged.
     sent: Vec<StepEvent>,
     waiting: VecDeque<StepEvent>,
     left_out: u64,
-    /// Whether the server knows our key yet; before, it would only refuse.
+    /// Whether delivery waits for [`EventOutbox::release`].
     held: bool,
-    /// Someone waits for everything to be delivered: no gathering, no long back-off.
+    /// Whether [`EventOutbox::flush`] waits: batches then go at once, and the back-off is short.
     urgent: bool,
     stopping: bool,
     cancelled: Option<String>,
@@ -97,14 +97,14 @@ struct State {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Told of new events, of urgency, of delivery and of the end.
+    /// Notified of new events, of a flush, of each delivery and of the end.
     changed: Condvar,
     started: Instant,
     started_ms: u64,
 }
 
 impl Shared {
-    /// The state is whole at every point where a holder could panic: it is used on after one.
+    /// Locks the state, which is consistent at every point where a holder could panic, and so usable after a panic.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -114,7 +114,7 @@ impl Shared {
     }
 }
 
-/// A handle to the events' way; clones are the same outbox.
+/// A handle of the outbox; clones are handles of the same one.
 #[derive(Debug, Clone)]
 pub struct EventOutbox {
     shared: Arc<Shared>,
@@ -135,15 +135,15 @@ impl Drop for EndWithLast {
 }
 
 impl EventOutbox {
-    /// Starts delivering to `server`, in the name of `pair` and, when there is one, `attempt`; goes on with
-    /// `backlog`, but for what is left in it of another attempt: the server began this one because it had given
-    /// that one up, and a late word of its end would end this one.
+    /// Starts delivering to `server`, signed with `pair`, for `attempt` if there is one. Goes on with `backlog`, but
+    /// drops its events if they are of another attempt: the server began this one because it had given that one up, and
+    /// a late event of its end would end this one.
     #[must_use]
     pub fn start(server: Server, pair: KeyPair, attempt: Option<Attempt>, backlog: Backlog) -> Self {
         Self::build(server, pair, attempt, backlog, false)
     }
 
-    /// As [`EventOutbox::start`], but keeps everything until [`EventOutbox::release`]: the server learns our key only
+    /// As [`EventOutbox::start`], but sends nothing before [`EventOutbox::release`]: the server learns our key only
     /// from the report, and refuses events of keys that it does not know.
     #[must_use]
     pub fn start_held(server: Server, pair: KeyPair, backlog: Backlog) -> Self {
@@ -188,7 +188,7 @@ impl EventOutbox {
         }
     }
 
-    /// Takes an event. Its text is cut and made harmless, as [`What::tidied`] says.
+    /// Takes an event. Its text is shortened and cleaned, as [`What::tidied`] says.
     pub fn event(&self, step: Step, what: What, sources: Option<Sources>) {
         let event = StepEvent { number: 0, at_ms: self.shared.now_ms(), step, what: what.tidied(), sources };
         let mut state = self.shared.lock();
@@ -197,13 +197,13 @@ impl EventOutbox {
         self.shared.changed.notify_all();
     }
 
-    /// The server knows our key now.
+    /// Begins delivering, after [`EventOutbox::start_held`]: the server knows our key now.
     pub fn release(&self) {
         self.shared.lock().held = false;
         self.shared.changed.notify_all();
     }
 
-    /// Waits until everything is in the server's log, at most `patience`. Returns whether it is.
+    /// Waits until every event is in the server's log, for at most `patience`. Returns whether it is.
     #[must_use]
     pub fn flush(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
@@ -222,26 +222,26 @@ impl EventOutbox {
         true
     }
 
-    /// Why the server cancelled the job, once it has.
+    /// The server's reason for cancelling the job; none while it has not.
     #[must_use]
     pub fn cancelled(&self) -> Option<String> {
         self.shared.lock().cancelled.clone()
     }
 
-    /// Why the last try to deliver failed; none when it did not.
+    /// The error of the last try to deliver; none after a success.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
         self.shared.lock().last_error.clone()
     }
 
-    /// Ends the thread, after at most one try's time, and returns what is not delivered.
+    /// Ends the thread, which may take as long as one try, and returns the events that are not delivered.
     #[must_use]
     pub fn stop(&self) -> Backlog {
         self.shared.lock().stopping = true;
         self.shared.changed.notify_all();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic in there has been shown by the panic hook already, and the state is whole.
+            // A panic of the thread has been shown by the panic hook, and the state is consistent.
             let _ = thread.join();
         }
         let mut state = self.shared.lock();
@@ -256,7 +256,7 @@ impl EventOutbox {
     }
 }
 
-/// Puts `event` behind the others by the promises of the header.
+/// Queues `event`, within the bounds that the header promises.
 fn take(state: &mut State, event: StepEvent) {
     if matches!(event.what, What::Progress { .. }) {
         let same = |old: &StepEvent| old.step == event.step && matches!(old.what, What::Progress { .. });
@@ -281,7 +281,7 @@ fn take(state: &mut State, event: StepEvent) {
     state.waiting.push_back(event);
 }
 
-/// What the thread owns.
+/// The thread that delivers, with what it owns.
 struct Carrier {
     shared: Arc<Shared>,
     server: Server,
@@ -321,7 +321,7 @@ impl Carrier {
         }
     }
 
-    /// Waits until there is something to send and it is time to; none when the thread is to end.
+    /// Waits until there is something to send and its time has come; none when the thread is to end.
     fn next_batch(&self, failures: u32) -> Option<Vec<StepEvent>> {
         let pause = back_off(failures);
         let begun = Instant::now();
@@ -352,7 +352,7 @@ impl Carrier {
     }
 }
 
-/// Gives numbers to waiting events, up to a full batch.
+/// Numbers waiting events, until the batch is full.
 fn number(state: &mut State, now_ms: u64) {
     if state.waiting.len() < KEPT_MAX {
         own_up(state, now_ms);
@@ -366,7 +366,7 @@ fn number(state: &mut State, now_ms: u64) {
     }
 }
 
-/// Says in a note how many events were left out, if any were.
+/// Adds a note of how many events were dropped, if any were.
 fn own_up(state: &mut State, now_ms: u64) {
     if state.left_out > 0 {
         let text = format!("{} events were left out here: the server could not be reached", state.left_out);
@@ -377,7 +377,7 @@ fn own_up(state: &mut State, now_ms: u64) {
     }
 }
 
-/// The pause before try `failures + 1`.
+/// The back-off before try `failures + 1`.
 fn back_off(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,

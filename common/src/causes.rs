@@ -1,12 +1,12 @@
-//! Core: an error and what stands behind it, as text for a person. Server and agent tell errors in the same
-//! words, so the rule is here and nowhere else. Touches nothing.
+//! Core: an error with its causes, as text for a person. Server and agent show errors in the same way, so the rule is
+//! here and nowhere else. Touches nothing.
 //!
-//! Our own errors keep their cause out of their text, but some libraries (ureq, hyper) repeat in a wrapper's text
-//! what they wrap: a cause which the text before it has already is left out.
+//! Our own errors keep their cause out of their text, but some libraries (ureq, hyper) repeat in a wrapper's text what
+//! they wrap: a cause that the text before it contains already is left out.
 
 use std::error::Error;
 
-/// `error` and everything it came from, a text each, the first cause last.
+/// The texts of `error` and of its sources, the innermost last.
 #[must_use]
 pub fn list(error: &dyn Error) -> Vec<String> {
     let mut texts = vec![error.to_string()];
@@ -27,7 +27,7 @@ pub fn with_causes(error: &dyn Error) -> String {
     list(error).join(": ")
 }
 
-/// What stands behind `error`, as one line; none when its own text says it all.
+/// The causes of `error` without its own text, as one line; none when there are none to show.
 #[must_use]
 pub fn behind(error: &dyn Error) -> Option<String> {
     let texts = list(error);
@@ -39,7 +39,7 @@ pub fn behind(error: &dyn Error) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// A text, and what it came from.
+    /// An error with a text and a source.
     #[derive(Debug, thiserror::Error)]
     #[error("{text}")]
     struct Told {
@@ -61,7 +61,7 @@ mod tests {
             (&["cannot read: file is gone", "file is gone"], &["cannot read: file is gone"]),
             (&["no answer", "io: refused", "refused"], &["no answer", "io: refused"]),
             (&["cannot read (file is gone), again", "file is gone"], &["cannot read (file is gone), again"]),
-            // What is left out does not hide what comes after it.
+            // A cause that is left out does not hide the one after it.
             (&["no answer: refused", "refused", "no route"], &["no answer: refused", "no route"]),
         ];
         for (texts, wanted) in table {

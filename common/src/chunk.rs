@@ -1,5 +1,5 @@
-//! Pieces of an image: their numbers, sets of them, and what makes one a chunk of zeros. Owns the only checked way from
-//! a number on the wire to a place in an image. Touches `limits`.
+//! Chunks of an image: their numbers, sets of them, and the test for zeros. Owns the only checked way from a number
+//! on the wire to a place in an image. Touches `limits`.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::limits::{CHUNK_BYTES, CHUNKS_MAX};
 pub struct ChunkIndex(pub u32);
 
 impl ChunkIndex {
-    /// The first byte of the chunk in its image.
+    /// The offset of the chunk's first byte in its image.
     #[must_use]
     pub fn offset(self) -> u64 {
         u64::from(self.0) * u64::from(CHUNK_BYTES)
@@ -24,8 +24,8 @@ impl ChunkIndex {
     }
 }
 
-/// Whether `bytes` are zeros only. Or-ing 256 bytes at a time lets the compiler use wide instructions, whatever C library
-/// there is: 19 GB/s measured, and bytes with something in them are told at the first such block.
+/// Whether all `bytes` are zero. Or-ing 256 bytes at a time lets the compiler use wide instructions, whatever C library
+/// there is: 19 GB/s measured; other bytes are found at the first block that has one.
 #[must_use]
 pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(256).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
@@ -41,7 +41,7 @@ pub struct ChunkSet {
 }
 
 impl ChunkSet {
-    /// The empty set for an image of `len` chunks; `len` beyond the largest image is cut to it.
+    /// The empty set for an image of `len` chunks, at most [`CHUNKS_MAX`].
     #[must_use]
     pub fn new(len: u32) -> Self {
         let len = len.min(CHUNKS_MAX);
@@ -92,7 +92,7 @@ impl ChunkSet {
         true
     }
 
-    /// One bit per chunk, lowest first, in words of 64: for set arithmetic that looks at many chunks at once.
+    /// One bit per chunk, lowest first, in words of 64 bits: for set arithmetic on many chunks at once.
     #[must_use]
     pub fn words(&self) -> &[u64] {
         &self.words

@@ -1,8 +1,8 @@
-//! Disks as machines report them: what stands on one, whether an image can be written to it, and whether two
-//! entries of a report are two disks. Touches `limits`, `list`.
+//! Disks as machines report them: what is on one, whether an image can be written to it, and whether two entries of a
+//! report are two disks. Owns these types; touches `limits`, `list`.
 //!
-//! A word of a later reporter (a bus, what stands on a disk) is read as one that says nothing: a machine must
-//! not disappear because its loader knows more than this program. What is not understood counts as occupied.
+//! A value that only a later reporter knows (of a bus, of contents) is read as unknown: a machine must not disappear
+//! because its loader is newer than this program. Unknown contents count as occupied.
 
 use std::fmt;
 
@@ -29,13 +29,13 @@ pub enum Bus {
     Mmc,
     /// A file or device given to the agent as an ordinary process.
     File,
-    /// Something else.
+    /// Any other bus, or a value of a later reporter.
     #[serde(other)]
     Other,
 }
 
 impl fmt::Display for Bus {
-    /// The word of a report and of a disk rule: `nvme`.
+    /// The value in a report and in a disk rule: `nvme`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Nvme => "nvme",
@@ -50,11 +50,11 @@ impl fmt::Display for Bus {
     }
 }
 
-/// What stands on a disk, by its first and last MiB and some places between.
+/// What is on a disk, by its first and last MiB and some places between.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contents {
-    /// Zeros wherever was looked.
+    /// Zeros at every place that was read.
     Blank,
     /// A partition table and something that firmware would boot.
     Bootable,
@@ -69,7 +69,7 @@ pub enum Contents {
     /// It could not be read.
     #[default]
     Unreadable,
-    /// A word of a later reporter.
+    /// A value of a later reporter.
     #[serde(other)]
     Unknown,
 }
@@ -81,13 +81,13 @@ impl Contents {
         matches!(self, Self::Bootable | Self::BootableMember)
     }
 
-    /// Whether other disks depend on it.
+    /// Whether other disks depend on it, as a member of an array.
     #[must_use]
     pub fn is_member(self) -> bool {
         matches!(self, Self::Member | Self::BootableMember)
     }
 
-    /// In a word or two, behind the disk's name.
+    /// As text for a person, behind the disk's name.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -103,13 +103,13 @@ impl Contents {
     }
 }
 
-/// A file system on a disk, by what an OS finds it by.
+/// A file system on a disk, by the names under which an OS finds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Volume {
     /// The partition's number; 0 for the whole disk.
     pub partition: u32,
-    /// Its word for people, such as `XFS file system`.
+    /// The kind as text for a person, such as `XFS file system`.
     pub kind: String,
     /// Its label; may be empty.
     pub label: String,
@@ -118,7 +118,7 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// What begins with `start` in a partition, if it has a label or a UUID.
+    /// The file system that begins with `start`, if it has a label or a UUID.
     #[must_use]
     pub fn of(start: &[u8], partition: u32) -> Option<Self> {
         let found = crate::filesystem::identify(start)?;
@@ -127,7 +127,7 @@ impl Volume {
         named.then(|| Self { partition, kind: found.kind.to_owned(), label, uuid })
     }
 
-    /// Whether cloud-init takes it for its data: NoCloud's label, or OpenStack's.
+    /// Whether cloud-init would read it as its data source: NoCloud's label, or OpenStack's.
     #[must_use]
     pub fn is_seed(&self) -> bool {
         ["cidata", "config-2"].iter().any(|label| self.label.eq_ignore_ascii_case(label))
@@ -137,27 +137,27 @@ impl Volume {
 /// One disk as the kernel shows it; a disk behind two paths is two of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
-    /// The kernel's name on this boot, such as `nvme0n1`. Never used to find a disk again: names swap.
+    /// The kernel's name on this boot, such as `nvme0n1`. Never used to find a disk again, because names change.
     pub name: String,
-    /// How it is attached.
+    /// The bus that the disk is on.
     pub bus: Bus,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Logical sector size in bytes.
     pub sector_bytes: u32,
     /// The model's name; empty where the disk gives none, as behind many controllers.
     #[serde(default)]
     pub model: String,
-    /// The disk's serial number; empty, or a placeholder that [`Disk::real_serial`] sorts out.
+    /// The disk's serial number; empty, or a placeholder that [`Disk::real_serial`] leaves out.
     #[serde(default)]
     pub serial: String,
-    /// World wide name, EUI-64 or NGUID, as sysfs shows it.
+    /// World wide name, EUI-64 or NGUID, as sysfs shows it; empty where the disk has none.
     #[serde(default)]
     pub wwn: String,
-    /// Where it is plugged in: the sysfs path of the device, such as `pci0000:00/0000:00:04.0/virtio1`.
+    /// The place where it is plugged in: the sysfs path of the device, such as `pci0000:00/0000:00:04.0/virtio1`.
     #[serde(default)]
     pub path: String,
-    /// Whether it spins.
+    /// Whether it is a spinning disk.
     #[serde(default)]
     pub rotational: bool,
     /// Whether it can be taken out (USB sticks, card readers).
@@ -166,10 +166,10 @@ pub struct Disk {
     /// Whether it refuses writes.
     #[serde(default)]
     pub read_only: bool,
-    /// What stands on it, in one word; unreadable where the reporter does not say.
+    /// What is on it, in general; unreadable where the reporter does not say.
     #[serde(default)]
     pub contents: Contents,
-    /// What else is on it, in words: partition table kind, file systems, RAID or LVM signatures.
+    /// What else was recognised on it, as texts: kind of partition table, file systems, RAID or LVM signatures.
     #[serde(default, deserialize_with = "list::read::<_, _, REPORT_FOUND_MAX>")]
     pub found: Vec<String>,
     /// The file systems on it that have a label or a UUID.
@@ -177,22 +177,22 @@ pub struct Disk {
     pub volumes: Vec<Volume>,
 }
 
-/// Why no image can be written to a disk, whatever the order says.
+/// Why no image at all can be written to a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// Nothing to write to. Linux shows drives of 520- or 528-byte sectors so: it reads none of them.
+    /// A size of 0. Linux shows drives with sectors of 520 or 528 bytes so: it cannot read them.
     #[error("it shows no bytes: no medium, or sectors that Linux does not read (520 or 528 bytes)")]
     Empty,
-    /// Images count in sectors of 512 or 4096 bytes, and so does the firmware that boots them.
+    /// A sector size other than 512 or 4096 bytes, the only ones that images and firmware are made for.
     #[error("its sectors have {0} bytes, and images are made for 512 or 4096")]
     SectorBytes(u32),
-    /// Beyond what an offset of Linux reaches.
+    /// A size that does not fit into an offset of Linux.
     #[error("its {0} bytes are more than Linux can address")]
     TooLarge(u64),
 }
 
 impl Unusable {
-    /// What to do about it.
+    /// What a person can do about it.
     #[must_use]
     pub fn hint(self) -> &'static str {
         match self {
@@ -204,23 +204,23 @@ impl Unusable {
     }
 }
 
-/// How two entries of one report stand to each other.
+/// The relation of two entries of one report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kinship {
-    /// Two disks, told apart by what they say of themselves.
+    /// Two disks, with different marks.
     Apart,
-    /// Two disks that say the same of themselves (a placeholder for a serial number, two USB bridges with
-    /// one): only their places tell them apart.
+    /// Two disks with the same marks (a placeholder for a serial number, two USB bridges with one number): only their
+    /// places tell them apart.
     ByPlace,
     /// One disk seen over two paths: serial number and WWN agree, on a bus that has several paths.
     Paths,
-    /// Nothing tells them apart.
+    /// Entries that nothing tells apart.
     Alike,
 }
 
 impl Disk {
-    /// Why no image can be written to it, if so. Whether it is read-only or too small for one image is not
-    /// asked here.
+    /// Why no image at all can be written to it; none if one can. Whether it is read-only or too small for one image is
+    /// checked elsewhere.
     #[must_use]
     pub fn unusable(&self) -> Option<Unusable> {
         let (size, sector_bytes) = (self.size, self.sector_bytes);
@@ -247,26 +247,26 @@ impl Disk {
         real(&self.wwn)
     }
 
-    /// What it says of itself, each with what it is: `model M`, `serial S`, `wwn W`. What it does not say is left out.
+    /// Its own marks, each with its name: `model M`, `serial S`, `wwn W`. Empty ones are left out.
     #[must_use]
     pub fn marks(&self) -> Vec<String> {
         marks(&self.model, &self.serial, &self.wwn)
     }
 
-    /// What is printed on it: its model and serial number. Empty when it says neither.
+    /// Its model and serial number, as printed on it. Empty when it reports neither.
     #[must_use]
     pub fn label(&self) -> String {
         [self.model.as_str(), self.serial.as_str()].join(" ").trim().to_owned()
     }
 
-    /// As an admin would look for it: its name, model and serial number.
+    /// Its name, model and serial number, by which an admin looks for it.
     #[must_use]
     pub fn named(&self) -> String {
         format!("{} {}", self.name, self.label()).trim().to_owned()
     }
 
-    /// How this entry stands to `other`, another one of the same report. Serial numbers that are both there
-    /// and differ decide: drives of one batch share a WWN, or have one of zeros.
+    /// The relation to `other`, another entry of the same report. Two serial numbers that differ decide: drives of one
+    /// batch may share a WWN, or have one of zeros.
     #[must_use]
     pub fn kinship(&self, other: &Self) -> Kinship {
         let (serials, wwns) =
@@ -282,7 +282,7 @@ impl Disk {
         let placed = !self.path.is_empty() && !other.path.is_empty() && self.path != other.path;
         let several_paths = [self.bus, other.bus].iter().all(|bus| matches!(bus, Bus::Scsi | Bus::Nvme));
         if agree(wwns) && several_paths {
-            // A WWN is given once; without serial numbers to the contrary it is believed.
+            // A WWN is given to one disk only; it counts unless serial numbers differ.
             Kinship::Paths
         } else if !same_words && !agree(wwns) {
             Kinship::Apart
@@ -294,14 +294,14 @@ impl Disk {
     }
 }
 
-/// A disk's own marks in words.
+/// The marks of a disk as texts; see [`Disk::marks`].
 pub(crate) fn marks(model: &str, serial: &str, wwn: &str) -> Vec<String> {
     let marks = [("model", model), ("serial", serial), ("wwn", wwn)].map(|(what, text)| (what, text.trim()));
     marks.iter().filter(|(_, text)| !text.is_empty()).map(|(what, text)| format!("{what} {text}")).collect()
 }
 
-/// `text`, unless nothing in it tells one disk from another: empty, or one character again and again behind
-/// the kind of name (`eui.0000000000000000`).
+/// `text`, unless it cannot tell one disk from another: empty, or one character repeated, behind a prefix for the kind
+/// of name (`eui.0000000000000000`).
 fn real(text: &str) -> Option<&str> {
     let text = text.trim();
     let bare =
@@ -370,20 +370,20 @@ mod tests {
         use Kinship::{Alike, Apart, ByPlace, Paths};
         let zeros = "eui.0000000000000000";
         let table = [
-            // Drives of one batch with one WWN, or none worth the name (scrutiny#435).
+            // Drives of one batch that share a WWN, or have one of zeros (scrutiny#435).
             (disk("S1", "eui.0000000001000000", "a"), disk("S2", "eui.0000000001000000", "b"), Apart),
             (disk("S1", zeros, "a"), disk("S2", zeros, "b"), Apart),
-            // Namespaces of one controller: one serial number, a WWN each.
+            // Namespaces of one controller: they share a serial number and have a WWN each.
             (on(Bus::Nvme, disk("S1", "w1", "a")), on(Bus::Nvme, disk("S1", "w2", "a")), Apart),
             (disk("S1", "w1", "a"), Disk { size: 2 << 30, ..disk("S1", "w1", "b") }, Apart),
             (disk("", "w1", "a"), disk("", "w2", "b"), Apart),
             (disk("", "", "a"), Disk { model: "N".to_owned(), ..disk("", "", "b") }, Apart),
-            // Multipath, named only where it can be.
+            // Multipath, only on a bus that can have it.
             (disk("S1", "w1", "a"), disk("S1", "w1", "b"), Paths),
             (disk("", "w1", "a"), disk("", "w1", "b"), Paths),
             (on(Bus::Usb, disk("S1", "w1", "a")), on(Bus::Usb, disk("S1", "w1", "b")), ByPlace),
             (on(Bus::Ata, disk("S1", "w1", "a")), on(Bus::Ata, disk("S1", "w1", "b")), ByPlace),
-            // USB bridges with one serial number, placeholders, none at all.
+            // USB bridges that share a serial number, placeholders, no marks at all.
             (on(Bus::Usb, disk("0123", "", "a")), on(Bus::Usb, disk("0123", "", "b")), ByPlace),
             (disk("0000", "", "a"), disk("0000", "", "b"), ByPlace),
             (disk("", zeros, "a"), disk("", zeros, "b"), ByPlace),

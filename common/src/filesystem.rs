@@ -1,21 +1,21 @@
-//! Core: file systems by their first bytes: what it is, its UUID and its label, as `blkid` shows them. For what an
-//! image brings along, and what it would be confused with on a machine's other disks. Touches nothing.
+//! Core: recognises file systems by their first bytes: kind, UUID and label, as `blkid` shows them. Used for an image's
+//! own file systems, and for those on a machine's other disks that they may be confused with. Touches nothing.
 
-/// As many bytes of a partition's start as are needed: btrfs keeps its superblock at 64 KiB.
+/// How many bytes of a partition's start are needed: btrfs keeps its superblock at 64 KiB.
 pub const START_BYTES: usize = 68 << 10;
 
-/// A file system or what else fills a partition.
+/// A file system, or another format that fills a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSystem {
-    /// Its word for people: `XFS file system`, `LVM physical volume`.
+    /// The kind as text for a person: `XFS file system`, `LVM physical volume`.
     pub kind: &'static str,
-    /// Its UUID or volume number; none where it has none that is read.
+    /// The UUID or volume number; none where it is zero, or the format's is not read.
     pub uuid: Option<String>,
-    /// Its label; none where it is empty.
+    /// The label; none where it is empty.
     pub label: Option<String>,
 }
 
-/// What begins with `bytes`, if it is known.
+/// The format that begins with `bytes`; none if it is not known.
 #[must_use]
 pub fn identify(bytes: &[u8]) -> Option<FileSystem> {
     let at = |offset: usize, mark: &[u8]| bytes.get(offset..).is_some_and(|rest| rest.starts_with(mark));
@@ -61,7 +61,7 @@ pub fn identify(bytes: &[u8]) -> Option<FileSystem> {
     None
 }
 
-/// A UUID as it is written; none of zeros.
+/// A UUID in its usual text form; none if it is zeros.
 #[must_use]
 pub fn uuid(bytes: &[u8; 16]) -> Option<String> {
     let text = hex::encode(bytes);
@@ -69,7 +69,7 @@ pub fn uuid(bytes: &[u8; 16]) -> Option<String> {
     (*bytes != [0; 16]).then(|| parts.join("-"))
 }
 
-/// A GUID of a GPT as it is written: its first three fields stand little-endian on the disk.
+/// A GPT's GUID in its usual text form: its first three fields are little-endian on the disk. None if it is zeros.
 #[must_use]
 pub fn guid(bytes: &[u8; 16]) -> Option<String> {
     let mut swapped = *bytes;
@@ -79,18 +79,18 @@ pub fn guid(bytes: &[u8; 16]) -> Option<String> {
     uuid(&swapped)
 }
 
-/// A little-endian number in capital hexadecimal digits; none of zeros.
+/// A little-endian number in capital hexadecimal digits; none if it is zero.
 fn number(bytes: &[u8], at: usize, len: usize) -> Option<String> {
     let bytes: Vec<u8> = bytes.get(at..at + len)?.iter().rev().copied().collect();
     bytes.iter().any(|&byte| byte != 0).then(|| hex::encode_upper(bytes))
 }
 
-/// A FAT's volume number is written in two halves.
+/// A FAT's volume number, with a dash between its halves.
 fn halved(digits: String) -> String {
     format!("{}-{}", &digits[..4], &digits[4..])
 }
 
-/// The text before the first NUL, without blanks around it; none when nothing is left or it is no text.
+/// The text before the first NUL, trimmed; none when it is empty, not UTF-8, or has control characters.
 fn text(bytes: &[u8]) -> Option<String> {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     let text = std::str::from_utf8(&bytes[..end]).ok()?.trim();

@@ -1,12 +1,12 @@
-//! What a machine says of itself: the hardware report as it is sent, and as it is believed once every bound
-//! has been checked. Version 1. Touches `disks`, `id`, `limits`, `list`, `text`, `trust`.
+//! The hardware report of a machine: as it is sent, and as it is trusted once every bound has been checked. Version 1.
+//! Owns the schema; touches `disks`, `id`, `limits`, `list`, `text`, `trust`.
 //!
-//! The report is a JSON document; its schema is this module. A list that is longer than its bound is cut by
-//! the reporter and named in `truncated`; the server never guesses what was left out. Such a list is refused
-//! while it is read, so that an entry of two bytes on the wire never becomes one of twenty-four in memory.
+//! The report is a JSON document. A list that is longer than its bound is cut by the reporter and named in `truncated`;
+//! the server never guesses what was left out. A longer list is refused while it is read, so that an entry of two bytes
+//! on the wire never becomes one of twenty-four in memory.
 //!
-//! A report is refused for what would hurt the server, never for odd hardware: a disk that nobody wants to
-//! install to must not hide a machine. Words of a later reporter are read as ones that say nothing.
+//! A report is refused for what would harm the server, never for odd hardware: a disk that nobody wants to install to
+//! must not hide a machine. A value that only a later reporter knows is read as unknown.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ use crate::trust::{PublicKey, Signable};
 /// The version of the report that this program writes and reads.
 pub const REPORT_VERSION: u32 = 1;
 
-/// What kind of firmware started the machine.
+/// The kind of firmware that started the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Firmware {
@@ -35,7 +35,7 @@ pub enum Firmware {
     UefiSecure,
     /// Not booted by firmware: the agent as an ordinary process.
     None,
-    /// A word of a later reporter.
+    /// A value of a later reporter.
     #[serde(other)]
     Other,
 }
@@ -66,29 +66,29 @@ pub struct System {
 pub struct Cpu {
     /// The architecture as the kernel names it: `x86_64`, `aarch64`.
     pub architecture: String,
-    /// The model's name, as the processor gives it.
+    /// The model's name, as the first processor gives it; empty where it gives none.
     pub model: String,
-    /// Logical processors online.
+    /// How many logical processors are online.
     pub threads: u32,
 }
 
 /// One network interface that a cable can be plugged into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nic {
-    /// The kernel's name on this boot.
+    /// The kernel's name of it on this boot.
     pub name: String,
     /// Its Ethernet address.
     pub mac: Mac,
-    /// The kernel driver bound to it.
+    /// The kernel driver bound to it; empty when none is.
     #[serde(default)]
     pub driver: String,
-    /// Link speed in Mbit/s, when the driver tells.
+    /// Link speed in Mbit/s; none when the driver does not tell.
     #[serde(default)]
     pub speed_mbit: Option<u32>,
     /// Whether it has a link.
     #[serde(default)]
     pub link: bool,
-    /// The IPv4 address and prefix length it got, such as `10.0.0.7/24`.
+    /// Its IPv4 address with prefix length, such as `10.0.0.7/24`; none when the reporter gave it none.
     #[serde(default)]
     pub address: Option<String>,
     /// Whether the machine network-booted from it.
@@ -99,12 +99,12 @@ pub struct Nic {
     pub usb: bool,
 }
 
-/// One device on a bus that drivers are chosen for.
+/// One device on a bus for which drivers are chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Its address on its bus, such as `0000:00:1f.2`.
     pub address: String,
-    /// What the kernel matches drivers by: `pci:v00008086d…`, `virtio:d00000001v…`.
+    /// The text by which the kernel chooses drivers: `pci:v00008086d…`, `virtio:d00000001v…`.
     pub modalias: String,
     /// The PCI class (24 bits), 0 where there is none.
     #[serde(default)]
@@ -123,15 +123,15 @@ pub struct HardwareReport {
     pub reporter: String,
     /// The public half of the key that the machine made at this boot.
     pub key: PublicKey,
-    /// What kind of firmware started the machine, which decides what it can boot.
+    /// The kind of firmware that started the machine, which decides what it can boot.
     pub firmware: Firmware,
-    /// What SMBIOS says of it; empty for an agent as an ordinary process.
+    /// The machine's names from SMBIOS; empty for an agent as an ordinary process.
     #[serde(default)]
     pub system: System,
     /// Its processors, all sockets together.
     #[serde(default)]
     pub cpu: Cpu,
-    /// Bytes of memory that the kernel can use.
+    /// Memory that the kernel can use, in bytes.
     pub memory_bytes: u64,
     /// Its disks, in the order of the kernel's names.
     #[serde(default, deserialize_with = "list::read::<_, _, REPORT_LIST_MAX>")]
@@ -142,10 +142,10 @@ pub struct HardwareReport {
     /// Its devices on PCI, virtio and USB.
     #[serde(default, deserialize_with = "list::read::<_, _, REPORT_LIST_MAX>")]
     pub devices: Vec<Device>,
-    /// A name to show, where the reporter was given one (`--name`).
+    /// A name to show, from `--name`; none where the reporter was given none.
     #[serde(default)]
     pub name: Option<String>,
-    /// The site the reporter was told it is at (`--site`).
+    /// The site, from `--site`; none where the reporter was not told.
     #[serde(default)]
     pub site: Option<String>,
     /// The lists that were cut, each with how much was left out; empty when the report is whole.
@@ -153,12 +153,12 @@ pub struct HardwareReport {
     pub truncated: Vec<String>,
 }
 
-/// A list of a report that may have been cut. What is left out stands in [`HardwareReport::truncated`] behind its name.
+/// A list of a report that may have been cut. [`HardwareReport::truncated`] then has its name and what was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum List {
     /// The list of disks.
     Disks,
-    /// What is on the disks: their volumes, and what was found there.
+    /// What is on the disks: their volumes, and what was recognised there.
     OnDisks,
     /// The list of network interfaces.
     Nics,
@@ -176,7 +176,7 @@ impl List {
         }
     }
 
-    /// The word that a report has for this list, of which something was `left_out`: `disks: 3 of 70 left out`.
+    /// The text in a report for this list, of which something was `left_out`: `disks: 3 of 70 left out`.
     #[must_use]
     pub fn cut(self, left_out: &str) -> String {
         format!("{}: {left_out}", self.name())
@@ -184,14 +184,14 @@ impl List {
 }
 
 impl HardwareReport {
-    /// What the report says of `list` having been cut; none when it is whole.
+    /// The report's text about `list` having been cut; none when it is complete.
     #[must_use]
     pub fn cut_of(&self, list: List) -> Option<&str> {
         self.truncated.iter().map(String::as_str).find(|text| text.starts_with(list.name()))
     }
 
-    /// A copy without the devices, for lists of machines: the devices are most of a report, so they are not
-    /// even copied. Every field is named, so that a later one cannot be forgotten here.
+    /// A copy without the devices, for lists of machines: devices are most of a report, so they are not even copied.
+    /// Every field is named here, so that a later one cannot be forgotten.
     #[must_use]
     pub fn without_devices(&self) -> Self {
         let Self {
@@ -227,15 +227,15 @@ impl HardwareReport {
     }
 }
 
-/// A report on its way to the server. Both ends put something new into it, so that neither an old report nor an old
-/// answer can be taken for a new one.
+/// A report as it is signed and sent. Server and machine each put something new into it, so that neither an old report
+/// nor an old answer can be taken for a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentReport {
-    /// What the server gave the machine for this report.
+    /// The server's nonce for this report.
     pub nonce: String,
-    /// What the machine made for this report; the verdict names the hash of the whole.
+    /// The machine's random salt for this report; the verdict names the hash of the whole.
     pub salt: String,
-    /// What the machine says of itself.
+    /// The hardware report itself.
     pub hardware: HardwareReport,
 }
 
@@ -243,10 +243,10 @@ impl Signable for SentReport {
     const DOMAIN: &'static str = "swarmboot hardware report 2";
 }
 
-/// Why a report was not believed.
+/// Why a report was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadReport {
-    /// A version this program does not know.
+    /// A version that this program does not read.
     #[error("hardware report version {0}; this server reads version {REPORT_VERSION}")]
     Version(u32),
     /// A value outside its bounds.
@@ -277,8 +277,9 @@ impl CheckedHardware {
         Ok(Self(report))
     }
 
-    /// The report in at most `most` bytes of JSON, without what most of a long one is: its devices, then also what was found
-    /// on its disks, then also the disks, each time with a word in `truncated`. None when it is short enough as it is.
+    /// The report in at most `most` bytes of JSON, if it has to be shortened: without its devices, then also without
+    /// what is on its disks, then also without the disks, each time with a text in `truncated`. None when it is short
+    /// enough.
     #[must_use]
     pub fn shortened(&self, most: usize) -> Option<Self> {
         let fits = |report: &HardwareReport| serde_json::to_vec(report).is_ok_and(|json| json.len() <= most);
@@ -305,7 +306,7 @@ impl CheckedHardware {
         Some(Self(short))
     }
 
-    /// The report, all of whose bounds hold.
+    /// The report, within all bounds.
     #[must_use]
     pub fn report(&self) -> &HardwareReport {
         &self.0
@@ -330,7 +331,7 @@ fn check_lists(report: &HardwareReport) -> Result<(), BadReport> {
     Ok(())
 }
 
-/// Every text of a report.
+/// Every text of a report, also those inside its lists.
 fn texts_of(report: &mut HardwareReport) -> impl Iterator<Item = &mut String> {
     let system = &mut report.system;
     let own = [

@@ -1,4 +1,4 @@
-//! Names for machines, images and orders: each its own type, so that one cannot pass for another.
+//! Names of machines, images, deployments and jobs: each a type of its own, so that one cannot be used for another.
 //! Owns their text forms. Touches nothing.
 
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A text that is no valid name of its kind.
+/// A text that is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {wanted}")]
 pub struct BadId {
@@ -67,11 +67,11 @@ numbered!(
     MachineId, "m", "a machine id such as m7"
 );
 numbered!(
-    /// One order by an admin over many machines: `d3`.
+    /// A deployment, as the server numbers it: `d3`. One order by an admin for many machines.
     DeploymentId, "d", "a deployment id such as d3"
 );
 numbered!(
-    /// A deployment's part for one machine: `j12`.
+    /// A job, as the server numbers it: `j12`. A deployment's part for one machine.
     JobId, "j", "a job id such as j12"
 );
 
@@ -87,7 +87,7 @@ impl Hash {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The first twelve digits: what a table shows.
+    /// The first twelve digits, for tables and log lines.
     #[must_use]
     pub fn short(&self) -> String {
         hex::encode(&self.0[..6])
@@ -129,7 +129,7 @@ impl From<Hash> for String {
     }
 }
 
-/// An image: the hash of its manifest, so that the name alone is enough to check every byte.
+/// An image, named by the hash of its manifest, so that the name alone is enough to check every byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ImageId(pub Hash);

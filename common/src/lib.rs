@@ -1,58 +1,56 @@
-//! What swarmboot's server and agent both say: the words, the formats and the wire.
+//! What swarmboot's server and agent share: the formats of data, and the messages between them.
 //!
-//! Nothing in here runs: no socket, no clock, no file (the `swarm` feature adds the libp2p behaviour, which
-//! both ends of a swarm connection need in the same words). The modules stand in the order in which a
-//! machine meets them.
+//! Nothing in here runs: no socket, no clock, no file (except the `swarm` feature, which adds the libp2p behaviour that
+//! both ends of a swarm connection share). The modules are in the order in which a machine meets them.
 //!
-//! The words, each with one meaning everywhere: a **machine** is a computer that is or will be managed; an
-//! **image** is what is written to its disk, named by the hash of its **manifest**, which lists its
-//! **chunks**; the **loader** reports hardware and fetches the **agent**, which obeys a signed **plan**; a
-//! **deployment** is one order over many machines and a **job** its part for one machine; a **step** is a
-//! unit of a job, and its events are the log.
+//! The terms, each with one meaning everywhere: a **machine** is a computer that is or will be managed; an **image** is
+//! what is written to its disk, named by the hash of its **manifest**, which lists its **chunks**; the **loader**
+//! reports hardware and fetches the **agent**, which carries out a signed **plan**; a **deployment** is one order for
+//! many machines and a **job** its part for one machine; a **step** is a unit of a job, and its events are the log.
 
-// Names for machines, images, orders.
+// Names of machines, images, deployments and jobs.
 pub mod id;
 
-// Every bound, with its reason.
+// Every bound on input, with its reason.
 pub mod limits;
 
-// Texts as people read them: those of strangers made harmless, bytes, shares, long lists.
+// Texts for people: those from outside made harmless, bytes, shares, long lists.
 pub mod text;
 
-// An error and what stands behind it, as text.
+// An error with its causes, as text.
 pub mod causes;
 
-// Lists that are too long are refused while they are read.
+// Lists that are refused while they are read when they are too long.
 mod list;
 
-// Its disks: what stands on them, whether they can be written, and which is which.
+// Disks: what is on them, whether they can be written, and which is which.
 pub mod disks;
 
-// What a machine says of itself.
+// The hardware report.
 pub mod hardware;
 
-// Which kernel modules its devices want, and in which order.
+// Which kernel modules a device needs, and in which order.
 pub mod modules;
 
-// Pieces of an image, and sets of them.
+// Chunks of an image, and sets of them.
 pub mod chunk;
 
-// The list of an image's pieces, whose hash is the image's name.
+// The list of an image's chunks, whose hash is the image's name.
 pub mod manifest;
 
 // Partition tables: read, and changed for a disk.
 pub mod table;
 
-// File systems by their first bytes.
+// File systems, recognised by their first bytes.
 pub mod filesystem;
 
-// What one machine is told to do.
+// The server's answer to a report, and the plan for a job.
 pub mod plan;
 
 // Keys, signatures, and what is signed.
 pub mod trust;
 
-// What happened on the way.
+// The steps of a job and their events.
 pub mod step;
 
 // cloud-init's user-data, byte for byte.
@@ -61,10 +59,10 @@ pub mod user_data;
 // What crosses the network: HTTP bodies, and the swarm's messages.
 pub mod wire;
 
-// What tests of every room begin with.
+// What the tests of all crates share.
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-// Connections and streams of the swarm; in libp2p's hands, and off for the loader.
+// Connections and streams of the swarm over libp2p; off for the loader.
 #[cfg(feature = "swarm")]
 pub mod swarm;

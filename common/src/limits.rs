@@ -24,11 +24,11 @@ pub const REPORT_LIST_MAX: usize = 4096;
 
 /// The most network interfaces in a hardware report. Machines with eight cards of four ports have 32; virtual
 /// functions do not exist before an OS makes them. Each address is a row of the records and a key of the table
-/// that the DHCP server looks machines up in.
+/// in which the DHCP server looks machines up.
 pub const REPORT_NICS_MAX: usize = 64;
 
-/// The most words about what is on one disk: table, and file systems of up to 128 GPT entries are told in far
-/// fewer; 500,000 entries were taken once and made `machine list` too long to be read.
+/// The most texts about what is on one disk: a table and the file systems of up to 128 GPT entries need far fewer;
+/// 500,000 entries were accepted once and made `machine list` too long to be read.
 pub const REPORT_FOUND_MAX: usize = 64;
 
 /// The most lists that a report can say were cut: it has four.
@@ -45,47 +45,47 @@ pub const REPORT_STRING_MAX: usize = 512;
 /// Connections of machines at once, where the limit on open files allows it: two for each of 2,000 machines.
 pub const CONNECTIONS_MAX: usize = 4096;
 
-/// Connections of one address at the machines' door. A machine has two at most; thirty behind one translated
+/// Connections from one address to the machines' HTTP listener. A machine has two at most; thirty behind one translated
 /// address come to sixty. 400 idle ones from one host once held up every report for more than 150 s.
 pub const CONNECTIONS_PER_ADDRESS: usize = 64;
 
-/// Files that the doors leave to the image store, the records, the log's readers and the admins: at 1,024 in all, 1,000
-/// idle connections once stopped the reading of chunks.
+/// Open files that the HTTP listeners leave to the image store, the records, the log's readers and the admins: at 1,024
+/// in all, 1,000 idle connections once stopped the reading of chunks.
 pub const FILES_RESERVED: usize = 256;
 
-/// Open files below which the server says so: 2,000 machines have two connections of the swarm and one of HTTP each.
+/// Open files below which the server warns: 2,000 machines have two connections of the swarm and one of HTTP each.
 pub const FILES_WANTED: u64 = 16_384;
 
 /// Connections of admins at once.
 pub const ADMINS_MAX: usize = 64;
 
 /// Of the admins' connections, those that may be busy for long: followers of the log, imports, exports. The rest is
-/// kept for orders: 64 `logs --follow` once kept a `deploy cancel` out.
+/// kept for short requests: 64 `logs --follow` once kept a `deploy cancel` out.
 pub const LONG_ERRANDS_MAX: usize = 48;
 
-/// The longest head of a request, in bytes, with its path and headers. Firmware and iPXE send some hundred.
+/// The longest head of a request, in bytes, with its path and headers. Firmware and iPXE send a few hundred.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// A request's head must have come within this time, and an idle connection is kept as long: the agent's is used
-/// every 15 s.
+/// The timeout of a request's head, and of an idle connection: the agent uses its own every 15 s.
 pub const HEAD_TIME: Duration = Duration::from_secs(30);
 
-/// A machine whose kernel acknowledges nothing for so long has lost power.
+/// The timeout of sent data that is not acknowledged: such a machine has lost its power.
 pub const STALLED: Duration = Duration::from_secs(60);
 
-/// A body has this long before its rate counts: a line that loses every third packet at first.
+/// The time before a body's rate counts: for a link that loses every third packet at first.
 pub const BODY_GRACE: Duration = Duration::from_secs(10);
 
-/// Bytes a second that a body must come with. Thirty machines behind a line of 1 Mbit/s have this each.
+/// The least rate of a body, in bytes a second. Thirty machines behind a link of 1 Mbit/s have this each.
 pub const BODY_LEAST_RATE: u32 = 4 << 10;
 
-/// The longest that any body may take: a machine on a line of 1 Mbit/s sends the largest report in it.
+/// The timeout of a whole body: a machine on a link of 1 Mbit/s sends the largest report in it.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Bytes of bodies inside at once, until what they say is decided. Read as JSON they take about three times as much.
+/// Bytes of bodies in memory at once, until their requests are answered. Read as JSON they take about three times as
+/// much.
 pub const BODIES_BYTES_MAX: usize = 128 << 20;
 
-/// Bytes of bodies inside at once from one address: two of the largest reports, or those of thirty machines
+/// Bytes of bodies in memory at once from one address: two of the largest reports, or those of thirty machines
 /// behind one translated address, of 250 KiB each.
 pub const BODIES_BYTES_PER_ADDRESS: usize = 8 << 20;
 
@@ -95,72 +95,73 @@ pub const BODIES_BYTES_RESERVED: usize = 32 << 20;
 /// The longest small body: the report of a machine with 300 devices, a batch of 30 events.
 pub const SMALL_BODY_BYTES: usize = 64 << 10;
 
-/// Bodies that are read as JSON and checked at once. Taken when the body is there: taken before, 32 bodies
-/// that never came held up every report for as long as they were given.
+/// The most bodies that are read as JSON and checked at once. Counted once a body is complete: when it was counted
+/// before, 32 bodies that never came held up every report until their timeout.
 pub const BODIES_PARSED_MAX: usize = 32;
 
-/// Bytes a second that the reader of an answer must take, over each [`ANSWER_WINDOW`]. Forty machines behind a line
+/// The least rate of reading an answer, in bytes a second, over each [`ANSWER_WINDOW`]. Forty machines behind a link
 /// of 1 Mbit/s have three times as much.
 pub const ANSWER_LEAST_RATE: u64 = 1 << 10;
 
-/// Over how long an answer's rate is looked at.
+/// The period over which the rate of reading an answer is measured.
 pub const ANSWER_WINDOW: Duration = Duration::from_secs(30);
 
-/// How often something may happen: so many at once, and then one each so many milliseconds.
+/// A rate limit: so many at once, and then one in each so many milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// At once, after a pause.
+    /// How many at once, after a pause.
     pub at_once: u32,
-    /// Milliseconds that one more takes.
+    /// Milliseconds for each one more.
     pub one_in_ms: u32,
 }
 
-/// Machines that nobody let in and that reported their hardware: beyond it, the one that was silent longest is
+/// The most machines that reported their hardware and were not approved: beyond it, the one that was silent longest is
 /// forgotten. A site has a few hundred; 40 reports of 4 MiB once took 170 MiB of memory in two seconds.
 pub const STRANGERS_MAX: usize = 5_000;
 
-/// Machines that were only seen to ask for a boot: an address costs a liar nothing. Beyond it the one that was silent
-/// longest is forgotten.
+/// The most machines that were only seen to ask for a boot: a made-up address costs its sender nothing. Beyond it, the
+/// one that was silent longest is forgotten.
 pub const BARE_SIGHTINGS_MAX: usize = 5_000;
 
-/// What is kept of the report of a machine that nobody let in, in bytes of JSON. A report with 150 devices has 23 KB.
-/// The whole is kept of machines that an admin approved or ordered something for, from their next report on.
+/// The most that is kept of the report of a machine that is not approved, in bytes of JSON. A report with 150 devices
+/// has 23 KB. Of machines that an admin approved or ordered something for, the whole is kept, from their next report
+/// on.
 pub const STRANGER_HARDWARE_BYTES: usize = 64 << 10;
 
-/// Machines that nobody let in, showing themselves from one address under new keys. A LAN's machines have an
-/// address each; behind a translated one, 256 may be switched on at once.
+/// New boot keys from one address, of machines that are not approved. A LAN's machines have an address each; behind a
+/// translated one, 256 may be switched on at once.
 pub const NEW_BOOTS_PER_ADDRESS: Rate = Rate { at_once: 256, one_in_ms: 1000 };
 
-/// Machines seen for the first time by a request for a boot. All of a fleet of 2,000 may be switched on at once.
+/// New machines that are only seen to ask for a boot. All of a fleet of 2,000 may be switched on at once.
 pub const NEW_SIGHTINGS: Rate = Rate { at_once: 5_000, one_in_ms: 100 };
 
 /// Lines in the log for one job. A job that ends well has about forty, one that is tried again for days some hundred.
 pub const JOB_EVENTS: Rate = Rate { at_once: 2_000, one_in_ms: 1000 };
 
-/// Lines in the log for one machine that was let in, beside its jobs.
+/// Lines in the log for one approved machine, beside its jobs.
 pub const MACHINE_EVENTS: Rate = Rate { at_once: 500, one_in_ms: 5_000 };
 
-/// Lines in the log for one machine that nobody let in, or one address: a boot makes about ten.
+/// Lines in the log for one machine that is not approved, or for one address: a boot makes about ten.
 pub const STRANGER_EVENTS: Rate = Rate { at_once: 100, one_in_ms: 20_000 };
 
 /// Lines in the log for all of those together: 2,000 machines at once, and then 86,400 a day, which is 20 MB.
 pub const STRANGERS_EVENTS: Rate = Rate { at_once: 20_000, one_in_ms: 1000 };
 
-/// Budgets that are remembered of each kind.
+/// The most rate limits that are remembered of each kind.
 pub const BUDGETS_MAX: usize = 10_000;
 
-/// How long before its first report a machine may date an event: the loader's own steps come before it. An age beyond
-/// it is the sender's invention, and would hide an event from `logs --since`.
+/// How long before its first report a machine may date an event: the loader's own steps come before it. An older date
+/// cannot be true, and would hide an event from `logs --since`.
 pub const BEFORE_REPORT: Duration = Duration::from_secs(3600);
 
-/// The longest signed answer a machine reads from the server: a verdict with its plan.
+/// The longest signed answer that a machine reads from the server, in bytes: a verdict with its plan.
 pub const VERDICT_BYTES_MAX: usize = 1 << 20;
 
-/// The longest agent bundle a loader takes into memory. Bundles are about 3 MiB; firmware of large NICs can
-/// add tens of MiB.
+/// The longest agent bundle that a loader takes into memory, in bytes. Bundles are about 3 MiB; firmware of large NICs
+/// can add tens of MiB.
 pub const BUNDLE_BYTES_MAX: u64 = 256 << 20;
 
-/// The longest batch of step events in one POST.
+/// The longest batch of step events in one POST, in bytes.
 pub const EVENTS_BYTES_MAX: usize = 1 << 20;
 
 /// The most events in one batch.
@@ -169,24 +170,24 @@ pub const EVENTS_PER_BATCH_MAX: usize = 512;
 /// The longest text (cause, note) in one step event, in bytes; longer ones are cut at a character.
 pub const EVENT_TEXT_MAX: usize = 2000;
 
-/// The longest control message of the swarm: the bitmap of the largest image is 2 MiB.
+/// The longest control message of the swarm, in bytes: the bitmap of the largest image is 2 MiB.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 4 << 20;
 
-/// Words that one agent may say on its control stream at once, and then one in each `CONTROL_WORD_EVERY`: news of chunks
-/// goes out every 50 ms and its speed once a second, and what a stuck line held back comes at once.
+/// Messages that one agent may send on its control stream at once, and then one in each `CONTROL_WORD_EVERY`: it sends
+/// new chunks every 50 ms and its speed once a second, and what a stalled connection held back comes at once.
 pub const CONTROL_WORDS_BURST: u32 = 256;
 
 /// See `CONTROL_WORDS_BURST`.
 pub const CONTROL_WORD_EVERY: Duration = Duration::from_millis(25);
 
-/// Control streams that one agent may open at once, and then one in each `HELLO_EVERY`. A line that comes and goes is
-/// dialled again after 200 ms at the soonest, and then less often.
+/// Control streams that one agent may open at once, and then one in each `HELLO_EVERY`. An agent whose connection
+/// breaks again and again dials after 200 ms at the soonest, and then less often.
 pub const HELLOS_BURST: u32 = 16;
 
 /// See `HELLOS_BURST`.
 pub const HELLO_EVERY: Duration = Duration::from_secs(1);
 
-/// Connections whose key is not known yet, in all: a bound on what strangers can hold open.
+/// The most connections whose key is not known yet, in all: a bound on what unknown hosts can hold open.
 pub const HANDSHAKES_MAX: usize = 1024;
 
 /// ...and from one address: machines behind one NAT, or agents on one host, come together.
@@ -199,81 +200,84 @@ pub const HANDSHAKES_BURST: u32 = 256;
 /// See `HANDSHAKES_BURST`.
 pub const HANDSHAKE_EVERY: Duration = Duration::from_millis(15);
 
-/// How often a chunk is sent under one lease: once, and again where a line was cut or memory is bad.
+/// How often a chunk is sent under one lease: once, and again where a connection broke or memory is bad.
 pub const SENDS_PER_LEASE_MAX: u8 = 3;
 
-/// How long a reader may keep us from writing on, over the whole of one chunk: a slot is not held longer than a line of
-/// 1 Mbit/s needs that carries five chunks at once.
+/// How long a reader may make us wait in writing one whole chunk: a slot is not held longer than a link of 1 Mbit/s
+/// needs that carries five chunks at once.
 pub const CHUNK_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The fastest line that is believed, in bytes per second: what an agent says of its own is a number as good as it is.
+/// The highest speed that an agent may report and be believed, in bytes per second: nothing else bounds its number.
 pub const SPEED_MAX: u64 = 1 << 40;
 
 /// The longest that a gate may hold machines, in seconds: a day.
 pub const GATHER_SECONDS_MAX: u64 = 24 * 3600;
 
-/// The longest user-data an order may carry. cloud-init itself has no bound; cloud providers allow 16 to 64 KiB.
+/// The longest user-data of an order, in bytes. cloud-init itself has no bound; cloud providers allow 16 to 64 KiB.
 pub const USER_DATA_BYTES_MAX: usize = 256 << 10;
 
-/// Addresses that the DHCP server looks for with ARP at once; what comes beyond is offered unseen.
+/// The most addresses that the DHCP server checks with ARP at once; further ones are offered without a check.
 pub const DHCP_CHECKS_MAX: usize = 2048;
 
-/// How long a transaction of DHCP is remembered at least, in seconds: EDK2 collects offers for up to 32 s.
+/// How long a DHCP transaction is remembered at least, in seconds: EDK2 collects offers for up to 32 s.
 pub const DHCP_TRANSACTION_SECONDS: u64 = 60;
 
-/// Transactions of DHCP of one age; twice as many are remembered.
+/// The most DHCP transactions in each of the two generations that are remembered.
 pub const DHCP_TRANSACTIONS_MAX: usize = 4096;
 
-/// Networks that requests for a boot were seen from; the one that was not seen for the longest time goes first.
+/// The most networks from which requests for a boot are remembered; the one not seen for the longest time goes first.
 pub const DHCP_NETWORKS_MAX: usize = 64;
 
-/// Other DHCP servers that are remembered; on a wire with more, naming these is enough.
+/// The most other DHCP servers that are remembered; on a wire with more, naming these is enough.
 pub const DHCP_RIVALS_MAX: usize = 16;
 
-/// Bytes of another DHCP server's boot file's name that are shown: enough to know it by.
+/// How many bytes of the file name that another DHCP server offers are shown: enough to recognise it.
 pub const DHCP_RIVAL_FILE_BYTES_MAX: usize = 64;
 
 /// The most addresses of one DHCP range: a /16. Finding a free one looks at each in the worst case.
 pub const DHCP_RANGE_MAX: u32 = 1 << 16;
 
-/// The longest lease of an earlier run that is believed: a month.
+/// The longest lease of an earlier run that is believed, in seconds: a month.
 pub const DHCP_LEASE_SECONDS_MAX: u64 = 31 * 24 * 3600;
 
-/// Addresses that one client may take out of the pool by saying that they are in use, at a time.
+/// The most addresses that one client may have out of the pool at a time by declining them as in use.
 pub const DHCP_DECLINES_MAX: usize = 3;
 
-/// The part of the pool, one in so many, that all clients together may: one host cannot empty it under many names.
+/// The part of the pool, one in so many, that all clients together may decline: one host under many names cannot empty
+/// it.
 pub const DHCP_DECLINES_PART: u32 = 4;
 
-/// The longest request of DHCP: packets longer than one Ethernet frame are not from a client of ours.
+/// The longest DHCP request, in bytes: packets longer than one Ethernet frame are not from a client of ours.
 pub const DHCP_REQUEST_BYTES_MAX: usize = 1500;
 
-/// Packets of TFTP that are sent before the first answer: the first and five repetitions, in a second and a half.
+/// The most TFTP packets sent without an answer: the first and its repetitions, in a second and a half.
 pub const TFTP_UNANSWERED_MAX: u32 = 6;
 
-/// The longest packet of async-tftp, and of a machine's answer.
+/// The longest packet of async-tftp, and of a machine's answer, in bytes.
 pub const TFTP_PACKET_BYTES_MAX: usize = 2048;
 
-/// Transfers of TFTP at once: a room full of machines after a power cut.
+/// The most TFTP transfers at once: all machines of a site after a power cut.
 pub const TFTP_TRANSFERS_MAX: usize = 2048;
 
-/// Transfers of TFTP to one address. A ROM has one; behind a router with address translation there are more machines.
+/// The most TFTP transfers to one address. A boot ROM has one; behind a router with address translation are more
+/// machines.
 pub const TFTP_TRANSFERS_PER_ADDRESS_MAX: usize = 64;
 
-/// Digits in the longest number that an option of TFTP can hold.
+/// The most digits of a number in a TFTP option.
 pub const TFTP_OPTION_DIGITS_MAX: usize = 20;
 
-/// Bytes of the name that a TFTP request asks for that are shown in the log: rubbish would fill lines.
+/// How many bytes of a TFTP request's file name are shown in the log: a meaningless one would fill lines.
 pub const TFTP_SHOWN_MAX: usize = 100;
 
-/// The longest block of TFTP. Above it, fragments: boot ROMs cannot put them together. iPXE asks for 1,432 at most; 1,428 also passes
-/// common tunnels.
+/// The longest TFTP block, in bytes. Longer ones are sent in IP fragments, which boot ROMs cannot put together. iPXE
+/// asks for 1,432 at most; 1,428 also passes common tunnels.
 pub const TFTP_BLOCK_BYTES_MAX: u16 = 1428;
 
-/// Blocks of TFTP before an answer. EDK2 asks for 4. Sixteen hide a lost packet's wait without bursts that fill a switch's buffers.
+/// The most TFTP blocks before an acknowledgement. EDK2 asks for 4. Sixteen hide a lost packet's wait without bursts
+/// that fill a switch's buffers.
 pub const TFTP_WINDOW_MAX: u16 = 16;
 
-/// The longest request of TFTP: async-tftp takes no more either.
+/// The longest TFTP request, in bytes: async-tftp takes no more either.
 pub const TFTP_REQUEST_BYTES_MAX: usize = 4096;
 
 const _: () = assert!(REPORT_BYTES_MAX + EVENTS_BYTES_MAX <= BODIES_BYTES_PER_ADDRESS);

@@ -1,11 +1,11 @@
-//! Lists that are refused as soon as they are too long, while they are read. Touches nothing.
+//! Deserializes lists, and refuses one as soon as it is too long, while it is read. Touches nothing.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-/// A list of at most `MOST` entries.
+/// Reads a list of at most `MOST` entries.
 pub(crate) fn read<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {

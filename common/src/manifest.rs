@@ -19,7 +19,7 @@ const ENTRY_BYTES: usize = 1 + 32 + 32 + 4;
 /// How a chunk is stored and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// As it is: compression would not have made it smaller.
+    /// Raw: compression would not have made it smaller.
     Raw,
     /// As one zstd frame.
     Zstd,
@@ -28,26 +28,26 @@ pub enum Encoding {
 /// One chunk that is not all zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredChunk {
-    /// Hash of the chunk's bytes as they stand on the disk; checked before they are written.
+    /// Hash of the chunk's raw bytes; checked before they are written.
     pub raw: Hash,
-    /// Hash of the wire form; checked before it is decompressed, and names the guilty sender.
+    /// Hash of the wire form; checked before it is decompressed, and tells which sender was wrong.
     pub wire: Hash,
     /// Length of the wire form in bytes; 1 to `WIRE_CHUNK_BYTES_MAX`.
     pub wire_len: u32,
-    /// What the wire form is.
+    /// Whether the wire form is raw or compressed.
     pub encoding: Encoding,
 }
 
 /// One entry of a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk {
-    /// All zeros: never stored, never sent, always written.
+    /// All zeros: never stored and never sent, but always written.
     Zero,
-    /// Bytes that have to be had from somewhere.
+    /// Other bytes, which have to be fetched.
     Stored(StoredChunk),
 }
 
-/// An image's chunks in order. Can only be made complete and within bounds.
+/// The chunks of an image, in order. Can only be made complete and within bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     size: u64,
@@ -55,27 +55,27 @@ pub struct Manifest {
     chunks: Vec<Chunk>,
 }
 
-/// Bytes that are no manifest.
+/// Why bytes are not a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadManifest {
-    /// The first bytes are something else.
+    /// The first bytes are not those of a manifest.
     #[error("not a swarmboot manifest")]
     Magic,
-    /// Written by a later swarmboot.
+    /// A version of the form that this program does not read.
     #[error("manifest version {0}; this program reads version {VERSION}")]
     Version(u16),
     /// Shorter or longer than its own header says.
     #[error("manifest of {got} bytes where {wanted} were expected")]
     Length {
-        /// Bytes that the header asks for.
+        /// Length in bytes by the header.
         wanted: usize,
-        /// Bytes that are there.
+        /// Length of what is there, in bytes.
         got: usize,
     },
     /// A value outside its bounds.
     #[error("manifest with {0}")]
     Value(String),
-    /// The hash of the bytes is not the name they were asked for by.
+    /// The hash of the bytes is not that of the image that was asked for.
     #[error("the manifest's hash is {got}, not {wanted}")]
     Name {
         /// The image that was asked for.
@@ -86,7 +86,7 @@ pub enum BadManifest {
 }
 
 impl Manifest {
-    /// An image of `size` bytes out of `chunks`.
+    /// The manifest of an image of `size` bytes with `chunks`.
     ///
     /// # Errors
     /// When the number of chunks does not fit the size, the size is 0 or not whole sectors, the sector size is
@@ -113,13 +113,13 @@ impl Manifest {
         Ok(Self { size, sector_bytes, chunks })
     }
 
-    /// Bytes of the image, raw.
+    /// Size of the raw image in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The sector size that the image's partition table was made for: 512 or 4096.
+    /// The sector size in bytes that the image's partition table was made for: 512 or 4096.
     #[must_use]
     pub fn sector_bytes(&self) -> u32 {
         self.sector_bytes
@@ -131,7 +131,7 @@ impl Manifest {
         u32::try_from(self.chunks.len()).unwrap_or(CHUNKS_MAX)
     }
 
-    /// Never: an image has at least one chunk.
+    /// Always false: an image has at least one chunk.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
@@ -164,7 +164,7 @@ impl Manifest {
         (0..).map(ChunkIndex).zip(self.chunks.iter().copied())
     }
 
-    /// Wire bytes of all distinct stored chunks: what one copy of the image costs a line.
+    /// Wire bytes of all distinct stored chunks: what one copy of the image costs on a link.
     #[must_use]
     pub fn wire_bytes(&self) -> u64 {
         self.places()
@@ -189,7 +189,7 @@ impl Manifest {
         places
     }
 
-    /// The image's name.
+    /// The image's name: the hash of its manifest.
     #[must_use]
     pub fn id(&self) -> ImageId {
         ImageId(Hash::of(&self.to_bytes()))

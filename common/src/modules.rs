@@ -1,11 +1,11 @@
-//! Core: which kernel modules a device wants, and in which order they load. Owns the index of a boot kit's
-//! modules, which the server computes once and the loader carries a cut of as `/lib/modules.json`; both must
-//! match in the same words, or the server would pack what the loader does not ask for. Touches nothing.
+//! Core: which kernel modules a device needs, and in which order they are loaded. Owns the index of a boot kit's
+//! modules, which the server computes once and of which the loader carries a part as `/lib/modules.json`; both match by
+//! the same code, or the server would pack other modules than the loader asks for. Touches nothing.
 //!
 //! The rules are those of `modprobe`: a name or alias is compared with `-` and `_` as one, an alias is a shell
 //! pattern, and what a module names before itself (`softdep pre`, then `depends`) loads first.
 
-// Which devices an alias covers.
+// Which devices an alias matches.
 mod alias;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -29,10 +29,10 @@ pub const ALIASES_MAX: usize = 1 << 18;
 pub struct Module {
     /// Its name, with `_` for every `-`.
     pub name: String,
-    /// Where its uncompressed file is, relative to the folder of modules: `kernel/drivers/net/tg3.ko` below
+    /// The path of its uncompressed file, relative to the folder of modules: `kernel/drivers/net/tg3.ko` below
     /// `/lib/modules` of an archive. Never absolute and never with a `..`.
     pub path: String,
-    /// Patterns of the devices that it drives, and other names that it goes by.
+    /// Patterns of the devices that it drives, and other names of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// Modules without which it does not load.
@@ -57,8 +57,8 @@ pub struct ModuleIndex {
     /// Ascending by name, each name once.
     modules: Vec<Module>,
     builtin: BTreeSet<String>,
-    /// Aliases by what stands before their first colon (`pci`, `virtio`); those without a plain one under
-    /// the empty text. Each as module and alias number.
+    /// Aliases by the text before their first colon (`pci`, `virtio`), those without a plain one under the empty text;
+    /// each as the number of the module and of its alias.
     by_bus: HashMap<String, Vec<(u32, u32)>>,
 }
 
@@ -70,30 +70,30 @@ impl PartialEq for ModuleIndex {
 
 impl Eq for ModuleIndex {}
 
-/// An index that is not to be believed.
+/// Why an index was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadIndex {
-    /// Written by another swarmboot.
+    /// A version of the index that this program does not read.
     #[error("module index version {0}; this program reads version {MODULE_INDEX_VERSION}")]
     Version(u32),
-    /// More than any kernel has.
+    /// More modules or aliases than any kernel has.
     #[error("module index with {0}")]
     TooLarge(String),
-    /// Two modules of one name.
+    /// Two modules have one name.
     #[error("module index with two modules named `{0}`")]
     Twice(String),
-    /// A path that leads out of the folder of modules.
+    /// A path leads out of the folder of modules.
     #[error("module `{name}` with the path `{path}`, which is not inside the folder of modules")]
     Path {
         /// The module's name.
         name: String,
-        /// The path that the index has for it.
+        /// The module's path, as the index has it.
         path: String,
     },
 }
 
 impl ModuleIndex {
-    /// The index of `modules` for the kernel release `kernel` (`6.1.0-9-amd64`); `builtin` names what is part
+    /// The index of `modules` for the kernel release `kernel` (`6.1.0-9-amd64`); `builtin` names modules that are part
     /// of the kernel itself. Names are brought to one spelling.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl ModuleIndex {
         Ok(Self { kernel, modules, builtin, by_bus })
     }
 
-    /// The release of the kernel that these modules fit.
+    /// The kernel release that these modules are for.
     #[must_use]
     pub fn kernel(&self) -> &str {
         &self.kernel
@@ -152,8 +152,8 @@ impl ModuleIndex {
         self.modules.binary_search_by(|module| module.name.cmp(&name)).ok().map(|at| &self.modules[at])
     }
 
-    /// The names of the modules that want to drive the device with this `modalias`, ascending; usually none
-    /// or one. Some names may be alternatives of which one fits, as `modprobe` tries them all.
+    /// The names of the modules with an alias for the device with this `modalias`, ascending; usually none or one. Some
+    /// may be alternatives of which one fits; like `modprobe`, callers try them all.
     #[must_use]
     pub fn wanted(&self, modalias: &str) -> Vec<&str> {
         let modalias = modalias.trim_end();
@@ -169,8 +169,8 @@ impl ModuleIndex {
         names.into_iter().collect()
     }
 
-    /// What `modprobe request` means: the module of that name, or else all with an alias that matches. Empty
-    /// when it is built in or unknown.
+    /// The modules that `modprobe request` would load: the one of that name, or else all with an alias that matches.
+    /// Empty when it is built in or unknown.
     #[must_use]
     pub fn resolve(&self, request: &str) -> Vec<&Module> {
         if let Some(module) = self.get(request) {
@@ -182,8 +182,8 @@ impl ModuleIndex {
         self.wanted(request).into_iter().filter_map(|name| self.get(name)).collect()
     }
 
-    /// `request` and everything it needs, in the order in which to load them, each once. Only the modules of
-    /// somebody's `depends` must succeed: one that came by an alias may rightly refuse this processor.
+    /// The modules of `request` and all that they need, in load order, each once. Only the modules of a `depends` have
+    /// to succeed: one that was found by an alias may rightly refuse this processor.
     #[must_use]
     pub fn load_order(&self, request: &str) -> Vec<&Module> {
         self.load_order_of([request])
@@ -222,7 +222,7 @@ impl ModuleIndex {
         }
     }
 
-    /// The part of this index that `names` and all they need make up; what is built in stays listed.
+    /// The part of this index that `names` and all that they need make up; built-in modules stay listed.
     #[must_use]
     pub fn cut<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Self {
         let modules = self.load_order_of(names).into_iter().cloned().collect();

@@ -1,6 +1,5 @@
-//! What one machine is told to do: the server's verdict on its report, and the plan its agent obeys.
-//! Both are signed and bound to the key that the machine made at this boot, so an old one opens nothing.
-//! Touches `disks`, `id`, `step`, `trust`.
+//! The server's verdict on a hardware report, and the plan that an agent carries out. Both are signed and bound to the
+//! boot key of one boot, so an old one is refused. Owns these types; touches `disks`, `id`, `step`, `trust`.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,15 +11,15 @@ use crate::trust::{PublicKey, Signable};
 /// The server's answer to a hardware report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// The key in the report that this answers: an answer to another boot is not ours.
+    /// The boot key in the report that this answers: a machine refuses an answer to another boot.
     pub key: PublicKey,
-    /// The hash of the signed report that this answers: a recorded answer to an earlier one is not ours.
+    /// The hash of the signed report that this answers: a machine refuses a recorded answer to an earlier one.
     pub report: Hash,
-    /// How long it holds, counted by the machine from when it sent the report: its clock may be wrong, but it runs.
+    /// How long it is valid, in seconds from when the machine sent the report: its clock may be wrong, but it runs.
     pub seconds: u32,
-    /// What the server calls the machine.
+    /// The machine's number on this server.
     pub machine: MachineId,
-    /// What to do now; the wire calls it by its old name.
+    /// What the machine is to do now; `order` is its name on the wire, from an earlier version.
     #[serde(rename = "order")]
     pub instruction: Instruction,
 }
@@ -33,16 +32,16 @@ impl Signable for Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Instruction {
-    /// Nothing is ordered and nothing on the disks would boot: report again after some seconds.
+    /// Nothing is ordered, and no disk would boot: report again after some seconds.
     Wait {
-        /// Seconds until the next report.
+        /// Seconds until the next report; the machine waits 1 to 600.
         seconds: u32,
-        /// Why, for the machine's console.
+        /// The reason, for the machine's console.
         reason: String,
     },
-    /// Nothing is ordered: restart, and the server will say "boot your disk".
+    /// Nothing is ordered: restart, after which the server's boot script says "boot your disk".
     BootDisk {
-        /// Why, for the machine's console.
+        /// The reason, for the machine's console.
         reason: String,
     },
     /// Carry out this plan.
@@ -52,24 +51,24 @@ pub enum Instruction {
 /// The stable marks of a disk. A disk is the target only if every mark that is not empty is equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskIdentity {
-    /// How it is attached.
+    /// The bus that it is on.
     pub bus: Bus,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Logical sector size in bytes.
     pub sector_bytes: u32,
-    /// The model's name.
+    /// Model; may be empty.
     pub model: String,
-    /// Serial number.
+    /// Serial number; may be empty.
     pub serial: String,
-    /// World wide name.
+    /// World wide name; may be empty.
     pub wwn: String,
-    /// Where it is plugged in; empty, and then no mark, where the disk's own marks suffice.
+    /// The place where it is plugged in; empty, and then not compared, where the disk's own marks are enough.
     pub path: String,
 }
 
 impl DiskIdentity {
-    /// The marks of `disk`. Its place is one of them when it has no serial number and no WWN worth the name.
+    /// The marks of `disk`. Its place is one of them only if it has neither a real serial number nor a real WWN.
     #[must_use]
     pub fn of(disk: &Disk) -> Self {
         let anonymous = disk.real_serial().is_none() && disk.real_wwn().is_none();
@@ -84,7 +83,7 @@ impl DiskIdentity {
         }
     }
 
-    /// The marks of `disk`, one of `all`: with its place where another one says the same of itself.
+    /// The marks of `disk`, which is one of `all`: with its place if another one has the same marks.
     #[must_use]
     pub fn among(disk: &Disk, all: &[Disk]) -> Self {
         let twin = |other: &Disk| {
@@ -94,13 +93,13 @@ impl DiskIdentity {
         Self { path, ..Self::of(disk) }
     }
 
-    /// The disk's own marks in words, as [`Disk::marks`] has them.
+    /// The disk's own marks as texts, like [`Disk::marks`].
     #[must_use]
     pub fn marks(&self) -> Vec<String> {
         disks::marks(&self.model, &self.serial, &self.wwn)
     }
 
-    /// Whether `disk` bears these marks: all that it says of itself, and its place where that is a mark.
+    /// Whether `disk` has these marks: all of its own, and its place where that is one.
     #[must_use]
     pub fn matches(&self, disk: &Disk) -> bool {
         let own = Self::of(disk);
@@ -109,45 +108,45 @@ impl DiskIdentity {
     }
 }
 
-/// What the machine does when its disk is sealed and nobody needs it as a seed any more.
+/// What the machine does when its disk is sealed and it need not serve peers any longer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finish {
     /// Restart into the new OS.
     #[default]
     Reboot,
-    /// Switch off.
+    /// Switch the machine off.
     PowerOff,
-    /// End the process: the agent as an ordinary process.
+    /// End the process; for the agent as an ordinary process.
     Exit,
 }
 
-/// Where the swarm's first seed is.
+/// How to reach the server as the first seed of the swarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seed {
-    /// The server's key; also its name in the swarm.
+    /// The server's public key, from which its libp2p peer id follows.
     pub key: PublicKey,
-    /// Where it listens, as multiaddrs such as `/ip4/10.0.0.1/tcp/4001`.
+    /// Its listen addresses, as multiaddrs such as `/ip4/10.0.0.1/tcp/4001`.
     pub addresses: Vec<String>,
 }
 
-/// Memory and disk settings fit to the machine.
+/// Bounds on memory, transfers and disk writes, chosen for the machine's memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
-    /// Bytes of wire frames to keep in memory for peers.
+    /// The most bytes of chunks kept in memory for peers.
     pub cache_bytes: u64,
-    /// Chunks being fetched at once, over all neighbours.
+    /// The most chunks requested at once, over all neighbours.
     pub fetch_parallel: u32,
-    /// Verified chunks that may wait for the disk before fetching pauses.
+    /// The most verified chunks that wait for the disk before fetching pauses.
     pub write_backlog: u32,
-    /// Bytes between two syncs of the disk.
+    /// Bytes written between two syncs of the disk.
     pub sync_bytes: u64,
-    /// Chunks uploaded at once.
+    /// The most chunks sent to peers at once.
     pub upload_parallel: u32,
 }
 
 impl Default for Tuning {
-    /// What a machine with 1 GiB of memory gets.
+    /// The values for a machine with 1 GiB of memory.
     fn default() -> Self {
         Self {
             cache_bytes: 256 << 20,
@@ -159,28 +158,28 @@ impl Default for Tuning {
     }
 }
 
-/// A profile resolved for one machine.
+/// The plan of one job: everything that an agent has to know to carry it out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The order it is part of.
+    /// The deployment that the job is part of.
     pub deployment: DeploymentId,
-    /// This machine's part of the deployment.
+    /// The job: this machine's part of the deployment.
     pub job: JobId,
     /// How often the job was started before this, plus one.
     pub attempt: u32,
-    /// What to write, by the hash of its manifest.
+    /// The image to write, named by the hash of its manifest.
     pub image: ImageId,
-    /// Bytes of the image, raw.
+    /// Size of the raw image in bytes.
     pub image_bytes: u64,
-    /// The one disk to write.
+    /// The one disk to write, by its marks.
     pub target: DiskIdentity,
-    /// What to do, in order.
+    /// The steps to carry out, in order; also those of others than the agent.
     pub steps: Vec<Step>,
     /// The server as the swarm's first seed.
     pub seed: Seed,
-    /// Memory and disk settings.
+    /// Bounds on memory, transfers and disk writes.
     pub tuning: Tuning,
-    /// What to do at the end.
+    /// What the machine does at the end.
     pub finish: Finish,
     /// The agent bundle for this machine, and its length in bytes; none for an ordinary process.
     pub bundle: Option<(Hash, u64)>,
@@ -211,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_disk_without_serial_is_known_by_its_place() {
-        // A serial number of zeros is none.
+        // A serial number of zeros does not count as one.
         for serial in ["", "0000"] {
             let identity = DiskIdentity::of(&disk(serial, "port 1"));
             assert!(identity.matches(&disk(serial, "port 1")));
@@ -227,7 +226,7 @@ mod tests {
         assert_eq!(identity.path, "port 1");
         assert_eq!(twins.iter().filter(|twin| identity.matches(twin)).count(), 1);
         assert_eq!(DiskIdentity::among(&twins[2], &twins).path, "");
-        // Both of a pair that was one disk when the plan was made: neither is taken.
+        // A second path appeared since the plan was made: either of the two may be meant, so neither is taken.
         let alone = DiskIdentity::among(&twins[0], &twins[..1]);
         assert_eq!(twins.iter().filter(|twin| alone.matches(twin)).count(), 2);
     }

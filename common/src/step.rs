@@ -1,7 +1,7 @@
-//! What happened on the way: the steps of a job and their events. One type from the machine to the log; a
-//! step that this version does not know is kept by its name. A new step is a line of the table here, a place in
-//! the plan (the server's `tailor`) and, where it is the agent's, a file and a line in the agent's `steps`.
-//! Owns the words for an event, on a machine's console and in the log. Touches `id`, `limits`, `text`, `trust`.
+//! The steps of a job and their events. One type from the machine to the log; a step that this version does not know is
+//! kept by its name. A new step is a line of the table here, a place in the plan (the server's `tailor`) and, where it
+//! is the agent's, a file and a line in the agent's `steps`. Owns an event's text on a machine's console and in the
+//! log. Touches `id`, `limits`, `text`, `trust`.
 
 use std::fmt;
 
@@ -12,12 +12,12 @@ use crate::limits::{EVENT_TEXT_MAX, cut};
 use crate::text::{harmless, percent};
 use crate::trust::{PublicKey, Signable};
 
-/// Who carries out a step, and tells of it.
+/// Who carries out a step and reports its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// The server, of a machine that it hears or decides about.
+    /// The server, for a machine that it hears of or decides about.
     Server,
-    /// The loader; of its last step also the agent that it starts.
+    /// The loader; the last of its steps is also reported by the agent that it starts.
     Loader,
     /// The agent, by its plan.
     Agent,
@@ -25,10 +25,10 @@ pub enum Owner {
     Os,
 }
 
-/// The table of the steps: what each is, its name on the wire and in the log, and its owner.
+/// The table of the steps: description, variant, name on the wire and in the log, and owner.
 macro_rules! steps {
     ($($(#[$doc:meta])+ $step:ident, $name:literal, $owner:ident;)+) => {
-        /// A unit of a job, in the order of a machine's way.
+        /// A unit of a job, in the order in which a machine comes to them.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Step {
             $(
@@ -54,7 +54,7 @@ macro_rules! steps {
                 }
             }
 
-            /// Who carries it out; none for a step of a later version, which only that version knows.
+            /// Its owner; none for a step of a later version.
             #[must_use]
             pub fn owner(&self) -> Option<Owner> {
                 match self {
@@ -100,7 +100,7 @@ steps! {
 }
 
 impl Step {
-    /// The step of this name; one of a later version is kept by it.
+    /// The step of this name; one that this version does not know is kept as [`Step::Other`].
     #[must_use]
     pub fn named(name: &str) -> Self {
         name.parse().unwrap_or_else(|UnknownStep(name)| Self::Other(name))
@@ -113,7 +113,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// No step of this version.
+/// The name of a step that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is no step; the steps are {}", cut(.0, 80), Step::ALL.map(|step| step.to_string()).join(", "))]
 pub struct UnknownStep(pub String);
@@ -126,35 +126,35 @@ impl std::str::FromStr for Step {
     }
 }
 
-/// Where the bytes of an image came from, for one machine, and what it waited for. Wire bytes for `server` and
-/// `peers`, raw bytes of the image for the other sources.
+/// The sources of one machine's image bytes, and what fetching waited for. Wire bytes for `server` and `peers`, raw
+/// bytes of the image for the other sources.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sources {
-    /// Wire bytes from the server.
+    /// Wire bytes received from the server.
     pub server: u64,
-    /// Wire bytes from peers.
+    /// Wire bytes received from peers.
     pub peers: u64,
-    /// Chunks from the server.
+    /// How many chunks came from the server.
     pub server_chunks: u32,
-    /// Chunks from peers.
+    /// How many chunks came from peers.
     pub peer_chunks: u32,
-    /// Raw bytes that the disk already held.
+    /// Raw bytes of chunks that the disk held already.
     pub disk: u64,
-    /// Raw bytes that are zeros or repeated chunks: never sent.
+    /// Raw bytes of zeros and of repeated chunks, which are never sent.
     pub unsent: u64,
-    /// Wire bytes that this machine sent to others.
+    /// Wire bytes that this machine sent to peers.
     pub uploaded: u64,
-    /// Milliseconds of fetching in which chunks from the network were what it waited for...
+    /// Milliseconds of fetching in which it waited for chunks from the network...
     pub net_ms: u64,
-    /// ...in which it was the disk...
+    /// ...for the disk...
     pub disk_ms: u64,
-    /// ...and in which it was the processor.
+    /// ...and for the processor.
     pub cpu_ms: u64,
 }
 
 impl Sources {
-    /// What fetching waited for, in words; none when it did not take long enough to tell.
+    /// The shares of the three waits, as text; none when nothing was waited for.
     #[must_use]
     pub fn waited_for(&self) -> Option<String> {
         let parts = [("net", self.net_ms), ("disk", self.disk_ms), ("cpu", self.cpu_ms)];
@@ -168,41 +168,41 @@ impl Sources {
     }
 }
 
-/// What is told of a step.
+/// What an event reports of its step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum What {
-    /// It began.
+    /// The step began.
     Started,
-    /// It is so far.
+    /// The step's progress.
     Progress {
-        /// Units done.
+        /// Units that are done: bytes, or machines at the gate.
         done: u64,
         /// Units in all.
         total: u64,
     },
-    /// Something worth knowing that is no failure: a peer that sent wrong bytes, a disk that was not blank.
+    /// Something that belongs in the log and is not a failure: a peer that sent wrong bytes, a disk that was not blank.
     Note {
         /// One sentence for the log.
         text: String,
     },
-    /// It ended well.
+    /// The step succeeded.
     Done {
-        /// What came of it, in a few words; may be empty.
+        /// The result, in a few words; may be empty.
         #[serde(default)]
         text: String,
     },
-    /// It failed; where that helps it will be tried again, which a new `Started` shows.
+    /// A try of the step failed; a retry begins with a new `Started`.
     Failed {
-        /// Why, in one sentence with its causes.
+        /// The cause, in one sentence with the causes behind it.
         cause: String,
-        /// Whether the job ends with it.
+        /// Whether the job ends with this failure.
         last: bool,
     },
 }
 
 impl What {
-    /// As it may stand in the log and on a terminal: a text from outside is cut, and without control and format
+    /// The same, fit for the log and for a terminal: a text from outside is cut, and without control and format
     /// characters.
     #[must_use]
     pub fn tidied(self) -> Self {
@@ -215,7 +215,7 @@ impl What {
         }
     }
 
-    /// As a line of the log says it, behind the step's name. A failure is in capitals: it is looked for among
+    /// The text in a line of the log, behind the step's name. A failure is in capitals: people look for it among
     /// thousands of lines.
     #[must_use]
     pub fn in_log(&self) -> String {
@@ -234,14 +234,14 @@ impl What {
 /// One event of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepEvent {
-    /// Counts up from 1 for one boot of the machine; the server drops what it has already.
+    /// Counts up from 1 for one boot of the machine; the server drops numbers that it has already.
     pub number: u64,
-    /// Milliseconds since the program started: the machine's clock may be wrong, so the server dates events
-    /// by their arrival and their distance to the newest in the batch.
+    /// Milliseconds since the program started: the machine's clock may be wrong, so the server dates events by the
+    /// arrival of their batch and their age in it.
     pub at_ms: u64,
-    /// The step that it is of.
+    /// The step that the event is of.
     pub step: Step,
-    /// What is told of the step: that it began, how far it is, how it ended.
+    /// What is reported of the step: its beginning, progress or end.
     #[serde(flatten)]
     pub what: What,
     /// Where the bytes came from so far, for `transfer`, `linger` and `reboot`.
@@ -250,7 +250,7 @@ pub struct StepEvent {
 }
 
 impl StepEvent {
-    /// As a person reads it beside the machine while it happens: the step, and what is told of it.
+    /// The text for a person at the machine: the step, and what is reported of it.
     #[must_use]
     pub fn on_console(&self) -> String {
         let step = &self.step;
@@ -266,20 +266,20 @@ impl StepEvent {
     }
 }
 
-/// Events on their way to the server, signed by the machine's key.
+/// A batch of events for the server, signed with the boot key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventBatch {
-    /// The machine's key of this boot.
+    /// The boot key that signs the batch.
     pub key: PublicKey,
-    /// The job, when the sender has one; the loader has none yet.
+    /// The job; none while the sender has none, as the loader.
     pub job: Option<JobId>,
-    /// The attempt of the job that the events are of. One key lives over several attempts of a boot, so the key
-    /// alone does not tell a late word of an attempt that is over from one of the present attempt.
+    /// The attempt of the job that the events are of. One boot key serves several attempts, so the key alone does not
+    /// tell a late event of an attempt that is over from one of the present attempt.
     #[serde(default)]
     pub attempt: Option<u32>,
-    /// Milliseconds since the program started, when the batch was sent.
+    /// Milliseconds since the program started, at the time of sending.
     pub sent_at_ms: u64,
-    /// Consecutive events.
+    /// The events, with consecutive numbers; may be empty.
     pub events: Vec<StepEvent>,
 }
 
@@ -320,7 +320,7 @@ mod tests {
         let failed = |last| What::Failed { cause: "no answer".to_owned(), last };
         let done = |text: &str| What::Done { text: text.to_owned() };
         let note = What::Note { text: "slow".to_owned() };
-        // (what is told, on the console, in the log)
+        // (what is reported, on the console, in the log)
         let table = [
             (What::Started, "verify: started", "started"),
             (What::Progress { done: 3, total: 4 }, "verify: 75 %", "3 of 4 (75%)"),
@@ -355,7 +355,7 @@ mod tests {
         let long = What::Failed { cause: format!("\u{1b}[2J{}", "é".repeat(EVENT_TEXT_MAX)), last: true };
         let What::Failed { cause, last: true } = long.tidied() else { panic!() };
         assert!(cause.len() <= EVENT_TEXT_MAX && cause.starts_with(" [2J"));
-        // What is dropped takes no room from what is kept.
+        // Characters that are dropped take no room from those that are kept.
         assert_eq!(tidy(&format!("{}end", "\u{200b}".repeat(EVENT_TEXT_MAX))), "end");
     }
 

@@ -1,12 +1,12 @@
-//! For tests of every room: one disk, one network interface and one report, in which a test changes what it is
-//! about: `Disk { serial: "S1".to_owned(), ..disk("sda") }`. In the `testing` feature, and in no program.
+//! For the tests of all crates: one disk, one network interface and one report, of which a test changes the fields that
+//! it is about: `Disk { serial: "S1".to_owned(), ..disk("sda") }`. In the `testing` feature, and in no program.
 
 use crate::disks::{Bus, Contents, Disk};
 use crate::hardware::{Cpu, Firmware, HardwareReport, Nic, REPORT_VERSION, System};
 use crate::id::Mac;
 use crate::trust::KeyPair;
 
-/// A blank ATA disk of 1 GiB and 512-byte sectors that says nothing else of itself.
+/// A blank ATA disk of 1 GiB with 512-byte sectors; every other field is empty or false.
 #[must_use]
 pub fn disk(name: &str) -> Disk {
     Disk {
@@ -27,7 +27,7 @@ pub fn disk(name: &str) -> Disk {
     }
 }
 
-/// An interface without a name, a link or an address.
+/// An interface with this address; every other field is empty or false.
 #[must_use]
 pub fn nic(mac: Mac) -> Nic {
     Nic {
@@ -42,7 +42,7 @@ pub fn nic(mac: Mac) -> Nic {
     }
 }
 
-/// The report of a BIOS machine with 1 GiB of memory and nothing else, under the key of the secret `[1; 32]`.
+/// The report of a BIOS machine with 1 GiB of memory and nothing else, with the boot key of the secret `[1; 32]`.
 #[must_use]
 pub fn report() -> HardwareReport {
     HardwareReport {

@@ -1,6 +1,6 @@
-//! Core: texts as people read them. Those of strangers are made fit for a log and a terminal, by one rule for
-//! the machine's programs and for the server: what steers a terminal or hides what follows is no part of a text.
-//! Bytes, shares and lists that are too long have their words here. Touches nothing.
+//! Core: texts for people. Texts from outside are made fit for a log and a terminal, by one rule for the machine's
+//! programs and for the server: characters that control a terminal or hide what follows are removed. Also formats byte
+//! counts, percentages and long lists. Touches nothing.
 
 /// The characters of the Unicode general category Cf (format), with the line and paragraph separators (Zl, Zp): they
 /// show nothing themselves and turn the direction of what follows, split lines or hide differences between two names.
@@ -28,7 +28,7 @@ const FORMAT: &[(char, char)] = &[
     ('\u{e0020}', '\u{e007f}'),
 ];
 
-/// Whether `c` shows nothing and changes how the text around it is shown.
+/// Whether `c` shows nothing itself and changes how the text around it is shown.
 #[must_use]
 pub fn is_format(c: char) -> bool {
     let after = FORMAT.partition_point(|(first, _)| *first <= c);
@@ -56,7 +56,7 @@ pub fn plain_name(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// `count` bytes in the largest unit that fits, with one digit behind the point: `1.2 GiB`. Never less than it is.
+/// `count` bytes in the largest unit that fits, with one digit behind the point: `1.2 GiB`. Always rounded up.
 #[must_use]
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -75,14 +75,14 @@ pub fn bytes(count: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
-/// `part` of `whole` in percent, whole numbers; 100 only when it is all of it.
+/// `part` of `whole` in whole per cent, rounded down: 100 only when it is all of it.
 #[must_use]
 pub fn percent(part: u64, whole: u64) -> u64 {
     let of_hundred = u128::from(part.min(whole)) * 100 / u128::from(whole.max(1));
     u64::try_from(of_hundred).unwrap_or(100)
 }
 
-/// The first `most` of `items`, with `between` between two, and how many there are beside: `a, b and 3 more`.
+/// The first `most` of `items`, with `between` between two, and the count of the others: `a, b and 3 more`.
 #[must_use]
 pub fn some_of<S: AsRef<str>>(items: impl ExactSizeIterator<Item = S>, most: usize, between: &str) -> String {
     let rest = items.len().saturating_sub(most);

@@ -1,11 +1,11 @@
-//! Keys, signatures and what is signed: the only module that names an algorithm (ed25519).
+//! Keys, signatures and what is signed. Owns the choice of the algorithm (ed25519), which no other module names.
 //!
-//! Two kinds of key. The server has one identity for good; its public half stands on the loader's kernel
-//! command line. A machine makes a key in RAM at every boot and shows the public half in its report, so that
-//! an answer bound to that key is fresh by construction and what is sent to it is for this boot only.
+//! There are two kinds of key. The server has one for good; its public half is on the loader's kernel command line. A
+//! machine makes a key in RAM at every boot and shows the public half in its report, so that an answer bound to that
+//! key is fresh by construction, and what is sent to it is for this boot only.
 //!
-//! Every signature is made over a domain (what the text is) and the text, so that a signed text of one kind
-//! cannot be passed off as another.
+//! Every signature is made over a domain (the kind and version of the text) and the text, so that a signed text of one
+//! kind cannot be passed off as another.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -24,16 +24,16 @@ pub struct PublicKey([u8; 32]);
 /// Why a key or a signature was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
-    /// The text is no public key.
+    /// The text is not a public key.
     #[error("`{0}` is not a key such as ed25519:<64 hexadecimal digits>")]
     Key(String),
-    /// The signature is not by the key.
+    /// The signature is not by the expected key.
     #[error("the signature is not by {key}")]
     Signature {
         /// The key that should have signed.
         key: PublicKey,
     },
-    /// Signed by the right key, but not what was expected.
+    /// The signature is right, but the signed text does not parse as the expected kind.
     #[error("signed text that cannot be read: {0}")]
     Content(String),
 }
@@ -48,7 +48,7 @@ impl PublicKey {
     /// The key with these bytes.
     ///
     /// # Errors
-    /// When they are no point of the curve.
+    /// When they are not a point of the curve.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, Untrusted> {
         match ed25519_dalek::VerifyingKey::from_bytes(&bytes) {
             Ok(_) => Ok(Self(bytes)),
@@ -56,7 +56,7 @@ impl PublicKey {
         }
     }
 
-    /// The first eight digits: what a log line shows.
+    /// The first eight digits, for log lines.
     #[must_use]
     pub fn short(&self) -> String {
         hex::encode(&self.0[..4])
@@ -99,7 +99,7 @@ impl From<PublicKey> for String {
     }
 }
 
-/// A whole key. Its secret half is never shown, in text or in a log.
+/// A key pair. Its secret half is never shown, in text or in a log.
 #[derive(Clone)]
 pub struct KeyPair(SigningKey);
 
@@ -110,7 +110,7 @@ impl fmt::Debug for KeyPair {
 }
 
 impl KeyPair {
-    /// A new key from the operating system's random source.
+    /// A new key pair from the operating system's random source.
     ///
     /// # Errors
     /// When there is no random source.
@@ -120,7 +120,7 @@ impl KeyPair {
         Ok(Self::from_secret(secret))
     }
 
-    /// The key with this secret half.
+    /// The key pair with this secret half.
     #[must_use]
     pub fn from_secret(secret: [u8; 32]) -> Self {
         Self(SigningKey::from_bytes(&secret))
@@ -132,29 +132,29 @@ impl KeyPair {
         self.0.to_bytes()
     }
 
-    /// The public half, which the others know this program by.
+    /// The public half, by which others know this program.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())
     }
 
-    /// Signs `value` as what it is.
+    /// Signs the JSON form of `value` under its domain.
     #[must_use]
     pub fn sign<T: Signable>(&self, value: &T) -> Signed<T> {
-        // A value of ours always has a JSON form: no maps with keys that are not strings, no failing impl.
+        // Our values always have a JSON form: no maps with keys that are not strings, no failing impl.
         let payload = serde_json::to_string(value).unwrap_or_default();
         let signature = self.0.sign(&signed_bytes::<T>(&payload));
         Signed { payload, signature: hex::encode(signature.to_bytes()), kind: PhantomData }
     }
 }
 
-/// What can be signed: its domain is part of the signed bytes.
+/// A kind of text that can be signed: its domain is part of the signed bytes.
 pub trait Signable: Serialize + DeserializeOwned {
     /// The kind and version of the text, such as `swarmboot verdict 1`.
     const DOMAIN: &'static str;
 }
 
-/// A text with a signature, not yet checked: nothing can be read from it but by [`Signed::open`].
+/// A signed text that is not checked yet: only [`Signed::open`] and its like give access to the value.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signed<T> {
@@ -177,10 +177,10 @@ impl<T: Signable> Signed<T> {
         Hash::of(&signed_bytes::<T>(&self.payload))
     }
 
-    /// The value, if `key` signed it as what it is.
+    /// The value, if `key` signed it under its domain.
     ///
     /// # Errors
-    /// When the signature is not by `key`, or the signed text cannot be read.
+    /// When the signature is not by `key`, or the signed text does not parse.
     pub fn open(&self, key: &PublicKey) -> Result<T, Untrusted> {
         let refused = Untrusted::Signature { key: *key };
         let mut bytes = [0; 64];
@@ -192,8 +192,8 @@ impl<T: Signable> Signed<T> {
         serde_json::from_str(&self.payload).map_err(|error| Untrusted::Content(error.to_string()))
     }
 
-    /// The value, if the key that `key_of` finds in the text itself signed it: for a first report, which
-    /// brings its own key. It proves no more than that the sender holds that key.
+    /// The value, if it is signed by the key that `key_of` finds in the text itself: for a first report, which brings
+    /// its own key. It proves only that the sender holds that key.
     ///
     /// # Errors
     /// As [`Signed::open`].

@@ -1,5 +1,5 @@
-//! cloud-init's user-data as an admin gave it: bytes, because it may be compressed or in another encoding than
-//! UTF-8. In JSON and CBOR it is a text where it can be, as it was when it could only be that. Touches nothing.
+//! cloud-init's user-data as an admin gave it: bytes, because it may be compressed or in another encoding than UTF-8.
+//! In JSON and CBOR it is a string if it is UTF-8, as in earlier versions, and base64 otherwise. Touches nothing.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct UserData(pub Vec<u8>);
 
 impl UserData {
-    /// How many bytes cloud-init will be given.
+    /// Its length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it has none.
+    /// Whether its length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -33,13 +33,13 @@ impl From<&str> for UserData {
 }
 
 impl fmt::Debug for UserData {
-    // It can hold password hashes and tokens, which belong in no log.
+    // It can hold password hashes and tokens, which must not be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UserData({} bytes)", self.0.len())
     }
 }
 
-/// What crosses a wire.
+/// The form in JSON and CBOR.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Wire {

@@ -1,6 +1,6 @@
-//! What earlier versions wrote still opens: a hardware report as it stands in a database, a manifest as it lies in the
-//! image store, and a plan in a signed verdict. The files in `written-by-COMMIT` were written by that commit's own code;
-//! they are never made anew, only added to.
+//! Tests that data of earlier versions can still be read: a hardware report from a database, a manifest from the image
+//! store, and a plan in a signed verdict. The files in `written-by-COMMIT` were written by that commit's own code; they
+//! are never changed, only added to.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn written_by(commit: &str, name: &str) -> std::io::Result<Vec<u8>> {
     std::fs::read(folder.join(name))
 }
 
-/// Whether `new` says all that `old` said: an object may have gained fields.
+/// Whether `new` has all values of `old`: an object may have gained fields.
 fn says_all_of(old: &Value, new: &Value) -> bool {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
@@ -53,7 +53,7 @@ fn a_recorded_report_opens_and_loses_nothing() {
 #[test]
 fn a_signed_report_of_the_loader_before_is_a_recorded_one() {
     let signed: Signed<SentReport> = serde_json::from_slice(&written("report.signed.json").unwrap()).unwrap();
-    // It bears nothing of the server that it is sent to. Loaders are served by their server, and have its version.
+    // It has no nonce of the server. Loaders come from their server, and so have its version.
     assert!(signed.open_self_signed(|sent| sent.hardware.key).is_err());
 }
 

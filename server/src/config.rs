@@ -1,5 +1,5 @@
-//! What the server is to be: flags over environment over file, fully checked before anything is opened.
-//! Touches the configuration file, once.
+//! The server's configuration: flags over environment over file, fully checked before anything is opened. Touches the
+//! configuration file, once.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -15,94 +15,94 @@ use crate::fleet::decide::SiteRule;
 use crate::swarm::{LineLimits, Rate};
 use crate::units;
 
-// What can be typed after `swarmboot serve`.
+// The flags of `swarmboot serve`.
 mod flags;
 
 pub use flags::Flags;
 
-/// Where the server keeps everything, unless told otherwise.
+/// The default state folder.
 const STATE: &str = "/var/lib/swarmboot";
 
-/// The configuration file that is read if it is there.
+/// The configuration file that is read if it exists and no other is named.
 const FILE: &str = "/etc/swarmboot/swarmboot.toml";
-/// TCP port of HTTP boot and the machines' reports.
+/// The default TCP port of the machines' HTTP: boot files and reports.
 const HTTP_PORT: u16 = 8069;
-/// TCP port of the swarm.
+/// The default TCP port of the swarm.
 const SWARM_PORT: u16 = 4001;
 
-/// How long an order waits for a machine: who switches on over a weekend is still served, and who comes back from a
-/// holiday is asked again.
+/// The default for how long an order waits for a machine: one that is switched on after a weekend is still served, one
+/// that comes back after a holiday needs a new order.
 const ORDER_EXPIRES: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Bytes in the name of a site.
+/// The longest name of a site, in bytes.
 const SITE_NAME_MAX: usize = 64;
 
-/// The longest life of an order in seconds, ten years: what is longer is meant to be `never`.
+/// The longest that an order may wait, in seconds, ten years: a longer value must be written as `never`.
 const LIFETIME_MAX: i64 = 10 * 366 * 86_400;
 
-/// How long events are kept when nothing is said: more than a year, so that the last year can be looked at.
+/// How long events are kept by default: more than a year, so that the last year can be looked at.
 const KEEP_EVENTS: &str = "400d";
-/// What the records may take on the disk when nothing is said.
+/// How much disk the records may take by default.
 const KEEP_EVENTS_SIZE: &str = "4G";
-/// Free space on the state folder's disk below which nothing unasked is recorded: room for orders and what they
-/// cause, and for an admin to clean up.
+/// The default free space on the state folder's disk below which nothing is recorded that no admin asked for: it leaves
+/// room for orders and what they cause, and for an admin to clean up.
 const DISK_RESERVE: &str = "256M";
-/// The word for "without end" in the configuration.
+/// The configuration's word for no limit.
 const FOREVER: &str = "forever";
 
-/// How addresses are given out.
+/// Which DHCP server gives out addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addresses {
-    /// By the DHCP server that is there; we only add boot information.
+    /// The DHCP server that exists already; this server only adds boot information.
     Proxy,
-    /// By us, from the first to the last address.
+    /// This server, from the first to the last address.
     Range(Ipv4Addr, Ipv4Addr),
 }
 
-/// What the server is to be. Every value has been checked as far as that goes without opening anything.
+/// The server's configuration. Every value has been checked as far as possible without opening anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The interface that the machines are on.
+    /// The name of the network interface that the machines are on.
     pub interface: String,
-    /// How addresses are given out.
+    /// Which DHCP server gives out addresses.
     pub addresses: Addresses,
-    /// Whether no other DHCP server serves the wire.
+    /// Whether no other DHCP server serves the link, so that clients with addresses of other networks are refused.
     pub authoritative: bool,
-    /// Router to give out with addresses.
+    /// The default gateway that is given out with addresses, if any.
     pub router: Option<Ipv4Addr>,
-    /// DNS servers to give out with addresses.
+    /// The DNS servers that are given out with addresses.
     pub dns: Vec<Ipv4Addr>,
-    /// Whether unknown machines are answered.
+    /// Whether machines are answered that no admin has named, approved or ordered anything for.
     pub discovery: bool,
-    /// How long an order waits for a machine that does not come; for ever when none.
+    /// How long an order waits for a machine that does not come; `None` for ever.
     pub order_expires: Option<SignedDuration>,
-    /// Where everything is kept.
+    /// The state folder.
     pub state: PathBuf,
-    /// The admin socket.
+    /// The path of the admin socket.
     pub socket: PathBuf,
-    /// TCP port of HTTP boot.
+    /// The TCP port of the machines' HTTP.
     pub http_port: u16,
-    /// TCP port of the swarm.
+    /// The TCP port of the swarm.
     pub swarm_port: u16,
-    /// Which addresses are at which site; elsewhere a site is a /24.
+    /// Which addresses are at which site; all others are at a site for each /24.
     pub sites: Vec<SiteRule>,
-    /// What may go over the server's line and into each site.
+    /// The limits on what the server sends in all, and into each site.
     pub limits: LineLimits,
-    /// Network boot program for UEFI machines; none for the best that the kit has.
+    /// The network boot program that UEFI machines get; `None` for the best one that the kit has.
     pub uefi_program: Option<String>,
-    /// More words for the loader's kernel command line.
+    /// Additional kernel arguments for the loader.
     pub kernel_args: KernelArguments,
-    /// How long events are kept; for ever when none.
+    /// How long events are kept; `None` for ever.
     pub keep_events: Option<SignedDuration>,
-    /// What the records may take on the disk; any amount when none.
+    /// How many bytes the records may take on the disk; `None` for no limit.
     pub keep_bytes: Option<u64>,
-    /// Free bytes on the state folder's disk below which nothing unasked is recorded.
+    /// Free bytes on the state folder's disk below which nothing is recorded that no admin asked for.
     pub reserve_bytes: u64,
-    /// Connections of one address at the machines' door.
+    /// How many HTTP connections one address may have at once.
     pub connections_per_address: usize,
-    /// What the log shows.
+    /// The filter of the log, in the syntax of tracing.
     pub log: String,
-    /// Whether the log is JSON lines.
+    /// Whether the log is written as JSON lines.
     pub log_json: bool,
 }
 
@@ -137,16 +137,16 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Site {
     name: String,
-    /// The addresses there: the machines' own, or those of its DHCP relays.
+    /// The subnets of the site: of the machines' own addresses, or of its DHCP relays'.
     subnets: Vec<Ipv4Net>,
     limit: Option<String>,
 }
 
 impl Config {
-    /// What `flags` and the configuration file come to, with the admin's socket at `socket`.
+    /// Merges `flags` and the configuration file, with the admin's socket at `socket`.
     ///
     /// # Errors
-    /// When the file cannot be read, or a value makes no sense.
+    /// When the file cannot be read or parsed, or a value is not allowed.
     pub fn resolve(flags: Flags, socket: PathBuf) -> Result<Self, Fault> {
         let file = match &flags.config {
             Some(path) => read(path)?,
@@ -199,7 +199,7 @@ impl Config {
     }
 }
 
-/// How much is kept, and for how long.
+/// The limits on what is kept, and on connections.
 struct Kept {
     events: Option<SignedDuration>,
     bytes: Option<u64>,
@@ -248,10 +248,10 @@ fn read(path: &Path) -> Result<File, Fault> {
     })
 }
 
-/// How long an order lives, in seconds; none for `never` and `0`.
+/// How long an order waits, in seconds; `None` for `never` and `0`.
 ///
 /// # Errors
-/// When it is no length of time, or longer than ten years.
+/// When it is no duration, or longer than ten years.
 pub fn lifetime(text: &str) -> Result<Option<i64>, Fault> {
     let seconds = match text.trim() {
         "never" | "0" => return Ok(None),
@@ -265,7 +265,7 @@ pub fn lifetime(text: &str) -> Result<Option<i64>, Fault> {
     }
 }
 
-/// How long orders live: a week unless told otherwise.
+/// How long orders wait: a week unless configured otherwise.
 fn order_expires(given: Option<String>) -> Result<Option<SignedDuration>, Fault> {
     match given {
         None => Ok(Some(ORDER_EXPIRES)),
@@ -280,7 +280,7 @@ fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
     }
 }
 
-/// The sites' addresses, and the lines' limits.
+/// The sites' subnets, and the limits on lines.
 fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Vec<SiteRule>, LineLimits), Fault> {
     let rate = |text: String| {
         text.parse::<Rate>().map_err(|error| {

@@ -1,4 +1,4 @@
-//! How a failure looks to a person: what failed, why, what to do; and the exit code that goes with it.
+//! An error as a person reads it: what failed, why, what to do; and the exit code. Touches standard error.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -7,21 +7,21 @@ use std::process::ExitCode;
 use common::causes;
 use common::wire::http::Refused;
 
-/// What kind of failure it is, which decides the exit code.
+/// The kind of failure, which decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The thing asked for failed.
+    /// The command was right, and failed. Exit code 1.
     Failed,
-    /// The command or the configuration is wrong.
+    /// The command or the configuration is wrong. Exit code 2.
     Usage,
-    /// There is no server to ask.
+    /// No server answers. Exit code 3.
     NoServer,
 }
 
-/// Exit code of something done in part.
+/// The exit code of a command that succeeded for some machines only.
 pub const DONE_IN_PART: u8 = 4;
 
-/// A failure on its way to a person.
+/// An error for a person.
 #[derive(Debug)]
 pub struct Fault {
     kind: Kind,
@@ -35,7 +35,7 @@ impl Fault {
         Self { kind, sentence: sentence.into(), causes: vec![], hint: None }
     }
 
-    /// The thing asked for failed: `sentence` says what, in lower case and without a full stop.
+    /// The command failed: `sentence` says what, in lower case and without a full stop.
     pub fn failed(sentence: impl Into<String>) -> Self {
         Self::new(Kind::Failed, sentence)
     }
@@ -45,26 +45,26 @@ impl Fault {
         Self::new(Kind::Usage, sentence)
     }
 
-    /// There is no server to ask.
+    /// No server answers.
     pub fn no_server(sentence: impl Into<String>) -> Self {
         Self::new(Kind::NoServer, sentence)
     }
 
-    /// Adds `error` and everything it came from as causes.
+    /// Adds `error` and all its sources as causes.
     #[must_use]
     pub fn because(mut self, error: &dyn Error) -> Self {
         self.causes.extend(causes::list(error));
         self
     }
 
-    /// Adds what to do about it.
+    /// Sets the hint: what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The text: `error:`, `cause:`, `hint:`, a line each.
+    /// The text: lines that begin with `error:`, `cause:` and `hint:`.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.sentence);
@@ -77,7 +77,7 @@ impl Fault {
         text
     }
 
-    /// Prints it to standard error and gives its exit code.
+    /// Prints the text to standard error and returns the exit code.
     pub fn report(&self) -> ExitCode {
         use std::io::Write as _;
         let _ = std::io::stderr().write_all(self.text().as_bytes());

@@ -1,12 +1,11 @@
-//! Keeps a flood of trouble from becoming a flood of log lines: some lines in ten seconds, and how many more there
-//! would have been. Touches the clock.
+//! Limits the rate of log lines: some in ten seconds, and how many were left out since. Touches the clock.
 
 use std::time::{Duration, Instant};
 
-/// The time that a burst of lines is for.
+/// The period that a burst of lines is counted in.
 const ROUND: Duration = Duration::from_secs(10);
 
-/// What has been said lately.
+/// How many lines were logged in this period, and how many were left out since the last one.
 #[derive(Debug)]
 pub(crate) struct Noise {
     burst: u32,
@@ -22,12 +21,12 @@ impl Default for Noise {
 }
 
 impl Noise {
-    /// At most `burst` lines in ten seconds.
+    /// Allows at most `burst` lines in ten seconds.
     pub(crate) fn burst(burst: u32) -> Self {
         Self { burst, since: None, said: 0, unsaid: 0 }
     }
 
-    /// Lets `say` write a line, with the number of lines that were left out before it, or leaves this one out.
+    /// Calls `say` to log a line, with the number of lines that were left out before it; or leaves this one out.
     pub(crate) fn warn(&mut self, say: impl FnOnce(u64)) {
         if self.since.is_none_or(|since| since.elapsed() >= ROUND) {
             (self.since, self.said) = (Some(Instant::now()), 0);

@@ -1,6 +1,6 @@
-//! What the fleet asks for, out of the rooms that have it: plans from the tailor, images from their store, modules from
-//! the default kit, bundles, and the machine's place in the swarm. Decides nothing. Touches those rooms; blocks, but for
-//! what it says to the swarm.
+//! Provides what the fleet needs from other modules: plans from the tailor, images from their store, modules from the
+//! default kit, bundles, and the admission of machines to the swarm. Decides nothing. Touches those modules; blocks,
+//! except for requests to the swarm.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use crate::kit::Kits;
 use crate::swarm::{Admission, SwarmHandle};
 use crate::tailor::{self, Bundles, ImageFacts, Request};
 
-/// The fleet's provisioner. One for the whole server, made when the swarm is bound.
+/// The fleet's provisioner. One for the whole server, created when the swarm is bound.
 #[derive(Debug)]
 pub struct Provisioning {
     /// The image store.
     pub images: Images,
-    /// The boot kits, whose default one agents take their modules from.
+    /// The boot kits; the default one has the modules of bundles.
     pub kits: Kits,
-    /// The bundles.
+    /// The agent bundles, built when the first plan needs them.
     pub bundles: Arc<Bundles>,
-    /// The swarm that machines are let into.
+    /// The swarm that machines are admitted to.
     pub swarm: SwarmHandle,
-    /// The server's key, which the swarm's first seed shows.
+    /// The server's public key, by which agents recognise the first seed.
     pub key: PublicKey,
 }
 
@@ -57,8 +57,8 @@ impl Provisioning {
         })
     }
 
-    /// What an admin should know before `plan` is carried out on `hardware`. Nothing of an image whose chunks cannot be
-    /// read, which the transfer tells.
+    /// What an admin should know before `plan` is carried out on `hardware`. If the image's chunks cannot be read,
+    /// there are no warnings about it: the transfer will report that.
     fn warnings_of(&self, request: &PlanRequest, hardware: &CheckedHardware, plan: &Plan) -> Vec<Warning> {
         let traits = self.images.traits(request.image).ok();
         let report = hardware.report();
@@ -69,7 +69,7 @@ impl Provisioning {
         warnings
     }
 
-    /// The swarm's first seed as a machine sees it: at the address that the machine reported to.
+    /// The swarm's first seed, at the address at which the machine reached the server.
     fn seed(&self, reached: Option<IpAddr>) -> Seed {
         let listening = self.swarm.addresses();
         let addresses = match reached {
@@ -102,7 +102,7 @@ impl Provisioner for Provisioning {
     fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan> {
         let wanted = self.request(request)?;
         let mut plan = tailor::plan(hardware, &wanted).map_err(refused)?;
-        // An agent that runs as an ordinary process has its drivers.
+        // An agent that runs as an ordinary process has its drivers already.
         if hardware.report().firmware != Firmware::None {
             let kit = self.kits.default_kit().map_err(NoPlan::failed)?;
             let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
@@ -123,14 +123,14 @@ impl Provisioner for Provisioning {
 
     fn is_here(&self, key: PublicKey) -> Soon<'_, bool> {
         Box::pin(async move {
-            // Of a swarm that is stopping nothing can be told.
+            // While the swarm is stopping, its members are unknown.
             self.swarm.is_here(key).await.unwrap_or(true)
         })
     }
 
     fn dismiss(&self, key: PublicKey, reason: Option<String>) -> Soon<'_, ()> {
         Box::pin(async move {
-            // A swarm that is stopping lets nobody in anyway.
+            // A swarm that is stopping admits nobody anyway.
             let _ = self.swarm.expel(key, reason).await;
         })
     }

@@ -1,7 +1,7 @@
-//! Core: numbers with units as an admin writes them: bytes, bits per second, lengths of time. Each kind has a table of
-//! its units here; what number makes sense is decided where it is asked for. Touches nothing.
+//! Core: parses numbers with units as an admin writes them: bytes, bits per second, durations. Each kind has its table
+//! of units here; the caller decides which values are allowed. Touches nothing.
 
-/// Powers of 1,024, as memory and files are counted.
+/// Powers of 1,024, for memory and files.
 const OF_1024: [(&str, u64); 5] = [("", 1), ("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)];
 
 /// In lower case: `G` is 10^9 as on a disk's label, `Gi` is 2^30.
@@ -17,23 +17,23 @@ const OF_A_DISK: [(&str, u64); 9] = [
     ("ti", 1 << 40),
 ];
 
-/// In lower case: powers of 1,000, as lines are counted.
+/// In lower case: powers of 1,000, for rates of lines.
 const OF_A_LINE: [(&str, u64); 4] = [("", 1), ("k", 1_000), ("m", 1_000_000), ("g", 1_000_000_000)];
 
-/// Seconds of what is waited for: minutes to days.
+/// In seconds, for waiting: seconds to days.
 const OF_A_WAIT: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
 
-/// Seconds of what is kept: hours to weeks.
+/// In seconds, for keeping: hours to weeks.
 const OF_KEEPING: [(&str, u64); 3] = [("h", 3600), ("d", 86_400), ("w", 7 * 86_400)];
 
-/// The bytes of `512M` or `4G`: a whole number, and K, M, G or T for powers of 1,024.
+/// Parses bytes such as `512M` or `4G`: a whole number, and K, M, G or T for powers of 1,024.
 #[must_use]
 pub fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = split(text.trim());
     scaled(number, scale(unit, &OF_1024)?, 0)
 }
 
-/// The bytes of `500G` (10^9) or `1.5Ti` (2^40), perhaps with a B behind: as a disk's size is written.
+/// Parses the size of a disk in bytes: `500G` (10^9) or `1.5Ti` (2^40), with or without a B after it.
 #[must_use]
 pub fn disk_bytes(text: &str) -> Option<u64> {
     let (number, unit) = split(text);
@@ -41,26 +41,26 @@ pub fn disk_bytes(text: &str) -> Option<u64> {
     scaled(number, scale(&unit, &OF_A_DISK)?, 6)
 }
 
-/// The bits per second of `20M` or `1.5 Gbit/s`.
+/// Parses bits per second: `20M` or `1.5 Gbit/s`.
 #[must_use]
 pub fn bits(text: &str) -> Option<u64> {
     let plain = text.trim().trim_end_matches("bit/s").trim_end_matches("bit");
     let (number, unit) = split(plain);
     let unit = unit.trim_start().to_ascii_lowercase();
-    // `1.M` has always been taken.
+    // Accepted for compatibility: `1.M`.
     let number = number.strip_suffix('.').filter(|whole| !whole.contains('.')).unwrap_or(number);
     scaled(number, scale(&unit, &OF_A_LINE)?, 3)
 }
 
-/// The seconds of `90s`, `15m`, `2h` or `3d`.
+/// Parses a duration in seconds: `90s`, `15m`, `2h` or `3d`.
 #[must_use]
 pub fn seconds(text: &str) -> Option<i64> {
-    // A leading plus has always been taken.
+    // Accepted for compatibility: a leading plus.
     let (number, unit) = split(text.strip_prefix('+').unwrap_or(text));
     i64::try_from(scaled(number, scale(unit, &OF_A_WAIT)?, 0)?).ok()
 }
 
-/// The seconds of `12h`, `400d` or `6w`: above zero, and a thousand years at most.
+/// Parses a duration in seconds: `12h`, `400d` or `6w`; above zero, and a thousand years at most.
 #[must_use]
 pub fn keeping_seconds(text: &str) -> Option<i64> {
     let (number, unit) = split(text.trim());
@@ -68,7 +68,7 @@ pub fn keeping_seconds(text: &str) -> Option<i64> {
     i64::try_from(seconds).ok().filter(|seconds| (1..=366_000 * 86_400).contains(seconds))
 }
 
-/// The number at the beginning of `text`, and what follows it.
+/// Splits `text` into the number at its beginning and the rest.
 fn split(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()))
 }
@@ -77,7 +77,7 @@ fn scale(unit: &str, units: &[(&str, u64)]) -> Option<u64> {
     units.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale)
 }
 
-/// `number` times `scale`, rounded down. Decimals are counted in whole numbers, `places` at the most.
+/// `number` times `scale`, rounded down. Decimals are computed in integers, at most `places` of them.
 fn scaled(number: &str, scale: u64, places: usize) -> Option<u64> {
     let (whole, decimals) = match number.split_once('.') {
         None => (number, None),

@@ -1,6 +1,6 @@
-//! What the libraries alone take: a GiB from memory to memory for each of four pairs over libp2p's TCP, noise and yamux
-//! on loopback, with nothing of swarmboot around it: no hash, no disk, nothing passed on. Processor time that an agent
-//! cannot go below. Touches loopback.
+//! The cost of the libraries alone: a GiB from memory to memory for each of four pairs over libp2p's TCP, noise and
+//! yamux on loopback, with nothing of swarmboot around it: no hash, no disk, nothing passed on. An agent cannot use
+//! less processor time than that. Touches loopback.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,10 +22,10 @@ const PIECE: usize = 1 << 20;
 
 type Wire = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// Prints the seconds and the processor time for each GiB that arrives.
+/// Prints the seconds and the processor time for each GiB received.
 ///
 /// # Errors
-/// When a connection cannot be made or breaks.
+/// When a connection cannot be opened, or breaks.
 pub(crate) fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (before, begun) = (processor_seconds()?, Instant::now());
@@ -47,7 +47,7 @@ fn processor_seconds() -> Result<f64> {
     Ok(std::time::Duration::from_micros(u64::try_from(micros)?).as_secs_f64())
 }
 
-/// One node sends to the other until it has everything.
+/// One node sends a GiB to the other.
 async fn pair() -> Result<()> {
     let mut listener = wire()?;
     listener.listen_on(ListenerId::next(), "/ip4/127.0.0.1/tcp/0".parse()?)?;
@@ -65,7 +65,7 @@ async fn pair() -> Result<()> {
     };
     let sending = tokio::spawn(send(dialled.await??.1));
     receive(accepted).await?;
-    // The sender's connection is driven until here: its end is the receiver's.
+    // The sender's connection has to be polled until here: its end is also the receiver's.
     sending.abort();
     Ok(())
 }
@@ -117,7 +117,7 @@ fn closed() -> std::io::Error {
     std::io::Error::other("the connection said something else first")
 }
 
-/// Runs `work` as a task of its own, as swarmboot's are, while this one drives the connection.
+/// Runs `work` as a task of its own, as swarmboot's streams are, while this one polls the connection.
 async fn driven(
     mut muxer: StreamMuxerBox,
     work: impl Future<Output = Result<()>> + Send + 'static,

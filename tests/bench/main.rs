@@ -1,23 +1,24 @@
-//! The benchmark: what the swarm takes over what the lines allow, each scenario of the table with real programs on
-//! shaped lines. `tests/bench/run` sets everything up and starts it; words on its command line choose the scenarios
-//! whose names contain them, `--short` a few with small images, `--memory` those that show what an agent holds,
-//! `--floor` what libp2p alone takes, `--slack 1.5` how far above the bars times may be before it fails, `--peers` that
-//! others run as well, `--slower 2` that every line is so many times slower: what is better then waits for processors.
+//! The benchmark: the swarm's time over the least that the lines allow, for each scenario of the table, with real
+//! programs on shaped lines. `tests/bench/run` sets everything up and starts it; words on its command line choose the
+//! scenarios whose names contain them, `--short` a few with small images, `--memory` those that measure an agent's
+//! memory, `--floor` what libp2p alone takes, `--slack 1.5` how far above the bars times may be before it fails,
+//! `--peers` that other programs run as well, `--slower 2` that every line is so many times slower, so that
+//! improvements in processor time show.
 #![allow(clippy::print_stdout)]
 
-// What is measured, and the least that the lines allow.
+// The scenarios, and the least time that the lines allow.
 mod scenario;
 
-// What came of it, and the table.
+// The results, and the table.
 mod result;
 
-// With swarmboot.
+// Runs of swarmboot.
 mod ours;
 
-// With what people use today.
+// Runs of other programs that people use today.
 mod peers;
 
-// With nothing but libp2p.
+// A run of nothing but libp2p.
 mod floor;
 
 use std::process::ExitCode;

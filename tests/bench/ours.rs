@@ -1,5 +1,5 @@
-//! Runs a scenario with swarmboot: a server and one agent for each machine, all of them programs in namespaces of
-//! their own. What is measured comes from the server's log and from the lines' counters.
+//! Runs a scenario with swarmboot: a server and one agent for each machine, each program in a namespace of its own. The
+//! results are read from the server's log and from the lines' counters.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::result::Measured;
 use crate::scenario::{Scenario, Twist};
 
-/// How long one run may take.
+/// The timeout of one run.
 pub(crate) const LIMIT: Duration = Duration::from_secs(900);
 
 /// The network of a scenario: the server's host and one for each machine.
@@ -39,7 +39,7 @@ pub(crate) fn rig(scenario: &Scenario) -> Result<Rig> {
     Ok(Rig { wires, server, machines })
 }
 
-/// Runs `scenario` and gives what it came to.
+/// Runs `scenario` and returns its result.
 pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
     let scratch = Scratch::new()?;
     let rig = rig(scenario)?;
@@ -56,7 +56,7 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
     listed(&server, agents.len())?;
     let staggered = if let Twist::Staggered(pause) = scenario.twist { Some(pause) } else { None };
     if staggered.is_some() {
-        // The server knows them now; what is measured is how they come.
+        // The server knows the machines now; the agents of the measured run are started later.
         agents.clear();
     }
     let order = order(scenario, &server)?;
@@ -89,7 +89,7 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
     Ok(measured)
 }
 
-/// Makes a machine's disk.
+/// Makes a machine's disk: blank, or with most of the image for a reinstallation.
 fn lay_out(scenario: &Scenario, image: &Path, target: &PathBuf) -> Result<()> {
     let Twist::Reinstall(percent) = scenario.twist else {
         return disk::allocated(target, scenario.bytes()).map(drop);
@@ -112,7 +112,7 @@ fn start(rig: &Rig, scenario: &Scenario, scratch: &Scratch, number: usize) -> Re
     Beside::start(&name, &mut command, &scratch.file(format!("{name}.log")))
 }
 
-/// Waits for the end of all agents; gives what each had used when it was last seen.
+/// Waits until all agents have ended; the last counts of each while it ran.
 fn wait(agents: &mut [Beside]) -> Result<Vec<Used>> {
     let mut used = vec![Used::default(); agents.len()];
     wait::until("the agents to end", LIMIT, || {
@@ -129,14 +129,14 @@ fn wait(agents: &mut [Beside]) -> Result<Vec<Used>> {
     Ok(used)
 }
 
-/// Waits until so many machines have reported.
+/// Waits until `count` machines have reported.
 fn listed(server: &Server<'_>, count: usize) -> Result<()> {
     server.wait_json("the agents to report", &["machine", "list"], LIMIT, |machines| {
         (machines.as_array()?.len() >= count).then_some(())
     })
 }
 
-/// Orders the image for all machines; gives the deployment's id.
+/// Orders the image for all machines; the deployment's id.
 fn order(scenario: &Scenario, server: &Server<'_>) -> Result<String> {
     let last = scenario.machines - 1;
     let machines = format!("bench-[0-{last}]");
@@ -158,7 +158,7 @@ fn once_all_is_out(server: &Server<'_>) -> Result<()> {
     })
 }
 
-/// What has gone into each site behind a line so far.
+/// The bytes that each site behind a line has received so far.
 pub(crate) fn into_sites(scenario: &Scenario, wires: &Wires) -> Result<Vec<u64>> {
     (1..=scenario.sites.len()).map(|site| wires.of_site(site).map(|carried| carried.down)).collect()
 }

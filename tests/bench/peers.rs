@@ -1,6 +1,6 @@
-//! Runs a scenario with what people use today, from Debian's packages, on the same lines: HTTP, BitTorrent by
-//! libtorrent (with super seeding, and without) and by aria2, and udpcast. All write to files beside ours, and all
-//! files are compared with the image afterwards.
+//! Runs a scenario with other programs that people use today, from Debian's packages, on the same lines: HTTP,
+//! BitTorrent by libtorrent (with super seeding, and without) and by aria2, and udpcast. All write to the same kind of
+//! files as ours, and all files are compared with the image afterwards.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::ours::{LIMIT, Rig, into_sites, rig};
 use crate::result::Measured;
 use crate::scenario::{Peer, Scenario};
 
-/// The file with the torrents that the tracker knows.
+/// The file that lists the torrents for the tracker.
 const LISTED: &str = "listed";
 
-/// A run under way: what serves, and what fetches.
+/// A run in progress: the programs that serve, and the folder and network of all.
 struct Run<'a> {
     rig: &'a Rig,
     scratch: &'a Scratch,
@@ -41,7 +41,7 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
     }
     run.serve(peer)?;
     if peer.makes_its_own_file() {
-        // Held until now, so that the memory below is not given back meanwhile.
+        // Kept until now, so that the memory of these files is not given back to the host before the run.
         for number in 0..scenario.machines {
             std::fs::remove_file(run.target(number))?;
         }
@@ -54,7 +54,7 @@ pub(crate) fn run(scenario: &Scenario, peer: Peer) -> Result<Measured> {
     let mut waiting: Vec<(usize, Option<Beside>)> = fetching.into_iter().enumerate().collect();
     wait::until("every machine to have the image", LIMIT, || {
         for process in &mut run.beside {
-            // udpcast's sender ends when all have everything.
+            // udpcast's sender ends when all receivers have everything.
             if let Some(status) = process.ended()?.filter(|status| !status.success()) {
                 bail!("a process ended ({status}): {}", process.said());
             }
@@ -108,7 +108,7 @@ impl Run<'_> {
         self.scratch.file("image.torrent")
     }
 
-    /// Starts what serves, and waits until it does.
+    /// Starts the programs that serve, and waits until they do.
     fn serve(&mut self, peer: Peer) -> Result<()> {
         let server = &self.rig.server;
         match peer {
@@ -120,7 +120,7 @@ impl Run<'_> {
                     folder = self.scratch.path().display()
                 );
                 let path = self.scratch.file("nginx.conf");
-                // Its workers are nobody, who must reach the file.
+                // nginx's workers run as nobody, who has to reach the file.
                 open_to_all(self.scratch.path())?;
                 std::fs::write(&path, text)?;
                 let mut command = server.net.command("/usr/sbin/nginx");
@@ -137,7 +137,7 @@ impl Run<'_> {
                 self.make_torrent(&format!("http://{}:6969/announce", server.address))?;
                 let mut command = server.net.command("/usr/bin/opentracker");
                 command.args(["-i", &server.address, "-p", "6969", "-P", "6969", "-u", "nobody"]);
-                // Debian's serves only what is listed, in a folder that it can see as nobody.
+                // Debian's opentracker serves only what is listed, in a folder that nobody can read.
                 open_to_all(self.scratch.path())?;
                 command.arg("-d").arg(self.scratch.path()).args(["-w", LISTED]);
                 self.beside.push(Beside::start("opentracker", &mut command, &self.log("opentracker"))?);
@@ -160,11 +160,12 @@ impl Run<'_> {
                 self.beside.push(Beside::start("udp-sender", &mut command, &self.log("udp-sender"))?);
             }
         }
-        // None of them says when it serves.
+        // None of them reports when it is ready.
         wait::pause(Duration::from_secs(3))
     }
 
-    /// Starts what fetches: a process that ends when it is done, or none where a file tells.
+    /// Starts the programs that fetch: a process for each machine that ends when it is done; none where only its file
+    /// shows it.
     fn fetch(&mut self, peer: Peer) -> Result<Vec<Option<Beside>>> {
         let rig = self.rig;
         let mut fetching = vec![];
@@ -251,7 +252,7 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/torrent.py")
 }
 
-/// Runs `line` on a machine. `1<> FILE` in it writes into a file that is there, as onto a disk.
+/// Runs the shell command `line` on a machine. `1<> FILE` in it writes into a file that is there, as onto a disk.
 fn shell(host: &Host, line: &str, log: &Path) -> Result<Beside> {
     let mut command = host.net.command("bash");
     command.args(["-o", "pipefail", "-c", line]);

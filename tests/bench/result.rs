@@ -1,31 +1,31 @@
-//! Owns what a run came to, and how it is shown: a table in Markdown, with ratios. Touches nothing.
+//! Owns the result of a run, and how it is shown: a table in Markdown, with ratios. Touches nothing.
 
 use anyhow::{Context as _, Result};
 
 use crate::scenario::{Peer, Scenario};
 
-/// How far above their bars counts may be when a run has slack at all.
+/// The largest factor by which counts may be above their bars when a run has slack.
 const COUNTS_SLACK: f64 = 1.10;
 
-/// What a run came to.
+/// The measurements of one run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Measured {
-    /// From the first machine's start to the last one's end.
+    /// Seconds from the first machine's start to the last one's end.
     pub(crate) seconds: f64,
-    /// What the machine that began last took.
+    /// Seconds that the machine took which began last.
     pub(crate) last_own: f64,
-    /// Payload that left the server; 0 where nobody says.
+    /// Payload bytes that left the server; 0 where the program does not say.
     pub(crate) from_server: u64,
-    /// What the interfaces counted: out of the server, and into each site.
+    /// Bytes that the interfaces counted: out of the server, and into each site.
     pub(crate) server_bytes: u64,
     pub(crate) site_bytes: Vec<u64>,
-    /// Processor time of the server and of all agents; 0 where it was not measured.
+    /// Processor seconds of the server and of all agents; 0 where they were not measured.
     pub(crate) cpu_seconds: f64,
-    /// The most memory that an agent held.
+    /// The most memory that any agent held, in bytes.
     pub(crate) peak_bytes: u64,
 }
 
-/// A row: who, in which scenario, with what result.
+/// A row of the table: the scenario, the program and its result.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) scenario: Scenario,
@@ -39,25 +39,25 @@ fn over(bytes: u64, whole: u64) -> f64 {
 }
 
 impl Row {
-    /// Time over the bound.
+    /// Time over the lower bound; none where no line limits.
     pub(crate) fn time_ratio(&self) -> Option<f64> {
         let bytes = over(self.scenario.bytes(), 1);
         self.scenario.bound(bytes).map(|bound| self.measured.seconds / bound)
     }
 
-    /// What the last machine took over what its own line allows.
+    /// The time of the last machine over the least that its own line allows.
     fn last_ratio(&self) -> Option<f64> {
         let rate = self.scenario.down? * 1e6 / 8.0 * crate::scenario::PAYLOAD;
         Some(self.measured.last_own * rate / over(self.scenario.bytes(), 1))
     }
 
-    /// Copies that left the server, as payload.
+    /// How many copies of the image left the server, as payload.
     pub(crate) fn egress(&self) -> f64 {
         over(self.measured.from_server, self.scenario.bytes())
     }
 
-    /// Copies that went into each site by the interface's count, which has headers and all that is no chunk as well.
-    /// Nothing is taken off for those: it counts large packets before they are cut, with one header for many.
+    /// How many copies of the image went into each site by the interface's count, which includes headers and messages.
+    /// Nothing is subtracted for those: large packets are counted before they are segmented, with one header for many.
     pub(crate) fn wan(&self) -> Vec<f64> {
         self.measured.site_bytes.iter().map(|bytes| over(*bytes, self.scenario.bytes())).collect()
     }
@@ -72,7 +72,7 @@ impl Row {
         (self.measured.peak_bytes > 0).then_some(over(self.measured.peak_bytes, 1 << 20))
     }
 
-    /// The bars that it misses, in words; counts may be a tenth above theirs when times have `slack`.
+    /// The bars that it misses, as text; counts may be a tenth above theirs when times have `slack`.
     pub(crate) fn misses(&self, slack: f64) -> Vec<String> {
         let bars = self.scenario.bars;
         let mut misses = vec![];
@@ -83,7 +83,7 @@ impl Row {
                 misses.push(format!("{what} {value:.3} > {:.3}", bar * slack));
             }
         };
-        // What is counted does not depend on how busy the computer is.
+        // Counts do not depend on how busy the computer is.
         let counts = slack.min(COUNTS_SLACK);
         check("time", self.time_ratio(), bars.time, slack);
         check("the last machine's own time", self.last_ratio(), bars.last, slack);
@@ -96,7 +96,7 @@ impl Row {
         misses
     }
 
-    /// What is wrong with its time beside that of `peer`, which took so many seconds for the same.
+    /// The bar that it misses beside `peer`, which took `seconds` for the same; none if it does not.
     pub(crate) fn beaten_by(&self, peer: Peer, seconds: f64) -> Option<String> {
         let (rival, bar) = self.scenario.bars.rival.filter(|(rival, _)| *rival == peer)?;
         let ratio = self.measured.seconds / seconds;

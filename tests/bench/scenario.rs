@@ -1,5 +1,5 @@
-//! Owns what is measured: each scenario's lines, machines, image and bars, and the least time that the lines allow.
-//! Touches the image's file.
+//! Owns the scenarios: each one's lines, machines, image and bars, and the least time that the lines allow. Touches the
+//! image's file.
 
 use std::path::{Path, PathBuf};
 
@@ -7,15 +7,15 @@ use anyhow::Result;
 use lab::wires::Mbit;
 use lab::{disk, images};
 
-/// What a line of a rate carries of payload: 1448 of 1514 bytes of a full Ethernet frame are TCP's payload.
+/// The share of a line's rate that is payload: 1448 of 1514 bytes of a full Ethernet frame are TCP's payload.
 pub(crate) const PAYLOAD: f64 = 0.956;
 
-/// Another way to bring an image to many machines.
+/// Another program that brings an image to many machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// nginx, and a curl for each machine, whose file is synced at the end as ours is.
+    /// nginx, and a curl for each machine, which syncs its file at the end as our agent does.
     Http,
-    /// nginx, and what people type on a rescue system: curl into dd.
+    /// nginx, and the command of a rescue system: curl into dd.
     CurlDd,
     /// libtorrent, with super seeding at the server.
     SuperSeeding,
@@ -28,11 +28,11 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    /// All of them.
+    /// Every peer, in the order of the table.
     pub(crate) const ALL: [Self; 6] =
         [Self::Http, Self::CurlDd, Self::SuperSeeding, Self::Libtorrent, Self::Aria2, Self::Udpcast];
 
-    /// Its name in the table.
+    /// The name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Http => "nginx, curl",
@@ -44,10 +44,10 @@ impl Peer {
         }
     }
 
-    /// Whether it can take part in `scenario` at all.
+    /// Whether it can run `scenario` at all.
     pub(crate) fn can(self, scenario: &Scenario) -> bool {
-        // The twists of these are swarmboot's own: a disk that holds most of it, machines that come one by one, a
-        // server that is started again.
+        // These scenarios are swarmboot's own: a disk that holds most of the image, machines that come one by one, a
+        // server that is restarted.
         let own = matches!(scenario.twist, Twist::Reinstall(_) | Twist::Staggered(_) | Twist::ServerKilled);
         if own || scenario.content == Content::Debian && !matches!(self, Self::CurlDd | Self::Http) {
             return false;
@@ -59,57 +59,57 @@ impl Peer {
         }
     }
 
-    /// Whether it would take a file that is there for a part of what it wants, and look through it first.
+    /// Whether it has to start without a file, because it would take an existing one for a part of the download.
     pub(crate) fn makes_its_own_file(self) -> bool {
         matches!(self, Self::SuperSeeding | Self::Libtorrent | Self::Aria2)
     }
 }
 
-/// Chunks are this large.
+/// Size of a chunk in bytes.
 const CHUNK: f64 = 1_048_576.0;
 
 /// How a scenario departs from "all machines are blank and start together".
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Twist {
-    /// It does not.
+    /// Not at all.
     None,
-    /// Every fourth machine sends at this rate only.
+    /// Every fourth machine sends at this rate only, in Mbit/s.
     WeakPeers(f64),
-    /// So many packets of a thousand are lost on their way from every host.
+    /// This many packets of a thousand are lost on their way from every host.
     Loss(u32),
-    /// A machine every so many seconds.
+    /// One machine starts every so many seconds.
     Staggered(f64),
-    /// Disks that hold the image, but for so many chunks of a hundred.
+    /// The disks hold the image already, but for so many chunks of a hundred.
     Reinstall(u64),
     /// The server is killed when every chunk has left it.
     ServerKilled,
 }
 
-/// What the image is.
+/// The bytes of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// Bytes that nothing makes smaller.
+    /// Random bytes, which do not compress.
     Random,
     /// A real Debian, as the flows install it.
     Debian,
 }
 
-/// What is to be reached; none where there is no bar.
+/// The bars of a scenario, which its results must not exceed; none where there is no bar.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Bars {
-    /// Slowest machine's time over the bound.
+    /// The slowest machine's time over the lower bound.
     pub(crate) time: Option<f64>,
-    /// Copies that leave the server.
+    /// Copies of the image that leave the server.
     pub(crate) egress: Option<f64>,
-    /// Copies that go into each site.
+    /// Copies of the image that go into each site.
     pub(crate) wan: Option<f64>,
-    /// What the machine that began last takes over what its own line allows.
+    /// The time of the machine that began last over the least that its own line allows.
     pub(crate) last: Option<f64>,
-    /// Processor seconds of all machines and the server per GiB that they all got.
+    /// Processor seconds of all machines and the server for each GiB that they received together.
     pub(crate) cpu: Option<f64>,
-    /// The most memory that an agent may hold, in MiB.
+    /// The most memory of an agent, in MiB.
     pub(crate) memory: Option<f64>,
-    /// Slowest machine's time over that of a peer in the same run.
+    /// The slowest machine's time over that of a peer in the same run.
     pub(crate) rival: Option<(Peer, f64)>,
 }
 
@@ -120,7 +120,7 @@ pub(crate) struct Scenario {
     pub(crate) server: Mbit,
     pub(crate) up: Mbit,
     pub(crate) down: Mbit,
-    /// Machines at each site behind a line, with the line's rate; empty when all stand beside the server.
+    /// The sites behind a line: the line's rate and the number of machines; empty when all are on the server's LAN.
     pub(crate) sites: Vec<(f64, usize)>,
     pub(crate) machines: usize,
     pub(crate) mib: u64,
@@ -150,7 +150,7 @@ impl Scenario {
         self
     }
 
-    /// As fast as the computer is.
+    /// A scenario without limits on its lines: as fast as the computer is.
     fn unlimited(name: &'static str, machines: usize, mib: u64) -> Self {
         let lines = Self { server: None, up: None, down: None, ..Self::new(name, 0.0, 0.0, machines) };
         Self { mib, ..lines }
@@ -168,7 +168,7 @@ impl Scenario {
         self
     }
 
-    /// The same with every line `times` slower.
+    /// The same scenario with every line `times` slower.
     pub(crate) fn slower(mut self, times: f64) -> Self {
         let rates = [&mut self.server, &mut self.up, &mut self.down].into_iter().flatten();
         rates.chain(self.sites.iter_mut().map(|(rate, _)| rate)).for_each(|rate| *rate /= times);
@@ -178,7 +178,7 @@ impl Scenario {
         self
     }
 
-    /// The site of each machine: 0 beside the server, then behind the lines from 1.
+    /// The site of each machine: 0 for the server's LAN, then the sites behind lines from 1.
     pub(crate) fn places(&self) -> Vec<usize> {
         if self.sites.is_empty() {
             return vec![0; self.machines];
@@ -186,7 +186,7 @@ impl Scenario {
         (1..).zip(&self.sites).flat_map(|(site, (_, machines))| vec![site; *machines]).collect()
     }
 
-    /// What machine `number` can send.
+    /// The rate at which machine `number` can send.
     pub(crate) fn up_of(&self, number: usize) -> Mbit {
         match self.twist {
             Twist::WeakPeers(rate) if number % 4 == 3 => Some(rate),
@@ -194,20 +194,21 @@ impl Scenario {
         }
     }
 
-    /// What others run beside this: with a quarter of the image where lines limit and several take it, or one that
-    /// sends each machine its own copy would take an hour for the table. swarmboot runs with that as well then.
+    /// The scenario to run beside peers: with a quarter of the image where lines limit and there are several machines,
+    /// or a peer that sends each machine its own copy would take an hour for the table. swarmboot then runs with that
+    /// as well.
     pub(crate) fn for_peers(&self) -> Self {
         let smaller = self.server.is_some() && self.machines > 1;
         let mib = if smaller { self.mib / 4 } else { self.mib };
         Self { mib, bars: Bars::default(), ..self.clone() }
     }
 
-    /// Bytes of the image.
+    /// Size of the image in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.mib << 20
     }
 
-    /// The image's file in `scratch`, made anew if it is random.
+    /// The path of the image's file, made at `path` if it is random.
     pub(crate) fn image(&self, path: &Path) -> Result<PathBuf> {
         match self.content {
             Content::Random => disk::random(path, self.bytes(), 1),
@@ -218,7 +219,7 @@ impl Scenario {
         }
     }
 
-    /// Learns how large a real image is.
+    /// Sets the size of a real image from its file.
     pub(crate) fn measure(&mut self) -> Result<()> {
         if self.content == Content::Debian {
             self.mib = std::fs::metadata(images::debian()?.a)?.len() >> 20;
@@ -226,9 +227,9 @@ impl Scenario {
         Ok(())
     }
 
-    /// Seconds below which no scheduler can come: the fluid bound of Kumar and Ross (HotWeb 2006) with its terms for
+    /// The seconds that no scheduler can get below: the fluid bound of Kumar and Ross (HotWeb 2006) with its terms for
     /// sites, and the least that whole chunks add (Mundinger, Weber and Weiss 2008), as in `tests/sim/bound.rs`. None
-    /// where no line limits. `wire` is what must cross for each machine, in bytes.
+    /// where no line limits. `wire` is how many bytes each machine has to receive.
     pub(crate) fn bound(&self, wire: f64) -> Option<f64> {
         let lost = if let Twist::Loss(lost) = self.twist { f64::from(lost) / 1000.0 } else { 0.0 };
         let bytes = |rate: f64| rate * 1e6 / 8.0 * PAYLOAD * (1.0 - lost);
@@ -311,7 +312,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     ]
 }
 
-/// What an agent holds in memory, whatever the size of the image.
+/// Scenarios that measure an agent's memory for images of several sizes.
 pub(crate) fn memory() -> Vec<Scenario> {
     [("memory, 256 MiB", 256), ("memory, 1 GiB", 1024), ("memory, 8 GiB", 8192)]
         .into_iter()
@@ -322,7 +323,7 @@ pub(crate) fn memory() -> Vec<Scenario> {
         .collect()
 }
 
-/// A few rows with a small image: what a change to the scheduler would break shows in the ratios of these.
+/// A few rows with a small image: the ratios that a change to the scheduler would make worse.
 pub(crate) fn short() -> Vec<Scenario> {
     let small = |name| {
         let found = all().into_iter().find(|scenario| scenario.name == name);
@@ -350,9 +351,9 @@ mod tests {
         };
         // 268,435,456 bytes over 5.975 MB/s, and a chunk over 23.9 MB/s.
         near("uplink, 8", 44.93 + 0.04);
-        // Each machine's own line; all uplinks together could carry the eight copies in 15 s.
+        // Limited by each machine's own line; all uplinks together could carry the eight copies in 15 s.
         near("fast server", 22.463);
-        // Eight copies through the server's line, six good uplinks and two weak ones.
+        // Limited by the sum: eight copies through the server's line, six good uplinks and two weak ones.
         near("weak peers", 8.0 * 268.435_456 / (7.0 * 11.95 + 2.0 * 0.5975));
         near("one site behind 20", 100.663_296 / 2.39 + 0.04);
         near("symmetric, 8", 22.463 * (1.0 + 3.0 / 256.0));

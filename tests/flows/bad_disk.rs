@@ -1,5 +1,5 @@
 //! Two of four machines cannot write: one disk is full in the middle of the image, on another writing fails. Their jobs
-//! fail and say why, and the others get their image. The agents are processes: what is tried is what they write.
+//! fail and say why, and the others get their image. The agents are processes: only their writing is under test.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use lab::server::Server;
 use lab::small::Small;
 use lab::{agent, disk};
 
-/// How long agents that are processes may take for a whole order.
+/// The timeout of a whole order for agents that are processes.
 const LIMIT: Duration = Duration::from_secs(300);
 
 const IMAGE_BYTES: u64 = 96 * disk::MIB;
@@ -23,7 +23,7 @@ fn whose_disk_fails_is_named_and_the_others_finish() {
     let scratch = Scratch::new().unwrap();
     let (net, segment) = Net::with_segment().unwrap();
     let server = Server::start(&net, segment, scratch.path()).unwrap();
-    // Of bytes that do not compress, so that each chunk goes its whole way.
+    // Random bytes, which do not compress, so that no chunk is zero or sent twice.
     let image = disk::random(&scratch.file("image"), IMAGE_BYTES, 1).unwrap();
     server.run(["image", "add", "noise", &image.display().to_string(), "--no-table"]).unwrap();
     let full = Small::file(scratch.path(), "full", DISK_BYTES, ROOM).unwrap();

@@ -1,5 +1,5 @@
-//! One byte goes wrong on the disk of a machine that others fetch from: who gets it throws the chunk away and names
-//! the sender, and every disk holds the image all the same. The agents are processes: what is tried is the swarm.
+//! One byte goes wrong on the disk of a machine that others fetch from: they throw the chunk away and name the sender,
+//! and every disk holds the image all the same. The agents are processes: only the swarm is under test.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -14,10 +14,10 @@ use lab::{agent, disk, images};
 
 const DISK_BYTES: u64 = 2 << 30;
 
-/// How long agents that are processes may take for a whole order.
+/// The timeout of a whole order for agents that are processes.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The first mebibyte behind `from` that is not empty, on the image at `path`.
+/// The first MiB after `from` that is not all zeros, in the image at `path`.
 fn full_chunk(path: &Path, from: u64) -> u64 {
     let image = File::open(path).unwrap();
     let mut bytes = vec![0; 1 << 20];
@@ -28,7 +28,7 @@ fn full_chunk(path: &Path, from: u64) -> u64 {
     (from..).find(full).unwrap()
 }
 
-/// Flips one bit in the middle of a mebibyte.
+/// Flips one bit in the middle of the MiB `chunk`.
 fn flip(path: &Path, chunk: u64) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let at = chunk * disk::MIB + disk::MIB / 2;
@@ -44,7 +44,7 @@ fn a_wrong_byte_of_a_peer_is_thrown_away_and_the_peer_is_named() {
     let (net, segment) = Net::with_segment().unwrap();
     let rack = Rack::new(&net, segment, scratch.path()).unwrap();
     let image = images::debian().unwrap().a;
-    // The first has the image on its disk already: what it sends to others it reads from there.
+    // The first machine has the image on its disk already, and serves others from there.
     let first_disk = disk::holding(&scratch.file("first"), &image, DISK_BYTES).unwrap();
     let others = ["other-1", "other-2"];
     let other_disks = others.map(|name| disk::blank(&scratch.file(name), DISK_BYTES).unwrap());
@@ -55,8 +55,8 @@ fn a_wrong_byte_of_a_peer_is_thrown_away_and_the_peer_is_named() {
     let waiting = start(&rack, others[0], &other_disks[0]);
     let late = start(&rack, others[1], &other_disks[1]);
 
-    // One of two that wait for each other is there, so the first stays in the swarm when its disk is done; the
-    // last one's process stands still until the byte is flipped.
+    // The gate waits for two machines and one is there, so the first stays in the swarm when its disk is done; the last
+    // one's process is stopped until the byte is flipped.
     late.signal(nix::sys::signal::Signal::SIGSTOP).unwrap();
     let wanted = rack.order("debian-a", &others, &["--gather", "2"]).unwrap();
     rack.server

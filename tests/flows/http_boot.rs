@@ -1,4 +1,4 @@
-//! UEFI HTTP boot: the firmware itself speaks HTTP, and nothing is asked over TFTP.
+//! UEFI HTTP boot: the firmware itself speaks HTTP, and sends nothing to the TFTP listener.
 
 use lab::disk;
 use lab::images::BANNER_A;

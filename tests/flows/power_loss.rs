@@ -1,5 +1,5 @@
-//! The power fails in the middle of a transfer: the machine's first, then the server's. The disk cannot boot what
-//! is half there, and the next power-on finishes the job.
+//! Power loss in the middle of a transfer: of the machine first, then of the server. The disk with half an image does
+//! not boot, and the next power-on finishes the job.
 
 use lab::disk;
 use lab::images::BANNER_A;
@@ -14,8 +14,8 @@ fn a_half_written_disk_never_boots_and_is_finished() {
     let scratch = Scratch::new().unwrap();
     let (net, segment) = Net::with_segment().unwrap();
     let mut rack = Rack::new(&net, segment, scratch.path()).unwrap();
-    // The beginning of another OS: a disk that boots, and that must not boot any more once writing began. The rest is
-    // blank, so that all of the image has to come over the line.
+    // The disk begins with another OS, so it boots, and must not boot any more once writing has begun. The rest is
+    // blank, so that the whole image has to be sent.
     let old = lab::images::debian().unwrap().b;
     let disk = disk::holding_start(&scratch.file("disk"), &old, 32 << 20, 2 << 30).unwrap();
     assert!(!disk::is_blank_until(&disk, 1 << 20).unwrap());
@@ -31,7 +31,7 @@ fn a_half_written_disk_never_boots_and_is_finished() {
     drop(vm);
     assert!(disk::is_blank_until(&disk, 1 << 20).unwrap(), "the first MiB is there before the rest");
 
-    // The next power-on goes on with what is on the disk, and a server that is killed meanwhile loses nothing.
+    // The next power-on continues with what is on the disk, and a server that is killed meanwhile loses nothing.
     let mut vm = spec.power_on(&net, scratch.path()).unwrap();
     net.limit(&vm.taps()[0], 50).unwrap();
     rack.at_step(&deployment, "transfer", 1).unwrap();

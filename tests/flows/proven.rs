@@ -1,5 +1,5 @@
-//! `deployed` is proven: an OS on another disk, or one that took an older order's CIDATA, never passes for the one that
-//! was ordered. Names that begin with `full_` are long, and left out of the short gate.
+//! `deployed` is proven: an OS on another disk, or one that took an older order's CIDATA, is not taken for the one that
+//! was ordered. Flows whose names begin with `full_` take long, and are left out of the short gate.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use lab::vm::{Bus, Firmware, Spec, Vm};
 use lab::wait;
 use serde_json::Value;
 
-/// Whether a job has ended, however.
+/// Whether a job has ended, with or without success.
 fn has_ended(job: &Value) -> bool {
     ["failed", "deployed", "refused", "cancelled"].iter().any(|end| job["state"] == *end)
 }
 
-/// Waits until `enough` is true of the only job of a deployment; gives it.
+/// Waits until `enough` is true of the only job of a deployment, and returns the job.
 fn awaited(rack: &mut Rack<'_>, vm: &Vm, deployment: &str, enough: impl Fn(&Value) -> bool) -> Value {
     let job = wait::until(&format!("{deployment} to end"), rack::DEPLOY_LIMIT, || {
         rack.server.check_running()?;
@@ -31,7 +31,7 @@ fn awaited(rack: &mut Rack<'_>, vm: &Vm, deployment: &str, enough: impl Fn(&Valu
     })
 }
 
-/// The words of the warnings that an order of `image` for `machine` onto `disk` would have.
+/// The kinds of the warnings that an order of `image` for `machine` onto `disk` would have, and their text.
 fn warned(rack: &Rack<'_>, image: &str, machine: &str, disk: &str) -> (Vec<String>, String) {
     let words = ["deploy", "start", "--image", image, "--machines", machine, "--disk", disk, "--dry-run"];
     let answer = rack.server.ask(["-o", "json"].into_iter().chain(words)).unwrap();
@@ -43,7 +43,7 @@ fn warned(rack: &Rack<'_>, image: &str, machine: &str, disk: &str) -> (Vec<Strin
     (names, line["refused"].as_str().unwrap_or_default().to_owned())
 }
 
-/// An old OS on the first disk, and an order for the second: what comes up is the old one, which finds the new CIDATA.
+/// An old OS on the first disk, and an order for the second: the old one boots, and finds the new CIDATA.
 fn old_os_first(firmware: Firmware, bus: Bus) {
     let scratch = Scratch::new().unwrap();
     let (net, segment) = Net::with_segment().unwrap();
@@ -67,7 +67,7 @@ fn old_os_first(firmware: Firmware, bus: Bus) {
     vm.reset().unwrap();
     let job = awaited(&mut rack, &vm, &order, |job| has_ended(job) || !job["note"].is_null());
     println!("{} {} {}", job["state"], job["cause"], job["note"]);
-    // Whichever disk the firmware took, the answer is the truth.
+    // Whichever disk the firmware booted, the result has to be true.
     if job["state"] == "deployed" {
         assert_eq!(firmware, Firmware::Uefi, "a BIOS starts its first disk");
         rack::at_login(&mut vm, BANNER_A, "two-1").unwrap();
@@ -76,7 +76,7 @@ fn old_os_first(firmware: Firmware, bus: Bus) {
         let cause = job["cause"].as_str().unwrap();
         assert!(cause.contains("an OS on another disk called home"), "{cause}");
     } else {
-        // Its cloud-init took no notice of the new CIDATA.
+        // The old OS ignored the new CIDATA.
         assert_eq!(vm.console().matches(BANNER_B).count(), 2, "{job}");
         let other = job["note"]["other"].as_str().unwrap();
         assert!(other.contains(&spec.disks[0].serial), "{job}");
@@ -102,7 +102,7 @@ fn with_two_blank_disks(scratch: &Scratch, segment: Segment) -> Spec {
     spec.disk(Bus::Virtio, &blank("one")).disk(Bus::Virtio, &blank("two"))
 }
 
-/// A BIOS has one first disk, and this one is not what was ordered: the boot script goes on to the next.
+/// A BIOS has one first disk, and here that is not the ordered one: the boot script goes on to the next disk.
 #[test]
 #[ignore = "needs root and virtual machines: run ./tests/full"]
 fn full_a_blank_first_disk_does_not_keep_the_second_from_starting() {

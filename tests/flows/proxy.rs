@@ -1,4 +1,4 @@
-//! Somebody else gives out the addresses: dnsmasq is the network's DHCP server, swarmboot only adds what to boot.
+//! Another DHCP server gives out the addresses: dnsmasq is the network's DHCP server, swarmboot only adds what to boot.
 
 use lab::disk;
 use lab::dnsmasq::Dnsmasq;

@@ -1,4 +1,4 @@
-//! A disk that holds an OS gets another: the machine boots the new one, whatever its boot order says.
+//! Another OS is deployed onto a disk that holds one: the machine boots the new OS, whatever its boot order says.
 
 use lab::disk;
 use lab::images::{self, BANNER_B};
@@ -17,7 +17,7 @@ fn a_machine_with_an_os_gets_another_one() {
     let disk = disk::holding(&scratch.file("disk"), &old, 2 << 30).unwrap();
     let spec = Spec::new(1, Firmware::Bios, segment).disk(Bus::Scsi, &disk);
 
-    // Unordered: it is inspected and sent on to its own disk, which boots the old OS.
+    // Without an order it is inspected and sent to its own disk, which boots the old OS.
     let mut vm = spec.power_on(&net, scratch.path()).unwrap();
     rack.name(&spec.nics[0].mac, "web-1").unwrap();
     vm.wait_for(images::BANNER_A, rack::REPORT_LIMIT).unwrap();
@@ -26,7 +26,7 @@ fn a_machine_with_an_os_gets_another_one() {
     vm.reset().unwrap();
     let shown = rack.deployed(&deployment).unwrap();
     rack::at_login(&mut vm, BANNER_B, "web-1").unwrap();
-    // The two images share most of their chunks, and what the disk held already was not fetched.
+    // The two images share most of their chunks, and chunks that the disk held already were not fetched.
     let sources = &shown["jobs"][0]["sources"];
     println!("reinstall: {sources}");
     assert!(sources["disk"].as_u64() > Some(0), "nothing of the old disk was reused: {sources}");

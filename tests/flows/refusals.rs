@@ -1,4 +1,4 @@
-//! What is refused, and how it is said: each with what, why and what to do, and nothing lost by it.
+//! Commands that are refused, and their errors: each says what, why and what to do, and nothing is lost by it.
 
 use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use lab::server::{Answer, Server};
 use lab::wait;
 use lab::{agent, images};
 
-/// Runs `serve` where it cannot come up, in the network of `net`.
+/// Runs `serve` in the network of `net`, with arguments with which it cannot start.
 fn serve(net: &Net, scratch: &Scratch, uid: u32, arguments: &[&str]) -> Answer {
     let program = process::program("swarmboot").unwrap();
     let mut command = net.command("setpriv");
@@ -26,7 +26,7 @@ fn serve(net: &Net, scratch: &Scratch, uid: u32, arguments: &[&str]) -> Answer {
     }
 }
 
-/// Says what, why and what to do, and nothing that only a programmer reads.
+/// Checks that an error says what, why and what to do, and nothing that only a programmer understands.
 fn says(answer: &Answer, code: i32, words: &[&str]) {
     println!("{}", answer.talk);
     assert_eq!(answer.code, code, "{answer:?}");
@@ -74,7 +74,7 @@ fn a_server_that_is_stopped_while_it_starts_stops_in_order() {
         "--proxy-dhcp",
     ]);
     let mut server = Beside::start("the server", &mut command, &scratch.file("server.log")).unwrap();
-    // The first thing that it makes, long before its doors are open.
+    // The first file that the server makes, long before its listeners are open.
     let key = scratch.file("state/identity.key");
     wait::until("the server to begin", Duration::from_secs(30), || Ok(key.exists().then_some(()))).unwrap();
     server.signal(nix::sys::signal::Signal::SIGTERM).unwrap();

@@ -1,5 +1,5 @@
-//! Silence is explained: a machine that does not come up is told of, with the likely cause, after one try. All of these
-//! are long, so their names begin with `full_` and the short gate leaves them out.
+//! A machine that does not come up is reported, with the likely cause, after one try. All of these flows take long, so
+//! their names begin with `full_` and the short gate leaves them out.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use lab::scratch::Scratch;
 use lab::vm::{Bus, Firmware, Spec};
 use lab::wait;
 
-/// Turns the first boot entry into the last, as an OS that puts itself first does.
+/// Makes the first boot entry the last one, as an OS does that puts itself first.
 const LEAVE_NETWORK_BOOT: &str = r##"#!/bin/sh
 vars=/sys/firmware/efi/efivars
 order=$vars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c
@@ -26,7 +26,7 @@ with open(sys.argv[1], "r+b", buffering=0) as file:
 END
 "##;
 
-/// Waits until the job of a deployment has this note, and `status` says it as well.
+/// Waits until the job of a deployment has this note, and checks that `status` shows it as well.
 fn noted(rack: &Rack<'_>, deployment: &str, kind: &str) {
     let words = ["deploy", "status", deployment];
     let what = format!("{deployment} to be noted as {kind}");
@@ -77,8 +77,8 @@ fn full_a_machine_that_leaves_network_boot_is_told_of_after_one_boot() {
     let first = rack.order("debian-a", &["leave-1"], &flags).unwrap();
     rack.deployed(&first).unwrap();
     rack::at_login(&mut vm, images::BANNER_A, "leave-1").unwrap();
-    // The call home comes before the user's own scripts; and what asks for an address within three minutes of
-    // another is taken for the same start of the OS.
+    // The call home comes before the user's own scripts; and a request for an address within three minutes of another
+    // counts as the same start of the OS.
     wait::pause(Duration::from_secs(200)).unwrap();
     drop(vm);
     let second = rack.order("debian-b", &["leave-1"], &[]).unwrap();

@@ -1,10 +1,10 @@
-//! The server and its agents killed at random instants of a deployment, again and again: no order, event or image is
-//! lost, and everybody finishes. Real programs, each agent a process with a file as its disk, on one bridge of the
-//! lab's own; the image is small, so that the kill falls into each step about as often as into any other.
+//! The server and its agents are killed at random instants of a deployment, again and again: no order, event or image
+//! is lost, and every machine finishes. Real programs, each agent a process with a file as its disk, on one bridge of
+//! the lab's own; the image is small, so that each step is hit about as often as any other.
 //!
 //! `SWARMBOOT_TEST_KILLS` says how often the server, and how many agents, are killed; five when it is not set. An agent
-//! that was killed waits 40 s for its turn, so four are killed in one deployment.
-// A broken rack is a failed test.
+//! that was started again waits 40 s, until the killed one counts as gone, so four are killed in one deployment.
+// A rack that does not work is a failed test.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeSet;
@@ -23,24 +23,24 @@ use serde_json::Value;
 
 const AGENTS: usize = 8;
 
-/// How many of them are killed in one deployment.
+/// How many agents are killed in one deployment.
 const KILLED_AT_ONCE: usize = 4;
 
 const IMAGE_BYTES: u64 = 24 * disk::MIB;
 const DISK_BYTES: u64 = 32 * disk::MIB;
 
-/// How long one deployment may take, with everything that is killed in it.
+/// The timeout of one deployment, with all its kills.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// Who is killed.
+/// The process that is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Server,
-    /// By its number.
+    /// The agent with this number.
     Agent(usize),
 }
 
-/// An instant of something that usually takes so long.
+/// A random instant of a period that usually lasts `usual`.
 fn instant(rng: &mut SplitMix64, usual: Duration) -> Duration {
     Duration::from_millis(rng.next_u64() % u64::try_from(usual.as_millis()).unwrap_or(1).max(1))
 }
@@ -113,7 +113,7 @@ impl Site<'_> {
         Ok(took)
     }
 
-    /// The events of a deployment, as they are shown.
+    /// The events of a deployment, as `logs` shows them.
     fn events(&self, deployment: &str) -> Result<Vec<Value>> {
         self.server.json_lines(["logs", "--deployment", deployment])
     }
@@ -133,7 +133,7 @@ impl Site<'_> {
         })
     }
 
-    /// Every disk holds the image, and every order and its events are there, `known` ones among them.
+    /// Checks that every disk holds the image, and that every order and event is there, also the `known` ones.
     fn look_at(&self, deployment: &str, shown: &Value, known: &[Value]) -> Result<()> {
         for number in 0..AGENTS {
             let wrong = disk::differences(&self.target(number), &self.image)?;
@@ -161,7 +161,7 @@ impl Site<'_> {
     }
 }
 
-/// Who is killed in one deployment, and when: the server once, or some of the agents.
+/// Draws the victims of one deployment, and when they are killed: the server once, or some of the agents.
 type Draw = fn(usual: Duration, rng: &mut SplitMix64) -> Vec<(Duration, Victim)>;
 
 fn the_server(usual: Duration, rng: &mut SplitMix64) -> Vec<(Duration, Victim)> {
@@ -191,9 +191,9 @@ fn killed(draw: Draw, seed: u64, folder: &Path) -> Result<()> {
     server.run(["image", "add", "--no-table", "noise", &image.display().to_string()])?;
     let mut site =
         Site { net: &net, segment, server, folder: folder.to_owned(), image, orders: BTreeSet::new() };
-    // The same in each run: a failure can be looked at again.
+    // The same seed in each run, so that a failure can be repeated.
     let mut rng = SplitMix64::new(seed);
-    // Twice without: the first fills caches.
+    // Two deployments without kills: the first one fills caches, the second gives the usual time.
     site.round(&[])?;
     let usual = site.round(&[])?;
     let (begun, mut kills) = (Instant::now(), 0);

@@ -1,5 +1,5 @@
-//! Owns agents that run as ordinary processes in the rack's namespace, each with a file as its disk. They wait for
-//! an order under a name of their own, and end when it is carried out.
+//! Owns agents that run as ordinary processes in the rack's namespace, each with a file as its disk. They wait for an
+//! order under a name of their own, and end when it is carried out.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,14 +11,14 @@ use crate::net::{Net, Segment};
 use crate::process::{self, Beside};
 use crate::server::Server;
 
-/// How long it may take until its report is listed.
+/// The timeout of an agent's first report.
 const REPORT_LIMIT: Duration = Duration::from_secs(60);
 
-/// An agent that nobody has started yet: it is called `name`, may write `target`, asks the server at `address` for its
-/// order, and ends when that is carried out.
+/// The command of an agent, not started yet: it is called `name`, may write `target`, asks the server at `address` for
+/// its order, and ends when that is carried out.
 ///
 /// # Errors
-/// When the program is not built.
+/// When the program has not been built.
 pub fn command(net: &Net, address: &str, name: &str, target: &Path) -> Result<Command> {
     let url = format!("http://{address}:8069");
     let mut command = net.command(process::program("swarmboot-agent")?);
@@ -26,11 +26,11 @@ pub fn command(net: &Net, address: &str, name: &str, target: &Path) -> Result<Co
     Ok(command)
 }
 
-/// Starts an agent that is called `name` and may write `target`, and waits until the server on `segment` lists it.
-/// What it says goes to `NAME.log` in `folder`.
+/// Starts an agent that is called `name` and may write `target`, and waits until the server on `segment` lists it. Its
+/// output goes to `NAME.log` in `folder`.
 ///
 /// # Errors
-/// When the program is not built, or does not report.
+/// When the program has not been built, or the agent does not report.
 pub fn start(
     net: &Net,
     segment: Segment,

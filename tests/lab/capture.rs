@@ -1,6 +1,6 @@
-//! Keeps the DHCP requests that machines send, as fixtures for the server's tests: with `SWARMBOOT_CAPTURE=FOLDER` every
-//! machine's network card is listened to, and of each kind of request the first becomes a file in FOLDER. Touches QEMU's dumps
-//! and that folder; one that is there already is left alone, so that a second run changes nothing.
+//! Keeps the DHCP requests that machines send, as fixtures for the server's tests: with `SWARMBOOT_CAPTURE=FOLDER` the
+//! packets of every machine's network card are dumped, and the first of each kind of request becomes a file in FOLDER.
+//! Touches QEMU's dumps and that folder; an existing file is left alone, so that a second run changes nothing.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Where the requests go, if they are wanted.
+/// The folder for the requests; none if they are not to be kept.
 pub(crate) fn folder() -> Option<PathBuf> {
     std::env::var_os("SWARMBOOT_CAPTURE").map(PathBuf::from)
 }
 
-/// Writes what a dump has of requests into `folder`.
+/// Writes the requests in a dump to `folder`.
 ///
 /// # Errors
-/// When the dump is none, or a file cannot be written.
+/// When `dump` is not a packet dump, or a file cannot be written.
 pub(crate) fn keep(dump: &Path, folder: &Path) -> Result<()> {
     let bytes = fs::read(dump).with_context(|| format!("cannot read {}", dump.display()))?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -59,12 +59,12 @@ fn request_in(frame: &[u8]) -> Option<(u16, &[u8])> {
     let (is_udp, udp) = (*ip.get(9)? == 17, ip.get(head..)?);
     let port = u16::from_be_bytes([*udp.get(2)?, *udp.get(3)?]);
     let long = u16::from_be_bytes([*udp.get(4)?, *udp.get(5)?]);
-    // What stands behind the datagram pads a short frame.
+    // Bytes behind the datagram only pad a short frame.
     let packet = udp.get(8..usize::from(long))?;
     (is_udp && [67, 4011].contains(&port) && packet.first() == Some(&1)).then_some((port, packet))
 }
 
-/// The value of an option; of option 43 and 175 the one inside it is asked for by the caller.
+/// The value of an option; for those inside options 43 and 175 the caller passes the outer value.
 fn option(options: &[u8], wanted: u8) -> Option<&[u8]> {
     let mut rest = options;
     loop {
@@ -82,7 +82,7 @@ fn option(options: &[u8], wanted: u8) -> Option<&[u8]> {
     }
 }
 
-/// Who sent the request, and which: `pxe-00007-discover`, `ipxe-1.21.1-00000-request`, `os-renew`.
+/// A name made of the sender and the kind of request: `pxe-00007-discover`, `ipxe-1.21.1-00000-request`, `os-renew`.
 fn name(port: u16, packet: &[u8]) -> Option<String> {
     let options = packet.get(240..)?;
     let uses_address = packet[12..16] != [0; 4];
@@ -115,7 +115,7 @@ fn name(port: u16, packet: &[u8]) -> Option<String> {
     Some(format!("{who}-{message}{port}"))
 }
 
-/// A fixture: where it came in, and its bytes. What the server makes of it is added by the server's test.
+/// A fixture: the port, and the packet's bytes. The server's answer is added by the server's test.
 fn text(port: u16, packet: &[u8]) -> String {
     let mut text = format!("port {port}\n");
     for line in packet.chunks(16) {

@@ -1,5 +1,5 @@
-//! The demo: the main job, shown. `tests/demo` sets everything up and starts it. With `--keep` the rack stays up
-//! until Enter or Ctrl-C.
+//! The demo: runs the main job and prints it step by step. `tests/demo` sets everything up and starts it. With `--keep`
+//! the rack stays up until Enter or Ctrl-C.
 #![allow(clippy::print_stdout)]
 
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Leaves the rack up until the program is told to stop.
+/// Keeps the rack up until the program is told to stop.
 fn hold(rack: &Rack<'_>, net: &Net) -> Result<()> {
     println!("\nThe rack stays up; Ctrl-C takes it down. To look around:");
     println!("  export SWARMBOOT_SOCKET={}", rack.server.socket().display());

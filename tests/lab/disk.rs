@@ -1,5 +1,5 @@
-//! Owns the machines' disks: raw, sparse files. Makes them blank, random or as copies, and tells afterwards what is
-//! on them, by hash. Touches files only.
+//! Owns the machines' disks: raw, sparse files. Makes them blank, random or as copies, and afterwards compares them, by
+//! hash or byte for byte. Touches files only.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read as _, Write as _};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// A mebibyte.
+/// Bytes of a MiB.
 pub const MIB: u64 = 1 << 20;
 
 /// Makes a blank disk of `bytes`.
@@ -20,10 +20,10 @@ pub fn blank(path: &Path, bytes: u64) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// Makes a disk of `bytes`, all zeros, whose place is taken already, as a real disk's is: whoever writes to it pays for
-/// the writing alone. The zeros are written: of a file in memory, `fallocate` reserves pages that nobody has touched yet,
-/// and where the computer is itself a virtual machine, its host gives it each at the first touch, at up to 5 s per GiB,
-/// ten times as slowly as a program writes.
+/// Makes a disk of `bytes` zeros whose space is allocated already, like a real disk's: so only the writing itself is
+/// measured. The zeros are written: of a file in memory, `fallocate` reserves pages that nobody has touched yet, and
+/// where the computer is itself a virtual machine, its host provides each at the first touch, at up to 5 s per GiB, ten
+/// times as slowly as a program writes.
 ///
 /// # Errors
 /// When the file cannot be made, or there is no room for it.
@@ -48,7 +48,7 @@ pub fn random(path: &Path, bytes: u64, seed: u64) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// Makes a disk of `bytes` that begins with what `image` holds, as if somebody had written it there by hand.
+/// Makes a disk of `bytes` that begins with the bytes of `image`, as if somebody had written it there by hand.
 ///
 /// # Errors
 /// When the image is larger than the disk, or a file cannot be read or written.
@@ -73,7 +73,7 @@ pub fn holding_start(path: &Path, image: &Path, start: u64, bytes: u64) -> Resul
     Ok(path.to_owned())
 }
 
-/// BLAKE3 of a whole file.
+/// The BLAKE3 hash of a whole file.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -81,7 +81,7 @@ pub fn hash(path: &Path) -> Result<String> {
     hash_range(path, 0, u64::MAX)
 }
 
-/// BLAKE3 of at most `bytes` of a file from `offset` on.
+/// The BLAKE3 hash of at most `bytes` of a file from `offset` on.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -94,8 +94,8 @@ pub fn hash_range(path: &Path, offset: u64, bytes: u64) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Where a disk differs from an image, in pieces of a mebibyte: the offsets, ascending. Beyond the image's end
-/// nothing is compared. Personalising changes the partition table and the CIDATA partition, and nothing else.
+/// The offsets of the MiB in which a disk differs from an image, ascending. Bytes behind the image's end are not
+/// compared. Personalising changes the partition table and the CIDATA partition, and nothing else.
 ///
 /// # Errors
 /// When one of them cannot be read, or the disk is shorter than the image.
@@ -120,7 +120,7 @@ pub fn differences(disk: &Path, image: &Path) -> Result<Vec<u64>> {
     Ok(offsets)
 }
 
-/// Whether every byte of a file is zero: nobody has written to this disk.
+/// Whether every byte of a file is zero: nothing was written to this disk.
 ///
 /// # Errors
 /// When it cannot be read.

@@ -1,5 +1,5 @@
-//! Owns somebody else's DHCP server: plain dnsmasq that gives out addresses and says nothing about booting, which is
-//! what a proxyDHCP server lives beside. Touches one segment.
+//! Owns another DHCP server: plain dnsmasq that gives out addresses and says nothing about booting, beside which
+//! swarmboot runs as a proxyDHCP server. Touches one segment.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::net::{Net, Segment};
 use crate::process::Beside;
 use crate::wait;
 
-/// How long it may take to start.
+/// The timeout of its start.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// A DHCP server that runs until it is dropped.
+/// A dnsmasq that runs until it is dropped.
 #[derive(Debug)]
 pub struct Dnsmasq {
     running: Beside,
@@ -23,7 +23,7 @@ impl Dnsmasq {
     /// Gives out the addresses `.100` to `.199` of `segment`. Its files go to `folder`.
     ///
     /// # Errors
-    /// When dnsmasq is missing, or somebody else holds the port.
+    /// When dnsmasq is not installed, or the port is in use.
     pub fn start(net: &Net, segment: Segment, folder: &Path) -> Result<Self> {
         let interface = segment.interface();
         let mut command = net.command("dnsmasq");
@@ -50,7 +50,7 @@ impl Dnsmasq {
         Ok(Self { running })
     }
 
-    /// Everything it has logged.
+    /// Its whole log so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.running.said()

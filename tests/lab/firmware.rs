@@ -1,6 +1,6 @@
-//! Owns which firmware a machine has. Touches nothing.
+//! Owns the kinds of firmware that a machine can have. Touches nothing.
 
-/// What a machine runs first. All of them try the network before the disk.
+/// The firmware of a machine. All of them try the network before the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Firmware {
     /// SeaBIOS, with iPXE in the NIC's ROM, as in real BIOS machines of the last decade.

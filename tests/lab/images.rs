@@ -1,29 +1,29 @@
-//! Owns the way to what is installed and booted: the two operating systems that `image.sh` builds and the packages
-//! that `kernel.sh` fetches. Both keep what they made under `target/lab`, or where `SWARMBOOT_LAB` says.
+//! Owns the paths of what is installed and booted: the two operating systems that `image.sh` builds and the packages
+//! that `kernel.sh` fetches. Both keep their results under `target/lab`, or where `SWARMBOOT_LAB` says.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// What image A says above its login prompt.
+/// The text above image A's login prompt.
 pub const BANNER_A: &str = "swarmboot lab image A";
-/// What image B says above its login prompt.
+/// The text above image B's login prompt.
 pub const BANNER_B: &str = "swarmboot lab image B";
 
 /// Two real operating systems that share all but a few chunks.
 #[derive(Debug, Clone)]
 pub struct Images {
-    /// Says [`BANNER_A`].
+    /// Image A, which shows [`BANNER_A`].
     pub a: PathBuf,
-    /// Says [`BANNER_B`].
+    /// Image B, which shows [`BANNER_B`].
     pub b: PathBuf,
 }
 
-/// The two images; the first time this takes a minute or three and fetches packages.
+/// The paths of the two images; building them the first time takes a minute or three and fetches packages.
 ///
 /// # Errors
-/// When they cannot be built; the script has said why on standard error.
+/// When they cannot be built; the script has printed why on standard error.
 pub fn debian() -> Result<Images> {
     match script("image.sh")?.as_slice() {
         [a, b] => Ok(Images { a: a.clone(), b: b.clone() }),
@@ -34,7 +34,7 @@ pub fn debian() -> Result<Images> {
 /// The packages for `kit import --deb …`: a kernel with all its drivers, and iPXE.
 ///
 /// # Errors
-/// When they cannot be fetched; the script has said why on standard error.
+/// When they cannot be fetched; the script has printed why on standard error.
 pub fn kit_packages() -> Result<Vec<PathBuf>> {
     script("kernel.sh")
 }
@@ -61,7 +61,7 @@ pub fn variant(kind: &str, out: &Path) -> Result<PathBuf> {
     Ok(out.to_owned())
 }
 
-/// Runs one of our scripts and gives the paths it prints.
+/// Runs one of our scripts and returns the paths that it prints.
 fn script(name: &str) -> Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cache = std::env::var_os("SWARMBOOT_LAB").map_or_else(|| root.join("target/lab"), PathBuf::from);

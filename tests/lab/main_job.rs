@@ -1,5 +1,5 @@
-//! The main job, told as it happens: four machines power on, three are deployed, one is left alone. The demo
-//! shows it to people, the flow of the same name runs it as a test.
+//! The main job: four machines power on, three are deployed, one is left alone. Owns its order and its checks; the demo
+//! prints its steps, the flow of the same name runs it as a test.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ use crate::wait;
 
 const DISK_BYTES: u64 = 2 << 30;
 const STRANGER_BYTES: u64 = 256 << 20;
-/// How often the shared image may leave the server. Two machines that each fetch all of it make 2.0.
+/// The most copies of the shared image that may leave the server. Two machines that each fetch all of it make 2.0.
 const COPIES_MAX: f64 = 1.6;
 
-/// What is told, and what is done when the job is done but not yet taken down.
+/// The callbacks of a run: for each step, and for the end, before the rack is taken down.
 pub struct Audience<'a> {
-    /// Hears each step in a line.
+    /// Called with a line about each step.
     pub tell: &'a dyn Fn(&str),
-    /// Looks at the rack while it stands.
+    /// Called with the rack while it is still up.
     pub linger: &'a dyn Fn(&Rack<'_>, &Net) -> Result<()>,
 }
 
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Audience<'_> {
 /// Runs the main job.
 ///
 /// # Errors
-/// When anything is not as the README says.
+/// When anything differs from the README.
 pub fn run(audience: &Audience<'_>) -> Result<()> {
     let begun = Instant::now();
     let tell = |text: &str| (audience.tell)(&format!("[{:>4} s] {text}", begun.elapsed().as_secs()));
@@ -134,7 +134,7 @@ fn check_swarm(deployment: &Value, tell: &dyn Fn(&str)) -> Result<()> {
     Ok(())
 }
 
-/// How large what is sent to machines is: the loader for all of them, the bundles made for these three.
+/// Reports the sizes of what machines fetch: the loader for all of them, the bundles made for these three.
 fn sizes(rack: &Rack<'_>, tell: &dyn Fn(&str)) -> Result<()> {
     let bytes = |path: &Path| -> Result<u64> { Ok(std::fs::metadata(path)?.len()) };
     for kit in rack.server.json(["kit", "list"])?.as_array().into_iter().flatten() {
@@ -155,7 +155,7 @@ fn sizes(rack: &Rack<'_>, tell: &dyn Fn(&str)) -> Result<()> {
     Ok(())
 }
 
-/// Every byte of an image came from somewhere.
+/// Checks that the sources of every job add up to the image.
 fn check_swarm_bytes(deployment: &Value) -> Result<()> {
     for job in deployment["jobs"].as_array().into_iter().flatten() {
         let sources = &job["sources"];

@@ -1,20 +1,20 @@
-//! Owns the names that the lab gives to what it makes in the system. Touches `/proc`, to see whose process lives.
+//! Owns the names of everything that the lab makes in the system. Touches `/proc`, to see whose process is alive.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What all our names in the system begin with; the process id and a number follow.
+/// The prefix of all our names in the system; the process id and a number follow.
 pub const PREFIX: &str = "sbl-";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A name that nobody else in this system uses: `sbl-<process id>-<number>`.
+/// A new name, unique in this system: `sbl-<process id>-<number>`.
 #[must_use]
 pub fn name() -> String {
     format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Whether `name` is one of ours and its process is gone.
+/// Whether `name` is one of ours and its process has ended.
 pub(crate) fn is_orphan(name: &str) -> bool {
     let Some(owner) = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()) else { return false };
     owner.parse::<u32>().is_ok() && !Path::new("/proc").join(owner).exists()

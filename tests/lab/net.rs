@@ -1,6 +1,6 @@
-//! Owns the rack's cables: one network namespace with a bridge for each segment. The bridge's own address is the
-//! server's side, so a server that runs in the namespace has one interface for each segment; machines hang on taps.
-//! Touches nothing outside its namespace, and is root's affair.
+//! Owns the rack's network: one network namespace with a bridge for each segment. The bridge's own address is the
+//! server's, so a server in the namespace has one interface for each segment; machines are connected by taps. Needs
+//! root; touches nothing outside its namespace.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::names;
 use crate::process;
 
-/// The rack's network. It goes away, with everything that runs in it, when this is dropped.
+/// The rack's network. Dropping it removes it, and ends everything that runs in it.
 #[derive(Debug)]
 pub struct Net {
     namespace: String,
@@ -21,44 +21,44 @@ pub struct Net {
     taps: RefCell<u32>,
 }
 
-/// One segment: a bridge. Copies name the same one.
+/// One segment: a bridge. Copies mean the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment(u8);
 
 impl Segment {
-    /// The bridge, which is the server's interface on this segment.
+    /// The bridge's name, which is the server's interface on this segment.
     #[must_use]
     pub fn interface(self) -> String {
         format!("br{}", self.0)
     }
 
-    /// An address on this segment. The server's ends in 1.
+    /// The address on this segment that ends in `last`. The server's ends in 1.
     #[must_use]
     pub fn address(self, last: u8) -> String {
         format!("10.77.{}.{last}", self.0)
     }
 
-    /// A range of addresses to give out: `FIRST-LAST`.
+    /// The range of addresses from `first` to `last`, for the DHCP server: `FIRST-LAST`.
     #[must_use]
     pub fn range(self, first: u8, last: u8) -> String {
         format!("{}-{}", self.address(first), self.address(last))
     }
 }
 
-/// What has passed an interface, seen from the bridge: what was received came from the machine.
+/// The traffic of an interface, counted at the bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes that came in from the machine.
+    /// Bytes received from the machine.
     pub from_machine: u64,
-    /// Bytes that went out to the machine.
+    /// Bytes sent to the machine.
     pub to_machine: u64,
 }
 
 impl Net {
-    /// A namespace without any segment yet.
+    /// A namespace without segments.
     ///
     /// # Errors
-    /// When this is not root, or the kernel has no namespaces.
+    /// When this is not root, or the kernel has no network namespaces.
     pub fn new() -> Result<Self> {
         let namespace = names::name();
         process::output("ip", ["netns", "add", &namespace]).context("cannot make a network namespace")?;
@@ -67,7 +67,7 @@ impl Net {
         Ok(net)
     }
 
-    /// A namespace with one segment, which is what most flows want.
+    /// A namespace with one segment, for most flows.
     ///
     /// # Errors
     /// As for [`Net::new`].
@@ -93,7 +93,7 @@ impl Net {
         Ok(segment)
     }
 
-    /// A new tap on `segment`, for one NIC of a machine.
+    /// Adds a tap to `segment`, for one NIC of a machine; its name.
     ///
     /// # Errors
     /// When the kernel has no taps.
@@ -106,20 +106,20 @@ impl Net {
         Ok(tap)
     }
 
-    /// A command that will run inside the namespace.
+    /// A command to run `program` inside the namespace, not started yet.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program);
         command
     }
 
-    /// What a person types to get a shell inside the namespace.
+    /// The command with which a person gets a shell inside the namespace.
     #[must_use]
     pub fn shell(&self) -> String {
         format!("ip netns exec {} bash", self.namespace)
     }
 
-    /// Pulls the cable of `interface`, or puts it back.
+    /// Takes the link of `interface` down, like a pulled cable, or up again.
     ///
     /// # Errors
     /// When there is no such interface.
@@ -127,10 +127,10 @@ impl Net {
         self.ip(&format!("link set {interface} {}", if plugged { "up" } else { "down" }))
     }
 
-    /// Lets at most `mbit` Mbit/s go out of `interface`: from a tap to its machine, from a bridge to nobody.
+    /// Limits what is sent out of `interface` to `mbit` Mbit/s: on a tap, what its machine receives.
     ///
     /// # Errors
-    /// When the kernel has no token bucket.
+    /// When the kernel has no token bucket filter.
     pub fn limit(&self, interface: &str, mbit: u32) -> Result<()> {
         // Offloaded packets are up to 64 KiB; a smaller bucket would drop each of them.
         let rate = format!("{mbit}mbit");
@@ -139,7 +139,7 @@ impl Net {
         process::output("tc", words.iter().chain(&["burst", "128k", "latency", "50ms"])).map(drop)
     }
 
-    /// What has passed `interface` so far.
+    /// The traffic of `interface` so far.
     ///
     /// # Errors
     /// When there is no such interface.
@@ -155,7 +155,7 @@ impl Net {
         &self.namespace
     }
 
-    /// `ip` inside the namespace, with plain words.
+    /// Runs `ip` inside the namespace with arguments that contain no spaces.
     pub(crate) fn ip(&self, words: &str) -> Result<()> {
         ensure!(!words.contains(['"', '\'']), "words only");
         let arguments = ["-n", &self.namespace].into_iter().chain(words.split(' '));
@@ -169,7 +169,7 @@ impl Drop for Net {
     }
 }
 
-/// Ends what runs in a namespace of ours and removes it; its bridges and taps go with it.
+/// Ends the processes in a namespace of ours and removes it, with its bridges and taps.
 pub(crate) fn remove_namespace(namespace: &str) {
     debug_assert!(namespace.starts_with(names::PREFIX), "{namespace} is not ours");
     let ids = process::output("ip", ["netns", "pids", namespace]).unwrap_or_default();

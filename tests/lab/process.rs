@@ -1,6 +1,6 @@
 //! Owns the lab's child processes: short ones whose output is wanted, and long ones that end when their value is
-//! dropped. Each long one leads a process group of its own, so that Ctrl-C in a terminal reaches only us and the
-//! ending has an order.
+//! dropped. Each long one leads a process group of its own, so that Ctrl-C in a terminal reaches only us and processes
+//! are ended in order.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,20 +14,20 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Runs a program to its end and gives its standard output.
+/// Runs a program to its end and returns its standard output.
 ///
 /// # Errors
-/// When it cannot be started or fails; the error holds what it said.
+/// When it cannot be started or fails; the error has its standard error.
 pub fn output<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments);
     output_of(&mut command)
 }
 
-/// Runs a prepared command to its end and gives its standard output.
+/// Runs a prepared command to its end and returns its standard output.
 ///
 /// # Errors
-/// When it cannot be started or fails; the error holds what it said.
+/// When it cannot be started or fails; the error has its standard error.
 pub fn output_of(command: &mut Command) -> Result<String> {
     let result =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", line(command)))?;
@@ -45,7 +45,7 @@ fn line(command: &Command) -> String {
     words.join(" ")
 }
 
-/// What a program has used so far.
+/// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Used {
     /// Seconds of processor time, in its own code and in the kernel's.
@@ -54,7 +54,7 @@ pub struct Used {
     pub peak_bytes: u64,
 }
 
-/// A program that runs beside us, with both its outputs in one file. Dropping this ends it at once.
+/// A process that runs in the background, with both its outputs in one file. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Beside {
     name: String,
@@ -63,10 +63,10 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Starts `command`, adding what it says to the file `log`.
+    /// Starts `command`, and appends its output to the file `log`.
     ///
     /// # Errors
-    /// When the program or the file is not there.
+    /// When the program does not exist, or the file cannot be opened.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::options()
             .create(true)
@@ -89,13 +89,13 @@ impl Beside {
         self.child.id()
     }
 
-    /// Everything it has said so far.
+    /// Its whole output so far.
     #[must_use]
     pub fn said(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status; none while it runs.
     ///
     /// # Errors
     /// When the system does not say.
@@ -103,12 +103,13 @@ impl Beside {
         self.child.try_wait().with_context(|| format!("cannot ask how {} is", self.name))
     }
 
-    /// What it has used so far; nothing when it has ended.
+    /// What it has used so far; none when it has ended.
     #[must_use]
     pub fn used(&self) -> Option<Used> {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.id())).ok();
         let (stat, status) = (read("stat")?, read("status")?);
-        // proc(5): the fields behind the name, which may hold spaces; user and system time are the 12th and 13th.
+        // proc(5): the fields after the name, which may contain spaces; user and system time are the 12th and 13th of
+        // them.
         let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
         let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -117,7 +118,7 @@ impl Beside {
         Some(Used { cpu_seconds: ticks / 100.0, peak_bytes: kib * 1024 })
     }
 
-    /// Fails if it has ended, with the last of what it said.
+    /// Fails if it has ended, with the last lines of its output.
     ///
     /// # Errors
     /// When it has ended.
@@ -137,7 +138,7 @@ impl Beside {
         kill(id, signal).with_context(|| format!("cannot send {signal} to {}", self.name))
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and returns its exit status.
     ///
     /// # Errors
     /// When it has not ended within `limit`.
@@ -162,8 +163,8 @@ pub fn tail(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// One of the workspace's programs: beside the running test or example, where Cargo puts them, or in the folder that
-/// `SWARMBOOT_PROGRAMS` names.
+/// The path of one of the workspace's programs: beside the running test or example, where Cargo puts them, or in the
+/// folder that `SWARMBOOT_PROGRAMS` names.
 ///
 /// # Errors
 /// When it has not been built.
@@ -181,7 +182,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     bail!("{name} is not built; hint: cargo build --workspace, with the same profile as this program")
 }
 
-/// Arguments of mixed kinds as one list.
+/// Arguments as a list of `OsString`, to which paths can be added.
 pub fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<OsString> {
     words.into_iter().map(OsString::from).collect()
 }

@@ -1,5 +1,5 @@
-//! A rack with its server: what most flows begin with, and what an admin does with it, each in one call. Owns
-//! nothing but the server; the network and the files belong to the flow.
+//! A rack with its server, with which most flows begin, and an admin's usual commands, each as one call. Owns the
+//! server; the network and the files belong to the flow.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,31 +13,31 @@ use crate::server::Server;
 use crate::vm::Vm;
 use crate::wait;
 
-/// How long a machine may take from power-on to its hardware report, with others beside it on two cores.
+/// The timeout from a machine's power-on to its hardware report, with other machines beside it on two cores.
 pub const REPORT_LIMIT: Duration = Duration::from_secs(300);
-/// How long an order may take until the installed OS has called home.
+/// The timeout from an order to the call home of the installed OS.
 pub const DEPLOY_LIMIT: Duration = Duration::from_secs(1200);
 
 /// A server with a boot kit and both images.
 #[derive(Debug)]
 pub struct Rack<'n> {
-    /// The server.
+    /// The server, running.
     pub server: Server<'n>,
 }
 
 impl<'n> Rack<'n> {
-    /// A rack whose server gives out the addresses.
+    /// A rack whose server is also the DHCP server.
     ///
     /// # Errors
-    /// When the server does not come up or takes no kit or image.
+    /// When the server does not start, or refuses a kit or image.
     pub fn new(net: &'n Net, segment: Segment, folder: &Path) -> Result<Self> {
         Self::with(Server::start(net, segment, folder)?)
     }
 
-    /// A rack around a server that was just started.
+    /// A rack with a server that was just started.
     ///
     /// # Errors
-    /// When it takes no kit or image.
+    /// When it refuses a kit or image.
     pub fn with(server: Server<'n>) -> Result<Self> {
         let Images { a, b } = images::debian()?;
         server.run(images::kit_import(&images::kit_packages()?))?;
@@ -47,10 +47,10 @@ impl<'n> Rack<'n> {
         Ok(Self { server })
     }
 
-    /// Waits until the machine with this Ethernet address has reported its hardware; gives its id.
+    /// Waits until the machine with this Ethernet address has reported its hardware; the machine's id.
     ///
     /// # Errors
-    /// When it has not after [`REPORT_LIMIT`].
+    /// When it has not within [`REPORT_LIMIT`].
     pub fn discovered(&self, mac: &str) -> Result<String> {
         let what = format!("{mac} to report its hardware");
         self.server.wait_json(&what, &["machine", "list"], REPORT_LIMIT, |machines| {
@@ -68,10 +68,10 @@ impl<'n> Rack<'n> {
         self.server.run(["machine", "name", &id, name]).map(drop)
     }
 
-    /// Orders `image` for `machines`, with more flags; gives the deployment's id.
+    /// Orders `image` for `machines`, with further flags; the deployment's id.
     ///
     /// # Errors
-    /// When the order is not taken.
+    /// When the order is refused.
     pub fn order(&self, image: &str, machines: &[&str], flags: &[&str]) -> Result<String> {
         let mut words = vec!["deploy", "start", "--image", image, "--yes"];
         for machine in machines {
@@ -85,7 +85,7 @@ impl<'n> Rack<'n> {
     /// Waits until every job of a deployment is deployed; fails at once when one ends in another way.
     ///
     /// # Errors
-    /// When a job fails, or the time is over.
+    /// When a job fails, or at the timeout.
     pub fn deployed(&mut self, deployment: &str) -> Result<Value> {
         let what = format!("{deployment} to be deployed");
         wait::until(&what, DEPLOY_LIMIT, || {
@@ -102,10 +102,10 @@ impl<'n> Rack<'n> {
         })
     }
 
-    /// Waits until the only job of the deployment is at `step`, and has done `units` of it at least.
+    /// Waits until the only job of the deployment is at `step`, and has done at least `units` of it.
     ///
     /// # Errors
-    /// When it has come past that, or the time is over.
+    /// When it is past that step, or at the timeout.
     pub fn at_step(&self, deployment: &str, step: &str, units: u64) -> Result<()> {
         wait::until(&format!("{deployment} to be at {step}"), DEPLOY_LIMIT, || {
             wait::pause(Duration::from_millis(500))?;
@@ -135,16 +135,16 @@ fn with_mac<'m>(machines: &'m Value, mac: &str) -> Option<&'m Value> {
 /// Waits until the machine's console shows the banner of an image and the login prompt of `host`.
 ///
 /// # Errors
-/// When it does not in time.
+/// When it does not before the timeout.
 pub fn at_login(vm: &mut Vm, banner: &str, host: &str) -> Result<()> {
     vm.wait_for(banner, Duration::from_secs(600))?;
     vm.wait_for(&format!("{host} login:"), Duration::from_secs(300)).map(drop)
 }
 
-/// How often the image left the server: wire bytes that its jobs took from the server over those of one copy.
+/// How many copies of the image left the server: wire bytes that its jobs took from the server over those of one copy.
 ///
 /// # Errors
-/// When the deployment is not as expected.
+/// When the deployment has no jobs or no size.
 pub fn copies_sent(deployment: &Value) -> Result<f64> {
     let jobs = deployment["jobs"].as_array().context("a deployment without jobs")?;
     let sent: u64 = jobs.iter().filter_map(|job| job["sources"]["server"].as_u64()).sum();

@@ -1,5 +1,5 @@
-//! Owns a run's folder, and removes what killed runs have left behind. Touches the temporary folder, and the namespaces,
-//! mounts and loop devices that bear our names.
+//! Owns a run's folder, and removes what killed runs have left behind. Touches the temporary folder, and the
+//! namespaces, mounts and loop devices that have our names.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::names::{PREFIX, is_orphan};
 use crate::process;
 
-/// A run's folder. It goes away, with everything in it, when this is dropped.
+/// A run's folder. Dropping it removes it, with everything in it.
 #[derive(Debug)]
 pub struct Scratch {
     folder: tempfile::TempDir,
@@ -18,7 +18,7 @@ impl Scratch {
     /// Makes a folder, and removes what killed runs have left behind.
     ///
     /// # Errors
-    /// When there is no room for a folder, or this is not root.
+    /// When the folder cannot be made, or this is not root.
     pub fn new() -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("the lab needs root, for network namespaces; hint: run it with sudo");
@@ -31,27 +31,27 @@ impl Scratch {
         Ok(Self { folder })
     }
 
-    /// The folder.
+    /// The folder's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The path that a file of this name has in the folder.
+    /// The path of a file with this name in the folder.
     #[must_use]
     pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Keeps the folder for a person to look at, and says where it is.
+    /// Keeps the folder for a person to look at; its path.
     #[must_use]
     pub fn keep(self) -> PathBuf {
         self.folder.keep()
     }
 }
 
-/// Removes the namespaces, with what still runs in them, the mounts and the folders of runs whose process is gone.
-/// What cannot be removed is left for the next time: it is in nobody's way, names are never used twice.
+/// Removes the namespaces (with the processes in them), the mounts and the folders of runs whose process has ended.
+/// What cannot be removed is left for the next time: it disturbs nothing, because names are never used twice.
 pub fn sweep() {
     let listing = process::output("ip", ["netns", "list"]).unwrap_or_default();
     for namespace in listing.lines().filter_map(|line| line.split_whitespace().next()) {

@@ -1,6 +1,6 @@
-//! Owns disks that say more than they hold: files on a file system in memory that is too small for them, and loop
-//! devices over such files. Who writes to the first hears that the disk is full, who writes to the second that writing
-//! failed, both in the middle. Touches mounts and loop devices, and is root's affair.
+//! Owns disks that are smaller than they say: files on a file system in memory without room for them, and loop devices
+//! over such files. Writing to the first fails because the disk is full, writing to the second fails with an I/O error,
+//! both in the middle. Needs root; touches mounts and loop devices.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::names;
 use crate::{disk, process};
 
-/// Such a disk. It goes away when this is dropped.
+/// Such a disk. Dropping it removes it.
 #[derive(Debug)]
 pub struct Small {
     mount: PathBuf,
@@ -28,7 +28,7 @@ impl Small {
         let size = format!("size={room}");
         let words = ["-t", "tmpfs", "-o", &size, names::PREFIX].map(std::ffi::OsStr::new);
         process::output("mount", words.into_iter().chain([mount.as_os_str()]))?;
-        // From here on, what goes wrong takes the mount with it.
+        // From here on an error drops `small`, which unmounts the file system.
         let small = Self { file: mount.join("disk"), mount, device: None };
         disk::blank(&small.file, bytes)?;
         Ok(small)
@@ -46,7 +46,7 @@ impl Small {
         Ok(small)
     }
 
-    /// What is written to.
+    /// The path to write to: the file or the loop device.
     #[must_use]
     pub fn target(&self) -> &Path {
         self.device.as_deref().unwrap_or(&self.file)
@@ -62,7 +62,7 @@ impl Drop for Small {
     }
 }
 
-/// Removes those whose folder `is_orphan` names.
+/// Removes such disks whose folder has a name of `is_orphan`.
 pub(crate) fn sweep(is_orphan: fn(&str) -> bool) {
     let orphan = |path: &&str| path.split('/').any(is_orphan);
     let loops = process::output("losetup", ["--list", "--noheadings", "--output", "NAME,BACK-FILE"]);

@@ -1,5 +1,5 @@
-//! Owns what a UEFI machine remembers: its variables, as OVMF keeps them in flash. Writes one boot option for each
-//! network card, and no more: OVMF then adds what it finds by itself, disks before networks.
+//! Owns the variables of a UEFI machine, as OVMF keeps them in flash. Writes one boot option for each network card, and
+//! no more: OVMF then adds what it finds by itself, disks before networks.
 //!
 //! QEMU's own boot order would do for BIOS, but with UEFI it names a card as a whole, and OVMF then tries PXE, HTTP
 //! over IPv4 and HTTP over IPv6 on it, a minute each, before the disk. Real machines have one network entry on top.
@@ -10,20 +10,20 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::firmware::Firmware;
 
-/// The empty variables that OVMF comes with.
+/// OVMF's file of empty variables.
 const TEMPLATE: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
-/// Where the first variable stands: behind the headers of the firmware volume (0x48 bytes) and of the store.
+/// The offset of the first variable: behind the headers of the firmware volume (0x48 bytes) and of the store.
 const FIRST_VARIABLE: usize = 0x64;
-/// EFI_GLOBAL_VARIABLE, as it lies in memory.
+/// The GUID EFI_GLOBAL_VARIABLE, in its byte order in memory.
 const GLOBAL: [u8; 16] =
     [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c];
-/// Kept without power, and visible to the boot services and to the system.
+/// The attributes: non-volatile, and visible to the boot services and at run time.
 const ATTRIBUTES: u32 = 7;
 
 /// A network card as firmware finds it: the number of its slot on the first bus, and its address.
 #[derive(Debug, Clone)]
 pub(crate) struct Card {
-    /// PCI device number.
+    /// PCI device number on the first bus.
     pub slot: u8,
     /// Ethernet address, as text.
     pub mac: String,
@@ -97,7 +97,7 @@ fn node(kind: u8, sub_kind: u8, data: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Text as UEFI has it, with a zero at its end.
+/// Text as UEFI has it: UTF-16, little-endian, with a zero at its end.
 fn utf16(text: &str) -> Vec<u8> {
     text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
 }

@@ -1,6 +1,6 @@
-//! Owns the machines: QEMU processes, emulated, because KVM cannot be counted on. A machine is described by a
-//! [`Spec`] as one would describe hardware, starts when it is switched on, and is seen through its serial console.
-//! Touches QEMU, its monitor socket, and the files of the folder it was given.
+//! Owns the virtual machines: QEMU processes, emulated, because KVM may not be available. A machine is described by a
+//! [`Spec`] like hardware, runs once it is powered on, and is observed through its serial console. Touches QEMU, its
+//! monitor socket, and the files of the folder it was given.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -17,17 +17,18 @@ use crate::process::{self, Beside};
 use crate::uefi::{self, Card};
 use crate::wait;
 
-/// Where Debian and Ubuntu put UEFI firmware.
+/// The path of UEFI firmware on Debian and Ubuntu.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// The same with System Management Mode, which keeps Secure Boot's variables; and variables with Microsoft's keys.
 const OVMF_CODE_SECURE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const OVMF_VARIABLES_SECURE: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
-/// The PCI slot of the first network card. Fixed, because a UEFI boot option names it; high, to be in nobody's way.
+/// The PCI slot of the first network card. Fixed, because a UEFI boot option names it; high, so that no other device
+/// has it.
 const FIRST_SLOT: u8 = 16;
-/// How long the monitor may take: it answers at once, but not while a large request holds QEMU's lock.
+/// The timeout of the monitor: it answers at once, but not while a large request holds QEMU's lock.
 const MONITOR_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a disk is plugged into.
+/// The bus of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bus {
     /// virtio-blk.
@@ -40,14 +41,14 @@ pub enum Bus {
     Scsi,
 }
 
-/// One disk. The serial number is what a target rule can name.
+/// One disk. Its serial number can be named in a disk rule.
 #[derive(Debug, Clone)]
 pub struct Disk {
-    /// What it is plugged into.
+    /// The bus that it is on.
     pub bus: Bus,
-    /// The raw file.
+    /// The path of the raw file.
     pub path: PathBuf,
-    /// What it calls itself.
+    /// Its serial number.
     pub serial: String,
 }
 
@@ -64,27 +65,27 @@ pub enum Model {
     Rtl8139,
 }
 
-/// One network card and where its cable goes.
+/// One network card and the segment that it is connected to.
 #[derive(Debug, Clone)]
 pub struct Nic {
-    /// Its model.
+    /// The model that QEMU emulates.
     pub model: Model,
-    /// Its Ethernet address.
+    /// Its Ethernet address, as text.
     pub mac: String,
-    /// Where its cable goes.
+    /// The segment that it is connected to.
     pub segment: Segment,
 }
 
-/// A machine as one would describe hardware.
+/// A machine's hardware.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// What we call it; the prefix of its files.
+    /// Our name for it; the prefix of its files.
     pub name: String,
-    /// What it runs first.
+    /// Its firmware.
     pub firmware: Firmware,
-    /// Its memory.
+    /// Its memory in MiB.
     pub memory_mib: u32,
-    /// Its processors.
+    /// How many processors it has.
     pub processors: u32,
     /// Its disks, in boot order.
     pub disks: Vec<Disk>,
@@ -97,8 +98,8 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Machine number `number`: one NIC on `segment`, 1 GiB, no disk yet. Name, MAC, UUID and serial number follow
-    /// from the number, so that it is the same machine in every run.
+    /// Machine number `number`: one NIC on `segment`, 1 GiB, no disk yet. Name, Ethernet address, UUID and serial
+    /// number follow from the number, so that it is the same machine in every run.
     #[must_use]
     pub fn new(number: u8, firmware: Firmware, segment: Segment) -> Self {
         let mac = format!("52:54:00:5b:00:{number:02x}");
@@ -114,7 +115,7 @@ impl Spec {
         }
     }
 
-    /// With one more disk.
+    /// Adds a disk, with a serial number made of its place.
     #[must_use]
     pub fn disk(mut self, bus: Bus, path: &Path) -> Self {
         let serial = format!("DISK-{}-{}", self.name, self.disks.len());
@@ -122,7 +123,7 @@ impl Spec {
         self
     }
 
-    /// With another model of network card.
+    /// Makes all its network cards of this model.
     #[must_use]
     pub fn model(mut self, model: Model) -> Self {
         for nic in &mut self.nics {
@@ -131,7 +132,7 @@ impl Spec {
         self
     }
 
-    /// With one more network card, on `segment`.
+    /// Adds a network card, on `segment`.
     #[must_use]
     pub fn nic(mut self, model: Model, segment: Segment) -> Self {
         let first = self.nics.first().map_or("52:54:00:5b:00:00", |nic| nic.mac.as_str());
@@ -140,24 +141,24 @@ impl Spec {
         self
     }
 
-    /// With another amount of memory.
+    /// Sets its memory, in MiB.
     #[must_use]
     pub fn memory(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
         self
     }
 
-    /// Plugs the machine into `net` and switches it on. Its files go to `folder`; a machine of the same name there is
-    /// the same machine: it keeps its UEFI variables, and its console goes on in the same file.
+    /// Connects the machine to `net` and powers it on. Its files go to `folder`; a machine of the same name there is
+    /// the same machine: it keeps its UEFI variables, and its console continues in the same file.
     ///
     /// # Errors
-    /// When QEMU, its firmware or a disk is missing.
+    /// When QEMU, its firmware or a disk does not exist.
     pub fn power_on(&self, net: &Net, folder: &Path) -> Result<Vm> {
         let file = |suffix: &str| folder.join(format!("{}.{suffix}", self.name));
         let console = file("console");
         let monitor = file("monitor");
         let _ = std::fs::remove_file(&monitor);
-        // QEMU empties the file it writes the console to; what was said before stays with us.
+        // QEMU truncates the file of the console, so its earlier text is kept in another one.
         let before = std::fs::read(&console).unwrap_or_default();
         std::fs::write(file("console.old"), before).context("cannot keep the old console")?;
 
@@ -181,7 +182,7 @@ impl Spec {
         Ok(Vm { name: self.name.clone(), qemu, console, monitor, taps, dumps, mark: 0 })
     }
 
-    /// Everything that is soldered on.
+    /// QEMU's arguments for everything but disks and network cards.
     fn board(&self, folder: &Path) -> Result<Vec<String>> {
         let mut words: Vec<String> = [
             "-nodefaults",
@@ -192,7 +193,7 @@ impl Spec {
             "tcg,thread=multi",
             "-cpu",
             "max",
-            // A guest that asks for entropy shall not wait for an emulated clock's jitter.
+            // A guest that asks for random numbers must not wait for the jitter of an emulated clock.
             "-device",
             "virtio-rng-pci",
         ]
@@ -207,14 +208,14 @@ impl Spec {
         ];
         words.extend(pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
         words.extend(match self.firmware {
-            // graphics=off makes SeaBIOS and iPXE speak on the serial line.
+            // graphics=off makes SeaBIOS and iPXE write to the serial line.
             Firmware::Bios => vec!["-machine".to_owned(), "pc,graphics=off".to_owned()],
             Firmware::Uefi | Firmware::UefiHttp | Firmware::UefiSecure => self.uefi(folder)?,
         });
         Ok(words)
     }
 
-    /// UEFI firmware with variables of this machine's own.
+    /// QEMU's arguments for UEFI firmware, with a file of variables for this machine.
     fn uefi(&self, folder: &Path) -> Result<Vec<String>> {
         let variables = folder.join(format!("{}.variables", self.name));
         let secure = self.firmware == Firmware::UefiSecure;
@@ -243,7 +244,7 @@ impl Spec {
         Ok(words)
     }
 
-    /// The network cards, first in the boot order.
+    /// QEMU's arguments for the network cards, which come first in the boot order.
     fn cards(&self, taps: &[String]) -> Vec<String> {
         let mut words = vec![];
         for ((number, slot), (nic, tap)) in (0..).zip(FIRST_SLOT..).zip(self.nics.iter().zip(taps)) {
@@ -253,7 +254,7 @@ impl Spec {
                 Model::E1000e => "e1000e",
                 Model::Rtl8139 => "rtl8139",
             };
-            // With UEFI no ROM, so that the firmware's own PXE and HTTP clients are what boots; the order is in its
+            // Without a ROM under UEFI, so that the firmware's own PXE and HTTP clients boot; the boot order is in its
             // variables.
             let order = match self.firmware {
                 Firmware::Bios => format!("bootindex={}", number + 1),
@@ -269,7 +270,7 @@ impl Spec {
         words
     }
 
-    /// The disks, behind the network cards in the boot order: a machine that is told "boot your disk" falls through.
+    /// QEMU's arguments for the disks, behind the network cards in the boot order: "boot your disk" goes on to them.
     fn drives(&self) -> Result<Vec<String>> {
         let mut words = vec![];
         let device = |words: &mut Vec<String>, text: String| words.extend(["-device".to_owned(), text]);
@@ -283,7 +284,7 @@ impl Spec {
             if !disk.path.exists() {
                 bail!("{} has no disk {}", self.name, disk.path.display());
             }
-            // unsafe: a guest's flush need not reach the host's disk, which outlives the guest here anyway.
+            // unsafe: a guest's flush need not reach the host's disk, because the host outlives the guest here.
             let path = disk.path.display();
             let backend =
                 format!("if=none,id=disk{number},format=raw,cache=unsafe,discard=unmap,file={path}");
@@ -306,7 +307,7 @@ impl Spec {
     }
 }
 
-/// A machine that is switched on. Dropping it pulls the power plug.
+/// A machine that is powered on. Dropping it cuts its power.
 #[derive(Debug)]
 pub struct Vm {
     name: String,
@@ -314,7 +315,7 @@ pub struct Vm {
     console: PathBuf,
     monitor: PathBuf,
     taps: Vec<String>,
-    /// What its network cards have carried, where that is wanted.
+    /// The packet dumps of its network cards; empty where none are wanted.
     dumps: Vec<PathBuf>,
     mark: usize,
 }
@@ -332,19 +333,19 @@ impl Drop for Vm {
 }
 
 impl Vm {
-    /// What we call it.
+    /// Our name for it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The taps that its network cards hang on, in order.
+    /// The taps that its network cards are connected to, in order.
     #[must_use]
     pub fn taps(&self) -> &[String] {
         &self.taps
     }
 
-    /// Everything its serial console has shown since it was switched on.
+    /// The whole text of its serial console since it was powered on.
     #[must_use]
     pub fn console(&self) -> String {
         std::fs::read(&self.console)
@@ -358,10 +359,10 @@ impl Vm {
         self.console().contains(text)
     }
 
-    /// Waits until its console shows `text`, behind where the last such wait ended, and gives the line it stands on.
+    /// Waits until its console shows `text` after the end of the last such wait; the line with it.
     ///
     /// # Errors
-    /// When the time is over or the machine is off; the error holds the end of the console.
+    /// At the timeout, or when the machine is off; the error has the end of the console.
     pub fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
         let what = format!("{text:?} on the console of {}", self.name);
         let (console, mark) = (self.console.clone(), self.mark);
@@ -376,15 +377,15 @@ impl Vm {
         });
         let (new, at) =
             found.map_err(|error| anyhow!("{error:#}; it ends:\n{}", process::tail(&self.console(), 20)))?;
-        // Bytes that are no UTF-8 have become longer on the way, so the mark may come to lie a little early or late;
-        // what firmware and login prompts say is ASCII.
+        // Bytes that are not UTF-8 have become longer, so the mark may be a little too early or late; the texts of
+        // firmware and login prompts are ASCII.
         self.mark = mark + at + text.len();
         let begin = new[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let end = new[at..].find('\n').map_or(new.len(), |newline| at + newline);
         Ok(new[begin..end].trim_end().to_owned())
     }
 
-    /// Presses the reset button.
+    /// Resets it, like its reset button.
     ///
     /// # Errors
     /// When the machine is off.
@@ -392,7 +393,7 @@ impl Vm {
         self.ask("system_reset").map(drop)
     }
 
-    /// Stops its processor, as if time stood still for it, or lets it go on.
+    /// Stops its processors, or lets them go on.
     ///
     /// # Errors
     /// When the machine is off.
@@ -400,10 +401,10 @@ impl Vm {
         self.ask(if frozen { "stop" } else { "cont" }).map(drop)
     }
 
-    /// Waits until it switches itself off.
+    /// Waits until it powers itself off.
     ///
     /// # Errors
-    /// When the time is over.
+    /// At the timeout.
     pub fn wait_off(&mut self, limit: Duration) -> Result<()> {
         self.qemu.wait(limit).map(drop)
     }
@@ -416,10 +417,10 @@ impl Vm {
         Ok(self.qemu.ended()?.is_none())
     }
 
-    /// Pulls the power plug. What the guest had not written to its disk is lost.
+    /// Cuts its power. Writes of the guest that had not reached its disk are lost.
     pub fn power_off(self) {}
 
-    /// Sends one command to the monitor (QMP: one JSON object a line, a greeting first) and gives its answer.
+    /// Sends one command to the monitor (QMP: one JSON object a line, a greeting first) and returns its answer.
     fn ask(&self, command: &str) -> Result<Value> {
         let stream =
             wait::until("the monitor", MONITOR_LIMIT, || Ok(UnixStream::connect(&self.monitor).ok()))
@@ -436,7 +437,7 @@ impl Vm {
                 if let Some(error) = answer.get("error") {
                     bail!("{} refuses {execute}: {error}", self.name);
                 }
-                // Events come in between.
+                // Events may come before the answer.
                 if answer.get("return").is_some() {
                     if execute == command {
                         return Ok(answer["return"].take());

@@ -1,4 +1,4 @@
-//! Owns waiting, with a deadline, and the wish to stop. Touches three signal handlers.
+//! Owns waiting with a timeout, and the flag to stop. Touches three signal handlers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// How often a condition is looked at. Machines take seconds to do anything; this costs no CPU they would need.
+/// How often a condition is checked. Machines take seconds for anything; this costs no processor time that they need.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -20,7 +20,7 @@ pub fn stop_on_signals() -> Result<()> {
     extern "C" fn stop(_signal: nix::libc::c_int) {
         STOP.store(true, Ordering::Relaxed);
     }
-    // No SA_RESTART: a read or wait that is under way shall come back.
+    // Without SA_RESTART, so that a read or wait in progress returns.
     let action = SigAction::new(SigHandler::Handler(stop), SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler does nothing but store to an atomic, which is safe at any point of any thread.
@@ -54,10 +54,10 @@ pub fn pause(time: Duration) -> Result<()> {
     }
 }
 
-/// Waits until `look` gives something, at most for `limit`. `what` completes the sentence "waited … in vain for".
+/// Waits until `look` returns something, for at most `limit`. `what` completes the sentence "waited … in vain for".
 ///
 /// # Errors
-/// When the time is over, when `look` fails, or when the program was told to stop.
+/// At the timeout, when `look` fails, or when the program was told to stop.
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let end = Instant::now() + limit;
     loop {

@@ -1,6 +1,6 @@
-//! Owns a network of shaped lines: hosts, each with a namespace and a line of its own rates, at sites that stand
-//! behind thin lines of theirs. Host and line are real to the kernel; only distance is missing, because the kernels
-//! at hand have no netem.
+//! Owns a network of shaped lines: hosts, each with a namespace and a line with rates of its own, at sites behind slow
+//! lines of theirs. Hosts and lines are real to the kernel; only delay is missing, because the kernels at hand have no
+//! netem.
 //!
 //! The core is the server's LAN, 10.88.0.0/24. A site behind a line has a router in a namespace of its own and the
 //! network 10.88.N.0/24.
@@ -12,29 +12,30 @@ use anyhow::{Context as _, Result, ensure};
 use crate::net::Net;
 use crate::process;
 
-/// What a token bucket holds, in bytes: offloaded packets are up to 64 KiB, and a smaller bucket takes them apart.
+/// The size of a token bucket, in bytes: offloaded packets are up to 64 KiB, and a smaller bucket takes them apart.
 const BURST: f64 = 131_072.0;
-/// And on a line below `SLOW` Mbit/s, where that would be a queue of its own: 210 ms at 5 Mbit/s.
+/// Its size on a line below `SLOW` Mbit/s, where the larger one would be a queue by itself: 210 ms at 5 Mbit/s.
 const SLOW_BURST: f64 = 16_384.0;
 const SLOW: f64 = 10.0;
-/// How long a packet waits for its turn before it is dropped, in ms, beyond what the bucket holds: what an ordinary
-/// router's buffer is good for.
+/// How long a packet may wait for tokens before it is dropped, in ms, beyond the bucket's own size: about the buffer of
+/// an ordinary router.
 const LATENCY: f64 = 100.0;
 
-/// What Debian's kernel sends with unless told otherwise, whatever the one here was told.
+/// The TCP congestion control that Debian's kernel uses by default, whatever the host here is set to.
 const CONGESTION: &str = "cubic";
-/// What namespaces may choose from. A kernel that was told to send with another has `CONGESTION`, but not in here.
+/// The file of the ones that namespaces may choose. A host that is set to another one has `CONGESTION`, but not in
+/// here.
 const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 
-/// A rate in Mbit/s; none for as fast as the computer is.
+/// A rate in Mbit/s; none for no limit.
 pub type Mbit = Option<f64>;
 
-/// How fast a line is, seen from the host at its end.
+/// The rates of a line, seen from the host at its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Line {
-    /// What the host can send.
+    /// The rate at which the host can send.
     pub up: Mbit,
-    /// What it can receive.
+    /// The rate at which it can receive.
     pub down: Mbit,
     /// Packets of a thousand that are lost on their way from the host.
     pub lost: u32,
@@ -48,7 +49,7 @@ impl Line {
     }
 }
 
-/// The lines and the sites. Hosts are made by it and belong to whoever asked for them.
+/// The lines and the sites. Hosts are made by it and belong to the caller.
 #[derive(Debug)]
 pub struct Wires {
     core: Net,
@@ -57,31 +58,31 @@ pub struct Wires {
     _allowed: Allowed,
 }
 
-/// One computer: a namespace with `eth0`.
+/// One computer: a namespace with the interface `eth0`.
 #[derive(Debug)]
 pub struct Host {
-    /// Where its programs run.
+    /// The namespace in which its programs run.
     pub net: Net,
-    /// Its address.
+    /// Its IPv4 address.
     pub address: String,
-    /// The end of its line that is not its own, and where that is: 0 for the core.
+    /// The far end of its line: the number of the site that it is in, 0 for the core, and the interface's name.
     far: (usize, String),
 }
 
-/// What went over a line, in bytes on the wire, headers included.
+/// What a line has carried, in bytes on the wire, headers included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Carried {
-    /// From the host, or out of the site.
+    /// Bytes from the host, or out of the site.
     pub up: u64,
-    /// To the host, or into the site.
+    /// Bytes to the host, or into the site.
     pub down: u64,
 }
 
 impl Wires {
-    /// A core, and a site behind a line of each of these rates, the same both ways.
+    /// A core, and a site behind a line of each of these rates, the same in both directions.
     ///
     /// # Errors
-    /// When this is not root, or the kernel lacks what it takes.
+    /// When this is not root, or the kernel lacks a feature that is needed.
     pub fn new(wan: &[Mbit]) -> Result<Self> {
         let allowed = Allowed::new()?;
         let core = lan(0)?;
@@ -111,10 +112,10 @@ impl Wires {
         }
     }
 
-    /// A new host at `site`: 0 is the core, the sites behind lines count from 1.
+    /// Adds a host at `site`: 0 is the core, the sites behind lines count from 1.
     ///
     /// # Errors
-    /// When there is no such site, or no room in it.
+    /// When there is no such site, or its addresses are used up.
     pub fn host(&self, site: usize, line: Line) -> Result<Host> {
         let number = self.hosts.get();
         ensure!(number < 240, "too many hosts");
@@ -130,7 +131,7 @@ impl Wires {
         let congestion = format!("net.ipv4.tcp_congestion_control={CONGESTION}");
         process::output_of(net.command("sysctl").args(["-q", "-w", &congestion]))?;
         if line.lost > 0 {
-            // A loss hits packets, not the 64 KiB that offloading makes of forty of them.
+            // A loss drops single packets, not the 64 KiB that offloading makes of forty of them.
             net.ip("link set eth0 gso_max_segs 1")?;
             lose(lan, &port, line.lost)?;
         }
@@ -158,10 +159,10 @@ impl Wires {
     }
 }
 
-/// Lets namespaces choose `CONGESTION` while it lives.
+/// Lets namespaces choose `CONGESTION`, until it is dropped.
 #[derive(Debug)]
 struct Allowed {
-    /// What was allowed before, where that had to be changed.
+    /// The host's setting before, where it had to be changed.
     before: Option<String>,
 }
 
@@ -186,7 +187,7 @@ impl Drop for Allowed {
     }
 }
 
-/// A namespace with the bridge `br0` of site `number`, which forwards.
+/// A namespace with the bridge `br0` of site `number`, which forwards packets.
 fn lan(number: u8) -> Result<Net> {
     let net = Net::new()?;
     net.ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
@@ -236,7 +237,7 @@ mod tests {
         let wires = Wires::new(&[Some(20.0)]).unwrap();
         let here = wires.host(0, Line::new(Some(50.0), Some(50.0))).unwrap();
         let there = wires.host(1, Line::new(None, None)).unwrap();
-        // Nobody listens there: what comes back over the line is the refusal.
+        // No process listens on that port: the packet that comes back over the line is the reset.
         let knock = format!("echo > /dev/tcp/{}/9", there.address);
         assert!(process::output_of(here.net.command("bash").args(["-c", &knock])).is_err());
         let carried = wires.of_site(1).unwrap();

@@ -1,12 +1,11 @@
-//! The least time that a world's lines allow, whatever the scheduler: the fluid bound of Kumar and Ross
-//! (HotWeb 2006), its terms for sites behind thin lines, and the least that whole chunks add (Mundinger,
-//! Weber and Weiss, J. Scheduling 2008). Touches nothing. Of a line all is payload here.
+//! The least time that a world's lines allow, whatever the scheduler: the fluid bound of Kumar and Ross (HotWeb 2006),
+//! its terms for sites behind slow lines, and the least that whole chunks add (Mundinger, Weber and Weiss, J.
+//! Scheduling 2008). Touches nothing. Here a line's whole rate is payload.
 
 use crate::spec::Spec;
 
-/// Seconds that `image` bytes in chunks of `chunk` take at the least to every one of `machines`, from a
-/// server that sends `server` bytes per second, into sites behind lines of `wan`. Nobody relays between
-/// sites.
+/// The least seconds until every one of `machines` has `image` bytes in chunks of `chunk`, from a server that sends
+/// `server` bytes per second, into sites behind lines of `wan`. No machine sends to another site.
 pub(crate) fn lower_bound(image: f64, chunk: f64, server: f64, wan: &[f64], machines: &[Spec]) -> f64 {
     let all = Group::of(machines.iter());
     let count = machines.len() as f64;
@@ -16,7 +15,7 @@ pub(crate) fn lower_bound(image: f64, chunk: f64, server: f64, wan: &[f64], mach
         .map(|(site, line)| (*line, Group::of(machines.iter().filter(|machine| machine.site == site))))
         .filter(|(_, group)| group.count > 0.0)
         .collect();
-    // Each site has its copy from the server.
+    // Each site needs its own copy from the server.
     let mut bound =
         (sites.len() as f64 * image / server).max(image / all.down).max(count * image / (server + all.up));
     if all.count > 1.0 && all.least >= all.most && (all.most - server).abs() < 1.0 {
@@ -31,14 +30,14 @@ pub(crate) fn lower_bound(image: f64, chunk: f64, server: f64, wan: &[f64], mach
     bound
 }
 
-/// What some machines' lines come to.
+/// The sums and extremes of some machines' lines.
 struct Group {
     count: f64,
-    /// What they send together; the least and the most that one of them sends.
+    /// Their uplinks together; the slowest and the fastest of them.
     up: f64,
     least: f64,
     most: f64,
-    /// The least that one of them takes in.
+    /// The slowest of their downlinks.
     down: f64,
 }
 

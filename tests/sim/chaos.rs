@@ -1,10 +1,10 @@
-//! Worlds made from a rng_seed, with faults: every machine that can finish does, what is held was verified (the
-//! world itself looks), and no line carries more than the faults explain. A seed that failed on the way
+//! Worlds made from a seed, with faults: every machine that can finish does, chunks that count as held were verified
+//! (the world itself checks), and no line carries more than the faults explain. A seed that failed during development
 //! stays here as a test of its own.
 
 use crate::fault::Chaos;
 
-/// Runs the world of `seed`, and gives its trace; or what is wrong with it, in words.
+/// Runs the world of `seed`, and returns its trace; or what is wrong with it.
 fn run(seed: u64) -> Result<u64, String> {
     let Chaos { world, most, egress, into_site, bound, story } = Chaos::new(seed);
     let outcome = world.run(most);
@@ -24,10 +24,10 @@ fn run(seed: u64) -> Result<u64, String> {
     Ok(outcome.trace)
 }
 
-/// What was wrong: 242 and 1993: all waited for a weak machine that was alone with what they wanted, while the server
-/// idled; 1999, the same with one that nobody could reach, and 283 with a liar that the server had forgotten when it
-/// was started again; 709, what was leased to a machine that nobody could reach; 123, two chunks of sixteen sent twice,
-/// which is allowed.
+/// The faults that were found: 242 and 1993: all waited for a weak machine that alone had what they wanted, while the
+/// server was idle; 1999, the same with a machine that could not be reached, and 283 with a liar that the restarted
+/// server had forgotten; 709, chunks leased to a machine that could not be reached; 123, two chunks of sixteen sent
+/// twice, which is allowed.
 #[test]
 fn seeds_that_failed_on_the_way() {
     for seed in [123, 242, 283, 709, 1993, 1999] {
@@ -56,7 +56,7 @@ fn whatever_happens_those_who_can_finish_do() {
             }
         }
     }
-    // Of every request: a change that is to make nothing but speed leaves it as it is.
+    // Of every request: a change that is only to be faster leaves the digest as it is.
     println!("digest {digest:016x}");
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
 }

@@ -1,4 +1,4 @@
-//! Worlds full of faults: from a seed, a world with faults and what may be expected of it. Touches nothing but chance.
+//! Makes a world with faults from a seed, and what may be expected of it. Touches only random numbers.
 
 use common::swarm::splitmix::SplitMix64;
 
@@ -7,22 +7,22 @@ use crate::lines::{CHUNK, NO_LINE};
 use crate::spec::{Fate, Spec, mbit};
 use crate::world::World;
 
-/// A world made from a rng_seed.
+/// A world made from a seed, with its bounds.
 pub(crate) struct Chaos {
     pub(crate) world: World,
-    /// Every machine that can finish does within so many seconds.
+    /// Seconds within which every machine that can finish does.
     pub(crate) most: f64,
-    /// Copies that may leave the server, and go into any one site.
+    /// The most copies of the image that may leave the server, and that may go into any one site.
     pub(crate) egress: f64,
     pub(crate) into_site: f64,
-    /// The least time that the lines allow; none where machines come later, or go.
+    /// The least time that the lines allow; none where machines join later, or leave.
     pub(crate) bound: Option<f64>,
-    /// In words.
+    /// The world and its faults, as text.
     pub(crate) story: String,
 }
 
 impl Chaos {
-    /// The world of `seed`: up to three sites of up to seven machines, about every third of which fares badly.
+    /// The world of `seed`: up to three sites of up to seven machines, about a third of which have a fault.
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = SplitMix64::new(seed ^ 0xC4A0_5EED);
         let sites = 1 + rng.below(3);
@@ -47,11 +47,11 @@ impl Chaos {
         let line = |site: usize| server.min(wan[site]);
         let troubles: f64 = specs.iter().map(|spec| trouble(spec, &specs, line(spec.site))).sum();
         let untroubled = specs.iter().all(|spec| spec.joins == 0.0 && spec.fate == Fate::Honest);
-        // A chunk or two that were asked for twice count for much in a small image.
+        // A chunk or two that are requested twice count for much in a small image.
         let again = f64::from(u8::from(dies.is_some())) + 2.0 / f64::from(chunks);
         Self {
             world,
-            // Each trouble takes its patience.
+            // Each fault costs its timeout.
             most: 60.0 + 4.0 * bound + 20.0 * troubles,
             egress: sites as f64 * 1.06 + troubles + again,
             into_site: 1.06 + troubles + again,
@@ -84,10 +84,10 @@ fn machine(rng: &mut SplitMix64, up: f64) -> Spec {
     spec
 }
 
-/// Copies that may leave the server once more for what befalls a machine. Who is cut off costs one, and what
-/// was leased to it before that showed; with who goes, or cannot be heard, goes what nobody else had yet, which
-/// is all of it at the worst. Nobody loses more to a liar than what was leased to it, and two chunks for each who
-/// asks it.
+/// The copies that may leave the server in addition, because of what happens to one machine. One that is cut off costs
+/// one copy, and the chunks that were leased to it before that showed; with one that leaves, or cannot be reached, the
+/// chunks that nobody else had yet are lost, which is all of them at the worst. A liar costs no more than the chunks
+/// leased to it, and two chunks for each machine that asks it.
 fn trouble(spec: &Spec, all: &[Spec], line: f64) -> f64 {
     let fate = match spec.fate {
         Fate::Honest => 0.0,
@@ -96,16 +96,16 @@ fn trouble(spec: &Spec, all: &[Spec], line: f64) -> f64 {
         Fate::Liar => 0.5,
     };
     let ups = || all.iter().filter(|other| other.site == spec.site).map(|other| other.up);
-    // Who came first may be alone with all that others want: what a weak uplink does not bring in time is sent again,
-    // and so is what those bring so slowly who have something that others lack.
+    // The first machine to join may be alone with all that others want: what a weak uplink does not deliver in time is
+    // sent again, as is what weak machines deliver slowly that alone have it.
     let weak = spec.up < ups().fold(0.0, f64::max) / 4.0 || ups().sum::<f64>() < line / 4.0;
     fate + if weak { 1.0 } else { 0.0 }
 }
 
-/// Chance in the forms that worlds are made of.
+/// The random choices of which worlds are made.
 trait Chance {
     fn pick<T: Copy>(&mut self, of: &[T]) -> T;
-    /// From 0 to 1.
+    /// A number from 0 to 1.
     fn real(&mut self) -> f64;
 }
 

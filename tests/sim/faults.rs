@@ -1,4 +1,4 @@
-//! One fault at a time: who is late, slow, gone, stalled, cut off or lying does not hold the others up, and
+//! One fault at a time: a machine that is late, slow, gone, stalled, cut off or lying does not hold up the others, and
 //! costs the server no more than it must.
 
 use crate::lines::NO_LINE;
@@ -19,7 +19,7 @@ fn world(seed: u64, server: f64, machines: &[Spec]) -> World {
 #[test]
 fn one_machine_alone_gets_the_whole_line() {
     let name = "one machine, 500 Mbit/s";
-    // So many that the session's own beginning, a tick and a few words, does not count for much.
+    // So many chunks that the start of the sessions, a tick and a few messages, does not count for much.
     let case = Case { name, chunks: 256, server: 500.0, wan: vec![NO_LINE], machines: machines(1, 100.0) };
     let (time, outcome) = case.ratio();
     assert!((outcome.egress - 1.0).abs() < 0.001);
@@ -63,7 +63,7 @@ fn a_machine_that_starts_again_goes_on_with_what_it_had() {
         specs[0].fate = Fate::Restarts(8.0, 14.0);
         world(seed, 50.0, &specs)
     });
-    // What only it had when it went is sent once more; what it had is not fetched again.
+    // Chunks that only the lost machine had are sent once more; its other chunks are not fetched again.
     assert!(outcome.egress <= 1.25);
     assert!(outcome.duplicates <= 0.02);
 }

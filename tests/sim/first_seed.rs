@@ -1,7 +1,8 @@
-//! The world's server: the rights around the server's own image swarm. Owns who may pull what, and the requests of each
-//! site; what it does in the world is in `drive`. Every decision is `server::swarm::image_swarm`'s.
+//! The world's server: queues and permissions around the server's own image swarm. Owns who may pull which chunk, and
+//! the requests of each site; its actions in the world are in `drive`. Every decision is
+//! `server::swarm::image_swarm`'s.
 
-// What it does in the world.
+// Its actions in the world.
 mod drive;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -13,20 +14,20 @@ use server::swarm::release::Linger;
 
 use crate::names::{IMAGE, key};
 
-/// The server.
+/// The server of the world.
 pub(crate) struct FirstSeed {
     pub(crate) key: PublicKey,
     pub(crate) swarm: ImageSwarm,
     granted: HashSet<(usize, ChunkIndex)>,
-    /// Requests by site, and how many of each site's are on their way.
+    /// Requests by site, and how many chunks are on their way to each site.
     queues: Vec<VecDeque<(usize, ChunkIndex)>>,
     sending: Vec<usize>,
-    /// Sites for which something may be sent.
+    /// Sites to which another chunk may be sent.
     ready: Vec<bool>,
-    /// Bytes that went into each site, and to each machine since the swarm last heard.
+    /// Bytes that went into each site, and those to each machine since the swarm was last told.
     pub(crate) served: Vec<f64>,
     progress: BTreeMap<usize, f64>,
-    /// From when until when the server is switched off.
+    /// When the server is switched off, and when it is back.
     pub(crate) gone: (f64, f64),
     lives: bool,
     rng_seed: u64,
@@ -58,7 +59,7 @@ impl FirstSeed {
         *self.progress.entry(to).or_default() += bytes;
     }
 
-    /// Who waits for a turn.
+    /// The machines with an open request.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = usize> {
         self.queues.iter().flatten().map(|(to, _)| *to)
     }

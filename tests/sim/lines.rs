@@ -1,22 +1,22 @@
-//! The world's lines: what each carries, which chunks are on their way over them, and how they share. A flow
-//! goes from a machine's uplink to another's downlink, or from the server's uplink over the line of a site.
-//! Touches nothing but bytes.
+//! The world's lines: their rates, the chunks that are on their way over them, and how they share. A flow goes from a
+//! machine's uplink to another's downlink, or from the server's uplink over the line of a site. Touches nothing but
+//! bytes.
 
 use common::chunk::ChunkIndex;
 use common::limits::CHUNK_BYTES;
 
 use crate::spec::Spec;
 
-/// A chunk, in bytes.
+/// Size of a chunk in bytes.
 pub(crate) const CHUNK: f64 = CHUNK_BYTES as f64;
 
-/// No line at all: as fast as anything that a machine could send.
+/// The rate of a line without a limit: far more than any machine could send.
 pub(crate) const NO_LINE: f64 = 1e12;
 
-/// Where a path has fewer than three lines.
+/// A place holder where a path has fewer than three lines.
 const NONE: usize = usize::MAX;
 
-/// Who sends.
+/// The sender of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Holder {
     Server,
@@ -34,7 +34,7 @@ pub(crate) struct Flow {
     path: [usize; 3],
 }
 
-/// Bytes that went from one to another in a step.
+/// Bytes that went from a holder to a machine in one step.
 pub(crate) struct Moved {
     pub(crate) from: Holder,
     pub(crate) to: usize,
@@ -47,9 +47,9 @@ pub(crate) struct Lines {
     sites: Vec<usize>,
     rates: Vec<f64>,
     flows: Vec<Flow>,
-    /// Whether flows or lines have changed since they were shared out.
+    /// Whether flows or lines have changed since the rates were last computed.
     stale: bool,
-    /// For the sharing: flows that are still open on each line, what is left of it, and the lines in use.
+    /// For computing rates: the unfixed flows on each line, its unused rate, and the lines in use.
     users: Vec<u32>,
     room: Vec<f64>,
     used: Vec<usize>,
@@ -77,14 +77,14 @@ impl Lines {
         &self.flows
     }
 
-    /// Sets what the lines of a machine carry from now on.
+    /// Sets the rates of a machine's lines from now on.
     pub(crate) fn set(&mut self, machine: usize, up: f64, down: f64) {
         self.rates[machine] = up;
         self.rates[self.machines + machine] = down;
         self.stale = true;
     }
 
-    /// A chunk sets out.
+    /// Starts a flow for one chunk.
     pub(crate) fn begin(&mut self, from: Holder, to: usize, chunk: ChunkIndex) {
         let down = self.machines + to;
         let path = match from {
@@ -95,14 +95,14 @@ impl Lines {
         self.stale = true;
     }
 
-    /// Stops the flows that `over` names, and gives them.
+    /// Stops the flows for which `over` is true, and returns them.
     pub(crate) fn stop(&mut self, over: impl Fn(&Flow) -> bool) -> Vec<Flow> {
         let stopped: Vec<Flow> = self.flows.extract_if(.., |flow| over(flow)).collect();
         self.stale |= !stopped.is_empty();
         stopped
     }
 
-    /// Max-min fair rates by progressive filling: the tightest line is shared out first, then the next.
+    /// Computes max-min fair rates by progressive filling: the tightest line is divided first, then the next.
     pub(crate) fn share(&mut self) {
         if !std::mem::take(&mut self.stale) {
             return;
@@ -144,20 +144,20 @@ impl Lines {
         }
     }
 
-    /// Seconds until the next chunk is through.
+    /// Seconds until the next flow ends.
     pub(crate) fn next_end(&self) -> f64 {
         let moving = self.flows.iter().filter(|flow| flow.rate > 0.0);
         moving.map(|flow| flow.left / flow.rate).fold(f64::INFINITY, f64::min)
     }
 
-    /// Moves everything on by `step` seconds, and gives the chunks that are through.
+    /// Advances all flows by `step` seconds, and returns those that have ended.
     pub(crate) fn advance(&mut self, step: f64, mut moved: impl FnMut(Moved)) -> Vec<Flow> {
         for flow in self.flows.iter_mut().filter(|flow| flow.rate > 0.0) {
             let bytes = (flow.rate * step).min(flow.left);
             flow.left -= bytes;
             moved(Moved { from: flow.from, to: flow.to, bytes });
         }
-        // Half a byte: what is left of rounding.
+        // Half a byte allows for rounding.
         self.stop(|flow| flow.left < 0.5)
     }
 }

@@ -1,7 +1,8 @@
-//! The machines of the world: the lines and the disk around the agent's own session. Owns each machine's session, what
-//! it holds, and whom it sends to; what it does in the world is in `drive`. Every decision is `agent::swarm::session`'s.
+//! The machines of the world: lines and a disk around the agent's own session. Owns each machine's session, the chunks
+//! it holds, and the machines it sends to; its actions in the world are in `drive`. Every decision is
+//! `agent::swarm::session`'s.
 
-// What it does in the world.
+// Its actions in the world.
 mod drive;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,30 +19,30 @@ use crate::lines::Holder;
 use crate::names::{IMAGE, full, job};
 use crate::spec::{Fate, Spec};
 
-/// One machine.
+/// One machine of the world.
 pub(crate) struct Machine {
     pub(crate) spec: Spec,
     pub(crate) key: PublicKey,
     pub(crate) session: Session,
     config: SessionConfig,
-    /// What is on its disk, and what of that came from somebody who does not lie.
+    /// The chunks on its disk, and those of them that came from an honest sender.
     pub(crate) held: ChunkSet,
     pub(crate) right: ChunkSet,
     pub(crate) here: bool,
     pub(crate) done: Option<f64>,
-    /// Whether nobody needs it any more.
+    /// Whether it need not serve any longer.
     released: bool,
     stalled: bool,
     pub(crate) life: Life,
 }
 
-/// What is forgotten when a machine is switched off.
+/// The state that is lost when a machine is switched off.
 #[derive(Default)]
 pub(crate) struct Life {
     began: f64,
-    /// What it dialled, until that ends: to whom, and for what.
+    /// Its open dials: to whom, and for which protocol.
     dials: BTreeMap<Dial, (Holder, Protocol)>,
-    /// Whom it lets pull, and who does.
+    /// The keys that it admits, and the machines that pull from it.
     allowed: BTreeSet<PublicKey>,
     pullers: BTreeSet<usize>,
     queue: VecDeque<(usize, ChunkIndex)>,
@@ -50,9 +51,9 @@ pub(crate) struct Life {
     pub(crate) uploaded: f64,
     pub(crate) news: Vec<ChunkIndex>,
     pub(crate) next_news: f64,
-    /// How many chunks are on their way here, as its neighbours know.
+    /// How many chunks are arriving here, as its neighbours were last told.
     pub(crate) coming: u32,
-    /// Whether they are to hear that anew, and the earliest that they can.
+    /// Whether they are to be told again, and the earliest time for that.
     pub(crate) counting: bool,
     pub(crate) next_count: f64,
 }
@@ -61,7 +62,7 @@ impl Machine {
     pub(crate) fn new(number: usize, spec: Spec, keys: [PublicKey; 2], chunks: u32, rng_seed: u64) -> Self {
         let [own, seed] = keys;
         let tuning = Tuning::default();
-        // Addresses mean nothing here: who is dialled is found by key.
+        // Addresses mean nothing here: the other end of a dial is found by its key.
         let address = "/ip4/10.0.0.1/tcp/4001";
         let config = SessionConfig {
             own,
@@ -96,7 +97,7 @@ impl Machine {
         self.spec.fate == Fate::Liar
     }
 
-    /// A new life of the process, with nothing but what is on the disk.
+    /// Restarts the process, with nothing but the chunks on the disk.
     fn start_again(&mut self, now: f64) {
         self.config.rng_seed = SplitMix64::new(self.config.rng_seed).next_u64();
         self.session = Session::new(self.config.clone());
@@ -109,7 +110,7 @@ impl Machine {
         Load { uploaded: *uploaded as u64, sending: !uploading.is_empty(), cpu: Duration::ZERO }
     }
 
-    /// What it last dialled at `holder`, for `protocol`.
+    /// Its last dial to `holder` for `protocol`.
     fn dial(&self, holder: Holder, protocol: Protocol) -> Option<Dial> {
         let dials = self.life.dials.iter();
         dials.rev().find(|(_, other)| **other == (holder, protocol)).map(|(dial, _)| *dial)

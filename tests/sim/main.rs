@@ -1,28 +1,28 @@
-//! The swarm's two cores in a simulated world of lines: everybody finishes, the server's line carries about
-//! one copy, and the same seed gives the same run. Each test prints time over the lower bound, copies that
-//! left the server and went into sites, and copies that came twice.
+//! The swarm's two cores in a simulated world of lines: every machine finishes, the server's line carries about one
+//! copy, and the same seed gives the same run. Each test prints the time over the lower bound, the copies that left the
+//! server and went into sites, and the copies that came twice.
 //!
-//! `SWARMBOOT_SIM_SEEDS=500 cargo test -p swarmboot-tests --test sim --release` runs so many worlds with
-//! faults instead of 20; `SWARMBOOT_SIM_SEED=17` runs that one alone. A thousand machines:
-//! `cargo test -p swarmboot-tests --test sim --release -- --ignored --nocapture`.
+//! `SWARMBOOT_SIM_SEEDS=500 cargo test -p swarmboot-tests --test sim --release` runs so many worlds with faults instead
+//! of 20; `SWARMBOOT_SIM_SEED=17` runs that one alone. A thousand machines: `cargo test -p swarmboot-tests --test sim
+//! --release -- --ignored --nocapture`.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::print_stdout)]
 
-// The world: what lines carry, what is on its way, who lives there, and the clock.
+// The world: lines, messages on their way, server, machines, and the clock.
 mod first_seed;
 mod lines;
 mod machine;
 mod post;
 mod world;
 
-// What these are called, and what a machine is before it lives.
+// Names of the server, the machines and the image, and a machine's description.
 mod names;
 mod spec;
 
-// What befalls it, and the least time that it allows.
+// Worlds with faults, and the least time that lines allow.
 mod bound;
 mod fault;
 
-// What must hold: in the table of bars, when machines misbehave, in worlds made from a rng_seed, at full size.
+// The tests: the table of bars, one fault at a time, worlds made from a seed, full size.
 mod chaos;
 mod faults;
 mod size;
@@ -33,7 +33,7 @@ use lines::CHUNK;
 use spec::{Spec, mbit};
 use world::{Outcome, World};
 
-/// A world without faults, in Mbit/s.
+/// A world without faults; rates in Mbit/s.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) chunks: u32,
@@ -43,7 +43,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// The world of `seed`.
+    /// Its world for `seed`.
     pub(crate) fn world(&self, seed: u64) -> World {
         World::new(seed, self.chunks, mbit(self.server), &self.wan, &self.machines)
     }
@@ -53,12 +53,12 @@ impl Case {
         lower_bound(image, CHUNK, mbit(self.server), &self.wan, &self.machines)
     }
 
-    /// Runs it with three seeds, `most` seconds each: the worst of each number.
+    /// Runs it with three seeds, for at most `most` seconds each: the worst of each number.
     pub(crate) fn worst(&self, most: f64) -> Outcome {
         worst(self.name, most, |seed| self.world(seed))
     }
 
-    /// The same, and time over bound.
+    /// The worst time over the lower bound, and the worst of the other numbers.
     pub(crate) fn ratio(&self) -> (f64, Outcome) {
         let bound = self.bound();
         let outcome = self.worst(bound * 5.0);

@@ -1,5 +1,5 @@
-//! What is on its way without counting as load: messages between machines and server, and the ends of
-//! chunks. Owns their order: by time, then by when they were sent.
+//! Messages on their way between machines and server, and other things that will happen at a time, such as the end of a
+//! chunk. They take no bandwidth. Owns their order: by time, then by when they were sent.
 
 use std::collections::BTreeMap;
 
@@ -9,35 +9,35 @@ use common::wire::swarm::{ToAgent, ToServer};
 
 use crate::lines::Holder;
 
-/// One thing that is to happen.
+/// One thing that will happen.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// A dial of `at` is at its other end.
+    /// A dial of `at` reaches its other end.
     Reached { at: usize, dial: Dial },
-    /// `by` wants `chunk` of `holder`.
+    /// `by` requests `chunk` of `holder`.
     Ask { holder: Holder, by: usize, chunk: ChunkIndex },
-    /// It does not any more.
+    /// `by` cancels its request.
     Cancel { holder: Holder, by: usize, chunk: ChunkIndex },
     /// `holder` will not send `chunk`.
     Unavailable { holder: Holder, to: usize, chunk: ChunkIndex },
-    /// The last byte of `chunk` is there.
+    /// The last byte of `chunk` arrives.
     Landed { from: Holder, to: usize, chunk: ChunkIndex },
-    /// It is time for `of` to tell its neighbours what is new.
+    /// It is time for `of` to announce new chunks to its neighbours.
     Gather { of: usize },
-    /// The neighbours of `from` hear that it holds these.
+    /// The neighbours of `from` are told that it holds these.
     Have { from: usize, chunks: Vec<ChunkIndex> },
-    /// It is time for `of` to tell its neighbours how many chunks are on their way to it.
+    /// It is time for `of` to tell its neighbours how many chunks are arriving at it.
     Count { of: usize },
-    /// They hear that it is so many.
+    /// A neighbour is told that so many chunks are arriving at `to`.
     Coming { to: usize, chunks: u32 },
-    /// A word on a control stream.
+    /// A message to the server on a control stream.
     ToServer { from: usize, word: ToServer },
-    /// A word on a control stream.
+    /// A message to an agent on a control stream.
     ToAgent { to: usize, word: ToAgent },
 }
 
 impl Message {
-    /// Whether it is on its way over a pull stream between the two.
+    /// Whether it travels on a pull stream between the two.
     pub(crate) fn between(&self, machine: usize, other: Holder) -> bool {
         match self {
             Self::Ask { holder, by: at, .. }
@@ -84,7 +84,7 @@ impl Message {
     }
 }
 
-/// Everything that is on its way.
+/// Everything that will happen, by time.
 #[derive(Debug, Default)]
 pub(crate) struct Post {
     waiting: BTreeMap<(u64, u64), Message>,
@@ -96,13 +96,13 @@ fn nanos(seconds: f64) -> u64 {
 }
 
 impl Post {
-    /// `message` is to arrive at `at` seconds.
+    /// Sends `message`, to arrive at `at` seconds.
     pub(crate) fn send(&mut self, at: f64, message: Message) {
         self.sent += 1;
         self.waiting.insert((nanos(at), self.sent), message);
     }
 
-    /// When the next one arrives.
+    /// The time at which the next one arrives.
     pub(crate) fn next(&self) -> f64 {
         self.waiting.first_key_value().map_or(f64::INFINITY, |((at, _), _)| *at as f64 / 1e9)
     }
@@ -113,7 +113,7 @@ impl Post {
         (first.key().0 <= nanos(now)).then(|| first.remove())
     }
 
-    /// Loses what `lost` names.
+    /// Drops the messages for which `lost` is true.
     pub(crate) fn lose(&mut self, lost: impl Fn(&Message) -> bool) {
         self.waiting.retain(|_, message| !lost(message));
     }

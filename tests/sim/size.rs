@@ -1,4 +1,4 @@
-//! The world at full size: a thousand machines.
+//! The test at full size: a thousand machines.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use crate::spec::{Spec, mbit};
 
 const SITES: usize = 20;
 
-/// Events come thicker than this in a world of this size; what it costs is in the ratio.
+/// The world's smallest step, in seconds: events are closer together than this here; its error is part of the ratio.
 const GRAIN: f64 = 0.002;
 
 /// `cargo test -p swarmboot-tests --test sim --release -- --ignored --nocapture`

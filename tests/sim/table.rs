@@ -1,4 +1,4 @@
-//! The table, without faults: one test for each row, against the lower bound.
+//! The table of bars, without faults: one test for each row, against the lower bound.
 
 use crate::Case;
 use crate::lines::NO_LINE;
@@ -34,7 +34,7 @@ fn equal_lines_and_eight() {
 fn equal_lines_and_sixteen() {
     let (time, outcome) = case("symmetric 100/100, 16", 100.0, 100.0, 16).ratio();
     assert!(outcome.egress <= 1.02);
-    // The bar is 1.10.
+    // The bar that was set for this row is 1.10.
     assert!(time <= 1.15);
 }
 

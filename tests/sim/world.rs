@@ -1,6 +1,6 @@
-//! A world of lines in which the swarm's two cores live: the agents' sessions and the server's image swarm,
-//! with nothing of theirs replaced. Owns the clock; touches everything in the world. Events are discrete,
-//! chance comes from a seed, lines are shared max-min fairly, messages take the delay of their line.
+//! A world of lines with the swarm's two cores: the agents' sessions and the server's image swarm, unchanged. Owns the
+//! clock; touches everything in the world. Events are discrete, random numbers come from a seed, lines are shared
+//! max-min fairly, messages take the delay of their line.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -19,25 +19,25 @@ use crate::names::key;
 use crate::post::{Message, Post};
 use crate::spec::Spec;
 
-/// What a message takes within a site, unless a test says otherwise.
+/// The delay of a message within a site, in seconds, unless a test sets another.
 const LAN_DELAY: f64 = 0.0005;
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Outcome {
-    /// When the last machine that can finish was complete; none if that never came.
+    /// Seconds until the last machine that can finish was complete; none if that did not happen.
     pub(crate) seconds: Option<f64>,
     /// Copies of the image that left the server.
     pub(crate) egress: f64,
-    /// Copies that went into each site.
+    /// Copies of the image that went into each site.
     pub(crate) into_site: Vec<f64>,
-    /// Copies that came to machines which had them already, over all machines.
+    /// Copies of chunks received by machines that had them already, summed over all machines, in images.
     pub(crate) duplicates: f64,
-    /// A digest of every request: the same seed must give the same.
+    /// A digest of every request: the same seed has to give the same digest.
     pub(crate) trace: u64,
 }
 
-/// The world.
+/// The world and its clock.
 pub(crate) struct World {
     pub(crate) now: f64,
     pub(crate) post: Post,
@@ -46,7 +46,7 @@ pub(crate) struct World {
     pub(crate) numbers: HashMap<PublicKey, usize>,
     pub(crate) server: FirstSeed,
     pub(crate) chunks: u32,
-    /// Machines that may have something to send.
+    /// Machines that may have a chunk to send.
     pub(crate) sending: BTreeSet<usize>,
     pub(crate) duplicates: u64,
     pub(crate) trace: u64,
@@ -86,26 +86,26 @@ impl World {
         world
     }
 
-    /// Messages take so many seconds within a site, and to the server.
+    /// Sets the delays of messages, in seconds: within a site, and to the server.
     pub(crate) fn delays(mut self, lan: f64, wan: f64) -> Self {
         (self.lan_delay, self.wan_delay) = (lan, wan);
         self
     }
 
-    /// Looks at the world every so many seconds at the most, for worlds in which something always happens.
-    /// What is left of a line when a chunk ends in between is lost.
+    /// Limits the steps of the clock to at least `grain` seconds, for worlds in which something always happens. What a
+    /// line could have carried after a chunk's end within a step is lost.
     pub(crate) fn grain(mut self, grain: f64) -> Self {
         self.grain = grain;
         self
     }
 
-    /// The server is gone from `at` to `back`, and remembers nothing then.
+    /// Switches the server off from `at` to `back`; it then has forgotten everything.
     pub(crate) fn server_dies(mut self, at: f64, back: f64) -> Self {
         self.server.gone = (at, back);
         self
     }
 
-    /// Runs until everybody is complete, or for `most` seconds.
+    /// Runs until every machine is complete, or for `most` seconds.
     pub(crate) fn run(mut self, most: f64) -> Outcome {
         let (mut next_tick, mut ticks) = (0.0, 0u64);
         while self.now < most && !self.finished() {
@@ -126,7 +126,7 @@ impl World {
         self.outcome()
     }
 
-    /// Machines and server come and go, and hear that time has passed.
+    /// Lets machines and server come and go, and gives those that are there a tick.
     fn tick(&mut self, ticks: u64) {
         let time =
             |pace: Duration| u128::from(ticks).is_multiple_of(pace.as_millis() / session::TICK.as_millis());
@@ -155,8 +155,8 @@ impl World {
         }
     }
 
-    /// What must hold of every run, whatever happened: what counts as held has passed its check here, and
-    /// nobody was told of more.
+    /// Checks that chunks which count as held have passed their check in this world, and that nobody was told of
+    /// others.
     fn check(&self) {
         for machine in self.machines.iter().filter(|machine| !machine.lies()) {
             assert_eq!(*machine.session.held(), machine.held, "held is what was verified");
@@ -182,7 +182,7 @@ impl World {
         Duration::from_secs_f64(self.now)
     }
 
-    /// What a message between a machine and `holder` takes.
+    /// The delay of a message between a machine and `holder`, in seconds.
     pub(crate) fn delay(&self, holder: Holder) -> f64 {
         if holder == Holder::Server { self.wan_delay } else { self.lan_delay }
     }
@@ -212,7 +212,7 @@ impl World {
         }
     }
 
-    /// A flow from `from` to `to` is over: something else can go.
+    /// A flow from `from` to `to` has ended: starts the next one.
     pub(crate) fn free(&mut self, from: Holder, to: usize) {
         self.coming_changes(to);
         match from {
@@ -249,7 +249,7 @@ impl World {
         self.serve_sites();
     }
 
-    /// What is new at `of` goes to those who pull from it.
+    /// Announces what is new at `of` to those who pull from it.
     fn gathered(&mut self, of: usize) {
         let machine = &mut self.machines[of];
         machine.life.next_news = self.now + NEWS.as_secs_f64();
@@ -257,7 +257,7 @@ impl World {
         self.post.send(self.now + self.delay(Holder::Machine(of)), Message::Have { from: of, chunks });
     }
 
-    /// A chunk begins or ends its way to `to`.
+    /// The count of chunks arriving at `to` has changed: schedules telling its neighbours.
     pub(crate) fn coming_changes(&mut self, to: usize) {
         let machine = &mut self.machines[to];
         if !std::mem::replace(&mut machine.life.counting, true) {

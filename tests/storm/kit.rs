@@ -1,5 +1,5 @@
-//! A boot kit that nothing can boot: as small as an import takes, with files of the sizes that a real one's have in a
-//! storm that two processors must carry. Touches files.
+//! A boot kit that cannot boot: as small as an import accepts, with files as large as a real one's may be in a storm on
+//! two processors. Touches files.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use anyhow::Result;
 
 const RELEASE: &str = "6.1.0-9-amd64";
 
-/// A BIOS boot program's worth of bytes.
+/// The bytes of a made-up BIOS boot program.
 pub(super) fn program() -> Vec<u8> {
     (0..72_000_u32).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect()
 }
 
-/// A kernel's header, and nothing behind it.
+/// A kernel's header, with zeros around it.
 pub(super) fn kernel() -> Vec<u8> {
     let mut image = vec![0; 1 << 20];
     image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
@@ -25,7 +25,7 @@ pub(super) fn kernel() -> Vec<u8> {
     image
 }
 
-/// A kernel module that drives a network card and needs nothing: ELF with a `.modinfo` section.
+/// A kernel module for a network card, without dependencies: ELF with a `.modinfo` section.
 fn module() -> Vec<u8> {
     let names = b"\0.modinfo\0.shstrtab\0";
     let info = format!("vermagic={RELEASE} SMP\0alias=pci:v000010ECd00008168sv*sd*bc*sc*i*\0depends=\0");

@@ -1,5 +1,5 @@
-//! The machines, all in one process of their namespace: each with its Ethernet address, its lease, and its own sockets.
-//! Touches one packet socket, and TCP and UDP.
+//! The machines of the storm, all in one process of their namespace: each with its Ethernet address, its lease, and its
+//! own sockets. Touches one packet socket, and TCP and UDP.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const HTTP: u16 = 8069;
-/// Connections that do nothing, and that send a byte now and then.
+/// How many connections are idle, and how many send a byte now and then.
 const IDLE: u32 = 1000;
 const TRICKLE: u32 = 32;
-/// How long one machine may take for everything; firmware would have given up and begun again long before.
+/// The timeout of everything that one machine does; firmware would have given up and begun again long before.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs the machines: WHO PARTS NUMBER.
@@ -72,7 +72,7 @@ async fn storm(who: &str, parts: &str, number: u32) -> Result<()> {
     Ok(())
 }
 
-/// Connections that others keep open, from many addresses.
+/// Opens the idle and the slow connections, from many addresses.
 async fn beside() -> Vec<tokio::net::TcpStream> {
     let mut open = Vec::new();
     for n in 0..IDLE + TRICKLE {
@@ -150,7 +150,7 @@ async fn machine(n: u32, ether: Arc<Ether>, parts: Arc<[String]>) -> Result<Step
     Ok(steps)
 }
 
-/// One packet socket for all machines: what comes is handed out by its transaction.
+/// One packet socket for all machines: a packet is given to the machine of its transaction.
 struct Ether {
     socket: OwnedFd,
     waiting: Arc<Mutex<HashMap<u32, mpsc::Sender<Vec<u8>>>>>,
@@ -326,7 +326,7 @@ async fn get(from: Ipv4Addr, path: &str) -> Result<(u16, Vec<u8>)> {
     talk(from, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await
 }
 
-/// A hardware report, signed as the loader signs; what the server thinks of it is not the question here.
+/// Sends a hardware report, signed as the loader signs; the verdict itself is not checked here.
 async fn report(n: u32, mac: [u8; 6], from: Ipv4Addr) -> Result<u16> {
     let mut secret = [7; 32];
     secret[..4].copy_from_slice(&n.to_be_bytes());

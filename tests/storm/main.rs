@@ -1,6 +1,6 @@
-//! The boot storm: a room full of machines powered on in one instant, beside connections that do nothing and some that
-//! trickle, against the real server; and the same questions to dnsmasq and nginx. Everything runs in two network
-//! namespaces of its own, joined by one virtual cable. Root's affair.
+//! The boot storm: many machines powered on in one instant, beside idle connections and slow ones, against the real
+//! server; and the same requests to dnsmasq and nginx. Everything runs in two network namespaces of its own, joined by
+//! one virtual cable. Needs root.
 //!
 //! ```text
 //! storm [--clients 1000]        everything; ends with 1 when a machine was not served
@@ -12,7 +12,7 @@
 // The machines, in their namespace.
 mod machines;
 
-// What is needed for a boot kit that nothing can boot.
+// The files of a boot kit that cannot boot.
 mod kit;
 
 use std::path::Path;
@@ -28,7 +28,7 @@ use lab::wait;
 
 /// The server's address; the machines' are in the same network, above it.
 const SERVER: &str = "10.77.0.1";
-/// How long a server may take to start.
+/// The timeout of a server's start.
 const START: Duration = Duration::from_secs(30);
 
 fn main() -> Result<()> {
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The two ends of the cable.
+/// The two namespaces at the ends of the cable.
 struct Wire {
     server: Net,
     machines: Net,
@@ -80,7 +80,8 @@ impl Wire {
         server(&format!("link add srv type veth peer name rom netns {other}"))?;
         server(&format!("addr add {SERVER}/16 dev srv"))?;
         server("link set srv up")?;
-        // All machines are one kernel here: their addresses answer no ARP, or each would seem to be in use already.
+        // All machines share one kernel here: their addresses must not answer ARP, or each would seem to be in use
+        // already.
         let machines = |line: &str| output_of(wire.machines.command("sh").args(["-c", line])).map(drop);
         machines("echo 8 > /proc/sys/net/ipv4/conf/all/arp_ignore; ip link set rom up")?;
         let addresses = "for a in 1 2 3 4 5; do for b in $(seq 0 255); do echo \"addr add 10.77.$a.$b/16 dev rom\"; done; done | ip -batch -";
@@ -94,7 +95,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Runs the machines through `parts`; whether one was lost.
+    /// Runs the machines through `parts`; whether one was not served.
     fn storm(&self, who: &str, parts: &str, clients: u32) -> Result<bool> {
         let mut command = self.machines.command(std::env::current_exe()?);
         command.args(["machines", who, parts, &clients.to_string()]);

@@ -1,7 +1,7 @@
-//! The swarm in one process over the loopback: a server node and agents with targets in memory. What is
-//! measured: every byte right, bytes from peers, copies that left the server, the guilty named, no server
-//! needed once the first copy is out.
-// A broken rack is a failed test.
+//! The swarm in one process over loopback: a server node and agents with targets in memory. What is checked: every byte
+//! is right, bytes come from peers, few copies leave the server, wrong senders are named, and no server is needed once
+//! the first copy is out.
+// A rack that does not work is a failed test.
 #![allow(clippy::unwrap_used)]
 
 mod pest;
@@ -69,7 +69,7 @@ async fn a_flipped_byte_is_rejected_and_its_sender_named() {
     rack.stop(vec![machine]).await;
 }
 
-/// Each in a rack of its own: the others finish, and their log names who was of no use.
+/// Each kind in a rack of its own: the others finish, and their log names the node that broke the rules.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_breaks_the_rules_is_named_and_the_others_finish() {
     let manners = [
@@ -85,7 +85,7 @@ async fn whoever_breaks_the_rules_is_named_and_the_others_finish() {
     let racks = manners.map(async |(manner, said)| {
         let rack = Rack::start(image(8, 24, MIB)).await;
         let rogue = rogue(&rack, 9, manner).await;
-        // Slow enough that it shows.
+        // So slow that the change happens before the end.
         let mut first = Machine::start_slow(&rack, 1, Duration::from_millis(400)).await;
         let mut second = Machine::start_slow(&rack, 2, Duration::from_millis(400)).await;
         futures::future::join(first.finish(&rack), second.finish(&rack)).await;
@@ -102,7 +102,7 @@ async fn without_the_server_the_peers_finish() {
     let rack = Rack::start(image(4, 32, MIB)).await;
     let mut first = Machine::start(&rack, 1, None).await;
     first.finish(&rack).await;
-    // Slow enough that the server is surely gone before the end.
+    // So slow that the server is gone before the end.
     let mut second = Machine::start_slow(&rack, 2, Duration::from_millis(40)).await;
     let mut third = Machine::start_slow(&rack, 3, Duration::from_millis(40)).await;
     second.chunks(4).await;
@@ -147,18 +147,18 @@ async fn a_limited_line_carries_no_more_until_the_limit_is_lifted() {
         let begun = Instant::now();
         let mut machine = Machine::start(&rack, 1, None).await;
         machine.chunks(5).await;
-        // 5 MiB of chunks at 95 % of 16 Mbit/s, but for what the bucket holds at first.
+        // 5 MiB of chunks at 95 % of 16 Mbit/s, minus what the token bucket lets through at first.
         let least =
             Duration::from_secs_f64(f64::from(5 * MIB) * 8.0 / (16e6 * 0.95)) - Duration::from_millis(300);
         assert!(begun.elapsed() >= least, "{:?} for what takes {least:?}", begun.elapsed());
-        // At that rate all of it would take longer than the rack's patience.
+        // At that rate the whole image would take longer than the rack's timeout.
         rack.limit(site, None).await;
         machine.finish(&rack).await;
         rack.stop(vec![machine]).await;
     }
 }
 
-/// An admitted machine that is a nuisance to the server: the others finish soon, and the server answers meanwhile.
+/// An admitted machine that floods the server: the others finish soon, and the server answers meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_floods_the_server_holds_up_nobody() {
     for manner in [Pest::SaysItAgain, Pest::SaysWhatIsNot, Pest::SpeaksWithoutEnd, Pest::ReadsSlowly] {
@@ -197,7 +197,7 @@ async fn a_rotten_chunk_is_had_again_from_a_machine_that_has_it() {
     let mut first = Machine::start(&rack, 1, None).await;
     first.finish(&rack).await;
     rack.rot(5);
-    // At another site, so that nothing comes from the first.
+    // At another site, so that it cannot fetch from the first.
     rack.admit_at(2, None, "branch").await;
     let mut second = Machine::start_unknown(&rack, 2).await;
     second.finish(&rack).await;

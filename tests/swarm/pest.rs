@@ -1,5 +1,5 @@
-//! An admitted machine that is a nuisance to the server, one kind for each way of that. It comes back whenever it is cut
-//! off.
+//! An admitted machine that floods or misuses the server, one kind for each way of that. It connects again whenever it
+//! is cut off.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,25 +19,25 @@ use tokio::time::{sleep, timeout};
 
 use crate::rack::{PATIENCE, Rack, key};
 
-/// What it does to the server.
+/// How it misuses the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pest {
-    /// It says again and again that it holds a chunk.
+    /// It announces one chunk again and again.
     SaysItAgain,
-    /// It says that it holds chunks that no image has.
+    /// It announces chunks that no image has.
     SaysWhatIsNot,
-    /// It reports its speed as fast as it can.
+    /// It sends speed reports as fast as it can.
     SpeaksWithoutEnd,
     /// It opens many streams, and reads a byte now and then.
     ReadsSlowly,
-    /// It pulls a chunk that is leased to it again and again, and never says that it holds it.
+    /// It pulls a chunk that is leased to it again and again, and never announces it.
     PullsOneChunk,
 }
 
-/// One of them.
+/// A machine of this kind, running.
 pub(crate) struct Running {
     pub(crate) task: JoinHandle<()>,
-    /// How often it got the first chunk that it was leased.
+    /// How often it received the first chunk that was leased to it.
     pub(crate) pulled: Arc<AtomicU32>,
 }
 
@@ -120,7 +120,7 @@ async fn pull(
     }
 }
 
-/// An admitted machine of that manner. Ready when it is at work.
+/// Starts an admitted machine of this kind. Returns once it is at work.
 pub(crate) async fn pest(rack: &Rack, number: u8, manner: Pest) -> Running {
     rack.admit(number, None).await;
     let mut node = build(&key(number), Some(&rack.seed.key)).unwrap();

@@ -1,4 +1,4 @@
-//! A rack in one process: the server's node over an image in memory, agents with targets in memory.
+//! A rack in one process: the server's node over an image in memory, and agents with targets in memory.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Nothing here takes longer, on a busy machine either.
+/// The timeout of every wait, long enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) const ANY: &str = "/ip4/127.0.0.1/tcp/0";
@@ -55,7 +55,7 @@ impl Image {
 
 struct Images {
     image: Arc<Image>,
-    /// Chunks that cannot be read.
+    /// Chunks that the store cannot read.
     rotten: Rotten,
 }
 
@@ -80,7 +80,7 @@ impl ChunkSource for Images {
     }
 }
 
-/// A machine's key, by its number.
+/// The key of the machine with this number.
 pub(crate) fn key(number: u8) -> KeyPair {
     KeyPair::from_secret([number; 32])
 }
@@ -91,7 +91,7 @@ struct Running {
     handle: SwarmHandle,
 }
 
-/// The server and its image.
+/// The server's node and its image.
 pub(crate) struct Rack {
     pub(crate) image: Arc<Image>,
     pub(crate) seed: Seed,
@@ -147,7 +147,7 @@ impl Rack {
         self.running.lock().unwrap().as_ref().unwrap().handle.clone()
     }
 
-    /// The store cannot read this chunk from now on.
+    /// Makes this chunk unreadable in the store from now on.
     pub(crate) fn rot(&self, chunk: u32) {
         self.rotten.lock().unwrap().insert(ChunkIndex(chunk));
     }
@@ -157,7 +157,7 @@ impl Rack {
         self.rotten.lock().unwrap().len()
     }
 
-    /// Waits for a fact, unless it was heard already.
+    /// Waits for a fact, unless it has come already.
     pub(crate) async fn hears(&self, wanted: impl Fn(&SwarmFact) -> bool) {
         let found = async {
             while !self.facts.lock().unwrap().iter().any(&wanted) {
@@ -168,12 +168,12 @@ impl Rack {
         assert!(found.is_ok(), "not heard: {:?}", self.facts.lock().unwrap());
     }
 
-    /// How many facts of a kind there were.
+    /// How many facts of a kind have come.
     pub(crate) fn count(&self, wanted: impl Fn(&SwarmFact) -> bool) -> usize {
         self.facts.lock().unwrap().iter().filter(|fact| wanted(fact)).count()
     }
 
-    /// How long the server takes to answer.
+    /// How long the server takes to answer a status request.
     pub(crate) async fn answers(&self) -> Duration {
         let begun = std::time::Instant::now();
         self.handle().status().await.unwrap();
@@ -212,16 +212,16 @@ impl Rack {
         self.handle().expel(key(number).public(), Some(reason.to_owned())).await.unwrap();
     }
 
-    /// Limits what goes into the machines' site, or all that the server sends.
+    /// Limits what is sent into the machines' site, or all that the server sends.
     pub(crate) async fn limit(&self, site: bool, rate: Option<&str>) {
         let rate = rate.map(|rate| rate.parse().unwrap());
         let order = LimitOrder { site: site.then(|| "lab".to_owned()), rate };
         self.handle().limit(Some(order)).await.unwrap();
     }
 
-    /// Copies of the image that left the server.
+    /// How many copies of the image have left the server.
     pub(crate) async fn copies(&self) -> f64 {
-        // What went out last is counted with the next tick.
+        // The last bytes sent are counted at the next tick.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let status = self.handle().status().await.unwrap();
         let of = |bytes: u64| f64::from(u32::try_from(bytes / 1024).unwrap());
@@ -246,7 +246,7 @@ impl Rack {
     }
 }
 
-/// A target in memory.
+/// A target in memory: the chunks that were written.
 #[derive(Default)]
 struct Target(Mutex<HashMap<ChunkIndex, Vec<u8>>>);
 
@@ -256,7 +256,7 @@ impl HeldChunks for Target {
     }
 }
 
-/// An agent.
+/// An agent's client, its channels and its target.
 pub(crate) struct Machine {
     pub(crate) client: SwarmClient,
     ends: SwarmEnds,
@@ -271,17 +271,17 @@ impl Machine {
         Self::start_unknown(rack, number).await
     }
 
-    /// One whose disk takes so long for each chunk.
+    /// Starts one whose disk takes `pause` for each chunk.
     pub(crate) async fn start_slow(rack: &Rack, number: u8, pause: Duration) -> Self {
         let mut machine = Self::start(rack, number, None).await;
         machine.pause = pause;
         machine
     }
 
-    /// One that the server has not been told of.
+    /// Starts one that the server was not told of.
     pub(crate) async fn start_unknown(rack: &Rack, number: u8) -> Self {
         let target = Arc::new(Target::default());
-        // So little memory that chunks are served from the target as well.
+        // So little memory that chunks are also served from the target.
         let tuning = Tuning { cache_bytes: 8 << 20, write_backlog: 4, ..Tuning::default() };
         let config = SwarmConfig {
             keypair: key(number),
@@ -320,7 +320,7 @@ impl Machine {
         }
     }
 
-    /// What was heard so far.
+    /// The events that have come so far.
     pub(crate) fn heard(&mut self) -> &[SwarmEvent] {
         while let Ok(event) = self.ends.events.try_recv() {
             self.heard.push(event);
@@ -328,7 +328,7 @@ impl Machine {
         &self.heard
     }
 
-    /// Waits for an event, unless it was heard already.
+    /// Waits for an event, unless it has come already.
     pub(crate) async fn hears(&mut self, wanted: impl Fn(&SwarmEvent) -> bool) {
         let hearing = async {
             while !self.heard.iter().any(&wanted) {

@@ -1,5 +1,5 @@
-//! An admitted node that does not keep to the rules, one kind for each way of that. It says that it holds everything, so
-//! that the server leases nothing and the others ask it first.
+//! An admitted node that breaks the rules, one kind for each way of that. It claims to hold every chunk, so that the
+//! server leases nothing and the others ask it first.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -22,30 +22,30 @@ use tokio::time::timeout;
 
 use crate::rack::{ANY, Image, PATIENCE, Rack, key};
 
-/// What it does to others.
+/// How it breaks the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// A byte in each chunk is another.
+    /// One byte in each chunk is wrong.
     FlipsBytes,
-    /// Whatever it is asked for.
+    /// It refuses every request.
     RefusesAll,
-    /// It takes requests, and that is all.
+    /// It accepts requests, and never sends anything.
     SendsNothing,
-    /// The first half of a chunk, and then nothing.
+    /// It sends the first half of a chunk, and then nothing.
     SendsHalf,
-    /// A chunk of 4 GiB.
+    /// It announces a chunk of 4 GiB.
     SendsTooMuch,
-    /// Bytes that are no message.
+    /// It sends bytes that are not a message.
     SendsNoise,
-    /// A chunk that nobody asked for.
+    /// It sends a chunk that was not requested.
     SendsAnother,
-    /// It asks others for chunks, and reads none.
+    /// It requests chunks, and reads none.
     AsksWithoutEnd,
-    /// It says again and again that it holds a chunk.
+    /// It announces one chunk again and again.
     SaysItAgain,
 }
 
-/// Holds everything, and gives it with a byte flipped, or not at all.
+/// A chunk provider that holds everything, and gives it with a byte flipped, or not at all.
 struct Shop {
     image: Arc<Image>,
     manner: Manner,
@@ -81,7 +81,7 @@ impl ChunkProvider for Shop {
     fn sent(&self, _puller: &PublicKey, _chunk: ChunkIndex, _bytes: usize, _done: bool) {}
 }
 
-/// Answers the first request in its manner, and none after it.
+/// Serves the first request in its manner, and none after it.
 async fn answer(stream: Stream, shop: Arc<Shop>) -> Result<(), BadStream> {
     let (mut from, mut to) = stream.split();
     frame::read::<FromPuller>(&mut from).await?;
@@ -124,7 +124,7 @@ async fn flood(stream: Stream, image: ImageId) -> Result<(), BadStream> {
     pending().await
 }
 
-/// Says hello, and hands over whom the server names.
+/// Sends the hello, and reports each list of neighbours of the server.
 async fn control(
     stream: Stream,
     hello: ToServer,
@@ -142,7 +142,7 @@ async fn control(
     }
 }
 
-/// An admitted node of that manner. Ready when the server knows it.
+/// Starts an admitted node of this kind. Returns once the server knows it.
 pub(crate) async fn rogue(rack: &Rack, number: u8, manner: Manner) -> JoinHandle<()> {
     rack.admit(number, None).await;
     let mut node = build(&key(number), Some(&rack.seed.key)).unwrap();
@@ -159,7 +159,7 @@ pub(crate) async fn rogue(rack: &Rack, number: u8, manner: Manner) -> JoinHandle
         held: shop.all(),
         started: true,
     };
-    // It lets in whoever the rack may start.
+    // It admits every node that the rack may start.
     let all = (1..10).filter_map(|number| behaviour::peer_id(&key(number).public()).ok()).collect();
     node.behaviour_mut().allow(all);
     let (known, mut wait) = mpsc::channel(1);

@@ -1,8 +1,8 @@
-//! Bulk both ways between every pair of nodes, for a long time: nothing freezes. What could is yamux 0.14, when both
-//! ends push on one connection (rust-yamux#227); here, as in the swarm, each connection carries bulk one way.
+//! Bulk in both directions between every pair of nodes, for a long time: no stream freezes. yamux 0.14 can, when both
+//! ends push on one connection (rust-yamux#227); here, as in the swarm, each connection carries bulk in one direction.
 //!
-//! The fault needs a ping to meet full buffers. `tests/swarm/soak` builds this with yamux's ping interval shortened
-//! from 10 s to 50 ms, which makes ten minutes as good as a day.
+//! The fault occurs when a ping meets full buffers. `tests/swarm/soak` builds this with yamux's ping interval shortened
+//! from 10 s to 50 ms, so that ten minutes are worth a day.
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -25,18 +25,18 @@ use tokio::task::JoinSet;
 
 use crate::rack::key;
 
-/// Nodes; each pulls from each other.
+/// How many nodes there are; each pulls from each other.
 const NODES: u8 = 4;
 
-/// Requests that are out at once, as an agent has them at one neighbour.
+/// Open requests at once, as many as an agent has at one neighbour.
 const AHEAD: u32 = 4;
 
-/// No pair may be without a byte for so long. Twelve streams share the processors, and a frozen one never moves.
+/// A pair without a byte for this long is frozen. Twelve streams share the processors, and a frozen one never moves.
 const FROZEN: Duration = Duration::from_secs(20);
 
 const IMAGE: ImageId = ImageId(Hash([7; 32]));
 
-/// Has every chunk of an image without end.
+/// A provider that has every chunk of an endless image.
 struct Endless(Arc<Vec<u8>>, watch::Sender<usize>);
 
 impl ChunkProvider for Endless {
@@ -55,7 +55,7 @@ impl ChunkProvider for Endless {
     fn sent(&self, _puller: &PublicKey, _chunk: ChunkIndex, _bytes: usize, _done: bool) {}
 }
 
-/// Asks for one chunk after the other for ever; counts what came.
+/// Requests one chunk after the other for ever, and counts the bytes that come.
 async fn pull(mut stream: libp2p::Stream, came: Arc<AtomicU64>) -> Result<(), frame::BadStream> {
     frame::write(&mut stream, &FromPuller::Open { image: IMAGE }).await?;
     let (mut from, mut to) = stream.split();
@@ -77,7 +77,7 @@ async fn pull(mut stream: libp2p::Stream, came: Arc<AtomicU64>) -> Result<(), fr
 
 type Counts = BTreeMap<(u8, u8), Arc<AtomicU64>>;
 
-/// Starts every node, each pulling from each other; the bytes that came, by puller and holder.
+/// Starts every node, each pulling from each other; the counts of bytes, by puller and holder.
 async fn start(tasks: &mut JoinSet<String>) -> Counts {
     let mut nodes = vec![];
     for number in 1..=NODES {

@@ -1,5 +1,5 @@
-//! No circle of imports between the files of a crate: who reads one file of a circle must read them all. Owns that rule; a parent
-//! that declares its children and hands their names on does not import them.
+//! No circle of imports between the files of a crate: to understand one file of a circle one has to read all. Owns that
+//! rule; a parent that declares its children and re-exports their names does not import them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ fn circles(imports: &[Import]) -> Vec<Finding> {
         .collect()
 }
 
-/// A shortest way over imports.
+/// A shortest path over imports.
 fn way<'a>(next: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &'a str, to: &str) -> Option<Vec<&'a str>> {
     let mut ways = vec![vec![from]];
     let mut seen = BTreeSet::from([from]);
@@ -81,7 +81,7 @@ fn a_circle_is_found() {
         2,
         "handed on and used"
     );
-    // Over re-exports, and three in a round; tests may import what they like.
+    // Over re-exports, and a circle of three; tests may import anything.
     let three = [
         ("lib.rs", "mod a; mod b; mod c;"),
         ("a.rs", "use crate::b::B; struct A;"),

@@ -1,4 +1,4 @@
-//! Functions that can be seen at once. Owns that rule, for the product: a test may tell a long story.
+//! Functions that fit on a screen. Owns that rule, for the product: tests may have longer ones.
 
 use super::tokens::{Token, closed, product};
 use super::{File, Finding, files, none, shown};
@@ -6,7 +6,7 @@ use super::{File, Finding, files, none, shown};
 /// The longest function, in lines.
 const LINES_MAX: usize = 70;
 
-/// Whether a file holds tests and what they are made of, and nothing else.
+/// Whether a file holds only tests and what they use.
 pub(crate) fn is_of_tests(name: &str) -> bool {
     let of_tests = ["tests", "testing", "whole", "power", "recording"];
     let stem = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".rs");
@@ -16,7 +16,7 @@ pub(crate) fn is_of_tests(name: &str) -> bool {
         || stem.ends_with("_tests")
 }
 
-/// Where the body opens of the function at `at`; a declaration has none.
+/// The index at which the body of the function at `at` begins; a declaration has none.
 fn body(tokens: &[Token], mut at: usize) -> Option<usize> {
     loop {
         match tokens.get(at)?.text.as_str() {

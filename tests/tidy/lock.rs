@@ -1,12 +1,12 @@
-//! Where the crates come from that are built in: the lock file names crates.io and a checksum for each that is not ours. Owns that
-//! rule; licences and twins are `cargo deny`'s, with `tests/deny.toml`.
+//! Where the crates come from that are built in: the lock file names crates.io and a checksum for each that is not
+//! ours. Owns that rule; licences and duplicates are checked by `cargo deny`, with `tests/deny.toml`.
 
 use std::fs;
 
 use super::{none, root};
 
 const SOURCE: &str = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
-/// This repository's own.
+/// The crates of this repository.
 const OURS: [&str; 4] = ["swarmboot", "swarmboot-agent", "swarmboot-common", "swarmboot-tests"];
 
 fn strange_sources(lock: &str) -> Vec<String> {

@@ -1,8 +1,8 @@
-//! What keeps the code readable, tried on its text: a rule a file, and the text that breaks it beside each. Owns these rules;
-//! reads the tree and runs nothing.
+//! Rules that keep the code readable, checked on its text: one rule in each file, with a text that breaks it. Owns
+//! these rules; reads the tree and runs nothing.
 //!
-//! A finding names file and line, and what to do. Plain `cargo test` runs it; without Cargo's other crates, in a second:
-//! `CARGO_MANIFEST_DIR=$PWD rustc --test --edition 2024 tests/tidy/main.rs -o /tmp/tidy && /tmp/tidy`.
+//! A finding names file and line, and what to do. Plain `cargo test` runs it; without Cargo's other crates, in a
+//! second: `CARGO_MANIFEST_DIR=$PWD rustc --test --edition 2024 tests/tidy/main.rs -o /tmp/tidy && /tmp/tidy`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,25 +10,25 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-// What a file says: headers, comments, citations, its length, what a core uses.
+// A file's text: header, comments, citations, length, and what a core uses.
 mod text;
 
-// A file's code without comments, texts and tests.
+// A file's code as tokens, without comments, strings and tests.
 mod tokens;
 
-// Which file a path of Rust leads to.
+// The file that a Rust path leads to.
 mod modules;
 
-// No two files that need each other.
+// No two files that import each other.
 mod circles;
 
-// No way from a lower room up.
+// No import from a lower room to a higher one.
 mod rooms;
 
 // Functions that fit on a screen.
 mod functions;
 
-// Words that meant several things.
+// Names that had several meanings.
 mod words;
 
 // Where foreign crates come from.
@@ -36,7 +36,7 @@ mod lock;
 
 /// A file of the tree.
 struct File {
-    /// From the root of the repository.
+    /// The path from the root of the repository.
     name: String,
     text: String,
 }
@@ -47,20 +47,20 @@ impl File {
         self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
     }
 
-    /// The lines before the tests that stand at its end.
+    /// The lines before the tests at its end.
     fn product(&self) -> impl Iterator<Item = (usize, &str)> {
         self.lines().take_while(|(_, line)| !line.trim_start().starts_with("#[cfg(test)]"))
     }
 }
 
-/// What breaks a rule.
+/// A place that breaks a rule.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Finding {
     file: String,
     line: usize,
-    /// What it is about, without line numbers: one finding for each is enough to go and look.
+    /// What it is about, without line numbers; only the first finding of each key is shown.
     key: String,
-    /// What it is, and what to do.
+    /// What is wrong, and what to do.
     text: String,
 }
 
@@ -68,7 +68,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file of Rust in the product and its tests.
+/// Every Rust file of the product and its tests.
 fn files() -> Vec<File> {
     let mut folders: Vec<PathBuf> =
         ["agent", "common", "server", "tests"].map(|name| root().join(name)).into();
@@ -95,7 +95,7 @@ fn none(findings: &[String]) {
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
 }
 
-/// The lines that show `findings`, the first of each key.
+/// The lines to print for `findings`, the first of each key.
 fn shown(mut findings: Vec<Finding>) -> Vec<String> {
     findings.sort();
     let mut seen = BTreeSet::new();

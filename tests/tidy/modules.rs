@@ -1,12 +1,12 @@
-//! The modules of a crate and which file a path in the code leads to: `mod` declarations are followed to their files, re-exports
-//! to the file that defines the item. Owns that resolution; what stands under `#[cfg(test)]` is no part of it.
+//! The modules of a crate, and the file that a path in the code leads to: `mod` declarations are followed to their
+//! files, re-exports to the file that defines the item. Owns that resolution; code under `#[cfg(test)]` is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::File;
 use super::tokens::{Token, closed, product};
 
-/// The roots of the crates whose files are looked at, as modules.
+/// The root files of the crates that are checked, as modules.
 const ROOTS: [&str; 9] = [
     "agent/src/lib.rs",
     "common/src/lib.rs",
@@ -19,17 +19,17 @@ const ROOTS: [&str; 9] = [
     "tests/swarm/main.rs",
 ];
 
-/// That `from` uses what `to` defines.
+/// The file `from` uses something that the file `to` defines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Import {
     pub(crate) from: String,
     pub(crate) line: usize,
     pub(crate) to: String,
-    /// As it stands in the code.
+    /// The path as written in the code.
     pub(crate) path: String,
 }
 
-/// One name that a `use` brings, or every name (`*`).
+/// One name that a `use` imports, or every name (`*`).
 #[derive(Debug)]
 struct Use {
     line: usize,
@@ -50,11 +50,11 @@ struct Module {
     code: Vec<Token>,
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Module(usize),
-    /// Something that this module defines.
+    /// An item that this module defines.
     Item(usize),
 }
 
@@ -128,7 +128,7 @@ impl Crate {
         false
     }
 
-    /// Where `path`, written in `own`, leads; nowhere for what is of another crate, or a name of the language.
+    /// The target of `path`, written in `own`; none for other crates and for names of the language.
     fn resolve(&self, own: usize, path: &[String], depth: usize) -> Option<Target> {
         let (first, mut rest) = path.split_first()?;
         let mut at = match first.as_str() {
@@ -159,7 +159,7 @@ impl Crate {
         Some(Target::Module(at))
     }
 
-    /// What `name` is in the module `at`.
+    /// The target of `name` in the module `at`.
     fn named(&self, at: usize, name: &str, depth: usize) -> Option<Target> {
         const DEEPEST: usize = 8;
         let module = &self.0[at];
@@ -183,8 +183,8 @@ impl Crate {
     }
 }
 
-/// The paths in a module that may lead to another file: its `use` lines and those in its code. Whether one is only handed on,
-/// not used: a `pub use` whose name does not occur in the code.
+/// The paths in a module that may lead to another file: its `use` lines and those in its code. The flag says that a
+/// path is only re-exported, not used: a `pub use` whose name does not occur in the code.
 fn paths(module: &Module) -> Vec<(usize, Vec<String>, bool)> {
     let mut paths = vec![];
     for found in &module.uses {
@@ -215,7 +215,7 @@ fn paths(module: &Module) -> Vec<(usize, Vec<String>, bool)> {
     paths
 }
 
-/// Where the file of a child module may lie.
+/// The two paths at which the file of a child module may be.
 fn child_paths(parent: &str, name: &str) -> [String; 2] {
     let (folder, file) = parent.rsplit_once('/').unwrap_or(("", parent));
     let stem = file.trim_end_matches(".rs");
@@ -224,7 +224,7 @@ fn child_paths(parent: &str, name: &str) -> [String; 2] {
     [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]
 }
 
-/// The names that a file defines at its top.
+/// The names that a file defines at its top level.
 fn items(code: &[Token]) -> BTreeSet<String> {
     const WORDS: [&str; 9] =
         ["fn", "struct", "enum", "trait", "type", "const", "static", "union", "macro_rules"];
@@ -246,12 +246,12 @@ fn items(code: &[Token]) -> BTreeSet<String> {
     names
 }
 
-/// The `use` lines, one for each name, and the code without them.
+/// The `use` lines, one entry for each name, and the code without them.
 fn uses(tokens: &[Token]) -> (Vec<Use>, Vec<Token>) {
     let (mut uses, mut code): (Vec<Use>, Vec<Token>) = (vec![], vec![]);
     let mut at = 0;
     while at < tokens.len() {
-        // `use<'a>` bounds what a returned type holds.
+        // `use<'a>` is a bound of a returned type.
         if !tokens[at].is("use") || tokens.get(at + 1).is_some_and(|token| token.is("<")) {
             code.push(tokens[at].clone());
             at += 1;
@@ -300,7 +300,7 @@ fn tree(tokens: &[Token], before: &[String], is_public: bool, uses: &mut Vec<Use
     }
 }
 
-/// What stands between the commas.
+/// The parts between the commas.
 fn parts(tokens: &[Token]) -> Vec<&[Token]> {
     let mut parts = vec![];
     let (mut from, mut at) = (0, 0);

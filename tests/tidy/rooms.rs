@@ -1,10 +1,11 @@
-//! No import from a lower room to a higher one. Owns the order of the rooms, in one list for each crate; a room may use those that
-//! stand below it.
+//! No import from a lower room to a higher one. Owns the order of the rooms, one list for each crate; a room may import
+//! those below it.
 
 use super::modules::{Import, imports};
 use super::{Finding, files, none, shown};
 
-/// Each crate's rooms, the highest first. A room is a folder or a file right under `src`; a folder in it may be a room of its own.
+/// Each crate's rooms, the highest first. A room is a folder or a file right under `src`; a folder in it may be a room
+/// too.
 const ROOMS: [(&str, &[&str]); 3] = [
     (
         "server",
@@ -13,11 +14,11 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "serve",
             "config",
             "provision",
+            "records",
             "api",
             "http",
             "dhcp4",
             "boot",
-            "records",
             "fleet",
             "tailor",
             "kit",
@@ -55,7 +56,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// The room of a file of a crate with an order, and where it stands there; the crate's root has none.
+/// The room of a file, and its place in the order of its crate; the crate's root file has none.
 fn room(file: &str) -> Option<(&'static str, String, Option<usize>)> {
     let (krate, rooms) = ROOMS.iter().find(|(krate, _)| file.starts_with(&format!("{krate}/src/")))?;
     let path = file.strip_prefix(&format!("{krate}/src/"))?.trim_end_matches(".rs");
@@ -63,7 +64,7 @@ fn room(file: &str) -> Option<(&'static str, String, Option<usize>)> {
     if own == "lib" {
         return None;
     }
-    // The longest name wins: `api/shapes` before `api`.
+    // The longest name that matches counts: `api/shapes` before `api`.
     let is_in = |room: &&&str| path == **room || path.starts_with(&format!("{room}/"));
     let found = rooms.iter().filter(is_in).max_by_key(|room| room.len());
     let at = found.and_then(|found| rooms.iter().position(|room| room == found));

@@ -1,12 +1,12 @@
-//! What a file says: it opens with what it owns, a core uses nothing that runs, comments say something and cite what is in the
-//! tree, and it has 500 lines at the most. Owns these rules.
+//! Rules on a file's text: it opens with what it owns, a core uses nothing that runs, comments say something and cite
+//! files that exist, and it has 500 lines at the most. Owns these rules.
 
 use super::{File, files, none, root};
 
 /// The longest file, in lines.
 const LINES_MAX: usize = 500;
 
-/// What a core does not use: what runs, waits, reads or tells the time. It is given all of that.
+/// What a core must not use: what runs, waits, reads or tells the time. The caller passes in the results.
 const NOT_IN_A_CORE: [&str; 12] = [
     "tokio",
     "std::fs",
@@ -63,7 +63,7 @@ fn fillers(file: &File) -> Vec<String> {
         .collect()
 }
 
-/// The paths in backquotes in comments, as far as they name a file in a folder.
+/// The paths in backquotes in a line's comment that name a file in a folder.
 fn cited(line: &str) -> impl Iterator<Item = &str> {
     let comment = line.find("//").map_or("", |at| &line[at..]);
     comment.split('`').skip(1).step_by(2).filter(|word| {
@@ -73,7 +73,7 @@ fn cited(line: &str) -> impl Iterator<Item = &str> {
 }
 
 fn cites_nothing(file: &File) -> Vec<String> {
-    // Here stand the texts that break the rules.
+    // This file has texts that break the rules on purpose.
     if file.name == "tests/tidy/text.rs" {
         return vec![];
     }
@@ -126,7 +126,7 @@ fn what_is_cited_is_there() {
     none(&files().iter().flat_map(cites_nothing).collect::<Vec<_>>());
 }
 
-/// Each rule, on a text that breaks it.
+/// Each rule finds a text that breaks it.
 #[test]
 fn every_rule_finds_what_breaks_it() {
     let file = |text: &str| File { name: "server/src/made_up.rs".to_owned(), text: text.to_owned() };

@@ -1,5 +1,5 @@
-//! A file's code as tokens with their lines: no comments, no texts, and without what stands under `#[cfg(test)]`. Owns this
-//! small reading of Rust, as much of it as the rules need.
+//! A file's code as tokens with their lines: no comments, no strings, and without code under `#[cfg(test)]`. Owns this
+//! small lexer of Rust, as much of it as the rules need.
 
 /// A name, a number, `::`, or one sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl Token {
     }
 }
 
-/// Everything but comments and texts.
+/// All tokens, without comments and strings.
 pub(crate) fn all(source: &str) -> Vec<Token> {
     let chars: Vec<char> = source.chars().collect();
     let mut tokens = vec![];
@@ -40,7 +40,7 @@ pub(crate) fn all(source: &str) -> Vec<Token> {
     tokens
 }
 
-/// Where what is no code ends that begins here: white space, a comment, a text, a lifetime.
+/// The end of what is not code at `at`: white space, a comment, a string, a lifetime.
 fn skipped(chars: &[char], at: usize) -> Option<usize> {
     let next = |by: usize| chars.get(at + by).copied().unwrap_or(' ');
     let find = |from: usize, end: &str| {
@@ -72,7 +72,7 @@ fn text_end(chars: &[char], mut at: usize) -> usize {
     (at + 1).min(chars.len())
 }
 
-/// A character, or a lifetime with its name.
+/// The end of a character literal, or of a lifetime with its name.
 fn char_end(chars: &[char], at: usize) -> Option<usize> {
     if chars.get(at + 1) == Some(&'\\') {
         return (at + 3..chars.len()).find(|i| chars[*i] == '\'').map(|i| i + 1);
@@ -84,7 +84,7 @@ fn char_end(chars: &[char], at: usize) -> Option<usize> {
     Some(at + 1 + name)
 }
 
-/// Where the bracket closes that stands at `at`; the index behind it.
+/// The index behind the bracket that closes the one at `at`.
 pub(crate) fn closed(tokens: &[Token], at: usize) -> usize {
     let mut depth = 0_usize;
     for (index, token) in tokens.iter().enumerate().skip(at) {
@@ -100,7 +100,7 @@ pub(crate) fn closed(tokens: &[Token], at: usize) -> usize {
     tokens.len()
 }
 
-/// The code without what is compiled for tests and fuzzing alone, and the names of the modules that are.
+/// The code without what is compiled only for tests and fuzzing, and the names of the modules that are.
 pub(crate) fn product(source: &str) -> (Vec<Token>, Vec<String>) {
     let tokens = all(source);
     let (mut kept, mut test_modules) = (vec![], vec![]);
@@ -129,7 +129,7 @@ pub(crate) fn product(source: &str) -> (Vec<Token>, Vec<String>) {
     (kept, test_modules)
 }
 
-/// Where the item begins and ends to which the attributes at `at` belong.
+/// The begin and the end of the item to which the attributes at `at` belong.
 fn item(tokens: &[Token], mut at: usize) -> (usize, usize) {
     while tokens.get(at).is_some_and(|token| token.is("#")) {
         at = closed(tokens, at + 1);

@@ -1,10 +1,10 @@
-//! Words that meant several things, or that nobody outside would look for, do not come back as names. Owns the list, each with the
-//! word to use; the glossary is in `tests/README.md`.
+//! Names that had several meanings, or that nobody outside would look for, do not come back. Owns the list, each with
+//! the name to use instead; the glossary is in `tests/README.md`.
 
 use super::tokens::all;
 use super::{File, Finding, files, none, shown};
 
-/// The name of a type or of a thing, and what it is called here.
+/// A banned name of a type or a thing, and the name to use instead.
 const BANNED: [(&str, &str); 25] = [
     ("Desk", "Fleet, or Seeder for the swarm's chunks"),
     ("desk", "fleet, or seeder for the swarm's chunks"),
@@ -34,7 +34,7 @@ const BANNED: [(&str, &str); 25] = [
 ];
 
 fn banned(file: &File) -> Vec<Finding> {
-    // Here stand the words.
+    // This file has the banned names on purpose.
     if file.name == "tests/tidy/words.rs" {
         return vec![];
     }

@@ -25,15 +25,15 @@ use common::text::harmless;
 use common::trust::{KeyPair, PublicKey};
 use tokio_util::sync::CancellationToken;
 
-/// The system's own allocator keeps what the chunks' buffers leave behind; this one gives it back, and is
-/// faster where many threads free what others allocated.
+/// The system's allocator keeps memory that the chunks' buffers have freed; mimalloc returns it, and is faster where
+/// threads free what others allocated.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Any free port: several processes may share a host.
 const LISTEN_ANY: &str = "/ip4/0.0.0.0/tcp/0";
 
-/// Exit codes: the thing asked for failed; no server.
+/// Exit codes: the job failed; wrong arguments; no server.
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const NO_SERVER: u8 = 3;
@@ -181,7 +181,7 @@ fn work(run: &Run, server_key: PublicKey, listen: String) -> anyhow::Result<Exit
     let runtime = runtime().context("cannot start the runtime")?;
     runtime.spawn(interrupted(cancel));
     let end = life.live(&runtime, None, Backlog::default());
-    // Threads that hang on a dead disk must not keep the process.
+    // Threads that hang at a dead disk must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(5));
     Ok(match end? {
         End::Job(Outcome::Done, _) => ExitCode::SUCCESS,
@@ -193,7 +193,7 @@ fn work(run: &Run, server_key: PublicKey, listen: String) -> anyhow::Result<Exit
     })
 }
 
-/// One process among others on a host, with one file or device to write.
+/// The agent as one process among others on a host, with one file or device to write.
 struct Process {
     target: PathBuf,
     size: Option<u64>,
@@ -215,7 +215,7 @@ impl Host for Process {
         print(event, self.output);
     }
 
-    /// The host is never restarted.
+    /// Overrides what comes after the job: the host is never restarted.
     fn takes(&self, machine: MachineId, plan: Plan) -> Plan {
         say(&format!("this is machine {machine}: {} of {}", plan.job, plan.deployment));
         Plan { finish: Finish::Exit, ..plan }
@@ -241,8 +241,8 @@ impl Host for Process {
     }
 }
 
-/// An ordinary process shows its target as its only disk and none of its host's marks: many of them may share
-/// one host, and the host itself may be a machine of the server's.
+/// An ordinary process reports its target as its only disk and none of its host's marks: many processes may share one
+/// host, and the host itself may be a machine of the server's.
 fn report_as_process(reporter: Reporter, disk: Disk) -> Arc<dyn Fn() -> HardwareReport + Send + Sync> {
     Arc::new(move || {
         let whole = inspect::report(Path::new("/"), &reporter);
@@ -263,7 +263,7 @@ fn default_name(disk: &str) -> String {
     format!("{}-{disk}", host.trim()).trim_matches('-').to_owned()
 }
 
-/// `text` as a multiaddr.
+/// `text` as a multiaddr; any free port when there is none.
 fn listen_address(text: Option<&str>) -> anyhow::Result<String> {
     let Some(text) = text else { return Ok(LISTEN_ANY.to_owned()) };
     if text.starts_with('/') {
@@ -276,7 +276,7 @@ fn listen_address(text: Option<&str>) -> anyhow::Result<String> {
     }
 }
 
-/// The first interrupt ends the job where that is safe, the second one the process.
+/// On the first interrupt ends the job at a safe point, on the second one the process.
 async fn interrupted(cancel: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         say("stopping where that is safe; once more to leave at once");
@@ -305,11 +305,11 @@ fn print(event: &StepEvent, output: Output) {
         }
         Output::Json => serde_json::to_string(event).unwrap_or_default(),
     };
-    // A reader that went away ends the showing, not the job.
+    // A reader that has gone away ends the showing, not the job.
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// What is said may hold the words of whatever answers as a server.
+/// Prints a line for a person, cleaned: it may hold text of whatever answers as a server.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "swarmboot-agent: {}", harmless(text));
 }

@@ -1,4 +1,5 @@
-//! The loader: `/init` of the initramfs, PID 1 of a machine that has just booted from the network.
+//! The loader: `/init` of the initramfs, PID 1 of a machine that has just booted from the network. Only calls the
+//! library.
 
 fn main() {
     agent::boot::loader::run()

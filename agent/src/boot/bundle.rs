@@ -1,8 +1,8 @@
-//! The agent bundle: a zstd-compressed cpio archive (newc), unpacked into a fresh folder in memory.
+//! The agent bundle, a zstd-compressed cpio archive (newc): unpacks it into a fresh folder in memory.
 //!
-//! Its bytes have the hash that the signed plan names, so they are the server's own; even so nothing but plain
-//! files and folders comes out of it, nothing leads outside, and the sizes are bounded, so that a fault in the
-//! server is an error here and no full memory. Touches one folder.
+//! Its bytes have the hash that the signed plan names, so they are the server's own; even so only plain files and
+//! folders are unpacked, no path leads outside, and the sizes are bounded, so that a fault in the server is an error
+//! here and does not fill the memory. Touches one folder.
 
 use std::fs;
 use std::io::{self, Read};
@@ -16,26 +16,26 @@ use cpio::NewcReader;
 #[cfg(test)]
 mod tests;
 
-/// The most bytes that may come out of a bundle. Modules and firmware shrink to a third.
+/// The most bytes that are unpacked of a bundle. Modules and firmware compress to a third.
 const UNPACKED_BYTES_MAX: u64 = 4 * BUNDLE_BYTES_MAX;
 
 /// The most files and folders in a bundle: more than a whole kernel has modules and firmware.
 const ENTRIES_MAX: u32 = 20_000;
 
-/// The agent's place in the bundle.
+/// The agent's path in the bundle.
 pub const AGENT: &str = "agent";
 
 const KIND: u32 = 0o170_000;
 const FOLDER: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 
-/// Why a bundle was not unpacked.
+/// Why a bundle could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// The archive is cut short, or no cpio in zstd.
+    /// The archive is cut short, or is not a zstd-compressed cpio archive.
     #[error("the agent bundle is no archive that can be read")]
     Archive(#[source] io::Error),
-    /// Something in it that must not be.
+    /// It has an entry that is not allowed: a path that leads outside, a device or link, or too many entries.
     #[error("the agent bundle holds {0}")]
     Entry(String),
     /// A file cannot be written: memory is full, most likely.
@@ -43,11 +43,11 @@ pub enum BundleError {
     Write {
         /// The file that was being unpacked.
         path: PathBuf,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// There is no agent in it.
+    /// The archive has no file `agent`.
     #[error("the agent bundle holds no agent")]
     NoAgent,
 }
@@ -55,7 +55,7 @@ pub enum BundleError {
 /// Unpacks the bundle `bytes` into `dir`, which is emptied first. Returns the agent's path.
 ///
 /// # Errors
-/// When the archive is damaged or holds what it must not, or does not fit into memory.
+/// When the archive is damaged, has an entry that is not allowed, or does not fit into memory.
 pub fn unpack(bytes: &[u8], dir: &Path) -> Result<PathBuf, BundleError> {
     let failed = |source| BundleError::Write { path: dir.to_owned(), source };
     match fs::remove_dir_all(dir) {
@@ -93,7 +93,7 @@ fn unpack_entry<R: Read>(entry: &mut NewcReader<R>, dir: &Path) -> Result<(), Bu
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent).map_err(failed)?;
             }
-            // Only whether it is a program is taken over, never set-user-id or the like.
+            // Of the mode only whether it is a program is taken over, never set-user-id or the like.
             let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 };
             let mut file =
                 fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(failed)?;

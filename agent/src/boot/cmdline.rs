@@ -1,41 +1,41 @@
-//! Core: the kernel command line to what the loader is told by it. Touches `trust`, `wire::http`.
+//! Core: parses the loader's parameters out of the kernel command line. Touches `trust`, `wire::http`.
 
 use common::id::{BadId, Mac};
 use common::limits::cut;
 use common::trust::{PublicKey, Untrusted};
 use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
 
-/// What the boot script tells the loader.
+/// The loader's parameters, which the boot script puts on the kernel command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
-    /// The server's address, as written.
+    /// The server's URL, as written, cut to 255 characters.
     pub server: String,
-    /// The server's key: the root of all trust on this machine.
+    /// The server's public key: the root of all trust on this machine.
     pub key: PublicKey,
-    /// The interface that the machine booted from, if the boot program told.
+    /// The Ethernet address of the interface that the machine booted from; none if the boot program did not say.
     pub mac: Option<Mac>,
 }
 
-/// Why the command line is no use.
+/// Why the kernel command line cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadCmdline {
-    /// A word that must be there is not.
+    /// A required parameter is missing or empty.
     #[error("the kernel command line has no `{0}=`")]
     Missing(&'static str),
-    /// What stands for the server's key is not 64 hexadecimal digits.
+    /// The value of the server's key is not 64 hexadecimal digits.
     #[error("the kernel command line's `{CMDLINE_KEY}=` is no key")]
     Key(#[source] Untrusted),
-    /// The Ethernet address is none.
+    /// The value of the Ethernet address is malformed.
     #[error("the kernel command line's `{CMDLINE_MAC}=` is no Ethernet address")]
     Mac(#[source] BadId),
 }
 
 impl Invocation {
-    /// Reads the words of ours in `line`. The last of several wins, as with the kernel's own; an empty
-    /// Ethernet address (iPXE's `${net0/mac}` without a `net0`) counts as none.
+    /// Parses the parameters in `line`. Of several of one name the last counts, as with the kernel's own; an empty
+    /// Ethernet address (iPXE's `${net0/mac}` without a `net0`) counts as absent.
     ///
     /// # Errors
-    /// When the server or its key is missing, or a word has no sense.
+    /// When the server or its key is missing, or a value is malformed.
     pub fn parse(line: &str) -> Result<Self, BadCmdline> {
         let word = |name: &'static str| {
             line.split_ascii_whitespace()

@@ -1,8 +1,8 @@
-//! What a person at the machine's screen or serial line sees: one line for each thing worth knowing.
+//! The consoles of the machine, its screen and its serial line: shows one line of text at a time.
 //!
-//! The kernel's `/dev/console` is only the last `console=` of its command line; a rack has people at both, so
-//! lines go to every console that the kernel names. They are opened without waiting: a serial line that
-//! nobody drains must not stop an installation, so it loses lines instead. Touches `/sys/class/tty`, `/dev`.
+//! The kernel's `/dev/console` is only the last `console=` of its command line; a rack has people at both, so lines go
+//! to every console that the kernel names. They are opened non-blocking: a serial line that nobody reads must not stop
+//! an installation, so it loses lines instead. Touches `/sys/class/tty`, `/dev`.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -14,20 +14,20 @@ use common::causes::with_causes;
 use common::text::harmless;
 use parking_lot::Mutex;
 
-/// What every line of ours begins with, so that it is told from the kernel's.
+/// The beginning of every line of ours, which tells it from the kernel's.
 const PREFIX: &str = "swarmboot: ";
 
-/// Consoles to write to; the kernel itself takes at most eight.
+/// The most consoles that are written to; the kernel itself takes at most eight.
 const CONSOLES_MAX: usize = 8;
 
-/// A handle to the machine's consoles; clones write to the same.
+/// A handle of the machine's consoles; clones write to the same ones.
 #[derive(Debug, Clone, Default)]
 pub struct Console {
     outs: Arc<Mutex<Vec<File>>>,
 }
 
 impl Console {
-    /// Opens every active console; on none, lines go nowhere.
+    /// Opens every active console; if there is none, lines are dropped.
     #[must_use]
     pub fn open() -> Self {
         let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
@@ -42,21 +42,21 @@ impl Console {
         Self { outs: Arc::new(Mutex::new(outs)) }
     }
 
-    /// Shows `text` as one line, without what steers a terminal.
+    /// Shows `text` as one line, without characters that control a terminal.
     pub fn say(&self, text: &str) {
         let line = format!("{PREFIX}{}\r\n", harmless(text));
         for out in self.outs.lock().iter_mut() {
-            // A console that takes nothing now gets nothing; there is nobody to tell.
+            // A console that accepts nothing now loses the line; there is nowhere to report it.
             let _ = out.write_all(line.as_bytes());
         }
     }
 
-    /// Shows `error` with its causes, what was being done, and what comes next.
+    /// Shows that `doing` failed, with the causes of `error`, and what is done next.
     pub fn failed(&self, doing: &str, error: &dyn std::error::Error, next: &str) {
         self.say(&format!("{doing} failed: {}; {next}", with_causes(error)));
     }
 
-    /// Makes every panic of any thread show here instead of on an error output that PID 1 does not have.
+    /// Makes a panic of any thread show here; PID 1 has no standard error.
     pub fn show_panics(&self) {
         let console = self.clone();
         std::panic::set_hook(Box::new(move |panic| {

@@ -1,12 +1,12 @@
 //! Core: the DHCP client of loader and agent, as a function of (state, event, now) to effects.
 //!
-//! A machine's firmware and iPXE had a lease moments ago. This client asks as the same client (by its Ethernet
-//! address, no option 61), so a server gives it the same address again, and says `swarmboot` in option 60, by
-//! which our own server knows it. A server that knows nothing of swarmboot does just as well. Times are
+//! A machine's firmware and iPXE had a lease moments ago. This client presents itself as the same client (by its
+//! Ethernet address, without option 61), so a server gives it the same address again, and sends `swarmboot` in option
+//! 60, by which our own server recognises it. A server that knows nothing of swarmboot works as well. Times are
 //! milliseconds since the kernel started.
 //!
-//! Invariants: a packet is believed only if it is a reply to our Ethernet address and our newest transaction;
-//! an address is configured only from an ACK; after a lease has ended its address is taken down before
+//! Invariants: a packet is accepted only if it is a reply to our Ethernet address and our newest transaction;
+//! an address is configured only from an ACK; after a lease has ended its address is removed before
 //! anything else. The packets are hostile: every length is checked here, and dhcproto is asked only for what
 //! cannot panic (its `chaddr()` does when hlen exceeds 16; options of wrong length end its decoder silently).
 //! Touches `dhcproto`.
@@ -21,47 +21,47 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 mod tests;
 
-/// What we call ourselves in option 60.
+/// The vendor class that this client sends in option 60.
 pub const VENDOR_CLASS: &str = "swarmboot";
 
 /// BOOTP's smallest packet: some relays drop shorter ones (RFC 1542 section 2.1).
 const PACKET_BYTES_MIN: usize = 300;
 
-/// The pauses between tries, in milliseconds. Shorter than RFC 2131 section 4.1 wants at first, since a
-/// machine that waits for its first packet waits for nothing else; never longer than 8 s, since a switch port
-/// with spanning tree comes up at any moment.
+/// The back-off between tries, in milliseconds. Shorter than RFC 2131 section 4.1 wants at first, since a machine that
+/// waits for its first packet has nothing else to do; never longer than 8 s, since a switch port with spanning tree
+/// begins to forward at any moment.
 const PAUSES_MS: [u64; 4] = [1_000, 2_000, 4_000, 8_000];
 
-/// Requests for one offer before looking for another.
+/// The most requests for one offer; after them the client discovers again.
 const REQUESTS: u32 = 4;
 
-/// A lease without a length, or of a length that would wrap, counts as this: the longest that is sensible.
+/// A lease time above this counts as this, so that times cannot overflow.
 const LEASE_S_MAX: u32 = 0x7fff_ffff;
 
-/// The shortest lease that is kept to as given; shorter ones would make the client ask all the time.
+/// A lease time below this, in seconds, counts as this; otherwise the client would renew all the time.
 const LEASE_S_MIN: u32 = 30;
 
 /// The shortest pause between two renewals (RFC 2131 section 4.4.5).
 const RENEW_PAUSE_MS: u64 = 60_000;
 
-/// An address that a server gave us for some time.
+/// An address that a DHCP server leased to this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// What this machine may call itself.
+    /// The leased address of this machine.
     pub address: Ipv4Addr,
-    /// The length of its network's prefix.
+    /// The prefix length of its network.
     pub prefix: u8,
-    /// The way out, if there is one.
+    /// The default router; none if the server names none.
     pub router: Option<Ipv4Addr>,
-    /// The server that gave it, which is asked to renew it.
+    /// The DHCP server that leased it, which is asked to renew it.
     pub server: Ipv4Addr,
-    /// When it was asked for, in milliseconds since the kernel started.
+    /// When its request was sent, in milliseconds since the kernel started.
     pub since_ms: u64,
-    /// Seconds it lasts; `u32::MAX` is for ever.
+    /// The lease time in seconds; `u32::MAX` is for ever.
     pub seconds: u32,
-    /// Seconds after which its server is asked to renew it.
+    /// T1: seconds after which the leasing server is asked to renew it.
     pub renew_s: u32,
-    /// Seconds after which any server is asked.
+    /// T2: seconds after which any server is asked to renew it.
     pub rebind_s: u32,
 }
 
@@ -71,25 +71,25 @@ impl Lease {
     }
 }
 
-/// What happens to the client.
+/// An event for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// The time that [`Client::due_ms`] named has come (or any other time: that does no harm).
+    /// The time of [`Client::due_ms`] has come; at any other time it does nothing.
     Tick,
     /// A packet came to UDP port 68.
     Packet(&'a [u8]),
 }
 
-/// What the client wants done.
+/// An effect that the caller is to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Send this from port 68 to port 67 of this address (255.255.255.255: a broadcast).
     Send(Ipv4Addr, Vec<u8>),
     /// Give the interface this address and route.
     Configure(Lease),
-    /// Take the address and route of this lease away: it has ended.
+    /// Remove the address and route of this lease from the interface: it has ended.
     Deconfigure(Lease),
-    /// The server said no to our address, with its reason.
+    /// The server sent a NAK for our address, with this message.
     Refused(String),
 }
 
@@ -105,7 +105,7 @@ enum State {
     Bound {
         lease: Lease,
     },
-    /// Past T1 (unicast to its server) or T2 (broadcast to any).
+    /// Past T1 (unicast to its server) or T2 (broadcast to any server).
     Renewing {
         lease: Lease,
     },
@@ -117,22 +117,22 @@ struct Offer {
     server: Ipv4Addr,
 }
 
-/// The client of one interface.
+/// The DHCP client of one interface.
 #[derive(Debug, Clone)]
 pub struct Client {
     mac: Mac,
     state: State,
     xid: u32,
-    /// When the first packet of this search went out: option `secs`, by which relays judge urgency.
+    /// When the first packet of this search was sent: option `secs`, by which relays judge urgency.
     since_ms: u64,
-    /// When the newest request went out: a lease counts from then (RFC 2131 section 4.4.1).
+    /// When the newest request was sent: a lease counts from then (RFC 2131 section 4.4.1).
     asked_ms: u64,
     due_ms: u64,
 }
 
 impl Client {
-    /// A client without an address, which starts to search at once. `seed` keeps machines that were powered
-    /// on together from asking together.
+    /// A client without an address, which starts to discover at once. `seed` makes machines that were powered on
+    /// together choose different pauses.
     #[must_use]
     pub fn new(mac: Mac, seed: u32, now_ms: u64) -> Self {
         let state = State::Selecting { tries: 0 };
@@ -146,13 +146,13 @@ impl Client {
         Self { mac, state: State::Bound { lease }, xid: seed, since_ms: now_ms, asked_ms: now_ms, due_ms }
     }
 
-    /// When the client wants the next [`Event::Tick`].
+    /// When the client is to be given the next [`Event::Tick`], in milliseconds since the kernel started.
     #[must_use]
     pub fn due_ms(&self) -> u64 {
         self.due_ms
     }
 
-    /// The lease that it holds.
+    /// The lease that it holds; none while it has no address.
     #[must_use]
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {
@@ -161,7 +161,7 @@ impl Client {
         }
     }
 
-    /// Searches on, without waiting for the next pause to end: a link has just come up.
+    /// Ends the back-off of a client that discovers, because its link has just come up.
     pub fn hurry(&mut self, now_ms: u64) {
         if let State::Selecting { tries } = &mut self.state {
             *tries = 0;
@@ -169,7 +169,7 @@ impl Client {
         }
     }
 
-    /// What follows from `event`.
+    /// Takes in `event`, and returns what is to be done.
     #[must_use]
     pub fn handle(&mut self, event: Event<'_>, now_ms: u64) -> Vec<Effect> {
         match event {
@@ -216,7 +216,7 @@ impl Client {
         }
     }
 
-    /// Asks to keep `lease`; next time at half of what is left to the next mark, as RFC 2131 has it.
+    /// Asks to keep `lease`; the next time at half of what is left to T2 or the end, as RFC 2131 says.
     fn renew(&mut self, lease: Lease, now_ms: u64) -> Vec<Effect> {
         let rebind = lease.at(lease.rebind_s);
         let (to, mark) = if now_ms < rebind {
@@ -228,7 +228,7 @@ impl Client {
         message.set_ciaddr(lease.address);
         let packet = encode(&message);
         self.asked_ms = now_ms;
-        // A short lease has no minute to wait; a long one need not be asked for more often.
+        // No less than a minute between two requests, unless the lease ends before.
         let pause = (mark.saturating_sub(now_ms) / 2).max(RENEW_PAUSE_MS);
         self.due_ms = (now_ms + pause).min(mark).max(now_ms + 1_000);
         self.state = State::Renewing { lease };
@@ -250,7 +250,7 @@ impl Client {
             {
                 self.bind(reply, offer.server)
             }
-            // Until T2 only its own server was asked, so nobody else can have an answer.
+            // Until T2 only its own server was asked, so an answer of another server is not to our request.
             (State::Renewing { lease }, MessageType::Ack)
                 if usable(reply.address)
                     && (now_ms >= lease.at(lease.rebind_s)
@@ -267,12 +267,12 @@ impl Client {
                 if reply.server.is_none_or(|server| server == offer.server) =>
             {
                 self.search_again(now_ms);
-                // Not at once: a server that says no to what it offers would be asked in a tight loop.
+                // Not at once: a server that refuses what it has offered would be asked in a tight loop.
                 self.due_ms = now_ms + PAUSES_MS[1];
                 vec![Effect::Refused(reply.message.clone())]
             }
-            // A server beside ours that does not know the lease may refuse it, and so may anybody (ipxe/ipxe#879): an
-            // address is given up when its own server says so, or when its time has come.
+            // Another server that does not know the lease may send a NAK, and so may anybody (ipxe/ipxe#879): an
+            // address is given up when its own server says so, or when its lease has ended.
             (State::Renewing { lease }, MessageType::Nak) if reply.server == Some(lease.server) => {
                 self.search_again(now_ms);
                 vec![Effect::Refused(reply.message.clone()), Effect::Deconfigure(lease)]
@@ -309,13 +309,13 @@ impl Client {
         self.due_ms = now_ms;
     }
 
-    /// A step of a 32-bit linear congruential generator (Numerical Recipes): every packet of a search that
-    /// failed gets another number, so that a late answer to an old one is not taken for a new one.
+    /// A step of a 32-bit linear congruential generator (Numerical Recipes): each search and each renewal gets a number
+    /// of its own, so that a late answer to an old one is not taken for an answer to the new one.
     fn next_transaction(&mut self) {
         self.xid = self.xid.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
     }
 
-    /// The pause after try `tries`, up to a quarter longer by chance.
+    /// The back-off after try `tries`, lengthened at random by up to a quarter.
     fn pause_ms(&self, tries: u32) -> u64 {
         let pause = PAUSES_MS[(tries as usize).min(PAUSES_MS.len() - 1)];
         pause + pause * u64::from(self.xid >> 24) / 1024
@@ -328,7 +328,7 @@ impl Client {
             options.insert(DhcpOption::RequestedIpAddress(offer.address));
             options.insert(DhcpOption::ServerIdentifier(offer.server));
         }
-        // Without an address the kernel would not pass a unicast answer up to us.
+        // Without an address the kernel would not deliver a unicast answer.
         message.set_flags(v4::Flags::default().set_broadcast());
         Effect::Send(Ipv4Addr::BROADCAST, encode(&message).unwrap_or_default())
     }
@@ -352,7 +352,7 @@ impl Client {
     }
 }
 
-/// What we read from a server's packet.
+/// The fields of a server's packet that this client uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Reply {
     kind: MessageType,
@@ -367,7 +367,7 @@ struct Reply {
 }
 
 impl Reply {
-    /// The reply in `bytes`, if it is one to this client's newest transaction.
+    /// Parses `bytes` as a reply to the transaction `xid` of `mac`; none for any other packet.
     fn read(bytes: &[u8], mac: Mac, xid: u32) -> Option<Self> {
         let packet = v4::borrowed::Message::new(bytes).ok()?;
         let ours = packet.opcode() == Opcode::BootReply
@@ -418,7 +418,7 @@ fn text(data: &[u8]) -> String {
     harmless(&String::from_utf8_lossy(&data[..data.len().min(120)]))
 }
 
-/// The prefix length of a mask; none if its ones are not all in front, or are none.
+/// The prefix length of a netmask; none if its ones are not all in front, or are none.
 fn prefix_of(mask: Ipv4Addr) -> Option<u8> {
     let bits = mask.to_bits();
     let ones = bits.leading_ones();
@@ -426,7 +426,7 @@ fn prefix_of(mask: Ipv4Addr) -> Option<u8> {
     if contiguous && ones > 0 { u8::try_from(ones).ok() } else { None }
 }
 
-/// The prefix length by the address' class, for a server that sends no mask.
+/// The prefix length of the address' class, for a server that sends no netmask.
 fn class_prefix(address: Ipv4Addr) -> u8 {
     match address.octets()[0] {
         0..=127 => 8,
@@ -435,7 +435,7 @@ fn class_prefix(address: Ipv4Addr) -> u8 {
     }
 }
 
-/// Whether a machine can have this address.
+/// Whether `address` can be that of a machine.
 fn usable(address: Ipv4Addr) -> bool {
     !(address.is_unspecified()
         || address.is_broadcast()
@@ -444,7 +444,7 @@ fn usable(address: Ipv4Addr) -> bool {
         || address.octets()[0] >= 240)
 }
 
-/// The packet, padded; none only if dhcproto cannot encode what we built.
+/// The packet's bytes, padded; none only if dhcproto cannot encode the message.
 fn encode(message: &v4::Message) -> Option<Vec<u8>> {
     let mut packet = message.to_vec().ok()?;
     packet.resize(packet.len().max(PACKET_BYTES_MIN), 0);

@@ -1,8 +1,8 @@
-//! Modules for what is plugged in: walks the buses, loads what the devices ask for, and looks again, since a
-//! driver brings new devices (a PCI function becomes a virtio device, a host adapter finds disks).
+//! Kernel modules for the machine's devices: reads the buses, loads the modules that the devices ask for, and reads the
+//! buses again, since a driver brings new devices (a PCI function becomes a virtio device, a host adapter finds disks).
 //!
-//! A module that does not load is no end: it is told, and the machine goes on with what there is. Touches
-//! `/sys/bus`, the modules below one folder, and the kernel's module call.
+//! A module that does not load is no error: it is reported, and the machine goes on without it. Touches `/sys/bus`, the
+//! modules below one folder, and the kernel's module call.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -15,40 +15,40 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 
 use crate::inspect::devices::modaliases;
 
-/// How often the buses are looked at while they settle.
+/// The interval at which the buses are read while devices may still appear.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The longest module index that is read: Debian's whole kernel makes about 6 MiB.
+/// The longest module index that is read, in bytes: Debian's whole kernel makes about 6 MiB.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 
-/// What no device asks for by itself on every kernel: disks behind SCSI hosts, memory cards, the UEFI variables,
+/// Modules that not every kernel has a device ask for: disks behind SCSI hosts, memory cards, and the UEFI variables,
 /// which tell whether Secure Boot is on.
 const ALWAYS: [&str; 3] = ["sd_mod", "mmc_block", "efivarfs"];
 
-/// Why there are no modules to load.
+/// Why no module can be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum DriversError {
-    /// The index cannot be read.
+    /// The module index cannot be read, or is too long.
     #[error("cannot read {}", path.display())]
     Index {
-        /// Where it should be.
+        /// The path of the index.
         path: PathBuf,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// The index makes no sense.
+    /// The module index is malformed.
     #[error("{} is no module index", path.display())]
     Content {
-        /// Where it is.
+        /// The path of the index.
         path: PathBuf,
-        /// What in it is no JSON of an index.
+        /// Where and why the JSON does not parse.
         #[source]
         source: serde_json::Error,
     },
 }
 
-/// Modules of one archive, and how far they are loaded.
+/// The modules of one archive, and which of them were tried.
 #[derive(Debug)]
 pub struct Drivers {
     index: ModuleIndex,
@@ -60,10 +60,10 @@ pub struct Drivers {
 }
 
 impl Drivers {
-    /// The modules below `root`: `lib/modules.json` and `lib/modules`.
+    /// Opens the modules below `root`: the index `lib/modules.json` and the files in `lib/modules`.
     ///
     /// # Errors
-    /// When the index is missing or makes no sense.
+    /// When the index is missing or malformed.
     pub fn open(root: &Path) -> Result<Self, DriversError> {
         let path = root.join("lib/modules.json");
         let failed = |source| DriversError::Index { path: path.clone(), source };
@@ -89,19 +89,19 @@ impl Drivers {
         self.index.kernel()
     }
 
-    /// How many modules were loaded so far, those that others need included.
+    /// How many modules were loaded so far, with those that others depend on.
     #[must_use]
     pub fn loaded(&self) -> u32 {
         self.loaded
     }
 
-    /// The modules that did not load since the last call, each with its reason.
+    /// The modules that failed to load since the last call, each with its reason.
     #[must_use]
     pub fn take_failed(&mut self) -> Vec<String> {
         std::mem::take(&mut self.failed)
     }
 
-    /// Loads what the devices ask for, until nothing new has asked for `quiet`, at most for `patience`.
+    /// Loads the modules for all devices, until no new device has appeared for `quiet`, at most for `patience`.
     pub fn settle(&mut self, quiet: Duration, patience: Duration) {
         for name in ALWAYS {
             self.load_with_needs(name);
@@ -109,7 +109,7 @@ impl Drivers {
         let begun = Instant::now();
         let mut last_new = begun;
         loop {
-            // Looked at before the time is: on a slow machine a single module takes longer than `quiet`.
+            // The buses are read before the clock: on a slow machine a single module takes longer than `quiet`.
             if self.load_new() > 0 {
                 last_new = Instant::now();
             }
@@ -120,7 +120,7 @@ impl Drivers {
         }
     }
 
-    /// Loads what devices ask for that had not asked before. Returns how many there were.
+    /// Loads the modules for devices that are new since the last call. Returns how many new devices there were.
     fn load_new(&mut self) -> usize {
         let new: Vec<String> = modaliases(Path::new("/"))
             .into_iter()
@@ -143,7 +143,7 @@ impl Drivers {
             }
             match load(&self.dir.join(&module.path)) {
                 Ok(()) => self.loaded += 1,
-                // There is no such hardware after all, or another driver has it: usual for alternatives.
+                // There is no such hardware after all, or another driver has it: usual where several modules match.
                 Err(Errno::ENODEV) => {}
                 Err(errno) => self.failed.push(format!("{}: {}", module.name, explain(errno))),
             }
@@ -159,7 +159,7 @@ fn load(file: &Path) -> Result<(), Errno> {
     }
 }
 
-/// The kernel's few words for a module, in ours.
+/// The kernel's error of loading a module, in a person's terms.
 fn explain(errno: Errno) -> String {
     match errno {
         Errno::ENOEXEC => "not for this kernel".to_owned(),

@@ -1,9 +1,9 @@
-//! From loader to agent: what the loader leaves in memory for the agent, and how the agent finds it.
+//! The hand-over: what the loader leaves in memory for the agent, and how the agent finds it.
 //!
-//! Both are the same process, PID 1: the loader replaces itself. What the agent needs lies in files under
-//! [`DIR`], a file system in RAM that only this machine sees: the server and its key, the key pair of this
-//! boot, the signed verdict, the lease and the events that are not delivered yet. They stay there, so that an
-//! agent that has to start again finds them. Touches files under one directory.
+//! Both are the same process, PID 1: the loader replaces itself by `execve`. What the agent needs is in files under
+//! [`DIR`], a file system in RAM that only this machine sees: the server and its key, the boot key, the signed verdict,
+//! the lease and the events that are not delivered yet. The files stay there, so that an agent that is started again
+//! finds them. Touches files under one directory.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,10 +21,10 @@ use crate::outbox::Backlog;
 #[cfg(test)]
 mod tests;
 
-/// Where the loader leaves things for the agent.
+/// The directory of the loader's files for the agent.
 pub const DIR: &str = "/run/swarmboot";
 
-/// The agent's argument that says: you are PID 1, take over from the loader.
+/// The argument with which the loader starts the agent: it is PID 1 and is to take over.
 pub const PID1_ARGUMENT: &str = "pid1";
 
 const SERVER: &str = "server";
@@ -35,58 +35,58 @@ const ASKED: &str = "asked.json";
 const LEASE: &str = "lease.json";
 const EVENTS: &str = "events.json";
 
-/// Why the loader could not leave what the agent needs, or the agent did not find it.
+/// Why the loader could not write what the agent needs, or the agent could not read it.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// The file, below [`DIR`].
+        /// The path, below [`DIR`].
         path: PathBuf,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file, below [`DIR`].
+        /// The path, below [`DIR`].
         path: PathBuf,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// A file does not hold what it should.
+    /// A file is malformed.
     #[error("{} does not hold what the loader wrote", path.display())]
     Content {
-        /// The file, below [`DIR`].
+        /// The path, below [`DIR`].
         path: PathBuf,
     },
 }
 
-/// What the loader hands to the agent.
+/// Everything that the loader hands to the agent.
 #[derive(Debug, Clone)]
 pub struct Handover {
-    /// The server's address.
+    /// The server's base URL.
     pub server_url: String,
-    /// The server's key.
+    /// The server's public key.
     pub server_key: PublicKey,
-    /// The key pair of this boot.
+    /// The boot key, which the loader made.
     pub machine_key: KeyPair,
-    /// The verdict, as the server signed it.
+    /// The verdict with the plan, as the server signed it.
     pub verdict: Signed<Verdict>,
     /// When the report that it answers was sent, in milliseconds since the machine started.
     pub asked_ms: u64,
     /// The interface and the lease that is configured on it.
     pub attachment: Attachment,
-    /// The loader's events that the server does not have yet.
+    /// The loader's events that are not delivered yet.
     pub backlog: Backlog,
 }
 
-/// What the loader left, for the agent as PID 1.
+/// Reads what the loader left, for the agent as PID 1.
 ///
 /// # Errors
-/// When something is missing or unreadable: then this is not a machine that our loader booted.
+/// When a file is missing or malformed: then this is not a machine that our loader booted.
 pub fn take_over() -> Result<Handover, HandoverError> {
     take_over_from(Path::new(DIR))
 }
@@ -116,7 +116,7 @@ pub fn take_over_from(dir: &Path) -> Result<Handover, HandoverError> {
     Ok(handover)
 }
 
-/// Leaves `handover` in `dir`, which is made if need be; the machine's key is for root's eyes only.
+/// Writes `handover` to files in `dir`, which is created if need be; only root may read them.
 ///
 /// # Errors
 /// When a file cannot be written.

@@ -1,7 +1,7 @@
-//! What only PID 1 does: the first mounts, reaping, and the end. If PID 1 ends, the kernel panics; so nothing
-//! here ends the process but [`reboot`] and [`power_off`], and whoever fails to restart the machine sleeps on.
-//! The kernel delivers no signal to PID 1 that it has no handler for, so none is installed.
-//! Touches mounts and the kernel's reboot call.
+//! Duties of PID 1: the first mounts, reaping children, restart and power off. If PID 1 ends, the kernel panics; so
+//! nothing here ends the process but [`reboot`] and [`power_off`], and while these fail they are tried again each
+//! minute. The kernel delivers no signal to PID 1 that it has no handler for, so none is installed. Touches mounts and
+//! the kernel's reboot call.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::boot::console::Console;
 
-/// One file system to mount: type, where, flags, options.
+/// One file system to mount: type, target, flags, options.
 type Mount = (&'static str, &'static str, MsFlags, &'static str);
 
 /// A file system that could not be mounted.
@@ -27,25 +27,25 @@ pub struct MountError {
     source: std::io::Error,
 }
 
-/// Mounts devtmpfs, proc, sysfs and `/run`. What is mounted already
-/// stays as it is, so the agent may call it again after the loader.
+/// Mounts devtmpfs, proc, sysfs and `/run`. What is mounted already stays as it is, so the agent may call it again
+/// after the loader.
 ///
 /// # Errors
-/// The file systems that could not be mounted; the rest is.
+/// Returns the file systems that could not be mounted; the others are.
 pub fn mount_all() -> Vec<MountError> {
     let closed = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let mounts: [Mount; 4] = [
         ("devtmpfs", "/dev", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "mode=0755"),
         ("proc", "/proc", closed, ""),
         ("sysfs", "/sys", closed, ""),
-        // Everything that a program leaves for the next is small; a leak must not eat the machine's memory.
+        // All files that a program leaves for the next are small; a leak must not fill the machine's memory.
         ("tmpfs", "/run", closed, "mode=0755,size=16m"),
     ];
     mounts.into_iter().filter_map(|entry| mount_one(entry).err()).collect()
 }
 
-/// Mounts the UEFI variables, for reading; nothing to do where there are none. Only once drivers are loaded:
-/// Debian's kernel has the file system as a module.
+/// Mounts the UEFI variables read-only; does nothing where there are none. To be called once drivers are loaded,
+/// because Debian's kernel has the file system as a module.
 ///
 /// # Errors
 /// When there are variables, but they cannot be mounted.
@@ -83,7 +83,7 @@ fn is_mount_point(path: &Path) -> bool {
     parent.is_some() && parent != device(path)
 }
 
-/// Milliseconds since the kernel started.
+/// Milliseconds since the kernel started; 0 if `/proc/uptime` cannot be read.
 #[must_use]
 pub fn uptime_ms() -> u64 {
     let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
@@ -96,8 +96,8 @@ fn parse_uptime(text: &str) -> Option<u64> {
     Some(seconds.parse::<u64>().ok()? * 1000 + hundredths * 10)
 }
 
-/// Takes the children that have ended: PID 1 inherits those whose parent has gone. Only for a program that
-/// waits for no child of its own.
+/// Reaps the children that have ended: PID 1 inherits those whose parent has gone. Only for a program that waits for no
+/// child of its own.
 pub fn reap() {
     while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
         if status == WaitStatus::StillAlive {

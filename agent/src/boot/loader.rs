@@ -1,6 +1,6 @@
-//! The loader's way: drivers, network, report, verdict, and then the agent, the machine's own disk, or
-//! another report. It never ends: whatever fails is shown on the console with what is tried next, told to the
-//! server where that is possible, and tried again after a pause. Touches everything in `boot`.
+//! The loader's main loop: drivers, network, report, verdict, and then the agent, the machine's own disk, or another
+//! report. It never ends: a failure is shown on the console with what is tried next, reported to the server where that
+//! is possible, and tried again after a back-off. Touches everything in `boot`.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -27,43 +27,43 @@ use crate::fetch::{FetchError, Server};
 use crate::inspect::{self, Reporter};
 use crate::outbox::{Backlog, EventOutbox};
 
-/// Where the agent's bundle is unpacked.
+/// The directory into which the agent's bundle is unpacked.
 const BUNDLE_DIR: &str = "/bundle";
 
-/// Where the kernel looks for firmware first.
+/// The kernel's parameter that names the first directory in which it looks for firmware.
 const FIRMWARE_PATH: &str = "/sys/module/firmware_class/parameters/path";
 
-/// The longest pause between two tries of anything.
+/// The longest back-off between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// Reports in a row without an answer before the network is set up anew: another interface may reach further.
+/// Reports in a row without an answer after which the network is set up anew: another interface may reach the server.
 const UNANSWERED_MAX: u32 = 6;
 
-/// How long events may take on their way before a restart or the hand-over.
+/// How long a restart or the hand-over waits for the server to take the last events.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Drivers are through when no new device has asked for one for this long; USB hubs and SCSI hosts find their
-/// devices one after the other.
+/// Drivers count as loaded when no new device has appeared for this long; USB hubs and SCSI hosts find their devices
+/// one after the other.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// How long devices may take to appear; a RAID controller takes up to half a minute.
+/// The longest wait for devices to appear; a RAID controller takes up to half a minute.
 const DEVICES: Duration = Duration::from_secs(40);
 
-/// Bits that the kernel gathers before it gives out random numbers.
+/// The bits of entropy that the kernel gathers before it gives out random numbers.
 const RANDOM_BITS: u32 = 256;
 
-/// Between two tellings of the bundle's progress, in bytes.
+/// Bytes of the bundle between two progress events.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
-/// Memory below which the kernel cannot unpack the whole loader, or the agent does not start: with 192 MiB the loader
-/// works and the bundle does not fit, with 256 MiB (204 seen) all works.
+/// Memory, as the kernel sees it, below which it cannot unpack the whole loader, or the agent does not start: with 192
+/// MiB the loader works and the bundle does not fit, with 256 MiB (204 seen) all works.
 const MEMORY_LEAST: u64 = 200 << 20;
 
-/// Said where memory is short.
+/// The console's text where memory is short.
 const SHORT_OF_MEMORY: &str =
     "this machine has too little memory: 512 MiB are needed, and parts of the loader may be missing already";
 
-/// Said while the kernel has no random numbers.
+/// The console's text while the kernel has no random numbers.
 const NO_RANDOM: &str = "waiting for the kernel to gather random numbers, which can take many minutes: this processor makes none; \
      give a virtual machine a virtio-rng device, or a processor model with RDRAND";
 
@@ -73,11 +73,11 @@ fn memory_is_short() -> bool {
 }
 
 fn is_short(bytes: u64) -> bool {
-    // 0 is what an unreadable /proc gives.
+    // An unreadable /proc gives 0.
     bytes != 0 && bytes < MEMORY_LEAST
 }
 
-/// Why one try ended that did not reach the agent; the next one begins after a pause.
+/// Why one try ended without reaching the agent; the next one begins after a back-off.
 #[derive(Debug, thiserror::Error)]
 enum LoaderError {
     #[error("cannot read the kernel command line")]
@@ -122,16 +122,16 @@ impl LoaderError {
     }
 }
 
-/// What stays over every try of one boot.
+/// The loader's state, which is kept over all tries of one boot.
 struct Loader {
     console: Console,
     pair: Option<KeyPair>,
     drivers: Option<Drivers>,
-    /// Events that were not delivered when a try ended.
+    /// Events that were not delivered when the last try ended.
     backlog: Backlog,
-    /// The step that a failure ends.
+    /// The running step, under which a failure is reported.
     doing: Step,
-    /// Whether the server knows our key, so that it takes events.
+    /// Whether the server knows our key by a report, so that it accepts our events.
     introduced: bool,
 }
 
@@ -154,7 +154,7 @@ pub fn run() -> ! {
     };
     let mut pause = Duration::from_secs(2);
     loop {
-        // The panic hook has shown a panic; what it left is only what a new try makes anew.
+        // A panic has been shown by the panic hook; a new try makes anew what it may have left half done.
         match catch_unwind(AssertUnwindSafe(|| loader.one_try())) {
             Ok(Ok(never)) => match never {},
             Ok(Err(error)) => {
@@ -198,8 +198,8 @@ impl Loader {
         Err(error)
     }
 
-    /// Makes this boot's key. The kernel waits until its random numbers are good, which takes a machine whose
-    /// processor has no source of its own seconds to many minutes; a person should know what it waits for.
+    /// Makes the boot key. The kernel blocks until it has gathered entropy, which takes a machine whose processor has
+    /// no source of its own seconds to many minutes; a person should know what it waits for.
     fn new_key(&mut self) -> Result<KeyPair, LoaderError> {
         let gathered: u32 = fs::read_to_string("/proc/sys/kernel/random/entropy_avail")
             .ok()
@@ -212,14 +212,14 @@ impl Loader {
         Ok(self.pair.insert(pair).clone())
     }
 
-    /// Says so where memory is short: what fails then fails in many ways, and none of them names it.
+    /// Warns where memory is short: many things then fail, and none of the errors names the cause.
     fn say_memory(&self) {
         if memory_is_short() {
             self.console.say(SHORT_OF_MEMORY);
         }
     }
 
-    /// Loads drivers for what is there; without any, the kernel's own must do.
+    /// Loads drivers for the machine's devices; without modules, those built into the kernel have to do.
     fn load_drivers(&mut self) {
         if self.drivers.is_none() {
             match Drivers::open(Path::new("/")) {
@@ -298,7 +298,7 @@ impl Loader {
         self.start_agent(&agent)
     }
 
-    /// Reports, and does as told, until there is a plan.
+    /// Reports to the server and follows its instructions, until there is a plan.
     fn report(
         &mut self,
         invocation: &Invocation,
@@ -386,7 +386,7 @@ impl Loader {
         })
     }
 
-    /// Lets the kernel find the bundle's firmware and loads what its modules add to the loader's.
+    /// Lets the kernel find the bundle's firmware, and loads modules that the bundle adds to the loader's.
     fn use_bundle(&self) {
         let firmware = Path::new(BUNDLE_DIR).join("lib/firmware");
         if firmware.is_dir()
@@ -405,14 +405,14 @@ impl Loader {
         }
     }
 
-    /// Becomes the agent. What only the loader needed is taken from memory first.
+    /// Becomes the agent by `execve`. The loader's modules and firmware are deleted first, to free memory.
     fn start_agent(&mut self, agent: &Path) -> Result<Infallible, LoaderError> {
         let name = CString::new(agent.as_os_str().as_bytes())
             .map_err(|_| LoaderError::Start(std::io::ErrorKind::InvalidInput.into()))?;
         let argument = CString::new(PID1_ARGUMENT)
             .map_err(|_| LoaderError::Start(std::io::ErrorKind::InvalidInput.into()))?;
         for used in ["/lib/modules", "/lib/firmware"] {
-            // All that could be loaded is; what is missing was never there.
+            // All modules for this machine's devices are loaded by now. A folder may be missing.
             let _ = fs::remove_dir_all(used);
         }
         self.console.say("starting the agent");
@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn memory_is_named_before_drivers_are_blamed() {
-        // As a kernel shows machines of 144, 168, 192, 256 and 512 MiB.
+        // The kernel's view of machines with 144, 168, 192, 256 and 512 MiB, and of an unreadable /proc.
         let seen = [(97, true), (120, true), (143, true), (204, false), (455, false), (0, false)];
         for (mib, short) in seen {
             assert_eq!(is_short(mib << 20), short, "{mib} MiB");

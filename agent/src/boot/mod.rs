@@ -1,16 +1,16 @@
-//! PID 1, in the order in which a machine lives it: what the kernel said, mounts and console, drivers,
-//! network, the agent's bundle, the hand-over, and the loader's loop that goes through them.
+//! The loader and PID 1, in the order in which a machine runs it: kernel command line, console and mounts, drivers,
+//! network, the agent's bundle, the hand-over, and the loader's main loop that uses them all.
 
 // Core: the kernel command line.
 pub mod cmdline;
 
-// What a person at the machine's screen or serial line sees.
+// Lines of text on the machine's screen and serial line.
 pub mod console;
 
-// Mounts, time since the start, the end: what only PID 1 does.
+// Duties of PID 1: mounts, uptime, restart and power off.
 pub mod init;
 
-// Modules for what is plugged in.
+// Kernel modules for the machine's devices.
 pub mod drivers;
 
 // Core: the DHCP client.
@@ -19,11 +19,11 @@ pub mod dhcp;
 // Links, addresses, and the lease that is kept.
 pub mod network;
 
-// The agent bundle: unpacked, within bounds.
+// The agent bundle, unpacked within bounds.
 pub mod bundle;
 
-// What the loader leaves for the agent.
+// The files that the loader leaves for the agent.
 pub mod handover;
 
-// The loader's way, from drivers to the agent: all of the above.
+// The loader's main loop, from drivers to the agent.
 pub mod loader;

@@ -1,10 +1,9 @@
-//! Links, addresses and the lease that is kept: the shell around the DHCP client of [`crate::boot::dhcp`].
+//! Links, addresses and the DHCP lease: sockets, timers and netlink around the client of [`crate::boot::dhcp`].
 //!
-//! Every physical interface is brought up and asked on at once, since a machine's firmware may have booted
-//! from any; the one it booted from goes first when several answer. A switch port with spanning tree carries
-//! nothing for 30 to 50 s after its link comes up (openstack/ironic's troubleshooting page, and iPXE's own
-//! note), so this never gives up, and says on the console what it waits for.
-//! Touches netlink, UDP port 68, `/sys/class/net`.
+//! Every physical interface is brought up and asks for an address at once, since a machine's firmware may have booted
+//! from any; the one it booted from is preferred when several get an answer. A switch port with spanning tree carries
+//! nothing for 30 to 50 s after its link comes up (openstack/ironic's troubleshooting page, and iPXE's own note), so
+//! this never gives up, and says on the console what it waits for. Touches netlink, UDP port 68, `/sys/class/net`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
@@ -24,16 +23,16 @@ use crate::boot::console::Console;
 use crate::boot::dhcp::{Client, Effect, Event, Lease};
 use crate::boot::init::uptime_ms;
 
-/// How often sockets and links are looked at.
+/// The interval at which sockets and links are polled.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How often the console is told what is still being waited for.
+/// The interval of the console's lines about what is still being waited for.
 const SAY_EVERY_MS: u64 = 12_000;
 
-/// Seconds after which spanning tree is not the likely cause of silence any more.
+/// Seconds with a link after which spanning tree is not the likely cause of silence any more.
 const TAGGED_SECONDS: u64 = 60;
 
-/// How long the interface that the machine booted from may take longer than another, in milliseconds.
+/// How long other interfaces wait for the one that the machine booted from, in milliseconds.
 const PREFERRED_MS: u64 = 10_000;
 
 /// The longest DHCP packet that is read: more than any Ethernet frame that a server would send unasked.
@@ -42,46 +41,46 @@ const PACKET_BYTES_MAX: usize = 4096;
 /// An interface with the lease that is configured on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// The kernel's name for the interface on this boot.
+    /// The kernel's name of the interface on this boot.
     pub interface: String,
-    /// Its Ethernet address.
+    /// The interface's Ethernet address.
     pub mac: Mac,
-    /// What it was given, and for how long.
+    /// The lease that is configured on it.
     pub lease: Lease,
 }
 
-/// Why the network could not be used.
+/// Why there is no network.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// There is no interface to ask on.
+    /// There is no physical interface.
     #[error("no network interface was found")]
     NoInterface,
-    /// netlink cannot be opened.
+    /// netlink or its runtime cannot be opened.
     #[error("cannot speak to the kernel about interfaces")]
     Netlink(#[source] io::Error),
-    /// The kernel refused a change.
+    /// The kernel refused a change of an interface.
     #[error("cannot {what} {interface}")]
     Change {
-        /// What was to be done, such as `bring up`.
+        /// The change, as a verb such as `bring up`.
         what: &'static str,
-        /// To which interface.
+        /// The kernel's name of the interface.
         interface: String,
-        /// What the kernel answered over netlink.
+        /// The kernel's answer over netlink.
         #[source]
         source: rtnetlink::Error,
     },
-    /// The DHCP socket cannot be used.
+    /// The DHCP socket cannot be opened, or the interface is gone.
     #[error("cannot ask for an address on {interface}")]
     Socket {
-        /// On which interface.
+        /// The kernel's name of the interface.
         interface: String,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
 }
 
-/// The kernel's view of links and addresses, changed over netlink.
+/// A netlink connection, over which links and addresses are changed.
 #[derive(Debug)]
 pub struct Links {
     runtime: tokio::runtime::Runtime,
@@ -92,7 +91,7 @@ impl Links {
     /// Opens netlink.
     ///
     /// # Errors
-    /// When the kernel does not let us.
+    /// When the kernel refuses it.
     pub fn open() -> Result<Self, NetworkError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -101,7 +100,7 @@ impl Links {
         let guard = runtime.enter();
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NetworkError::Netlink)?;
         drop(guard);
-        // It runs while a request of ours is waited for, and ends with the runtime.
+        // The task makes progress while one of our requests is waited for, and ends with the runtime.
         runtime.spawn(connection);
         Ok(Self { runtime, handle })
     }
@@ -109,17 +108,17 @@ impl Links {
     /// Brings `interface` up.
     ///
     /// # Errors
-    /// When the kernel refuses: firmware that is missing shows here.
+    /// When the kernel refuses it, as it does when the card's firmware is missing.
     pub fn up(&self, interface: &str) -> Result<(), NetworkError> {
         let message = LinkUnspec::new_with_name(interface).up().build();
         let done = self.runtime.block_on(self.handle.link().set(message).execute());
         done.map_err(|source| change("bring up", interface, source))
     }
 
-    /// Gives `interface` the lease's address and its router as the way out.
+    /// Adds the lease's address and the default route over its router to `interface`.
     ///
     /// # Errors
-    /// When the kernel refuses, or the interface is gone.
+    /// When the kernel refuses it, or the interface is gone.
     pub fn configure(&self, interface: &str, lease: &Lease) -> Result<(), NetworkError> {
         let index = index_of(interface)?;
         self.runtime.block_on(async {
@@ -133,7 +132,7 @@ impl Links {
                 let route = RouteMessageBuilder::<Ipv4Addr>::new()
                     .gateway(router)
                     .output_interface(index)
-                    // Routers outside the prefix are usual at some hosters.
+                    // Routers outside the prefix are usual at some hosting providers.
                     .onlink()
                     .build();
                 let added = self.handle.route().add(route).replace().execute().await;
@@ -143,10 +142,10 @@ impl Links {
         })
     }
 
-    /// Takes the lease's address away, and with it every route over it.
+    /// Removes the lease's address from `interface`, and with it every route over it.
     ///
     /// # Errors
-    /// When the kernel refuses; an address that is gone already is no error.
+    /// When the kernel refuses it; an address that is gone already is no error.
     pub fn deconfigure(&self, interface: &str, lease: &Lease) -> Result<(), NetworkError> {
         let index = index_of(interface)?;
         let message = rtnetlink::AddressMessageBuilder::<Ipv4Addr>::new()
@@ -173,7 +172,7 @@ fn index_of(interface: &str) -> Result<u32, NetworkError> {
         .map_err(|errno| NetworkError::Socket { interface: interface.to_owned(), source: errno.into() })
 }
 
-/// The physical interfaces and their Ethernet addresses, by name.
+/// The physical interfaces and their Ethernet addresses, sorted by name.
 #[must_use]
 pub fn interfaces() -> Vec<(String, Mac)> {
     crate::inspect::nics::physical(Path::new("/"))
@@ -184,8 +183,8 @@ fn has_link(interface: &str) -> bool {
         .is_ok_and(|text| text.trim() == "1")
 }
 
-/// Starting points for transaction numbers; without a random source (a kernel too early in its life) the
-/// Ethernet address and the time still differ from machine to machine.
+/// A first transaction number; without a random source (early in the kernel's life) it is made of the Ethernet address
+/// and the time, so that it still differs from machine to machine.
 fn seed(mac: Mac) -> u32 {
     getrandom::u32().unwrap_or_else(|_| {
         let [_, _, a, b, c, d] = mac.0;
@@ -193,7 +192,7 @@ fn seed(mac: Mac) -> u32 {
     })
 }
 
-/// One interface being asked on.
+/// One interface on which an address is asked for.
 struct Asking {
     name: String,
     mac: Mac,
@@ -201,7 +200,7 @@ struct Asking {
     socket: Option<Socket>,
     link: bool,
     link_since_ms: u64,
-    /// Unusable until then: bringing it up failed, or the server cannot be reached over it.
+    /// Not used before this time: bringing it up failed, or the server cannot be reached over it.
     resting_until_ms: u64,
 }
 
@@ -211,7 +210,7 @@ impl Asking {
         Self { name, mac, client, socket: None, link: false, link_since_ms: now_ms, resting_until_ms: 0 }
     }
 
-    /// Looks at link, timers and packets; the lease, when one was given.
+    /// Polls link, timer and packets, and sends what is due. The lease, when one was given.
     fn look(&mut self, console: &Console, now_ms: u64) -> Result<Option<Lease>, NetworkError> {
         let link = has_link(&self.name);
         if link && !self.link {
@@ -252,7 +251,7 @@ impl Asking {
     }
 }
 
-/// Brings every interface up and asks for an address on all of them until one is given over which `reaches`
+/// Brings every interface up and asks for an address on all of them, until one gets a lease over which `reaches` finds
 /// the server; that one is configured and returned. Never gives up while there is an interface.
 ///
 /// # Errors
@@ -306,7 +305,7 @@ pub fn attach(
     }
 }
 
-/// Adds the interfaces that have appeared since the last look: some drivers take seconds.
+/// Adds the interfaces that have appeared since the last poll: some drivers take seconds.
 fn welcome(asking: &mut Vec<Asking>, links: &Links, console: &Console, now_ms: u64) {
     for (name, mac) in interfaces() {
         if asking.iter().any(|known| known.name == name) {
@@ -343,7 +342,7 @@ fn try_out(
     false
 }
 
-/// What is being waited for, for a person.
+/// A line for a person about what `this` interface is waiting for.
 fn patience(this: &Asking, now_ms: u64) -> String {
     let seconds = now_ms.saturating_sub(this.link_since_ms) / 1000;
     let name = &this.name;
@@ -375,17 +374,18 @@ fn dhcp_socket(interface: &str) -> Result<Socket, NetworkError> {
     open().map_err(|source| NetworkError::Socket { interface: interface.to_owned(), source })
 }
 
-/// The next packet that waits, if one does.
+/// The next packet, if one has come.
 fn receive(mut socket: &Socket, packet: &mut [u8]) -> Option<usize> {
     io::Read::read(&mut socket, packet).ok()
 }
 
-/// Sends; what does not go out is as good as lost on the way, and the client asks again.
+/// Sends a packet; one that cannot be sent counts as lost on the way, and the client sends another.
 fn send(socket: &Socket, to: Ipv4Addr, packet: &[u8]) {
     let _ = socket.send_to(packet, &SocketAddrV4::new(to, 67).into());
 }
 
-/// Keeps a lease: renews it, and searches on when it is lost. Owns one thread, which ends when this is dropped.
+/// Renews a lease in the background, and gets another when it is lost. Owns one thread, which ends when this is
+/// dropped.
 #[derive(Debug)]
 pub struct LeaseKeeper {
     stop: Arc<AtomicBool>,
@@ -393,10 +393,10 @@ pub struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// Keeps the lease of `attachment`, and says on `console` when that gets hard.
+    /// Keeps the lease of `attachment`; trouble is shown on `console`.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When the thread cannot be started.
     pub fn start(attachment: Attachment, console: Console) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -406,7 +406,7 @@ impl LeaseKeeper {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Ends the thread and returns the lease as it is now; none if the thread had failed.
+    /// Ends the thread and returns the lease as it is now; none if the thread has panicked.
     #[must_use]
     pub fn stop(mut self) -> Option<Attachment> {
         self.stop.store(true, Ordering::Relaxed);
@@ -418,7 +418,7 @@ impl Drop for LeaseKeeper {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic in there has been shown by the panic hook.
+            // A panic of the thread has been shown by the panic hook.
             let _ = thread.join();
         }
     }
@@ -431,7 +431,7 @@ fn keep(mut attachment: Attachment, console: &Console, stop: &AtomicBool) -> Att
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK);
         let now_ms = uptime_ms();
-        // No socket while there is nothing to ask: whoever listens on port 68 also gets everybody's answers.
+        // The socket is open only while something is asked: one on port 68 also receives the answers to other programs.
         if socket.is_none() && now_ms >= client.due_ms() {
             socket = dhcp_socket(&attachment.interface).ok();
         }

@@ -1,11 +1,11 @@
-//! The first writes of a job: what would boot becomes zeros, and then what the old disk leaves behind where the image
-//! does not reach. Touches `device`.
+//! The first writes of a job: they clear what would boot, and then what the old system left where the image does not
+//! reach. Touches `device`.
 //!
-//! What would boot is the first MiB, and the last one, from which firmware would repair a GPT; both are synced and
-//! read back before anything else is written. What is left behind would show itself later, as a partition is made
-//! or grows over it: a file system's or LVM's signature right behind the image, RAID metadata and ZFS labels near the
-//! disk's end, and an earlier order's partition for cloud-init with its user-data and keys. The image's own bytes are
-//! all written, so nothing is left behind inside of it.
+//! What would boot is the first MiB, and the last one, from which firmware would repair a GPT; both are synced and read
+//! back before anything else is written. What the old system left would show itself later, as a partition is made or
+//! grows over it: a file system's or LVM's signature right behind the image, RAID metadata and ZFS labels near the
+//! disk's end, and an earlier order's partition for cloud-init with its user-data and keys. Every byte of the image
+//! itself is written, so nothing is left there.
 
 use std::io;
 use std::ops::Range;
@@ -18,44 +18,44 @@ use common::table::{self, FIRST_BYTES};
 use super::device::Device;
 use super::write::held_back;
 
-/// What is cleared at either end of the disk, the image's or not: boot code, both kinds of partition table, and the
+/// Bytes cleared at either end of the disk, the image's or not: boot code, both kinds of partition table, and the
 /// backup GPT.
 const EDGE_BYTES: u64 = 1 << 20;
 
-/// What is cleared at the disk's end where the image does not reach. Our own partition for cloud-init lies there and
-/// ends 2 MiB before the end at the lowest; Promise's RAID keeps a copy 3,087 sectors before it (libblkid's
-/// promise_raid.c), all others less; the last partition, grown up to ours, ends before it, and md 0.90 and ZFS look
-/// for themselves in its last 768 KiB.
+/// Bytes cleared at the disk's end where the image does not reach. Our own partition for cloud-init is there and ends 2
+/// MiB before the end at the lowest; Promise's RAID keeps a copy 3,087 sectors before it (libblkid's promise_raid.c),
+/// all others less; the last partition, grown up to ours, ends before it, and md 0.90 and ZFS look for themselves in
+/// its last 768 KiB.
 const END_BYTES: u64 = 8 << 20;
 
-/// What is cleared right behind the image, where the next partition begins: ZFS's first two labels are the farthest
-/// signature.
+/// Bytes cleared right behind the image, where the next partition begins: of all signatures ZFS's first two labels are
+/// the farthest from a partition's start.
 const BEHIND_BYTES: u64 = 1 << 20;
 
-/// An earlier order's partition for cloud-init has 4 MiB at the most.
+/// The largest partition for cloud-init of an earlier order, in bytes.
 const PERSONAL_BYTES_MAX: u64 = 4 << 20;
 
-/// Partitions of the old disk that are looked into.
+/// The most partitions of the old disk that are read.
 const PARTITIONS_MAX: usize = 128;
 
-/// Why a disk was not cleared.
+/// Why a disk could not be cleared.
 #[derive(Debug, thiserror::Error)]
 pub enum ClearError {
-    /// It does not take the zeros, or cannot be read back.
+    /// The disk refuses the zeros, or cannot be read back.
     #[error("cannot clear the disk's old partition table")]
     Clear(#[source] io::Error),
-    /// It took zeros and gives something else back.
+    /// Reading back gives other bytes than the zeros that were written.
     #[error("the disk still shows its old partition table after it was cleared: it drops writes")]
     NotCleared,
 }
 
-/// Makes the old beginning and end of the disk zeros, reads both back, and clears what is left behind an image of
-/// `image_bytes`. Nothing else may be written before. Blocks.
+/// Writes zeros over the beginning and the end of the disk, reads both back, and clears what is left behind an image of
+/// `image_bytes`. Has to be the first write. Blocks.
 ///
 /// # Errors
-/// When the disk refuses, or shows something else afterwards.
+/// When the disk refuses, or gives back other bytes afterwards.
 pub fn clear(device: &dyn Device, image_bytes: u64) -> Result<(), ClearError> {
-    // Found by the old table, which goes first: after a power cut in between only what lies at fixed places is found.
+    // Found by the old table, which is cleared first: after a power cut in between, only fixed places are cleared.
     let personal = personal_data(device, image_bytes);
     let edge = EDGE_BYTES.min(device.size());
     let ends = [0, device.size() - edge];
@@ -90,12 +90,12 @@ pub fn cleared(manifest: &Manifest, disk_bytes: u64) -> ChunkSet {
     set
 }
 
-/// Where something may be left behind an image of `image_bytes`, besides the disk's edges: never a byte of the image.
+/// The ranges cleared behind an image of `image_bytes`, besides the disk's edges: never a byte of the image.
 fn left_behind(disk_bytes: u64, sector_bytes: u32, image_bytes: u64) -> Vec<Range<u64>> {
     let sector = u64::from(sector_bytes.max(1));
     let image_end = image_bytes.next_multiple_of(sector);
     let end = disk_bytes.saturating_sub(EDGE_BYTES) / sector * sector;
-    // The end of what an MBR can name, where our partition lies on a larger disk.
+    // The last sectors that an MBR can address, where our partition is on a larger disk.
     let reach = u64::from(u32::MAX) * sector;
     let before = |end: u64, bytes: u64| (end.saturating_sub(bytes) / sector * sector)..end;
     [
@@ -109,7 +109,7 @@ fn left_behind(disk_bytes: u64, sector_bytes: u32, image_bytes: u64) -> Vec<Rang
     .collect()
 }
 
-/// The partitions for cloud-init of the old table that lie behind the image.
+/// The partitions for cloud-init of the old partition table, as far as they are behind the image.
 fn personal_data(device: &dyn Device, image_bytes: u64) -> Vec<Range<u64>> {
     let sector = u64::from(device.sector_bytes());
     let mut first = vec![0; FIRST_BYTES.min(usize::try_from(device.size()).unwrap_or(FIRST_BYTES))];
@@ -145,7 +145,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// A disk of `mib` MiB of 0xa5 with these marks.
+    /// A disk of `mib` MiB of 0xa5, with these bytes at these places.
     fn disk(mib: usize, marks: &[(usize, &[u8])]) -> Vec<u8> {
         let mut disk = vec![0xa5; mib * MIB];
         for (at, mark) in marks {
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn what_the_old_disk_leaves_behind_is_cleared() {
         let size = 64 * MIB;
-        // (what it is, where, its bytes)
+        // (what it is, byte at which it begins, its bytes)
         let table: [(&str, usize, &[u8]); 9] = [
             ("old MBR", 510, &[0x55, 0xaa]),
             ("backup GPT", size - 512, b"EFI PART"),
@@ -235,7 +235,8 @@ mod tests {
         }
     }
 
-    /// The same in a GPT, in which the agent makes its own partition; any other partition there keeps what it holds.
+    /// The same in a GPT, in which the agent makes its own partition; other partitions of that size keep their
+    /// contents.
     #[test]
     fn an_earlier_orders_personal_data_is_cleared_from_a_gpt() {
         let mut bytes = vec![0xa5; 64 * MIB];

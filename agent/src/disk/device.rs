@@ -1,11 +1,11 @@
-//! The operations that a disk offers, and the kernel's version of them for block devices and plain files.
-//! Owns the open file and the only unsafe code of the disk: the ioctls.
+//! The operations that a disk offers, and the kernel's implementation of them for block devices and plain files. Owns
+//! the open file, and the only unsafe code of the disk: the ioctls.
 //!
-//! Writes are buffered, not `O_DIRECT`: one code path serves block devices, plain files and file systems that
-//! know no direct writes, the page cache merges neighbouring chunks into the largest requests the device
-//! takes, and `sync_file_range` starts the write-out at once so that the sync at the end of a batch finds
-//! little left to do. The price is one copy in memory per byte. Reading back goes around the cache:
-//! [`Device::drop_cache`] first, or the answer would come from memory.
+//! Writes are buffered, not `O_DIRECT`: one code path serves block devices, plain files and file systems without direct
+//! writes, the page cache merges neighbouring chunks into the largest requests the device takes, and `sync_file_range`
+//! starts the write-out at once so that the sync at the end of a batch finds little left to do. The price is one copy
+//! in memory per byte. Reading back has to bypass the cache: [`Device::drop_cache`] first, or the answer would come
+//! from memory.
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -16,39 +16,39 @@ use std::path::Path;
 
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 
-/// What the writer needs of a disk. Offsets and lengths are bytes and whole sectors; every call blocks.
+/// The operations of a disk. Offsets and lengths are bytes, in whole sectors; every call blocks.
 pub trait Device: Send + Sync + std::fmt::Debug {
-    /// Bytes.
+    /// Size in bytes.
     fn size(&self) -> u64;
 
     /// Logical sector size in bytes.
     fn sector_bytes(&self) -> u32;
 
-    /// It in words, for errors: its name and its marks.
+    /// A description for errors: name, model, serial number and the like.
     fn words(&self) -> String {
         "the disk".to_owned()
     }
 
-    /// Which of the system's files or devices it is, however it was named when it was opened.
+    /// The identity of the open file or device, whatever its name was when it was opened.
     fn place(&self) -> Place {
         Place::Memory
     }
 
-    /// Tells the kernel to read the partition table anew, so that udev and a curious admin see what is there.
+    /// Tells the kernel to read the partition table again, so that udev and an admin see the new one.
     fn reread_partitions(&self) {}
 
-    /// Whether it spins: several readers at once would make it slower.
+    /// Whether it is a spinning disk, which several readers at once would slow down.
     fn rotational(&self) -> bool {
         false
     }
 
-    /// Fills `buf` from `offset` on.
+    /// Fills `buf` with the bytes from `offset` on.
     ///
     /// # Errors
     /// When the device refuses, or ends before.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 
-    /// Writes all of `bytes` at `offset`. Safe from a power loss only after [`Device::sync`].
+    /// Writes all of `bytes` at `offset`. They survive a power loss only after [`Device::sync`].
     ///
     /// # Errors
     /// When the device refuses.
@@ -60,45 +60,45 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// When the device refuses.
     fn zero_at(&self, offset: u64, len: u64) -> io::Result<()>;
 
-    /// Asks that what was written here goes to the device soon. A hint: no promise, no error.
+    /// Asks the kernel to write this range out soon. A hint, without a promise or an error.
     fn start_writeout(&self, _offset: u64, _len: u64) {}
 
-    /// Returns when all that was written survives a power loss.
+    /// Returns when every write before it survives a power loss.
     ///
     /// # Errors
     /// When the device lost a write.
     fn sync(&self) -> io::Result<()>;
 
-    /// Makes the next reads come from the device itself.
+    /// Drops cached bytes, so that the next reads come from the device itself.
     ///
     /// # Errors
     /// When the kernel refuses.
     fn drop_cache(&self) -> io::Result<()>;
 }
 
-/// What an open file or device is to the kernel.
+/// The kernel's identity of an open file or device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// A block device, by its numbers.
+    /// A block device, by its device numbers.
     Block {
-        /// The number of its driver.
+        /// The major number, of its driver.
         major: u64,
-        /// The driver's number of it.
+        /// The minor number, by which the driver knows it.
         minor: u64,
     },
-    /// A plain file, by its file system and its number there.
+    /// A plain file, by its file system and its inode there.
     Plain {
-        /// The number of the device that its file system is on.
+        /// The device number of its file system.
         file_system: u64,
-        /// The file's number.
+        /// The inode number.
         inode: u64,
     },
-    /// Neither: a disk of a test.
+    /// A test's disk in memory.
     Memory,
 }
 
 impl Place {
-    /// Of a file with `metadata`.
+    /// The identity of a file with `metadata`.
     #[must_use]
     pub fn of(metadata: &std::fs::Metadata) -> Self {
         if metadata.file_type().is_block_device() {
@@ -121,7 +121,7 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(zero_out, nix::request_code_none!(0x12, 127), [u64; 2]);
 }
 
-/// Zeros are written in pieces of this many bytes where the kernel has no better way.
+/// Zeros are written in pieces of this many bytes where the kernel has no cheaper way.
 const ZERO_PIECE: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,10 +130,10 @@ enum Kind {
     Plain,
 }
 
-/// What the kernel says of a block device or a plain file.
+/// The kernel's facts about a block device or a plain file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Logical sector size in bytes; 512 for a plain file.
     pub sector_bytes: u32,
@@ -141,7 +141,7 @@ pub struct Facts {
     pub read_only: bool,
 }
 
-/// A block device or a plain file, open for this process alone.
+/// A block device or a plain file, opened exclusively.
 #[derive(Debug)]
 pub struct FileDevice {
     file: File,
@@ -153,8 +153,8 @@ pub struct FileDevice {
 }
 
 impl FileDevice {
-    /// Opens `path` for reading and writing, for this process alone: `O_EXCL` on a block device, which the
-    /// kernel refuses while anything of it is mounted, in a RAID or in LVM; a lock on a plain file.
+    /// Opens `path` exclusively for reading and writing: with `O_EXCL` on a block device, which the kernel refuses
+    /// while anything of it is mounted, in a RAID or in LVM; with a lock on a plain file.
     ///
     /// # Errors
     /// When it is not there, in use, or neither a block device nor a plain file.
@@ -174,7 +174,7 @@ impl FileDevice {
         Ok(Self { file, kind, facts, place, rotational, words: path.display().to_string() })
     }
 
-    /// The same, called `words` in errors.
+    /// The same device, with `words` as its description in errors.
     #[must_use]
     pub fn called(self, words: String) -> Self {
         Self { words, ..self }
@@ -192,7 +192,7 @@ impl FileDevice {
     }
 }
 
-/// The facts of what stands at `path`, without opening it for writing.
+/// The facts of the file or device at `path`, without opening it for writing.
 ///
 /// # Errors
 /// When it is not there or neither a block device nor a plain file.
@@ -288,7 +288,7 @@ impl Device for FileDevice {
                 }
             }
         };
-        // Not every device, kernel and file system knows the cheap way; bytes always work.
+        // Not every device, kernel and file system has the cheap way; writing zero bytes always works.
         cheap.or_else(|_| self.write_zeros(offset, len))
     }
 

@@ -1,6 +1,6 @@
-//! Which chunk a disk did not take. Writes go through the page cache, so a sector that cannot be written shows
-//! itself at the next sync, as an error without a place: what was written since the last one is read back from
-//! the disk, and the first chunk that is not there is named. Touches `device` for reading only.
+//! Finds the chunk that a disk lost. Writes go through the page cache, so a sector that cannot be written makes the
+//! next sync fail, with an error that names no place: what was written since the last sync is read back from the disk,
+//! and the first chunk that differs is named. Touches `device` for reading only.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use tokio_util::sync::CancellationToken;
 use super::device::Device;
 use super::scan::scan;
 
-/// A chunk and its bytes on the disk, in words: `chunk 585 (bytes 613416960 to 614465535)`.
+/// A chunk and its bytes on the disk, for errors: `chunk 585 (bytes 613416960 to 614465535)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The chunk, whose number gives the first byte.
+    /// The chunk; its number gives the offset of its first byte.
     pub chunk: ChunkIndex,
-    /// Raw bytes of it; fewer than a whole chunk at the image's end.
+    /// Its length in raw bytes; less than a whole chunk at the image's end.
     pub len: u64,
 }
 
 impl Span {
-    /// Of a chunk of an image.
+    /// The span of `chunk` in the image of `manifest`.
     #[must_use]
     pub fn of(manifest: &Manifest, chunk: ChunkIndex) -> Self {
         Self { chunk, len: u64::from(manifest.raw_len(chunk)) }
@@ -35,10 +35,10 @@ impl fmt::Display for Span {
     }
 }
 
-/// What a failed sync lost: the first of `written` that does not stand on the disk, and how many more.
+/// What a failed sync lost: the first chunk that differs on the disk, and how many more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
-    /// The first; none when all of it can be read back, so that the fault has no place.
+    /// The first lost chunk; none when every chunk reads as it was written, so that the fault has no place.
     first: Option<Span>,
     more: usize,
 }
@@ -53,10 +53,10 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Reads `written` back after a failed sync. Blocks.
+/// Reads the chunks of `written` back after a failed sync. Blocks.
 #[must_use]
 pub fn lost(device: &dyn Device, manifest: &Manifest, written: &[ChunkIndex]) -> Lost {
-    // Where the cache stays, a chunk that was lost may still read as it was written: then none is named.
+    // Where the cache cannot be dropped, a lost chunk may still read as it was written: then none is named.
     let _ = device.drop_cache();
     let found = scan(device, manifest, written, &CancellationToken::new(), &|_| {});
     let mut gone: Vec<ChunkIndex> =

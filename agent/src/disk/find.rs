@@ -1,5 +1,5 @@
-//! Which of the disks seen now is the plan's, or why none is. The choice is pure; opening touches `device`.
-//! Everything that can be refused is refused before the first write.
+//! Chooses the plan's disk among those seen, and opens it. The choice is pure; opening touches `device`. Everything
+//! that can be refused is refused before the first write.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,105 +13,105 @@ use super::device::{self, Device as _, FileDevice, Place};
 use crate::inspect;
 use crate::inspect::reading::{Wanted, what_is_on};
 
-/// How many disks a refusal names: a storage server has hundreds.
+/// The most disks that an error names: a storage server has hundreds.
 const NAMED_MAX: usize = 16;
 
-/// Why no disk is written to. Told before the first write.
+/// Why no disk is written to. Found out before the first write.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// No disk bears the marks.
+    /// No disk has the plan's marks.
     #[error("no disk is {wanted}; seen: {seen}")]
     Missing {
-        /// The marks, in words.
+        /// The plan's marks, for the log.
         wanted: String,
-        /// The disks, in words.
+        /// The disks that were seen, for the log.
         seen: String,
     },
-    /// Several disks bear the marks.
+    /// Several disks have the plan's marks.
     #[error("{count} disks are {wanted}; seen: {seen}")]
     Several {
-        /// How many bear them.
+        /// How many have them.
         count: usize,
-        /// The marks, in words.
+        /// The plan's marks, for the log.
         wanted: String,
-        /// The disks, in words.
+        /// The disks that were seen, for the log.
         seen: String,
     },
-    /// The one disk refuses writes: a switch on a card, a snapshot, a failed medium.
+    /// The one disk is read-only: a switch on a card, a snapshot, a failed medium.
     #[error("{disk} is read-only")]
     ReadOnly {
-        /// The disk, in words.
+        /// The disk's name and marks, for the log.
         disk: String,
     },
-    /// The image does not fit.
+    /// The image is larger than the disk.
     #[error("the image has {image} bytes, {disk} only {size}")]
     TooSmall {
-        /// The disk, in words.
+        /// The disk's name and marks, for the log.
         disk: String,
-        /// The disk's bytes.
+        /// Size of the disk in bytes.
         size: u64,
-        /// The image's bytes.
+        /// Size of the image in bytes.
         image: u64,
     },
-    /// The image's partition table would be read at the wrong places.
+    /// Image and disk have different sector sizes: the partition table would be read at the wrong places.
     #[error("the image is made for sectors of {image} bytes, {disk} has sectors of {disk_sector}")]
     Sector {
-        /// The disk, in words.
+        /// The disk's name and marks, for the log.
         disk: String,
-        /// Bytes of the disk's logical sectors.
+        /// The disk's logical sector size in bytes.
         disk_sector: u32,
-        /// The image's sector size.
+        /// The sector size in bytes that the image was made for.
         image: u32,
     },
-    /// The device is no longer what was reported.
+    /// The device has another size than when it was reported.
     #[error("{path} has {now} bytes now, {reported} were reported")]
     Changed {
-        /// The file or device that was opened.
+        /// The path of the file or device.
         path: PathBuf,
-        /// Bytes now.
+        /// Size of the opened device in bytes.
         now: u64,
-        /// Bytes reported.
+        /// Size in the report, in bytes.
         reported: u64,
     },
     /// The opened device is another disk than the plan's: a cable, a hot swap or a link reset gave its name away.
     #[error("what was opened is not the disk that is meant any more: {wanted} is meant, {now} is there")]
     Swapped {
-        /// The marks of the plan, in words.
+        /// The plan's marks, for the log.
         wanted: String,
-        /// What is there, in words.
+        /// What is there now, for the log.
         now: String,
     },
-    /// It could not be opened for this process alone.
+    /// The disk could not be opened exclusively.
     #[error("cannot open {path} for writing (mounted, or part of a RAID or volume group?)")]
     Open {
-        /// The file or device that was opened.
+        /// The path of the file or device.
         path: PathBuf,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// It could not be looked at.
+    /// The file or device could not be read.
     #[error("cannot read {path}")]
     Look {
-        /// The file or device that was opened.
+        /// The path of the file or device.
         path: PathBuf,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// A file to be made has no size.
+    /// A file to be created has no size.
     #[error("{path} is not there or empty: give the disk a size with --size")]
     NoSize {
-        /// The file or device that was opened.
+        /// The path of the file or device.
         path: PathBuf,
     },
 }
 
-/// The one disk among `seen` that bears the marks of `wanted` and takes an image of `image_bytes`, made for
-/// sectors of `image_sector` bytes.
+/// The one disk among `seen` that has the marks of `wanted`, and can hold an image of `image_bytes` made for sectors of
+/// `image_sector` bytes.
 ///
 /// # Errors
-/// When there is not exactly one, or it does not suit.
+/// When there is not exactly one, or it cannot hold the image.
 pub fn choose<'a>(
     wanted: &DiskIdentity,
     seen: &'a [Disk],
@@ -144,8 +144,8 @@ pub fn choose<'a>(
     Ok(disk)
 }
 
-/// Opens `disk` for this process alone, and checks that it still has the size that was seen. Which disk was
-/// opened is for [`is_still`] to say.
+/// Opens `disk` exclusively, and checks that it still has the size that was seen. Whether it is still the same disk is
+/// for [`is_still`] to check.
 ///
 /// # Errors
 /// When it is in use, or has changed since it was seen.
@@ -165,9 +165,9 @@ pub fn open(disk: &Disk) -> Result<FileDevice, TargetError> {
     Ok(opened)
 }
 
-/// Makes sure that the opened device at `place` is the disk `wanted`, by all its marks as they are now: names
-/// and numbers are given to another disk when one is gone. To be asked of the **opened** device, and again
-/// right before the first write.
+/// Checks that the opened device at `place` is the disk `wanted`, by all its marks as they are now: names and numbers
+/// are given to another disk when one is gone. To be called with the **opened** device, and again right before the
+/// first write.
 ///
 /// # Errors
 /// When it is another disk, or gone.
@@ -196,8 +196,8 @@ fn device_path(disk: &Disk) -> PathBuf {
     }
 }
 
-/// The file or device at `path` as the one disk of a machine. A file that is missing, empty or shorter than
-/// `size` is made that long.
+/// Describes the file or device at `path` as the only disk of an ordinary process. A file that is missing, empty or
+/// shorter than `size` is extended to that length.
 ///
 /// # Errors
 /// When it is neither a plain file nor a block device, cannot be read, or has no size.
@@ -281,7 +281,7 @@ mod tests {
     fn exactly_one_suitable_disk_or_none() {
         let wanted = DiskIdentity::of(&disk("sda", "S1"));
         let read_only = Disk { read_only: true, ..disk("sda", "S1") };
-        // (disks seen, image bytes, image sector, what must be said; empty where it is taken)
+        // (disks seen, image bytes, image sector, what the error has to say; empty where the disk is chosen)
         let table = [
             (vec![disk("sdb", "S1"), disk("sda", "S2")], 8 << 20, 512, ""),
             (vec![], 1, 512, "no disk at all"),
@@ -302,7 +302,7 @@ mod tests {
         }
     }
 
-    /// Kernel's tree of two disks of one model that differ in their serial numbers only.
+    /// A sysfs with two disks of one model that differ only in their serial numbers.
     fn two_disks() -> tempfile::TempDir {
         let tree = tempfile::tempdir().unwrap();
         for (name, number, serial) in [("sda", "8:0", "S1"), ("sdb", "8:16", "S2")] {

@@ -1,8 +1,8 @@
-//! What is down, what of it is safe, and the bytes for peers. Shared by the writer, which adds to it, and the
-//! swarm, which serves from it; every lock is held for a few instructions or one copy, never over an await.
+//! Which chunks are written, which of them are durable, and their bytes for peers. Shared by the writer, which adds to
+//! it, and the swarm, which serves from it; every lock is held for a few instructions or one copy, never over an await.
 //!
-//! Chunks that would let the disk boot are held back in memory until the seal (see `write`); they are served
-//! from there.
+//! Chunks that would let the disk boot are held back in memory until the seal (see `write`); they are served from
+//! there. Owns those sets and bytes; touches `device` for reading.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -23,7 +23,7 @@ struct State {
     back: BTreeMap<ChunkIndex, Arc<Vec<u8>>>,
 }
 
-/// A handle on what the disk holds of an image.
+/// A handle of what the disk holds of an image; clones share it.
 #[derive(Debug, Clone)]
 pub struct Held {
     device: Arc<dyn Device>,
@@ -32,14 +32,14 @@ pub struct Held {
 }
 
 impl Held {
-    /// Of an image of which `already` is down and safe.
+    /// A new one for an image of which the chunks of `already` are written and durable.
     #[must_use]
     pub fn new(device: Arc<dyn Device>, manifest: Arc<Manifest>, already: ChunkSet) -> Self {
         let state = State { written: already.clone(), durable: already, back: BTreeMap::new() };
         Self { device, manifest, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The raw bytes of `chunk`, if it is down or held back; none for zeros. Blocks on the disk.
+    /// The raw bytes of `chunk`, if it is written or held back; none for zeros. Blocks on the disk.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -61,7 +61,7 @@ impl Held {
         Ok(Some(bytes))
     }
 
-    /// The stored chunks that [`Held::bytes_of`] gives.
+    /// The stored chunks whose bytes [`Held::bytes_of`] gives.
     #[must_use]
     pub fn readable(&self) -> ChunkSet {
         let state = self.state();
@@ -80,7 +80,7 @@ impl Held {
         self.state().durable.clone()
     }
 
-    /// The chunks that are neither down nor held back.
+    /// The chunks that are neither written nor held back.
     #[must_use]
     pub fn missing(&self) -> Vec<ChunkIndex> {
         let state = self.state();
@@ -88,7 +88,7 @@ impl Held {
         self.manifest.iter().map(|(index, _)| index).filter(|&index| !there(index)).collect()
     }
 
-    /// Takes the chunks that overlap `bytes` of the disk out: they were overwritten with something else.
+    /// Removes the chunks that overlap `bytes` of the disk: they are being overwritten with something else.
     pub fn forget(&self, bytes: &Range<u64>) {
         let mut state = self.state();
         for (chunk, _) in self.manifest.iter() {
@@ -100,8 +100,8 @@ impl Held {
         }
     }
 
-    /// Takes `bad` out, which do not stand on the disk as they should, and every chunk with the same bytes:
-    /// those come together.
+    /// Removes the chunks of `bad`, which differ on the disk, and every chunk with the same bytes: those are fetched
+    /// together.
     pub fn lose(&self, bad: &[ChunkIndex]) {
         let bytes: HashSet<Hash> =
             bad.iter().filter_map(|&chunk| self.manifest.stored(chunk)).map(|stored| stored.raw).collect();
@@ -115,7 +115,7 @@ impl Held {
         }
     }
 
-    /// Whether `chunk` is down or held back.
+    /// Whether `chunk` is written or held back.
     #[must_use]
     pub fn has(&self, chunk: ChunkIndex) -> bool {
         let state = self.state();
@@ -130,12 +130,12 @@ impl Held {
         self.state().back.insert(chunk, bytes);
     }
 
-    /// What was held back, ascending.
+    /// The bytes of the chunks that are held back, ascending.
     pub(super) fn back(&self) -> BTreeMap<ChunkIndex, Arc<Vec<u8>>> {
         self.state().back.clone()
     }
 
-    /// All that was written so far is safe now. Only the writer calls it, right after a sync.
+    /// Makes every chunk that is written durable. Only the writer calls it, right after a sync.
     pub(super) fn synced(&self) {
         let mut state = self.state();
         let State { written, durable, .. } = &mut *state;

@@ -1,14 +1,14 @@
-//! Core: what cloud-init finds in its NoCloud partition, and the FAT file system that holds it, in memory.
+//! Core: the files that cloud-init reads from its NoCloud partition, and the FAT file system with them, in memory.
 //!
-//! Everything of ours is JSON, which is YAML, so no text of an admin can break out of its place. The SSH keys
-//! and the call home go into meta-data and vendor-data: user-data is the admin's alone, byte for byte, and wins
-//! where both say something. The call home is a script among vendor-data's parts, because a list such as
-//! `runcmd` would be replaced by one in user-data, and because `phone_home` cannot say which disk it comes from;
-//! it is given as well, for images in which scripts do not run.
+//! All files of ours are JSON, which is YAML, so no text of an admin can break out of its string. The SSH keys and the
+//! call home go into meta-data and vendor-data: user-data is the admin's alone, byte for byte, and wins where both say
+//! something. The call home is a script among vendor-data's parts, because a list such as `runcmd` would be replaced by
+//! one in user-data, and because `phone_home` cannot say which disk it comes from; `phone_home` is given as well, for
+//! images in which scripts do not run.
 //!
-//! network-config names the card that the machine booted from: without one cloud-init takes the first card with
-//! a link, which on a machine with several need not reach anything (metal3-io/baremetal-operator#183). It names
-//! no other, as cloud-init itself would not: a management controller's USB card answers DHCP, too.
+//! network-config names the card that the machine booted from: without one cloud-init takes the first card with a link,
+//! which on a machine with several may reach nothing (metal3-io/baremetal-operator#183). It names no other card, as
+//! cloud-init itself would not: a management controller's USB card answers DHCP, too. Touches `common`'s messages.
 
 use std::io::{self, Cursor, Write as _};
 
@@ -20,38 +20,38 @@ use serde_json::json;
 /// The label by which cloud-init finds the file system.
 const LABEL: [u8; 11] = *b"CIDATA     ";
 
-/// How often the installed OS tries to call home. cloud-init waits a little longer after each try.
+/// How often the installed OS tries to call home; cloud-init waits a little longer after each try.
 const CALL_HOME_TRIES: u32 = 20;
 
-/// The program that calls home, with the places of the address and the mark.
+/// The script that calls home, with placeholders for the URL and the volume serial number.
 const CALL_HOME: &str = include_str!("call_home.sh");
 
-/// Why there is nothing for cloud-init.
+/// Why the file system for cloud-init cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum NoCloudError {
-    /// More than an order may carry.
+    /// The user-data is longer than an order may carry; its length in bytes.
     #[error("user-data of {0} bytes, more than {USER_DATA_BYTES_MAX}")]
     UserData(usize),
-    /// The file system could not be made.
+    /// The FAT file system could not be made or filled.
     #[error("cannot make the file system for cloud-init")]
     FileSystem(#[source] io::Error),
 }
 
-/// The files of a NoCloud source.
+/// The contents of the files of a NoCloud source.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Files {
-    /// Name and keys.
+    /// meta-data: instance id, host name and SSH keys.
     pub meta_data: String,
-    /// The admin's.
+    /// user-data: the admin's, byte for byte, or an empty cloud-config.
     pub user_data: Vec<u8>,
-    /// Ours: the call home.
+    /// vendor-data: host name, and the call home if the order waits for one.
     pub vendor_data: String,
-    /// The card that reaches the server; none where it is not known.
+    /// network-config: the card that the machine booted from; none where that is not known.
     pub network_config: Option<String>,
 }
 
 impl std::fmt::Debug for Files {
-    // They hold what the `Personality` does not show either.
+    // They hold the same secrets as `Personality`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Files").finish_non_exhaustive()
     }
@@ -82,13 +82,13 @@ pub fn files(personality: &Personality) -> Result<Files, NoCloudError> {
     })
 }
 
-/// cloud-config, and the script that calls home.
+/// vendor-data: a cloud-config, and the script that calls home if there is a URL for it.
 fn vendor_data(personality: &Personality) -> String {
     let mut config = json!({ "hostname": personality.hostname, "preserve_hostname": false });
     let Some(url) = &personality.confirm_url else { return format!("#cloud-config\n{config:#}\n") };
     config["phone_home"] =
         json!({ "url": url, "post": ["hostname", "instance_id"], "tries": CALL_HOME_TRIES });
-    // A JSON text is a text of Python, too.
+    // A JSON string is also a string of Python.
     let script = CALL_HOME
         .replace("@URL@", &json!(url).to_string())
         .replace("@MARK@", &personality.seed_mark.0.to_string());

@@ -1,7 +1,7 @@
-//! The property of the whole write path, tried at every write: **a disk that boots is whole**. The power goes
-//! after each operation in turn, what was not synced survives in part, and what is then on the disk is either
-//! the old one, nothing that boots, or the new one to the last byte. The same through the agent's steps is
-//! tried in `steps::power`.
+//! The property of the whole write path, tried at every write: **a disk that boots is whole**. The power is cut after
+//! each operation in turn, writes that were not synced survive in part, and what is then on the disk is either the old
+//! system, nothing that boots, or the new system to the last byte. `steps::power` tries the same through the agent's
+//! steps.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,15 +22,14 @@ use super::write::{Pace, Writer, held_back};
 
 pub(crate) const MIB: usize = 1 << 20;
 
-/// What firmware looks for: a boot signature, or a GPT at the beginning or at the end.
+/// Whether firmware may boot `disk`: it has a boot signature, or a GPT at the beginning or at the end.
 fn may_boot(disk: &[u8], sector: usize) -> bool {
     disk[510..512] == [0x55, 0xaa]
         || disk[sector..sector + 8] == *b"EFI PART"
         || disk[disk.len() - sector..][..8] == *b"EFI PART"
 }
 
-/// An image with a GPT and one partition over most of it, zeros in between, two equal chunks, and a last
-/// chunk that is not whole.
+/// An image with a GPT and one partition over most of it, zeros in between, two equal chunks, and a short last chunk.
 fn os_image(sector: usize) -> Vec<u8> {
     let mut raw = vec![0; 5 * MIB + 8192];
     for (at, seed) in [(1, 5), (3, 5), (4, 9), (5, 13)] {
@@ -53,7 +52,7 @@ fn os_image(sector: usize) -> Vec<u8> {
     raw
 }
 
-/// Writes the image on `device` as the agent does; the error of the first operation without power.
+/// Writes the image to `device` as the agent does; the error of the first operation without power.
 async fn deploy(device: Arc<Recording>, manifest: Arc<Manifest>, raw: &[u8]) -> Result<(), String> {
     let disk: Arc<dyn Device> = device;
     let skip = cleared(&manifest, disk.size());
@@ -66,7 +65,7 @@ async fn deploy(device: Arc<Recording>, manifest: Arc<Manifest>, raw: &[u8]) -> 
     let (chunks, coming) = tokio::sync::mpsc::channel(3);
     let writer = Writer::start(Arc::clone(&disk), Arc::clone(&manifest), held.clone(), coming, pace, cancel);
     let places = manifest.places();
-    // Descending on purpose: the first chunk comes last but one, the writer puts what waits in order.
+    // Descending on purpose: the first chunk comes last, and the writer has to sort what waits.
     let mut keys: Vec<ChunkIndex> = places.keys().copied().collect();
     keys.sort_unstable_by(|a, b| b.cmp(a));
     for key in keys {
@@ -75,7 +74,7 @@ async fn deploy(device: Arc<Recording>, manifest: Arc<Manifest>, raw: &[u8]) -> 
             break;
         }
     }
-    // The swarm keeps its end of the channel for as long as it lives: the writer knows itself when it is done.
+    // `chunks` is still open, as in the swarm: the writer itself knows when every chunk is written.
     writer.finish().await.map_err(|error| with_causes(&error))?;
     assert!(held.missing().is_empty());
 
@@ -105,7 +104,7 @@ pub(crate) fn whole_old(disk: &[u8], old: &[u8]) -> bool {
     disk[MIB..disk.len() - MIB] == old[MIB..old.len() - MIB]
 }
 
-/// Whether all but the partition table (both ends) is as it is at the end.
+/// Whether all but the partition table (both ends) is as it is at the end of a whole run.
 fn whole_new(disk: &[u8], done: &[u8]) -> bool {
     let middle: Range<usize> = MIB..disk.len() - 64 * 1024;
     disk[middle.clone()] == done[middle]
@@ -131,7 +130,7 @@ fn try_every_cut(size: usize, sector: u32, seed: u64) {
                 "cut after {cut} of {operations} operations leaves a disk that boots and is not whole"
             );
         }
-        // The machine powers on again and finishes, whatever was left.
+        // The machine powers on again and finishes, whatever the cut left.
         let again = Arc::new(Recording::holding(left, sector));
         run(&again, &manifest, &raw).unwrap();
         assert!(again.bytes() == done, "cut after {cut}, then done again, is another disk");
@@ -144,13 +143,13 @@ fn a_disk_that_boots_is_whole() {
     try_every_cut(9 * MIB, 4096, 3);
 }
 
-/// The image reaches into the last MiB, so that its own backup GPT would stand where firmware looks.
+/// The image reaches into the last MiB, so that its own backup GPT is at the place where firmware looks.
 #[test]
 fn a_tight_disk_that_boots_is_whole() {
     try_every_cut(5 * MIB + 8192, 512, 4);
 }
 
-/// One sector that takes no write: the error has no place of its own, so what was written is read back.
+/// One sector refuses writes: the sync's error names no place, so the chunks written are read back.
 #[test]
 fn the_chunk_that_a_disk_does_not_take_is_named() {
     let raw = os_image(512);
@@ -180,14 +179,14 @@ fn a_seal_that_fails_leaves_nothing_that_boots() {
     for told in [false, true] {
         for at in [0, 511, 600, 1024, 4000, size - 512, size - 33 * 512, 5 * MIB + 100_000, 8 * MIB - 100] {
             let mut old = old_disk(size, 512);
-            // What clears well and is lost afterwards: zeros before, zeros after.
+            // A sector that holds zeros before, so that clearing seems to work and only the seal's write is lost.
             old[at / 512 * 512..][..512].fill(0);
             let disk = Recording::holding(old, 512).with_bad_sector(BadSector { at, told });
             let disk = Arc::new(disk);
             let ended = run(&disk, &manifest, &raw);
             let left = disk.bytes();
             match ended {
-                // Where nothing but zeros belongs, nothing was lost.
+                // Only zeros belong into this sector, so nothing was lost.
                 Ok(()) => assert!(left == done && !told, "byte {at}"),
                 Err(error) => assert!(!may_boot(&left, 512), "byte {at}, told: {told}: {error}"),
             }

@@ -1,6 +1,6 @@
-//! A disk in memory that loses its power: after a set number of operations every call fails, and what was
-//! not synced survives in part, as a volatile write cache leaves it: torn at any sector, in another order, or not
-//! at all. It may also have one sector that does not keep what is written.
+//! A test's disk in memory whose power can be cut: after a set number of operations every call fails, and writes that
+//! were not synced survive in part, as a volatile write cache leaves them: torn at any sector, in another order, or not
+//! at all. It may also have one sector that does not keep what is written. Owns the bytes.
 
 use std::io;
 
@@ -13,15 +13,15 @@ use super::device::Device;
 
 #[derive(Debug)]
 struct State {
-    /// What a read sees.
+    /// What a read returns.
     seen: Vec<u8>,
-    /// What survives for certain.
+    /// What survives a power cut in any case.
     durable: Vec<u8>,
     /// Writes since the last sync: offset and bytes.
     volatile: Vec<(usize, Vec<u8>)>,
-    /// Whether a write was lost that the next sync is to tell.
+    /// Whether a write was lost that the next sync is to report.
     untold: bool,
-    /// Writes and syncs left before the power goes.
+    /// Writes and syncs left before the power is cut.
     left: usize,
     reads: usize,
     operations: usize,
@@ -30,9 +30,9 @@ struct State {
 /// A sector that does not keep what is written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BadSector {
-    /// A byte of it.
+    /// The offset of any byte of the sector.
     pub(crate) at: usize,
-    /// Whether the next sync tells, as the kernel does; otherwise only reading back shows it.
+    /// Whether the next sync reports the loss, as the kernel does; otherwise only reading back shows it.
     pub(crate) told: bool,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Recording {
     state: Mutex<State>,
 }
 
-/// Where a power cut falls and what it tears: the same seed, the same run.
+/// Random numbers for where a power cut happens and what it tears: the same seed repeats the run.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(SplitMix64);
 
@@ -89,7 +89,7 @@ impl Recording {
         Self { bad: Some(bad), ..self }
     }
 
-    /// Whether the power is gone.
+    /// Whether the power was cut.
     pub(crate) fn is_off(&self) -> bool {
         self.state.lock().left == 0
     }
@@ -107,24 +107,24 @@ impl Recording {
         self.state.lock().seen.clone()
     }
 
-    /// What is on the disk when the power comes back: what was synced, and of the rest what `random` leaves.
+    /// The disk's bytes when the power comes back: what was synced, and of the other writes what `random` leaves.
     pub(crate) fn after_cut(&self, random: &mut Random) -> Vec<u8> {
         let state = self.state.lock();
         let mut left = state.durable.clone();
         let mut writes: Vec<&(usize, Vec<u8>)> = state.volatile.iter().collect();
         let kind = random.next() % 5;
         match kind {
-            // The cache was lost.
+            // The whole cache was lost.
             0 => return left,
-            // In order, as far as it came.
+            // The writes went down in order, up to some point.
             1 => writes.truncate(random.below(writes.len() + 1)),
-            // In any order: of two writes to one sector the older one may be the last that went down.
+            // The writes went down in any order: of two writes to one sector the older one may be the last.
             _ => (1..writes.len()).for_each(|at| writes.swap(at, random.below(at + 1))),
         }
         let last = writes.len().saturating_sub(1);
         for (at, (offset, bytes)) in writes.into_iter().enumerate() {
             let forgotten = kind == 2 && random.coin();
-            // A write that was going down as the power went is torn.
+            // A write that was going down at the power cut is torn.
             let torn = kind >= 3 || (kind == 1 && at == last);
             for (part, bytes) in bytes.chunks(self.sector as usize).enumerate() {
                 if !forgotten && (!torn || random.coin()) {
@@ -193,7 +193,7 @@ impl Device for Recording {
             for (offset, bytes) in std::mem::take(&mut state.volatile) {
                 state.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
             }
-            // Told once, as Linux does.
+            // Reported once, as Linux does.
             match std::mem::take(&mut state.untold) {
                 true => Err(io::Error::from_raw_os_error(nix::libc::EIO)),
                 false => Ok(()),
@@ -206,8 +206,8 @@ impl Device for Recording {
     }
 }
 
-/// An image with one chunk per entry, zeros where it is none, otherwise bytes that differ by their number;
-/// its manifest, and its raw bytes.
+/// An image with one chunk per entry, zeros where it is none, otherwise bytes made from its number; its manifest, and
+/// its raw bytes.
 pub(crate) fn image(chunks: &[Option<u8>], sector: u32) -> (Manifest, Vec<u8>) {
     let raw: Vec<u8> = chunks
         .iter()
@@ -219,7 +219,7 @@ pub(crate) fn image(chunks: &[Option<u8>], sector: u32) -> (Manifest, Vec<u8>) {
     (manifest_of(&raw, sector), raw)
 }
 
-/// The manifest of `raw`.
+/// The manifest of an image with the bytes `raw`.
 pub(crate) fn manifest_of(raw: &[u8], sector: u32) -> Manifest {
     let entry = |bytes: &[u8]| match common::chunk::is_zero(bytes) {
         true => Chunk::Zero,
@@ -233,7 +233,7 @@ pub(crate) fn manifest_of(raw: &[u8], sector: u32) -> Manifest {
     Manifest::new(raw.len() as u64, sector, raw.chunks(1 << 20).map(entry).collect()).unwrap()
 }
 
-/// The chunk of `raw` that stands at `index`, as the swarm hands it over.
+/// The chunk `index` of `raw`, as the swarm hands it over.
 pub(crate) fn verified(manifest: &Manifest, raw: &[u8], index: u32) -> crate::swarm::VerifiedChunk {
     let start = (index as usize) << 20;
     let bytes = &raw[start..raw.len().min(start + (1 << 20))];

@@ -1,6 +1,6 @@
-//! What a disk holds already of an image: after a power loss, or because the same or a similar image was
-//! installed before. Nothing but the bytes themselves is believed: no journal, no bitmap, so a disk that lied
-//! about a write, or was changed meanwhile, costs a fetch and never a wrong image.
+//! Finds the chunks of an image that a disk holds already: after a power loss, or because the same or a similar image
+//! was installed before. Only the bytes themselves count: there is no journal and no bitmap, so a disk that lied about
+//! a write, or was changed meanwhile, costs a fetch and never a wrong image. Touches `device` for reading only.
 
 use std::collections::HashSet;
 
@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::device::Device;
 use super::scan::{Scan, scan};
 
-/// So many chunks are tried before all are read. A disk with a twentieth of the image is missed once in 27
-/// tries, and then costs that twentieth; a disk without any of it costs 64 reads instead of a full scan.
+/// The chunks that are tried before all are read. A disk with a twentieth of the image is missed once in 27 times, and
+/// then costs that twentieth; a disk with nothing of it costs 64 reads instead of a full scan.
 const SAMPLE: usize = 64;
 
-/// The stored chunks to try first: spread by `random` over the image, ascending, none of `skip`.
+/// The stored chunks to try first: chosen at random over the image by `random`, ascending, none of `skip`.
 #[must_use]
 pub fn sample(manifest: &Manifest, skip: &ChunkSet, random: u64) -> Vec<ChunkIndex> {
     let stored: Vec<ChunkIndex> = manifest
@@ -37,8 +37,8 @@ pub fn sample(manifest: &Manifest, skip: &ChunkSet, random: u64) -> Vec<ChunkInd
     picked
 }
 
-/// The chunks that `device` holds as `manifest` says, but those of `skip`: a sample first, and where any of
-/// it matches, all. `random` spreads the sample. Blocks.
+/// The chunks that `device` holds as `manifest` says, without those of `skip`: reads a sample first, and all if any of
+/// it matches. `random` chooses the sample. Blocks.
 pub fn held_already(
     device: &dyn Device,
     manifest: &Manifest,
@@ -58,8 +58,8 @@ pub fn held_already(
     found
 }
 
-/// Takes chunks out of `same` of which an equal one is missing: equal chunks are fetched once and written to
-/// all their places, so they count as held together or not at all.
+/// Removes chunks from `same` if a chunk with equal bytes is missing: equal chunks are fetched once and written to all
+/// their places, so they count as held together or not at all.
 fn drop_partial(manifest: &Manifest, same: &mut ChunkSet) {
     let stored = || {
         manifest.iter().filter_map(|(index, chunk)| match chunk {
@@ -113,7 +113,7 @@ mod tests {
             skip.insert(ChunkIndex(0));
             let held = held_already(&disk, &manifest, &skip, random, &CancellationToken::new(), &|_| {});
             let any_stored = states.iter().skip(1).any(|(kind, kept)| kind.is_some() && *kept);
-            // The first chunk is never taken, so neither is one that is equal to it.
+            // The first chunk is skipped, so neither is one held that is equal to it.
             let whole = |kind: Option<u8>| {
                 kind.is_none()
                     || states.iter().enumerate().all(|(at, (other, kept))| *other != kind || (at > 0 && *kept))

@@ -1,8 +1,8 @@
-//! Reading back and comparing with the manifest: what `verify` and a resume both do. Touches `device` for
-//! reading only. Chunks are hashed by their raw bytes; zeros are compared as zeros.
+//! Reads chunks back and compares them with the manifest, for `verify` and for a resume. Touches `device` for reading
+//! only. Chunks are hashed by their raw bytes; zeros are compared as zeros.
 //!
-//! Several threads take the next chunk in turn, so that the reads stay nearly ascending while hashing uses
-//! every core; a disk that spins gets one reader.
+//! Several threads take the next chunk in turn, so that the reads stay nearly ascending while hashing uses every core;
+//! a spinning disk gets one reader.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -15,21 +15,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::device::Device;
 
-/// More readers than this gain nothing: each hashes more than 1 GB/s.
+/// The most readers; more gain nothing, since each hashes more than 1 GB/s.
 const READERS_MAX: usize = 4;
 
-/// Which chunks stand on the disk, and what kept the others from being read.
+/// The result of reading chunks back.
 #[derive(Debug)]
 pub struct Scan {
-    /// The chunks that stand on the disk as the manifest says.
+    /// The chunks whose bytes on the disk are the manifest's.
     pub same: ChunkSet,
-    /// The first chunk that could not be read, and why.
+    /// The first chunk that could not be read, and the error; none when all could be.
     pub unreadable: Option<(ChunkIndex, std::io::Error)>,
     /// Whether it was cancelled before the end.
     pub cancelled: bool,
 }
 
-/// Whether `bytes` are what the manifest says `chunk` is.
+/// Whether `bytes` are those of `chunk` by the manifest.
 #[must_use]
 pub fn is_chunk(manifest: &Manifest, chunk: ChunkIndex, bytes: &[u8]) -> bool {
     if bytes.len() as u64 != u64::from(manifest.raw_len(chunk)) {
@@ -42,8 +42,8 @@ pub fn is_chunk(manifest: &Manifest, chunk: ChunkIndex, bytes: &[u8]) -> bool {
     }
 }
 
-/// Reads `chunks` and compares each with the manifest. `progress` gets the raw bytes compared so far. A chunk
-/// that cannot be read counts as different. Blocks; call it on a thread of its own.
+/// Reads `chunks` and compares each with the manifest. `progress` is given the raw bytes compared so far. A chunk that
+/// cannot be read counts as different. Blocks: call it on a thread of its own.
 pub fn scan(
     device: &dyn Device,
     manifest: &Manifest,

@@ -1,11 +1,11 @@
 //! The last writes, after which the disk boots. Touches `device` and `held`.
 //!
-//! Order: the chunks held back at the end of the disk and what personalising put over the image, but for the
-//! last 64 KiB; a sync; those (the backup GPT); a sync; the first MiB but its first two sectors; a sync; those
-//! two (boot code or protective MBR, and the GPT header), small enough to be all there or not. A power cut
-//! between any two leaves a disk without a partition table, or, once the backup GPT is down, one whose every
-//! byte but the table is in place. All but those two sectors is read back before they are written; when
-//! anything fails, what lets the disk boot is cleared again.
+//! Order: the chunks held back at the end of the disk and what personalising puts over the image, except the last 64
+//! KiB of the disk; a sync; those 64 KiB (the backup GPT); a sync; the first MiB but its first two sectors; a sync;
+//! those two (boot code or protective MBR, and the GPT header), small enough to be written whole or not at all. A power
+//! cut between any two leaves a disk without a partition table, or, once the backup GPT is written, one whose every
+//! byte but the table is in place. All but those two sectors is read back before they are written; when anything fails,
+//! what lets the disk boot is cleared again.
 
 use std::io;
 
@@ -17,41 +17,41 @@ use super::device::Device;
 use super::held::Held;
 use super::write::GUARD_BYTES;
 
-/// Why a disk was not sealed.
+/// Why a disk could not be sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// The first chunk is not in memory: the transfer did not end.
+    /// The first chunk is not in memory, because the transfer has not ended.
     #[error("the image's first chunk is not there yet")]
     NoFirst,
     /// The disk refused one of the last writes.
     #[error("cannot write {len} bytes at byte {offset}")]
     Write {
-        /// Byte on the disk at which it begins.
+        /// Offset on the disk, in bytes.
         offset: u64,
-        /// How many bytes.
+        /// Length in bytes.
         len: usize,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// The disk lost what was written.
+    /// A sync failed, so the disk lost writes; or the cache could not be dropped.
     #[error("the disk failed to keep what was written")]
     Sync(#[source] io::Error),
-    /// It could not be read back.
+    /// What was written cannot be read back.
     #[error("cannot read back {len} bytes at byte {offset}")]
     Read {
-        /// Byte on the disk at which it begins.
+        /// Offset on the disk, in bytes.
         offset: u64,
-        /// How many bytes.
+        /// Length in bytes.
         len: usize,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// The disk shows other bytes than were written.
+    /// Reading back gives other bytes than were written.
     #[error("the disk gives back other bytes than were written at byte {offset}")]
     Differs {
-        /// Byte on the disk at which it begins.
+        /// Offset of the first wrong byte on the disk.
         offset: u64,
     },
 }
@@ -59,14 +59,14 @@ pub enum SealError {
 /// The bytes that are written last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seal {
-    /// The first MiB, or all of a smaller image.
+    /// The first MiB of the disk, or all of a smaller image.
     pub first: Vec<u8>,
-    /// What goes over the image, in this order: offset and bytes.
+    /// What is written over the image, in this order: offset and bytes.
     pub over: Vec<(u64, Vec<u8>)>,
 }
 
 impl Seal {
-    /// The image as it is: what was held back, nothing over it.
+    /// The seal of an image that is not personalised: only the chunks that were held back.
     ///
     /// # Errors
     /// When the first chunk has not come yet.
@@ -83,11 +83,11 @@ impl Seal {
         Ok(Self { first, over })
     }
 
-    /// Writes it all in the order of caution and reads it back. What was written so far is cleared again when it
-    /// fails: a disk that gives back other bytes must not boot. Safe to repeat. Blocks.
+    /// Writes everything in the order of the header and reads it back. On a failure what lets the disk boot is cleared
+    /// again: a disk that gives back other bytes must not boot. Safe to repeat. Blocks.
     ///
     /// # Errors
-    /// When the disk refuses, or gives back something else.
+    /// When the disk refuses, or gives back other bytes.
     pub fn write(&self, device: &dyn Device, held: &Held) -> Result<(), SealError> {
         let written = self.write_in_order(device, held);
         if written.is_err() {
@@ -102,8 +102,8 @@ impl Seal {
             usize::try_from(guard.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len())
         };
         for (offset, bytes) in &self.over {
-            // What is overwritten is no longer the image's chunk, and must not be served as one. A chunk that
-            // was held back goes on being served from memory.
+            // What is overwritten is no longer the image's chunk, and must not be served as one. A chunk that was held
+            // back is still served from memory.
             held.forget(&(*offset..*offset + bytes.len() as u64));
             write(device, *offset, &bytes[..below(*offset, bytes)])?;
         }
@@ -116,7 +116,7 @@ impl Seal {
         let (head, rest) = self.first.split_at((2 * device.sector_bytes() as usize).min(self.first.len()));
         write(device, head.len() as u64, rest)?;
         sync(device)?;
-        // All but what lets it boot, before that is written.
+        // Everything but the two sectors that let it boot is read back before those are written.
         let mut wanted = self.over_as_it_stands();
         wanted.push((head.len() as u64, rest.to_vec()));
         read_back(device, &wanted)?;
@@ -125,11 +125,11 @@ impl Seal {
         read_back(device, &[(0, head.to_vec())])
     }
 
-    /// Makes zeros of what lets the disk boot: the first MiB, and the backup GPT from which firmware repairs it.
-    /// All of it is in memory still, for another try.
+    /// Clears what lets the disk boot: the first MiB, and the backup GPT from which firmware would repair it. All of it
+    /// is still in memory, for another try.
     fn open_again(&self, device: &dyn Device) {
         let guard = device.size().saturating_sub(GUARD_BYTES);
-        // The disk has failed already: what it refuses here is told by the error that led here.
+        // The disk has failed already: an error here adds nothing to the one that led here.
         let _ = device.zero_at(0, self.first.len() as u64);
         if self.over.iter().any(|(offset, bytes)| *offset + bytes.len() as u64 > guard) {
             let _ = device.zero_at(guard, device.size() - guard);
@@ -137,7 +137,7 @@ impl Seal {
         let _ = device.sync();
     }
 
-    /// What goes over the image, each part with what was written over it later.
+    /// The parts written over the image, each with the later parts that overlap it laid over.
     fn over_as_it_stands(&self) -> Vec<(u64, Vec<u8>)> {
         let mut wanted: Vec<(u64, Vec<u8>)> = self.over.clone();
         for at in 1..wanted.len() {
@@ -166,7 +166,7 @@ fn read_back(device: &dyn Device, wanted: &[(u64, Vec<u8>)]) -> Result<(), SealE
     Ok(())
 }
 
-/// Copies the part of `new` (at `new_at`) that lies over `old` (at `old_at`) into it.
+/// Copies the part of `new` (which begins at `new_at`) that overlaps `old` (which begins at `old_at`) into `old`.
 fn lay_over(old_at: u64, old: &mut [u8], new_at: u64, new: &[u8]) {
     let start = old_at.max(new_at);
     let end = (old_at + old.len() as u64).min(new_at + new.len() as u64);

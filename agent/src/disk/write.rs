@@ -1,12 +1,12 @@
-//! The one thread that writes. Touches `device`, `fault` and `held`.
+//! The writer: the one thread that writes chunks. Touches `device`, `fault` and `held`.
 //!
 //! The order of caution, and the invariant behind every line here, in `clear` and in `seal`: **a disk that boots is
-//! whole**. First what would boot (the first MiB) and what firmware would repair it from (a GPT at the end)
-//! becomes zeros, synced and read back. Then chunks go down, but those that would bring either back are held
-//! in memory. Only `seal` writes them, after all else has been read back from the disk.
+//! whole**. First what would boot (the first MiB) and what firmware would repair it from (a GPT at the end) becomes
+//! zeros, synced and read back. Then chunks are written, but those that would bring either back are held in memory.
+//! Only `seal` writes them, after everything else has been read back from the disk.
 //!
-//! Chunks that wait are written ascending, so that a disk that spins sweeps and the page cache hands the
-//! device long runs; zeros go down while nothing waits. A chunk counts as durable only after a sync.
+//! Chunks that wait are written ascending, so that a spinning disk sweeps and the page cache gives the device long
+//! runs; zeros are written while nothing waits. A chunk counts as durable only after a sync.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -22,55 +22,55 @@ use super::fault::{Lost, Span, lost};
 use super::held::Held;
 use crate::swarm::VerifiedChunk;
 
-/// No chunk that reaches into so many bytes at the disk's end goes down before the seal: a backup GPT there
-/// (33 sectors of 512 bytes, or 5 of 4096) lets UEFI firmware repair the table that was cleared.
+/// No chunk that reaches into this many bytes at the disk's end is written before the seal: a backup GPT there (33
+/// sectors of 512 bytes, or 5 of 4096) lets UEFI firmware repair the table that was cleared.
 pub(super) const GUARD_BYTES: u64 = 64 << 10;
 
-/// Zeros go down in pieces of so many chunks, so that a chunk that arrives meanwhile waits shortly.
+/// The most chunks of zeros that are written at once, so that a chunk that arrives meanwhile waits only briefly.
 const ZERO_PIECE_CHUNKS: u64 = 64;
 
-/// Why the writer ended before all that was missing was down and safe.
+/// Why the writer ended before every missing chunk was written and durable.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// A chunk could not be written.
     #[error("cannot write {span}")]
     Chunk {
-        /// The chunk, and where on the disk it belongs.
+        /// The chunk, and its place on the disk.
         span: Span,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
     /// Zeros could not be written.
     #[error("cannot write zeros from {span} on, to byte {}", .end - 1)]
     Zeros {
-        /// The first chunk of them.
+        /// The first chunk of the zeros.
         span: Span,
-        /// The first byte on the disk behind them.
+        /// The offset on the disk right behind the zeros.
         end: u64,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// The disk lost what was written.
+    /// A sync failed, so the disk lost writes.
     #[error("the disk failed to keep what was written: {lost}")]
     Sync {
         /// The first chunk that cannot be read back, and how many more.
         lost: Lost,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// The token was cancelled: by whoever ended the job, or by the step for another try.
+    /// The token was cancelled: by whoever ended the job, or by the step before another try.
     #[error("writing was cancelled")]
     Cancelled,
-    /// The thread ended without a result.
+    /// The thread panicked.
     #[error("the writing thread ended unexpectedly")]
     Thread(#[source] tokio::task::JoinError),
 }
 
-/// The chunks that stay in memory until the seal, on a disk of `disk_bytes`: the first, and those that reach
-/// into its last 64 KiB. At most three.
+/// The chunks that stay in memory until the seal, on a disk of `disk_bytes`: the first, and those that reach into its
+/// last 64 KiB. At most three.
 #[must_use]
 pub fn held_back(manifest: &Manifest, disk_bytes: u64) -> ChunkSet {
     let mut set = ChunkSet::new(manifest.len());
@@ -85,16 +85,16 @@ pub fn held_back(manifest: &Manifest, disk_bytes: u64) -> ChunkSet {
     set
 }
 
-/// How the writer works on this machine.
+/// The writer's bounds, from the plan's tuning.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Chunks that may wait for the disk.
+    /// The most chunks that are taken from the channel for one sorted batch.
     pub backlog: usize,
-    /// Bytes between two syncs.
+    /// Bytes that are written between two syncs.
     pub sync_bytes: u64,
 }
 
-/// A handle on the writing thread.
+/// A handle of the writing thread.
 #[derive(Debug)]
 pub struct Writer {
     down: watch::Receiver<u64>,
@@ -102,8 +102,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. It writes what comes out of `chunks` and the image's zeros, and ends when nothing of
-    /// the image is missing, all senders are gone, or `cancel` is cancelled.
+    /// Starts the thread. It writes what comes out of `chunks` and the image's zeros, and ends when no chunk is
+    /// missing, all senders are gone, or `cancel` is cancelled.
     #[must_use]
     pub fn start(
         device: Arc<dyn Device>,
@@ -119,13 +119,13 @@ impl Writer {
         Self { down, thread }
     }
 
-    /// Raw bytes of the image that are down or held back.
+    /// Raw bytes of the image that are written or held back, as they grow.
     #[must_use]
     pub fn down(&self) -> watch::Receiver<u64> {
         self.down.clone()
     }
 
-    /// Waits for the end of the thread: everything that came is down and synced. The senders are dropped first.
+    /// Waits for the end of the thread, after which everything that came is written and synced.
     ///
     /// # Errors
     /// When the disk failed, or the job was cancelled.
@@ -139,13 +139,13 @@ struct Work {
     manifest: Arc<Manifest>,
     held: Held,
     back: ChunkSet,
-    /// Where chunks with equal bytes go, by the lowest number; only those with several places.
+    /// The places of chunks with equal bytes, by the lowest number; only those with several places.
     places: HashMap<ChunkIndex, Vec<ChunkIndex>>,
-    /// Zeros to write: first chunk and how many.
+    /// Zeros that are still to be written: first chunk and count.
     zeros: VecDeque<(ChunkIndex, u32)>,
     pace: Pace,
     unsynced: u64,
-    /// What was written since the last sync.
+    /// The chunks that were written since the last sync.
     since_sync: Vec<ChunkIndex>,
     down: watch::Sender<u64>,
     cancel: CancellationToken,
@@ -202,7 +202,7 @@ impl Work {
         self.sync()
     }
 
-    /// Puts what waits into `batch`, writing zeros while nothing does. False when nothing more will come.
+    /// Takes what waits into `batch`, writing zeros while nothing does. False when nothing more will come.
     fn gather(
         &mut self,
         waiting: &mut mpsc::Receiver<VerifiedChunk>,
@@ -229,7 +229,7 @@ impl Work {
         Ok(true)
     }
 
-    /// Puts `chunk` where its bytes belong: into the batch, once for each place, or into memory.
+    /// Puts the bytes of `chunk` into the batch, once for each place, or into memory if the place is held back.
     fn place(&self, chunk: VerifiedChunk, batch: &mut BTreeMap<ChunkIndex, Arc<Vec<u8>>>) {
         let only = [chunk.index()];
         let places = self.places.get(&chunk.index()).map_or(&only[..], Vec::as_slice);
@@ -270,7 +270,7 @@ impl Work {
         Ok(())
     }
 
-    /// Writes the next piece of zeros. False when there is none left.
+    /// Writes the next run of zeros. False when there is none left.
     fn write_some_zeros(&mut self) -> Result<bool, WriteError> {
         let Some((first, count)) = self.zeros.pop_front() else { return Ok(false) };
         let last = ChunkIndex(first.0 + count - 1);

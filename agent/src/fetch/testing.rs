@@ -1,4 +1,4 @@
-//! A server for tests: plain HTTP on loopback, one answer per connection, and able to misbehave.
+//! A server for tests: plain HTTP on loopback, one answer per connection, which can also be cut short. Owns its thread.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -7,23 +7,23 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-/// A request as it came.
+/// A request, as it was received.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
-    /// Where a `Range: bytes=N-` starts.
+    /// N of a header `Range: bytes=N-`; none without one.
     pub(crate) from: Option<usize>,
     pub(crate) body: Vec<u8>,
 }
 
-/// What to answer.
+/// The answer to a request.
 pub(crate) enum Answer {
-    /// Status, more header lines, body.
+    /// A whole answer: status, further header lines, body.
     Whole(u16, Vec<String>, Vec<u8>),
-    /// As if all of the body came, but the connection ends after so many bytes of it.
+    /// An answer whose length is that of the whole body, but whose connection is closed after this many bytes of it.
     Cut(u16, Vec<String>, Vec<u8>, usize),
-    /// The connection ends without an answer.
+    /// The connection is closed without an answer.
     Nothing,
 }
 
@@ -33,7 +33,7 @@ impl Answer {
     }
 }
 
-/// The server; it ends when this is dropped.
+/// The server; dropping it ends its thread.
 pub(crate) struct TestServer {
     pub(crate) url: String,
     pub(crate) seen: Arc<Mutex<Vec<Request>>>,

@@ -1,4 +1,4 @@
-//! Answers of a server that breaks off, lies about its length, sends too much, or is not the one that signed.
+//! Tests of the client with servers that break off, send a wrong length or too much, or lack the right key.
 
 use common::causes::with_causes;
 use common::id::MachineId;
@@ -62,7 +62,7 @@ fn a_verdict_counts_only_from_our_server_and_for_our_key() {
             let sent = signed.open(&expected).unwrap();
             assert_eq!((sent.hardware.key, sent.nonce.as_str()), (expected, "n"));
             assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", REPORT));
-            // Recorded when the same machine, with the same hardware, asked a moment ago.
+            // A replayed answer: it answers an earlier report of the same machine with the same hardware.
             let report = if to_this { signed.digest() } else { Hash::of(b"an earlier report") };
             Answer::json(&signer.sign(&Verdict { report, ..told.clone() }))
         });
@@ -98,7 +98,7 @@ fn a_refusal_is_told_in_the_servers_words_or_safely_in_anybodys() {
     let text = client.identity().unwrap_err().to_string();
     assert!(text.contains("404: <html> [2J no") && !text.contains('\x1b'), "{text}");
 
-    // Whoever answers may speak the format, too.
+    // The body may be in our own format, and still hold characters that control a terminal.
     let steering = "\u{1b}[2J\u{202e}no";
     let refused = Refused {
         error: steering.to_owned(),
@@ -119,7 +119,7 @@ fn an_answer_longer_than_its_bound_is_not_read() {
     assert!(matches!(error, FetchError::TooLong { .. }), "{error:?}");
 }
 
-/// Serves `bundle`, ending the connection after `step` bytes of every answer.
+/// Serves `bundle`, closing the connection after `step` bytes of every answer.
 fn dribble(bundle: Vec<u8>, step: usize, ranges: bool) -> TestServer {
     TestServer::start(move |request: &Request| {
         let from = if ranges { request.from.unwrap_or(0) } else { 0 };

@@ -1,10 +1,9 @@
-//! Core: what the bytes at a disk's start and end mean: would firmware boot it, is it partitioned, is it part
-//! of an array, what is there. Tables are read by `common::table`, as everywhere. Touches `marks`.
+//! Core: interprets the bytes at a disk's start and end: would firmware boot it, is it partitioned, is it a member of
+//! an array, what is on it. Tables are read by `common::table`, as everywhere. Touches `marks`.
 //!
-//! A person decides by this whether a disk may be erased, and the server whether a machine without an order
-//! is sent to its disk; so a disk counts as bootable only by what firmware itself looks for, random bytes
-//! count as data, and one half of a mirror is never called a plain disk. The bytes are hostile: every offset
-//! is checked.
+//! A person decides by this whether a disk may be erased, and the server whether a machine without an order is sent to
+//! its disk; so a disk counts as bootable only by what firmware itself looks for, random bytes count as data, and one
+//! half of a mirror is never called a plain disk. The bytes are hostile: every offset is checked.
 
 use common::chunk::is_zero;
 use common::hardware::Contents;
@@ -16,53 +15,53 @@ use super::marks::{at_end, at_start, is_member};
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a disk's start that are looked at.
+/// How many bytes of a disk's start are read.
 pub const HEAD_BYTES: usize = 1 << 20;
 
-/// Bytes of a disk's end that are looked at: as far as the marks of RAID controllers reach.
+/// How many bytes of a disk's end are read: as far as the marks of RAID controllers reach.
 pub const TAIL_BYTES: usize = 2 << 20;
 
-/// Bytes of a partition's start that are looked at: as far as the first uberblock of ZFS.
+/// How many bytes of a partition's start are read: as far as the first uberblock of ZFS.
 pub const PARTITION_BYTES: usize = 136 << 10;
 
-/// Bytes of a partition's end that are looked at: two labels of ZFS, and what is left of a third.
+/// How many bytes of a partition's end are read: two labels of ZFS, and what is left of a third.
 pub const PARTITION_TAIL_BYTES: usize = 768 << 10;
 
-/// Partitions that are looked into; a disk with more has enough on it to make anybody careful.
+/// The most partitions that are read; a disk with more has enough on it to make anybody careful.
 const PARTITIONS_MAX: usize = 16;
 
-/// What was read of a disk.
+/// The bytes that were read of a disk, with its size.
 #[derive(Debug, Clone, Copy)]
 pub struct Edges<'a> {
     /// The first MiB, or all of a smaller disk.
     pub head: &'a [u8],
-    /// The last bytes; none when they could not be read.
+    /// The last [`TAIL_BYTES`], or fewer; none when they could not be read.
     pub tail: Option<&'a [u8]>,
-    /// Bytes of the disk.
+    /// Size of the disk in bytes.
     pub size: u64,
-    /// Bytes of its logical sectors.
+    /// The disk's logical sector size in bytes.
     pub sector_bytes: u32,
 }
 
-/// A partition, in bytes.
+/// The place of a partition, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// Its number in the table, from 1.
     pub number: u32,
-    /// The first byte on the disk.
+    /// Offset of its first byte on the disk.
     pub start: u64,
-    /// Bytes that it has.
+    /// Its length in bytes, cut at the disk's end.
     pub len: u64,
 }
 
 impl Edges<'_> {
-    /// Where partitions are; at most 16.
+    /// The places of the partitions in the disk's table; at most 16.
     #[must_use]
     pub fn partitions(&self) -> Vec<Part> {
         let sector = u64::from(self.sector_bytes);
         let in_bytes = |partition: Partition| {
             let start = partition.start.checked_mul(sector).filter(|&start| start < self.size)?;
-            // One that ends before it begins is looked at all the same.
+            // A partition that ends before it begins is read all the same.
             let sectors = partition.end.saturating_sub(partition.start).max(1);
             let len = sectors.saturating_mul(sector).min(self.size - start);
             Some(Part { number: partition.number, start, len })
@@ -72,7 +71,7 @@ impl Edges<'_> {
         found.into_iter().filter_map(in_bytes).take(PARTITIONS_MAX).collect()
     }
 
-    /// Whether a backup of a GPT stands in the last sector.
+    /// Whether the last sector holds the backup of a GPT, for any usual sector size.
     fn has_backup_gpt(&self) -> bool {
         let Some(tail) = self.tail else { return false };
         [self.sector_bytes as usize, 512, 4096].iter().any(|&sector| {
@@ -81,7 +80,7 @@ impl Edges<'_> {
     }
 }
 
-/// The marks of a partition of `len` bytes, by its start and its end.
+/// The marks found on a partition of `len` bytes, of which `start` and `end` were read.
 #[must_use]
 pub fn marks_of(start: &[u8], end: &[u8], len: u64) -> Vec<&'static str> {
     let mut found = at_start(start);
@@ -89,11 +88,11 @@ pub fn marks_of(start: &[u8], end: &[u8], len: u64) -> Vec<&'static str> {
     found
 }
 
-/// What stands on a disk of which `edges` were read, and whose partitions bear the marks `parts` (by number):
-/// whether it would boot, whether others depend on it, and what was recognised.
+/// Interprets the `edges` of a disk, whose partitions have the marks `parts` (by number): whether it would boot,
+/// whether other disks depend on it, and what was recognised.
 ///
-/// A volume group on a partition of a bootable disk is how many installers lay out a single disk, so that
-/// alone makes it no member; on the whole disk, or without anything that boots, it does.
+/// A volume group on a partition of a bootable disk is how many installers lay out a single disk, so that alone does
+/// not make it a member; a volume group on the whole disk, or on one without anything that boots, does.
 #[must_use]
 pub fn look(edges: &Edges<'_>, parts: &[(u32, Vec<&'static str>)]) -> (Contents, Vec<String>) {
     let Edges { head, tail, size, sector_bytes } = *edges;
@@ -144,19 +143,19 @@ pub fn look(edges: &Edges<'_>, parts: &[(u32, Vec<&'static str>)]) -> (Contents,
     (contents, found)
 }
 
-/// Whether the file system's own boot sector ends in the mark of an MBR, often with code that only says that
-/// it does not boot.
+/// Whether the boot sector of this file system ends in the signature of an MBR, often with code that only says that it
+/// does not boot.
 fn has_own_boot_sector(name: &str) -> bool {
     matches!(name, "bitlocker" | "ntfs" | "exfat" | "vfat")
 }
 
-/// Whether the first sector has the mark by which a BIOS boots it, with a plausible table and code before it.
+/// Whether the first sector has the signature by which a BIOS boots it, with a plausible table and code before it.
 fn has_boot_code(head: &[u8], tables: &Glance) -> bool {
     tables.mbr.is_some() && head.get(..440).is_some_and(|code| !is_zero(code))
 }
 
-/// Whether firmware or boot code looks into this partition to boot. An MBR's active flag alone boots nothing without code
-/// before it, which is asked for by itself.
+/// Whether firmware or boot code looks into this partition to boot. An MBR's active flag alone boots nothing without
+/// code in the first sector, which is checked separately.
 fn boots_by_itself(partition: &Partition) -> bool {
     let told = partition.active && matches!(partition.kind, Kind::Gpt(_));
     partition.kind.is_esp() || partition.kind.is_bios_boot() || told

@@ -1,4 +1,4 @@
-//! Devices on the buses that drivers are chosen for. Touches `/sys/bus` under the root it is given.
+//! Lists the devices on the buses for which drivers are chosen. Touches `/sys/bus` under the root it is given.
 
 use std::path::Path;
 
@@ -6,20 +6,20 @@ use common::hardware::Device;
 
 use super::files::{link_name, names_in, text, tidy};
 
-/// The buses in the report: those whose devices decide what goes into a bundle.
+/// The buses in the report: their devices decide which modules go into a bundle.
 const REPORTED: [&str; 3] = ["pci", "virtio", "usb"];
 
-/// Every bus whose devices may want a driver before there is a network or a disk: for loading modules.
+/// Every bus whose devices may need a driver before there is a network or a disk: for loading modules.
 const LOADED: [&str; 10] =
     ["pci", "virtio", "usb", "platform", "acpi", "mdio_bus", "vmbus", "xen", "mmc", "scsi"];
 
-/// The devices of the report.
+/// The devices of the report, by bus and then by address.
 #[must_use]
 pub fn list(root: &Path) -> Vec<Device> {
     REPORTED.into_iter().flat_map(|bus| on_bus(root, bus)).collect()
 }
 
-/// What the devices of every bus ask drivers by, each text once.
+/// The modaliases of all devices on the buses above, by which modules are chosen; sorted, each once.
 #[must_use]
 pub fn modaliases(root: &Path) -> Vec<String> {
     let mut all: Vec<String> = LOADED
@@ -38,7 +38,7 @@ fn on_bus(root: &Path, bus: &str) -> Vec<Device> {
     let describe = |address: String| {
         let device = dir.join(&address);
         let modalias = text(&device.join("modalias"));
-        // USB hubs and ports without one are no business of a driver's.
+        // USB hubs and ports without a modalias need no driver.
         (!modalias.is_empty()).then(|| Device {
             class: class(&text(&device.join("class"))),
             driver: link_name(&device.join("driver")),
@@ -49,7 +49,7 @@ fn on_bus(root: &Path, bus: &str) -> Vec<Device> {
     names_in(&dir).into_iter().filter_map(describe).collect()
 }
 
-/// The PCI class of `0x020000`; 0 for other buses.
+/// The PCI class of a text such as `0x020000`; 0 for other buses, which have none.
 fn class(text: &str) -> u32 {
     text.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Disks, by marks that stay when names swap, and what is on them. Opens disks for reading only. Touches
+//! Lists disks, by marks that stay when names change, and what is on them. Opens disks for reading only. Touches
 //! `/sys/block` and `/dev` under the root it is given.
 
 use std::fs;
@@ -10,14 +10,14 @@ use common::hardware::{Bus, Contents, Disk};
 use super::files::{names_in, number, text, tidy};
 use super::reading::{self, Wanted};
 
-/// Block devices that are no disks: memory, layers over disks, optical and floppy drives, remote ones.
+/// Prefixes of block devices that are not disks: memory, layers over disks, optical and floppy drives, remote ones.
 const NO_DISKS: [&str; 13] =
     ["loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "rbd", "mtdblock", "ubiblock", "drbd", "bcache"];
 
-/// How long all disks together may take to be read: dying ones must not keep the machine from reporting.
+/// The timeout of reading all disks together: dying ones must not keep the machine from reporting.
 const READING: Duration = Duration::from_secs(15);
 
-/// What is said of a disk that did not answer in that time.
+/// The text in the report for a disk that did not answer in that time.
 const SILENT: &str = "does not answer";
 
 /// The disks, sorted by name, each with what is on it.
@@ -26,7 +26,7 @@ pub fn list(root: &Path) -> Vec<Disk> {
     list_within(root, READING)
 }
 
-/// The disks, read within the time `within` for all of them.
+/// The disks; reading all of them together may take as long as `within`.
 pub(super) fn list_within(root: &Path, within: Duration) -> Vec<Disk> {
     let names = names_in(&root.join("sys/block"));
     let mut disks: Vec<Disk> = names.into_iter().filter_map(|name| describe(root, &name)).collect();
@@ -45,8 +45,8 @@ pub(super) fn list_within(root: &Path, within: Duration) -> Vec<Disk> {
     disks
 }
 
-/// The disk with the kernel's name `name`, without a look at its contents; none when it is no disk, or a
-/// drive without a medium.
+/// The disk that the kernel names `name`, without reading its contents; none when it is not a disk, or is a drive
+/// without a medium.
 #[must_use]
 pub fn describe(root: &Path, name: &str) -> Option<Disk> {
     let dir = root.join("sys/block").join(name);
@@ -59,8 +59,8 @@ pub fn describe(root: &Path, name: &str) -> Option<Disk> {
     // In units of 512 bytes, whatever the disk's sectors are.
     let size = number(&dir.join("size"))?.saturating_mul(512);
     let removable = number(&dir.join("removable")) == Some(1);
-    // A card reader without a card. A drive that is built in and shows no bytes is one whose sectors Linux does
-    // not read (520 or 528 bytes): listed, so that a person sees why it cannot be used.
+    // A card reader without a card. A drive that is built in and shows no bytes is one whose sectors Linux does not
+    // read (520 or 528 bytes): it is listed, so that a person sees why it cannot be used.
     if size == 0 && removable {
         return None;
     }
@@ -89,9 +89,9 @@ pub fn describe(root: &Path, name: &str) -> Option<Disk> {
     })
 }
 
-/// The disk that the kernel knows by these numbers now, without a look at its contents; none when there is
-/// none, or it is a partition or no disk. Names are given again as soon as a disk is gone, and so are numbers:
-/// only what the disk says of itself tells whether it is the one that was meant.
+/// The disk that has these device numbers now, without reading its contents; none when there is none, or when it is a
+/// partition or no disk. Names are given again as soon as a disk is gone, and so are numbers: only the disk's own marks
+/// tell whether it is the one that was meant.
 #[must_use]
 pub fn numbered(root: &Path, major: u64, minor: u64) -> Option<Disk> {
     let device = fs::canonicalize(root.join(format!("sys/dev/block/{major}:{minor}"))).ok()?;
@@ -110,7 +110,7 @@ pub fn device_file(root: &Path, name: &str) -> PathBuf {
     root.join("dev").join(name.replace('!', "/"))
 }
 
-/// Where the disk is plugged in: its device's place in the tree of devices.
+/// The path of the disk's device in the kernel's device tree: where it is plugged in.
 fn place(root: &Path, dir: &Path) -> String {
     let tree = fs::canonicalize(root.join("sys/devices")).unwrap_or_default();
     let device = fs::canonicalize(dir.join("device")).unwrap_or_default();
@@ -143,10 +143,10 @@ fn bus(name: &str, path: &str) -> Bus {
 fn model(dir: &Path) -> String {
     let model = one_spaced(&text(&dir.join("device/model")));
     let model = if model.is_empty() { text(&dir.join("device/name")) } else { model };
-    // SCSI disks say who made them apart; libata says "ATA" there.
+    // SCSI disks give their vendor in a file of its own; libata says "ATA" there.
     match text(&dir.join("device/vendor")).as_str() {
         "" | "ATA" => model,
-        // A PCI vendor id, where `device` is the virtio device.
+        // Under virtio `vendor` is a PCI vendor id.
         vendor if vendor.starts_with("0x") => model,
         vendor => tidy(&format!("{vendor} {model}")),
     }

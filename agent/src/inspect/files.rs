@@ -1,4 +1,4 @@
-//! Small files, links and names of sysfs and procfs, as they may stand in a report. Touches files for reading only.
+//! Reads small files, links and names of sysfs and procfs, cleaned for a report. Touches files for reading only.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use common::limits::{REPORT_STRING_MAX, cut};
 use common::text::harmless;
 
-/// `text` as it may stand in a report: one line, trimmed, cut.
+/// `text` cleaned for a report: one line, without control characters, trimmed, cut to the bound.
 #[must_use]
 pub(super) fn tidy(text: &str) -> String {
     cut(harmless(text).trim(), REPORT_STRING_MAX).trim_end().to_owned()
@@ -19,7 +19,7 @@ pub(super) fn text(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// The number in the file `path`.
+/// The number in the file `path`; none when there is no such file or no number in it.
 pub(super) fn number(path: &Path) -> Option<u64> {
     text(path).parse().ok()
 }
@@ -35,7 +35,7 @@ pub(super) fn names_in(path: &Path) -> Vec<String> {
     names
 }
 
-/// The last part of where the link `path` leads; empty when it is none.
+/// The last part of the target of the link `path`; empty when it is not a link.
 pub(super) fn link_name(path: &Path) -> String {
     let target = fs::read_link(path).unwrap_or_default();
     target.file_name().map(|name| tidy(&name.to_string_lossy())).unwrap_or_default()

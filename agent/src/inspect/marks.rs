@@ -1,6 +1,6 @@
-//! Core: the marks of file systems, RAIDs, volume groups and pools, at the start and at the end of a disk or
-//! partition. Where each mark stands is from the tools that write it (mdadm, dmraid, libblkid, ZFS, DRBD). The
-//! bytes are hostile: every offset is checked.
+//! Core: recognises the marks (signatures) of file systems, RAIDs, volume groups and pools, at the start and at the end
+//! of a disk or partition. The place of each mark is from the tools that write it (mdadm, dmraid, libblkid, ZFS, DRBD).
+//! The bytes are hostile: every offset is checked. Owns the table of marks; touches nothing.
 
 /// Magic number of Linux md superblocks.
 const MD: u32 = 0xa92b_4efc;
@@ -10,7 +10,7 @@ const ZFS: u64 = 0x00ba_b10c;
 
 const SECTOR: u64 = 512;
 
-/// The file systems and layers whose marks stand in `bytes`, the start of a disk or partition.
+/// The names of the file systems and layers whose marks are in `bytes`, the start of a disk or partition.
 #[must_use]
 pub fn at_start(bytes: &[u8]) -> Vec<&'static str> {
     let at = |offset: usize, mark: &[u8]| bytes.get(offset..offset + mark.len()) == Some(mark);
@@ -55,8 +55,8 @@ pub fn at_start(bytes: &[u8]) -> Vec<&'static str> {
     table.into_iter().filter(|&(_, there)| there).map(|(name, _)| name).collect()
 }
 
-/// The layers whose marks stand in `tail`, the last bytes of a disk or partition of `size` bytes: RAIDs that
-/// leave the start to the system they mirror, so that from the front a member looks like a plain disk.
+/// The names of the layers whose marks are in `tail`, the last bytes of a disk or partition of `size` bytes: RAIDs that
+/// leave the start to the system they mirror, so that by its start a member looks like a plain disk.
 #[must_use]
 pub fn at_end(tail: &[u8], size: u64) -> Vec<&'static str> {
     let end = End { tail, first: size.saturating_sub(tail.len() as u64), size };
@@ -89,7 +89,7 @@ pub fn at_end(tail: &[u8], size: u64) -> Vec<&'static str> {
     table.into_iter().filter(|&(_, there)| there).map(|(name, _)| name).collect()
 }
 
-/// Whether a disk that bears `name` is part of something that other disks may be part of, too.
+/// Whether a disk with the mark `name` is part of something that other disks may be part of, too.
 #[must_use]
 pub fn is_member(name: &str) -> bool {
     name.ends_with("raid")
@@ -111,13 +111,13 @@ pub fn is_member(name: &str) -> bool {
         )
 }
 
-/// Sectors from the end at which Promise's controllers leave their mark (libblkid, `promise_raid.c`).
+/// Sectors from the end at which Promise's controllers write their mark (libblkid, `promise_raid.c`).
 const PROMISE: [u64; 13] = [63, 255, 256, 16, 399, 591, 675, 735, 911, 974, 991, 951, 3087];
 
-/// The last bytes of a disk or partition, read by its own offsets.
+/// The last bytes of a disk or partition, read by offsets from its start.
 struct End<'a> {
     tail: &'a [u8],
-    /// The offset of the first of them.
+    /// The offset of the first byte of `tail`.
     first: u64,
     size: u64,
 }
@@ -144,7 +144,7 @@ impl End<'_> {
         one.is_some_and(|at| with_major(at, 1)) || old.is_some_and(|at| with_major(at, 0))
     }
 
-    /// The last two of four labels of 256 KiB each, whose second half is the ring of uberblocks.
+    /// ZFS: the last two of four labels of 256 KiB each, whose second half is the ring of uberblocks.
     fn zfs(&self) -> bool {
         let end = self.size & !0x3_ffff;
         let rings = [2u64, 1]
@@ -156,21 +156,21 @@ impl End<'_> {
             .any(|at| self.has(at, &ZFS.to_le_bytes()) || self.has(at, &ZFS.to_be_bytes()))
     }
 
-    /// Internal meta-data: its superblock is the last 4 KiB; versions 8 and 9, clean and unclean.
+    /// DRBD: the superblock of internal meta-data is the last 4 KiB; versions 8 and 9, clean and unclean.
     fn drbd(&self) -> bool {
         let magic = self.size.checked_sub(4096).map(|at| at + 60);
         let marks = [0x8374_026b_u32, 0x8374_026c, 0x8374_026d];
         magic.is_some_and(|at| marks.iter().any(|mark| self.has(at, &mark.to_be_bytes())))
     }
 
-    /// VIA's mark is that of an MBR, so its sum counts: the 50 bytes before it.
+    /// VIA: its mark is also that of an MBR, so the checksum of the 50 bytes before it has to be right.
     fn via(&self, at: u64) -> bool {
         let Some(sector) = self.bytes(at, 51) else { return false };
         let sum = sector[..50].iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte));
         sector.starts_with(&[0x55, 0xaa]) && sum == sector[50]
     }
 
-    /// JMicron's mark is two letters, so its sum counts: 64 words give 0 or 1.
+    /// JMicron: its mark is two letters, so the checksum has to be right: 64 words add up to 0 or 1.
     fn jmicron(&self, at: u64) -> bool {
         let Some(sector) = self.bytes(at, 128) else { return false };
         let words = sector.as_chunks::<2>().0.iter().map(|word| u16::from_le_bytes(*word));
@@ -186,7 +186,7 @@ pub(crate) mod tests {
 
     pub(crate) const SIZE: usize = 64 << 20;
 
-    /// Where each mark stands on a disk of 64 MiB, and its bytes.
+    /// Each mark at the end of a disk of 64 MiB: its name, its offset and its bytes.
     pub(crate) fn ends() -> Vec<(&'static str, usize, Vec<u8>)> {
         let le = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
         let mut via = vec![0u8; 51];

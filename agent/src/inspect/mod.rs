@@ -1,11 +1,10 @@
-//! Step 3, `inspect`: what this machine is made of, as a hardware report. Reads sysfs, procfs and parts
-//! of disks under a given root, so that tests give it a tree; opens nothing for writing, ever.
+//! Step 3, `inspect`: makes the hardware report of this machine. Reads sysfs, procfs and parts of disks under a given
+//! root, so that tests give it a tree; never opens anything for writing.
 //!
-//! Texts come from firmware and disks and may hold anything: control characters become spaces, format characters
-//! (which turn or hide what follows) are dropped, long ones and
-//! long lists are cut, and what was cut is named in `truncated`. The kernel has parsed the SMBIOS tables
-//! already (`/sys/class/dmi/id`): a second parser of whatever a firmware left there, inside PID 1, would buy
-//! nothing.
+//! Texts come from firmware and disks and may hold anything: control characters become spaces, format characters (which
+//! turn or hide what follows) are dropped, long texts and long lists are cut, and what was cut is named in `truncated`.
+//! The kernel has parsed the SMBIOS tables already (`/sys/class/dmi/id`): a second parser of whatever a firmware left
+//! there, inside PID 1, would gain nothing.
 
 use std::path::Path;
 
@@ -17,16 +16,16 @@ use common::trust::PublicKey;
 
 use files::tidy;
 
-// Small files, links and names of sysfs and procfs, as they may stand in a report.
+// Small files, links and names of sysfs and procfs.
 mod files;
 
 // Core: the marks of file systems, RAIDs, volume groups and pools.
 pub mod marks;
 
-// Core: what the bytes at a disk's start and end mean.
+// Core: interprets the bytes at a disk's start and end.
 pub mod contents;
 
-// Reads what is on disks, all at once.
+// Reads all disks at once, with a timeout.
 pub mod reading;
 
 // Devices on PCI, virtio and USB.
@@ -38,30 +37,30 @@ pub mod disks;
 // Physical network interfaces.
 pub mod nics;
 
-// Names, firmware, processors, memory.
+// Names of the machine, firmware, processors, memory.
 pub mod system;
 
 #[cfg(test)]
 mod tests;
 
-/// What the report says that the hardware cannot: who reports, and how the machine came here.
+/// The part of a report that the hardware cannot tell: who reports, and how the machine was booted.
 #[derive(Debug, Clone)]
 pub struct Reporter {
-    /// The public half of this boot's key.
+    /// The public half of the boot key.
     pub key: PublicKey,
-    /// Whether firmware booted this machine for us; not so for the agent as an ordinary process.
+    /// Whether firmware booted this machine for swarmboot; false for the agent as an ordinary process.
     pub booted: bool,
-    /// The interface that the machine network-booted from.
+    /// The Ethernet address of the interface that the machine booted from; none where that is not known.
     pub boot_mac: Option<Mac>,
-    /// The interface that has an address, and the address with its prefix length.
+    /// The interface that has an IP address, and the address with its prefix length; none where nobody asked for one.
     pub address: Option<(String, String)>,
-    /// A name to show (`--name`).
+    /// A name to show, from `--name`; none for a machine.
     pub name: Option<String>,
-    /// The site that it is at (`--site`).
+    /// The site, from `--site`; none where the server finds it by the address.
     pub site: Option<String>,
 }
 
-/// The hardware under `root` (`/`, or a tree that looks like it), within every bound of the server.
+/// The report of the hardware under `root` (`/`, or a test's tree), within every bound of the server.
 #[must_use]
 pub fn report(root: &Path, reporter: &Reporter) -> HardwareReport {
     let mut truncated = vec![];
@@ -97,13 +96,13 @@ fn shorten<T>(what: List, mut list: Vec<T>, most: usize, truncated: &mut Vec<Str
     list
 }
 
-/// The interfaces with the one that the machine booted from in front: it is never among those that are left out.
+/// Puts the interface that the machine booted from in front, so that it is never among those that are left out.
 fn booted_first(mut nics: Vec<Nic>) -> Vec<Nic> {
     nics.sort_by_key(|nic| !nic.boot);
     nics
 }
 
-/// Leaves devices out until the report fits its bound when signed, which doubles its quotes and backslashes.
+/// Drops devices until the report fits its bound when signed, which doubles its quotes and backslashes.
 fn fit(report: &mut HardwareReport) {
     let all = report.devices.len();
     while !report.devices.is_empty()

@@ -1,4 +1,4 @@
-//! Physical network interfaces. Touches `/sys/class/net` under the root it is given.
+//! Lists physical network interfaces. Touches `/sys/class/net` under the root it is given.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use common::id::Mac;
 
 use super::files::{link_name, names_in, number, text, tidy};
 
-/// `ARPHRD_ETHER`: what an Ethernet interface says in `type`.
+/// `ARPHRD_ETHER`: the content of `type` for an Ethernet interface.
 const ETHERNET: u64 = 1;
 
 /// The names and addresses of the interfaces that a cable can be plugged into: a device of their own (so no
@@ -26,7 +26,7 @@ pub fn physical(root: &Path) -> Vec<(String, Mac)> {
 }
 
 /// The physical interfaces: the one with `boot_mac` is marked as the one that the machine booted from, and the one that
-/// `address` names has that address.
+/// `address` names gets that IP address.
 #[must_use]
 pub fn list(root: &Path, boot_mac: Option<Mac>, address: Option<&(String, String)>) -> Vec<Nic> {
     let class = root.join("sys/class/net");
@@ -35,7 +35,7 @@ pub fn list(root: &Path, boot_mac: Option<Mac>, address: Option<&(String, String
         let address = address.filter(|(on, _)| *on == name).map(|(_, address)| address.clone());
         Nic {
             driver: link_name(&dir.join("device/driver")),
-            // Drivers that do not know say -1 or nothing.
+            // Drivers that do not know the speed say -1 or nothing.
             speed_mbit: number(&dir.join("speed"))
                 .and_then(|speed| u32::try_from(speed).ok())
                 .filter(|&s| s > 0),

@@ -1,9 +1,9 @@
-//! Reads what is on disks, all at once, and gives up those that do not answer: a passive path, a sleeping or a
-//! dying disk holds every read for its full time-out, and the report must not wait for one after the other
+//! Reads what is on disks, all at once, and gives up those that do not answer in time: a passive path, a sleeping or a
+//! dying disk blocks every read until its timeout, and the report must not wait for one after the other
 //! (ironic-agent-image#50). Opens disks for reading only.
 //!
-//! A thread that hangs in the kernel cannot be ended. So it is counted, its disk is not read again while it
-//! hangs, and there are never more threads than disks, nor more than `THREADS_MAX` that begin at once.
+//! A thread that hangs in the kernel cannot be ended. So it is counted, its disk is not read again while it hangs, and
+//! there are never more threads than disks, nor more than `THREADS_MAX` that begin at once.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
@@ -19,35 +19,35 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::contents::{self, Edges, HEAD_BYTES, PARTITION_BYTES, PARTITION_TAIL_BYTES, TAIL_BYTES};
 
-/// What stands on a disk, what was found there in words, and the file systems with a name.
+/// What is on a disk: its kind, what was recognised, and its file systems.
 pub type Seen = (Contents, Vec<String>, Vec<Volume>);
 
-/// A disk to be read.
+/// A disk that is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The file or block device to open.
     pub device: PathBuf,
-    /// Bytes that it holds, which say where its end is.
+    /// Its size in bytes, which tells where its end is.
     pub size: u64,
     /// Its logical sector size in bytes.
     pub sector_bytes: u32,
 }
 
-/// Readers at once. Each holds a few MiB while it reads, and machines with so many disks have memory for it.
+/// The most reader threads. Each holds a few MiB while it reads; machines with so many disks have memory for it.
 const THREADS_MAX: usize = 64;
 
-/// So many readers begin even when `THREADS_MAX` hang: the disks that do answer are read through them.
+/// The threads that begin even when `THREADS_MAX` hang, so that the disks that do answer are read.
 const THREADS_MIN: usize = 4;
 
-/// So many places between the start and the end of a disk are looked at before it is called blank, and so
-/// many bytes at each. A disk whose table was wiped, or whose deployment was broken off, is full of data.
+/// The number of places between the start and the end of a disk that are read before it counts as blank, and the bytes
+/// at each. A disk whose table was wiped, or whose deployment was broken off, is full of data.
 const PLACES: u64 = 32;
 const PLACE_BYTES: usize = 4096;
 
-/// The devices whose readers have not come back.
+/// The devices that a thread is reading, among them those whose thread hangs.
 static BUSY: LazyLock<Mutex<BTreeSet<PathBuf>>> = LazyLock::new(Mutex::default);
 
-/// How many readers have not come back from a disk that does not answer.
+/// How many threads are reading now; after [`all`] those that hang at a disk that does not answer.
 #[must_use]
 pub fn stuck() -> usize {
     busy().len()
@@ -58,8 +58,8 @@ fn busy() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     BUSY.lock()
 }
 
-/// What is on each of `disks`, in their order; none for one that did not answer `within` that time, which is
-/// the time for all of them together.
+/// Reads `disks`; the results are in their order, none for a disk that did not answer. `within` is the timeout for all
+/// of them together.
 #[must_use]
 pub fn all(disks: &[Wanted], within: Duration) -> Vec<Option<Seen>> {
     let mut seen: Vec<Option<Seen>> = vec![None; disks.len()];
@@ -75,7 +75,7 @@ pub fn all(disks: &[Wanted], within: Duration) -> Vec<Option<Seen>> {
     for _ in 0..readers {
         let (queue, answer) = (Arc::clone(&queue), answer.clone());
         let reader = std::thread::Builder::new().name("inspect-disk".to_owned());
-        // Without another thread the ones that run take its part.
+        // If the thread cannot be started, the others read its share.
         let _ = reader.spawn(move || read_queue(&queue, &answer));
     }
     drop(answer);
@@ -85,7 +85,7 @@ pub fn all(disks: &[Wanted], within: Duration) -> Vec<Option<Seen>> {
         let Ok((at, what)) = answers.recv_timeout(left) else { break };
         seen[at] = Some(what);
     }
-    // Whoever comes back from a dead disk begins no other one.
+    // A thread that comes back late from a dead disk reads no other one.
     queue.lock().clear();
     seen
 }
@@ -103,7 +103,7 @@ fn read_queue(queue: &Mutex<VecDeque<(usize, Wanted)>>, answer: &mpsc::SyncSende
     }
 }
 
-/// What is on `disk`. Blocks for as long as the disk does.
+/// Reads what is on `disk`. Blocks for as long as the disk does.
 #[must_use]
 pub fn what_is_on(disk: &Wanted) -> Seen {
     read(disk).unwrap_or((Contents::Unreadable, vec![], vec![]))
@@ -131,7 +131,7 @@ fn read(disk: &Wanted) -> Option<Seen> {
     }
 }
 
-/// A disk whose start and end are zeros.
+/// Samples a disk whose start and end are zeros: blank, or data behind zeros.
 fn between(file: &File, size: u64) -> Option<Seen> {
     let room = size.saturating_sub((HEAD_BYTES + TAIL_BYTES) as u64);
     let step = (room / PLACES).next_multiple_of(PLACE_BYTES as u64);
@@ -143,7 +143,7 @@ fn between(file: &File, size: u64) -> Option<Seen> {
     Some((Contents::Blank, vec![], vec![]))
 }
 
-/// The last `len` bytes (or all of fewer) of the `size` bytes from `start` on; none when they cannot be read.
+/// The last `len` bytes (or fewer) of the `size` bytes from `start` on; none when they cannot be read.
 fn last(file: &File, start: u64, size: u64, len: usize) -> Option<Vec<u8>> {
     let len = usize::try_from(size).unwrap_or(len).min(len);
     let from = start.checked_add(size)? - len as u64;

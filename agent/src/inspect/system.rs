@@ -1,4 +1,4 @@
-//! The machine's own names, its firmware, processors and memory. Touches `/sys/class/dmi`, `/sys/firmware`,
+//! Reads the machine's names, its firmware, processors and memory. Touches `/sys/class/dmi`, `/sys/firmware`,
 //! `/proc/cpuinfo`, `/proc/meminfo` under the root it is given.
 
 use std::fs;
@@ -11,7 +11,7 @@ use super::files::{text, tidy};
 /// The UEFI variable that says whether Secure Boot is enforced: four bytes of attributes, then 0 or 1.
 const SECURE_BOOT: &str = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
-/// The machine's names, as the kernel read them from SMBIOS.
+/// The machine's names, as the kernel read them from SMBIOS; empty where firmware gives none.
 #[must_use]
 pub fn names(root: &Path) -> System {
     let dmi = root.join("sys/class/dmi/id");
@@ -27,7 +27,7 @@ pub fn names(root: &Path) -> System {
     }
 }
 
-/// What started the machine; none for a program that firmware did not boot (`booted` false).
+/// The kind of firmware; none for a program that firmware did not boot (`booted` false).
 #[must_use]
 pub fn firmware(root: &Path, booted: bool) -> Firmware {
     if !booted {
@@ -41,7 +41,7 @@ pub fn firmware(root: &Path, booted: bool) -> Firmware {
     }
 }
 
-/// The processors that the kernel has online, by the first one's model.
+/// The processors that are online: their count, and the model of the first.
 #[must_use]
 pub fn cpu(root: &Path) -> Cpu {
     let info = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
@@ -58,7 +58,7 @@ pub fn cpu(root: &Path) -> Cpu {
     }
 }
 
-/// Bytes of memory that the kernel can use.
+/// Memory that the kernel can use, in bytes; 0 if `/proc/meminfo` cannot be read.
 #[must_use]
 pub fn memory_bytes(root: &Path) -> u64 {
     let info = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();

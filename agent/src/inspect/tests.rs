@@ -1,4 +1,4 @@
-//! Machines as trees of files under `/sys` and `/proc`, in a folder of their own.
+//! Tests on machines as trees of files under `/sys` and `/proc`, in a folder of their own.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use common::trust::KeyPair;
 
 use super::*;
 
-/// A tree that looks like a machine's `/`.
+/// A folder that looks like a machine's `/`.
 struct Tree(tempfile::TempDir);
 
 impl Tree {
@@ -34,7 +34,7 @@ impl Tree {
         symlink(to, path).unwrap();
     }
 
-    /// A disk `name` of `sectors` below the device `device`, with its start.
+    /// Adds a disk `name` of `sectors` sectors below the device `device`, whose first bytes are `head`.
     fn disk(&self, name: &str, device: &str, sectors: u64, head: &[u8]) -> PathBuf {
         let dir = format!("sys/devices/{device}/block/{name}");
         self.file(&format!("{dir}/size"), format!("{sectors}\n"));
@@ -86,7 +86,7 @@ fn disks_are_told_by_marks_that_stay() {
     }
     let reader = tree.disk("sdc", "pci0000:00/card-reader-without-a-card", 0, b"");
     fs::write(reader.join("removable"), "1\n").unwrap();
-    // Sectors of 528 bytes: Linux shows such a drive with a size of 0.
+    // A drive with sectors of 528 bytes, which Linux shows with a size of 0.
     tree.disk("sdd", "pci0000:00/drive-of-an-array", 0, b"");
     tree.disk("mmcblk0", "pci0000:00/mmc0", 8, b"x");
 
@@ -121,7 +121,7 @@ fn what_stands_in_partitions_is_told() {
     assert_eq!(disks[0].found, ["mbr", "partition 1: lvm2"]);
 }
 
-/// The same fault from the real reporter as over HTTP: odd sectors hid the whole machine.
+/// One disk with an odd sector size must not make the report of its machine invalid.
 #[test]
 fn an_odd_disk_does_not_hide_its_machine() {
     let tree = Tree::new();
@@ -147,7 +147,7 @@ fn a_disk_is_blank_only_when_all_places_that_are_looked_at_are_zeros() {
     with("sdb", size - 8192, &[0xfc, 0x4e, 0x2b, 0xa9, 1, 0, 0, 0]);
     // A table that was wiped, or a deployment that was broken off: data behind zeros.
     with("sdc", 1 << 20, &[7; 60 << 20]);
-    // The device ends before the kernel says so.
+    // The device ends before the size that the kernel gives.
     with("sdd", 0, &[]);
     fs::OpenOptions::new().write(true).open(tree.root().join("dev/sdd")).unwrap().set_len(2 << 20).unwrap();
     let seen: Vec<Contents> = disks::list(tree.root()).iter().map(|disk| disk.contents).collect();
@@ -160,7 +160,7 @@ fn a_mirror_inside_a_partition_is_told() {
     let tree = Tree::new();
     let mut disk = vec![0; 8 << 20];
     disk[446 + 4] = 0x83;
-    // From 1 MiB, 4 MiB long.
+    // A partition from 1 MiB on, 4 MiB long.
     disk[446 + 8..446 + 16].copy_from_slice(&[0, 8, 0, 0, 0, 32, 0, 0]);
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     let end = 5 << 20;
@@ -171,7 +171,7 @@ fn a_mirror_inside_a_partition_is_told() {
     assert_eq!(disks[0].contents, Contents::Member);
 }
 
-/// Passive paths and dying disks hold every read: together they cost one time-out, and one thread each
+/// Passive paths and dying disks block every read: together they cost one timeout, and one thread each
 /// (ironic-agent-image#50).
 #[test]
 fn sixty_disks_that_do_not_answer_cost_one_time_out() {
@@ -185,7 +185,7 @@ fn sixty_disks_that_do_not_answer_cost_one_time_out() {
         nix::unistd::mkfifo(&device, nix::sys::stat::Mode::S_IRWXU).unwrap();
     }
     tree.disk("vda", "pci0000:00/vda", 8, b"data");
-    // Long enough for the one that answers on a computer that emulates machines beside this.
+    // Long enough for the one that answers, on a computer that emulates machines at the same time.
     let time = std::time::Duration::from_secs(8);
     for _ in 0..2 {
         let begun = std::time::Instant::now();
@@ -195,7 +195,7 @@ fn sixty_disks_that_do_not_answer_cost_one_time_out() {
         assert!(disks[..60].iter().all(|disk| disk.contents == Contents::Unreadable));
         assert_eq!(disks[0].found, ["does not answer"]);
         assert_eq!(disks[60].contents, Contents::Data, "the one that answers is read all the same");
-        // Their threads hang; each disk has one, however often is asked.
+        // Their threads hang; each disk has one, however often the report is made.
         let hanging = disks[..60].iter().filter(|disk| !disk.found.is_empty()).count();
         assert_eq!(hanging, 60);
         assert!((60..120).contains(&reading::stuck()), "{}", reading::stuck());

@@ -1,4 +1,4 @@
-//! Events on their way over a line that breaks, to a server that is away, slow or in another mind.
+//! Tests of delivery over connections that break, to a server that is away, slow, or answers with errors.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -22,7 +22,7 @@ fn open(request: &Request) -> EventBatch {
     signed.open(&pair().public()).unwrap()
 }
 
-/// What the server answers to `request`.
+/// The server's signed answer to `request`: events up to `through` are stored.
 fn taken(request: &Request, through: u64, cancelled: Option<&str>) -> Signed<EventsTaken> {
     let signed: Signed<EventBatch> = serde_json::from_slice(&request.body).unwrap();
     pair().sign(&EventsTaken { batch: signed.digest(), through, cancelled: cancelled.map(str::to_owned) })
@@ -36,7 +36,7 @@ fn server_of(test: &TestServer) -> Server {
     Server::new(&test.url, pair().public()).unwrap()
 }
 
-/// What a server keeps: by number, each once.
+/// A server's log: each event number once, without gaps.
 #[derive(Default)]
 struct Log {
     through: u64,
@@ -44,7 +44,7 @@ struct Log {
 }
 
 impl Log {
-    /// Takes the events of `request` and gives the server's signed answer.
+    /// Stores the events of `request` and returns the server's signed answer.
     fn take(&mut self, request: &Request) -> Signed<EventsTaken> {
         for event in open(request).events {
             if event.number > self.through {
@@ -67,7 +67,7 @@ fn every_event_arrives_once_and_in_order_however_the_server_behaves() {
         match turn {
             1 => Answer::Nothing,
             2 => Answer::Whole(503, vec![], b"busy".to_vec()),
-            // Taken, but the answer is lost: the worst case for "once".
+            // Stored, but the answer is lost: the worst case for delivering each event once.
             3 => {
                 inner.lock().take(request);
                 Answer::Nothing
@@ -117,7 +117,7 @@ fn the_last_word_of_an_attempt_is_never_told_of_the_next() {
     let (inner, answering) = (Arc::clone(&log), Arc::new(AtomicBool::new(false)));
     let answers = Arc::clone(&answering);
     let test = TestServer::start(move |request| {
-        // As a server answers a key that is not the present one: 409.
+        // The server's answer to a key that is not the machine's present one: 409.
         if !answers.load(std::sync::atomic::Ordering::SeqCst) {
             return Answer::Whole(409, vec![], vec![]);
         }
@@ -240,7 +240,7 @@ fn memory_is_bounded_and_what_is_left_out_is_owned_up_to() {
         take(&mut state, event(Step::Join, note(&format!("{number}"))));
     }
     assert_eq!(state.waiting.len(), KEPT_MAX);
-    // The progress made room for one; the first note is still there.
+    // Dropping the progress made room for one note; the first note is still there.
     assert_eq!(state.waiting.front().unwrap().what, note("0"));
     assert_eq!(state.left_out, 5);
     number(&mut state, 0);

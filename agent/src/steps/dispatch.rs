@@ -1,5 +1,5 @@
-//! Which file carries out which step: the one place that knows all of them. A new step of the agent is its file and
-//! a line here.
+//! Dispatch: maps each step of the agent to the file that carries it out; the only file that knows all of them. A new
+//! step of the agent is its file and a line here. Touches the job's state through the steps alone.
 
 use common::step::{Sources, Step};
 

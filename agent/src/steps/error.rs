@@ -1,5 +1,5 @@
-//! Why a step failed, by kinds that code can tell apart, each with what stands behind it. What the log shows is
-//! the error with its causes, so the words of a disk's or the network's error stay those of its own room.
+//! The errors of steps, in kinds that code can tell apart, each with its source. Owns these types; touches nothing. The
+//! log shows an error with all its causes, so that a disk's or the network's own error text is kept.
 
 use std::io;
 
@@ -17,112 +17,112 @@ use crate::swarm::SwarmError;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Why a step failed.
+/// The error of one try of a step.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// The manifest did not come from the server.
+    /// The manifest could not be fetched from the server, or is not the image's.
     #[error(transparent)]
     Manifest(#[from] FetchError),
-    /// This machine did not get into the swarm.
+    /// This machine could not join the swarm.
     #[error(transparent)]
     Join(#[from] SwarmError),
-    /// The swarm ended under the step; why, as the swarm's task said it.
+    /// The swarm ended during the step, with the reason that its task gave.
     #[error("{0}")]
     Broken(String),
-    /// The swarm ended with its work undone.
+    /// The swarm ended before it had delivered every chunk.
     #[error("the swarm ended with {0} chunks missing")]
     Missing(usize),
-    /// One of the last writes failed, and what would let the disk boot was cleared again.
+    /// One of the last writes failed; the places whose bytes let the disk boot were cleared again.
     #[error("{disk}")]
     Seal {
-        /// The disk, in words.
+        /// The disk's kernel name, model and serial number, for the log.
         disk: String,
-        /// What the disk refused.
+        /// Which of the writes failed, and how.
         source: SealError,
     },
-    /// A thread that did a step's work panicked.
+    /// A blocking thread that did a step's work panicked.
     #[error(transparent)]
     Thread(#[from] tokio::task::JoinError),
-    /// There is not exactly one disk that suits, or it is another one by now.
+    /// There is not exactly one disk that fits the order, or the disk was replaced since.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// The old partition table could not be cleared.
     #[error("{disk}")]
     Clear {
-        /// The disk, in words.
+        /// The disk's kernel name, model and serial number, for the log.
         disk: String,
-        /// What the disk refused.
+        /// Which write failed, and how.
         source: ClearError,
     },
     /// A chunk could not be written.
     #[error("{disk}")]
     Write {
-        /// The disk, in words.
+        /// The disk's kernel name, model and serial number, for the log.
         disk: String,
-        /// What the disk refused.
+        /// Which write failed, and how.
         source: WriteError,
     },
-    /// The disk could not be made to show what it holds instead of what memory remembers of it.
+    /// The kernel's cache of the disk could not be dropped, so reading back would prove nothing.
     #[error(transparent)]
     Cache(io::Error),
-    /// The disk holds other bytes than were written.
+    /// Reading back gave other bytes than were written, even after repairs.
     #[error("{wrong}: it gives back other bytes than were written")]
     Differs {
-        /// Which of them, and on which disk.
+        /// The disk, the count and the first of the chunks.
         wrong: WrongChunks,
     },
-    /// What was written cannot be read.
+    /// Chunks that were written cannot be read back.
     #[error("{wrong}: {chunk} cannot be read")]
     Unreadable {
-        /// Which of them, and on which disk.
+        /// The disk, the count and the first of the chunks.
         wrong: WrongChunks,
-        /// The first that cannot be read.
+        /// The first chunk that cannot be read.
         chunk: Span,
-        /// What the operating system answered.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// What is sealed last is not there.
+    /// A chunk that is written last, by the seal, is neither in memory nor on the disk.
     #[error(transparent)]
     Unsealable(SealError),
     /// The image's partition table cannot be made to fit this disk.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// What cloud-init is to find cannot be made.
+    /// The file system for cloud-init cannot be made.
     #[error(transparent)]
     NoCloud(#[from] NoCloudError),
-    /// The kernel has no random numbers.
+    /// The kernel gave no random numbers.
     #[error(transparent)]
     Random(#[from] getrandom::Error),
-    /// The plan has a step before the one that it needs.
+    /// The plan has a step before `join` that needs what `join` provides.
     #[error("the plan's steps are out of order: `join` has to come before")]
     NotJoined,
-    /// The plan has a step of a later version.
+    /// The plan has a step that this version does not know.
     #[error("this agent ({VERSION}) does not know the step {0}; it is older than its plan")]
     Unknown(Step),
-    /// The job was cancelled here, by who started this process.
+    /// This process was told to stop, by a signal or by whoever started it.
     #[error("cancelled: the agent was told to stop")]
     Cancelled,
-    /// The server wants no more of this attempt, and says why. It knows what became of the job, which another attempt
-    /// may have taken over: this one's end is not the job's.
+    /// The server has ended this attempt, with its reason. It knows what became of the job, which another attempt may
+    /// have taken over: so this failure is not reported as the end of the job.
     #[error("cancelled: {0}")]
     Dismissed(String),
 }
 
-/// Chunks that do not stand on a disk as the manifest says.
+/// Chunks that are not on a disk as the manifest says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{disk}: {count} chunks are wrong, the first is {first}")]
 pub struct WrongChunks {
-    /// The disk, in words.
+    /// The disk's kernel name, model and serial number, for the log.
     pub disk: String,
     /// How many chunks differ or cannot be read.
     pub count: usize,
-    /// The first of them on the disk.
+    /// The first of them, by place on the disk.
     pub first: Span,
 }
 
 impl StepError {
-    /// Whether another try may go well: the network, a server that restarts, a disk that failed to keep its last
-    /// writes. Everything else fails the same way every time.
+    /// Whether a retry may succeed: after trouble with the network, a server that restarts, or a disk that failed to
+    /// keep its last writes. Every other error would be the same again.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {

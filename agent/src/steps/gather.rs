@@ -1,5 +1,5 @@
-//! Step `gather`: waiting at the gate, where there is one. Nothing has been written yet: who cancels here
-//! leaves every machine as it was.
+//! Step `gather`: waits at the gate, where there is one. Touches the swarm alone: nothing has been written yet, so a
+//! cancelled job leaves every machine as it was.
 
 use super::error::StepError;
 use super::machine::Machine;
@@ -21,6 +21,7 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
             },
         )
         .await?;
-    // How many have arrived is the server's to say: the last count heard here is from before the one that opened the gate.
+    // The server knows how many have arrived; the last count received here is from before the arrival that opened the
+    // gate.
     Ok(String::new())
 }

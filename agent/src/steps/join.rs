@@ -1,5 +1,5 @@
-//! Step `join`: the manifest, the one disk, what it holds already, and the door of the swarm. Everything that
-//! can be refused is refused here, and nothing is written.
+//! Step `join`: fetches the manifest, chooses and opens the disk, finds out what it holds already, and joins the swarm.
+//! Everything that can be refused is refused here, and nothing is written.
 
 use std::path::Path;
 use std::sync::Arc;

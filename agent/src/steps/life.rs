@@ -1,5 +1,6 @@
-//! The agent's life around the steps: from an order to its end, and what comes after a failure. The machine as
-//! PID 1 and the ordinary process live the same life; what differs between them is behind [`Host`].
+//! The agent's main loop around the steps: gets a plan, carries it out, and after a failure asks for the next one. PID
+//! 1 and the ordinary process share it; what differs between them is behind [`Host`]. Owns the runtime's size and the
+//! outbox of each attempt; touches the server through `fetch` and the console through [`Host`].
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,19 +22,19 @@ use super::shown::Shown;
 use crate::fetch::{FetchError, Server};
 use crate::outbox::{Attempt, Backlog, EventOutbox};
 
-/// The pause before the second report after a failed one; each further one is twice as long.
+/// Doubled with each report that fails in a row to give the back-off, which so begins with twice this.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// The longest pause between two reports.
+/// The longest back-off between two reports.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// How long the last events may take to the server before the end.
+/// How long a job that has ended waits for the server to take its last events.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
-/// Threads for the disk and for hashing, beside those of the runtime; each costs memory.
+/// The most blocking threads, for the disk and for hashing, beside those of the runtime; each costs memory.
 const BLOCKING_THREADS: usize = 16;
 
-/// The runtime that jobs run on.
+/// Builds the tokio runtime that jobs run on.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -41,10 +42,10 @@ pub fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()
 }
 
-/// How a job went.
+/// How a job ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Every step went well.
+    /// Every step succeeded.
     Done,
     /// A step failed for good; the disk does not boot.
     Failed(Ended),
@@ -52,7 +53,7 @@ pub enum Outcome {
     FailedSealed(Ended),
 }
 
-/// Carries out `plan`, from its first step that is the agent's to its last.
+/// Carries out the agent's steps of `plan`, in order, and leaves the swarm.
 async fn carry_out(plan: Plan, context: Context) -> Outcome {
     let (steps, sink, cancel) = (plan.steps.clone(), context.sink.clone(), context.cancel.clone());
     let mut machine = Machine::new(plan, context);
@@ -65,66 +66,66 @@ async fn carry_out(plan: Plan, context: Context) -> Outcome {
     }
 }
 
-/// Where an agent lives: a machine of which it is the first process, or a host on which it is one of many.
+/// The surroundings of an agent: a machine whose PID 1 it is, or a host on which it is an ordinary process.
 pub trait Host: Send + Sync + 'static {
-    /// Why the disks cannot be looked at.
+    /// Why the disks cannot be listed.
     type Error;
 
-    /// Progress is shown no more often than this.
+    /// The shortest time between two shown progress events.
     const PACE: Duration;
 
-    /// Says something to whoever is there.
+    /// Shows a line of text to a person: on the console, or on standard error.
     fn say(&self, text: &str);
 
-    /// Shows an event, as it happens.
+    /// Shows an event when it is reported.
     fn show(&self, event: &StepEvent);
 
-    /// A plan came for this machine; what of it counts here.
+    /// Takes in the plan that the server has for `machine`, and returns it with what the host overrides.
     fn takes(&self, machine: MachineId, plan: Plan) -> Plan;
 
-    /// An attempt begins: what is to be told before its first step.
+    /// Called before the first step of an attempt; may report events of its own to `sink`.
     fn begins(&self, sink: &dyn EventSink);
 
-    /// The disks as they are now.
+    /// Lists the disks as they are now.
     ///
     /// # Errors
-    /// When they cannot be looked at.
+    /// When they cannot be listed.
     fn disks(&self) -> Result<Vec<Disk>, Self::Error>;
 
-    /// Whether another order is waited for after this end of a job. Tells whoever is there of a failure.
+    /// Whether to ask for another order after this outcome. Also shows a failure to a person.
     fn goes_on_after(&self, outcome: &Outcome) -> bool;
 }
 
-/// How an agent's life ended.
+/// Why the main loop ended.
 #[derive(Debug)]
 pub enum End {
-    /// With this job, whose plan says what comes then.
+    /// A job ended, and the machine is to do what its plan says comes then.
     Job(Outcome, Finish),
-    /// The server has nothing to do for it here, and says why: a machine is to boot its own disk.
+    /// The server has no job for this machine, with its reason: the machine is to boot its own disk.
     BootDisk(String),
-    /// It was told to stop while it waited for an order.
+    /// Cancelled while waiting for an order.
     Stopped,
 }
 
-/// An agent, from its start to its end.
+/// The agent's main loop, with what it needs.
 #[derive(Debug)]
 pub struct Life<H> {
-    /// Who asks for orders, and where.
+    /// How it reports to the server and asks for orders.
     pub asking: Asking,
-    /// Where to listen for peers, as a multiaddr.
+    /// Where it listens for peers, as a multiaddr.
     pub listen: String,
-    /// Ends the job where that is safe, and the waiting at once.
+    /// Ends a job at a point where that is safe, and a wait for orders at once.
     pub cancel: CancellationToken,
-    /// Where it lives.
+    /// The surroundings: PID 1 or an ordinary process.
     pub host: Arc<H>,
 }
 
 impl<H: Host> Life<H> {
-    /// Lives on `runtime`: carries out `first`, or else the first order that comes, and after a failure the next
-    /// one. `backlog` is what the program before this one left to tell. Blocks.
+    /// Runs on `runtime`: carries out `first`, or else the first order that comes, and after a failure the next one.
+    /// `backlog` has the events that the loader could not deliver. Blocks until the loop ends.
     ///
     /// # Errors
-    /// When the disks cannot be looked at.
+    /// When the disks cannot be listed.
     pub fn live(
         &self,
         runtime: &Runtime,
@@ -146,11 +147,11 @@ impl<H: Host> Life<H> {
                 self.host.say("the server did not take the last events");
             }
             if !self.host.goes_on_after(&outcome) {
-                // A delivery that is under way may still come through.
+                // The thread may still be waiting for the server's answer, which may come.
                 drop(outbox.stop());
                 return Ok(End::Job(outcome, finish));
             }
-            // The outbox lives on while this waits: what the server did not take yet it is still to have.
+            // The outbox is kept while this waits, so that it goes on delivering.
             let next = self.order(runtime, Some(attempt));
             backlog = outbox.stop();
             plan = match next {
@@ -160,7 +161,7 @@ impl<H: Host> Life<H> {
         }
     }
 
-    /// The next plan, which is not of the attempt `done`; or the end.
+    /// Waits for a plan that is not of the attempt `done`; or for the end of the loop.
     fn order(&self, runtime: &Runtime, done: Option<Attempt>) -> ControlFlow<End, Box<Plan>> {
         let mut say = |text: &str| self.host.say(text);
         match runtime.block_on(self.asking.order(done, &self.cancel, &mut say)) {
@@ -170,7 +171,7 @@ impl<H: Host> Life<H> {
         }
     }
 
-    /// With what a job is carried out whose events go to `outbox`.
+    /// The context of a job whose events go to `outbox`.
     fn context(&self, outbox: &EventOutbox) -> Result<Context, H::Error> {
         let host = Arc::clone(&self.host);
         let show = move |event: &StepEvent| host.show(event);
@@ -185,25 +186,25 @@ impl<H: Host> Life<H> {
     }
 }
 
-/// What the server answered to a report.
+/// What came of asking for an order.
 #[derive(Debug)]
 enum Answer {
-    /// A plan for this boot.
+    /// A plan for this machine, with the machine's id.
     Plan(MachineId, Box<Plan>),
-    /// Nothing to do here: the machine is to boot its own disk.
+    /// No job: the machine is to boot its own disk, with the server's reason.
     BootDisk(String),
-    /// The waiting was cancelled, which PID 1 never does.
+    /// Cancelled while waiting, which never happens to PID 1.
     Stopped,
 }
 
-/// Who asks, and where.
+/// How an agent reports to the server to be given an order.
 #[derive(Clone)]
 pub struct Asking {
-    /// Who is asked.
+    /// The server that is asked.
     pub server: Server,
-    /// The key of this boot.
+    /// The machine's boot key, made anew at each boot.
     pub key: KeyPair,
-    /// The report as it is at that moment. May block.
+    /// Makes the hardware report of this moment. May block.
     pub report: Arc<dyn Fn() -> HardwareReport + Send + Sync>,
 }
 
@@ -214,8 +215,8 @@ impl std::fmt::Debug for Asking {
 }
 
 impl Asking {
-    /// Reports until the server has a plan that is not of the attempt `done`, or sends the machine to its own
-    /// disk. `say` gets what a person should know, each thing once.
+    /// Reports again and again until the server has a plan that is not of the attempt `done`, or sends the machine to
+    /// its own disk. `say` is given the state for a person, each text once in a row.
     async fn order(
         &self,
         done: Option<Attempt>,
@@ -283,12 +284,12 @@ mod tests {
         (KeyPair::from_secret([1; 32]), KeyPair::from_secret([2; 32]))
     }
 
-    /// A plan whose only step is of a later version: its job fails before anything is touched.
+    /// A plan whose only step this version does not know: its job fails before anything is written.
     fn plan() -> Plan {
         plan_for(&testing::disk("sda"), &manifest_of(&[1; 4096], 512), &[Step::named("defragment")])
     }
 
-    /// A server that has this to say to one report after the other.
+    /// A server that answers one report after the other with these instructions.
     fn server(mut instructions: Vec<Instruction>) -> TestServer {
         let key = keys().0;
         TestServer::start(move |request: &Request| {

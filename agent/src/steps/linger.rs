@@ -1,5 +1,5 @@
-//! Step `linger`: serving peers until the server releases this machine. The disk is sealed: whatever goes
-//! wrong with the swarm from here on ends the step, never the job.
+//! Step `linger`: serves peers until the server releases this machine. Touches the swarm alone. The disk is sealed:
+//! trouble with the swarm from here on ends the step, and never fails the job.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::error::StepError;
 use super::machine::{LOOK, Machine};
 use super::run::StepReporter;
 
-/// Without a release (the server may be gone for good) a machine that nobody has pulled from for so long goes
-/// on to its OS.
+/// The timeout without a release, for a server that is gone for good: a machine from which nobody has pulled for this
+/// long goes on to its OS.
 const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 
 pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {

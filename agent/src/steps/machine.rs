@@ -1,5 +1,5 @@
-//! What the steps share: the plan, the disk, the part in the swarm. One step after the other owns it, so
-//! nothing in here is locked. Knows no step's file; which file is whose stands in `dispatch`.
+//! What the steps of a job share: the plan, the disk, the membership in the swarm. The runner gives it to one step
+//! after the other, so nothing in here is locked. Touches the swarm and the disk; knows no step (see `dispatch`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,23 +23,23 @@ use crate::disk::seal::Seal;
 use crate::fetch::Server;
 use crate::swarm::SwarmConfig;
 
-/// How often a step that waits looks around.
+/// How often a waiting step checks for a cancel and for progress.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 
-/// With what the plan is carried out.
+/// What a job is given beside its plan.
 #[derive(Clone)]
 pub(super) struct Context {
-    /// Where the manifest comes from.
+    /// The server, from which the manifest is fetched.
     pub(super) server: Server,
-    /// The key of this boot.
+    /// The machine's boot key, made anew at each boot.
     pub(super) key: KeyPair,
-    /// Where events go.
+    /// Takes the job's events, and knows whether the server cancelled it.
     pub(super) sink: Arc<dyn EventSink>,
-    /// The disks as they were when the attempt began; the plan means one of them.
+    /// The disks as listed when the attempt began; the plan names one of them.
     pub(super) disks: Vec<Disk>,
     /// Where to listen for peers, as a multiaddr.
     pub(super) listen: String,
-    /// Ends the job where that is safe.
+    /// Ends the job at a point where that is safe.
     pub(super) cancel: CancellationToken,
 }
 
@@ -49,13 +49,13 @@ impl std::fmt::Debug for Context {
     }
 }
 
-/// The opened target and what is on it. There from `join` on.
+/// The opened disk of the job, and what is known of its contents. Set by `join`.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) device: Arc<dyn Device>,
     pub(super) manifest: Arc<Manifest>,
     pub(super) held: Held,
-    /// Raw bytes that were on the disk already, and that are never sent.
+    /// Raw bytes of chunks that the disk held already; `unsent_bytes` are zeros and repetitions, which are never sent.
     pub(super) disk_bytes: u64,
     pub(super) unsent_bytes: u64,
     /// Whether the old partition table has been cleared.
@@ -63,7 +63,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// `already` is on the disk.
+    /// A target that holds the chunks of `already`, as its scan found.
     pub(super) fn new(device: Arc<dyn Device>, manifest: Arc<Manifest>, already: ChunkSet) -> Self {
         let places = manifest.places();
         let (mut disk_bytes, mut unsent_bytes) = (0, 0);
@@ -80,16 +80,16 @@ impl Target {
     }
 }
 
-/// One job on this machine.
+/// The state of one job on this machine.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) plan: Plan,
     pub(super) context: Context,
     pub(super) target: Option<Target>,
     pub(super) membership: Option<Membership>,
-    /// What the memberships before this one brought.
+    /// Counts of the memberships before the present one.
     pub(super) before: Sources,
-    /// What the server wants the installed OS to be given.
+    /// What the installed OS is to be configured with; set by `join`.
     pub(super) personality: Option<Personality>,
     pub(super) seal: Option<Seal>,
     pub(super) sealed: bool,
@@ -97,7 +97,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// A machine that is to carry out `plan`.
+    /// The state of a job at its beginning.
     #[must_use]
     pub(super) fn new(plan: Plan, context: Context) -> Self {
         let (now, _) = watch::channel(Step::Join);
@@ -114,13 +114,13 @@ impl Machine {
         }
     }
 
-    /// Whether the disk was sealed: it boots the new OS, whatever failed afterwards.
+    /// Whether the disk was sealed: it then boots the new OS, even if a later step fails.
     #[must_use]
     pub(super) fn is_sealed(&self) -> bool {
         self.sealed
     }
 
-    /// Leaves the swarm, if the job ended before it did.
+    /// Leaves the swarm, if this machine is in it.
     pub(super) async fn leave(&mut self) {
         if let Some(membership) = self.membership.take() {
             self.before = sum(self.before, membership.sources());
@@ -128,10 +128,10 @@ impl Machine {
         }
     }
 
-    /// What was heard is told under `step` from now on.
+    /// Marks `step` as the running one: notes from the swarm are reported under it.
     ///
     /// # Errors
-    /// When the job was cancelled before it.
+    /// When the job was cancelled before the step.
     pub(super) fn begin(&self, step: &Step) -> Result<(), StepError> {
         self.now.send_replace(step.clone());
         self.check_cancelled()
@@ -145,7 +145,7 @@ impl Machine {
         self.membership.as_mut().ok_or(StepError::NotJoined)
     }
 
-    /// Takes part in the swarm anew, with what the disk holds now.
+    /// Joins the swarm, leaving it first if need be, with the chunks that the disk holds now.
     pub(super) async fn take_part(&mut self) -> Result<(), StepError> {
         self.leave().await;
         let target = self.target.as_ref().ok_or(StepError::NotJoined)?;
@@ -165,7 +165,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Takes part anew where the swarm had ended.
+    /// Joins the swarm again if it has ended.
     pub(super) async fn rejoin_if_broken(&mut self) -> Result<(), StepError> {
         if self.membership.as_ref().is_none_or(|membership| membership.heard.borrow().broken.is_some()) {
             self.take_part().await?;
@@ -173,8 +173,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Waits until `ready` finds in what was heard what the step waits for, or the job ends. `look` runs every
-    /// half second and when something was heard.
+    /// Waits until `ready` finds in the news from the swarm what the step waits for, or the job ends. `look` runs every
+    /// half second and at each change.
     pub(super) async fn wait<T>(
         &mut self,
         mut ready: impl FnMut(&Heard) -> Option<T>,
@@ -191,14 +191,14 @@ impl Machine {
             let cancel = self.context.cancel.clone();
             tokio::select! {
                 () = cancel.cancelled() => {}
-                // An end of the listener is told in `broken` first.
+                // When the listening task ends, it sets `broken` first.
                 _ = heard.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
 
-    /// Whether the job goes on, by the admin, the server and the swarm.
+    /// Fails if the admin, the server or the swarm has ended the job.
     pub(super) fn check(&self, heard: &Heard) -> Result<(), StepError> {
         self.check_cancelled()?;
         if let Some(reason) = &heard.cancelled {
@@ -210,7 +210,7 @@ impl Machine {
         }
     }
 
-    /// Whether this process or the server's log has ended the job.
+    /// Fails if this process was told to stop, or if the server said so in its answer to events.
     pub(super) fn check_cancelled(&self) -> Result<(), StepError> {
         if let Some(reason) = self.context.sink.cancelled() {
             return Err(StepError::Dismissed(reason));

@@ -1,5 +1,5 @@
-//! In the swarm, and hearing from it all the time: events are taken as they come, whatever step runs, because
-//! a swarm that nobody listens to would stop serving peers. Owns the client and the listening task.
+//! The membership in the swarm: a task takes its events as they come, whatever step runs, because a swarm whose events
+//! nobody reads would lose them. Owns the client and that task; touches the swarm and the event sink.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::error::StepError;
 use super::run::EventSink;
 use crate::swarm::{SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent, VerifiedChunk};
 
-/// All that was heard so far.
+/// What the swarm's events have said so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Heard {
     pub(super) personality: Option<Personality>,
-    /// Machines that have arrived, that are waited for, and seconds left.
+    /// Machines that have arrived, machines that are waited for, and seconds until the gate opens anyway.
     pub(super) gather: Option<(u32, u32, u64)>,
     pub(super) started: bool,
     pub(super) released: bool,
@@ -32,13 +32,13 @@ pub(super) struct Membership {
     pub(super) heard: watch::Receiver<Heard>,
     /// Verified chunks, until the writer takes them.
     pub(super) chunks: Option<mpsc::Receiver<VerifiedChunk>>,
-    /// The chunks that the swarm was told of.
+    /// The chunks that the swarm knows to be readable from the disk.
     pub(super) told: ChunkSet,
     pub(super) listening: JoinHandle<()>,
 }
 
 impl Membership {
-    /// Joins; notes go to `sink` under the step that is in `now`.
+    /// Joins; notes go to `sink` under the step that `now` has at that moment.
     pub(super) async fn join(
         config: SwarmConfig,
         sink: Arc<dyn EventSink>,
@@ -55,11 +55,11 @@ impl Membership {
         self.client.sources()
     }
 
-    /// Leaves the swarm; the chunk stream ends.
+    /// Leaves the swarm; the channel of chunks is closed.
     pub(super) async fn leave(self) {
         self.client.stop().await;
         self.listening.abort();
-        // It ends by abort or because the events have ended; neither is news.
+        // It ends because it was aborted or because the events have ended; both are expected.
         let _ = self.listening.await;
     }
 }
@@ -83,7 +83,7 @@ async fn listen(
                 heard.send_modify(|heard| heard.gather = Some((arrived, wanted, seconds)));
             }
             SwarmEvent::Start => heard.send_modify(|heard| heard.started = true),
-            // The writer knows better when all is down.
+            // The writer reports when every chunk is written, which is later.
             SwarmEvent::Complete => {}
             SwarmEvent::Corrupt { from, chunk, cause } => {
                 note(format!("chunk {} from {from} was thrown away: {cause}", chunk.0));

@@ -1,16 +1,16 @@
-//! The plan's steps, one file each, and the runner that walks them. A step says what came of it in a few
-//! words or why it failed; the runner alone tells the log of beginnings and ends.
+//! The plan's steps, one file each, and the runner that carries them out. A step returns a short text for the log, or
+//! its error; only the runner reports that a step began or ended.
 
-// Why a step failed.
+// The errors of steps.
 pub mod error;
 
-// The runner: order, tries, events.
+// The runner: order, retries, events.
 pub mod run;
 
-// What the steps share: the plan, the disk, the swarm.
+// The state that the steps of a job share.
 mod machine;
 
-// In the swarm, and hearing from it all the time.
+// The membership in the swarm, and its events.
 mod membership;
 
 // One file per step.
@@ -26,20 +26,20 @@ mod verify;
 // Which file carries out which step.
 mod dispatch;
 
-// Events, shown on their way.
+// An event sink that also shows the events.
 mod shown;
 
-// From one order to its end, and to the next order.
+// The main loop: from one order to its end, and to the next order.
 pub mod life;
 
-// The whole of it as PID 1.
+// The main loop as PID 1.
 pub mod pid1;
 
-// All of them on a plain file.
+// Tests of all steps on a plain file.
 #[cfg(test)]
 mod whole;
 
-// Power cuts through all of them.
+// Tests of all steps under power cuts.
 #[cfg(test)]
 mod power;
 

@@ -1,5 +1,5 @@
-//! Step `personalise`: the partition table as it is to be on this disk, and what cloud-init will find. Only
-//! in memory: it goes down with the seal, because a partition table is what lets a disk boot.
+//! Step `personalise`: makes the partition table for this disk, and the file system that cloud-init reads. Only in
+//! memory: the seal writes both, because a partition table is what lets a disk boot.
 
 use common::table::lay_out;
 use common::wire::swarm::Personality;

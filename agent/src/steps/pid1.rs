@@ -1,6 +1,6 @@
-//! The agent as a machine's first process: takes over from the loader, carries out its order, and restarts
-//! the machine. It never ends by itself, because the kernel would panic. After a failure the machine stays
-//! up with its reason on the console, and asks until the server has another order for it.
+//! The agent as a machine's first process: takes over from the loader, carries out its order, and restarts the machine.
+//! It never exits, because the kernel would panic. After a failure the machine stays up with the reason on its console,
+//! and asks the server for another order. Touches the console, the network's lease, and the machine's power.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,13 +26,13 @@ use crate::boot::network::LeaseKeeper;
 use crate::fetch::{FetchError, Server};
 use crate::inspect::{self, Reporter};
 
-/// Where a machine listens for peers. Nobody else is there to take the port.
+/// Where a machine listens for peers. The port is free: no other process listens.
 const LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
 
-/// How long a person has to read why the machine starts over.
+/// How long the console shows why the machine starts over, before it does.
 const READING: Duration = Duration::from_secs(60);
 
-/// Why there is no job.
+/// Why PID 1 cannot begin its job.
 #[derive(Debug, thiserror::Error)]
 enum NoJob {
     #[error("the loader left no order")]
@@ -51,13 +51,13 @@ enum NoJob {
     Runtime(#[source] io::Error),
 }
 
-/// What a machine does when its agent is through.
+/// What the machine is to do when the main loop has ended.
 enum Then {
     Restart(String),
     PowerOff,
 }
 
-/// A machine, with its consoles to show things on.
+/// PID 1's surroundings: the machine's consoles.
 struct FirstProcess {
     console: Console,
 }
@@ -79,7 +79,7 @@ impl Host for FirstProcess {
         plan
     }
 
-    /// The loader has told the step `agent`, which is its own.
+    /// Nothing to report: the loader has reported the step `agent`.
     fn begins(&self, _: &dyn EventSink) {}
 
     fn disks(&self) -> Result<Vec<Disk>, Infallible> {
@@ -152,22 +152,22 @@ fn live(console: &Console) -> Result<Then, NoJob> {
     let Ok(end) = life.live(&runtime, (!expired).then_some(plan), backlog);
     Ok(match end {
         End::Job(_, Finish::PowerOff) => Then::PowerOff,
-        // The first process of a machine cannot just end.
+        // PID 1 must not exit, whatever the plan says.
         End::Job(_, Finish::Reboot | Finish::Exit) => Then::Restart("restarting into the new OS".to_owned()),
         End::BootDisk(reason) => Then::Restart(format!("restarting: {reason}")),
         End::Stopped => Then::Restart("restarting".to_owned()),
     })
 }
 
-/// The order that the loader left.
+/// The order that the loader handed over, checked.
 #[derive(Debug)]
 struct Left {
     plan: Box<Plan>,
-    /// Whether it has been held for longer than it holds: the server is asked again before anything is done.
+    /// Whether it is too old: the server is then asked again before anything is done.
     expired: bool,
 }
 
-/// What `verdict` orders, `held_ms` after the report that it answers.
+/// Checks the loader's `verdict`, which is `held_ms` old, against the keys, and takes its plan.
 fn left(verdict: &Signed<Verdict>, server: &PublicKey, own: &PublicKey, held_ms: u64) -> Result<Left, NoJob> {
     let verdict = verdict.open(server)?;
     if verdict.key != *own {

@@ -1,7 +1,7 @@
-//! Power cuts through the agent's own steps: clear → transfer → verify → personalise → seal on a disk in memory
-//! that tears, reorders and forgets what was not synced. The power goes at a random write or sync; what is left
-//! never boots half an image, and the next attempt completes. `disk::power` tries the same at every operation,
-//! with the disk's functions alone.
+//! Power cuts during the agent's own steps: clear → transfer → verify → personalise → seal on a disk in memory that
+//! tears, reorders and forgets writes that were not synced. The power is cut at a random write or sync; what is left
+//! never boots half an image, and the next attempt completes. `disk::power` tries the same at every operation, with the
+//! disk's functions alone.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const STEPS: [Step; 4] = [Step::Transfer, Step::Verify, Step::Personalise, Step:
 const SIZE: usize = 12 * MIB;
 const SECTOR: u32 = 512;
 
-/// The last operations of a run, the seal's among them.
+/// How many operations at the end of a run count as its end, the seal's among them.
 const SEALING: usize = 12;
 
 fn disk() -> Disk {
@@ -37,7 +37,7 @@ fn disk() -> Disk {
     }
 }
 
-/// One attempt on `device`, from the first write to the last; its log when it did not come to its end.
+/// One attempt on `device`, from the first write to the last; the lines of its log if it failed.
 fn attempt(device: &Arc<Recording>, manifest: &Arc<Manifest>, raw: &[u8]) -> Result<(), Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (lines, off) = (Arc::new(Lines::default()), Arc::clone(device));
@@ -62,26 +62,26 @@ fn attempt(device: &Arc<Recording>, manifest: &Arc<Manifest>, raw: &[u8]) -> Res
     if ended { Ok(()) } else { Err(lines.all()) }
 }
 
-/// A machine without power does nothing more, whatever its program would do about the error.
+/// Returns when the power is cut: the machine then does nothing more, whatever its program would do about the error.
 async fn power_goes(device: &Recording) {
     while !device.is_off() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Whether firmware would boot `disk`: by the mark in its first sector, by a GPT behind it, or by a backup of one
-/// whose sums are right. A backup that is torn is none.
+/// Whether firmware would boot `disk`: by the signature in its first sector, by a GPT behind it, or by a backup GPT
+/// with right checksums. A torn backup does not count.
 fn boots(disk: &[u8]) -> bool {
     begins(disk) || gptman::GPT::find_from(&mut std::io::Cursor::new(disk)).is_ok()
 }
 
-/// Whether one of the two sectors that are written last is there.
+/// Whether either of the two sectors that are written last is there.
 fn begins(disk: &[u8]) -> bool {
     disk[510..512] == [0x55, 0xaa] || disk[SECTOR as usize..].starts_with(b"EFI PART")
 }
 
-/// Whether `disk` is the new system: every byte of the image but its table's two ends, a table that others read,
-/// and what cloud-init is given. Once one of its first two sectors is there, all else of its beginning is, too.
+/// Whether `disk` is the new system: every byte of the image but both ends of its table, a table that other software
+/// reads, and cloud-init's files. If one of the first two sectors is there, the rest of the first MiB has to be, too.
 fn whole_new(disk: &[u8], raw: &[u8]) -> bool {
     let entries_end = 34 * SECTOR as usize;
     let code = disk[510..512] != [0x55, 0xaa] || disk[..446] == raw[..446];
@@ -93,7 +93,7 @@ fn whole_new(disk: &[u8], raw: &[u8]) -> bool {
         && given(disk).is_some_and(|text| text.contains("j1-1"))
 }
 
-/// What cloud-init reads of its instance, from the partition that the table names.
+/// The `meta-data` that cloud-init would read, from the partition that the table names.
 fn given(disk: &[u8]) -> Option<String> {
     let table = gptman::GPT::find_from(&mut std::io::Cursor::new(disk)).ok()?;
     let (root, partition) = (&table[1], &table[2]);
@@ -109,7 +109,7 @@ fn given(disk: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// `cuts` power cuts, each at a random operation of its own run; every other one among the last operations, where
+/// Tries `cuts` power cuts, each at a random operation of its own run; every other one among the last operations, where
 /// the disk begins to boot.
 fn try_cuts(cuts: usize, seed: u64) {
     let raw = os_image();
@@ -154,7 +154,7 @@ fn power_cuts_boot_no_half_image() {
     try_cuts(16, 1);
 }
 
-/// The count of the full tests.
+/// As many cuts as the full tests make.
 #[test]
 #[ignore = "takes minutes"]
 fn a_thousand_power_cuts_boot_no_half_image() {

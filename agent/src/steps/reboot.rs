@@ -1,6 +1,6 @@
-//! Step `reboot`: out of the swarm, and the last word. The restart itself is the program's, once the server
-//! has the events; the firmware's boot order is left alone, because the server says "boot your disk" from now
-//! on and firmware that ignores or rewrites it is common.
+//! Step `reboot`: leaves the swarm, and says what happens to the machine. The program itself restarts it, once the
+//! server has the events. The firmware's boot order is left alone: the server answers "boot your disk" from now on, and
+//! firmware that ignores or rewrites the boot order is common.
 
 use common::plan::Finish;
 

@@ -1,5 +1,5 @@
-//! The runner: walks the plan's steps in order, tells the log of each beginning and end, tries again where
-//! that helps. Knows nothing of disks and networks: what a step does is behind [`Work`].
+//! The runner: carries out the plan's steps in order, reports the beginning and end of each, and retries where that may
+//! help. Touches neither disk nor network: what a step does is behind [`Work`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::StepError;
 
-/// How often a step is begun before the job fails.
+/// The most tries of one step before the job fails.
 const TRIES: u32 = 3;
 
-/// The pause before the second try; each further one is four times as long.
+/// The back-off before the second try; each further one is four times as long.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Progress is told at most this often: a person reads no faster, and forty machines share one log.
+/// The shortest time between two progress events of a step: a person reads no faster, and forty machines share one log.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// Where events go: the outbox, or a test.
+/// Takes the events of a job: the outbox, or a test's list.
 pub trait EventSink: Send + Sync {
-    /// Takes an event; never waits.
+    /// Takes an event, without waiting for the network.
     fn event(&self, step: Step, what: What, sources: Option<Sources>);
 
-    /// Why the server cancelled the job, once it has.
+    /// The server's reason for cancelling the job; none while it has not.
     fn cancelled(&self) -> Option<String>;
 }
 
@@ -41,7 +41,7 @@ impl EventSink for crate::outbox::EventOutbox {
     }
 }
 
-/// How a step tells of itself while it runs. Clones are the same reporter.
+/// Reports a running step's progress and notes. Clones share the limit on progress events.
 #[derive(Clone)]
 pub struct StepReporter {
     sink: Arc<dyn EventSink>,
@@ -56,13 +56,13 @@ impl std::fmt::Debug for StepReporter {
 }
 
 impl StepReporter {
-    /// For `step`.
+    /// A reporter of `step`, whose events go to `sink`.
     #[must_use]
     pub fn new(sink: Arc<dyn EventSink>, step: Step) -> Self {
         Self { sink, step, told: Arc::default() }
     }
 
-    /// So far: `done` of `total`. Told at most once a second; what comes between is left out.
+    /// Reports that `done` of `total` is done. At most once a second; calls in between are dropped.
     pub fn progress(&self, done: u64, total: u64, sources: Option<Sources>) {
         let now = Instant::now();
         {
@@ -75,41 +75,41 @@ impl StepReporter {
         self.sink.event(self.step.clone(), What::Progress { done, total }, sources);
     }
 
-    /// Something worth knowing that is no failure.
+    /// Reports something that belongs in the log and is not a failure.
     pub fn note(&self, text: impl Into<String>) {
         self.sink.event(self.step.clone(), What::Note { text: text.into() }, None);
     }
 }
 
-/// What the steps do, behind the runner: a machine, or a test's hand.
+/// Carries out single steps for the runner: the machine, or a test's fake.
 pub trait Work {
-    /// Carries out `step`: a few words on what came of it.
+    /// Carries out `step`, and returns a short text for the log.
     fn carry_out(
         &mut self,
         step: &Step,
         reporter: &StepReporter,
     ) -> impl Future<Output = Result<String, StepError>>;
 
-    /// Where the bytes came from so far.
+    /// Where the bytes came from so far; none where nothing counts them.
     fn sources(&self) -> Option<Sources>;
 }
 
-/// How a job ended before its last step.
+/// The failure that ended a job before its last step.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}")]
 pub struct Ended {
     /// The step that failed.
     pub step: Step,
-    /// Why it did, at its last try.
+    /// The error of its last try.
     #[source]
     pub error: StepError,
 }
 
-/// Walks those of `steps` that are the agent's, and those that nobody knows, which `work` is to refuse. `cancel` ends
-/// the running step; so does the server by the sink's answer.
+/// Carries out those of `steps` that are the agent's, and those that this version does not know, which `work` is to
+/// refuse. `cancel` shortens the pauses between tries; the step itself has to observe it.
 ///
 /// # Errors
-/// When a step failed for good; the sink has been told.
+/// When a step failed for good; `sink` has been told.
 pub async fn walk(
     steps: &[Step],
     work: &mut impl Work,
@@ -136,7 +136,7 @@ pub async fn walk(
             if last {
                 return Err(Ended { step: step.clone(), error });
             }
-            // A cancelled job is not worth waiting for: the next try ends at once.
+            // A cancelled job does not wait: the next try ends at once.
             let _ = cancel.run_until_cancelled(tokio::time::sleep(pause)).await;
             pause *= 4;
         }
@@ -144,7 +144,7 @@ pub async fn walk(
     Ok(())
 }
 
-/// The sources go with those steps that move bytes.
+/// Only events of steps that move bytes bear the counts.
 fn counted(step: &Step, sources: Option<Sources>) -> Option<Sources> {
     matches!(step, Step::Transfer | Step::Linger | Step::Reboot).then_some(sources).flatten()
 }
@@ -202,7 +202,7 @@ pub(crate) mod tests {
         StepError::Broken("no answer".to_owned())
     }
 
-    /// What the log was told, and how the walk ended.
+    /// Runs the steps with these results; the events that were reported, and the outcome.
     async fn told(
         steps: &[Step],
         results: Vec<Result<&str, StepError>>,
@@ -210,7 +210,7 @@ pub(crate) mod tests {
         let lines = Arc::new(Lines::default());
         let results = results.into_iter().map(|result| result.map(str::to_owned)).collect();
         let sink: Arc<dyn EventSink> = lines.clone();
-        // Cancelled from the start, which is what makes the pauses between tries short; the fake does not look.
+        // Cancelled from the start, which keeps the pauses between tries short; the fake ignores it.
         let cancel = CancellationToken::new();
         cancel.cancel();
         let end = walk(steps, &mut Fake(results), sink, &cancel).await;
@@ -265,7 +265,7 @@ pub(crate) mod tests {
         assert!(lines.last().unwrap().ends_with("for good"));
     }
 
-    /// Of the others the plan may speak; a step that nobody knows is refused by whoever carries out the plan.
+    /// Steps of other owners are left out; an unknown step is refused by `Work`.
     #[tokio::test]
     async fn only_the_agents_steps_and_unknown_ones_are_walked() {
         let mut steps = Step::ALL.to_vec();

@@ -1,4 +1,4 @@
-//! Step `seal`: the last writes, after which the disk boots.
+//! Step `seal`: the last writes, after which the disk boots. Touches the disk, and tells the swarm.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Events on their way to the log, shown on the way: on the machine's console, or by the ordinary process to
-//! whoever started it. Owns how often; where they go is the caller's.
+//! An event sink in front of the outbox that also shows each event: on the machine's console, or to whoever started the
+//! ordinary process. Owns the rate at which progress is shown; where it is shown is the caller's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use super::run::EventSink;
 use crate::outbox::EventOutbox;
 
-/// An outbox that shows what it takes.
+/// The outbox of an attempt, and the function that shows its events.
 pub(super) struct Shown<F> {
     outbox: EventOutbox,
     show: F,
     started: Instant,
     number: AtomicU64,
-    /// Progress is shown no more often than this: a serial line carries about 100 lines a second.
+    /// The shortest time between two shown progress events: a serial line carries about 100 lines a second.
     pace: Duration,
     progress: Mutex<Option<Instant>>,
 }
@@ -29,7 +29,7 @@ impl<F> std::fmt::Debug for Shown<F> {
 }
 
 impl<F: Fn(&StepEvent) + Send + Sync> Shown<F> {
-    /// Shows with `show` what goes to `outbox`, progress every `pace` at most.
+    /// Shows with `show` what goes to `outbox`; progress at most once in each `pace`.
     pub(super) fn new(outbox: EventOutbox, pace: Duration, show: F) -> Self {
         let (number, progress) = (AtomicU64::new(0), Mutex::new(None));
         Self { outbox, show, started: Instant::now(), number, pace, progress }

@@ -1,5 +1,5 @@
-//! Step `transfer`: chunks from the swarm to the disk, until nothing of the image is missing. The first write
-//! of the whole job happens here, and it is the clearing of what would boot.
+//! Step `transfer`: writes chunks from the swarm to the disk until no chunk of the image is missing. The first write of
+//! the whole job happens here: it clears what would boot the old system.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
     if !target.cleared {
         let (device, image_bytes) = (Arc::clone(&target.device), target.manifest.size());
         let wanted = machine.plan.target.clone();
-        // The manifest may have taken minutes since the disk was opened.
+        // Fetching the manifest may have taken minutes since the disk was chosen.
         let place = device.place();
         spawn_blocking(move || is_still(Path::new("/"), place, &wanted)).await??;
         let disk = device.words();
@@ -41,7 +41,7 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
     ))
 }
 
-/// Fetches and writes what is missing: what a transfer is, and what mends a disk that failed its verification.
+/// Fetches and writes the missing chunks; also used to repair a disk that failed its verification.
 pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter) -> Result<(), StepError> {
     if machine.membership.as_ref().is_none_or(|membership| membership.chunks.is_none()) {
         machine.take_part().await?;
@@ -54,7 +54,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter
     let (manifest, held) = (Arc::clone(&target.manifest), target.held.clone());
     let pace = Pace { backlog: tuning.write_backlog.max(1) as usize, sync_bytes: tuning.sync_bytes };
     let chunks = machine.membership()?.chunks.take().ok_or(StepError::NotJoined)?;
-    // Its own token: a failed try stops its writer, not the job.
+    // A token of its own: a failed try stops its writer, and not the job.
     let stop = machine.context.cancel.child_token();
     let writer = Writer::start(device, manifest, held, chunks, pace, stop.clone());
     let down = writer.down();
@@ -77,7 +77,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter
     let result = match ended {
         Ok(result) => result,
         Err(error) => {
-            // The stream of chunks ends with the membership, and the writer with it.
+            // The channel of chunks is closed with the membership, which ends the writer.
             stop.cancel();
             machine.leave().await;
             return match finished.await {
@@ -103,7 +103,7 @@ pub(super) async fn fetch_missing(machine: &mut Machine, reporter: &StepReporter
     Ok(())
 }
 
-/// Tells the swarm which chunks the disk can serve since it was last told.
+/// Tells the swarm of chunks that have become readable from the disk since the last call.
 async fn tell_held(machine: &mut Machine) -> Result<(), StepError> {
     let readable = machine.target()?.held.readable();
     let membership = machine.membership()?;

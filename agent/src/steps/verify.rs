@@ -1,5 +1,5 @@
-//! Step `verify`: all that was written is read back from the disk and compared with the manifest; what differs
-//! is fetched and written again, a few times. What is held back in memory was checked as it came.
+//! Step `verify`: reads back from the disk all that was written and compares it with the manifest; wrong chunks are
+//! fetched and written again, at most twice. Chunks held back in memory for the seal were checked when they came.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::disk::fault::Span;
 use crate::disk::scan::{Scan, scan};
 use crate::disk::write::held_back;
 
-/// A disk that still shows other bytes after so many repairs is broken.
+/// The most repairs of a disk before it counts as broken.
 const REPAIRS: u32 = 2;
 
 pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
@@ -34,7 +34,7 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
         }
         reporter.note(format!("{}; fetching them again", with_causes(&error)));
         machine.target()?.held.lose(&bad);
-        // The swarm has delivered each chunk once: only a new one asks for them again.
+        // A swarm delivers each chunk once: only a new membership fetches them again.
         machine.leave().await;
         fetch_missing(machine, reporter).await?;
     }
@@ -48,7 +48,7 @@ async fn read_back(
     let target = machine.target()?;
     let (device, manifest) = (Arc::clone(&target.device), Arc::clone(&target.manifest));
     let back = held_back(&manifest, device.size());
-    // A zero chunk is written even where a stored one would be held back.
+    // A chunk of zeros is written at once, even at a place where a stored one would be held back.
     let chunks: Vec<ChunkIndex> = manifest
         .iter()
         .map(|(index, _)| index)

@@ -1,5 +1,5 @@
-//! The steps one after the other on a plain file, with a hand in the place of the swarm: it feeds the chunks
-//! that a swarm would bring. What is on the file at the end is the image, with what personalising adds.
+//! The steps one after the other on a plain file; the test itself feeds the chunks that a swarm would deliver. At the
+//! end the file holds the image, with what personalising adds.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ pub(super) fn plan_for(disk: &Disk, manifest: &Manifest, steps: &[Step]) -> Plan
     }
 }
 
-/// A machine that has joined with a file at `path` as its disk.
+/// The state of a job that has joined, with a file at `path` as its disk.
 async fn joined(
     path: &Path,
     manifest: &Arc<Manifest>,
@@ -83,8 +83,8 @@ async fn joined(
     joined_on(&disk, device, manifest, steps, lines, heard).await
 }
 
-/// A machine that has joined, with what `device` holds of the image already: its chunks come from the sender, its
-/// news from the watch.
+/// The state of a job that has joined, with what `device` holds of the image already: verified chunks come from the
+/// sender, the swarm's news are `heard`.
 pub(super) async fn joined_on(
     disk: &Disk,
     device: Arc<dyn Device>,
@@ -117,7 +117,7 @@ pub(super) async fn joined_on(
         held: ChunkSet::new(manifest.len()),
         disk: Arc::new(target.held.clone()),
     };
-    // Nobody answers at the seed's address; only this end of the client is used.
+    // Nothing listens at the seed's address: only this end of the client is used.
     let (client, _) = SwarmClient::start(config).await.unwrap();
     let (sender, chunks) = mpsc::channel(2);
     let (_, heard) = watch::channel(heard);
@@ -150,7 +150,7 @@ pub(super) async fn feed(
     let mut keys: Vec<ChunkIndex> = manifest.places().into_keys().collect();
     keys.sort_unstable_by(|a, b| b.cmp(a));
     for key in keys {
-        // A machine that lost its power takes no more.
+        // Fails after a power cut, when the receiver is gone.
         let _ = sender.send(verified(manifest, raw, key.0)).await;
     }
 }
@@ -168,7 +168,7 @@ async fn from_the_first_chunk_to_the_last_word() {
     let (mut machine, sender) = joined(&path, &manifest, &steps, &lines, heard).await;
     let sink: Arc<dyn EventSink> = lines.clone();
     let cancel = CancellationToken::new();
-    // The swarm keeps its end of the channel until the machine leaves it.
+    // The sender is kept, as the swarm keeps its own until the machine leaves it.
     let (walked, ()) =
         tokio::join!(walk(&steps, &mut machine, sink, &cancel), feed(&raw, &manifest, &sender),);
     assert!(walked.is_ok(), "{:#?}", lines.all());
@@ -200,7 +200,7 @@ async fn from_the_first_chunk_to_the_last_word() {
     assert_eq!(files.volume_label(), "CIDATA");
 }
 
-/// M7: the disk under the name is another one by the time of the first write.
+/// M7: by the time of the first write, another disk has the name of the chosen one.
 #[tokio::test]
 async fn another_disk_at_the_first_write_is_not_cleared() {
     let folder = tempfile::tempdir().unwrap();
@@ -217,7 +217,7 @@ async fn another_disk_at_the_first_write_is_not_cleared() {
     std::fs::write(&path, &old).unwrap();
     let cancel = CancellationToken::new();
     let sink: Arc<dyn EventSink> = lines.clone();
-    // No chunk comes, so that a disk which is taken all the same keeps the step waiting.
+    // No chunk is sent, so a step that accepts the disk all the same waits until the timeout.
     let walk = walk(&steps, &mut machine, sink, &cancel);
     let walked = tokio::time::timeout(std::time::Duration::from_secs(30), walk).await;
     drop(sender);
@@ -249,7 +249,7 @@ async fn a_cancelled_transfer_leaves_a_disk_that_does_not_boot() {
     let (walked, ()) = tokio::join!(walk(&steps, &mut machine, sink, &cancel), async {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         cancel.cancel();
-        // What the swarm does when the machine leaves it.
+        // The swarm closes its channel when the machine leaves it.
         drop(sender);
     });
     assert_eq!(walked.unwrap_err().step, Step::Transfer);

@@ -1,5 +1,5 @@
-//! What the steps say to the swarm and hear from it: the configuration, the client, and the trait behind which
-//! the disk is. Touches `common`; the node behind the client, and `SwarmClient::start`, are in `node`.
+//! The steps' interface to the swarm: its configuration, the client, its two output channels, and the trait
+//! through which it reads the disk. Touches `common`; the client's task and `SwarmClient::start` are in `node`.
 
 use std::sync::Arc;
 
@@ -19,21 +19,21 @@ use common::trust::KeyPair;
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
 
-/// The disk, for chunks that are on it and no longer in memory. The swarm calls it off its task.
+/// Reads chunks back from the disk that are no longer in memory. Called on blocking threads, not on the swarm's task.
 pub trait HeldChunks: Send + Sync + 'static {
-    /// The raw bytes of `chunk`, which [`SwarmClient::held`] was told of. They need not be checked: whoever
-    /// gets them does.
+    /// The raw bytes of `chunk`, which [`SwarmClient::held`] was told of. They need not be checked here: the peer
+    /// that receives them checks them.
     ///
     /// # Errors
     /// When they cannot be read.
     fn read(&self, chunk: ChunkIndex) -> std::io::Result<Vec<u8>>;
 }
 
-/// What a machine brings to the swarm.
+/// What a machine brings to the swarm: keys, image, addresses, bounds and the chunks that it has already.
 pub struct SwarmConfig {
-    /// The machine's key of this boot.
+    /// The machine's boot key, made anew at each boot.
     pub keypair: KeyPair,
-    /// The job that the plan is of: the server knows the machine by it.
+    /// The job of the plan, sent in the hello: the server knows the machine by it.
     pub job: JobId,
     /// The name of the image, by which peers ask for its chunks.
     pub image: ImageId,
@@ -43,11 +43,11 @@ pub struct SwarmConfig {
     pub seed: Seed,
     /// Where to listen for peers, as a multiaddr such as `/ip4/0.0.0.0/tcp/4001`.
     pub listen: String,
-    /// Memory and parallelism.
+    /// Bounds on memory and on parallel transfers, from the plan.
     pub tuning: Tuning,
     /// Chunks that the disk holds already and [`HeldChunks::read`] can give.
     pub held: ChunkSet,
-    /// Gives chunks that are no longer in memory.
+    /// Reads back chunks that are no longer in memory.
     pub disk: Arc<dyn HeldChunks>,
 }
 
@@ -61,35 +61,35 @@ impl std::fmt::Debug for SwarmConfig {
     }
 }
 
-/// Why an agent is not in the swarm.
+/// Why an agent cannot join the swarm.
 #[derive(Debug, thiserror::Error)]
 pub enum SwarmError {
-    /// No node.
+    /// The libp2p node could not be built, or cannot listen.
     #[error("the agent cannot take part in the swarm")]
     Node(#[from] NoNode),
-    /// The server's address in the plan is none.
+    /// None of the server's addresses in the plan is a multiaddr.
     #[error("the plan names no usable address of the server")]
     Seed,
 }
 
-/// The two streams out of the swarm. Whoever holds them must read both.
+/// The two channels out of the swarm. Whoever holds them must read both.
 #[derive(Debug)]
 pub struct SwarmEnds {
     /// Verified chunks, each once, in the order in which they came. Not reading pauses fetching once
     /// `write_backlog` chunks wait; it never pauses sending to peers.
     pub chunks: mpsc::Receiver<VerifiedChunk>,
-    /// What happens.
+    /// Progress and log lines; when too many of them are unread, the oldest is dropped.
     pub events: mpsc::Receiver<SwarmEvent>,
 }
 
-/// What the node is told.
+/// What the client tells the node's task.
 #[derive(Debug)]
 pub(super) enum Command {
     Held(Vec<ChunkIndex>),
     Sealed,
 }
 
-/// This machine's part in the swarm. Dropping it ends it at once; [`SwarmClient::stop`] ends it in order.
+/// A handle of the swarm's task. Dropping it cancels the task; [`SwarmClient::stop`] also waits for its end.
 #[derive(Debug)]
 pub struct SwarmClient {
     pub(super) commands: mpsc::Sender<Command>,
@@ -99,19 +99,19 @@ pub struct SwarmClient {
 }
 
 impl SwarmClient {
-    /// These chunks are on the disk now, and [`HeldChunks::read`] can give them: written, or found there.
-    /// Found ones are not fetched any more.
+    /// Tells the swarm that these chunks are on the disk, written or found there, and that [`HeldChunks::read`] can
+    /// give them. Chunks that were found are not fetched any more.
     pub async fn held(&self, chunks: Vec<ChunkIndex>) {
-        // A node that has ended has nobody to tell.
+        // Fails only when the node's task has ended, which needs no chunks any more.
         self.commands.send(Command::Held(chunks)).await.ok();
     }
 
-    /// The disk is sealed: this agent only serves now.
+    /// Tells the swarm that the disk is sealed: from now on this agent only serves peers.
     pub async fn sealed(&self) {
         self.commands.send(Command::Sealed).await.ok();
     }
 
-    /// Where the bytes came from so far. `disk` and `unsent` are the disk part's to fill in.
+    /// Where the bytes came from so far. `disk` and `unsent` are left at 0 here: others fill them in.
     #[must_use]
     pub fn sources(&self) -> Sources {
         *self.sources.lock()

@@ -1,5 +1,5 @@
-//! How many chunks are on their way to this agent, over all its pull streams, and when a neighbour is to hear it: who
-//! sends gives its next slot to one of those that have room. Owns the count; touches nothing.
+//! How many chunks are arriving at this agent, over all its pull streams, and when a neighbour is told: senders give
+//! their next slot to a puller with few chunks arriving. Owns the count; touches nothing.
 
 use std::future::pending;
 use std::time::Duration;
@@ -7,25 +7,26 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// A neighbour hears of the count at most this often: most changes are one chunk that ends and another that begins.
+/// The shortest time between two reports of the count to a neighbour: most changes are one chunk that ends and another
+/// that begins.
 pub const GATHERED: Duration = Duration::from_millis(20);
 
-/// How many chunks are on their way.
+/// The number of chunks whose bytes are arriving now.
 #[derive(Debug, Default)]
 pub(super) struct Coming(watch::Sender<u32>);
 
-/// A chunk on its way, until it is here or given up.
+/// Counts one arriving chunk until it is dropped: read whole, or given up.
 #[derive(Debug)]
 pub(super) struct Arriving<'a>(&'a Coming);
 
 impl Coming {
-    /// A chunk is on its way from now on.
+    /// Counts one more arriving chunk.
     pub(super) fn one(&self) -> Arriving<'_> {
         self.0.send_modify(|count| *count += 1);
         Arriving(self)
     }
 
-    /// What a neighbour hears, which supposes none.
+    /// What one neighbour is told of the count; it takes the count for 0 until then.
     pub(super) fn news(&self) -> News {
         News { count: self.0.subscribe(), told: 0, next: Instant::now() }
     }
@@ -37,7 +38,7 @@ impl Drop for Arriving<'_> {
     }
 }
 
-/// What one neighbour knows of it.
+/// The count as one neighbour was last told, and when it may be told again.
 #[derive(Debug)]
 pub(super) struct News {
     count: watch::Receiver<u32>,
@@ -46,11 +47,11 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Waits until the neighbour is to hear another count, and takes it as told. Cancel-safe.
+    /// Waits until the neighbour is to be told another count, and takes it as told. Cancel-safe.
     pub(super) async fn changed(&mut self) -> u32 {
         loop {
             if self.count.wait_for(|count| *count != self.told).await.is_err() {
-                // Nothing is counted any more.
+                // The count was dropped: it does not change any more.
                 pending::<()>().await;
             }
             sleep_until(self.next).await;

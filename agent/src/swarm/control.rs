@@ -1,5 +1,5 @@
-//! The agent's end of its control stream: writes the node's words and reads the server's into the node's
-//! inbox. Touches one stream.
+//! The agent's end of its control stream: writes the node's messages, and reads the server's messages into the
+//! node's inbox. Touches one stream.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use common::wire::swarm::{ToAgent, ToServer};
 
 use super::session::Dial;
 
-/// The server answers every report of speed, one each two seconds; silence for this long means that it is
-/// gone.
+/// The server answers every speed report, one each second; silence for this long means that it is gone. Also the
+/// timeout of one write.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// What a control stream tells the node, with the dial that it is of.
+/// What a control stream tells the node, with the dial that opened it.
 #[derive(Debug)]
 pub(super) struct Inbound {
     pub(super) dial: Dial,
@@ -29,10 +29,10 @@ pub(super) enum Word {
     Ended(String),
 }
 
-/// Words that may wait to be written.
+/// Messages that may wait to be written; one more is refused.
 pub(super) const WAITING_MAX: usize = 64;
 
-/// Speaks and listens until either end closes, and tells the node of that end.
+/// Reads and writes until either end closes the stream, and tells the node why it ended.
 pub(super) async fn run(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     dial: Dial,
@@ -41,7 +41,7 @@ pub(super) async fn run(
 ) {
     let (mut reader, mut writer) = stream.split();
     let tell = async |word| {
-        // The node ends its streams when it ends.
+        // Fails only when the node has ended, and this task ends with it.
         inbox.send(Inbound { dial, word }).await.ok();
     };
     let speak = async {

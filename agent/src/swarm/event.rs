@@ -1,14 +1,14 @@
-//! Core: what happens in the swarm, as the steps hear it. Touches the wire's words.
+//! Core: the swarm's events, as the steps receive them. Touches `common`'s messages.
 
 use common::chunk::ChunkIndex;
 use common::wire::swarm::Personality;
 
-/// What happens in the swarm that a step wants to know.
+/// A change in the swarm that a step waits for or logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SwarmEvent {
-    /// The server knows this agent; once per run, with what to personalise.
+    /// The server's welcome, with what to personalise; only the first of a run is told.
     Welcome(Box<Personality>),
-    /// The gate is shut; again whenever more have arrived.
+    /// The gate is closed; repeated whenever more machines have arrived.
     Gather {
         /// Machines that have arrived.
         arrived: u32,
@@ -17,25 +17,26 @@ pub enum SwarmEvent {
         /// Seconds until it opens anyway.
         seconds: u64,
     },
-    /// The gate is open, and chunks are being fetched; once per run.
+    /// The gate is open and chunks are being fetched; once per run.
     Start,
-    /// Every chunk that has to be fetched has been verified (or was held); once per run.
+    /// Every chunk that has to be fetched is verified, or was held before; once per run.
     Complete,
     /// A chunk failed its hash and was thrown away.
     Corrupt {
-        /// The sender, as people call it: a machine's name, or "the server".
+        /// The sender, as an admin calls it: a machine's name, or "the server".
         from: String,
-        /// What it was sent as, by its place in the manifest.
+        /// The chunk's place in the manifest, as the sender gave it.
         chunk: ChunkIndex,
         /// What is wrong with it, as a sentence.
         cause: String,
     },
-    /// Something worth a line in the log: a neighbour that cannot be reached, the server gone or back.
+    /// A line for the log: a neighbour that cannot be reached, the server gone or back.
     Note(String),
-    /// Nobody needs this agent as a seed any more.
+    /// This agent need not serve peers any longer: the server says so, or the server and the pullers are gone.
     Release,
     /// The job is cancelled: stop without sealing.
     Cancel(String),
-    /// The swarm cannot go on: the key was not let in for long, or the server's own chunks fail their hash.
+    /// The swarm cannot go on, and why: the server says so, its chunks or the image fail their hash, or for ten minutes
+    /// nothing was heard of anybody.
     Broken(String),
 }

@@ -1,27 +1,27 @@
-//! Steps 7 to 9 and 13 as a machine lives them: in the swarm with the server and with peers, chunks come,
-//! are verified and go on to the disk, and are passed on to whoever asks.
+//! Steps 7 to 9 and 13 on the machine: it joins the swarm of its image, fetches chunks from the server and from
+//! peers, verifies them, hands them over to be written, and serves them to peers.
 
-// What the steps hear from the swarm, and how they speak to it.
+// The interface for the steps: client, configuration and events.
 mod client;
 mod event;
 
-// What can be passed on to peers.
+// The chunks that can be served to peers.
 mod store;
 
-// One neighbour's pull stream, and the control stream.
+// The tasks of the streams: control to the server, one pull stream to each neighbour.
 mod control;
 mod pull;
 
-// How many chunks are on their way here, which neighbours hear.
+// The count of arriving chunks, which neighbours are told.
 mod coming;
 
-// Every decision about the server and the neighbours.
+// Core: every decision about the server and the neighbours.
 pub mod session;
 
-// The task that lives in the swarm and carries those out.
+// The task that owns the libp2p swarm and carries those decisions out.
 mod node;
 
-// Chunks that came, checked: the only way to a verified chunk.
+// The check of a chunk: the only way to a `VerifiedChunk`.
 pub mod verify;
 
 pub use client::{HeldChunks, SwarmClient, SwarmConfig, SwarmEnds, SwarmError};

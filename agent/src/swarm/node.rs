@@ -1,6 +1,6 @@
-//! The agent's node: one task owns the libp2p swarm, the streams and the chunks' bytes; the tasks of the streams
-//! talk to it over bounded channels and end with it. Carries out what `session` decides, and tells that what came of
-//! it. Chunks are verified off this task.
+//! The agent's node: one task owns the libp2p swarm, the streams and the chunks' bytes; the tasks of the streams talk
+//! to it over bounded channels and end with it. Carries out what `session` decides, and tells the session what became
+//! of that. Chunks are verified on blocking threads.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -41,8 +41,7 @@ use super::verify::{NotTheChunk, VerifiedChunk, verify};
 const EVENTS_WAITING_MAX: usize = 4096;
 
 impl SwarmClient {
-    /// Listens, dials the server and goes on by itself: every chunk that is missing is fetched from where
-    /// it is to be had, as soon as the server opens the gate.
+    /// Listens, dials the server, and starts a task that fetches every missing chunk once the server opens the gate.
     ///
     /// # Errors
     /// When the address cannot be listened on or the plan's seed cannot be used. A server that does not
@@ -101,7 +100,7 @@ impl SwarmClient {
     }
 }
 
-/// The session of a machine that brings `config`, before anything has happened.
+/// The session of a machine with `config`, before its first event.
 fn session(
     config: &SwarmConfig,
     seed_addresses: Vec<Multiaddr>,
@@ -130,13 +129,13 @@ fn session(
     })
 }
 
-/// The way to the task of a stream that this agent dialled.
+/// The sender of messages to the task of a stream that this agent dialled.
 enum Stream {
     Pull(mpsc::Sender<FromPuller>),
     Control(mpsc::Sender<ToServer>),
 }
 
-/// What came of the check of a chunk.
+/// The result of checking one chunk.
 struct Checked {
     from: PublicKey,
     chunk: ChunkIndex,
@@ -144,7 +143,7 @@ struct Checked {
     result: Result<VerifiedChunk, NotTheChunk>,
 }
 
-/// The chunk that an event is about: the session sees its number alone.
+/// The bytes of the chunk that an event is about: the session itself is given only its number.
 enum InHand {
     Arrived(Form, Vec<u8>),
     Verified(Frame, VerifiedChunk),
@@ -157,21 +156,21 @@ struct Node {
     manifest: Arc<Manifest>,
     store: Arc<Store>,
     slots: Slots,
-    /// Chunks that are on their way to this agent.
+    /// Counts chunks that are arriving, over all pull streams.
     coming: Arc<Coming>,
     swarm: Swarm<Mesh>,
-    /// The connections that this agent dialled, both ways.
+    /// The dial of each connection that this agent dialled; `connections` has them the other way round.
     dials: HashMap<ConnectionId, Dial>,
     connections: BTreeMap<Dial, (PeerId, ConnectionId)>,
     streams: BTreeMap<Dial, Stream>,
     pulls_in: mpsc::Sender<pull::Inbound>,
     control_in: mpsc::Sender<control::Inbound>,
     tasks: JoinSet<()>,
-    /// Pull streams that are served; each ends with who broke the protocol and how, if that ended it.
+    /// Tasks that serve a puller. Each ends with the puller's key and the fault, if the puller broke the protocol.
     serving: JoinSet<Option<(PublicKey, BadStream)>>,
     pullers: HashMap<PublicKey, AbortHandle>,
     checks: JoinSet<Checked>,
-    /// None when every chunk has been handed over.
+    /// Where verified chunks go to be written; none once every chunk has been handed over.
     chunks: Option<mpsc::Sender<VerifiedChunk>>,
     ready: VecDeque<VerifiedChunk>,
     events: mpsc::Sender<SwarmEvent>,
@@ -217,7 +216,7 @@ impl Node {
                 },
                 permit = room, if !self.ready.is_empty() => match (permit, self.ready.pop_front()) {
                     (Some(permit), Some(chunk)) => permit.send(chunk),
-                    // Nobody writes any more; the node goes on serving.
+                    // The receiver is dropped: no chunk is written any more, but the node goes on serving.
                     _ => self.ready.clear(),
                 },
                 permit = events.reserve(), if !self.told.is_empty() => {
@@ -246,7 +245,7 @@ impl Node {
         self.decide_on(event, None);
     }
 
-    /// Tells the session what happened, carries out what it makes of that, and tells it what could not be.
+    /// Gives the session an event, carries out its effects, and gives it the events that failed effects make.
     fn decide_on(&mut self, event: Event, mut chunk: Option<InHand>) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -257,7 +256,7 @@ impl Node {
         *self.sources.lock() = *self.session.sources();
     }
 
-    /// What happens at once because of it, if anything does.
+    /// Carries out one effect. The event that follows from it at once, if any: a failed dial, or a full queue.
     fn carry_out(&mut self, effect: Effect, in_hand: &mut Option<InHand>) -> Option<Event> {
         match effect {
             Effect::Dial { dial, to, protocol, addresses } => {
@@ -322,7 +321,7 @@ impl Node {
         None
     }
 
-    /// False if the stream does not take it.
+    /// False if the stream's queue is full or the stream is gone.
     fn ask(&self, dial: Dial, word: FromPuller) -> bool {
         matches!(self.streams.get(&dial), Some(Stream::Pull(requests)) if requests.try_send(word).is_ok())
     }
@@ -371,7 +370,7 @@ impl Node {
         }
     }
 
-    /// Somebody pulls from here.
+    /// Serves a peer that opened a pull stream to this agent.
     fn serve(&mut self, peer: &PeerId, stream: libp2p::Stream) {
         let Some(key) = public_key(peer) else { return };
         let (store, slots) = (Arc::clone(&self.store), self.slots.clone());
@@ -381,7 +380,8 @@ impl Node {
             tracing::debug!(puller = %key.short(), %ended, "pull stream ended");
             ended.breaks_the_protocol().then_some((key, ended))
         });
-        // One stream each: whoever had many would have as many slots. After a cut line the old one looks alive.
+        // One stream for each puller: several would get several slots. After a broken connection an old one looks
+        // alive.
         self.pullers.retain(|_, old| !old.is_finished());
         if let Some(old) = self.pullers.insert(key, served) {
             old.abort();
@@ -467,7 +467,7 @@ impl Node {
         self.decide(Event::Tick(Load { uploaded, sending, cpu: processor_time() }));
     }
 
-    /// Whoever writes takes chunks in without a word to this task.
+    /// The writer takes chunks out of the channel without telling this task, so its length is compared.
     fn look_at_backlog(&mut self) {
         let queued = self.chunks.as_ref().map_or(0, |chunks| chunks.max_capacity() - chunks.capacity());
         let backlog = Backlog { unhanded: self.ready.len(), queued };
@@ -477,7 +477,7 @@ impl Node {
     }
 }
 
-/// What this process has used of all processors so far.
+/// The processor time, user and system, that this process has used so far; zero if the kernel does not say.
 fn processor_time() -> Duration {
     let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
         return Duration::ZERO;

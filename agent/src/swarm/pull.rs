@@ -1,6 +1,6 @@
-//! The puller's side of a pull stream: writes the node's requests and reads what comes into the node's
-//! inbox. Touches one stream. A chunk that was not asked for ends the stream, so what can be in memory is
-//! what was asked for.
+//! The puller's side of a pull stream: writes the node's requests, and reads the holder's messages and chunks into
+//! the node's inbox. Touches one stream. A chunk that was not requested ends the stream, so memory holds no more than
+//! was requested.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use common::swarm::manners::{Told, message_bytes_max};
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, FromHolder, FromPuller, PULL_QUEUE_MAX};
 
-/// A request that cannot be written for this long: the line is gone.
+/// The timeout of writing one request: after it the connection counts as broken.
 const STALL: Duration = Duration::from_secs(10);
 
-/// The node hears at most so often that bytes move.
+/// The shortest time between two reports to the node that bytes of a chunk arrive.
 pub const MOVED: Duration = Duration::from_millis(200);
 
-/// What a stream tells the node, with the dial that it is of: the neighbour may have been dialled anew.
+/// What a stream tells the node, with the dial that opened it: the neighbour may have been dialled anew since.
 #[derive(Debug)]
 pub(super) struct Inbound {
     pub(super) from: PublicKey,
@@ -45,28 +45,28 @@ pub(super) enum Word {
         bytes: Vec<u8>,
     },
     Unavailable(ChunkIndex),
-    /// `broken` is the protocol, by the other end.
+    /// `broken` says that the other end broke the protocol.
     Ended {
         cause: String,
         broken: bool,
     },
 }
 
-/// Whom a stream pulls from.
+/// The node at the other end, from which this stream pulls.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Holder {
     pub(super) key: PublicKey,
-    /// What the stream came of.
+    /// The dial that opened the stream.
     pub(super) dial: Dial,
-    /// Whether it is the server. That hears nothing of what comes from peers: its line may be thin, and what it sends
-    /// it has promised.
+    /// Whether it is the server. The server is not told how many chunks arrive from peers: its link may be slow, and it
+    /// sends what it leased in any case.
     pub(super) seed: bool,
 }
 
-/// Requests that may wait to be written; the scheduler asks for fewer.
+/// Requests that may wait to be written; the scheduler keeps fewer open at one holder.
 pub(super) const REQUESTS_MAX: usize = PULL_QUEUE_MAX;
 
-/// Pulls until either end closes, and tells the node of that end.
+/// Reads and writes until either end closes the stream, and tells the node why it ended.
 pub(super) async fn run(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     holder: Holder,
@@ -89,17 +89,17 @@ pub(super) async fn run(
     puller.tell(Word::Ended { cause, broken }).await;
 }
 
-/// What the two directions of a stream share.
+/// What the reading and the writing half of a stream share.
 struct Puller {
     holder: Holder,
-    /// What was asked for and is not here yet; the lock is held for a look-up, never over an await.
+    /// Requested chunks that have not begun to arrive; the lock is held for a look-up, never over an await.
     asked: Mutex<HashSet<ChunkIndex>>,
     inbox: mpsc::Sender<Inbound>,
     coming: Arc<Coming>,
 }
 
 impl Puller {
-    /// Writes what the node asks for, and how many chunks are on their way, until the node drops its end.
+    /// Writes the node's requests, and the count of arriving chunks, until the node drops its sender.
     async fn ask(
         &self,
         mut writer: impl AsyncWrite + Unpin + Send,
@@ -125,7 +125,7 @@ impl Puller {
         }
     }
 
-    /// Reads what the holder says of an image of so many `chunks`, and tells the node, until the stream breaks.
+    /// Reads the messages of a holder of an image of `chunks` chunks, and passes them on, until the stream ends.
     async fn listen(&self, mut reader: impl AsyncRead + Unpin + Send, chunks: u32) -> Result<(), BadStream> {
         let most = message_bytes_max(chunks);
         let mut told: Option<Told> = None;
@@ -157,7 +157,7 @@ impl Puller {
                     let moved = |_| {
                         if told.elapsed() >= MOVED {
                             told = Instant::now();
-                            // A full inbox means that the node has enough to hear.
+                            // With a full inbox the node has enough to do; this report may be lost.
                             self.inbox.try_send(self.inbound(Word::Moved)).ok();
                         }
                     };
@@ -170,7 +170,7 @@ impl Puller {
     }
 
     async fn tell(&self, word: Word) {
-        // The node ends its streams when it ends.
+        // Fails only when the node has ended, and this task ends with it.
         self.inbox.send(self.inbound(word)).await.ok();
     }
 

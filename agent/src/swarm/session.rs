@@ -1,23 +1,23 @@
-//! Core: one agent's part in the swarm of its image. Owns what it knows of the server and of its neighbours, and all
-//! that it decides: whom to dial and when again, what to ask of whom, whom to blame, what to tell the server, the steps
-//! and the log, when to despair and when to let itself go. Touches `common` and the words of `event` and `verify`. Time
-//! is an argument (since the session began), chance comes from a seed, and the bytes of chunks stay with whoever drives
-//! it: `node` over libp2p, `tests/sim` over simulated lines.
+//! Core: one agent's part in the swarm of its image. Owns what it knows of the server and of its neighbours, and
+//! decides whom to dial and when to retry, which chunk to request from whom, which neighbour to blame, what to tell the
+//! server, the steps and the log, and when to give up or to stop serving. Touches `common`, `event` and `verify`. Time
+//! is an argument (since the session began), random numbers come from a seed, and the bytes of chunks stay with the
+//! caller: `node` over libp2p, `tests/sim` over simulated links.
 
-// What it hears, and what is to be done.
+// Events that it is given, and effects that it asks for.
 mod event;
 
-// Whom to dial, and when again.
+// Connections: whom to dial, and the back-off after a failure.
 mod links;
 
-// Which chunk from whom, now.
+// The next chunk to request, and from whom.
 mod schedule;
 
-// What fetching waits for, and what else the server hears of the line.
+// What fetching waits for, and the counts of the next speed report.
 mod report;
 mod waits;
 
-// What is made of what others say, and what is said to them as time passes.
+// Handling of events, and what follows from the passing of time.
 mod hear;
 mod tell;
 
@@ -42,55 +42,55 @@ use waits::Waits;
 pub use event::{Backlog, Effect, Event, Load, Pulled};
 pub use links::Dial;
 
-/// How often a session is to hear that time has passed.
+/// How often a session is given [`Event::Tick`].
 pub const TICK: Duration = Duration::from_millis(50);
 
-/// After so many failures in a row the log hears that a neighbour cannot be reached; the first ones only mean that it
-/// has not heard of this agent yet.
+/// Failed dials in a row after which the log says that a neighbour cannot be reached; the first ones only mean that
+/// the neighbour has not been told of this agent yet.
 const UNREACHABLE_AFTER: u32 = 5;
 
-/// What a session begins with.
+/// The machine, its image and its bounds, fixed for the life of a session.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// This machine's key of this boot.
+    /// The machine's boot key, made anew at each boot.
     pub own: PublicKey,
-    /// The server's key: who has it alone gives leases, and is never blamed.
+    /// The server's key: only the server gives leases, and it is never blamed.
     pub seed: PublicKey,
-    /// Where the server listens.
+    /// The server's listen addresses, from the plan.
     pub seed_addresses: Vec<Multiaddr>,
-    /// Where this agent listens, as multiaddrs: neighbours hear it from the server.
+    /// This agent's listen addresses, as multiaddrs: the server passes them on to neighbours.
     pub listening: Vec<String>,
-    /// What the server knows the machine by, in the hello.
+    /// The job, by which the server knows the machine; sent in the hello.
     pub job: JobId,
-    /// What the server is told that it takes.
+    /// The image that this agent fetches; sent in the hello.
     pub image: ImageId,
-    /// The image's chunks that have to be fetched: all but zeros and repetitions.
+    /// The image's chunks that have to be fetched: all but zeros and repetitions of an earlier chunk.
     pub wanted: ChunkSet,
-    /// Chunks that may be on their way to here or being checked at once, at least one.
+    /// The most chunks requested or being checked at once, at least one.
     pub fetch_parallel: usize,
-    /// Chunks that are sent to peers at once, as long as the server does not spare this agent.
+    /// The most chunks sent to peers at once; one while this agent is spared.
     pub upload_parallel: usize,
-    /// Chunks that may wait for the disk before the fetching pauses, at least one.
+    /// Chunks that may wait for the disk before fetching pauses, at least one.
     pub write_backlog: usize,
     /// How many processors the machine has.
     pub cores: u32,
-    /// Makes the ties and waits of one agent fall differently from another's.
+    /// Seed of the random choices, so that two agents choose and wait differently.
     pub rng_seed: u64,
 }
 
-/// One agent's part in the swarm.
+/// One agent's part in the swarm: its state, driven by [`Session::handle`].
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
     scheduler: Scheduler,
     links: Links,
-    /// The dial whose stream the server listens to.
+    /// The dial of the open control stream; none while the server is not connected.
     control: Option<Dial>,
-    /// Who may be talked to, by the server's last word.
+    /// The peers that this agent may connect to, by the server's last list.
     neighbours: BTreeMap<PublicKey, Neighbour>,
-    /// Who was called useless in the log.
+    /// Neighbours about which the log has a complaint already.
     blamed: BTreeSet<PublicKey>,
-    /// Chunks that the server has not been told of.
+    /// Chunks held since the last `Have` or hello to the server.
     news: Vec<ChunkIndex>,
     backlog: Backlog,
     waits: Waits,
@@ -103,23 +103,23 @@ pub struct Session {
     sealed: bool,
     released: bool,
     broken: bool,
-    /// Whether its peers ask it only for what no other holds.
+    /// Whether the server spares this agent: its peers request only chunks from it that no other holds.
     spared: bool,
-    /// Whether the log knows that the server is gone.
+    /// Whether the log has been told that the server is gone.
     server_lost: bool,
-    /// Chunks of the server that failed their hash.
+    /// How many chunks from the server failed their hash.
     server_wrong: u32,
-    /// When the server, or a chunk from anywhere, was last heard of.
+    /// When a message of the server or a verified chunk from anywhere last came.
     heard: Duration,
     server_heard: Duration,
     uploaded_at: Duration,
-    /// When the last tick was.
+    /// The time of the last tick.
     ticked: Duration,
     effects: Vec<Effect>,
 }
 
 impl Session {
-    /// Begins at the time zero: the first tick dials the server.
+    /// A session at the time zero; its first tick dials the server.
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         let mut links = Links::new(config.rng_seed);
@@ -155,7 +155,7 @@ impl Session {
         }
     }
 
-    /// Takes in what happened, and says what is to be done now, in this order.
+    /// Takes in what happened, and returns what is to be done, in this order.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         match event {
             Event::Opened(dial) => self.opened(dial),
@@ -185,31 +185,31 @@ impl Session {
         std::mem::take(&mut self.effects)
     }
 
-    /// Whether the stream of `dial` is still wanted, and not open yet.
+    /// Whether a stream for `dial` is still wanted and not open yet.
     #[must_use]
     pub fn awaits(&self, dial: Dial) -> bool {
         self.links.awaited(dial).is_some()
     }
 
-    /// The chunks that can be passed on: verified, or found on the disk.
+    /// The chunks that can be served to peers: verified, or found on the disk.
     #[must_use]
     pub fn held(&self) -> &ChunkSet {
         self.scheduler.held()
     }
 
-    /// Requests that are out, counting a chunk asked for twice as two, and chunks being checked.
+    /// Open requests, counting a chunk requested twice as two, and chunks being checked.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.scheduler.in_flight()
     }
 
-    /// What is not written yet, as far as the session knows.
+    /// Verified chunks that are not written yet, as last told by [`Event::Backlog`].
     #[must_use]
     pub fn backlog(&self) -> Backlog {
         self.backlog
     }
 
-    /// Where the bytes came from so far, and what was waited for.
+    /// Where the bytes came from so far, and the time spent waiting for network, disk and processor.
     #[must_use]
     pub fn sources(&self) -> &Sources {
         &self.sources
@@ -219,7 +219,7 @@ impl Session {
         self.effects.push(Effect::Tell(SwarmEvent::Note(text)));
     }
 
-    /// Says `word` to the server, if it is there.
+    /// Sends `word` to the server, if its control stream is open; drops it otherwise.
     fn say(&mut self, word: ToServer) {
         self.effects.extend(self.control.map(|dial| Effect::Say { dial, word }));
     }
@@ -231,14 +231,14 @@ impl Session {
         self.neighbours.get(key).map_or_else(|| key.short(), |neighbour| neighbour.name.clone())
     }
 
-    /// Tells the log, once, that a neighbour is of no use, and why.
+    /// Tells the log, once for each neighbour, what is wrong with it. Never blames the server.
     fn blame(&mut self, key: PublicKey, why: &str) {
         if key != self.config.seed && self.blamed.insert(key) {
             self.note(format!("{} {why}", self.name(&key)));
         }
     }
 
-    /// The swarm cannot go on.
+    /// Ends the fetching for good: tells the steps the cause, once.
     fn give_up(&mut self, cause: String) {
         if !std::mem::replace(&mut self.broken, true) {
             self.effects.push(Effect::Tell(SwarmEvent::Broken(cause)));
@@ -246,12 +246,12 @@ impl Session {
     }
 
     fn opened(&mut self, dial: Dial) {
-        // A pull stream counts from the other end's first word on.
+        // A pull stream is used only from the holder's first message on.
         if self.links.opened(dial).is_none_or(|(_, protocol)| protocol == Protocol::Pull) {
             return;
         }
         self.control = Some(dial);
-        // The hello says everything that is held.
+        // The hello lists all chunks that are held.
         self.news.clear();
         self.say(ToServer::Hello {
             job: self.config.job,
@@ -260,7 +260,7 @@ impl Session {
             held: self.scheduler.held().clone(),
             started: self.started,
         });
-        // A server that was started again has forgotten who lied.
+        // A server that was restarted has forgotten who sent wrong chunks.
         let accused: Vec<(PublicKey, ChunkIndex)> = self.scheduler.accused().collect();
         for (neighbour, chunk) in accused {
             self.say(ToServer::Corrupt { neighbour, chunk });
@@ -270,7 +270,7 @@ impl Session {
         }
     }
 
-    /// A connection that this agent dialled has ended or never came to be.
+    /// A connection that this agent dialled has ended, or the dial failed.
     fn failed(&mut self, dial: Dial, cause: &str, now: Duration) {
         let Some(((key, protocol), failures)) = self.links.failed(dial, now) else {
             return;
@@ -288,13 +288,13 @@ impl Session {
         }
     }
 
-    /// Closes what came of `dial`; its other end is dialled again later.
+    /// Closes the connection of `dial`; its target is dialled again later.
     fn hang_up(&mut self, dial: Dial, cause: &str, now: Duration) {
         self.effects.push(Effect::Close(dial));
         self.failed(dial, cause, now);
     }
 
-    /// Does not want to talk to `target` any more.
+    /// Forgets `target` and closes its connection: it is not dialled again.
     fn unlink(&mut self, target: Target, now: Duration) {
         let dial = self.links.drop(target);
         self.schedule(schedule::Event::Gone { from: target.0 }, now);
@@ -329,9 +329,9 @@ impl Session {
         }
     }
 
-    /// Asks for everything that may be asked for now.
+    /// Sends every request that the scheduler allows now.
     fn ask(&mut self, now: Duration) {
-        // A slow disk pauses the fetching, and never the serving.
+        // A slow disk pauses fetching, and never serving.
         if !self.started || self.scheduler.complete() || self.disk_is_behind() {
             return;
         }
@@ -343,12 +343,12 @@ impl Session {
         }
     }
 
-    /// Whether as many chunks wait for the disk as may.
+    /// Whether as many chunks wait for the disk as `write_backlog` allows.
     fn disk_is_behind(&self) -> bool {
         self.backlog.unhanded + self.backlog.queued >= self.config.write_backlog
     }
 
-    /// Says once that everything is here, and ends the chunks after the last was handed over.
+    /// Once every chunk is here and handed over: says so, ends the channel of chunks, and closes the pull connections.
     fn finish(&mut self, now: Duration) {
         if self.complete || !self.started || !self.scheduler.complete() || self.backlog.unhanded > 0 {
             return;

@@ -1,5 +1,5 @@
-//! What this agent can pass on: chunks in memory as they came, and chunks on the disk. Shared between the
-//! node, which adds, and the tasks that serve peers. Owns the cache and its bound; reads the disk through
+//! The chunks that this agent can serve: those in memory, as they came, and those on the disk. Shared between the
+//! node, which adds chunks, and the tasks that serve peers. Owns the cache and its bound; reads the disk through
 //! [`HeldChunks`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,10 +16,10 @@ use common::wire::swarm::Form;
 
 use super::client::HeldChunks;
 
-/// The part of its bound by which the cache may grow for chunks that are not on the disk yet.
+/// The cache may exceed its bound by one part in this many (a half) for chunks that are not on the disk yet.
 const UNWRITTEN_PART: u64 = 2;
 
-/// Frames by last use; the least recently used go first, but those that the disk cannot give yet go last.
+/// A cache of frames, bounded in bytes. Evicts the least recently used of those on the disk first, then of the others.
 #[derive(Debug, Default)]
 struct Cache {
     frames: HashMap<ChunkIndex, (Frame, u64)>,
@@ -67,13 +67,13 @@ impl Cache {
 struct State {
     held: ChunkSet,
     on_disk: ChunkSet,
-    /// Everything held, in the order in which it came to be.
+    /// Every chunk held, in the order in which it came to be held.
     log: Vec<ChunkIndex>,
     cache: Cache,
     sent: u64,
 }
 
-/// What can be passed on of one image.
+/// The chunks of one image that can be served.
 pub(super) struct Store {
     image: ImageId,
     disk: Arc<dyn HeldChunks>,
@@ -93,7 +93,7 @@ impl Store {
         Self { image, disk, state: Mutex::new(state), news: watch::Sender::new(0) }
     }
 
-    // Held for a look-up or an insertion, never over an await or a read of the disk.
+    // The lock is held for a look-up or an insertion, never over an await or a read of the disk.
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.state.lock())
     }
@@ -107,7 +107,7 @@ impl Store {
         news
     }
 
-    /// A verified chunk, as it came. True if it was not held before.
+    /// Adds a verified chunk, in the form in which it came. True if it was not held before.
     pub(super) fn put(&self, chunk: ChunkIndex, frame: Frame) -> bool {
         self.with(|state| {
             let State { cache, on_disk, .. } = state;
@@ -116,7 +116,7 @@ impl Store {
         })
     }
 
-    /// The disk can give this chunk now. True if it was not held before.
+    /// Records that the disk can give this chunk. True if it was not held before.
     pub(super) fn on_disk(&self, chunk: ChunkIndex) -> bool {
         self.with(|state| {
             state.on_disk.insert(chunk);
@@ -124,7 +124,7 @@ impl Store {
         })
     }
 
-    /// Bytes that went to peers so far.
+    /// Bytes sent to peers so far.
     pub(super) fn uploaded(&self) -> u64 {
         self.with(|state| state.sent)
     }

@@ -1,5 +1,5 @@
-//! Core: a chunk's bytes against its manifest. Owns [`VerifiedChunk`], which can be made here alone, so
-//! that whoever writes one to a disk writes what the image's name promises. Touches `common`.
+//! Core: the check of a chunk's bytes against the manifest. Owns [`VerifiedChunk`], which only this file can make, so
+//! that no bytes are written to a disk but those of the image's name. Touches `common`.
 
 use std::sync::Arc;
 
@@ -23,49 +23,49 @@ impl std::fmt::Debug for VerifiedChunk {
 }
 
 impl VerifiedChunk {
-    /// Which chunk: the lowest number of its places ([`Manifest::places`]).
+    /// The chunk's number: the lowest of its places ([`Manifest::places`]).
     #[must_use]
     pub fn index(&self) -> ChunkIndex {
         self.index
     }
 
-    /// Its raw bytes.
+    /// The chunk's raw bytes, decompressed.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Its raw bytes, shared with nobody but the swarm's cache.
+    /// The chunk's raw bytes; a chunk that came uncompressed shares them with the swarm's cache.
     #[must_use]
     pub fn into_bytes(self) -> Arc<Vec<u8>> {
         self.bytes
     }
 }
 
-/// Why bytes are not the chunk they were sent as.
+/// Why bytes are not the chunk that they were sent as.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotTheChunk {
-    /// The image has no such chunk, or only zeros there.
+    /// The image has no such chunk, or only zeros at that place.
     #[error("the image has no chunk {0} to fetch")]
     Unknown(u32),
-    /// Not as long as the manifest says.
+    /// The length differs from the manifest's.
     #[error("{got} bytes where the manifest says {wanted}")]
     Length {
-        /// Bytes by the manifest.
+        /// Length by the manifest, in bytes.
         wanted: u32,
-        /// Bytes that came.
+        /// Length of what came, in bytes.
         got: usize,
     },
-    /// Another hash than the manifest's.
+    /// The hash differs from the manifest's.
     #[error("the hash is {got}, not {wanted}")]
     Hash {
-        /// By the manifest.
+        /// Hash by the manifest.
         wanted: Hash,
-        /// Of what came.
+        /// Hash of what came.
         got: Hash,
     },
-    /// The right wire form, which does not give the right bytes: the image itself is damaged, not the
-    /// sender.
+    /// The wire form has the right hash but does not decompress to the right bytes: the image itself is damaged, and
+    /// its sender is not to blame.
     #[error("the image's own wire form is damaged: {0}")]
     Image(String),
 }
@@ -89,7 +89,7 @@ pub fn verify(
     }
     check(bytes, stored.wire_len, stored.wire)?;
     let raw = match stored.encoding {
-        // The same bytes and the same hash: looked at once.
+        // Wire form and raw bytes are the same bytes with the same hash: checked once.
         Encoding::Raw if stored.raw == stored.wire && stored.wire_len == raw_len => {
             return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes) });
         }
@@ -156,7 +156,7 @@ mod tests {
         assert!(matches!(refused, Err(NotTheChunk::Length { .. })));
         let refused = verify(&manifest, ChunkIndex(1), Form::Wire, &wire);
         assert_eq!(refused, Err(NotTheChunk::Unknown(1)));
-        // The wire form in place of the raw one.
+        // The wire form sent as if it were the raw bytes.
         assert!(verify(&manifest, ChunkIndex(0), Form::Raw, &wire).is_err());
     }
 

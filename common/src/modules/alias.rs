@@ -1,13 +1,13 @@
-//! Core: which devices an alias of a module covers. Owns the reading of its pattern, which is that of `fnmatch`
-//! as `modprobe` uses it. Touches nothing.
+//! Core: matches a module's aliases with devices. Owns the reading of their patterns, which is that of `fnmatch` as
+//! `modprobe` uses it. Touches nothing.
 
-/// Whether the shell pattern `pattern` covers `text`: `*`, `?`, `[a-f]`, `[!a]`; `-` and `_` are the same
+/// Whether the shell pattern `pattern` matches `text`: `*`, `?`, `[a-f]`, `[!a]`; `-` and `_` are the same
 /// outside brackets. Takes time in proportion to the product of the lengths at worst.
 #[must_use]
 pub fn alias_matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // Where to go on when what follows the last star did not fit: one more byte is taken by that star.
+    // Where to go on when what follows the last star did not match: the star then takes one byte more.
     let mut retry: Option<(usize, usize)> = None;
     loop {
         if pattern.get(p) == Some(&b'*') {
@@ -32,7 +32,7 @@ pub fn alias_matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Where the pattern goes on if its item at `p` covers `byte`.
+/// The index in the pattern after its item at `p`, if that item matches `byte`.
 fn match_one(pattern: &[u8], p: usize, byte: Option<&u8>) -> Option<usize> {
     let byte = *byte?;
     match *pattern.get(p)? {
@@ -46,8 +46,8 @@ fn fold(byte: u8) -> u8 {
     if byte == b'-' { b'_' } else { byte }
 }
 
-/// The length of the bracket at the start of `pattern`, if it covers `byte`. One that is never closed is a
-/// plain `[`, as for `fnmatch`.
+/// The length of the bracket at the start of `pattern`, if it matches `byte`. One that is never closed is a plain `[`,
+/// as for `fnmatch`.
 fn match_bracket(pattern: &[u8], byte: u8) -> Option<usize> {
     let negated = matches!(pattern.get(1), Some(b'!' | b'^'));
     let first = if negated { 2 } else { 1 };
@@ -90,7 +90,7 @@ mod tests {
                 "pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00",
                 false,
             ),
-            // nvme and ahci go by class.
+            // nvme and ahci are chosen by class.
             ("pci:v*d*sv*sd*bc01sc08i02*", "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02", true),
             ("pci:v*d*sv*sd*bc01sc06i01*", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", true),
             ("pci:v*d*sv*sd*bc01sc06i01*", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i00", false),

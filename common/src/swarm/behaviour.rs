@@ -1,5 +1,5 @@
-//! The libp2p behaviour of every swarm node: lets in only the keys it was told to, opens on each connection that it
-//! *dialled* the one stream it was dialled for, and hands out raw streams. Owns the list of who is let in; touches
+//! The libp2p behaviour of every swarm node: admits only the keys on its list, opens on each connection that it
+//! *dialled* the one stream that it was dialled for, and hands out raw streams. Owns the list of admitted keys; touches
 //! libp2p and `trust`; reads and writes no byte of a stream.
 //!
 //! Own code rather than `libp2p-stream`, which loses inbound streams when several are opened at once
@@ -32,62 +32,62 @@ use super::handshakes::Handshakes;
 pub use handler::Protocol;
 use handler::{Handler, HandlerOut, Open, STREAMS_PER_CONNECTION_MAX};
 
-/// Connections that one key may have opened to us. An agent needs one for control and one for pulling; the
-/// oldest go first, because after a cut line the old ones look alive for minutes.
+/// The most connections that one key may have opened to this node. An agent needs one for control and one for pulling;
+/// the oldest are closed first, because after a broken connection the old ones look alive for minutes.
 const ACCEPTED_PER_PEER_MAX: usize = 4;
 
-/// A connection without an open stream is closed after this.
+/// The idle timeout: a connection without an open stream is closed after this.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// What the behaviour tells its node.
+/// An event of the behaviour, for the task that owns the swarm.
 #[derive(Debug)]
 pub enum MeshEvent {
-    /// A stream that this node asked for is open.
+    /// A stream that this node dialled for is open.
     Opened {
-        /// Whom this node dialled.
+        /// The node that was dialled.
         peer: PeerId,
-        /// For [`Mesh::close`], and the number that [`Mesh::dial`] gave.
+        /// Names the connection to [`Mesh::close`]; the number that [`Mesh::dial`] returned.
         connection: ConnectionId,
         /// What the stream is for.
         protocol: Protocol,
         /// The one stream of this connection, with nothing read or written yet.
         stream: Stream,
     },
-    /// The connection is there but the other end does not speak the protocol.
+    /// The connection is open, but the other end does not speak the protocol.
     Refused {
-        /// Whom this node dialled.
+        /// The node that was dialled.
         peer: PeerId,
-        /// The number that [`Mesh::dial`] gave; the connection is being closed.
+        /// The number that [`Mesh::dial`] returned; the connection is being closed.
         connection: ConnectionId,
-        /// What it was asked for.
+        /// The protocol that it was dialled for.
         protocol: Protocol,
     },
     /// The other end opened a stream.
     Accepted {
-        /// Who dialled this node; its key is on the list.
+        /// The node that dialled this one; its key is on the list.
         peer: PeerId,
-        /// For [`Mesh::close`]; one peer may have several.
+        /// Names the connection to [`Mesh::close`]; one peer may have several.
         connection: ConnectionId,
-        /// What the other end wants of this node.
+        /// The protocol that the other end chose.
         protocol: Protocol,
-        /// Where it was dialled from: tells its site.
+        /// The address that it dialled from, which tells its site.
         remote: Multiaddr,
         /// The one stream of this connection, with nothing read or written yet.
         stream: Stream,
     },
 }
 
-/// A key that is not on the list wanted in.
+/// The refusal of a connection whose key is not on the list.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is not admitted")]
 struct NotAdmitted(PeerId);
 
-/// Too many connections whose key is not known yet.
+/// The refusal of a connection while too many handshakes are under way, in all or from its address.
 #[derive(Debug, thiserror::Error)]
 #[error("too many connections are being opened at once")]
 struct Crowded;
 
-/// Connections by key: who is let in, and one stream for each dial.
+/// The behaviour: the list of admitted keys, and the connections by key.
 pub struct Mesh {
     allowed: HashSet<PeerId>,
     always: Option<PeerId>,
@@ -106,7 +106,7 @@ impl fmt::Debug for Mesh {
 }
 
 impl Mesh {
-    /// Nobody is let in yet but `always` (for an agent: the server).
+    /// Admits nobody yet but `always` (for an agent: the server).
     #[must_use]
     pub fn new(always: Option<PeerId>) -> Self {
         Self {
@@ -121,13 +121,13 @@ impl Mesh {
         }
     }
 
-    /// Whether `peer` is let in.
+    /// Whether connections of `peer` are admitted.
     #[must_use]
     pub fn admits(&self, peer: &PeerId) -> bool {
         self.always.as_ref() == Some(peer) || self.allowed.contains(peer)
     }
 
-    /// Replaces the list of who is let in; connections of others are closed.
+    /// Replaces the list of admitted peers; connections of all others are closed.
     pub fn allow(&mut self, list: HashSet<PeerId>) {
         self.allowed = list;
         let connected = self.accepted.keys().copied().chain(self.dialled.values().map(|(peer, _)| *peer));
@@ -137,12 +137,12 @@ impl Mesh {
         }
     }
 
-    /// Lets `peer` in as well.
+    /// Adds `peer` to the list.
     pub fn let_in(&mut self, peer: PeerId) {
         self.allowed.insert(peer);
     }
 
-    /// Lets `peer` in no more; its connections are closed.
+    /// Takes `peer` off the list; its connections are closed.
     pub fn shut_out(&mut self, peer_id: PeerId) {
         self.allowed.remove(&peer_id);
         if !self.admits(&peer_id) {
@@ -150,9 +150,9 @@ impl Mesh {
         }
     }
 
-    /// Dials `peer` anew and opens one stream of `protocol`. What becomes of it arrives as
-    /// [`MeshEvent::Opened`], [`MeshEvent::Refused`], or the swarm's own event that the dial with the
-    /// returned number failed or its connection closed.
+    /// Dials `peer` anew and opens one stream of `protocol`. The result arrives as [`MeshEvent::Opened`],
+    /// [`MeshEvent::Refused`], or the swarm's own event that the dial with the returned number failed or its connection
+    /// closed.
     pub fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, protocol: Protocol) -> ConnectionId {
         let opts = DialOpts::peer_id(peer)
             .condition(PeerCondition::Always)
@@ -297,7 +297,7 @@ impl NetworkBehaviour for Mesh {
     }
 }
 
-/// The IP address in `address`, if there is one.
+/// The first IP address in `address`; none in one of names alone.
 #[must_use]
 pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
     address.iter().find_map(|part| match part {
@@ -307,7 +307,7 @@ pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
     })
 }
 
-/// The libp2p name of `key`.
+/// The libp2p peer id of `key`.
 ///
 /// # Errors
 /// When libp2p does not take the key; it takes every key that [`PublicKey`] does.
@@ -316,50 +316,50 @@ pub fn peer_id(key: &PublicKey) -> Result<PeerId, NoNode> {
     Ok(identity::PublicKey::from(key).to_peer_id())
 }
 
-/// The key of `peer`, if its name holds an ed25519 key whole, as ours always do.
+/// The key of `peer`, if its id holds an ed25519 key whole, as those of our nodes always do.
 #[must_use]
 pub fn public_key(peer: &PeerId) -> Option<PublicKey> {
-    // A short key stands in the name itself, as an "identity" multihash (code 0).
+    // A short key is contained in the id itself, as an "identity" multihash (code 0).
     let hash = peer.as_ref();
     let digest = (hash.code() == 0).then(|| hash.digest())?;
     let key = identity::PublicKey::try_decode_protobuf(digest).ok()?.try_into_ed25519().ok()?;
     PublicKey::from_bytes(key.to_bytes()).ok()
 }
 
-/// Why there is no swarm node.
+/// Why a swarm node cannot be built or cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum NoNode {
-    /// The key is no ed25519 key.
+    /// libp2p does not take the key as an ed25519 key.
     #[error("the key cannot be used in the swarm")]
     Key,
     /// The transport could not be set up.
     #[error("the swarm's transport cannot be set up: {0}")]
     Transport(String),
-    /// The address is no multiaddr.
+    /// The configured address is not a multiaddr.
     #[error("`{0}` is no address such as /ip4/0.0.0.0/tcp/4001")]
     Address(String),
-    /// The address cannot be listened on.
+    /// The address is in use, or not of this host.
     #[error("the swarm cannot listen on {address}")]
     Listen {
-        /// As it was configured.
+        /// The address, as it was configured.
         address: Multiaddr,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// No address was bound in time.
+    /// No address was bound within 5 seconds.
     #[error("the swarm got no address to listen on")]
     NoAddress,
 }
 
-/// A swarm node over TCP, noise and yamux. `always` is let in whatever the list says.
+/// Builds a swarm node over TCP, noise and yamux. `always` is admitted whatever the list says.
 ///
 /// # Errors
 /// When the key or the transport cannot be used.
 pub fn build(keypair: &KeyPair, always: Option<&PublicKey>) -> Result<Swarm<Mesh>, NoNode> {
     let always = always.map(peer_id).transpose()?;
     let keypair = identity::Keypair::ed25519_from_bytes(keypair.secret()).map_err(|_| NoNode::Key)?;
-    // Streams beyond a handful per connection are nobody's that we know.
+    // Our nodes open no more than a handful of streams per connection; the bound is for other programs.
     let muxer = || {
         let mut config = yamux::Config::default();
         config.set_max_num_streams(2 * STREAMS_PER_CONNECTION_MAX);
@@ -380,10 +380,10 @@ pub fn build(keypair: &KeyPair, always: Option<&PublicKey>) -> Result<Swarm<Mesh
     Ok(swarm)
 }
 
-/// Listens on `address` and waits until the system has bound it: the addresses that are listened on.
+/// Listens on `address` and waits until the system has bound it. The addresses that are listened on.
 ///
 /// # Errors
-/// When the address is none, is taken, or is nobody's here.
+/// When `address` is not a multiaddr, is in use, or is not of this host.
 pub async fn listen(swarm: &mut Swarm<Mesh>, address: &str) -> Result<Vec<Multiaddr>, NoNode> {
     use futures::StreamExt as _;
     use libp2p::swarm::SwarmEvent;
@@ -393,7 +393,7 @@ pub async fn listen(swarm: &mut Swarm<Mesh>, address: &str) -> Result<Vec<Multia
     swarm.listen_on(wanted.clone()).map_err(|error| failed(std::io::Error::other(error)))?;
     let mut found = Vec::new();
     loop {
-        // The first address comes at once; the others of a wildcard follow in the same breath.
+        // The first address comes at once; the others of a wildcard follow within milliseconds.
         let wait = Duration::from_millis(if found.is_empty() { 5000 } else { 50 });
         match tokio::time::timeout(wait, swarm.select_next_some()).await {
             Ok(SwarmEvent::NewListenAddr { address, .. }) => found.push(address),
@@ -411,7 +411,7 @@ mod tests {
     use super::*;
     use crate::limits::HANDSHAKES_PER_ADDRESS_MAX;
 
-    /// M13: one host that only opens connections keeps nobody else out.
+    /// M13: one host that opens many connections does not keep others out.
     #[test]
     fn one_address_does_not_take_all_handshakes() {
         let mut mesh = Mesh::new(None);
@@ -424,7 +424,7 @@ mod tests {
         let other = "/ip4/10.0.0.3/tcp/1".parse().unwrap();
         assert!(opens(&mut mesh, 2000, &other), "somebody else comes in");
         assert!(!opens(&mut mesh, 2001, &there));
-        // Who has shown a key gives the place back, whether it is let in or not.
+        // A handshake that has shown a key gives its place back, whether the key is admitted or not.
         let stranger = PeerId::random();
         let first = ConnectionId::new_unchecked(0);
         assert!(mesh.handle_established_inbound_connection(first, stranger, &there, &there).is_err());

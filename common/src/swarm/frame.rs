@@ -1,6 +1,6 @@
-//! Messages on a stream: a `u32` big-endian length, then that many bytes of CBOR; a chunk's bytes stand
-//! outside CBOR, after the frame that announces them. Owns the bounds of both; touches `limits`. Whatever
-//! comes from the other end is bounded before anything is allocated.
+//! Messages on a stream: a `u32` big-endian length, then that many bytes of CBOR; a chunk's bytes stand outside CBOR,
+//! after the frame that announces them. Owns the bounds of both; touches `limits`. Every length from the other end is
+//! checked against its bound before anything is allocated.
 
 use std::io;
 
@@ -9,37 +9,37 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::limits::{CONTROL_MESSAGE_BYTES_MAX, WIRE_CHUNK_BYTES_MAX};
 
-/// Bytes written or read at once, between two looks at the progress.
+/// Bytes written at once, between two checks of the progress.
 pub const STRIDE: usize = 64 << 10;
 
-/// Why a stream is of no more use.
+/// Why a stream cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub enum BadStream {
-    /// The other end closed it, or the line is gone.
+    /// The other end closed the stream, or the connection is broken.
     #[error("the stream ended")]
     Ended(#[source] io::Error),
-    /// A message longer than any that is sent.
+    /// A message longer than the bound, with its length in bytes.
     #[error("a message of {0} bytes, more than any such message has")]
     Long(u64),
-    /// A chunk longer than any that is sent, or empty.
+    /// A chunk that is empty or longer than the bound, with its length in bytes.
     #[error("a chunk of {0} bytes")]
     ChunkLength(u32),
-    /// Bytes that are no message of the kind.
+    /// Bytes that are not the expected kind of message, or a message that could not be written as CBOR.
     #[error("a message that cannot be read: {0}")]
     Message(String),
-    /// Out of turn: the first message is another, or more was asked than is allowed.
+    /// A message against the protocol: out of turn, or asking for more than is allowed.
     #[error("{0}")]
     Manners(&'static str),
-    /// It moves, but keeps what others wait for.
+    /// The reader takes bytes, but so slowly that it keeps a slot which others wait for; after this many seconds.
     #[error("takes more than {0} s to read one chunk")]
     Slow(u64),
-    /// Nothing moved for too long.
+    /// No byte was read or written for this many seconds.
     #[error("no byte moved for {0} s")]
     Stalled(u64),
 }
 
 impl BadStream {
-    /// Whether the other end is to blame, and not the line.
+    /// Whether the other end is to blame, and not the network.
     #[must_use]
     pub fn breaks_the_protocol(&self) -> bool {
         match self {
@@ -49,10 +49,10 @@ impl BadStream {
     }
 }
 
-/// Writes `message` and flushes.
+/// Writes `message` as one frame, and flushes.
 ///
 /// # Errors
-/// When the line is gone, or the message is too long to send.
+/// When the connection is broken, or the message is longer than the bound.
 pub async fn write<T: Serialize + Sync>(
     out: &mut (impl AsyncWrite + Unpin + Send),
     message: &T,
@@ -72,7 +72,7 @@ pub async fn write<T: Serialize + Sync>(
 /// Reads one message. Not cancel-safe: a reader that is dropped half-way leaves the stream useless.
 ///
 /// # Errors
-/// When the line is gone, or the bytes are no message within its bounds.
+/// When the connection is broken, or the bytes are not a message within its bounds.
 pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin + Send)) -> Result<T, BadStream> {
     read_at_most(from, CONTROL_MESSAGE_BYTES_MAX).await
 }
@@ -91,7 +91,7 @@ pub async fn read_at_most<T: DeserializeOwned>(
     if len as usize > most.min(CONTROL_MESSAGE_BYTES_MAX) {
         return Err(BadStream::Long(u64::from(len)));
     }
-    // Grown as bytes come, so that a length alone costs nothing.
+    // Grown as bytes arrive, so that a large length alone allocates nothing.
     let mut bytes = Vec::new();
     let got = from.take(u64::from(len)).read_to_end(&mut bytes).await.map_err(BadStream::Ended)?;
     if got != len as usize {
@@ -100,10 +100,10 @@ pub async fn read_at_most<T: DeserializeOwned>(
     parse(&bytes)
 }
 
-/// The message that `bytes` are: what is between a length and the next one.
+/// Parses the bytes of one frame, without its length, as one message.
 ///
 /// # Errors
-/// When they are no message, or more than one.
+/// When they are not a message, or more than one.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadStream> {
     let mut rest = bytes;
     let message = ciborium::from_reader(&mut rest).map_err(|error| BadStream::Message(error.to_string()))?;
@@ -114,10 +114,10 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadStream> {
     }
 }
 
-/// Reads a chunk of `len` bytes; `progress` hears of each piece's length.
+/// Reads a chunk of `len` bytes; `progress` is called with the length of each piece as it arrives.
 ///
 /// # Errors
-/// When the line is gone, or `len` is out of bounds.
+/// When the connection is broken, or `len` is out of bounds.
 pub async fn read_chunk(
     from: &mut (impl AsyncRead + Unpin + Send),
     len: u32,
@@ -128,7 +128,7 @@ pub async fn read_chunk(
     }
     let mut bytes = vec![0; len as usize];
     let mut got = 0;
-    // Piece by piece as they come: on a line that many share, even a few kilobytes are a sign of life.
+    // Piece by piece as they arrive: on a link that many share, even a few kilobytes show that the other end is alive.
     while got < bytes.len() {
         match from.read(&mut bytes[got..]).await.map_err(BadStream::Ended)? {
             0 => return Err(BadStream::Ended(io::ErrorKind::UnexpectedEof.into())),
@@ -141,18 +141,18 @@ pub async fn read_chunk(
     Ok(bytes)
 }
 
-/// Writes a piece of a chunk, [`STRIDE`] bytes at most by custom.
+/// Writes a piece of a chunk, of [`STRIDE`] bytes at most by convention.
 ///
 /// # Errors
-/// When the line is gone.
+/// When the connection is broken.
 pub async fn write_piece(out: &mut (impl AsyncWrite + Unpin + Send), piece: &[u8]) -> Result<(), BadStream> {
     out.write_all(piece).await.map_err(BadStream::Ended)
 }
 
-/// Sends on what was written.
+/// Flushes what was written.
 ///
 /// # Errors
-/// When the line is gone.
+/// When the connection is broken.
 pub async fn flush(out: &mut (impl AsyncWrite + Unpin + Send)) -> Result<(), BadStream> {
     out.flush().await.map_err(BadStream::Ended)
 }

@@ -1,8 +1,8 @@
-//! Core: connections that are being shaken hands on, before a key is known. Owns how many there are, in all and from one
-//! address; touches `limits`, `manners`. Time is an argument.
+//! Core: bounds on handshakes, which are connections whose key is not known yet. Owns how many are under way, in all
+//! and from one address; touches `limits`, `manners`. Time is an argument.
 //!
-//! A handshake costs both ends the same, but for who only opens connections and says nothing: without a bound for each
-//! address, one host keeps all newcomers out of the swarm.
+//! A handshake costs both ends the same, except for a host that opens connections and stays silent: without a bound for
+//! each address, one host keeps all new nodes out of the swarm.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::manners::Budget;
 use crate::limits::{HANDSHAKE_EVERY, HANDSHAKES_BURST, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX};
 
-/// So many addresses are remembered that shook hands a moment ago.
+/// The most addresses whose recent handshakes are remembered.
 const REMEMBERED_MAX: usize = 4096;
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ struct Caller {
     budget: Budget,
 }
 
-/// The handshakes under way, each by its number.
+/// The handshakes under way, by the number of their connection, and the rate of each address.
 #[derive(Debug)]
 pub(super) struct Handshakes<Id> {
     under_way: HashMap<Id, Option<IpAddr>>,
@@ -33,7 +33,7 @@ impl<Id: Eq + Hash + Copy> Handshakes<Id> {
         Self { under_way: HashMap::new(), callers: HashMap::new() }
     }
 
-    /// Somebody at `address` opened a connection. False if it is one too many.
+    /// Counts a connection that was opened from `address`. False if it is one too many, and is to be refused.
     pub(super) fn begin(&mut self, id: Id, address: Option<IpAddr>, now: Duration) -> bool {
         let from = address.map(network);
         if self.callers.len() >= REMEMBERED_MAX {
@@ -52,7 +52,7 @@ impl<Id: Eq + Hash + Copy> Handshakes<Id> {
         true
     }
 
-    /// It came to an end, whichever.
+    /// The handshake has ended, with or without success.
     pub(super) fn over(&mut self, id: Id) {
         if let Some(from) = self.under_way.remove(&id)
             && let Some(caller) = self.callers.get_mut(&from)
@@ -62,7 +62,7 @@ impl<Id: Eq + Hash + Copy> Handshakes<Id> {
     }
 }
 
-/// What counts as one address: with IPv6 a host has a whole /64.
+/// The unit of counting: an IPv4 address, or a /64, since an IPv6 host has a whole one.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),

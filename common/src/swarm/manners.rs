@@ -1,38 +1,38 @@
-//! Core: what the other end of a stream may still say. Owns the count of it; touches `chunk`, `frame`'s error. Time is
-//! an argument.
+//! Core: bounds on what the other end of a stream may say: how often, and of which chunks. Owns these counts; touches
+//! `chunk`, `frame`'s error. Time is an argument.
 //!
 //! A list of chunks costs its reader more than its sender, so it is bounded by the image and not by the length of a
-//! message: whoever says twice that it holds a chunk, or says so of one that the image does not have, breaks the
-//! protocol. How often words come is bounded by reading no further, which holds up nobody but who says too much.
+//! message: announcing a chunk twice, or one that the image does not have, breaks the protocol. The rate of messages is
+//! bounded by reading no further for a while, which delays only the sender.
 
 use std::time::Duration;
 
 use crate::chunk::{ChunkIndex, ChunkSet};
 use crate::swarm::frame::BadStream;
 
-/// So many words at once, and from then on one in each `every`.
+/// A rate limit: `burst` messages at once, and from then on one in each `every`.
 #[derive(Debug, Clone)]
 pub struct Budget {
     burst: u32,
     every: Duration,
-    /// When all that was spent will be made up for.
+    /// When the whole burst is available again.
     even_at: Duration,
 }
 
 impl Budget {
-    /// A full budget.
+    /// A rate limit with its whole burst available; a burst of 0 counts as 1.
     #[must_use]
     pub fn new(burst: u32, every: Duration) -> Self {
         Self { burst: burst.max(1), every, even_at: Duration::ZERO }
     }
 
-    /// Spends one, and says how long to wait before going on.
+    /// Counts one message, and returns how long to wait before the next is read.
     pub fn spend(&mut self, now: Duration) -> Duration {
         self.even_at = self.even_at.max(now).saturating_add(self.every);
         self.even_at.saturating_sub(now).saturating_sub(self.every.saturating_mul(self.burst))
     }
 
-    /// Spends one if there is one.
+    /// Counts one message if the limit allows it; false, and not counted, if it does not.
     pub fn allows(&mut self, now: Duration) -> bool {
         let before = self.even_at;
         let fits = self.spend(now).is_zero();
@@ -42,28 +42,28 @@ impl Budget {
         fits
     }
 
-    /// Whether nothing of it is spent.
+    /// Whether the whole burst is available.
     #[must_use]
     pub fn is_full(&self, now: Duration) -> bool {
         now >= self.even_at
     }
 }
 
-/// What the other end of one stream has said that it holds.
+/// The chunks that the other end of one stream has announced.
 #[derive(Debug, Clone)]
 pub struct Told(ChunkSet);
 
 impl Told {
-    /// It has said this much at first.
+    /// Starts with the chunks of its first message.
     #[must_use]
     pub fn first(held: ChunkSet) -> Self {
         Self(held)
     }
 
-    /// It says that it holds `chunks` as well.
+    /// Adds chunks that it announces now.
     ///
     /// # Errors
-    /// When that is no news, or not of this image.
+    /// When the list is empty, repeats a chunk, or has one that the image does not have.
     pub fn more(&mut self, chunks: &[ChunkIndex]) -> Result<(), BadStream> {
         if chunks.is_empty() {
             return Err(BadStream::Manners("news of no chunk"));
@@ -80,7 +80,7 @@ impl Told {
     }
 }
 
-/// The longest message about an image of so many chunks: a list of all of them, at five bytes each.
+/// The longest message about an image of `chunks` chunks, in bytes: a list of all of them, at five bytes each.
 #[must_use]
 pub fn message_bytes_max(chunks: u32) -> usize {
     1024 + 5 * chunks as usize
@@ -117,7 +117,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a peer says, what is passed on of it is no longer than the image.
+        /// Whatever a peer announces, what is passed on of it has no more chunks than the image.
         #[test]
         fn all_that_is_taken_of_one_stream_is_no_longer_than_the_image(
             len in 0u32..200,
@@ -135,7 +135,7 @@ mod tests {
             prop_assert!(taken <= len as usize);
         }
 
-        /// However fast words come, in any second no more are heard than the burst and what a second makes up for.
+        /// However fast messages come, in any second no more are read than the burst and what a second adds to it.
         #[test]
         fn the_rate_of_words_is_bounded(burst in 1u32..50, millis in 1u64..500, words in 1u32..500) {
             let every = Duration::from_millis(millis);

@@ -1,24 +1,24 @@
-//! What both ends of a swarm connection need in the same words: who is let in and which streams are opened
-//! (`behaviour`), how messages stand on a stream (`frame`), and how a node answers those that pull from it
-//! (`serve`, `slots`). Touches libp2p; decides nothing about chunks.
+//! What both ends of a swarm connection share: which keys are admitted and which streams are opened (`behaviour`), how
+//! messages are framed (`frame`), and how a node serves those that pull from it (`serve`, `slots`). Touches libp2p;
+//! decides nothing about chunks.
 
-// Admission by key, and raw streams out of connections.
+// Admission by key, and raw streams of connections.
 pub mod behaviour;
 
-// Messages on a stream.
+// Framing of messages on a stream.
 pub mod frame;
 
-// What the other end may still say.
+// Rate limit and bounds of the other end's messages.
 pub mod manners;
 
-// Connections before their key is known.
+// Bounds on connections before their key is known.
 mod handshakes;
 
 // The holder's side of a pull stream.
 pub mod serve;
 
-// How many chunks go out at once.
+// How many chunks are sent at once.
 pub mod slots;
 
-// Repeatable chance, for the cores of both sides.
+// Repeatable random numbers, for the cores of server and agent.
 pub mod splitmix;

@@ -1,6 +1,6 @@
-//! The holder's side of a pull stream, the same on server and agents: says what it holds and sends what it
-//! is asked for, in turn. What there is and who may have it is behind [`ChunkProvider`]. Touches one stream; keeps
-//! no chunk longer than it takes to send it.
+//! The holder's side of a pull stream, the same on server and agents: tells which chunks it holds and sends requested
+//! chunks, one at a time. What there is and who may have it is behind [`ChunkProvider`]. Touches one stream; keeps no
+//! chunk longer than it takes to send it.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -23,65 +23,66 @@ use crate::swarm::slots::Slots;
 use crate::trust::PublicKey;
 use crate::wire::swarm::{Form, FromHolder, FromPuller, PULL_QUEUE_MAX};
 
-/// A stream on which a write moves nothing for this long is given up: the other end is gone or frozen.
+/// The timeout of a write: after it the other end counts as gone or frozen.
 const STALL: Duration = Duration::from_secs(8);
 
-/// A puller that opened a stream has this long to say what it wants.
+/// The timeout of a puller's first message, which names the image.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// News of chunks is gathered for this long: a frame per chunk and neighbour costs more than it brings.
+/// The shortest time between two `Have` messages: one for each chunk and neighbour costs more than it gains.
 pub const NEWS: Duration = Duration::from_millis(20);
 
-/// A puller whose turn has not come hears so this often, lest it takes a long queue for a frozen line.
+/// The interval of `Waiting` messages to a puller whose turn has not come, lest it takes a long queue for a dead
+/// connection.
 pub const WAITING: Duration = Duration::from_secs(1);
 
-/// What goes out at once over a line that is limited: so little that a hundred pullers that share a few Mbit/s all
-/// see that something moves before they take the line for frozen.
+/// Bytes written at once over a limited line: so few that a hundred pullers that share a few Mbit/s all see progress
+/// before they take the connection for dead.
 const PACED: usize = 8 << 10;
 
-/// The most chunks in one message of news.
+/// The most chunks in one `Have` message.
 const NEWS_MAX: usize = 65_536;
 
-/// A chunk as it is sent.
+/// A chunk's bytes as they are sent.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// What the bytes are.
+    /// Whether the bytes are the wire form or raw.
     pub form: Form,
-    /// The bytes.
+    /// The bytes, shared with the cache that they come from.
     pub bytes: Arc<Vec<u8>>,
 }
 
-/// What a node serves. The calls are short, but for [`ChunkProvider::frame`], which may read a disk and is made off
-/// the tasks.
+/// The chunks that a node serves. The calls are short, except [`ChunkProvider::frame`], which may read a disk and is
+/// made on a blocking thread.
 pub trait ChunkProvider: Send + Sync + 'static {
-    /// What `puller` is told is held of `image`, and how long the list of [`ChunkProvider::since`] was by then;
-    /// none when it may have nothing of it.
+    /// The chunks of `image` that `puller` is told of, and the length of the list of [`ChunkProvider::since`] at that
+    /// moment; none when `puller` may have nothing of it.
     fn open(&self, puller: &PublicKey, image: ImageId) -> Option<(ChunkSet, usize)>;
-    /// Chunks that came to be held, in that order, from the `at`th on.
+    /// The list of chunks in the order in which they came to be held, from the `at`th on, at most `most` of them.
     fn since(&self, at: usize, most: usize) -> Vec<ChunkIndex>;
-    /// Changes when the list of [`ChunkProvider::since`] grows.
+    /// The length of the list of [`ChunkProvider::since`], whenever it grows.
     fn news(&self) -> watch::Receiver<usize>;
-    /// The chunk, if it is there and `puller` may have it now.
+    /// The chunk, if it is held and `puller` may have it now.
     fn frame(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex) -> Option<Frame>;
-    /// `bytes` more of `chunk` went out to `puller`; `done` with the last of them.
+    /// Counts `bytes` more of `chunk` that were sent to `puller`; `done` with the last of them.
     fn sent(&self, puller: &PublicKey, chunk: ChunkIndex, bytes: usize, done: bool);
 }
 
-/// What bounds the sending to a puller; shared with the other pullers that it is shared with.
+/// Bounds on sending to a puller; its parts are shared with other pullers.
 #[derive(Debug, Clone)]
 pub struct Outlet {
-    /// How many chunks go out at once.
+    /// How many chunks are sent at once, and to whom next.
     pub slots: Slots,
-    /// The lines that they go over, whose limits may change at any time.
+    /// Rate limits of the lines that chunks are sent over; they may change at any time.
     pub lines: Vec<Limiter>,
 }
 
-/// Chunks that were asked for and not yet sent.
+/// Chunks that one puller requested and that are not sent yet.
 #[derive(Debug, Default)]
 struct Queue {
     chunks: Mutex<VecDeque<ChunkIndex>>,
     filled: Notify,
-    /// Chunks on their way to the puller, as it says.
+    /// Chunks that are arriving at the puller from all holders, by its last `Coming` message.
     coming: Arc<AtomicU32>,
 }
 
@@ -190,7 +191,7 @@ impl<W: AsyncWrite + Unpin + Send, S: ChunkProvider> Sender<'_, W, S> {
                 _ = tick.tick() => watched(frame::write(&mut self.out, &FromHolder::Waiting)).await?,
             }
         };
-        // Taken only now, so that a puller can still change its mind.
+        // Taken from the queue only now, so that a puller can still cancel it.
         let Some(chunk) = self.queue.with(VecDeque::pop_front) else {
             return Ok(());
         };
@@ -207,7 +208,7 @@ impl<W: AsyncWrite + Unpin + Send, S: ChunkProvider> Sender<'_, W, S> {
         watched(frame::write(&mut self.out, &FromHolder::Chunk { chunk, form: frame.form, len })).await?;
         let mut left = frame.bytes.len();
         let limited = self.outlet.lines.iter().any(|line| line.speed_limit().is_finite());
-        // What we wait for our own limits is not the reader's doing.
+        // Waiting for our own rate limits is not counted as the reader's slowness.
         let mut waited = Duration::ZERO;
         for piece in frame.bytes.chunks(if limited { PACED } else { frame::STRIDE }) {
             for line in &self.outlet.lines {
@@ -226,10 +227,10 @@ impl<W: AsyncWrite + Unpin + Send, S: ChunkProvider> Sender<'_, W, S> {
     }
 }
 
-/// Returns when there is news and it is time to tell it.
+/// Returns when there are chunks to announce and it is time to announce them.
 async fn fresh(news: &mut watch::Receiver<usize>, told: usize, at: Instant) {
     if news.wait_for(|len| *len > told).await.is_err() {
-        // The shelf is gone; the queue alone decides from here.
+        // The provider is gone: nothing is announced any more, and only requests wake the sender.
         pending::<()>().await;
     }
     sleep_until(at).await;
@@ -252,7 +253,7 @@ mod tests {
     use crate::limits::CHUNK_BYTES;
     use crate::trust::KeyPair;
 
-    /// A puller that has said what it wants, and takes a stride in each `pause`.
+    /// A puller that has sent its requests, and reads 64 KiB in each `pause`.
     struct Slow {
         says: Cursor<Vec<u8>>,
         pause: Duration,
@@ -292,7 +293,7 @@ mod tests {
         }
     }
 
-    /// One chunk, and whether it was sent whole.
+    /// A provider of one chunk, and whether it was sent whole.
     struct One(watch::Sender<usize>, watch::Sender<bool>);
 
     impl ChunkProvider for One {
@@ -313,7 +314,7 @@ mod tests {
         }
     }
 
-    /// How it ends with a puller that takes a stride in each `pause`; none when it has the chunk.
+    /// How serving a puller ends that reads 64 KiB in each `pause`; none when it got the chunk.
     async fn ends(pause: Duration) -> Option<BadStream> {
         let mut says = vec![];
         frame::write(&mut says, &FromPuller::Open { image: ImageId(Hash([1; 32])) }).await.unwrap();
@@ -329,8 +330,8 @@ mod tests {
         }
     }
 
-    /// M11: each stride within the time that a line may stand still, and all of them together for minutes, kept one of the
-    /// few places of a site.
+    /// M11: a reader that reads 64 KiB within each write timeout, but takes minutes for the chunk, kept one of the few
+    /// slots of a site.
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_trickles_does_not_keep_a_place() {
         let strides = CHUNK_BYTES / u32::try_from(frame::STRIDE).unwrap();

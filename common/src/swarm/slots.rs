@@ -1,9 +1,10 @@
-//! How many chunks a node sends at once, and whose turn it is. Owns the slots that its senders share; touches nothing.
+//! The slots of a node: how many chunks it sends at once, and which puller is next. Owns the slots that its senders
+//! share; touches nothing.
 //!
-//! In turn alone, a sender's line is half idle when those it sends to are full of what others send them, while one with
-//! room waits in its queue. So pullers say how many chunks are on their way to them, and of the first that wait, the
-//! one with the fewest is next: in tests/sim, eight machines with equal lines and a fast server go from 1.08 of the
-//! lower bound to 1.04, sixteen from 1.17 to 1.12.
+//! With first come first served, a sender's line is half idle when the pullers at the head of its queue are busy with
+//! what others send them, while one with nothing arriving waits behind them. So pullers tell how many chunks are
+//! arriving, and among the first that wait, the one with the fewest is next: in tests/sim, eight machines with equal
+//! lines and a fast server go from 1.08 of the lower bound to 1.04, sixteen from 1.17 to 1.12.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -13,24 +14,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Of so many that wait the longest, one is next. News of who has room is some milliseconds old: with all to choose
-/// from, all senders would go for the same puller (news of 50 ms, sixteen machines, in tests/sim: 1.30 of the lower
-/// bound with all, 1.14 with three). Nobody who has room waits for long either.
+/// The puller with the fewest arriving chunks is chosen among this many that have waited longest. Their counts are some
+/// milliseconds old: with all to choose from, all senders would choose the same puller (counts 50 ms old, sixteen
+/// machines, in tests/sim: 1.30 of the lower bound with all, 1.14 with three). With three nobody waits for long either.
 const LOOKED_AT: usize = 3;
 
-/// How many chunks an agent sends at once that may send `most`. One that is spared sends one at a time: what it alone
-/// holds is to be with one other soon, not with four late.
+/// How many chunks an agent sends at once that may send `most`. A spared one sends one at a time: a chunk that it alone
+/// holds should be whole at one peer soon, and not at four peers late.
 #[must_use]
 pub fn at_once(most: usize, spared: bool) -> usize {
     if spared { 1 } else { most }
 }
 
-/// Which of those that wait is next, by how many chunks are on their way to each, the longest waiting first.
+/// Which puller is next, given the count of arriving chunks of each, in the order of waiting.
 pub fn next(coming: impl IntoIterator<Item = u32>) -> Option<usize> {
     coming.into_iter().take(LOOKED_AT).enumerate().min_by_key(|(_, coming)| *coming).map(|(at, _)| at)
 }
 
-/// The slots, shared by all clones.
+/// The slots of one node, shared by all clones.
 #[derive(Debug, Clone)]
 pub struct Slots(Arc<Mutex<Book>>);
 
@@ -59,7 +60,7 @@ impl Book {
     }
 }
 
-/// A slot in use, until it is dropped.
+/// A slot in use; dropping it frees the slot.
 #[derive(Debug)]
 pub struct Slot(Slots);
 
@@ -77,37 +78,37 @@ impl Slots {
         Self(Arc::new(Mutex::new(Book { most: most.max(1), used: 0, waiting: VecDeque::new() })))
     }
 
-    // Held for a look at the book, never over an await or while a slot is dropped.
+    // The lock is held for a look-up or a change of the queue, never over an await or while a slot is dropped.
     fn with<T>(&self, act: impl FnOnce(&mut Book) -> T) -> T {
         act(&mut self.0.lock())
     }
 
-    /// Waits for a slot for a puller to which so many chunks are `coming`, as far as is known when one becomes free.
+    /// Waits for a slot for a puller; `coming` is its count of arriving chunks, read whenever a slot becomes free.
     pub async fn take(&self, coming: &Arc<AtomicU32>) -> Slot {
         let (turn, slot) = oneshot::channel();
         self.with(|book| book.waiting.push_back(Waiter { coming: Arc::clone(coming), turn }));
         self.fill();
         match slot.await {
             Ok(slot) => slot,
-            // The book is ours as well, and lets nobody go who still waits.
+            // Not reached: this clone keeps the queue alive, and a waiter leaves the queue only with a slot.
             Err(_) => pending().await,
         }
     }
 
     fn fill(&self) {
         while let Some(turn) = self.with(Book::next) {
-            // A slot for somebody who has just gone is free again.
+            // If the waiter has just gone, its slot is dropped and so free again.
             drop(turn.send(Slot(self.clone())));
         }
     }
 
-    /// From now on `most` may be in use at once, at least one. Those that are in use stay until they are free.
+    /// Changes how many may be in use at once, at least one. More than that may stay in use until they are dropped.
     pub fn allow(&self, most: usize) {
         self.with(|book| book.most = most.max(1));
         self.fill();
     }
 
-    /// Whether any is in use.
+    /// Whether any slot is in use.
     #[must_use]
     pub fn busy(&self) -> bool {
         self.with(|book| book.used > 0)
@@ -128,7 +129,7 @@ mod tests {
         Arc::new(AtomicU32::new(chunks))
     }
 
-    /// Who waits for a slot from now on, in that order.
+    /// Lets `pullers` wait for a slot, in that order.
     fn wait<'a>(slots: &'a Slots, pullers: &'a [Arc<AtomicU32>]) -> Vec<(usize, Waiting<'a>)> {
         let mut list: Vec<(usize, Waiting<'a>)> = Vec::new();
         for (number, puller) in pullers.iter().enumerate() {
@@ -139,7 +140,7 @@ mod tests {
         list
     }
 
-    /// Who has got one by now, and the slots that they have.
+    /// The pullers that have got a slot by now, and these slots.
     fn served(waiting: &mut Vec<(usize, Waiting<'_>)>) -> (Vec<usize>, Vec<Slot>) {
         let mut got = (vec![], vec![]);
         waiting.retain_mut(|(number, one)| {
@@ -193,7 +194,7 @@ mod tests {
         let pullers = [coming(4), coming(2), coming(2), coming(0)];
         let mut waiting = wait(&slots, &pullers);
         let mut order = vec![];
-        // The last is not looked at before another has gone; what the first says changes while it waits.
+        // The last is not considered before another has left; the first one's count changes while it waits.
         for _ in 0..4 {
             used.clear();
             let (who, slot) = served(&mut waiting);
@@ -212,7 +213,7 @@ mod tests {
         let mut waiting = wait(&slots, &pullers);
         drop(waiting.remove(0));
         drop(used);
-        // The second has its slot and has not looked yet.
+        // The second was sent its slot and has not been polled since.
         drop(waiting.remove(0));
         assert_eq!(served(&mut waiting).0, [2]);
         assert!(!slots.busy() && take(&slots, 9).len() == 1);

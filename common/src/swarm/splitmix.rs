@@ -1,24 +1,24 @@
-//! Core: chance for the swarm's cores, from a seed: the same seed gives the same decisions, so that a run
-//! can be repeated. For spreading load only; nothing secret comes of it.
+//! Core: random numbers for the swarm's cores, from a seed: the same seed gives the same decisions, so that a run can
+//! be repeated. For spreading load only; never for secrets. Owns the generator; touches nothing.
 
-/// The seed that `bytes`, such as those of a key, make: all of them count.
+/// A seed made of `bytes`, such as those of a key; every byte changes it.
 #[must_use]
 pub fn seed(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte))
 }
 
-/// A stream of numbers from a seed (splitmix64).
+/// A pseudo-random number generator (splitmix64).
 #[derive(Debug, Clone)]
 pub struct SplitMix64(u64);
 
 impl SplitMix64 {
-    /// The stream of `seed`.
+    /// The generator that starts with `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number.
+    /// The next number, of all 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -27,12 +27,12 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`; 0 when `end` is 0. The bias of the remainder is no matter at these sizes.
+    /// A number below `end`; 0 when `end` is 0. The bias of the remainder does not matter at these sizes.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next_u64() >> 32).unwrap_or(0) % end.max(1)
     }
 
-    /// Puts `list` in random order.
+    /// Puts `list` in random order (Fisher-Yates).
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for at in (1..list.len()).rev() {
             list.swap(at, self.below(at + 1));

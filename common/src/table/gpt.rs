@@ -1,39 +1,39 @@
-//! Core: a GUID partition table (UEFI 2.10, 5.3). Reads the primary one out of a disk's first MiB, and writes it
-//! anew with an entry more and for another size of disk. What it does not know (a longer header, longer entries) it
-//! leaves as it is. Every number is checked before it is used: an image can be anybody's.
+//! Core: a GUID partition table (UEFI 2.10, 5.3). Reads the primary one from a disk's first MiB, and writes it with one
+//! more entry and for another size of disk. Parts that it does not know (a longer header, longer entries) are left as
+//! they are. Every number is checked before it is used: an image can be from anybody. Touches nothing.
 
 use std::ops::Range;
 
 use super::partition::{ENTRIES_MAX, FIRST_BYTES, Kind, Partition, TableError, u32_at, u64_at};
 
-/// "Microsoft basic data", what every OS takes for a FAT: EBD0A0A2-B9E5-4433-87C0-68B6B72699C7 as it stands on the
+/// "Microsoft basic data", the type of a FAT for every OS: EBD0A0A2-B9E5-4433-87C0-68B6B72699C7 in its byte order on
 /// disk.
 const BASIC_DATA: [u8; 16] =
     [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
 
 const SIGNATURE: &[u8] = b"EFI PART";
 const REVISION: u32 = 0x0001_0000;
-/// The header's fields; it may be longer, up to a sector (UEFI 2.10, table 5-5).
+/// The length of the header's fields; a header may be longer, up to a sector (UEFI 2.10, table 5-5).
 const HEADER_BYTES: u32 = 92;
-/// An entry's fields; it may be 128 times a power of two (UEFI 2.10, 5.3.2).
+/// The length of an entry's fields; an entry may be 128 times a power of two (UEFI 2.10, 5.3.2).
 const ENTRY_BYTES: u32 = 128;
-/// The longest entry that a glance takes for one.
+/// The longest entry that [`glance`] accepts.
 const GLANCE_ENTRY_BYTES_MAX: u32 = 4096;
-/// Attribute bit 2, "legacy BIOS bootable": what syslinux's code for GPT looks for.
+/// Attribute bit 2, "legacy BIOS bootable": syslinux's code for GPT looks for it.
 const LEGACY_BOOT: u64 = 4;
 
-/// A GPT whose checksums are right and whose numbers can be true.
+/// A GPT with right checksums and possible numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpt {
     sector: u64,
     header: Vec<u8>,
-    /// Where the entries stand, in bytes from the disk's start.
+    /// The place of the entries, in bytes from the disk's start.
     entries: Range<usize>,
     entry_bytes: usize,
     partitions: Vec<Partition>,
 }
 
-/// The partition that is added.
+/// The partition that is added: its own GUID, its sectors and its name.
 #[derive(Debug, Clone)]
 pub(super) struct NewPartition {
     pub(super) guid: [u8; 16],
@@ -42,7 +42,7 @@ pub(super) struct NewPartition {
 }
 
 impl Gpt {
-    /// Reads the primary table out of `first`.
+    /// Reads the primary table from `first`.
     pub(super) fn read(first: &[u8], sector_bytes: u32) -> Result<Self, TableError> {
         let sector = sector_bytes as usize;
         let header = header_in(first, sector).ok_or(TableError::NotThere)?;
@@ -74,7 +74,7 @@ impl Gpt {
         Ok(Self { sector: sector as u64, header, entries, entry_bytes, partitions })
     }
 
-    /// Its partitions that are in use, in the order of their numbers.
+    /// The partitions of the entries that are in use, by number.
     #[must_use]
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
@@ -86,26 +86,26 @@ impl Gpt {
         u64_at(&self.header, 40)
     }
 
-    /// The sector that the header gives as its own: 1, or kernel and firmware do not believe it.
+    /// The sector that the header names as its own; kernel and firmware accept only 1.
     #[must_use]
     pub fn own_sector(&self) -> u64 {
         u64_at(&self.header, 24)
     }
 
-    /// How many entries there are, and the first that is free: its number.
+    /// How many entries there are, and the number of the first free one, if any.
     pub(super) fn slots(&self) -> (u32, Option<u32>) {
         let count = u32_at(&self.header, 80);
         let taken = |number: &u32| self.partitions.iter().any(|partition| partition.number == *number);
         (count, (1..=count).find(|number| !taken(number)))
     }
 
-    /// Sectors that the entries take.
+    /// How many sectors the entries take.
     pub(super) fn entry_sectors(&self) -> u64 {
         (self.entries.len() as u64).div_ceil(self.sector)
     }
 
-    /// The table with `new` as entry `number`, for a disk whose last sector is `last`: the first MiB, and where the
-    /// backup stands with its bytes. `slots` and `entry_sectors` told what fits.
+    /// The table with `new` as entry `number`, for a disk whose last sector is `last`: the first MiB, and the backup's
+    /// offset and bytes. The caller has checked with `slots` and `entry_sectors` that it fits.
     pub(super) fn with(
         &self,
         first: &[u8],
@@ -140,7 +140,7 @@ impl Gpt {
     }
 }
 
-/// Where the entries stand, and how long each is.
+/// The byte range of the entries, and the length of each.
 fn place_of_entries(header: &[u8], sector: u64) -> Result<(Range<usize>, usize), TableError> {
     let (count, size) = (u32_at(header, 80), u32_at(header, 84));
     if !size.is_multiple_of(ENTRY_BYTES) || !(size / ENTRY_BYTES).is_power_of_two() {
@@ -164,9 +164,9 @@ fn place_of_entries(header: &[u8], sector: u64) -> Result<(Range<usize>, usize),
     Ok((place(start)?..place(end)?, size as usize))
 }
 
-/// The partitions of what bears a GPT's signature, as far as they stand in `first`, whether anybody would believe it or
-/// not: nothing is asked of checksums, and an entry may be of any size that holds its fields. None where the entries
-/// cannot be told from each other.
+/// The partitions of a table with a GPT's signature, as far as its entries are in `first`, whether or not any system
+/// would accept it: checksums are not checked, and entries may have any size that holds their fields. None where there
+/// is no signature or no such size.
 pub(super) fn glance(first: &[u8], sector_bytes: u32) -> Option<Vec<Partition>> {
     let sector = sector_bytes as usize;
     let header = header_in(first, sector)?;
@@ -181,12 +181,12 @@ pub(super) fn glance(first: &[u8], sector_bytes: u32) -> Option<Vec<Partition>> 
     Some((1u32..).zip(whole).filter_map(|(number, entry)| partition(number, entry)).collect())
 }
 
-/// The sector in which a GPT's header stands, if one does.
+/// The header's sector, if it has the signature of a GPT.
 fn header_in(first: &[u8], sector: usize) -> Option<&[u8]> {
     first.get(sector..2 * sector).filter(|header| header.starts_with(SIGNATURE))
 }
 
-/// What an entry of at least 128 bytes says; none when it is free.
+/// Parses an entry of at least 128 bytes; none when it is free.
 fn partition(number: u32, entry: &[u8]) -> Option<Partition> {
     let kind = entry.first_chunk::<16>().filter(|kind| **kind != [0; 16])?;
     let units: Vec<u16> =
@@ -214,7 +214,7 @@ fn write_entry(entry: &mut [u8], new: &NewPartition) {
     }
 }
 
-/// `header` as it stands at sector `own`, with its twin at `other` and its entries from `entries`.
+/// `header` for sector `own`, with the other header at sector `other` and the entries from sector `entries` on.
 fn placed(header: &[u8], own: u64, other: u64, entries: u64) -> Vec<u8> {
     let mut header = header.to_vec();
     header[24..32].copy_from_slice(&own.to_le_bytes());

@@ -1,6 +1,6 @@
-//! Core: what a disk is to have besides the image's bytes: the backup GPT at the disk's true end, and room for
-//! cloud-init's partition: at the very end, so that the image's last partition stays free to grow up to it; in a gap
-//! where the disk is tight. Bytes in, bytes out.
+//! Core: the changes of an image's partition table for a disk: the backup GPT at the disk's true end, and a place for
+//! cloud-init's partition: at the very end, so that the image's last partition can grow up to it; in a gap where the
+//! disk is tight. Takes bytes and returns bytes.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use super::gpt::{Gpt, NewPartition};
 use super::mbr::{self, Mbr};
 use super::{Partition, Table, TableError, read};
 
-/// The sizes that cloud-init's partition may have, best first. The smallest holds the longest user-data.
+/// The sizes that cloud-init's partition may have, in bytes, best first. The smallest holds the longest user-data.
 pub const PARTITION_BYTES: [u64; 2] = [4 << 20, 1 << 20];
 
-/// What personalising needs behind an image without gaps, at the most: the partition, its alignment and the backup
+/// The most bytes that personalising needs behind an image without gaps: the partition, its alignment and the backup
 /// GPT. A disk longer than the image by this can be personalised if any can.
 pub const ROOM_BYTES: u64 = 8 << 20;
 
@@ -23,48 +23,48 @@ const SECTOR_BYTES: Range<u32> = 512..64 << 10;
 /// Why a disk cannot be personalised with an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// Nothing to add a partition to.
+    /// The image has no partition table, so there is nothing to add a partition to.
     #[error("the image has no partition table, so hostname, keys and user-data have no place")]
     NoTable,
-    /// A table that cannot be believed.
+    /// The image's partition table is damaged, or no kernel would read it.
     #[error("the image's partition table cannot be used: {0}")]
     Unusable(TableError),
-    /// A partition that the table itself is a part of.
+    /// A partition begins at sector 0, so that the table itself is a part of it.
     #[error(
         "partition {0} of the image begins at sector 0, over the table that another one would be added to"
     )]
     FromZero(u32),
-    /// A partition would lie under the backup table, or past the end.
+    /// A partition would overlap the backup table, or end behind the disk's end.
     #[error("partition {number} of the image ends at sector {end}, the disk has room up to sector {last}")]
     TooSmall {
         /// The partition's number, from 1.
         number: u32,
-        /// The last sector that it has.
+        /// Its last sector.
         end: u64,
-        /// The last sector that partitions may use.
+        /// The last sector that partitions may use on this disk.
         last: u64,
     },
-    /// No entry is free.
+    /// Every entry of the table is in use.
     #[error("all {0} partition entries of the image are taken; one is needed for cloud-init")]
     NoEntry(u32),
-    /// No room is free.
+    /// No free place is large enough for the partition.
     #[error("the disk has no {} KiB left for cloud-init's partition", PARTITION_BYTES[1] >> 10)]
     NoRoom,
 }
 
-/// What the disk is to have besides the image's bytes.
+/// What is written to a disk besides the image's own bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The first MiB with the changed table.
     pub first: Vec<u8>,
     /// The backup GPT: offset and bytes; none for an MBR.
     pub backup: Option<(u64, Vec<u8>)>,
-    /// The bytes of cloud-init's partition.
+    /// The range of cloud-init's partition on the disk, in bytes.
     pub partition: Range<u64>,
 }
 
-/// The layout of a disk of `disk_bytes` with sectors of `sector_bytes` for the image that begins with `first`.
-/// `guid` is the new partition's own.
+/// The layout of a disk of `disk_bytes` with sectors of `sector_bytes` for the image that begins with `first`. `guid`
+/// is the new partition's own GUID.
 ///
 /// # Errors
 /// When the image has no partition table or a damaged one, or there is no room.
@@ -74,7 +74,7 @@ pub fn lay_out(
     sector_bytes: u32,
     guid: [u8; 16],
 ) -> Result<Layout, LayoutError> {
-    // No disk has other sectors; nothing below divides by zero.
+    // No disk has other sector sizes; the bound only keeps what follows from dividing by zero.
     let sector = u64::from(sector_bytes.clamp(SECTOR_BYTES.start, SECTOR_BYTES.end));
     match read(first, sector_bytes).map_err(LayoutError::Unusable)? {
         Table::Gpt(gpt) => with_gpt(first, &gpt, disk_bytes, sector, guid),
@@ -107,12 +107,12 @@ fn with_gpt(
 
 fn with_mbr(first: &[u8], table: &Mbr, disk_bytes: u64, sector: u64) -> Result<Layout, LayoutError> {
     let partitions = table.partitions();
-    // Type 0 is no partition: some ISOs cover themselves with one.
+    // An entry of type 0 is no partition: some ISOs have one over themselves.
     let from_zero = |p: &&Partition| p.start == 0 && p.kind != super::Kind::Mbr(0);
     if let Some(over) = partitions.iter().find(from_zero) {
         return Err(LayoutError::FromZero(over.number));
     }
-    // An MBR counts sectors in 32 bits: what lies behind is out of its reach.
+    // An MBR counts sectors in 32 bits: it cannot address what is behind them.
     let end = (disk_bytes / sector).min(u64::from(u32::MAX));
     let used = used(partitions, end)?;
     let number = table.free_slot(first).ok_or(LayoutError::NoEntry(mbr::SLOTS))?;
@@ -121,7 +121,7 @@ fn with_mbr(first: &[u8], table: &Mbr, disk_bytes: u64, sector: u64) -> Result<L
     Ok(Layout { first, backup: None, partition: place.start * sector..place.end * sector })
 }
 
-/// The sectors that are taken, all below `end`.
+/// The sectors of all partitions; an error if one does not end before `end`.
 fn used(partitions: &[Partition], end: u64) -> Result<Vec<Range<u64>>, LayoutError> {
     match partitions.iter().find(|partition| partition.end > end) {
         Some(Partition { number, end: ends, .. }) => {
@@ -131,7 +131,7 @@ fn used(partitions: &[Partition], end: u64) -> Result<Vec<Range<u64>>, LayoutErr
     }
 }
 
-/// The highest free place within `usable`, aligned, as large as can be had.
+/// The highest free place within `usable`, aligned, of the largest size that fits.
 fn find_room(used: &[Range<u64>], usable: Range<u64>, sector: u64) -> Result<Range<u64>, LayoutError> {
     let align = ALIGN_BYTES / sector;
     let ceilings = || used.iter().map(|range| range.start).chain([usable.end]);

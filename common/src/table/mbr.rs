@@ -1,5 +1,5 @@
-//! Core: a master boot record, read as Linux reads it (block/partitions/msdos.c): an entry without sectors is none,
-//! whatever its type; one with sectors takes its place, even of type 0.
+//! Core: a master boot record, read as Linux reads it (block/partitions/msdos.c): an entry without sectors is free,
+//! whatever its type; one with sectors is in use, even with type 0. Touches nothing.
 
 use std::ops::Range;
 
@@ -7,14 +7,14 @@ use crate::chunk::is_zero;
 
 use super::partition::{Kind, Partition, TableError, u32_at};
 
-/// FAT16 by LBA.
+/// The type "FAT16 by LBA", of cloud-init's partition.
 const FAT16: u8 = 0x0e;
-/// The guard over a GPT.
+/// The type of the protective entry over a GPT.
 const PROTECTIVE: u8 = 0xee;
-/// Where the four entries begin.
+/// The offset of the four entries in the first sector.
 const ENTRIES_AT: usize = 446;
 const ENTRY_BYTES: usize = 16;
-/// Primary partitions that an MBR has room for.
+/// How many primary partitions an MBR has room for.
 pub(super) const SLOTS: u32 = 4;
 
 /// A plausible master boot record.
@@ -24,8 +24,8 @@ pub struct Mbr {
 }
 
 impl Mbr {
-    /// Reads it out of a disk's first sector; none when it is something else. A file system's own boot sector ends in
-    /// the same two bytes: its code makes no sense as entries.
+    /// Reads it from a disk's first sector; none when there is something else. A file system's own boot sector ends in
+    /// the same two bytes, but its code is not plausible as entries.
     pub(super) fn read(first: &[u8]) -> Option<Self> {
         if first.get(510..512) != Some(&[0x55, 0xaa]) {
             return None;
@@ -50,25 +50,25 @@ impl Mbr {
         Some(Self { partitions: partitions.collect() })
     }
 
-    /// Its partitions; those in an extended one are a part of that.
+    /// Its primary partitions; logical ones are inside an extended one and not listed.
     #[must_use]
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
     }
 
-    /// Its partitions without those that only guard a GPT.
+    /// Its partitions without protective entries over a GPT.
     pub(super) fn unguarded(self) -> Vec<Partition> {
         self.partitions.into_iter().filter(|partition| partition.kind != Kind::Mbr(PROTECTIVE)).collect()
     }
 
-    /// Where the entry that guards a GPT begins, if there is one.
+    /// The first sector of a protective entry, if there is one.
     pub(super) fn protective_from(&self) -> Option<u64> {
         let protective = self.partitions.iter().filter(|partition| partition.kind == Kind::Mbr(PROTECTIVE));
-        // One from sector 1 is enough for kernel and firmware.
+        // One that begins at sector 1 is enough for kernel and firmware.
         protective.map(|partition| partition.start).min_by_key(|&start| start != 1)
     }
 
-    /// Itself, if its entries can be true.
+    /// Returns it, if its partitions end within 32 bits.
     pub(super) fn check(self) -> Result<Self, TableError> {
         match self.partitions.iter().find(|partition| partition.end > 1 << 32) {
             Some(wraps) => Err(TableError::Wraps(wraps.number)),
@@ -76,7 +76,7 @@ impl Mbr {
         }
     }
 
-    /// The first entry without sectors, by number; one that is all zeros before one with a type.
+    /// The number of the first entry without sectors; one that is all zeros is preferred to one with a type.
     pub(super) fn free_slot(&self, first: &[u8]) -> Option<u32> {
         let free = |number: &u32| self.partitions.iter().all(|partition| partition.number != *number);
         let slots: Vec<u32> = (1..=SLOTS).filter(free).collect();
@@ -85,7 +85,7 @@ impl Mbr {
     }
 }
 
-/// `first` with a partition over `sectors` as entry `number`.
+/// `first` with a partition of `sectors` as entry `number`.
 pub(super) fn with(first: &[u8], number: u32, sectors: &Range<u64>) -> Vec<u8> {
     let mut first = first.to_vec();
     let entry = &mut first[slot(number)];
@@ -98,8 +98,8 @@ pub(super) fn with(first: &[u8], number: u32, sectors: &Range<u64>) -> Vec<u8> {
     first
 }
 
-/// Lets the protective entry span the disk, as firmware that checks it expects. One beside other entries (a hybrid
-/// MBR) guards a part of the disk on purpose.
+/// Extends the protective entry over the whole disk, as firmware that checks it expects. One beside other entries (a
+/// hybrid MBR) protects a part of the disk on purpose, and stays.
 pub(super) fn protect(first: &mut [u8], last: u64) {
     let Some(mbr) = Mbr::read(first) else { return };
     if let [only] = mbr.partitions.as_slice()

@@ -1,22 +1,22 @@
-//! Core: partition tables as bytes. What an image's first MiB says of its partitions (`read`, `gpt`, `mbr`), and
-//! what the table becomes on a disk (`layout`). The server asks at the import and again for each disk, the agent
-//! does it: one code, so that nothing is found out on a disk that has been cleared. The same code looks at what stands on
-//! a machine's disks (`glance`). Touches nothing.
+//! Core: partition tables as bytes: which partitions an image's first MiB has (`read`, `gpt`, `mbr`), and how the table
+//! is changed for a disk (`layout`). The server computes both at the import and again for each disk, the agent writes
+//! them: with one code, so that no error is found only when a disk has been cleared. `glance` reads the tables on
+//! machines' disks. Touches nothing.
 //!
-//! What counts is what the installed kernel and the firmware read: a GPT only under a protective MBR, whose entry of
-//! type 0xEE begins at sector 1 (UEFI 2.10, 5.2.3; Linux's block/partitions/efi.c and EDK2's PartitionDxe both ask
-//! for just that); under any other MBR it is a leftover.
+//! A table counts if the installed kernel and the firmware read it: a GPT only under a protective MBR, whose entry of
+//! type 0xEE begins at sector 1 (UEFI 2.10, 5.2.3; Linux's block/partitions/efi.c and EDK2's PartitionDxe both check
+//! just that); under any other MBR it is a leftover.
 
-// What both kinds of table share.
+// Types that both kinds of table share.
 mod partition;
 
-// Reading and writing a GUID partition table.
+// Reads and changes a GUID partition table.
 pub mod gpt;
 
-// Reading and writing a master boot record.
+// Reads and changes a master boot record.
 pub mod mbr;
 
-// The table as it is to be on a disk.
+// The changed table and cloud-init's partition for one disk.
 pub mod layout;
 
 pub use layout::{Layout, LayoutError, lay_out};
@@ -25,22 +25,23 @@ pub use partition::{FIRST_BYTES, Kind, Partition, TableError};
 use gpt::Gpt;
 use mbr::Mbr;
 
-/// Where firmware looks for a GPT's header: in the second sector, whose size is not known beforehand.
+/// The sector sizes for which a GPT's header is looked for: it is in the second sector, whose size is not known
+/// beforehand.
 const SECTOR_SIZES: [u32; 2] = [512, 4096];
 
-/// A partition table.
+/// The partition table of a disk or image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Table {
     /// A GUID partition table under its protective MBR.
     Gpt(Gpt),
     /// A master boot record.
     Mbr(Mbr),
-    /// None: a bare file system, or no disk at all.
+    /// No table: a bare file system, or no disk image at all.
     None,
 }
 
 impl Table {
-    /// Its partitions, in the order of their numbers.
+    /// Its partitions, by number.
     #[must_use]
     pub fn partitions(&self) -> &[Partition] {
         match self {
@@ -50,7 +51,7 @@ impl Table {
         }
     }
 
-    /// Two partitions that lie over each other, by number; the first such two.
+    /// The numbers of the first two partitions that overlap.
     #[must_use]
     pub fn overlap(&self) -> Option<(u32, u32)> {
         let mut sorted: Vec<&Partition> = self.partitions().iter().filter(|p| p.start < p.end).collect();
@@ -59,10 +60,10 @@ impl Table {
     }
 }
 
-/// Reads the table of a disk with sectors of `sector_bytes` whose first MiB (all of a smaller one) is `first`.
+/// Reads the table of a disk with sectors of `sector_bytes` whose first MiB (or all of a smaller one) is `first`.
 ///
 /// # Errors
-/// When there is a table that cannot be believed.
+/// When there is a table that is damaged, or that no kernel would read.
 pub fn read(first: &[u8], sector_bytes: u32) -> Result<Table, TableError> {
     let Some(mbr) = Mbr::read(first) else { return nothing(first, sector_bytes) };
     match mbr.protective_from() {
@@ -73,7 +74,7 @@ pub fn read(first: &[u8], sector_bytes: u32) -> Result<Table, TableError> {
     }
 }
 
-/// No MBR: a GPT all the same is a mistake of whoever made the disk, unless a file system was made over it.
+/// Without an MBR: a GPT is then a mistake of whoever made the disk, unless a file system was made over it.
 fn nothing(first: &[u8], sector_bytes: u32) -> Result<Table, TableError> {
     let formatted = [(3, &b"NTFS    "[..]), (3, b"EXFAT   "), (54, b"FAT"), (82, b"FAT32")]
         .iter()
@@ -84,8 +85,8 @@ fn nothing(first: &[u8], sector_bytes: u32) -> Result<Table, TableError> {
     }
 }
 
-/// Reads the table of an image whose sector size is not known: where the GPT's header stands tells it. The size is
-/// none without a GPT.
+/// Reads the table of an image whose sector size is not known, which the place of a GPT's header tells. The sector size
+/// is none without a GPT.
 ///
 /// # Errors
 /// As [`read`].
@@ -95,25 +96,25 @@ pub fn read_any(first: &[u8]) -> Result<(Table, Option<u32>), TableError> {
         ((Ok(table @ Table::Gpt(_)), sector), _) | (_, (Ok(table @ Table::Gpt(_)), sector)) => {
             Ok((table, Some(sector)))
         }
-        // A header that is there says more than one that is not.
+        // A damaged header tells more than a missing one.
         ((Err(TableError::NotThere), _), (large, _)) => large.map(|table| (table, None)),
         ((Ok(_), _), (Err(error), _)) => Err(error),
         ((small, _), _) => small.map(|table| (table, None)),
     }
 }
 
-/// What stands at the start of a disk of somebody's, whether firmware and kernel would believe it or not: what looks like
-/// a table is somebody's, and not to be written over unseen.
+/// The tables at the start of a machine's disk, whether or not firmware and kernel would accept them: what looks like a
+/// table may be somebody's, and must not be overwritten unnoticed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Glance {
-    /// The partitions of what bears a GPT's signature.
+    /// The partitions of a table with a GPT's signature; none without one.
     pub gpt: Option<Vec<Partition>>,
-    /// Those of a plausible MBR, without the guard over a GPT.
+    /// The partitions of a plausible MBR, without the protective one over a GPT; none without an MBR.
     pub mbr: Option<Vec<Partition>>,
 }
 
-/// Looks for tables at the start of a disk with sectors of `sector_bytes`. Whatever a number in them says, it is within
-/// what it can be; a partition may lie anywhere and end before it begins.
+/// Reads the tables at the start of a disk with sectors of `sector_bytes`. Every number is bounded, but a partition may
+/// be anywhere and end before it begins.
 #[must_use]
 pub fn glance(first: &[u8], sector_bytes: u32) -> Glance {
     Glance { gpt: gpt::glance(first, sector_bytes), mbr: Mbr::read(first).map(Mbr::unguarded) }

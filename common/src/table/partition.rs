@@ -1,43 +1,44 @@
-//! Core: what GPT and MBR share: a partition, what may be wrong with a table, how numbers stand in it. Touches nothing.
+//! Core: types that GPT and MBR share: a partition, what is wrong with a table, and reading its numbers. Touches
+//! nothing.
 
-/// Bytes of an image's start that are looked at, and that are written last.
+/// How many bytes of an image's start are read for its table; they are also written last.
 pub const FIRST_BYTES: usize = 1 << 20;
 
 /// The most entries of a GPT that are read: the standard has 128, nobody has more than a few times that.
 pub(super) const ENTRIES_MAX: u32 = 1024;
 
-/// A partition, as a table says.
+/// A partition, as its table describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// Its number, from 1.
+    /// Its number in the table, from 1.
     pub number: u32,
-    /// Its first sector, counted in those of the table.
+    /// Its first sector, counted in the table's sector size.
     pub start: u64,
     /// The sector after its last.
     pub end: u64,
-    /// What the table says is in it.
+    /// The type that the table gives it.
     pub kind: Kind,
-    /// Its own GUID, as it stands in the table; none in an MBR.
+    /// Its own GUID, in the byte order of the table; none in an MBR.
     pub guid: Option<[u8; 16]>,
-    /// Its name; none in an MBR.
+    /// Its name; empty in an MBR.
     pub name: String,
-    /// Whether old firmware or boot code is told to start it: the active flag, or the GPT's attribute bit 2.
+    /// Whether it is marked to be booted by old firmware: the MBR's active flag, or the GPT's attribute bit 2.
     pub active: bool,
 }
 
 /// The type of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A GPT's type, as it stands in the table.
+    /// The type GUID of a GPT, in the byte order of the table.
     Gpt([u8; 16]),
-    /// An MBR's type.
+    /// The type byte of an MBR.
     Mbr(u8),
 }
 
-/// The EFI system partition: C12A7328-F81F-11D2-BA4B-00A0C93EC93B as it stands on a disk (UEFI 2.10, table 5-7).
+/// The EFI system partition: C12A7328-F81F-11D2-BA4B-00A0C93EC93B in its byte order on disk (UEFI 2.10, table 5-7).
 const ESP: [u8; 16] =
     [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
-/// GRUB's place for its core: "Hah!IdontNeedEFI".
+/// The BIOS boot partition, for GRUB's core: "Hah!IdontNeedEFI".
 const BIOS_BOOT: [u8; 16] = *b"Hah!IdontNeedEFI";
 
 impl Kind {
@@ -47,59 +48,59 @@ impl Kind {
         self == Self::Gpt(ESP) || self == Self::Mbr(0xef)
     }
 
-    /// Whether it is GRUB's place on a disk with a GPT.
+    /// Whether it is a BIOS boot partition, where GRUB keeps its core on a disk with a GPT.
     #[must_use]
     pub fn is_bios_boot(self) -> bool {
         self == Self::Gpt(BIOS_BOOT)
     }
 }
 
-/// A table that firmware or kernel would not read, or that cannot be true.
+/// Why a table is refused: firmware or kernel would not read it, or its numbers are impossible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// A GPT that nobody looks at.
+    /// There is a GPT, but no protective MBR, so no kernel reads it.
     #[error(
         "there is a GPT but no protective MBR (an entry of type 0xEE from sector 1), so no kernel reads it"
     )]
     NotProtected,
-    /// A protective MBR without what it protects.
+    /// There is a protective MBR, but no GPT.
     #[error("the MBR announces a GPT that is not there")]
     NotThere,
-    /// A checksum that is another.
+    /// The checksum of this part of the GPT is wrong.
     #[error("the checksum of the GPT's {0} is wrong")]
     Checksum(&'static str),
-    /// A revision of the GPT that is not known.
+    /// The GPT has an unknown revision.
     #[error("the GPT has revision {}.{}, and 1.0 is the only one known", .0 >> 16, .0 & 0xffff)]
     Revision(u32),
-    /// A header that is shorter than its fields, or longer than its sector.
+    /// The header's length is less than its fields, or more than its sector.
     #[error("the GPT's header has {0} bytes")]
     HeaderSize(u32),
-    /// A size that no entry may have.
+    /// The length of the entries is not a valid one.
     #[error("the GPT's entries have {0} bytes each, which is not 128 times a power of two")]
     EntrySize(u32),
-    /// More entries than are read, or none.
+    /// The number of entries is 0, or more than are read.
     #[error("the GPT has {0} entries, and 1 to {max} are read", max = ENTRIES_MAX)]
     EntryCount(u32),
-    /// Entries that are not in the first MiB.
+    /// The entries are not wholly in the first MiB.
     #[error(
         "the GPT's entries begin at byte {0} and are not wholly in the first MiB, which is all that is read"
     )]
     EntriesFar(u64),
-    /// Entries that lie over the header, or where partitions may lie.
+    /// The entries overlap the header, or the sectors for partitions.
     #[error("the GPT's entries lie where its header or partitions may")]
     EntriesPlace,
-    /// Nothing is left for partitions.
+    /// The sectors for partitions end before they begin.
     #[error("the GPT says that partitions may lie from sector {first} to {last}")]
     Usable {
         /// The first sector that partitions may use.
         first: u64,
-        /// The last sector that they may use.
+        /// The last sector that partitions may use.
         last: u64,
     },
-    /// A partition that ends before it begins.
+    /// This partition ends before it begins.
     #[error("partition {0} ends before it begins")]
     Backwards(u32),
-    /// A partition that ends where no sector can be named any more.
+    /// This partition ends behind the last sector that an MBR can address.
     #[error("partition {0} ends behind the last sector that an MBR can name")]
     Wraps(u32),
 }

@@ -1,4 +1,4 @@
-//! Tables as they come: each row is one input from a public bug report or a neighbour of one, and what becomes of it.
+//! Tests of the tables: each row is one input from a public bug report or a variant of one, and the expected result.
 
 #![expect(clippy::single_range_in_vec_init, reason = "a table with one partition is a list of one range")]
 
@@ -14,7 +14,7 @@ use super::*;
 const MIB: u64 = 1 << 20;
 const DATA: [u8; 16] = [0xaf; 16];
 
-/// A GPT to be written as a disk's first MiB. What is wrong with one is a field.
+/// A GPT to be written as a disk's first MiB; each fault that a test wants is a field.
 #[derive(Debug, Clone)]
 struct Made {
     sector: u32,
@@ -101,7 +101,7 @@ impl Made {
     }
 }
 
-/// Makes the header's checksum right.
+/// Computes the header's checksum.
 fn seal(first: &mut [u8], sector: u32) {
     let at = sector as usize;
     let len = (u32_at(first, at + 12) as usize).clamp(92, sector as usize);
@@ -139,19 +139,19 @@ fn changed(mut first: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     first
 }
 
-/// What becomes of an input.
+/// The result of an input.
 #[derive(Debug, Clone, PartialEq)]
 enum Fate {
-    /// It cannot be added.
+    /// The image cannot be imported.
     Refused(TableError),
-    /// It can be added, and is not personalised on any disk.
+    /// The image can be imported, but not personalised on any disk.
     Plain(LayoutError),
-    /// cloud-init's partition is this entry of a GPT, or of an MBR.
+    /// cloud-init's partition becomes this entry of a GPT, or of an MBR.
     Gpt(u32),
     Mbr(u32),
 }
 
-/// As the import asks, on a disk of 128 MiB.
+/// The result of the import's checks, on a disk of 128 MiB.
 fn fate(first: &[u8]) -> Fate {
     let (before, sector) = match read_any(first) {
         Err(error) => return Fate::Refused(error),
@@ -161,7 +161,7 @@ fn fate(first: &[u8]) -> Fate {
         Err(error) => return Fate::Plain(error),
         Ok(layout) => layout,
     };
-    // What was laid out reads as it was meant, and all else of the image is as it was.
+    // The changed table reads as intended, and the rest of the image is unchanged.
     let after = read(&layout.first, sector).unwrap();
     let new: Vec<&Partition> =
         after.partitions().iter().filter(|partition| !before.partitions().contains(partition)).collect();
@@ -268,7 +268,7 @@ fn b1_full_and_odd_gpts() {
     for (what, first, wanted) in table {
         assert_eq!(fate(&first), wanted, "{what}");
     }
-    // 127 and 128 of 128.
+    // 127 and 128 of 128 entries in use.
     for (count, wanted) in [(127, Ok(())), (128, Err(LayoutError::NoEntry(128)))] {
         let mut made = Made::of(512, 200 * MIB, &[]);
         made.partitions = each(count);
@@ -303,7 +303,7 @@ fn b2_headers_and_entries_of_other_sizes() {
             Fate::Refused(TableError::EntryCount(0)),
         ),
         ("1024 of 4096", entries(1024, 4096), far(2)),
-        // B5: entries farther back stay where they are, or are said to be too far.
+        // B5: entries farther back stay where they are, or are refused as too far.
         ("-j 1000", with(|made| (made.entries_at, made.first_usable) = (1000, 1032)), Fate::Gpt(3)),
         ("-j 2015", with(|made| (made.entries_at, made.first_usable) = (2015, 2047)), Fate::Gpt(3)),
         ("-j 2020", with(|made| (made.entries_at, made.first_usable) = (2020, 2052)), far(2020)),
@@ -380,7 +380,7 @@ fn b1_b3_mbrs() {
 
 #[test]
 fn where_the_partition_goes() {
-    // (image MiB, its partitions, disk MiB, where in MiB; none where it is refused)
+    // (image MiB, its partitions, disk MiB, the partition's place in MiB; none where it is refused)
     type Row<'a> = (u64, &'a [Range<u64>], u64, Option<Range<u64>>);
     let table: [Row<'_>; 6] = [
         (16, &[1..16], 64, Some(59..63)),
@@ -399,13 +399,13 @@ fn where_the_partition_goes() {
             assert_eq!(got, wanted, "{partitions:?} of {image} on {disk}, sectors of {sector}");
         }
     }
-    // An image that is full to its end, on disks that are longer by so many bytes.
+    // An image that is full to its end, on disks that are longer by this many bytes.
     for first in [Made::of(512, 16 * MIB, &[1..16]).write(), mbr(&[(0x80, 0x83, 2048, 15 * 2048)])] {
         for (more, fits) in [(0, false), (512, false), (3 * MIB, true), (4 * MIB, true), (ROOM, true)] {
             assert_eq!(lay_out(&first, 16 * MIB + more, 512, [9; 16]).is_ok(), fits, "{more} bytes more");
         }
     }
-    // 4 TiB: behind what an MBR can name, so it goes before.
+    // 4 TiB: the end is behind what an MBR can address, so the partition goes before that.
     let vast = lay_out(&mbr(&[(0, 0x83, 2048, 8)]), 4 << 40, 512, [0; 16]).unwrap();
     assert!(vast.partition.end <= u64::from(u32::MAX) * 512);
 }

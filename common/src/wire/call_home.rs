@@ -1,16 +1,16 @@
-//! What an installed OS says when it calls home: which disks its root file system is on, and which hold the
-//! CIDATA file system that it was given. A name or a token alone cannot tell the OS that was written from an older
-//! one on another disk that found the new CIDATA. Touches `id`.
+//! The body of an installed OS's call home: which disks its root file system is on, and which hold the CIDATA file
+//! system that it was given. A host name or a token alone cannot tell the OS that was written from an older one on
+//! another disk that found the new CIDATA. Touches `id`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The most parts of the root file system, and of CIDATA, that are read of a call.
+/// The most parts of the root file system, and of CIDATA, that are read of one call; the rest is cut off.
 pub const PARTS_MAX: usize = 64;
 
-/// The volume serial number of a CIDATA file system: a random one for each attempt of each job, so that an OS can
-/// say which of several it has found.
+/// The volume serial number of a CIDATA file system: random for each attempt of each job, so that an OS can say which
+/// of several it has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SeedMark(pub u32);
 
@@ -21,35 +21,35 @@ impl fmt::Display for SeedMark {
     }
 }
 
-/// A call home with what the OS sees of its own disks.
+/// What a call home says of the OS's own disks; whatever the OS could not tell is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CallHome {
-    /// What `/` is, such as `ext4 /dev/vda3`.
+    /// Type and source of `/`, such as `ext4 /dev/vda3`.
     pub root: String,
-    /// What `/` is on: one part, or several below LVM and RAID. None where that is no disk (overlay, ZFS, network).
+    /// What `/` is on: one part, or several below LVM and RAID. Empty where that is no disk (overlay, ZFS, network).
     pub root_parts: Vec<Part>,
-    /// The partitions with a CIDATA of the attempt's mark.
+    /// The partitions with a CIDATA file system of the attempt's [`SeedMark`].
     pub seeds: Vec<Part>,
 }
 
-/// A part of a disk.
+/// A partition, or a whole disk, as the kernel of the OS shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Part {
-    /// The kernel's name of it, such as `vda3`.
+    /// The kernel's name of the part, such as `vda3`.
     pub name: String,
     /// Its first sector, in units of 512 bytes; 0 for a whole disk.
     pub start: u64,
-    /// The kernel's name of its disk. Only good for comparing the parts of one call.
+    /// The kernel's name of its disk, such as `vda`. Only good for comparing the parts of one call.
     pub disk: String,
-    /// Bytes of its disk.
+    /// Size of its disk in bytes.
     pub size: u64,
-    /// The disk's model.
+    /// The disk's model; empty where it reports none.
     pub model: String,
-    /// The disk's serial number.
+    /// The disk's serial number; empty where it reports none.
     pub serial: String,
-    /// The disk's world wide name.
+    /// The disk's world wide name; empty where it reports none.
     pub wwn: String,
 }
 

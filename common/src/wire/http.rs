@@ -18,34 +18,34 @@ use serde::{Deserialize, Serialize};
 use crate::id::Hash;
 use crate::trust::{PublicKey, Signable};
 
-/// Where a hardware report goes.
+/// Where a machine sends its hardware report.
 pub const REPORT: &str = "/v1/report";
-/// Where step events go.
+/// Where an agent sends its step events.
 pub const EVENTS: &str = "/v1/events";
 /// Where the server says who it is, unsigned.
 pub const IDENTITY: &str = "/v1/identity";
-/// Agent bundles, by hash.
+/// Agent bundles, each under its hash.
 pub const BUNDLE: &str = "/v1/bundle";
-/// Manifests, by image.
+/// Manifests, each under its image.
 pub const MANIFEST: &str = "/v1/manifest";
-/// Where an installed OS calls home, by token.
+/// Where an installed OS calls home, each under its token.
 pub const CONFIRM: &str = "/v1/confirm";
 
-/// The kernel command line's word for the server's address: `swarmboot.server=http://10.0.0.1:8069`.
+/// The kernel parameter with the server's address: `swarmboot.server=http://10.0.0.1:8069`.
 pub const CMDLINE_SERVER: &str = "swarmboot.server";
-/// The kernel command line's word for the server's key.
+/// The kernel parameter with the server's public key.
 pub const CMDLINE_KEY: &str = "swarmboot.key";
-/// The kernel command line's word for the Ethernet address that the machine booted from.
+/// The kernel parameter with the Ethernet address that the machine booted from.
 pub const CMDLINE_MAC: &str = "swarmboot.mac";
 
-/// Who the server is. Believed only where a person says so: a machine has the key on its command line.
+/// Who the server is. Not trusted by a machine, which has the key on its kernel command line; for people and the nonce.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The server's key.
+    /// The server's public key.
     pub key: PublicKey,
-    /// The server's version.
+    /// The server's version, for people.
     pub version: String,
-    /// For a report that is sent now.
+    /// A nonce to be signed with a report that is sent now; empty when the server sent none.
     #[serde(default)]
     pub nonce: String,
 }
@@ -53,10 +53,10 @@ pub struct Identity {
 /// How far the server has taken a machine's events. Signed by the server, because an agent obeys it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsTaken {
-    /// The batch that this answers, by [`crate::trust::Signed::digest`]: the answer to another batch, boot or machine
-    /// cannot be passed off as the answer to this one.
+    /// The batch that this answers, by [`crate::trust::Signed::digest`]: so the answer to another batch, boot or
+    /// machine cannot be passed off as the answer to this one.
     pub batch: Hash,
-    /// The highest number that is safely in the log.
+    /// The highest event number that is safely stored; the agent need not send it or lower ones again.
     pub through: u64,
     /// Set when the job was cancelled: the agent stops where that is safe, with this reason.
     #[serde(default)]

@@ -1,9 +1,10 @@
-//! What crosses the network: routes and bodies over HTTP, messages over the swarm.
+//! What crosses the network: routes and bodies over HTTP, messages over the swarm. Owns these shapes; touches the types
+//! of `common` alone.
 
 // Routes and bodies of the boot server.
 pub mod http;
 
-// What an installed OS says of its disks.
+// The body of an installed OS's call home.
 pub mod call_home;
 
 // Messages between the server and its agents, and between agents.

@@ -14,39 +14,39 @@ use crate::id::{ImageId, JobId, Mac};
 use crate::trust::PublicKey;
 use crate::user_data::UserData;
 
-/// Protocol name of the control stream.
+/// The libp2p protocol name of the control stream.
 pub const CONTROL_PROTOCOL: &str = "/swarmboot/control/1";
-/// Protocol name of the pull stream.
+/// The libp2p protocol name of the pull stream.
 pub const PULL_PROTOCOL: &str = "/swarmboot/pull/1";
 
-/// Chunks that a puller may have asked for and not got yet, per stream: more ends the stream.
+/// The most chunks requested and not yet sent on one stream; one more breaks the protocol.
 pub const PULL_QUEUE_MAX: usize = 64;
 
-/// Another agent of the same image, at the same site.
+/// Another agent of the same image and site, as the server describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour {
-    /// Its key; also its name in the swarm.
+    /// Its boot key, from which its libp2p peer id follows.
     pub key: PublicKey,
-    /// The name a person knows it by, for log lines.
+    /// The machine's name, for log lines.
     pub name: String,
     /// Where it listens, as multiaddrs.
     pub addresses: Vec<String>,
-    /// Whether it is to be asked only for what no other holds: it sends much more slowly than others there.
+    /// Whether to request only chunks from it that no other holds: it sends much more slowly than others of its site.
     pub spared: bool,
 }
 
-/// What the installed OS is given. Only ever sent over the encrypted control stream: it can hold secrets.
+/// What the installed OS is configured with. Sent only over the encrypted control stream: it can hold secrets.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Personality {
-    /// The machine's name.
+    /// The machine's name, to become the OS's host name.
     pub hostname: String,
     /// SSH public keys of the OS image's default user.
     pub ssh_keys: Vec<String>,
-    /// cloud-init user-data, as the admin gave it.
+    /// cloud-init user-data, as the admin gave it; none when there is none.
     pub user_data: Option<UserData>,
-    /// What cloud-init takes for "a new instance": one per job and attempt.
+    /// cloud-init's instance id, new for each job and attempt, so that it runs again on a disk that ran it before.
     pub instance_id: String,
-    /// Where the installed OS calls home once; none when the order does not wait for it.
+    /// The URL that the installed OS calls home to, once; none when the order does not wait for that.
     pub confirm_url: Option<String>,
     /// The volume serial number of its CIDATA file system.
     pub seed_mark: SeedMark,
@@ -61,42 +61,43 @@ impl std::fmt::Debug for Personality {
     }
 }
 
-/// What a transfer waits for.
+/// What a transfer waits for most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bottleneck {
-    /// Chunks come more slowly than they could be written.
+    /// The network: chunks come more slowly than they could be written.
     Net,
-    /// Chunks wait for the disk.
+    /// The disk: chunks wait to be written.
     Disk,
-    /// The processor is busy checking, decompressing and sending.
+    /// The processor, which is busy checking, decompressing and sending.
     Cpu,
 }
 
-/// What an agent tells the server on its control stream.
+/// A message of an agent to the server on its control stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ToServer {
-    /// First message: who and what. Sent again on every new stream, so the server may restart.
+    /// The first message. Sent again on every new stream, so the server may restart.
     Hello {
         /// The job that its plan is of.
         job: JobId,
-        /// The image that it takes, and with it the swarm that it joins.
+        /// The image that it fetches, whose swarm it joins.
         image: ImageId,
-        /// Where it listens, as multiaddrs.
+        /// Its listen addresses, as multiaddrs.
         addresses: Vec<String>,
-        /// What it can serve already.
+        /// The chunks that it holds and can serve.
         held: ChunkSet,
-        /// Whether it was told to start before: the line was cut, or the server restarted. No gate any more.
+        /// Whether it has been told to start before: the connection broke, or the server restarted. It passes no gate
+        /// again.
         started: bool,
     },
-    /// It can serve these now.
+    /// It holds more chunks.
     Have {
-        /// Chunks that are new.
+        /// The chunks that are new since the hello and the last of these.
         chunks: Vec<ChunkIndex>,
     },
-    /// Payload bytes since the last report and how long that took: how fast its line is. Sent every
-    /// second whatever happened, so it is also the sign of life; the answer is [`ToAgent::Heard`].
+    /// A speed report: payload bytes since the last one, and how long that took. Sent every second even if nothing
+    /// moved, so it is also the sign of life; the answer is [`ToAgent::Heard`].
     Speed {
         /// Wire bytes sent to peers.
         sent: u64,
@@ -106,32 +107,32 @@ pub enum ToServer {
         from_peers: u64,
         /// Wire bytes received from the server.
         from_server: u64,
-        /// Over this time.
+        /// Length of the period that is reported.
         millis: u64,
-        /// What held it up most in that time; none when it fetched nothing.
+        /// What fetching waited for most in that time; none when it fetched nothing.
         bottleneck: Option<Bottleneck>,
     },
     /// A chunk from another agent failed its hash.
     Corrupt {
-        /// Whose.
+        /// The key of the agent that sent it.
         neighbour: PublicKey,
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
-    /// Its disk is sealed: it only serves now.
+    /// Its disk is sealed: from now on it only serves.
     Sealed,
 }
 
-/// What the server tells an agent on its control stream.
+/// A message of the server to an agent on its control stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ToAgent {
-    /// Answer to `Hello`: what to personalise.
+    /// The answer to `Hello`: the server knows the agent's job.
     Welcome {
-        /// For the installed OS.
+        /// What the installed OS is configured with.
         personality: Personality,
     },
-    /// The gate is shut: wait for this many more machines, or for this long.
+    /// The gate is closed: wait until the machines have arrived, or for this long. Sent again as the counts change.
     Gather {
         /// Machines that have arrived.
         arrived: u32,
@@ -140,33 +141,33 @@ pub enum ToAgent {
         /// Seconds until the gate opens anyway.
         seconds: u64,
     },
-    /// The gate is open (at once where there is none): transfer.
+    /// The gate is open, or there is none: fetch.
     Start,
-    /// All nodes of the swarm that this agent may talk to; replaces the list before. Who is not on it and is
-    /// not the server is not let in.
+    /// The nodes of the swarm that this agent may connect to; replaces the list before. Connections of others, except
+    /// the server, are refused.
     Neighbours {
         /// All of them; empty for an agent that is alone.
         list: Vec<Neighbour>,
-        /// Whether this agent is spared itself.
+        /// Whether this agent is spared itself: it then sends one chunk at a time.
         spared: bool,
     },
-    /// These may be pulled from the server, by this agent alone.
+    /// Leases: these chunks may be pulled from the server, by this agent alone of its site.
     Lease {
-        /// Chunks.
+        /// The chunks that are leased in addition to earlier ones.
         chunks: Vec<ChunkIndex>,
     },
-    /// These leases are over; what is in flight may finish.
+    /// These leases have ended; a chunk that is on its way may still arrive.
     Revoke {
-        /// Chunks.
+        /// The chunks whose leases have ended.
         chunks: Vec<ChunkIndex>,
     },
-    /// Answer to `Speed`: the server lives.
+    /// The answer to `Speed`: the server is alive.
     Heard,
-    /// Nobody needs it as a seed any more.
+    /// The agent need not serve peers any longer.
     Release,
-    /// What this agent lacks cannot be had: the server cannot read it, and no machine has it.
+    /// Chunks that this agent lacks cannot be had: the server cannot read them, and no machine holds them.
     Broken {
-        /// What, and what to do.
+        /// Which chunks, and what to do, for the log.
         reason: String,
     },
     /// The job is cancelled: stop without sealing.
@@ -176,11 +177,11 @@ pub enum ToAgent {
     },
 }
 
-/// What the node that dialled asks of the node it pulls from.
+/// A message of the puller, the node that dialled, to the holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromPuller {
-    /// First message: which image. The answer is `Holding`.
+    /// The first message: which image. The answer is `Holding`.
     Open {
         /// The image whose chunks are asked for on this stream.
         image: ImageId,
@@ -190,56 +191,56 @@ pub enum FromPuller {
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
-    /// It came from elsewhere, or is to: do not send it, unless its sending has begun. No answer.
+    /// The chunk is not wanted any more: do not send it, unless sending has begun. There is no answer.
     Cancel {
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
-    /// So many chunks are on their way to this puller now, from all holders: of those who wait, one with few goes
-    /// before one with many. Said only to peers. No answer.
+    /// How many chunks are arriving at this puller now, from all holders: of those that wait for a slot, one with few
+    /// goes before one with many. Sent only to peers, not to the server. There is no answer.
     Coming {
-        /// Chunks asked for and not there yet, over all its streams.
+        /// Chunks whose bytes have begun to arrive and are not complete, over all its streams.
         chunks: u32,
     },
 }
 
-/// Which form of a chunk is sent.
+/// The form in which a chunk's bytes are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
-    /// The wire form of the manifest, checked by its wire hash.
+    /// The wire form of the manifest, raw or zstd; checked by its wire hash.
     Wire,
     /// The chunk's raw bytes, read from a disk; checked by its raw hash. Never recompressed: another
     /// zstd would give other bytes.
     Raw,
 }
 
-/// What a node answers to the one that pulls from it.
+/// A message of the holder, the node that was dialled, to the puller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromHolder {
-    /// What it holds of the image.
+    /// The first message: the chunks of the image that it holds.
     Holding {
-        /// All of it.
+        /// All chunks that the puller may know of.
         held: ChunkSet,
     },
-    /// It holds these now as well.
+    /// It holds more chunks.
     Have {
-        /// Chunks that are new.
+        /// The chunks that are new since `Holding` and the last of these.
         chunks: Vec<ChunkIndex>,
     },
-    /// A chunk: `len` bytes follow this frame.
+    /// A chunk: its `len` bytes follow this frame, outside CBOR.
     Chunk {
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
-        /// Whether they are the wire form or the raw bytes.
+        /// Whether the bytes are the wire form or raw.
         form: Form,
-        /// How many bytes follow.
+        /// Length of the bytes that follow.
         len: u32,
     },
-    /// Alive, but the turn of what was asked has not come: others are being sent to.
+    /// The holder is alive, but sends to other pullers first.
     Waiting,
-    /// It does not send this chunk: not held, not leased, or busy. Ask elsewhere.
+    /// It does not send this chunk: not held, not leased, or unreadable. Request it elsewhere.
     Unavailable {
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,

@@ -1,5 +1,6 @@
-//! What the admin's routes are given and have in common. Whoever reaches them may do anything: they are served on a Unix
-//! socket that only its owner and group can open, and nothing of them is ever put on a TCP port. Touches nothing itself.
+//! The shared state of the admin's routes. Whoever reaches these routes may do anything: they are served on a Unix
+//! socket that only its owner and group can open. A TCP port would need a check of who asks, as a layer in `routes`, and
+//! uploads in place of the paths of this host that images and kits name. Touches nothing itself.
 
 use std::sync::Arc;
 
@@ -18,25 +19,25 @@ use crate::http::refusal::Refusal;
 use crate::image::Images;
 use crate::swarm::SwarmHandle;
 
-/// The most bytes that a name in a path may have.
+/// The longest name in a path, in bytes.
 const NAME_MAX: usize = 256;
 
-/// What the admin's routes answer from.
+/// What the handlers of the admin's routes share.
 #[derive(Clone)]
 pub struct Admin {
     /// Machines, orders and the log.
     pub fleet: FleetHandle,
     /// The image store.
     pub images: Images,
-    /// The boot kits, and what of them machines are booted with.
+    /// The boot kits, and which of them machines boot.
     pub kits: Arc<BootKits>,
-    /// Who has what, and the limits of the lines.
+    /// The swarm's status, and the limits on lines.
     pub swarm: SwarmHandle,
-    /// What the server says of itself, anew at each call. Blocks: it looks at the stores.
+    /// The server's status, computed anew at each call. Blocks, because it reads the stores.
     pub status: Arc<dyn Fn() -> ServerStatus + Send + Sync>,
-    /// The places of those who stay long; fewer than there are connections.
+    /// Limits the long requests, which are fewer than the connections.
     pub errands: Errands,
-    /// Ends what would go on for ever when the server stops: followers of the log, stalled uploads.
+    /// Cancelled when the server stops, to end what would go on for ever: followers of the log, stalled uploads.
     pub cancel: CancellationToken,
 }
 
@@ -46,10 +47,10 @@ impl std::fmt::Debug for Admin {
     }
 }
 
-/// A whole answer, or why there is none.
+/// A JSON response, or an error response.
 pub(super) type Answered<T> = Result<Json<T>, Refusal>;
 
-/// A body that is JSON, with a sentence where it is not.
+/// A request body that is JSON; a [`Refusal`] in plain words where it is not.
 pub(super) struct JsonBody<T>(pub(super) T);
 
 impl<T: DeserializeOwned> axum::extract::FromRequest<Admin> for JsonBody<T> {
@@ -67,14 +68,14 @@ impl<T: DeserializeOwned> axum::extract::FromRequest<Admin> for JsonBody<T> {
     }
 }
 
-/// The answer that `work` gives, which reads or writes a disk.
+/// Runs `work`, which reads or writes a disk, on a blocking thread and answers with its result.
 pub(super) async fn answered<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Answered<T> {
     blocking(work).await?.map(Json)
 }
 
-/// A name from a path, within reason.
+/// A name from a path; refused when it is longer than [`NAME_MAX`] or has control characters.
 pub(super) fn bounded(name: String) -> Result<String, Refusal> {
     if name.len() > NAME_MAX || name.chars().any(char::is_control) {
         return Err(Refusal::new(

@@ -1,5 +1,5 @@
-//! The admin's end of the interface: HTTP/1.1 over the server's Unix socket. One connection for each request; answers that are
-//! lines of JSON are handed on as they come. Touches the socket and nothing else.
+//! The client of the admin's API: HTTP/1.1 over the server's Unix socket, with one connection for each request.
+//! Responses of JSON lines are passed on line by line as they arrive. Touches the socket and nothing else.
 
 use std::path::PathBuf;
 
@@ -18,12 +18,12 @@ use tokio::net::UnixStream;
 use super::shapes::{PREFIX, TaskLine};
 use crate::fault::Fault;
 
-/// The longest line or answer that is read: a list of 2,000 machines with their hardware is some 50 MiB.
+/// The longest line or response that is read, in bytes: a list of 2,000 machines with their hardware is some 50 MiB.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// The admin's end of the socket.
+/// A client of the admin's API at one Unix socket. Connects for each request.
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
@@ -36,34 +36,34 @@ impl Client {
         Self { socket }
     }
 
-    /// Asks for what stands at `path`.
+    /// Sends a GET for `path` and reads the JSON response.
     ///
     /// # Errors
-    /// No server, or what the server says.
+    /// When no server answers, or with the server's refusal.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
         whole(self.send(Method::GET, path, empty()).await?).await
     }
 
-    /// Sends `body` to `path`.
+    /// Sends `body` as a POST to `path` and reads the JSON response.
     ///
     /// # Errors
-    /// No server, or what the server says.
+    /// When no server answers, or with the server's refusal.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Fault> {
         whole(self.send(Method::POST, path, json(body)?).await?).await
     }
 
-    /// Deletes what stands at `path`.
+    /// Sends a DELETE for `path`.
     ///
     /// # Errors
-    /// No server, or what the server says.
+    /// When no server answers, or with the server's refusal.
     pub async fn delete(&self, path: &str) -> Result<(), Fault> {
         whole::<serde_json::Value>(self.send(Method::DELETE, path, empty()).await?).await.map(drop)
     }
 
-    /// Starts a long task and gives each of its lines to `on_line`, until it is done.
+    /// Starts a long task and passes each progress line and note to `on_line` until it is done; returns its result.
     ///
     /// # Errors
-    /// No server, or why the task failed.
+    /// When no server answers, or with the reason why the task failed.
     pub async fn task<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -73,10 +73,10 @@ impl Client {
         task_lines(self.send(Method::POST, path, json(body)?).await?, on_line).await
     }
 
-    /// Streams bytes to `path` as a long task.
+    /// Uploads bytes to `path` with PUT, as a long task; see [`Client::task`].
     ///
     /// # Errors
-    /// No server, or why the task failed.
+    /// When no server answers, or with the reason why the task failed.
     pub async fn upload<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -88,10 +88,10 @@ impl Client {
         task_lines(self.send(Method::PUT, path, body).await?, on_line).await
     }
 
-    /// Reads lines from `path` until they end or `on_line` says stop (false).
+    /// Reads lines from `path` until they end or `on_line` returns false.
     ///
     /// # Errors
-    /// No server, or what the server says.
+    /// When no server answers, with the server's refusal, or with the error of `on_line`.
     pub async fn lines<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -106,10 +106,10 @@ impl Client {
         Ok(())
     }
 
-    /// Reads the raw bytes at `path`, piece by piece.
+    /// Downloads the bytes at `path`, piece by piece.
     ///
     /// # Errors
-    /// No server, what the server says, or an answer that broke off.
+    /// When no server answers, with the server's refusal, or when the response breaks off.
     pub async fn download(
         &self,
         path: &str,
@@ -130,7 +130,7 @@ impl Client {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| broke_off(&error))?;
-        // The connection ends by itself when the answer has been read or dropped.
+        // The connection's task ends by itself when the response has been read or dropped.
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -155,10 +155,10 @@ impl Client {
     }
 }
 
-/// What stays as it is in a part of a path or in a value of a query; all else is escaped.
+/// Characters that are not percent-encoded in a part of a path or a value of a query.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
-/// A name as a part of a URL's path or as a value of its query, which it cannot leave.
+/// Percent-encodes a name as one part of a URL's path or one value of its query.
 #[must_use]
 pub fn url_part(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
@@ -221,7 +221,7 @@ async fn task_lines<T: DeserializeOwned>(
     Err(Fault::failed("the server ended the task without a word").hint("see the server's own log"))
 }
 
-/// Lines of JSON out of a streamed answer.
+/// Splits a streamed response into lines of JSON.
 struct Lines {
     body: Incoming,
     buffer: BytesMut,

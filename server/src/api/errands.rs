@@ -1,5 +1,5 @@
-//! The places of those admins who stay long: followers and readers of the log, imports, exports. Bounded below the
-//! number of connections, so that there is always one for an order. Touches nothing.
+//! Limits how many long requests run at once: reading and following the log, imports, exports. The limit is below that
+//! of connections, so that a connection for an order is always left. Touches a semaphore only.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::refusal::Refusal;
 
-/// The places of those who stay long.
+/// The limit on long requests, shared by all handlers.
 #[derive(Debug, Clone)]
 pub struct Errands(Arc<Semaphore>);
 
-/// One of those places, until it is let go.
+/// The permit of one long request; dropping it frees it for another.
 #[derive(Debug)]
 pub(super) struct Errand {
     _place: OwnedSemaphorePermit,
@@ -26,7 +26,7 @@ impl Default for Errands {
 }
 
 impl Errands {
-    /// A place for somebody who stays long.
+    /// A permit for a long request, or a refusal when [`LONG_ERRANDS_MAX`] run already.
     pub(super) fn place(&self) -> Result<Errand, Refusal> {
         let place = Arc::clone(&self.0).try_acquire_owned();
         place.map(|place| Errand { _place: place }).map_err(|_| {

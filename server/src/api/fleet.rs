@@ -1,5 +1,5 @@
-//! The admin's routes to machines and orders: each is handed to the fleet, which answers in shapes already. Touches the
-//! fleet.
+//! The admin's routes for machines and orders. Each passes its request to the fleet, whose answers are shapes already.
+//! Touches the fleet's handle.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -13,7 +13,7 @@ use super::shapes::{
 };
 use crate::http::refusal::Refusal;
 
-/// Which part of the list of machines is wanted; all of it without a limit.
+/// The query of a page of the list of machines: those with a greater number than `after`, all of them without a limit.
 #[derive(Debug, Deserialize)]
 pub(super) struct MachinePage {
     #[serde(default)]

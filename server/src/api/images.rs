@@ -1,5 +1,5 @@
-//! The admin's routes to images, and images in an admin's words. Touches the image store, and asks the fleet who needs an
-//! image.
+//! The admin's routes for images, and the conversion of images and their errors to shapes. Touches the image store, and
+//! asks the fleet which jobs need an image.
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -23,7 +23,7 @@ pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<ImageShown>
 pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<ImageShown> {
     answered(move || {
         let info = admin.images.get(&bounded(name)?).map_err(|error| refused(&error))?;
-        // Looks now where an earlier version added it; what cannot be read is told by `image verify`.
+        // Finds the traits now where an earlier version added the image; what cannot be read `image verify` reports.
         let traits = admin.images.traits(info.id).ok();
         Ok(ImageShown { traits, ..shown(&info) })
     })
@@ -138,7 +138,7 @@ pub(super) async fn remove(
     let (images, asked) = (admin.images.clone(), name.clone());
     let info = blocking(move || images.get(&asked)).await?.map_err(|error| refused(&error))?;
     let needed = admin.fleet.needs_image(info.id).await?;
-    // Another name of the same image keeps it for who needs it.
+    // While the image has another name, its data stays for the jobs that need it.
     let images = admin.images.clone();
     answered(move || {
         let names = images.list().iter().filter(|other| other.id == info.id).count();
@@ -151,7 +151,7 @@ pub(super) async fn remove(
     .await
 }
 
-/// An image as it is shown.
+/// An image as a shape.
 #[must_use]
 pub(crate) fn shown(info: &ImageInfo) -> ImageShown {
     let added = i64::try_from(info.added_at_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
@@ -175,7 +175,7 @@ pub(crate) fn shown(info: &ImageInfo) -> ImageShown {
     }
 }
 
-/// What the image store refuses, for a person.
+/// An error of the image store as the body of an error response.
 #[must_use]
 pub(crate) fn refused(error: &ImageError) -> Refused {
     Refused { error: error.to_string(), cause: causes::behind(error), hint: error.hint() }

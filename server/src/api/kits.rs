@@ -1,4 +1,4 @@
-//! The admin's routes to boot kits, and kits in an admin's words. Touches the kits.
+//! The admin's routes for boot kits, and the conversion of kits and their errors to shapes. Touches the kits.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -58,7 +58,7 @@ pub(super) async fn remove(
     .await
 }
 
-/// What a kit is asked to be made from.
+/// An import as the boot kits take it.
 fn wanted(import: KitImport) -> Wanted {
     let source = |source| match source {
         KitSource::Host => Source::Host,
@@ -71,7 +71,7 @@ fn wanted(import: KitImport) -> Wanted {
     }
 }
 
-/// How far an import is: units done, units in all, and what is being done.
+/// An import's progress: units done, units in all where known, and what is being done.
 fn import_words(progress: Progress) -> (u64, Option<u64>, String) {
     match progress {
         Progress::Unpacking { package, bytes } => (bytes, None, format!("unpacking {package}")),
@@ -81,12 +81,12 @@ fn import_words(progress: Progress) -> (u64, Option<u64>, String) {
     }
 }
 
-/// What the boot kits refuse, for a person.
+/// An error of the boot kits as the body of an error response.
 fn refused(error: &KitError) -> Refused {
     Refused { error: error.to_string(), cause: causes::behind(error), hint: error.hint() }
 }
 
-/// A boot kit as it is shown.
+/// A boot kit as a shape.
 fn shown(info: KitInfo) -> KitShown {
     let imported = i64::try_from(info.imported_at).ok().and_then(|at| Timestamp::from_second(at).ok());
     KitShown {

@@ -1,5 +1,5 @@
-//! The log as an answer: its pages, and with `follow` what happens from then on, until the reader goes away. Touches the
-//! fleet.
+//! The log as a response of JSON lines: page by page from the records and, with `follow`, new events until the client
+//! disconnects. Touches the fleet's handle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::fleet::FleetHandle;
 use crate::fleet::store::LogFilter;
 use crate::http::refusal::Refusal;
 
-/// Events that are read from the records at once.
+/// How many events are read from the records at once.
 const PAGE: u32 = 500;
-/// Lines of a log that may wait for a slow terminal.
+/// How many lines are queued for a slow client.
 const LINES_MAX: usize = 256;
 
 pub(super) async fn logs(
@@ -26,14 +26,14 @@ pub(super) async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Refusal> {
     let follow = query.follow;
-    // Also without --follow: a reader may stop in the middle, as a pager does.
+    // A permit is needed also without `follow`: a client may stop reading in the middle, as a pager does.
     let errand = admin.errands.place()?;
-    // Before the first page is read, so that nothing happens in between.
+    // Subscribed before the first page is read, so that no event is missed in between.
     let news = admin.fleet.follow();
     let filter = admin.fleet.log_filter(query).await?;
     let (lines, waiting) = mpsc::channel(LINES_MAX);
     let first = admin.fleet.log_page(filter.clone(), 0, PAGE).await?;
-    // Ends with its reader, with the log, or with the server.
+    // This task ends when the client disconnects, when the log ends, or when the server stops.
     tokio::spawn(async move {
         let cancel = admin.cancel.clone();
         tokio::select! {
@@ -44,7 +44,7 @@ pub(super) async fn logs(
     Ok(lines_of(errand, waiting))
 }
 
-/// Tells the log from its first page on, and then what is new.
+/// Sends the log from its first page on, and then new events as they happen.
 async fn tell(
     fleet: FleetHandle,
     filter: LogFilter,
@@ -54,7 +54,7 @@ async fn tell(
 ) {
     let Some(mut last) = tell_pages(&fleet, &filter, first, 0, &lines).await else { return };
     let Some(mut news) = news else { return };
-    // A reader that went away is noticed at the next event; on a silent fleet, by this.
+    // A disconnected client is noticed when the next event is sent; while there is none, by this timer.
     let mut look = tokio::time::interval(Duration::from_secs(5));
     loop {
         let event = tokio::select! {
@@ -82,7 +82,8 @@ async fn tell(
     }
 }
 
-/// Tells `page` and all pages after it; the number of the last event, or none when nobody reads any more.
+/// Sends `page` and all pages after it; returns the number of the last event, or `None` when the client has
+/// disconnected or the log cannot be read.
 async fn tell_pages(
     fleet: &FleetHandle,
     filter: &LogFilter,

@@ -1,37 +1,37 @@
-//! The admin's interface: the shapes that the command line and the server exchange, the server's routes with what they
-//! make of the rooms behind them, and the command line's client. The shapes stand below all rooms, the routes above them.
+//! The admin's API: the shapes that the command line and the server exchange, the server's routes, and the command
+//! line's client. The shapes stand below all other modules, the routes above them.
 
-// What is exchanged; also what `-o json` prints.
+// Requests and responses; also what `-o json` prints.
 pub mod shapes;
 
-// What the routes are given and have in common.
+// The shared state of the routes.
 mod admin;
 
-// Each request to its function.
+// The table of routes.
 mod routes;
 
-// Boot kits.
+// Routes for boot kits.
 mod kits;
 
-// Images.
+// Routes for images.
 mod images;
 
-// Machines and orders.
+// Routes for machines and orders.
 mod fleet;
 
-// The swarm and its lines.
+// Routes for the swarm's status and the limits on lines.
 mod swarm;
 
-// The log, page by page and as it goes on.
+// The route of the log, page by page and followed.
 mod log;
 
-// Long tasks, line by line.
+// Long tasks and their progress lines.
 mod tasks;
 
-// The places of admins who stay long.
+// The limit on long requests.
 mod errands;
 
-// The command line's end of the socket.
+// The client that the command line uses.
 pub mod client;
 
 pub use admin::Admin;

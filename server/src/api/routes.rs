@@ -1,4 +1,4 @@
-//! The admin's routes, one line each: everything that the command line can ask for. Touches what their files touch.
+//! The table of the admin's routes: everything that the command line can request. Touches what the handlers touch.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::shapes::{PREFIX, ServerStatus};
 use super::{fleet, images, kits, log, swarm};
 use crate::http::refusal::Refusal;
 
-/// The longest order: user-data and keys fit several times.
+/// The longest request body, in bytes: an order with user-data and keys fits several times.
 const ORDER_BYTES_MAX: usize = 8 << 20;
 
-/// The admin's routes.
+/// The admin's routes, below [`PREFIX`].
 pub fn routes(admin: Admin) -> Router {
     let routes = Router::new()
         .route("/status", get(status))

@@ -1,5 +1,5 @@
-//! The shapes that the command line and the server exchange over the admin socket; they are also what
-//! `-o json` prints, so their field names are part of the interface. Touches `common`.
+//! The requests and responses of the admin's API; they are also what `-o json` prints, so their field names are part of
+//! the interface. Touches `common`.
 //!
 //! Routes, all below [`PREFIX`]. Long tasks answer with JSON lines, each a [`TaskLine`].
 //!
@@ -29,31 +29,31 @@
 //!
 //! An error is a [`common::wire::http::Refused`] with a status of 4xx or 5xx.
 
-// Boot kits and images.
+// Shapes of boot kits and images.
 mod stores;
 
-// Which machines are meant.
+// Which machines a request is about.
 mod selection;
 
-// Machines, and what is done with them.
+// Shapes of machines, and the commands for them.
 mod machine;
 
-// Orders over machines, and their jobs.
+// Shapes of orders and their jobs.
 mod deployment;
 
-// What was refused or has failed, ordered again.
+// Shapes of retries: jobs that failed or were refused, ordered again.
 mod retry;
 
-// What an image can and cannot do.
+// What an image can boot on and be given.
 mod traits;
 
-// Who has what of an image.
+// The status of a swarm.
 mod swarm;
 
-// What is known of a machine that has fallen silent.
+// Conclusions about a machine that has fallen silent.
 mod silence;
 
-// What an admin should know of an order before it is placed.
+// Warnings about an order.
 mod warning;
 
 use common::id::{DeploymentId, JobId, MachineId};
@@ -75,16 +75,16 @@ pub use swarm::{NodeStatus, SwarmStatus};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};
 
-/// Where the admin's routes begin.
+/// The path that all routes of the admin's API begin with.
 pub const PREFIX: &str = "/admin/v1";
 
-/// One line of a long task's answer.
+/// One line of the response of a long task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskLine<T> {
-    /// So far.
+    /// How far the task is.
     Progress {
-        /// Bytes (or files) done.
+        /// How many units are done: bytes, or files.
         done: u64,
         /// Of how many, when that is known.
         total: Option<u64>,
@@ -93,48 +93,48 @@ pub enum TaskLine<T> {
     },
     /// Something the admin should know that is no failure.
     Note(String),
-    /// It is done.
+    /// The last line of a task that succeeded, with its result.
     Done(T),
     /// It failed; nothing was changed.
     Failed(Refused),
 }
 
-/// The server itself.
+/// The answer to `status`: the server itself, without its machines.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// The version of the server's program, which may differ from the client's.
     pub version: String,
-    /// Its key, which machines check everything against.
+    /// The server's public key, against which machines check its signatures.
     pub key: PublicKey,
-    /// Where machines reach it over HTTP.
+    /// The base URL at which machines reach the server over HTTP.
     pub url: String,
     /// `dhcp` or `proxy-dhcp`, with the range or the interface.
     pub mode: String,
-    /// When it started.
+    /// When the server's process started.
     pub started: Timestamp,
-    /// What an admin should look at, each in one sentence: no boot kit, nobody asks, store nearly full.
+    /// What an admin should look at, each in one sentence: no boot kit, another DHCP server, a full disk.
     pub warnings: Vec<String>,
-    /// Set while nothing new begins.
+    /// Set while the server is frozen and starts nothing new.
     #[serde(default)]
     pub frozen: Option<Frozen>,
 }
 
-/// Stops everything new, or lets it begin again.
+/// Freezes the server, so that it starts nothing new, or ends the freeze.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Freeze {
-    /// Whether nothing new is to begin.
+    /// True to freeze, false to end the freeze.
     pub freeze: bool,
     /// Why, for the log and for whoever orders meanwhile.
     #[serde(default)]
     pub reason: Option<String>,
 }
 
-/// Nothing new begins.
+/// A freeze that is in force: nothing new is started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frozen {
-    /// Since when.
+    /// When the freeze began.
     pub since: Timestamp,
-    /// What the admin who froze said; none when nothing was said.
+    /// The reason that the admin gave, if any.
     pub reason: Option<String>,
 }
 
@@ -145,32 +145,32 @@ impl std::fmt::Display for Frozen {
     }
 }
 
-/// Which events to show.
+/// The query of the log: which events are wanted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogQuery {
     /// Of these machines, comma-separated; all when empty.
     pub machines: String,
-    /// Of this deployment.
+    /// Only events of this deployment; of all when `None`.
     pub deployment: Option<DeploymentId>,
-    /// Of this step.
+    /// Only events of the step of this name; of all when `None`.
     pub step: Option<String>,
-    /// Not older than this.
+    /// Only events at or after this time; from the beginning when `None`.
     pub since: Option<Timestamp>,
-    /// With progress events, which are only kept until the next one.
+    /// Whether progress events are included, of which only the newest is kept.
     pub progress: bool,
-    /// Go on with new events as they happen.
+    /// Whether the response goes on with new events as they happen.
     pub follow: bool,
 }
 
 /// One event of the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogEvent {
-    /// Counts up over all events.
+    /// The event's number, which counts up over all events.
     pub id: u64,
-    /// When it happened.
+    /// When it happened, by the server's clock.
     pub at: Timestamp,
-    /// The machine, once it is known.
+    /// The machine's number, once it is known.
     pub machine: Option<MachineId>,
     /// The machine's name, or the Ethernet address it was seen by.
     pub name: String,
@@ -178,17 +178,17 @@ pub struct LogEvent {
     pub deployment: Option<DeploymentId>,
     /// The job, where the event is part of one.
     pub job: Option<JobId>,
-    /// The job's attempt.
+    /// The attempt of the job, counted from 1, where the event is part of one.
     pub attempt: Option<u32>,
-    /// The step of the machine's way that the event is about.
+    /// The step that the event is about.
     pub step: Step,
-    /// What is told of the step: that it began, how far it is, how it ended.
+    /// What happened in the step: that it began, how far it is, how it ended.
     #[serde(flatten)]
     pub what: What,
-    /// Where the bytes came from so far.
+    /// Where the image's bytes came from so far; `None` where the event does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<Sources>,
-    /// Whether the machine says so; otherwise the server does.
+    /// Whether the machine reported it; otherwise the server did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_machine: bool,
 }

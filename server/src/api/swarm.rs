@@ -1,4 +1,4 @@
-//! The admin's routes to the swarm: who has what, and what a line may carry. Touches the swarm's handle, and asks the
+//! The admin's routes for the swarm: its status, and the limits on lines. Touches the swarm's handle, and asks the
 //! fleet which sites there are.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use super::shapes::SwarmStatus;
 use crate::http::refusal::Refusal;
 use crate::swarm::{LimitOrder, LineLimits, Stopped};
 
-/// Sites that an error names.
+/// How many sites an error message names.
 const SITES_SHOWN: usize = 20;
 
 pub(super) async fn status(State(admin): State<Admin>) -> Answered<Vec<SwarmStatus>> {
@@ -28,7 +28,7 @@ pub(super) async fn limit(
     JsonBody(order): JsonBody<LimitOrder>,
 ) -> Answered<LineLimits> {
     if let Some(site) = &order.site {
-        // A limit for a misspelt site would hold nothing back, and nobody would know.
+        // A limit for a misspelt site would limit nothing, and nobody would notice.
         let sites = admin.fleet.sites().await?;
         let limited = admin.swarm.limit(None).await.map_err(no_swarm)?.sites;
         if !sites.contains(site) && !limited.contains_key(site) {

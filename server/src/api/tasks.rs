@@ -1,6 +1,6 @@
-//! Long tasks of an admin: blocking work on a thread of its own, told line by line; and bytes that come and go
-//! as streams. All queues are bounded, so a slow reader slows the work and not the memory down. Touches
-//! nothing but what it is given.
+//! Long tasks of the admin's API: blocking work on a thread, with progress as JSON lines; and request and response
+//! bodies as streams between threads and the network. All channels are bounded, so a slow client slows the work down
+//! and does not fill the memory. Touches blocking threads and what it is given.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use super::errands::Errand;
 use super::shapes::TaskLine;
 
-/// Lines that may wait for a slow reader before the work waits too.
+/// How many lines are queued for a slow client before the work waits too.
 const LINES_MAX: usize = 64;
-/// Pieces of a stream that may wait.
+/// How many pieces of a streamed body are queued.
 const PIECES_MAX: usize = 16;
-/// A person sees no more than ten numbers a second.
+/// The least time between two progress lines: a person can follow ten a second.
 const TELL: Duration = Duration::from_millis(100);
 
-/// Who follows a task. Gone readers are no failure: the work is done for the server, not for its terminal.
+/// Sends a task's lines to its client. If the client has disconnected, the work goes on without it.
 pub(super) struct ProgressSender<T> {
     lines: mpsc::Sender<Bytes>,
     told: Option<Instant>,
@@ -33,7 +33,7 @@ pub(super) struct ProgressSender<T> {
 }
 
 impl<T: Serialize> ProgressSender<T> {
-    /// How far it is; told at most ten times a second.
+    /// Sends a progress line, at most ten times a second.
     pub(super) fn progress(&mut self, done: u64, total: Option<u64>, text: String) {
         if self.told.is_some_and(|told| told.elapsed() < TELL) {
             return;
@@ -42,7 +42,7 @@ impl<T: Serialize> ProgressSender<T> {
         self.line(&TaskLine::Progress { done, total, text });
     }
 
-    /// Something that is worth knowing.
+    /// Sends a note that the admin should read.
     pub(super) fn note(&mut self, text: String) {
         self.line(&TaskLine::Note(text));
     }
@@ -55,14 +55,14 @@ impl<T: Serialize> ProgressSender<T> {
     }
 }
 
-/// Does `work` on a thread and answers with its lines; the last one is what came of it.
+/// Runs `work` on a blocking thread and answers with its lines; the last line is the result or the failure.
 pub(super) fn task<T: Serialize + 'static>(
     errand: Errand,
     work: impl FnOnce(&mut ProgressSender<T>) -> Result<T, Refused> + Send + 'static,
 ) -> Response {
     let (lines, waiting) = mpsc::channel(LINES_MAX);
-    // The thread ends with its work; the store's own stop ends work early when the server stops, and the
-    // runtime waits for blocking threads.
+    // The thread ends with its work. When the server stops, the stores cancel their work, and the runtime waits for
+    // blocking threads.
     tokio::task::spawn_blocking(move || {
         let mut sender = ProgressSender { lines, told: None, kind: std::marker::PhantomData };
         let last = match work(&mut sender) {
@@ -74,7 +74,7 @@ pub(super) fn task<T: Serialize + 'static>(
     lines_of(errand, waiting)
 }
 
-/// An answer of JSON lines.
+/// A response of JSON lines that are received from `waiting`.
 pub(super) fn lines_of(errand: Errand, waiting: mpsc::Receiver<Bytes>) -> Response {
     let mut response = Body::from_stream(stream_of(errand, waiting).map(Ok::<_, io::Error>)).into_response();
     let kind = HeaderValue::from_static("application/x-ndjson");
@@ -82,16 +82,16 @@ pub(super) fn lines_of(errand: Errand, waiting: mpsc::Receiver<Bytes>) -> Respon
     response
 }
 
-/// What comes through `waiting`. The errand's place is taken until the last of it went out or its reader is gone, however
-/// early the work itself is done.
+/// The items of `waiting` as a stream. The permit is held until the last item was sent or the client has disconnected,
+/// even if the work itself ends earlier.
 fn stream_of<T>(errand: Errand, waiting: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
     futures::stream::unfold((waiting, errand), async |(mut waiting, errand)| {
         waiting.recv().await.map(|item| (item, (waiting, errand)))
     })
 }
 
-/// Lets `work` write the answer's body, on a thread. If it fails, the body breaks off, which its reader sees
-/// because it is shorter than `len`.
+/// A response whose body `work` writes, on a blocking thread. If it fails, the body breaks off, which the client
+/// notices because it is shorter than `len`.
 pub(super) fn written_by(
     errand: Errand,
     len: u64,
@@ -126,11 +126,10 @@ impl Write for BodyWriter {
     }
 }
 
-/// A request's body as something that a thread can read. An upload that stalls would keep its thread for as long as the
-/// other side likes, so `stop` ends it with an error.
+/// A request body as a blocking reader. A stalled upload would block its thread for ever, so `stop` makes it fail.
 pub(super) fn inlet(body: Body, stop: CancellationToken) -> impl Read + Send {
     let (pieces, waiting) = mpsc::channel::<io::Result<Bytes>>(PIECES_MAX);
-    // Ends with the body or with its reader, whichever is first.
+    // This task ends with the body or when the reader is dropped, whichever is first.
     tokio::spawn(async move {
         let mut body = body.into_data_stream();
         loop {

@@ -1,28 +1,29 @@
-//! Core: more words for the loader's kernel command line, as an admin configures them. Checked once, where the
-//! configuration is read; what is of this type stands in a boot script as it was written. Touches nothing.
+//! Core: additional kernel arguments for the loader, as an admin configures them. Checked once, when the configuration
+//! is read; a boot script has them as they are. Touches nothing.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest kernel command line that Linux keeps on x86 is 2,048 bytes; what is ours takes about 250.
+/// The limit in bytes: Linux keeps at most 2,048 bytes of command line on x86, and the server's own arguments take
+/// about 250.
 pub const KERNEL_ARGUMENTS_BYTES_MAX: usize = 1500;
 
-/// Words for the kernel, shown with a blank before each.
+/// Kernel arguments, displayed with a space before each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelArguments(String);
 
-/// Why words cannot stand in a boot script.
+/// Why arguments cannot be put into a boot script.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadArguments {
-    /// What steers the script itself.
+    /// They have characters that would end a line of the script or expand a variable.
     #[error("kernel arguments with control characters or `$`")]
     Steering,
-    /// A word that iPXE would read as something else.
+    /// This argument has characters that iPXE would interpret.
     #[error(
         "the kernel argument {0:?} cannot go through iPXE: it may hold no character outside ASCII, backslash, `||`, `&&` or leading `#` or `;`"
     )]
     Word(String),
-    /// Too many of them.
+    /// They take this many bytes, which are too many.
     #[error("the kernel arguments take {0} bytes, more than {KERNEL_ARGUMENTS_BYTES_MAX}")]
     TooLong(usize),
 }

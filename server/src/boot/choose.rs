@@ -1,7 +1,7 @@
-//! Core: firmware to network boot program. Owns the one firmware table: the architecture numbers of DHCP option
-//! 93 (RFC 4578, and IANA's "processor architecture types" after it), what we call them and which of a kit's
-//! files they can run. Numbers are matched raw: the RFC's own text has 7 and 9 the wrong way round, and enums
-//! made from it inherit that. Touches the names that the fleet has for what asks.
+//! Core: chooses the network boot program for a machine's firmware. Owns the one firmware table: the architecture
+//! numbers of DHCP option 93 (RFC 4578, and IANA's "processor architecture types" after it), their names here, and
+//! which of a kit's files they can run. Numbers are matched raw: the RFC's own text has 7 and 9 the wrong way round,
+//! and enums made from it inherit that. Touches the fleet's names for kinds of clients.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub enum Transport {
     Http,
 }
 
-/// What a machine's firmware is, as far as it decides how it is booted.
+/// The kind of firmware, as far as it decides how a machine is booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// A PC's BIOS.
@@ -25,12 +25,12 @@ pub enum Family {
     Uefi,
 }
 
-/// One kind of firmware: what it is called, and what it can run, best first.
+/// One row of the firmware table: its name, and what it can run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Firmware {
-    /// Which family, where the way to boot depends on it.
+    /// BIOS or UEFI.
     family: Family,
-    /// In words, without the transport: `bios`, `uefi x64`.
+    /// Its name for people, without the transport: `bios`, `uefi x64`.
     pub words: &'static str,
     /// The boot programs it can run, best first. The ones that drive the NIC through the firmware
     /// (`undionly`, `snponly`) come first: they work with every NIC that the firmware itself can boot from.
@@ -49,12 +49,12 @@ const UEFI_ARM64: Firmware = Firmware {
     programs: &["snponly-arm64.efi", "ipxe-arm64.efi"],
 };
 
-/// The firmware that an option 93 number stands for; `None` for the ones that nothing of ours runs on.
+/// The firmware of an option 93 number; `None` for those that no boot program of a kit runs on.
 #[must_use]
 pub fn firmware(architecture: u16) -> Option<&'static Firmware> {
     Some(match architecture {
         0 | 20 => &BIOS,
-        // 9 is EBC by the registry; some x64 firmware says it all the same, and no real EBC machine exists.
+        // 9 is EBC by the registry; some x64 firmware sends it all the same, and no real EBC machine exists.
         7 | 9 | 16 | 17 => &UEFI_X64,
         6 | 15 => &UEFI_IA32,
         // 22 and 24 are U-Boot, whose EFI side runs the same programs.
@@ -63,7 +63,7 @@ pub fn firmware(architecture: u16) -> Option<&'static Firmware> {
     })
 }
 
-/// The boot programs that there are, and which one an admin prefers.
+/// The boot programs that are available, and which one an admin prefers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Programs {
     available: BTreeSet<String>,
@@ -71,53 +71,53 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The files named in `available` can be had; `prefer` (such as `ipxe.efi`, where a firmware's own network
+    /// The files named in `available` can be served; `prefer` (such as `ipxe.efi`, where a firmware's own network
     /// driver is broken) wins over the table's order on every firmware that can run it.
     pub fn new(available: impl IntoIterator<Item = String>, prefer: Option<String>) -> Self {
         Self { available: available.into_iter().collect(), prefer }
     }
 }
 
-/// What a machine gets.
+/// The boot program for a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// Its firmware.
+    /// Whether its firmware is a BIOS or UEFI.
     pub family: Family,
-    /// Its firmware, with the transport.
+    /// Its firmware and transport, for the log.
     pub firmware: ClientKind,
-    /// The file's name in the map of boot programs; at most 127 bytes, so that it fits the BOOTP header.
+    /// The name of the boot program's file; at most 127 bytes, so that it fits the BOOTP header.
     pub file: String,
     /// How it is fetched.
     pub transport: Transport,
 }
 
-/// Why a machine gets nothing. An expected value: the network is full of phones that ask for strange things.
+/// Why there is no boot program for a machine. Expected: a network is full of phones that request strange things.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoProgram {
-    /// Nothing of ours runs there.
+    /// No boot program exists for any of its architectures.
     #[error("no boot program exists for its firmware (architecture {0:?})")]
     UnknownFirmware(Vec<u16>),
-    /// It could be served, if the file were there.
+    /// Boot programs exist for it, but the kit has none of them.
     #[error("the boot kit has no program for {firmware} (wanted: {wanted})")]
     NotInKit {
         /// The firmware, with the transport.
         firmware: ClientKind,
-        /// The files that would do.
+        /// The files that it could run.
         wanted: String,
     },
-    /// It is not the PC that it says it is.
+    /// It is a small board, though it says that it is a BIOS PC.
     #[error(
         "it is a {0} that says it is a BIOS PC, and no PC's program runs on it; with UEFI firmware on it (arm64) it can be served"
     )]
     Board(&'static str),
 }
 
-/// The boot program for a machine that lists `architectures` and fetches over `transport`. The whole list is
-/// scanned: some firmware names an architecture that nobody knows first.
+/// Chooses the boot program for a machine that lists `architectures` and fetches over `transport`. The whole list is
+/// scanned: some firmware names an unknown architecture first.
 ///
 /// # Errors
 ///
-/// When nothing of ours runs there, or the kit lacks the file.
+/// When no boot program exists for it, or the kit lacks the file.
 pub fn choose(architectures: &[u16], transport: Transport, programs: &Programs) -> Result<Choice, NoProgram> {
     let firmware = architectures
         .iter()

@@ -1,5 +1,5 @@
-//! What machines are booted with at this moment: the default kit's boot programs, in memory, and where every kit's kernel
-//! and loader lie. Owns when that changes, and tells DHCP and TFTP. Touches the kits; what changes them blocks.
+//! What machines boot at the moment: the boot programs of the default kit, in memory, and the paths of every kit's
+//! kernel and loader. Owns when that changes, and tells DHCP and TFTP. Touches the kits; what changes them blocks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ use super::tftp::Files;
 use super::{AUTOEXEC, script};
 use crate::kit::{BootFiles, FileMark, ImportSpec, KitError, KitInfo, Kits, Progress, Source};
 
-/// What there is to boot with; another value when a kit is imported or removed.
+/// What machines can boot; replaced when a kit is imported or removed.
 #[derive(Debug, Clone, Default)]
 struct Booting {
     kit: Option<String>,
     programs: Files,
-    /// What there is of every kit: machines that began with another one still fetch of that.
+    /// The files of every kit: machines that began with another kit still fetch from that one.
     kits: Arc<BTreeMap<String, BootFiles>>,
 }
 
-/// The boot kits as machines and an admin meet them. One for the whole server.
+/// The boot kits, for machines and for an admin. One for the whole server.
 #[derive(Debug)]
 pub struct BootKits {
     kits: Kits,
@@ -33,30 +33,30 @@ pub struct BootKits {
     files: watch::Sender<Files>,
 }
 
-/// What boot files are made with.
+/// What boot kits and scripts are made with.
 #[derive(Debug)]
 pub struct BootSettings {
-    /// The `swarmboot-loader` program, which kits are made with.
+    /// The path of the `swarmboot-loader` program, which is put into kits.
     pub loader: PathBuf,
-    /// Where machines reach us over HTTP.
+    /// Where machines reach the server over HTTP.
     pub http: SocketAddr,
     /// The network boot program that an admin prefers, if any.
     pub prefer: Option<String>,
 }
 
-/// A kit to be made as an admin asks for it: with this server's own loader, in the place of one of the same name.
+/// An import as an admin asks for it: it gets this server's own loader, and replaces a kit of the same name.
 #[derive(Debug)]
 pub struct Wanted {
-    /// Its name; the kernel's release when none.
+    /// The kit's name; `None` for its kernel's release.
     pub name: Option<String>,
-    /// What to make it from; where two have a file, the later one counts.
+    /// The sources of its files; a later one overrides an earlier one.
     pub sources: Vec<Source>,
-    /// The kernel's release, where the sources hold several; the newest when none.
+    /// The kernel's release, where the sources have several; `None` for the newest.
     pub kernel: Option<String>,
 }
 
 impl BootKits {
-    /// Over `kits`, of which nothing is read before [`BootKits::prepare`].
+    /// Wraps `kits`; nothing is read before [`BootKits::prepare`].
     #[must_use]
     pub fn new(kits: Kits, settings: BootSettings) -> Self {
         Self {
@@ -68,19 +68,19 @@ impl BootKits {
         }
     }
 
-    /// The kits themselves.
+    /// The store of the kits.
     #[must_use]
     pub fn store(&self) -> &Kits {
         &self.kits
     }
 
-    /// The names of the boot programs that there are, for DHCP.
+    /// The names of the available boot programs, for DHCP.
     #[must_use]
     pub fn programs(&self) -> watch::Receiver<Programs> {
         self.programs.subscribe()
     }
 
-    /// The boot programs themselves, for TFTP.
+    /// The boot programs with their bytes, for TFTP.
     #[must_use]
     pub fn files(&self) -> watch::Receiver<Files> {
         self.files.subscribe()
@@ -92,7 +92,7 @@ impl BootKits {
         self.booting.borrow().kit.clone()
     }
 
-    /// Where a file lies that machines boot with, and its mark: `vmlinuz` or `loader.img` of a kit, and nothing else.
+    /// The path and mark of a file that machines boot: `vmlinuz` or `loader.img` of a kit, and nothing else.
     #[must_use]
     pub fn kit_file(&self, kit: &str, file: &str) -> Option<(PathBuf, Option<FileMark>)> {
         let kits = Arc::clone(&self.booting.borrow().kits);
@@ -104,14 +104,14 @@ impl BootKits {
         }
     }
 
-    /// The bytes of a network boot program.
+    /// The bytes of a network boot program of the default kit.
     #[must_use]
     pub fn boot_program(&self, file: &str) -> Option<Bytes> {
         self.booting.borrow().programs.get(file).cloned()
     }
 
-    /// Puts this server's loader into kits that were made with another version of it, and tells what there is to boot
-    /// with. Blocking.
+    /// Puts this server's loader into kits that were made with another version of it, and publishes what machines can
+    /// boot. Blocks.
     pub fn prepare(&self) {
         for kit in self.kits.list().unwrap_or_default() {
             match self.kits.refresh_loader(&kit.name, &self.settings.loader) {
@@ -129,7 +129,7 @@ impl BootKits {
         self.changed();
     }
 
-    /// Makes a kit, which machines are booted with from then on. Blocks for seconds to minutes.
+    /// Imports a kit and makes it the default. Blocks for seconds to minutes.
     ///
     /// # Errors
     /// When its sources cannot be read or lack something vital, or it cannot be written.
@@ -144,17 +144,17 @@ impl BootKits {
         Ok(info)
     }
 
-    /// Removes a kit. Blocking.
+    /// Removes a kit. Blocks.
     ///
     /// # Errors
-    /// When there is none of that name, or it cannot be removed.
+    /// When there is no kit of that name, or it cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), KitError> {
         self.kits.remove(name)?;
         self.changed();
         Ok(())
     }
 
-    /// Reads the default kit's boot programs into memory and tells DHCP and TFTP. Blocking.
+    /// Reads the default kit's boot programs into memory and publishes them to DHCP and TFTP. Blocks.
     fn changed(&self) {
         let kits = Arc::new(self.kits.boot_files().unwrap_or_default());
         let booting = match self.default_programs() {
@@ -177,7 +177,7 @@ impl BootKits {
     fn default_programs(&self) -> Result<(String, HashMap<String, Bytes>), KitError> {
         let kit = self.kits.default_kit()?;
         let programs = kit.boot_programs()?.into_iter().map(|(name, bytes)| (name, Bytes::from(bytes)));
-        // iPXE that cannot be given a script by DHCP (the signed one) looks for this beside itself.
+        // An iPXE that DHCP cannot give a script (the signed one) fetches this file from where it came from.
         let entry = (AUTOEXEC.to_owned(), Bytes::from(script::entry(self.settings.http)));
         Ok((kit.name().to_owned(), programs.chain([entry]).collect()))
     }

@@ -1,16 +1,16 @@
-//! Step 2, `loader`: which network boot program a machine gets, how it is carried there, and the scripts that
-//! lead it to the loader.
+//! Step 2, `loader`: which network boot program a machine gets, how it is served, and the scripts that start the
+//! loader. Touches the kits and UDP port 69.
 
-// Core: firmware to boot program; the one firmware table.
+// Core: chooses the boot program by firmware; the one firmware table.
 pub mod choose;
 
-// Core: more words for the loader's kernel command line.
+// Core: additional kernel arguments for the loader.
 pub mod arguments;
 
 // Core: the text of the boot scripts.
 pub mod script;
 
-// What machines are booted with at this moment.
+// The kits' boot programs, kernels and loaders, as they are served at the moment.
 mod kits;
 
 // Boot programs over TFTP, from memory.
@@ -18,5 +18,5 @@ pub mod tftp;
 
 pub use kits::{BootKits, BootSettings, Wanted};
 
-/// The script that iPXE looks for beside itself when DHCP named none.
+/// The script that iPXE fetches from where it came from when DHCP named none.
 pub const AUTOEXEC: &str = "autoexec.ipxe";

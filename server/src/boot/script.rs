@@ -1,8 +1,8 @@
-//! Core: the text of the iPXE scripts that lead a machine to the loader or to its own disk. Touches `common`.
+//! Core: the text of the iPXE scripts that start the loader or boot a machine's own disk. Touches `common`.
 //!
-//! Nothing that a machine says ever becomes part of a script: what a script needs of the machine it asks iPXE
-//! for by `${...}`, and what the query holds is parsed into types that cannot carry a line. All scripts end in
-//! the loader, in the machine's own disk, or in another try: a machine is never left at a prompt.
+//! Nothing that a machine sends becomes part of a script: what a script needs of the machine it gets from iPXE by
+//! `${...}`, and the query is parsed into types that cannot contain a line break. All scripts end in the loader, in the
+//! machine's own disk, or in a retry: a machine is never left at a prompt.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,29 +13,29 @@ use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
 use super::arguments::KernelArguments;
 use crate::fleet::boot_policy::Asker;
 
-/// What cannot be put into a script.
+/// Why a script cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
-    /// A kit's name that is not plain.
+    /// The kit's name has other characters, is empty or too long.
     #[error("the boot kit's name {0:?} is not made of letters, digits and `.`, `_`, `+`, `-`")]
     KitName(String),
 }
 
-/// Who asks for a script.
+/// Which kind of machine a request for a script is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Visitor {
-    /// It says no `mac` at all: the answer is [`entry`], which asks again with everything that iPXE knows of its
-    /// machine.
+    /// The request has no `mac` at all: the answer is [`entry`], which requests the script again with everything that
+    /// iPXE knows of its machine.
     First,
     /// A machine with an Ethernet address.
     Machine(Asker),
-    /// A machine that shows another kind of address: InfiniBand has 8 bytes (`e0-07-1b-ff-ff-79-d0-84`). It said all
-    /// that it can, so it must never get [`entry`] again: it would ask the same for ever, without a pause.
+    /// A machine with another kind of address: InfiniBand has 8 bytes (`e0-07-1b-ff-ff-79-d0-84`). Its request has all
+    /// that it can send, so it must never get [`entry`] again, or it would repeat the same request for ever, without a
+    /// pause.
     Odd(Asker),
 }
 
-/// Who asks, read from the query of `/boot.ipxe`; a value that could not be decoded is `None`. Only what has the
-/// right form is kept.
+/// Parses the query of `/boot.ipxe`; `None` is a value that could not be decoded. Malformed values are dropped.
 #[must_use]
 pub fn visitor<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) -> Visitor {
     let (mut asker, mut asked) = (Asker::default(), false);
@@ -57,8 +57,8 @@ pub fn visitor<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) 
     }
 }
 
-/// A UUID with dashes in any case, to lower case. All zeros and all ones are no UUID: boards whose maker never
-/// set one say that.
+/// A UUID with dashes in upper or lower case, made lower case. All zeros and all ones are no UUID: boards whose maker
+/// never set one send that.
 fn uuid(text: &str) -> Option<String> {
     let dashes = [8, 13, 18, 23];
     let formed = text.len() == 36
@@ -70,14 +70,15 @@ fn uuid(text: &str) -> Option<String> {
     (formed && !blank(b'0') && !blank(b'f')).then(|| text.to_ascii_lowercase())
 }
 
-/// A serial number of at most 64 printable characters (SMBIOS's own custom).
+/// A serial number of at most 64 characters (SMBIOS's custom), none of them a control character.
 fn serial(text: &str) -> Option<String> {
     let text = text.trim();
     let formed = !text.is_empty() && text.len() <= 64 && !text.chars().any(char::is_control);
     formed.then(|| text.to_owned())
 }
 
-/// The first script, the same for every machine: says who asks, and asks again with it, for ever.
+/// The first script, the same for every machine: requests the script again with the machine's identity, and retries for
+/// ever.
 ///
 /// `netX` is the NIC that iPXE booted from, which `net0` is not on a machine with several. `--replace` makes the
 /// answer take this script's place, so that its `exit` reaches the firmware and does not come back here as a
@@ -97,31 +98,31 @@ pub fn entry(server: SocketAddr) -> String {
     )
 }
 
-/// What [`load`] needs to know.
+/// The parameters of [`load`].
 #[derive(Debug, Clone, Copy)]
 pub struct Load<'a> {
-    /// The server's boot HTTP, as the machine reaches it.
+    /// The server's HTTP address, as the machine reaches it.
     pub server: SocketAddr,
-    /// The server's key, which the loader believes from here on.
+    /// The server's public key, which the loader trusts from here on.
     pub key: &'a PublicKey,
     /// The boot kit's name, as in `/boot/{kit}/`.
     pub kit: &'a str,
-    /// Extra kernel arguments from the configuration.
+    /// Additional kernel arguments from the configuration.
     pub kernel_arguments: &'a KernelArguments,
 }
 
-/// The script that starts kernel and loader; a failed download asks the server afresh, because what it wants of
-/// the machine may have changed meanwhile.
+/// The script that starts kernel and loader; after a failed download it requests the script again, because the
+/// machine's boot policy may have changed meanwhile.
 ///
 /// # Errors
 ///
-/// When the kit's name could not be carried faithfully; better no machine boots, and the log says why, than
+/// When the kit's name cannot be put into the script unchanged; better no machine boots, and the log says why, than
 /// forty machines boot with half a command line.
 pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     checked_kit(load.kit)?;
     let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
-    // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel takes no notice of it (pxelinux
-    // always sends it). The serial console comes last, so that it is /dev/console: what a rack's admin sees.
+    // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel ignores it (pxelinux always sends it). The
+    // serial console comes last, so that it is /dev/console: what a rack's admin sees.
     Ok(format!(
         "#!ipxe\n\
          set wait:int32 10\n\
@@ -138,17 +139,17 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     ))
 }
 
-/// The script that leads a machine to its own disk, saying `because`, a constant of ours.
+/// The script that boots a machine's own disk, printing `because`, which is a constant.
 ///
-/// On EFI: `exit 1`. The firmware then goes on with its boot order; `exit 0` counts as a success, and EDK2 (and
-/// Dell and Lenovo with it) opens its menu instead. iPXE's own way to a disk on EFI is too new to count on and
-/// does not know which disk the firmware would take.
+/// On EFI: `exit 1`. The firmware then goes on with its boot order; `exit 0` counts as a success, and EDK2 (and Dell
+/// and Lenovo with it) opens its menu instead. iPXE's own command for booting a disk on EFI is too new to rely on and
+/// does not know which disk the firmware would choose.
 ///
-/// On BIOS: boot drive 0x80 ourselves, because what firmware does after a boot ROM returns differs (the next
-/// device, another round of PXE, a halt), while 0x80 is the disk that its own boot order puts first. Should that
-/// disk not boot, the next ones are tried: the system may stand on another one (a blank disk before it gave "Boot
-/// from SAN device 0x80 failed" and SeaBIOS then looked at no other). Which of them it is iPXE cannot tell on BIOS.
-/// At the end say so and return to the firmware, which can do no worse.
+/// On BIOS: boot drive 0x80 from iPXE, because what firmware does after a boot ROM returns differs (the next device,
+/// another round of PXE, a halt), while 0x80 is the disk that its own boot order puts first. If that disk does not
+/// boot, the next ones are tried: the OS may be on another one (a blank disk before it gave "Boot from SAN device 0x80
+/// failed" and SeaBIOS then tried no other). iPXE cannot tell on BIOS which one it is. At the end, print that and
+/// return to the firmware, which can do no worse.
 #[must_use]
 pub fn boot_disk(server: SocketAddr, because: &'static str) -> String {
     let server = url(server);
@@ -167,14 +168,14 @@ pub fn boot_disk(server: SocketAddr, because: &'static str) -> String {
     )
 }
 
-/// The script for a machine that is not to be served at all: its own disk, and no more words than needed.
+/// The script for a machine that is not served: it boots its own disk, and prints no more than needed.
 #[must_use]
 pub fn ignored(server: SocketAddr) -> String {
     boot_disk(server, "it is not served here")
 }
 
-/// Says what failed (iPXE itself has just printed why), waits 2 to 30 seconds, longer each time, and goes on at
-/// `label`: forty machines that wait for a server must not flood it when it comes back.
+/// Prints what failed (iPXE itself has just printed why), waits 2 to 30 seconds, longer each time, and goes on at
+/// `label`: a back-off, so that forty machines that wait for a server do not flood it when it comes back.
 fn try_again(label: &str, what: &str, server: &str) -> String {
     format!(
         ":failed\n\
@@ -297,7 +298,7 @@ mod tests {
         assert!(
             script.contains("iseq ${platform} efi && goto leave ||\nsanboot --no-describe --drive 0x80 ||\n")
         );
-        // The system may stand on another disk than the first: each is tried in turn, and EFI jumps over all.
+        // The OS may be on another disk than the first: each is tried in turn, and EFI jumps over all.
         let tried: Vec<&str> = script.lines().filter(|line| line.starts_with("sanboot")).collect();
         let drives = ["0x80", "0x81", "0x82", "0x83"];
         assert_eq!(tried, drives.map(|drive| format!("sanboot --no-describe --drive {drive} ||")));

@@ -1,22 +1,23 @@
-//! Boot programs over TFTP, from memory: a fixed map, never a path. Touches one socket, and two for each transfer.
+//! Boot programs over TFTP, from memory: a fixed map of names, never a path. Touches the socket of port 69, and two for
+//! each transfer.
 //!
-//! Port 69 is ours, and so is what is read there; async-tftp sends, behind it on the loopback. It has faults that are
-//! contained so (all tried with 0.4.2): requests that are not quite in order are dropped without a word; an aborted
-//! transfer (every PXE ROM asks for the size first, then aborts) is repeated until its retries end, and the same port
-//! is deaf meanwhile; without limits one client can make it buffer gigabytes; a client's timeout of a second turns 1 %
-//! loss into a minute; the handler is behind a lock while a file opens, so opening only looks into a map; a server on
+//! Packets at port 69 are parsed here; async-tftp does the sending, behind this on the loopback. That contains its
+//! faults (all tried with 0.4.2): slightly malformed requests are silently dropped; an aborted transfer (every PXE ROM
+//! requests the size first, then aborts) is repeated until its retries end, and requests from the same port are ignored
+//! meanwhile; without limits one client can make it buffer gigabytes; a client's timeout of a second turns 1 % loss
+//! into a minute; the handler is behind a lock while a file opens, so opening only looks into a map; a server on
 //! 0.0.0.0 answers from the wrong address, so this one is bound to one address.
 
-// Core: bytes to a request.
+// Core: parses a packet into a request.
 mod request;
 
-// Core: who may have a transfer now.
+// Core: limits which transfers may run.
 mod gate;
 
-// The files, as async-tftp takes them.
+// The files, as async-tftp's handler.
 mod library;
 
-// One transfer, between a machine and async-tftp.
+// One transfer, relayed between a machine and async-tftp.
 mod carry;
 
 use std::collections::HashMap;
@@ -42,23 +43,23 @@ use crate::fleet::boot_policy::Sighting;
 use crate::noise::Noise;
 
 const TIMEOUT: Duration = Duration::from_millis(250);
-/// Times the timeout: 5 s, after which a machine has lost power.
+/// How many timeouts in a row: 5 s, after which a machine has lost power.
 const RETRIES: u32 = 20;
-/// What the port's buffer is asked to hold: a request of each of 2,000 machines, with what the kernel adds.
+/// Bytes of the port's receive buffer: a request of each of 2,000 machines, with the kernel's overhead.
 const RECEIVE_BYTES: usize = 2 << 20;
-/// Lines about refusals in ten seconds.
+/// How many lines about refusals are logged in ten seconds.
 const LINES: u32 = 20;
 
-/// The files that are served, by name; another map replaces the whole when a boot kit is imported.
+/// The files that are served, by name; the whole map is replaced when a boot kit is imported.
 pub type Files = Arc<HashMap<String, Bytes>>;
 
-/// The networks that are answered; another list replaces the whole when machines of another are seen.
+/// The networks that are served; the whole list is replaced when machines of another are seen.
 pub type Served = Arc<Vec<Ipv4Net>>;
 
 /// Why TFTP cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TftpError {
-    /// The port cannot be had.
+    /// The port cannot be opened.
     #[error("UDP port {} cannot be opened on {}", .at.port(), .at.ip())]
     Bind {
         /// The address and port that could not be bound.
@@ -67,10 +68,10 @@ pub enum TftpError {
         #[source]
         source: io::Error,
     },
-    /// The server could not be made of the socket, or its socket failed.
+    /// async-tftp could not be started on its socket, or its socket failed.
     #[error("the TFTP server failed")]
     Serve(#[source] async_tftp::Error),
-    /// Port 69 stopped receiving.
+    /// Receiving from port 69 failed.
     #[error("the TFTP port failed")]
     Receive(#[source] io::Error),
 }
@@ -94,7 +95,7 @@ impl TftpError {
     }
 }
 
-/// A socket that is bound, and nothing more yet.
+/// The socket of port 69; nothing is received yet.
 #[derive(Debug)]
 pub struct Bound {
     socket: UdpSocket,
@@ -105,7 +106,7 @@ pub struct Bound {
 ///
 /// # Errors
 ///
-/// When the port cannot be had; see [`TftpError::hint`].
+/// When the port cannot be opened; see [`TftpError::hint`].
 pub fn bind(address: Ipv4Addr) -> Result<Bound, TftpError> {
     bind_at(SocketAddrV4::new(address, 69))
 }
@@ -118,8 +119,8 @@ fn bind_at(at: SocketAddrV4) -> Result<Bound, TftpError> {
     Ok(Bound { socket, address: *at.ip() })
 }
 
-/// Asks for a larger receive buffer, so that a room full of machines can ask in one instant. Root gets it; others
-/// get what the system allows.
+/// Asks for a larger receive buffer, so that a rack of machines can send requests in one instant. Root may exceed the
+/// system's limit; others get what the limit allows.
 pub(crate) fn roomy(socket: &impl std::os::fd::AsFd) {
     use nix::sys::socket::{setsockopt, sockopt};
     if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BYTES).is_err() {
@@ -128,8 +129,8 @@ pub(crate) fn roomy(socket: &impl std::os::fd::AsFd) {
 }
 
 impl Bound {
-    /// Serves `files` to the networks in `served` until `cancel`; transfers under way end with it. Every transfer that
-    /// got beyond its first block is reported when it ends.
+    /// Serves `files` to the networks in `served` until `cancel`, which also ends running transfers. Every transfer
+    /// that got beyond its first block is reported when it ends.
     ///
     /// # Errors
     ///
@@ -182,7 +183,7 @@ async fn build(library: Library) -> Result<(TftpServer<Library>, SocketAddr), as
     Ok((server, at))
 }
 
-/// Who has a transfer, and what ends each. Locked only to look and to change, never across an await.
+/// The running transfers, and the token that cancels each. The lock is never held across an await.
 #[derive(Debug, Default)]
 struct Transfers {
     gate: Gate,
@@ -198,7 +199,7 @@ impl Transfers {
     }
 }
 
-/// Port 69: reads what comes, refuses or begins.
+/// The receive loop of port 69: parses packets, refuses requests or starts transfers.
 struct Front {
     socket: tokio::net::UdpSocket,
     address: Ipv4Addr,
@@ -219,7 +220,7 @@ impl Front {
             let (length, client) = match self.socket.recv_from(&mut buffer).await {
                 Ok((length, SocketAddr::V4(client))) => (length, client),
                 Ok(_) => continue,
-                // An unreachable client's ICMP answer is reported on the next receive; nothing is wrong here.
+                // The ICMP error of an unreachable client is reported by the next receive; this socket is not broken.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(error) => return Err(error),
             };
@@ -234,7 +235,7 @@ impl Front {
             Packet::Refused(_, shown) => shown.clone(),
             Packet::Read(read) => read.shown.clone(),
         };
-        // The sender of a packet can be forged: who is not served here gets no packet from us.
+        // The sender's address may be forged: an address of a network that is not served is sent nothing.
         if !self.served.borrow().iter().any(|network| network.contains(client.ip())) {
             self.noise.warn(|unsaid| {
                 tracing::warn!(
@@ -260,8 +261,8 @@ impl Front {
         }
     }
 
-    /// Finds a file as firmware names it: with a leading slash, with backslashes, in capitals, or in a folder
-    /// that another program's own path put before it (iPXE looks for `autoexec.ipxe` beside itself).
+    /// Finds a file as firmware names it: with a leading slash, with backslashes, in capitals, or in a folder that
+    /// another program's own path put before it (iPXE requests `autoexec.ipxe` from the folder that it came from).
     fn find(&self, path: &str) -> Option<(String, Bytes)> {
         find(&self.files.borrow(), path)
     }
@@ -269,7 +270,7 @@ impl Front {
     fn refuse(&mut self, client: SocketAddrV4, refusal: Refusal, file: &str) {
         let why = refusal.words().1;
         self.noise.warn(|unsaid| tracing::info!(%client, file, why, unsaid, "a TFTP request was refused"));
-        // From a port of its own, as the file would come; what the kernel cannot send at once is lost.
+        // Sent from a port of its own, as the file would be; dropped if the kernel cannot send it at once.
         let sent = UdpSocket::bind((self.address, 0)).and_then(|socket| {
             socket.set_nonblocking(true)?;
             socket.send_to(&refusal.packet(), client)
@@ -346,7 +347,7 @@ fn find(files: &Files, path: &str) -> Option<(String, Bytes)> {
     named(path).or_else(|| named(path.rsplit('/').next()?))
 }
 
-/// One transfer's task.
+/// The state of one transfer's task.
 struct Transfer {
     id: u64,
     transfers: Arc<Mutex<Transfers>>,
@@ -369,7 +370,7 @@ impl Transfer {
             transfers.gate.heard(self.id, millis(self.began));
         };
         let ended = carriage.run(&request, &ticket, &hang_up, heard).await;
-        // From here on the machine may begin anew.
+        // From here on the machine may start another transfer.
         self.transfers.lock().end(self.id);
         match ended {
             Ok(End::Done) => {}
@@ -387,7 +388,7 @@ impl Transfer {
     }
 }
 
-/// For `tests/fuzz`: reads a packet, and what is handed on of it again.
+/// The entry point of `tests/fuzz`: parses a packet, and again what async-tftp is sent of it.
 #[cfg(fuzzing)]
 pub fn try_request(packet: &[u8]) {
     if let request::Packet::Read(read) = request::read(packet) {

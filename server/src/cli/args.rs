@@ -1,4 +1,5 @@
-//! What can be typed. Only the shape of it: what a flag means is decided in `config` and on the server.
+//! The grammar of the command line. What a flag means is decided in `config` and on the server. The doc comments of its
+//! types are the help that users read. Touches `clap`'s types only.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use common::step::Step;
 
 use crate::config::Flags;
 
-/// Where the server listens for its admin, unless told otherwise.
+/// The default path of the admin socket.
 pub const SOCKET: &str = "/run/swarmboot/swarmboot.sock";
 
 /// Installs operating systems on bare machines over thin lines.

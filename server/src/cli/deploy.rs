@@ -1,5 +1,5 @@
-//! `swarmboot deploy`: orders. What will be written where is shown before anything is asked, and asked
-//! before anything is ordered.
+//! `swarmboot deploy`: orders. What would be written where is shown before the admin is asked to confirm, and nothing
+//! is ordered before that. Touches the admin socket, standard input and the terminal.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, IsTerminal as _};
@@ -26,9 +26,9 @@ use crate::api::shapes::{
 use crate::config::lifetime;
 use crate::fault::{DONE_IN_PART, Fault};
 
-/// From so many machines on, the order is asked for twice, the second time by number.
+/// From this number of machines on, the admin confirms twice, the second time by typing the number.
 const ASK_TWICE_FROM: usize = 10;
-/// How often `watch` asks the server.
+/// How often `watch` polls the server.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Deploy) -> Result<ExitCode, Fault> {
@@ -85,7 +85,7 @@ async fn start(client: &Client, screen: &Screen, start: Start) -> Result<ExitCod
     }
     order.dry_run = false;
     if writable > 0 || order.open {
-        // What was shown is what is ordered: names and labels are not looked up a second time.
+        // The order names the machines and disks that were shown: names and labels are not looked up a second time.
         order.shown = Some(shown(&would));
     }
     let mut answer: DeployAnswer = client.post("/deployments", &order).await?;
@@ -98,7 +98,7 @@ async fn start(client: &Client, screen: &Screen, start: Start) -> Result<ExitCod
     Ok(if order.open { ExitCode::SUCCESS } else { code(taken, answer.machines.len()) })
 }
 
-/// The machines of an answer that would be written, each with its disk.
+/// The machines of a dry run's answer that would be written, each with its disk.
 fn shown(would: &DeployAnswer) -> Shown {
     let writable = would.machines.iter().filter(|line| line.refused.is_none());
     let machines =
@@ -199,7 +199,7 @@ fn read_text(path: &Path) -> Result<String, Fault> {
         .map_err(|error| Fault::failed(format!("cannot read {}", path.display())).because(&error))
 }
 
-/// A key as it is, or the keys of a file.
+/// An SSH public key as given, or the keys in a file.
 fn keys(given: &str) -> Result<Vec<String>, Fault> {
     let is_key = |line: &str| line.split_whitespace().count() >= 2 && !line.starts_with('#');
     if is_key(given) && !Path::new(given).exists() {
@@ -277,13 +277,13 @@ async fn watch(client: &Client, screen: &Screen, id: Option<DeploymentId>) -> Re
     }
 }
 
-/// The state and the step that a line told.
+/// The state and step of a job, as the last line about it had them.
 type Told = (JobState, Option<Step>);
 
-/// A bar for each job on a terminal, a line for each change otherwise.
+/// The display of `watch`: a progress bar for each job on a terminal, otherwise a line for each change.
 struct View {
     bars: Option<MultiProgress>,
-    /// Each job's bar, and what was told of it last where there are no bars.
+    /// The bar of each job, and the state that was last printed where there are no bars.
     jobs: HashMap<JobId, (ProgressBar, Option<Told>)>,
 }
 
@@ -308,7 +308,7 @@ impl View {
     }
 
     fn line(&mut self, job: &JobShown) {
-        // Progress alone is no change: a line for every step and state is what a log file wants.
+        // Progress alone is no change: in a log file, a line for each step and state is enough.
         let state = Some((job.state, job.step.clone()));
         let (_, last) = self.jobs.entry(job.id).or_insert_with(|| (ProgressBar::hidden(), None));
         if *last != state {
@@ -365,7 +365,7 @@ mod tests {
         DeployLine { machine: id, name: id.to_string(), target: None, disk, warnings: vec![], refused }
     }
 
-    /// A server that answers every order with the same three machines, and keeps what it was sent.
+    /// Answers every order with the same three machines, and records what it was sent.
     async fn answer(
         State(asked): State<Arc<Mutex<Vec<DeployOrder>>>>,
         Json(order): Json<DeployOrder>,
@@ -407,7 +407,7 @@ mod tests {
         asked.clone()
     }
 
-    /// H4 (d): what is ordered are the machines and disks of the answer that was shown, not what their names mean by then.
+    /// H4 (d): the machines and disks that were shown are ordered, not what their names mean by then.
     #[tokio::test]
     async fn what_was_shown_is_what_is_ordered() {
         let asked = ordered(&["--yes"]).await;

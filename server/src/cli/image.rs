@@ -1,4 +1,5 @@
-//! `swarmboot image`: images.
+//! `swarmboot image`: adds, lists, verifies, exports and removes images. Touches the admin socket, standard input and
+//! output, and the file of an export.
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -16,7 +17,7 @@ use super::show::{Screen, talk};
 use crate::api::shapes::{ImageAdd, ImageShown, ImageVerified, TaskLine};
 use crate::fault::Fault;
 
-/// Bytes of one piece of an upload.
+/// Bytes of an upload that are read at once.
 const PIECE_BYTES: usize = 256 << 10;
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Image) -> Result<ExitCode, Fault> {
@@ -57,7 +58,7 @@ async fn add(
     client.task("/images", &order, on_line).await
 }
 
-/// Standard input as a file: tokio reads files on threads of their own, so a slow pipe blocks nothing.
+/// Standard input as a file: tokio reads files on blocking threads, so a slow pipe blocks no task.
 fn standard_input() -> Result<tokio::fs::File, Fault> {
     let handle = std::io::stdin()
         .as_fd()
@@ -107,7 +108,7 @@ async fn export(client: &Client, name: &str, file: &Path) -> Result<(), Fault> {
     out.finish()
 }
 
-/// Where an export goes: standard output, or a file that gets its name only when it is whole.
+/// The destination of an export: standard output, or a file that gets its name only when it is complete.
 enum Export {
     Stdout,
     File { file: std::fs::File, part: PathBuf, name: PathBuf },

@@ -1,4 +1,4 @@
-//! `swarmboot kit`: boot kits.
+//! `swarmboot kit`: imports, lists and removes boot kits. Touches the admin socket.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,7 +46,7 @@ fn sources(deb: Vec<PathBuf>, folder: Vec<PathBuf>, host: bool) -> Result<Vec<Ki
     Ok(sources)
 }
 
-/// The whole path of a file that is there: the server stands in another folder than the admin.
+/// The absolute path of an existing file, because the server's current folder differs from the admin's.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Fault> {
     path.canonicalize()
         .map_err(|error| Fault::failed(format!("cannot read {}", path.display())).because(&error))

@@ -1,4 +1,4 @@
-//! `swarmboot logs`: every step of every machine.
+//! `swarmboot logs`: prints the events of machines. Touches the admin socket and the clock.
 
 use std::process::ExitCode;
 
@@ -32,7 +32,7 @@ fn query(logs: &Logs, now: Timestamp) -> Result<String, Fault> {
     Ok(format!("/logs?{}", words.join("&")))
 }
 
-/// A time, or a while before `now`: `90s`, `15m`, `2h`, `3d`.
+/// A time, or a duration before `now`: `90s`, `15m`, `2h`, `3d`.
 fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Fault> {
     if let Ok(at) = text.parse() {
         return Ok(at);

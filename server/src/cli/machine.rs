@@ -1,4 +1,4 @@
-//! `swarmboot machine`: machines.
+//! `swarmboot machine`: lists machines, and sends commands for them. Touches the admin socket.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use super::show::Screen;
 use crate::api::shapes::{MachineAction, MachineChanged, MachineCommand, MachineShown, Selection};
 use crate::fault::Fault;
 
-/// Machines that are asked for at once.
+/// How many machines are requested at once.
 const PAGE: usize = 100;
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> Result<ExitCode, Fault> {
@@ -43,7 +43,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-/// All machines, page by page: whatever strangers have reported, no answer is too long to be read.
+/// All machines, requested page by page, so that no response is too long, whatever machines have reported.
 async fn all(client: &Client) -> Result<Vec<MachineShown>, Fault> {
     let mut machines: Vec<MachineShown> = vec![];
     loop {
@@ -61,7 +61,7 @@ fn one(machine: String) -> Change {
     Change { which: Which { machines: vec![machine], labels: vec![] }, dry_run: false }
 }
 
-/// What was typed after a command, as the server takes it; an empty selection is never "all".
+/// Makes the server's selection of what was typed; an empty selection is refused, never "all".
 pub(super) fn selection(which: Which) -> Result<Selection, Fault> {
     if which.machines.is_empty() && which.labels.is_empty() {
         return Err(Fault::usage("no machine is named")

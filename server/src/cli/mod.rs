@@ -1,16 +1,16 @@
-//! The command line: reads what an admin typed, asks the server, shows the answer. Data goes to standard output,
-//! talk to standard error. Touches the admin socket; decides nothing about machines.
+//! The command line: parses what an admin typed, sends requests to the server, prints the answers. Data goes to
+//! standard output, messages to standard error. Touches the admin socket; decides nothing about machines.
 
-// What can be typed.
+// The grammar of the command line.
 pub mod args;
 
-// How answers look: tables, JSON, log lines.
+// Prints answers: tables, JSON, log lines.
 pub mod show;
 
 // Progress bars, or plain lines where there is no terminal.
 pub mod progress;
 
-// One file for each noun.
+// One file for each group of commands.
 mod deploy;
 mod image;
 mod kit;
@@ -28,7 +28,7 @@ use crate::api::client;
 use crate::api::client::Client;
 use crate::fault::Fault;
 
-/// Runs the program: parses the command line, carries it out, and gives the exit code.
+/// Runs the program: parses the command line, runs the command, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -40,8 +40,8 @@ pub fn main() -> ExitCode {
         Err(error) => return Fault::failed("cannot start the runtime").because(&error).report(),
     };
     let ended = runtime.block_on(run(args));
-    // A thread that still reads or compresses (a kit's import, a stopped start) is not waited for: what it makes counts
-    // only when it is renamed into its place.
+    // A thread that still reads or compresses (a kit's import, a stopped start) is not waited for: its output takes
+    // effect only when it is renamed into its place.
     runtime.shutdown_background();
     match ended {
         Ok(code) => code,
@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints what clap says of a command line it did not take (or the help it was asked for).
+/// Prints clap's message about a wrong command line, or the help that was requested.
 fn usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })

@@ -1,4 +1,4 @@
-//! Progress on standard error: a bar on a terminal, a plain line now and then otherwise.
+//! Progress on standard error: a bar on a terminal, otherwise a plain line every few seconds.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use common::text::bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How long between two plain lines.
+/// The time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
-/// The progress of one long task over bytes.
+/// The progress of one long task, in bytes.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
@@ -18,7 +18,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Progress of `what`, over `total` bytes where that is known.
+    /// Starts the display for the task `what`, of `total` bytes if that is known.
     #[must_use]
     pub fn new(what: &str, total: Option<u64>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -30,7 +30,7 @@ impl Progress {
         Self { bar, what: what.to_owned(), last_line: Instant::now() }
     }
 
-    /// So far: `done` of `total` bytes, doing `text`.
+    /// Updates the display: `done` of `total` bytes, and `text` for what is being done.
     pub fn set(&mut self, done: u64, total: Option<u64>, text: &str) {
         if let Some(bar) = &self.bar {
             if let Some(total) = total
@@ -48,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// Something worth saying that is no failure.
+    /// Prints a note, above the bar if there is one.
     pub fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(format!("note: {text}")),

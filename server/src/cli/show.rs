@@ -1,7 +1,7 @@
-//! How answers look: tables and log lines for people, JSON for programs. The only place that prints.
+//! Prints answers: tables and log lines for people, JSON for programs. Touches standard output and standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-// What stands in a cell or a line.
+// Core: the text of cells and lines.
 pub(super) mod words;
 
 use std::io::Write as _;
@@ -18,14 +18,14 @@ use crate::api::shapes::{
 };
 use crate::fault::Fault;
 
-/// Where answers go.
+/// Prints answers in the format that the admin chose.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
-    /// How data is printed.
+    /// The format: tables and lines, or JSON.
     pub output: Output,
 }
 
-/// Says something that is not data, on standard error.
+/// Prints a message that is not data, to standard error.
 pub fn talk(text: &str) {
     eprintln!("{text}");
 }
@@ -43,7 +43,7 @@ fn print_table(table: &Table) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Prints a line of data. A reader that has gone away (`| head`) is no failure: the program ends quietly.
+/// Prints a line of data. If the reader has closed the pipe (`| head`), that is no failure: the program ends quietly.
 fn print_line(line: &str) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}") {
@@ -57,7 +57,7 @@ fn print_line(line: &str) -> Result<(), Fault> {
 }
 
 impl Screen {
-    /// Prints `value` as JSON, on one line each when it is a line of a stream.
+    /// Prints `value` as JSON on one line.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -67,13 +67,13 @@ impl Screen {
         print_line(&text)
     }
 
-    /// Whether answers are JSON.
+    /// Whether the format is JSON.
     #[must_use]
     pub fn wants_json(self) -> bool {
         self.output == Output::Json
     }
 
-    /// Prints the server's state.
+    /// Prints the server's status and its warnings.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -95,7 +95,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Prints boot kits.
+    /// Prints boot kits as a table, and what each lacks as notes on standard error.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -123,7 +123,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Prints images.
+    /// Prints images as a table.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -147,7 +147,7 @@ impl Screen {
         print_table(&rows)
     }
 
-    /// Prints one image and what it can do.
+    /// Prints one image, with its traits.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -157,7 +157,7 @@ impl Screen {
         lines.into_iter().flatten().try_for_each(|(what, said)| print_line(&format!("{what:<20} {said}")))
     }
 
-    /// Prints machines.
+    /// Prints machines as a table, and below it what is concluded about silent ones.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -189,7 +189,7 @@ impl Screen {
         noted.into_iter().try_for_each(|(machine, note)| print_line(&format!("{}: {note}", machine.name)))
     }
 
-    /// Prints one machine with its hardware.
+    /// Prints one machine with its doubts, its job and its hardware.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -261,7 +261,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Prints what was done to machines.
+    /// Prints what a command did with each machine.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -274,7 +274,7 @@ impl Screen {
         })
     }
 
-    /// Prints what an order means, machine by machine.
+    /// Prints what an order does, or would do, with each machine.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -294,7 +294,7 @@ impl Screen {
         answer.machines.iter().try_for_each(machine_of_order)
     }
 
-    /// Prints what is, or would be, ordered again.
+    /// Prints the jobs that are ordered again, or would be.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -310,7 +310,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Prints whether everything new is stopped.
+    /// Prints whether the server is frozen.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -324,7 +324,7 @@ impl Screen {
         }
     }
 
-    /// Prints deployments in short.
+    /// Prints deployments as a table, one line each.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -351,7 +351,7 @@ impl Screen {
         print_table(&rows)
     }
 
-    /// Prints a deployment and its jobs, with where the bytes came from.
+    /// Prints a deployment and its jobs, with where the image's bytes came from.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -404,7 +404,7 @@ impl Screen {
             .try_for_each(|(job, text)| print_line(&format!("{}: {text}", job.name)))
     }
 
-    /// Prints a table.
+    /// Prints rows under a head, as a table.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -420,7 +420,7 @@ impl Screen {
         print_table(&shown)
     }
 
-    /// Prints a line.
+    /// Prints one line of data.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -428,7 +428,7 @@ impl Screen {
         print_line(line)
     }
 
-    /// Prints one event of the log.
+    /// Prints one event of the log, as a line.
     ///
     /// # Errors
     /// When standard output cannot be written.

@@ -1,4 +1,5 @@
-//! `swarmboot swarm`: who holds which chunks, what holds whom up, and how much may go out.
+//! `swarmboot swarm`: shows what each agent has and what slows it down, and sets limits on lines. Touches the admin
+//! socket.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! The flags of `swarmboot serve`, as they are typed; what they come to is decided in `config`. Touches `clap`'s types
-//! only.
+//! The flags of `swarmboot serve`, as they are typed; `config` merges and checks them. Their doc comments are the help
+//! that users read. Touches `clap`'s types only.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

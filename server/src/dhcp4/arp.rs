@@ -1,4 +1,4 @@
-//! Asking the wire who has an address (RFC 2131 section 3.1, step 2; RFC 5227's probe). Touches one packet socket.
+//! ARP probes: whether an address is in use (RFC 2131 section 3.1, step 2; RFC 5227). Touches one packet socket.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -11,12 +11,12 @@ use tokio::net::UdpSocket;
 
 use super::wire::Interface;
 
-/// The protocol of ARP frames, in network order as packet sockets want it.
+/// The Ethernet type of ARP.
 const ETH_P_ARP: u16 = 0x0806;
-/// An Ethernet header and an ARP packet for IPv4.
+/// The length of an Ethernet header and an ARP packet for IPv4.
 const FRAME_BYTES: usize = 42;
 
-/// ARP on one interface.
+/// Sends and receives ARP packets on one interface.
 #[derive(Debug)]
 pub(super) struct Arp {
     /// A packet socket: tokio has no type of its own for one, and sending and receiving are the same.
@@ -31,18 +31,18 @@ impl Arp {
         let protocol = Protocol::from(i32::from(ETH_P_ARP.to_be()));
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
         socket.set_nonblocking(true)?;
-        // An address without a protocol keeps the socket's own.
+        // Binding to an address without a protocol keeps the socket's own protocol.
         bind(socket.as_raw_fd(), &interface.link())?;
         Ok(Self { socket: UdpSocket::from_std(socket.into())?, mac })
     }
 
-    /// Asks who has `address`, as one that has none itself.
+    /// Broadcasts a probe for `address`.
     pub(super) fn ask(&self, address: Ipv4Addr) -> io::Result<()> {
         send(self.socket.as_raw_fd(), &probe(self.mac, address), MsgFlags::MSG_DONTWAIT)?;
         Ok(())
     }
 
-    /// The next host that says which address it has. May be given up at any await.
+    /// The next ARP packet that claims an address: the address, and the Ethernet address that has it. Cancel safe.
     pub(super) async fn hear(&self) -> io::Result<(Ipv4Addr, Mac)> {
         let mut frame = [0; 128];
         loop {
@@ -54,7 +54,7 @@ impl Arp {
     }
 }
 
-/// Who has `target`? From `mac`, without an address, so that nobody's table is changed.
+/// An ARP request for `target` from `mac` without a sender's address, so that it changes no ARP cache.
 fn probe(mac: Mac, target: Ipv4Addr) -> [u8; FRAME_BYTES] {
     let mut frame = [0; FRAME_BYTES];
     frame[..6].fill(0xff);
@@ -65,7 +65,7 @@ fn probe(mac: Mac, target: Ipv4Addr) -> [u8; FRAME_BYTES] {
     frame
 }
 
-/// The address that the sender of an ARP frame says it has, and its Ethernet address.
+/// The address that the sender of an ARP frame claims, and its Ethernet address.
 fn said(frame: &[u8], ours: Mac) -> Option<(Ipv4Addr, Mac)> {
     let frame = frame.get(..FRAME_BYTES)?;
     if frame[12..20] != [8, 6, 0, 1, 8, 0, 6, 4] {

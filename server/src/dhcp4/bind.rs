@@ -1,5 +1,5 @@
-//! What to serve over DHCP, and everything that can fail for a reason outside the network: interface, range and ports,
-//! before anything has started. Touches sockets, which are opened here and used in `socket`.
+//! The configuration of DHCP, and everything that can fail for a reason outside the network: interface, range and
+//! ports, before anything runs. Touches sockets, which are opened here and used in `socket`.
 
 use std::io;
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use super::wire::{self, Frames, Interface, InterfaceError, Routed};
 use crate::boot::choose::Programs;
 use crate::boot::tftp::{Served, roomy};
 
-/// What to serve, and where.
+/// The configuration of DHCP.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The interface's name. Nothing is heard or said on any other.
+    /// The interface's name. No other is received from or sent to.
     pub interface: String,
-    /// The network's DHCP server, or beside one.
+    /// Whether this is the network's DHCP server, or a proxy beside one.
     pub mode: Mode,
-    /// The port of boot HTTP.
+    /// The TCP port of the machines' HTTP.
     pub http_port: u16,
-    /// Whether machines that nobody knows are answered.
+    /// Whether machines are answered that no admin has named, approved or ordered anything for.
     pub discovery: bool,
-    /// The boot programs that TFTP and HTTP serve; they change when a boot kit is imported.
+    /// The boot programs that TFTP and HTTP serve; changes when a boot kit is imported.
     pub programs: watch::Receiver<Programs>,
-    /// The networks of sites, which are served beside the interface's own.
+    /// The networks of configured sites, which are served besides the interface's own.
     pub sites: Vec<Ipv4Net>,
-    /// Whether no other DHCP server serves this wire, so that clients of other networks may be refused.
+    /// Whether no other DHCP server serves this link, so that clients with addresses of other networks may be refused.
     pub authoritative: bool,
 }
 
 /// Why DHCP cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum DhcpError {
-    /// The interface will not do.
+    /// The interface does not exist or has no IPv4 address.
     #[error("DHCP cannot be served on interface {name}")]
     Interface {
         /// The interface's name, as it was asked for.
@@ -49,7 +49,7 @@ pub enum DhcpError {
         #[source]
         source: InterfaceError,
     },
-    /// The range will not do.
+    /// The range is not within the interface's network, is too large, or ends before it starts.
     #[error("the DHCP range {}-{} cannot be used: {why}", .range.start, .range.end)]
     Range {
         /// First and last address, as they were asked for.
@@ -57,7 +57,7 @@ pub enum DhcpError {
         /// What is wrong with it.
         why: String,
     },
-    /// A port cannot be had.
+    /// A port cannot be opened.
     #[error("UDP port {port} cannot be opened on {interface}")]
     Port {
         /// 67 or 4011, unless a test serves on others.
@@ -68,7 +68,7 @@ pub enum DhcpError {
         #[source]
         source: io::Error,
     },
-    /// A socket stopped receiving.
+    /// Receiving from a socket failed.
     #[error("UDP port {port} failed")]
     Receive {
         /// 67 or 4011, unless a test serves on others.
@@ -105,7 +105,7 @@ impl DhcpError {
     }
 }
 
-/// Sockets that are bound, and nothing more yet.
+/// The sockets and the configuration; nothing is received yet.
 #[derive(Debug)]
 pub struct Bound {
     pub(super) interface: Interface,
@@ -128,7 +128,7 @@ pub struct Bound {
 ///
 /// # Errors
 ///
-/// When interface, range or ports will not do; see [`DhcpError::hint`].
+/// When the interface, the range or a port cannot be used; see [`DhcpError::hint`].
 pub fn bind(config: Config) -> Result<Bound, DhcpError> {
     bind_at(config, 67, 4011, 68)
 }

@@ -1,8 +1,9 @@
-//! Requests that real firmware and systems sent, and what the server makes of them in both modes. Owns the fixtures in `captured/`;
-//! they are recorded by the lab (`SWARMBOOT_CAPTURE`, see tests/README.md), and what is expected of each stands in its file.
+//! Requests of real firmware and systems, and what the server makes of them in both modes. Owns the fixtures in
+//! `captured/`; they are recorded by the lab (`SWARMBOOT_CAPTURE`, see tests/README.md), and each has what is expected
+//! of it. Touches these files.
 //!
-//! `SWARMBOOT_UPDATE=1 cargo test -p swarmboot --lib captured` writes what the server makes of them now: for new ones, and to
-//! look at the difference.
+//! `SWARMBOOT_UPDATE=1 cargo test -p swarmboot --lib captured` writes what the server makes of them now: for new ones,
+//! and to look at the difference.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,10 +14,10 @@ use super::request::BootRequest;
 use super::testing::{answer_everywhere, beside, decided, full};
 use crate::fleet::boot_policy::BootPolicy;
 
-/// A file's lines: `port 67`, bytes in hexadecimal, and the two expectations behind their words.
+/// A fixture's lines: `port 67`, the packet in hexadecimal, and what is expected of the request and in both modes.
 struct Captured {
     port: Port,
-    /// The bytes as they stand in the file.
+    /// The hexadecimal bytes as they are in the file.
     hex: String,
     bytes: Vec<u8>,
     expected: String,
@@ -39,7 +40,7 @@ fn read(text: &str) -> Captured {
     captured
 }
 
-/// What the server makes of it, a line for the request and one for each mode.
+/// What the server makes of it now: a line for the request and one for each mode.
 fn made_of(captured: &Captured) -> String {
     let request = BootRequest::parse(&captured.bytes).unwrap();
     answer_everywhere(&request);

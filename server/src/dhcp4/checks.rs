@@ -1,4 +1,4 @@
-//! Packets that wait until the wire has said who has an address. Touches tokio's clock only.
+//! Packets that wait while the address for them is probed. Touches tokio's clock only.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::decide::Port;
 
-/// How long the wire is given to say that somebody has an address, asked twice: a host on a LAN answers within a
-/// millisecond, one that sleeps within some hundred, and a ROM waits at least a second for its offer.
+/// How long an address is probed for, with two ARP requests: a host on a LAN answers within a millisecond, one that
+/// sleeps within some hundred, and a ROM waits at least a second for its offer.
 pub(super) const CHECK_TIME: Duration = Duration::from_millis(300);
 
-/// A packet that waits for its address to be looked for.
+/// A packet that waits for a probe.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) packet: Vec<u8>,
@@ -21,7 +21,7 @@ pub(super) struct Held {
     pub(super) source: SocketAddrV4,
 }
 
-/// The addresses that are being looked for, each with the newest packet that it is for.
+/// The addresses that are being probed, each with the newest packet that waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     waiting: BTreeMap<Ipv4Addr, Check>,
@@ -39,7 +39,7 @@ impl Checks {
         self.waiting.len() >= DHCP_CHECKS_MAX
     }
 
-    /// Keeps `held` until `address` has been looked for. Whether that begins now.
+    /// Holds `held` until `address` has been probed. Returns whether a probe must be sent now.
     pub(super) fn begin(&mut self, address: Ipv4Addr, held: Held) -> bool {
         if let Some(check) = self.waiting.get_mut(&address) {
             check.held = held;
@@ -50,12 +50,12 @@ impl Checks {
         true
     }
 
-    /// The packet that waits for `address`, which waits no more.
+    /// Takes out the packet that waits for `address`, and ends that probe.
     pub(super) fn take(&mut self, address: Ipv4Addr) -> Option<Held> {
         self.waiting.remove(&address).map(|check| check.held)
     }
 
-    /// Returns when the next one is to be looked at.
+    /// Returns when the next probe is due; never while there is none.
     pub(super) async fn due(&self) {
         match self.waiting.values().map(|check| check.due).min() {
             Some(due) => tokio::time::sleep_until(due).await,
@@ -63,7 +63,7 @@ impl Checks {
         }
     }
 
-    /// Asks a second time where it is time for that; gives those for which nobody answered.
+    /// Sends the second request of each probe that is due for it; returns those that nobody has answered.
     pub(super) fn pass(&mut self, ask: impl Fn(Ipv4Addr)) -> Vec<(Ipv4Addr, Held)> {
         let now = Instant::now();
         let mut free = Vec::new();

@@ -1,36 +1,36 @@
-//! Core: seconds that only go on, for leases. Touches nothing.
+//! Core: a clock for leases that never jumps. Touches nothing.
 //!
-//! Leases outlive the process, so they are kept in seconds since 1970; but a clock that is set forward while the server
-//! runs, as NTP does after a start with a dead battery, must not end every lease at once. The wall clock counts at the
-//! start and where a lease is written down; in between, time passes as the kernel counts it.
+//! Leases outlive the process, so they are kept in seconds since 1970; but a wall clock that is set forward while the
+//! server runs, as NTP does after a start with an empty battery, must not end every lease at once. The wall clock is
+//! used at the start and when a lease is saved; in between, the kernel's monotonic clock.
 
-/// What the clocks say at one moment.
+/// Both clocks, read at the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Clocks {
-    /// Seconds since 1970, which may jump.
+    /// Seconds since 1970 by the wall clock, which may jump.
     pub(super) wall: u64,
-    /// Seconds since the server started, which do not.
+    /// Seconds since the server started by the monotonic clock, which never jumps.
     pub(super) running: u64,
 }
 
-/// The pool's own clock.
+/// The clock of the address pool.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     start: u64,
 }
 
 impl Clock {
-    /// A clock that starts with the wall's time.
+    /// A clock that starts with the wall clock's time.
     pub(super) fn new(at: Clocks) -> Self {
         Self { start: at.wall.saturating_sub(at.running) }
     }
 
-    /// The pool's time.
+    /// The pool's time: seconds since 1970, if the wall clock was right at the start.
     pub(super) fn now(self, at: Clocks) -> u64 {
         self.start + at.running
     }
 
-    /// A time of the pool as the wall clock will have it, to be written down.
+    /// Converts a time of the pool to the wall clock's, to be saved.
     pub(super) fn on_the_wall(self, time: u64, at: Clocks) -> u64 {
         let now = self.now(at);
         if time >= now { at.wall.saturating_add(time - now) } else { at.wall.saturating_sub(now - time) }

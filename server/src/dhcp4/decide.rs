@@ -1,7 +1,7 @@
-//! Core: a request and the machine's standing to a [`Decision`]. Touches `common`.
+//! Core: decides what a request is answered, from the request and the machine's boot policy. Touches `common`.
 //!
-//! What each kind of firmware makes of an answer (read from EDK2's and iPXE's sources, and from dnsmasq's and
-//! pixiecore's scars):
+//! What each kind of firmware makes of an answer (read from the sources of EDK2 and iPXE, and from the workarounds in
+//! dnsmasq and pixiecore):
 //!
 //! | client | we are the DHCP server | proxyDHCP, port 67 | port 4011 |
 //! | --- | --- | --- | --- |
@@ -11,8 +11,8 @@
 //! | iPXE | address, script's URL, "no proxy" | 60, script's URL | the same |
 //! | anyone else | address | silence | silence |
 //!
-//! Option 60 from a full server would send UEFI to port 4011 though it has its file already. In proxyDHCP the
-//! bare option 60 is the shape that "seemingly all" UEFI takes; one that skips 4011 is ignored by some.
+//! With option 60 from a full server UEFI would go to port 4011 though it has its file already. As a proxy, option 60
+//! alone is what "seemingly all" UEFI accepts; an offer that skips 4011 is ignored by some.
 
 use std::net::Ipv4Addr;
 
@@ -22,7 +22,7 @@ use super::request::{Ask, BootRequest, Client};
 use crate::boot::choose::{self, Family, NoProgram, Programs, Transport};
 use crate::fleet::boot_policy::{BootPolicy, ClientKind, Unanswered};
 
-/// Which port a request came in at.
+/// The port that a request was received at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Port {
     /// 67.
@@ -31,49 +31,49 @@ pub enum Port {
     Pxe,
 }
 
-/// What we serve besides addresses, when we are the network's DHCP server.
+/// What the network's DHCP server gives out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// The addresses to give.
+    /// The range of addresses that are given out.
     pub range: Range,
-    /// The way out, if there is one.
+    /// The default gateway, if there is one.
     pub router: Option<Ipv4Addr>,
-    /// Name servers; at most 8 are told.
+    /// Name servers, of which the first 8 are sent.
     pub dns: Vec<Ipv4Addr>,
     /// The lease of an installed OS, in seconds; at least 60.
     pub lease_seconds: u32,
 }
 
-/// What kind of DHCP server we are.
+/// Which kind of DHCP server this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// The network's own.
+    /// The network's own DHCP server.
     Full(Network),
-    /// Beside one that is not ours: boot answers only, never an address, never a refusal.
+    /// A proxy beside another DHCP server: boot answers only, never an address, never a refusal.
     Proxy,
 }
 
-/// What we are to the network.
+/// What the server is in its network, as answers name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerProfile {
-    /// Our address and network.
+    /// The server's address and network.
     pub place: Place,
-    /// The port of boot HTTP at that address.
+    /// The port of the machines' HTTP at that address.
     pub http_port: u16,
-    /// What kind of server.
+    /// Whether it gives out addresses.
     pub mode: Mode,
-    /// Whether machines that nobody knows are answered.
+    /// Whether machines are answered that no admin has named, approved or ordered anything for.
     pub discovery: bool,
-    /// The boot programs that there are.
+    /// The boot programs that can be served.
     pub programs: Programs,
 }
 
-/// What is to happen.
+/// What is done about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Send this.
+    /// Send this answer.
     Answer(Answer),
-    /// Look whether somebody has this address already, then decide again.
+    /// Probe whether this address is in use, then decide again.
     Check(Ipv4Addr),
     /// Send nothing, for this reason.
     Silence(Unanswered),
@@ -86,22 +86,22 @@ pub enum Kind {
     Offer,
     /// Answers a REQUEST or an INFORM.
     Ack,
-    /// Let go of your address.
+    /// Tells the client to give up its address.
     Nak,
 }
 
-/// An answer, before it is bytes.
+/// An answer, before it is encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Which message of DHCP it is.
     pub kind: Kind,
-    /// The client's address and for how many seconds; `None` in a proxy's answer.
+    /// The client's address and its lease in seconds; `None` from a proxy, in a refusal, and in answer to an INFORM.
     pub lease: Option<(Ipv4Addr, u32)>,
-    /// Whether it carries router, name servers and the like.
+    /// Whether it has subnet mask, router and name servers.
     pub network: bool,
-    /// How to boot, when that was asked.
+    /// How to boot; `None` for a client that did not ask for a network boot.
     pub boot: Option<Boot>,
-    /// What the client is, for the log.
+    /// The kind of client, for the log.
     pub firmware: ClientKind,
 }
 
@@ -114,21 +114,21 @@ pub enum Vendor {
     Http,
 }
 
-/// What is to be booted.
+/// What the client is to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootFile {
-    /// A file from our TFTP server.
+    /// A file of this server's TFTP.
     Tftp(String),
-    /// A URL.
+    /// A URL of this server's HTTP.
     Url(String),
 }
 
 /// The part of an answer about booting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boot {
-    /// Option 60.
+    /// The vendor class (option 60); `None` leaves the option out.
     pub vendor: Option<Vendor>,
-    /// Option 43 {6 = 8}: take the file from here, ask nobody else, show no menu.
+    /// Option 43 {6 = 8}: take the file of this answer, without discovery of other servers and without a menu.
     pub no_menu: bool,
     /// Option 175 {176 = 1}: iPXE need not wait two seconds for a proxy.
     pub no_proxy: bool,
@@ -136,8 +136,8 @@ pub struct Boot {
     pub file: Option<BootFile>,
 }
 
-/// Decides. `lease` asks the address pool; it is only called when an address is to be given, so that machines
-/// that get no answer take no address either.
+/// Decides what a request is answered. `lease` asks the address pool; it is called only when an address is to be given,
+/// so that machines that get no answer take no address either.
 pub fn decide(
     request: &BootRequest,
     port: Port,
@@ -152,7 +152,7 @@ pub fn decide(
     if netboots && policy == BootPolicy::Unknown && !profile.discovery {
         return silence("it is unknown, and discovery is off");
     }
-    // A relay of a network that we have no addresses for: what we can add is how to boot.
+    // A relay of a network that this server has no addresses for is sent boot information only.
     let local = request.link().is_none_or(|link| profile.place.reaches(link));
     match &profile.mode {
         Mode::Full(network) if port == Port::Dhcp && local => full(request, profile, network, lease),
@@ -186,7 +186,7 @@ fn full(
         Verdict::Offered(address) => answer(Kind::Offer, Some(address), boot),
         Verdict::Granted(address) => answer(Kind::Ack, Some(address), boot),
         Verdict::Refused(_) => answer(Kind::Nak, None, None),
-        // RFC 2131 section 4.3.5: what we know, but no address and no times. It must have an address to answer to.
+        // RFC 2131 section 4.3.5: the network's parameters, but no address and no times, to a client with an address.
         Verdict::Silent(_) if request.ask == Ask::Inform && !request.ciaddr.is_unspecified() => {
             answer(Kind::Ack, None, boot)
         }
@@ -197,12 +197,12 @@ fn full(
 }
 
 fn proxy(request: &BootRequest, port: Port, profile: &ServerProfile) -> Decision {
-    // Whoever asks for an address means the server that offered it, even where that one shares our address (dnsmasq
+    // A client that requests an address means the server that offered it, even where that one has our address (dnsmasq
     // on the same host): EDK2 takes our answer without an address for that server's, and declines the lease.
     let ours = request.server == Some(profile.place.address) && request.wanted.is_none();
     let (kind, shape) = match (port, request.ask) {
         (Port::Dhcp, Ask::Discover) => (Kind::Offer, Shape::ProxyOffer),
-        // A request on port 67 is for the server that gave the address, except where it names us.
+        // A request on port 67 is for the server that gave the address, unless it names us.
         (Port::Dhcp, Ask::Request) if ours => (Kind::Ack, Shape::ProxyFile),
         (Port::Dhcp, Ask::Inform) | (Port::Pxe, Ask::Request | Ask::Inform) => (Kind::Ack, Shape::ProxyFile),
         (Port::Pxe, Ask::Discover) => (Kind::Offer, Shape::ProxyFile),
@@ -219,14 +219,14 @@ fn proxy(request: &BootRequest, port: Port, profile: &ServerProfile) -> Decision
     }
 }
 
-/// What surrounds the boot file.
+/// The kind of answer that the boot file is put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    /// In the lease of a full server.
+    /// The answer of a full server, with an address.
     Full,
-    /// In a proxy's first offer.
+    /// A proxy's offer.
     ProxyOffer,
-    /// In a proxy's answer to whoever comes for the file itself.
+    /// A proxy's answer with the file itself.
     ProxyFile,
 }
 
@@ -264,7 +264,7 @@ fn boot(
     })
 }
 
-/// What a client is called where its boot program is not the question.
+/// The kind of a client, for the log, where no boot program was chosen.
 #[must_use]
 pub fn firmware_of(request: &BootRequest) -> ClientKind {
     match request.client {

@@ -1,13 +1,13 @@
 //! Core: the address pool of a full DHCP server. Touches `common`.
 //!
-//! A machine is known by its hardware address, whatever client identifier it sends: firmware, iPXE, the loader
-//! and the installed OS each send another one, and clones of one OS share theirs. So a machine keeps its
-//! address from power-on to login prompt, and forty clones get forty addresses.
+//! A machine is identified by its hardware address, whatever client identifier it sends: firmware, iPXE, the loader and
+//! the installed OS each send a different one, and clones of one OS share theirs. So a machine keeps its address from
+//! power-on to login prompt, and forty clones get forty addresses.
 //!
-//! Time is an argument, in seconds of the wall clock: leases outlive the process.
+//! Time is an argument, in seconds since 1970, as the pool's `clock` counts them: leases outlive the process.
 //!
-//! Invariants: an address has at most one lease and a holder at most one address; every address in here is in
-//! the range and not set aside.
+//! Invariants: an address has at most one lease and a holder at most one address; every address in here is in the range
+//! and not set aside.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -21,63 +21,63 @@ use super::request::{Ask, BootRequest, Client};
 
 /// How long an offer is kept for the client to take it. EDK2 collects offers for up to 32 s.
 const OFFER_SECONDS: u64 = 60;
-/// How long an address that somebody else has stays out of the pool.
+/// Seconds for which an address that another host uses stays out of the pool.
 const QUARANTINE_SECONDS: u64 = 600;
-/// How long an address that nobody answered for counts as free.
+/// Seconds for which an address that no host claimed when it was probed counts as free.
 const CHECKED_SECONDS: u64 = 600;
 
-/// What a lease is at the moment.
+/// The state of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseState {
-    /// Offered, not yet taken. Not worth keeping across a restart.
+    /// Offered, not yet taken. Not saved across a restart.
     Offered,
-    /// Taken, or given back when its end is past.
+    /// Taken by its holder; released or expired when its end is past.
     Held,
-    /// A client found somebody else there.
+    /// Another host was found to use the address.
     Quarantined,
 }
 
-/// One address and who has it.
+/// One address, and who holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The address; the key: a saved lease replaces an older one of the same address.
+    /// The address, which is the key: a saved lease replaces an older one of the same address.
     pub address: Ipv4Addr,
-    /// Who: `52:54:00:12:34:56`, or `hw…`/`id…` in hexadecimal for clients without an Ethernet address.
+    /// The client: `52:54:00:12:34:56`, or `hw…`/`id…` in hexadecimal for clients without an Ethernet address.
     pub holder: String,
     /// When it ends, in seconds since 1970.
     pub until: u64,
-    /// Whether it is only offered, taken, or left alone because a client found somebody else there.
+    /// Whether it is only offered, taken, or left alone because another host uses the address.
     pub state: LeaseState,
 }
 
-/// What the pool says to a request.
+/// The pool's decision about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// This address may be offered.
+    /// Offer this address.
     Offered(Ipv4Addr),
-    /// This address is the client's.
+    /// Acknowledge this address as the client's.
     Granted(Ipv4Addr),
-    /// The client must let go of the address that it wants, for this reason.
+    /// Refuse the address that the client wants, for this reason.
     Refused(&'static str),
-    /// Another server's matter, or no answer is due, for this reason.
+    /// Send no answer, for this reason.
     Silent(&'static str),
-    /// This address may be offered when nobody on the wire has it: see [`Pool::checked`], then answer again.
+    /// Probe this address before it is offered: see [`Pool::checked`], then answer again.
     Check(Ipv4Addr),
-    /// No address is left.
+    /// Offer nothing: no address is left.
     Exhausted,
 }
 
-/// How a pool is run.
+/// How a pool treats its clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Manners {
-    /// Whether this is the network's only server, so that it may refuse what it does not know.
+    /// Whether this is the network's only DHCP server, so that it may refuse addresses of other networks.
     pub authoritative: bool,
-    /// Whether the wire can be asked who has an address.
+    /// Whether ARP probes are possible.
     pub checks: bool,
 }
 
-/// The addresses of one range and who has each; what it says to a request is a [`Verdict`].
+/// The addresses of one range and their holders; it decides each request with a [`Verdict`].
 #[derive(Debug)]
 pub struct Pool {
     range: Range,
@@ -86,16 +86,16 @@ pub struct Pool {
     by_address: BTreeMap<Ipv4Addr, Lease>,
     by_holder: HashMap<String, Ipv4Addr>,
     manners: Manners,
-    /// Addresses that are being looked for, and until when those that nobody answered for count as free.
+    /// Addresses that are being probed; `free_until` has those that no host claimed, and how long they count as free.
     checking: BTreeSet<Ipv4Addr>,
     free_until: HashMap<Ipv4Addr, u64>,
-    /// Who said of a quarantined address that it is in use.
+    /// Which client declined a quarantined address.
     declined: HashMap<Ipv4Addr, String>,
 }
 
 impl Pool {
-    /// A pool of `range` without `set_aside` (the server, the router), with what was `kept` from earlier runs;
-    /// what lies outside the range now is forgotten. The range has at most [`DHCP_RANGE_MAX`] addresses.
+    /// A pool of `range` without `set_aside` (the server, the router), with the leases `kept` from earlier runs; those
+    /// outside the range are dropped. The range has at most [`DHCP_RANGE_MAX`] addresses.
     #[must_use]
     pub fn new(
         range: Range,
@@ -123,8 +123,8 @@ impl Pool {
         pool
     }
 
-    /// Answers a request, for `seconds` if it comes to a lease. Also gives the lease that is to be saved, if
-    /// one changed; it must be on its way there before the answer is sent.
+    /// Decides a request, for a lease of `seconds`. Also returns the lease that changed, if any; it must be on its way
+    /// to be saved before the answer is sent.
     pub fn answer(&mut self, request: &BootRequest, seconds: u32, now: u64) -> (Verdict, Option<Lease>) {
         let Some(holder) = holder(request) else {
             return (Verdict::Silent("it gives no hardware address and no identifier"), None);
@@ -153,12 +153,12 @@ impl Pool {
     fn discover(&mut self, holder: &str, wish: Option<Ipv4Addr>, now: u64) -> Verdict {
         let Some(address) = self.pick(holder, wish, now) else { return Verdict::Exhausted };
         let held = self.by_address.get(&address).filter(|lease| lease.holder == holder);
-        // RFC 2131 section 3.1, step 2: before an address is given for the first time, or again.
+        // RFC 2131 section 3.1, step 2: probed before an address is given for the first time, or again.
         let sure = held.is_some_and(|lease| lease.until > now && !self.checking.contains(&address))
             || self.free_until.get(&address).is_some_and(|until| *until > now);
         let check = self.manners.checks && !sure;
-        // A running lease stays as it is until the client takes the offer: it may be another program of the
-        // same machine that only looks around.
+        // A running lease stays as it is until the client takes the offer: the DISCOVER may come from another program
+        // of the same machine that does not take it.
         if held.is_none_or(|lease| lease.until < now + OFFER_SECONDS) {
             self.put(Lease {
                 address,
@@ -174,8 +174,8 @@ impl Pool {
         Verdict::Offered(address)
     }
 
-    /// The wire was asked who has `address`, and this one answered, if any. Gives the lease that is to be saved when
-    /// it is somebody else's than the client's that it was to be offered to.
+    /// Takes the result of a probe for `address`: the Ethernet address that claimed it, if any. Returns the lease to be
+    /// saved when that is another host than the client that the address was to be offered to.
     pub fn checked(&mut self, address: Ipv4Addr, answered: Option<Mac>, now: u64) -> Option<Lease> {
         self.checking.remove(&address);
         let own = self.by_address.get(&address).map(|lease| lease.holder.clone());
@@ -200,8 +200,8 @@ impl Pool {
         lease
     }
 
-    /// RFC 2131 section 4.3.2: taking an offer, a known address after a reboot, or a renewal. Addresses of our
-    /// network outside our range are another server's or set by hand: we are silent there, unless we are named.
+    /// RFC 2131 section 4.3.2: taking an offer, a known address after a reboot, or a renewal. Addresses of our network
+    /// outside our range are another server's or set by hand: no answer, unless the request names us.
     fn request(
         &mut self,
         holder: &str,
@@ -212,7 +212,7 @@ impl Pool {
         let renews = request.wanted.is_none();
         let mut address = request.wanted.unwrap_or(request.ciaddr);
         if address.is_unspecified() {
-            // Some ROMs take an offer by our name alone. It can only mean the one that is open.
+            // Some ROMs take an offer by naming only the server. That can only mean the client's open offer.
             let open = self.by_holder.get(holder).filter(|_| request.server.is_some());
             let open = open.filter(|at| self.by_address.get(at).is_some_and(|lease| lease.until > now));
             let Some(own) = open else { return (Verdict::Silent("it names no address"), None) };
@@ -220,7 +220,7 @@ impl Pool {
         }
         if !self.place.reaches(address) {
             // RFC 2131 section 4.3.2 wants a refusal; but a server beside others cannot know that nobody serves that
-            // network, and a client that heeds it loses its address (ipxe/ipxe#879).
+            // network, and a client that obeys it loses its address (ipxe/ipxe#879).
             let verdict = if self.manners.authoritative || request.server.is_some() {
                 Verdict::Refused("its address belongs to another network")
             } else {
@@ -247,14 +247,14 @@ impl Pool {
     }
 
     fn decline(&mut self, holder: &str, address: Ipv4Addr, now: u64) -> Option<Lease> {
-        // Only its own: else one machine could empty the pool.
+        // Only its own address: else one machine could empty the pool.
         let lease = self.by_address.get_mut(&address).filter(|lease| lease.holder == holder)?;
         lease.until = now;
         let ended = lease.clone();
         self.by_holder.remove(holder);
         self.free_until.remove(&address);
-        // Nor may it empty the pool one by one. An address that is not believed to be in use is asked for on the wire
-        // before anybody is offered it.
+        // Nor may it empty the pool one address after the other. A declined address that is not quarantined is probed
+        // before it is offered to anybody.
         let by_address = &self.by_address;
         self.declined.retain(|at, _| {
             by_address
@@ -271,7 +271,7 @@ impl Pool {
         Some(self.quarantine(address, now))
     }
 
-    /// Ends a lease but remembers whose it was, so that the machine gets it again.
+    /// Ends a lease but remembers its holder, so that the machine gets the address again.
     fn release(&mut self, holder: &str, address: Ipv4Addr, now: u64) -> Option<Lease> {
         let lease = self.by_address.get_mut(&address).filter(|lease| lease.holder == holder)?;
         lease.until = now;
@@ -287,8 +287,8 @@ impl Pool {
         }
     }
 
-    /// Its own address, else the one it wishes, else one that nobody ever had (starting at a place that its
-    /// name decides, so that even without any record it gets the same one again), else the longest unused.
+    /// The client's own address, else the one that it wishes, else one that was never leased (searched from a place
+    /// that the client's name decides, so that it gets the same one even without records), else the longest unused.
     fn pick(&self, holder: &str, wish: Option<Ipv4Addr>, now: u64) -> Option<Ipv4Addr> {
         if let Some(own) = self.by_holder.get(holder) {
             return Some(*own);
@@ -299,7 +299,7 @@ impl Pool {
         let (start, size) = (self.range.start.to_bits(), self.size());
         let Hash([a, b, c, d, ..]) = Hash::of(holder.as_bytes());
         let first = u32::from_be_bytes([a, b, c, d]) % size;
-        // Once every address has had a holder, a flood of new names must not cost a search each.
+        // Once every address has been leased, a flood of new names must not cost a search each.
         let untouched = if self.by_address.len() < self.size() as usize { size } else { 0 };
         let fresh = (0..untouched)
             .map(|step| Ipv4Addr::from_bits(start + (first + step) % size))
@@ -339,8 +339,8 @@ impl Pool {
     }
 }
 
-/// How long a lease is for. Firmware needs minutes; the loader and the agent do not renew while they write a
-/// disk, so they get what the slowest line needs; an OS renews and gets what the admin set.
+/// Seconds of a lease. Firmware needs minutes; the loader and the agent do not renew while they write a disk, so they
+/// get what the slowest line needs; an OS renews and gets what the admin configured.
 #[must_use]
 pub fn lease_seconds(client: Client, ordinary: u32) -> u32 {
     match client {
@@ -350,7 +350,7 @@ pub fn lease_seconds(client: Client, ordinary: u32) -> u32 {
     }
 }
 
-/// Who asks, as the pool knows it: the hardware address; the client identifier only where there is none.
+/// The client's identity in the pool: the hardware address, or the client identifier where there is none.
 fn holder(request: &BootRequest) -> Option<String> {
     if let Some(mac) = request.mac() {
         return Some(mac.to_string());

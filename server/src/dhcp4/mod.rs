@@ -1,49 +1,53 @@
-//! Step 1, `power-on`: who asks to network-boot, and what they deserve. Either the network's DHCP server on a
-//! configured range, or a proxyDHCP server beside one that is not ours.
+//! Step 1, `power-on`: DHCP, with which machines ask for a network boot. Either the network's own DHCP server, on a
+//! configured range, or a proxyDHCP server beside another one that gives the addresses. Touches UDP, packet and raw
+//! sockets.
 
-// Core: bytes to a request; all suspicion of packets lives here.
+// Core: parses a packet into a checked request; no other file trusts or checks packets.
 pub mod request;
 
 // Core: the options of a packet.
 mod options;
 
-// Core: seconds that only go on.
+// Core: a clock for leases that never jumps.
 mod clock;
 
-// Core: what began as a network boot stays one.
+// Core: recognises a REQUEST whose DISCOVER asked for a network boot.
 mod transaction;
 
-// Core: where the server stands in its network.
+// Core: the server's address in its network, and address ranges.
 pub mod place;
 
 // Core: the address pool, in full-DHCP mode only.
 pub mod lease;
 
-// Core: request and the machine's standing to a decision.
+// Where leases are kept across a restart.
+mod lease_store;
+
+// Core: decides what a request is answered, from it and the machine's boot policy.
 pub mod decide;
 
-// Core: a decision to bytes, and where and how to send them.
+// Core: encodes an answer, and where and how it is sent.
 pub mod reply;
 
 // Core: the networks whose machines are served.
 mod networks;
 
-// Interfaces and their addresses, and the raw frames for clients that have no address yet.
+// Network interfaces, UDP sockets, and raw frames for clients that have no address yet.
 pub mod wire;
 
-// Who has an address already.
+// ARP probes, for addresses that are in use already.
 mod arp;
 
-// Packets that wait until the wire has said who has an address.
+// Packets that wait for an ARP probe.
 mod checks;
 
-// Other servers on the wire.
+// Other DHCP servers on the network.
 mod rivals;
 
-// One packet at a time.
+// Handles one packet at a time.
 mod server;
 
-// What to serve; everything that can fail before it is served.
+// Configuration, and everything that can fail before serving begins.
 mod bind;
 
 // Ports 67 and 4011: receive, decide, send.
@@ -53,21 +57,22 @@ pub mod socket;
 #[cfg(test)]
 mod testing;
 
-// The server on a wire of its own, in a network namespace.
+// The server in a network namespace, over a virtual cable.
 #[cfg(test)]
 mod wire_tests;
 
-// The whole way of each kind of firmware, from its first packet to the script.
+// Every kind of firmware from its first packet to the script.
 #[cfg(test)]
 mod tests;
 
-// What real firmware sent.
+// Packets that were captured from real firmware.
 #[cfg(test)]
 mod captured_tests;
 
 pub use bind::{Bound, Config, DhcpError, bind};
 pub use decide::{Mode, Network, ServerProfile};
-pub use lease::Lease;
+pub use lease::{Lease, LeaseState};
+pub use lease_store::LeaseStore;
 pub use place::{Place, Range};
 pub use rivals::Rival;
 pub use wire::{Drift, Interface, drift, interface_address};

@@ -1,16 +1,16 @@
 //! Core: the networks whose machines are served. Touches nothing.
 //!
-//! What is sent over UDP to an address that was never seen can be aimed at anybody, so TFTP answers these only: the
-//! interface's own network, the subnets of the configured sites, and where machines were lately seen to netboot: behind
-//! a relay, or with addresses of another network on the same wire.
+//! A UDP answer to an unknown address can be aimed at anybody, so TFTP answers only these networks: the interface's
+//! own, the subnets of the configured sites, and those that machines were lately seen to netboot from: behind a relay,
+//! or with addresses of another network on the same link.
 
 use std::net::Ipv4Addr;
 
 use common::limits::DHCP_NETWORKS_MAX;
 use ipnet::Ipv4Net;
 
-/// How much of a network an address shows that was seen there: nobody tells a relay's prefix, and a branch has seldom
-/// more than this.
+/// The prefix length that is assumed of a network where an address was seen: nobody tells a relay's prefix, and a
+/// branch office seldom has more than this.
 const SEEN_PREFIX: u8 = 16;
 
 /// The networks that are always served, and up to [`DHCP_NETWORKS_MAX`] that machines were seen in.
@@ -21,12 +21,12 @@ pub(super) struct Networks {
 }
 
 impl Networks {
-    /// The ones that are served in any case.
+    /// Starts with the networks that are always served.
     pub(super) fn new(fixed: Vec<Ipv4Net>) -> Self {
         Self { fixed, seen: Vec::new() }
     }
 
-    /// A machine that netboots is at `address`, or behind a relay of that address. Whether that is news.
+    /// Notes that a machine netboots from `address`, or behind a relay with it; returns whether that network is new.
     pub(super) fn note(&mut self, address: Ipv4Addr) -> bool {
         let nowhere = address.is_unspecified() || address.is_loopback() || address.is_multicast();
         if nowhere || address.is_broadcast() || self.fixed.iter().any(|network| network.contains(&address)) {

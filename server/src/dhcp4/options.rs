@@ -1,19 +1,19 @@
-//! Core: the options of a DHCP packet, joined and found wherever they stand. Touches nothing.
+//! Core: finds and joins the options of a DHCP packet. Touches nothing.
 //!
-//! Options are walked by hand, not by dhcproto: one malformed option makes its decoder drop all later ones
-//! without a word, a second architecture in option 93 is lost, some wrong lengths are a `debug_assert`, and an
-//! hlen above 16 panics when the address is asked for (all tried with 0.15.0). Firmware sends such packets.
+//! Options are parsed by hand, not by dhcproto: one malformed option makes its decoder silently drop all later ones, a
+//! second architecture in option 93 is lost, some wrong lengths are a `debug_assert`, and an hlen above 16 panics when
+//! the address is asked for (all tried with 0.15.0). Firmware sends such packets.
 
 /// The BOOTP header and the magic cookie (RFC 2131 section 2).
 pub(super) const HEADER: usize = 240;
 pub(super) const MAGIC: [u8; 4] = [99, 130, 83, 99];
 
-/// The options of a packet, those of one code joined in the order of their appearance (RFC 3396), wherever they
-/// stand: `file` and `sname` too when option 52 says so.
+/// The options of a packet; those of one code are joined in the order of their appearance (RFC 3396), also from `file`
+/// and `sname` when option 52 says so.
 pub(super) struct Options(Vec<(u8, Vec<u8>)>);
 
 impl Options {
-    /// Of a packet with a whole header.
+    /// Parses the options of a packet that is at least [`HEADER`] bytes long.
     pub(super) fn of(packet: &[u8]) -> Self {
         let mut options = Self(Vec::new());
         options.add(&packet[HEADER..]);

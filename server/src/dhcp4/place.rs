@@ -1,4 +1,4 @@
-//! Core: where the server stands in its network, and a range of addresses there. Touches nothing.
+//! Core: the server's address and network, and ranges of addresses in it. Touches nothing.
 
 use std::net::Ipv4Addr;
 
@@ -21,7 +21,7 @@ impl Range {
     }
 }
 
-/// The server's own place in the network, as far as the pool needs it.
+/// The server's address in its network, as far as the pool needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The server's own address, which is never given out.

@@ -1,8 +1,8 @@
-//! Core: a decision to bytes, and where and how to send them. Touches dhcproto.
+//! Core: encodes an answer, and decides where and how it is sent. Touches dhcproto.
 //!
-//! Traps of dhcproto 0.15.0 that are stepped around here: it does not pad to BOOTP's 300 bytes (old ROMs drop
-//! shorter packets), panics on a file name over 128 bytes, writes option 82 twice when given as raw bytes, and
-//! truncates lengths over 255. Its default message draws a random transaction; ours always has the request's.
+//! Faults of dhcproto 0.15.0 that are avoided here: it does not pad to BOOTP's 300 bytes (old ROMs drop shorter
+//! packets), panics on a file name over 128 bytes, writes option 82 twice when given as raw bytes, and truncates
+//! lengths over 255. Its default message draws a random transaction id; ours always has the request's.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -15,19 +15,19 @@ use super::request::BootRequest;
 
 /// BOOTP's shortest packet (RFC 951).
 const BOOTP_BYTES_MIN: usize = 300;
-/// IP and UDP headers, which option 57 counts.
+/// Bytes of the IP and UDP headers, which option 57 counts.
 const HEADERS: usize = 28;
 const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
 
-/// Where an answer goes.
+/// Where an answer is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Destination {
-    /// An address that answers ARP.
+    /// To an address that answers ARP.
     Unicast(SocketAddrV4),
-    /// Everyone on the link, at this port.
+    /// To all hosts of the link, at this port.
     Broadcast(u16),
-    /// A client that does not have its address yet, by its Ethernet address.
+    /// To a client that does not have its address yet, in a frame to its Ethernet address.
     Frame {
         /// The Ethernet address that the frame is for.
         mac: Mac,
@@ -62,12 +62,12 @@ pub fn destination(request: &BootRequest, answer: &Answer, port: Port, source: S
     }
 }
 
-/// The packet. At most what option 57 allows: what firmware can do without is left out for that, last of all
-/// what RFCs only recommend.
+/// Encodes the packet, at most as long as option 57 allows: options that firmware can do without are left out for that,
+/// last of all those that RFCs only recommend.
 ///
 /// # Errors
 ///
-/// When dhcproto cannot encode it; no decision of ours is known to do that.
+/// When dhcproto cannot encode it; no answer of this server is known to cause that.
 pub fn encode(
     request: &BootRequest,
     answer: &Answer,
@@ -98,17 +98,17 @@ fn header(request: &BootRequest, answer: &Answer, profile: &ServerProfile) -> Me
     let zero = Ipv4Addr::UNSPECIFIED;
     let ciaddr = if answer.kind == Kind::Ack { request.ciaddr } else { zero };
     let yiaddr = answer.lease.map_or(zero, |(address, _)| address);
-    // A boot client reads siaddr before option 54; to any other it means nothing.
+    // A boot client reads siaddr before option 54; others ignore it.
     let siaddr = if answer.boot.is_some() { profile.place.address } else { zero };
     let hardware = &request.chaddr[..usize::from(request.hlen)];
     let mut message = Message::new_with_id(request.xid, ciaddr, yiaddr, siaddr, request.giaddr, hardware);
-    // Without an address of the client's in it, an answer can only be broadcast, by a relay too.
+    // An answer that has no address of the client can only be broadcast, by a relay too.
     let nobody = yiaddr.is_unspecified() && ciaddr.is_unspecified();
     let flags = if nobody { request.flags | 0x8000 } else { request.flags };
     message.set_opcode(Opcode::BootReply).set_htype(HType::from(request.htype)).set_flags(Flags::new(flags));
     if let Some(boot) = &answer.boot {
         message.set_sname_str(profile.place.address.to_string());
-        // U-Boot reads nothing but this field. URLs stay out of it: they may not fit.
+        // U-Boot reads only this field. URLs are not put in it, because they may not fit.
         if let Some(BootFile::Tftp(file)) = &boot.file
             && file.len() < 128
         {
@@ -145,7 +145,7 @@ fn add_options(message: &mut Message, request: &BootRequest, answer: &Answer, pr
         let dns: Vec<u8> = network.dns.iter().take(8).flat_map(Ipv4Addr::octets).collect();
         raw(6, &dns);
     }
-    // RFC 6842 and RFC 4578: these come back as they were sent.
+    // RFC 6842 and RFC 4578: these are echoed.
     raw(61, &request.client_id);
     raw(97, &request.guid);
     if let Some(boot) = &answer.boot {
@@ -169,7 +169,7 @@ fn add_boot(boot: &Boot, profile: &ServerProfile, mut raw: impl FnMut(u8, &[u8])
         Some(BootFile::Tftp(file)) => {
             raw(66, profile.place.address.to_string().as_bytes());
             raw(150, &profile.place.address.octets());
-            // EDK2 writes a zero one byte past an option 67 that has none.
+            // EDK2 writes a zero one byte past an option 67 that does not end in one.
             raw(67, &[file.as_bytes(), b"\0"].concat());
         }
         Some(BootFile::Url(url)) => raw(67, &[url.as_bytes(), b"\0"].concat()),

@@ -1,7 +1,7 @@
-//! Other DHCP and network boot servers on the wire: heard when they answer somebody, and named, because machines take
-//! whichever answers first. [`Rivals`] is a core; [`Ears`] touches one packet socket.
+//! Other DHCP and network boot servers on the network: noticed when they answer somebody, and named, because machines
+//! take whichever answers first. [`Rivals`] is a core; [`Ears`] touches one packet socket.
 //!
-//! PXE firmware asks for broadcast answers, so most of them reach us; what goes to one machine alone is not seen.
+//! PXE firmware asks for broadcast answers, so most of them are received here; a unicast answer to one machine is not.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -15,21 +15,22 @@ use tokio::net::UdpSocket;
 use super::options::{HEADER, MAGIC, Options};
 use super::wire::Interface;
 
-/// One that was not heard of for a day, in seconds, is forgotten.
+/// Seconds after which a server that was not seen again is forgotten: a day.
 const FORGOTTEN: u64 = 24 * 3600;
 
-/// A server that is not us.
+/// Another DHCP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rival {
     /// The address that its answers name as the server's (option 54), else the one that they came from.
     pub address: Ipv4Addr,
-    /// Whether it gives addresses.
+    /// Whether it gives out addresses.
     pub addresses: bool,
-    /// What it lets machines boot, if anything: the file, or `PXE` where it only says that it knows.
+    /// The boot file that its answers name; `PXE` where they name none but are for PXE clients; `None` if it boots
+    /// nothing.
     pub boots: Option<String>,
 }
 
-/// The servers that were heard.
+/// The other servers that were seen within [`FORGOTTEN`].
 #[derive(Debug)]
 pub(super) struct Rivals {
     ours: Ipv4Addr,
@@ -41,11 +42,11 @@ impl Rivals {
         Self { ours, heard: Vec::new() }
     }
 
-    /// `rival` was heard at `now`, in seconds; `full` says whether we give addresses. Gives what there is to tell, if that
-    /// is news.
+    /// Notes that `rival` was seen at `now`, in seconds; `full` says whether this server gives out addresses. Returns
+    /// what is known of the rival, if that is new and matters.
     pub(super) fn note(&mut self, rival: Rival, full: bool, now: u64) -> Option<Rival> {
         self.heard.retain(|(_, last)| now.saturating_sub(*last) < FORGOTTEN);
-        // Beside a proxy there is a server for addresses, as there should be.
+        // In proxy mode another server gives out the addresses, as it should.
         let matters = rival.boots.is_some() || (full && rival.addresses);
         if !matters || rival.address == self.ours || rival.address.is_unspecified() {
             return None;
@@ -71,7 +72,7 @@ impl Rivals {
     }
 }
 
-/// The server that sent this Ethernet frame, if it is a DHCP answer.
+/// The server that sent this Ethernet frame; `None` if the frame is no DHCP offer or acknowledgement.
 fn read(frame: &[u8]) -> Option<Rival> {
     let ip = frame.get(14..).filter(|_| frame[12..14] == [8, 0])?;
     let length = usize::from(ip.first()? & 0x0f) * 4;
@@ -80,7 +81,7 @@ fn read(frame: &[u8]) -> Option<Rival> {
     let packet = udp.get(8..).filter(|_| ip[9] == 17 && udp[2..4] == [0, 68])?;
     let header = packet.get(..HEADER).filter(|header| header[0] == 2 && header[HEADER - 4..] == MAGIC)?;
     let options = Options::of(packet);
-    // Offers and acknowledgements; a refusal gives nothing.
+    // Only offers and acknowledgements; a refusal gives nothing.
     if !matches!(options.get(53), [2 | 5]) {
         return None;
     }
@@ -98,7 +99,7 @@ fn printable(name: &[u8]) -> String {
     name[..name.len().min(DHCP_RIVAL_FILE_BYTES_MAX)].escape_ascii().to_string()
 }
 
-/// Hears what other servers answer.
+/// Receives the answers of other servers.
 #[derive(Debug)]
 pub(super) struct Ears {
     /// A packet socket: tokio has no type of its own for one, and receiving is the same.
@@ -106,7 +107,7 @@ pub(super) struct Ears {
 }
 
 impl Ears {
-    /// Opens a packet socket that receives what comes for DHCP clients, and nothing else. Needs `CAP_NET_RAW`, and
+    /// Opens a packet socket that receives packets to DHCP clients, and nothing else. Needs `CAP_NET_RAW`, and
     /// Ethernet.
     pub(super) fn open(interface: &Interface) -> io::Result<Self> {
         interface.mac.ok_or_else(|| io::Error::other("the interface is not Ethernet"))?;
@@ -116,13 +117,13 @@ impl Ears {
         socket.attach_filter(&FILTER)?;
         bind(socket.as_raw_fd(), &interface.link())?;
         let ears = Self { socket: UdpSocket::from_std(socket.into())? };
-        // What came before filter and interface were set.
+        // Drops what was received before filter and interface were set.
         let mut frame = [0; 2048];
         while ears.socket.try_recv(&mut frame).is_ok() {}
         Ok(ears)
     }
 
-    /// The next answer of any server; our own are not heard. May be given up at any await.
+    /// The next answer of another server; the server's own are not received. Cancel safe.
     pub(super) async fn hear(&self) -> io::Result<Rival> {
         let mut frame = [0; 2048];
         loop {
@@ -134,8 +135,8 @@ impl Ears {
     }
 }
 
-/// The kernel's own look at each frame, so that we are not woken for all others: IPv4, UDP, not a later fragment, to
-/// port 68 (classic BPF: load, compare, jump over `yes` or `no` instructions).
+/// The filter in the kernel, so that other frames do not wake this process: IPv4, UDP, not a later fragment, to port 68
+/// (classic BPF: load, compare, jump over `yes` or `no` instructions).
 const FILTER: [SockFilter; 11] = [
     SockFilter::new(0x28, 0, 0, 12),
     SockFilter::new(0x15, 0, 7, 0x0800),
@@ -163,7 +164,7 @@ mod tests {
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 66);
     const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
-    /// What a server of this face at [`OTHER`] answers to `packet`.
+    /// What a server with this profile at [`OTHER`] answers to `packet`.
     fn answer(packet: &Packet, profile: &ServerProfile) -> Vec<u8> {
         let profile = ServerProfile { place: Place { address: OTHER, prefix: 24 }, ..profile.clone() };
         let request = packet.request();

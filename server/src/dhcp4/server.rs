@@ -1,5 +1,5 @@
-//! One packet at a time: reads it, decides, encodes, and tells who asked. Owns the address pool; touches the clocks and
-//! the channels to the fleet, and never waits for them.
+//! Handles one packet at a time: parses it, decides, encodes the answer, and reports the machine to the fleet. Owns the
+//! address pool; touches the clocks and the channels to the fleet, and never waits for them.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
@@ -25,15 +25,15 @@ use crate::noise::Noise;
 
 /// What follows from a packet.
 pub(super) enum Outcome {
-    /// Send this there.
+    /// Send these bytes to this destination.
     Answer(Vec<u8>, Destination),
-    /// Look who has this address first.
+    /// Probe this address first.
     Check(Ipv4Addr),
     /// Send nothing.
     Nothing,
 }
 
-/// What the loop keeps between packets.
+/// The state that the receive loop keeps between packets.
 pub(super) struct Server {
     pub(super) pool: Option<Pool>,
     pub(super) policies: watch::Receiver<Arc<BootPolicies>>,
@@ -70,7 +70,7 @@ impl Server {
         if request.client.netboots() && policy != BootPolicy::Ignore {
             self.note_network(&request);
         }
-        // Who takes another server's offer names it; beside a server that is not ours that is as it should be.
+        // A client that takes another server's offer names that server; in proxy mode that is as it should be.
         if let (Ask::Request, Some(other), Mode::Full(_)) = (request.ask, request.server, &profile.mode)
             && other != profile.place.address
         {
@@ -105,7 +105,7 @@ impl Server {
         self.clock.now(clocks(self.began))
     }
 
-    /// Hands a lease that changed over to be kept, with its end as the wall clock has it now.
+    /// Sends a changed lease to be saved, with its end converted to the wall clock.
     fn save(&mut self, lease: Option<Lease>) {
         let Some(lease) = lease else { return };
         let until = self.clock.on_the_wall(lease.until, clocks(self.began));
@@ -116,7 +116,7 @@ impl Server {
         }
     }
 
-    /// Somebody has `address`.
+    /// Another host has `address`: it answered the probe.
     pub(super) fn found(&mut self, address: Ipv4Addr, mac: Mac) {
         let now = self.now();
         let quarantined = self.pool.as_mut().and_then(|pool| pool.checked(address, Some(mac), now));
@@ -129,7 +129,7 @@ impl Server {
         self.save(quarantined);
     }
 
-    /// Nobody answered for `address`.
+    /// No host claimed `address` when it was probed.
     pub(super) fn free(&mut self, address: Ipv4Addr) {
         let now = self.now();
         if let Some(pool) = &mut self.pool {
@@ -137,7 +137,7 @@ impl Server {
         }
     }
 
-    /// Another server was heard.
+    /// Notes an answer of another server, and warns when it is new.
     pub(super) fn note_rival(&mut self, rival: Rival, profile: &ServerProfile) {
         let full = matches!(profile.mode, Mode::Full(_));
         let running = clocks(self.began).running;
@@ -149,7 +149,7 @@ impl Server {
         self.rivals_told.send_replace(self.rivals.all());
     }
 
-    /// Its network is served from now on: where its relay says that it is, or where it says that its address is.
+    /// Serves the client's network from now on: the one that its relay names, or that its address is in.
     fn note_network(&mut self, request: &BootRequest) {
         let address = request.link().or(request.wanted).unwrap_or(request.ciaddr);
         if self.networks.note(address) {
@@ -157,7 +157,7 @@ impl Server {
         }
     }
 
-    /// Reports a machine's asking once per round: firmware asks twice for one address.
+    /// Reports a machine's request to the fleet once per round: firmware sends two for one address.
     fn tell(&mut self, request: &BootRequest, port: Port, decision: &Decision) {
         if *decision == Decision::Silence(Unanswered::Exhausted) {
             self.noise.warn(|unsaid| {
@@ -172,7 +172,7 @@ impl Server {
         let (firmware, answer) = match decision {
             Decision::Answer(answer) => (answer.firmware, answered(answer)),
             Decision::Silence(why) => (firmware_of(request), Answered::Not(why.clone())),
-            // It is decided again, and told then.
+            // It is decided again after the probe, and reported then.
             Decision::Check(_) => return,
         };
         let sighting = Sighting::PowerOn { asker: request.asker(), firmware, answer, relay: request.link() };
@@ -181,8 +181,8 @@ impl Server {
         }
     }
 
-    /// Where another server gives the addresses, a machine says which one it takes when it asks for that, by broadcast, and
-    /// when it comes to port 4011 from it.
+    /// Reports which address a machine has from another server: it names it when it requests it, by broadcast, and
+    /// sends from it when it comes to port 4011.
     fn tell_of_address(&self, request: &BootRequest, decision: &Decision) {
         let ours = matches!(decision, Decision::Answer(Answer { lease: Some(_), .. }));
         if ours || request.ask != Ask::Request || !request.client.netboots() {
@@ -195,8 +195,8 @@ impl Server {
         }
     }
 
-    /// An OS of a machine that is known starts: it looks for an address, or asks for the one it had before. One that
-    /// only renews its lease has an address, and says nothing new.
+    /// Reports that the OS of a known machine starts: it looks for an address, or requests the one that it had before.
+    /// An OS that only renews its lease sends from its address, and is not reported.
     fn tell_of_system(&self, request: &BootRequest) {
         let starts = matches!(request.ask, Ask::Discover | Ask::Request) && request.ciaddr.is_unspecified();
         if request.client != Client::Ordinary || !starts {
@@ -211,7 +211,7 @@ impl Server {
     }
 }
 
-/// What was answered, for the log.
+/// The answer as a sighting has it.
 fn answered(answer: &Answer) -> Answered {
     let file = answer.boot.as_ref().and_then(|boot| boot.file.as_ref()).map(|file| match file {
         BootFile::Tftp(name) => name.clone(),

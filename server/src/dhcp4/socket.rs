@@ -1,7 +1,8 @@
-//! Ports 67 and 4011: receive, decide, send. Owns the address pool while it runs; touches sockets, and reads
-//! the latest policies without asking anybody, because iPXE waits two seconds for a proxy and no longer.
+//! The receive loop of ports 67 and 4011: receive, decide, send. Owns the address pool while it runs; touches sockets,
+//! and reads the latest boot policies without waiting for the fleet, because iPXE waits two seconds for a proxy and no
+//! longer.
 //!
-//! Everything that can fail for a reason outside the network has failed in `bind`, before anything has started.
+//! Everything that can fail for a reason outside the network has failed in `bind` already.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -35,21 +36,21 @@ impl Bound {
         &self.interface
     }
 
-    /// The networks whose machines are served, as they become known.
+    /// The networks whose machines are served; changes as machines are seen in new ones.
     #[must_use]
     pub fn served(&self) -> watch::Receiver<Served> {
         self.served.subscribe()
     }
 
-    /// Other servers that were heard on the wire.
+    /// Other DHCP servers that were seen on the network.
     #[must_use]
     pub fn rivals(&self) -> watch::Receiver<Vec<Rival>> {
         self.rivals.subscribe()
     }
 
-    /// Serves until `cancel`. BootPolicies are read, never waited for; sightings and changed leases are sent
-    /// without waiting, and what does not fit is counted in the log. `kept` are the leases of earlier runs, and
-    /// every lease that comes over `changed` replaces the one of the same address there.
+    /// Serves until `cancel`. The boot policies are read without waiting; sightings and changed leases are sent without
+    /// waiting, and those that do not fit into their channel are counted in the log. `kept` are the leases of earlier
+    /// runs; every lease sent over `changed` replaces the one of the same address there.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ impl Bound {
             };
             let (length, source) = match received {
                 Ok(received) => received,
-                // An unreachable client's ICMP answer is reported on the next receive; nothing is wrong here.
+                // The ICMP error of an unreachable client is reported by the next receive; this socket is not broken.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(source) => return Err(DhcpError::Receive { port: self.port(port), source }),
             };
@@ -105,7 +106,7 @@ impl Bound {
         }
     }
 
-    /// What is kept between packets, with nothing received yet. The clock begins here.
+    /// The state between packets, before the first. The clock starts here.
     fn server(
         &self,
         policies: watch::Receiver<Arc<BootPolicies>>,
@@ -139,10 +140,10 @@ impl Bound {
         }
     }
 
-    /// Answers a packet, or keeps it until its address has been looked for.
+    /// Answers a packet, or holds it while its address is probed for.
     fn answer(&self, server: &mut Server, checks: &mut Checks, held: Held) {
         let Held { packet, port, source } = &held;
-        // No packet is known to panic here; one that did would otherwise stop every machine's boot.
+        // No packet is known to cause a panic; if one did, it would otherwise end DHCP for all machines.
         let outcome = catch_unwind(AssertUnwindSafe(|| server.handle(packet, *port, *source, &self.profile)));
         match outcome {
             Ok(Outcome::Answer(bytes, to)) => self.send(*port, &bytes, to, &mut server.noise),
@@ -175,7 +176,7 @@ impl Bound {
 
     fn send(&self, port: Port, bytes: &[u8], to: Destination, noise: &mut Noise) {
         let socket = if port == Port::Dhcp { &self.dhcp } else { &self.pxe };
-        // Ports are the protocol's, except in tests that may not open those.
+        // The ports are the standard ones, except in tests that may not open those.
         let client = |port| if port == 68 { self.client_port } else { port };
         let everyone = |port| SocketAddrV4::new(std::net::Ipv4Addr::BROADCAST, client(port));
         let sent = match to {
@@ -198,13 +199,13 @@ impl Bound {
     }
 }
 
-/// The next host that says which address it has; never, where the wire cannot be heard.
+/// The next ARP packet that claims an address; never returns where ARP cannot be received.
 async fn heard(arp: Option<&Arp>) -> (std::net::Ipv4Addr, Mac) {
     let Some(arp) = arp else { return std::future::pending().await };
     loop {
         match arp.hear().await {
             Ok(said) => return said,
-            // The interface went down, for example. It is said once for each time.
+            // For example because the interface went down. Logged once for each time.
             Err(error) => {
                 tracing::debug!(%error, "ARP could not be heard");
                 tokio::time::sleep(CHECK_TIME).await;
@@ -213,7 +214,7 @@ async fn heard(arp: Option<&Arp>) -> (std::net::Ipv4Addr, Mac) {
     }
 }
 
-/// The next answer of another server; never, where the wire cannot be heard.
+/// The next answer of another server; never returns where these cannot be received.
 async fn overheard(ears: Option<&Ears>) -> Rival {
     let Some(ears) = ears else { return std::future::pending().await };
     loop {

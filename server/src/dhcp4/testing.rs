@@ -1,4 +1,4 @@
-//! Packets as firmware sends them, for the tests of all parts of this module. Touches nothing.
+//! Packets as firmware sends them, for the tests of all files of this module. Touches nothing.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -10,12 +10,12 @@ use super::request::BootRequest;
 use crate::boot::choose::Programs;
 use crate::fleet::boot_policy::BootPolicy;
 
-/// The server of all tests.
+/// The server's address in all tests.
 pub(super) const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// The address that a pool gives in tests of the decision.
 pub(super) const GIVEN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 107);
 
-/// A request in the making.
+/// Builds a request.
 #[derive(Debug, Clone)]
 pub(super) struct Packet {
     header: Vec<u8>,
@@ -102,7 +102,7 @@ impl Packet {
     }
 }
 
-/// A full server's profile.
+/// The profile of a full server.
 pub(super) fn full() -> ServerProfile {
     let range = Range { start: Ipv4Addr::new(10, 0, 0, 100), end: Ipv4Addr::new(10, 0, 0, 200) };
     let network = Network {
@@ -114,7 +114,7 @@ pub(super) fn full() -> ServerProfile {
     ServerProfile { mode: Mode::Full(network), ..beside() }
 }
 
-/// A proxy's profile.
+/// The profile of a proxy.
 pub(super) fn beside() -> ServerProfile {
     let available = ["undionly.kpxe", "snponly.efi", "snponly-arm64.efi"].map(str::to_owned);
     ServerProfile {

@@ -1,5 +1,5 @@
-//! The whole way of each kind of firmware, from its first packet to the script; every firmware, message, mode
-//! and policy. Touches nothing.
+//! Every kind of firmware from its first packet to the script; every combination of firmware, message, mode and policy.
+//! Touches nothing.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -31,7 +31,7 @@ fn url(path: &str) -> Option<BootFile> {
     Some(BootFile::Url(format!("http://10.0.0.1:8069/{path}")))
 }
 
-/// Every client, and its boot part in a full server's lease, a proxy's offer, and at port 4011.
+/// Every client, with the boot part of a full server's answer, of a proxy's offer, and of the answer at port 4011.
 fn table() -> Vec<(&'static str, Packet, Boot, Boot, Option<Boot>)> {
     let make = |vendor, no_menu, no_proxy, file: &Option<BootFile>| Boot {
         vendor,
@@ -210,7 +210,7 @@ fn a_proxy_never_refuses_and_never_answers_for_another_server() {
         let ours = request.option(54, &US.octets());
         let answer = answered(&ours, Port::Dhcp, &beside());
         assert!(answer.kind == Kind::Ack && answer.boot.unwrap().file.is_some(), "{words}");
-        // The other server may be on this very host; an address is its business all the same.
+        // The other server may be on this very host; an address is given by that one all the same.
         let leased = ours.option(50, &[10, 0, 0, 99]);
         assert!(silent(&leased, Port::Dhcp, BootPolicy::Load, &beside()), "{words}");
         for kind in [4, 7] {
@@ -307,7 +307,7 @@ fn answers_go_where_they_can_be_heard() {
     assert_eq!(goes(&asks, Port::Pxe, &beside(), source), Destination::Broadcast(68));
 }
 
-/// Follows the answers as the firmware would, until it has the script's URL; gives the files on the way.
+/// Follows the answers as firmware would, until it has the script's URL; returns the files on the way.
 fn chain(mut packet: Packet, profile: &ServerProfile) -> Vec<String> {
     let mut way = Vec::new();
     loop {
@@ -323,7 +323,7 @@ fn chain(mut packet: Packet, profile: &ServerProfile) -> Vec<String> {
                 way.push(url);
                 return way;
             }
-            // Our boot programs are iPXE with HTTP.
+            // The boot programs of the kits are iPXE with HTTP.
             BootFile::Url(file) | BootFile::Tftp(file) => {
                 way.push(file);
                 packet = Packet::ipxe(architecture, true);

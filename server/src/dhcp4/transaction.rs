@@ -1,7 +1,7 @@
-//! Core: what machines asked with their DISCOVER, for a REQUEST that says less. Touches nothing.
+//! Core: remembers which DISCOVER asked for a network boot, for a REQUEST that does not say so. Touches nothing.
 //!
-//! Some firmware says `PXEClient` in its DISCOVER only (raspberrypi/rpi-eeprom#82). The answer to its REQUEST must
-//! carry what the offer carried: a transaction that began as a network boot stays one.
+//! Some firmware sends `PXEClient` in its DISCOVER only (raspberrypi/rpi-eeprom#82). The answer to its REQUEST must
+//! have what the offer had: a transaction that began as a network boot stays one.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use common::limits::{DHCP_TRANSACTION_SECONDS, DHCP_TRANSACTIONS_MAX};
 
 use super::request::{Ask, BootRequest, Client};
 
-/// Who began it: the hardware address, the client identifier, and the transaction's number.
+/// Identifies a transaction: the hardware address, the client identifier, and the transaction id.
 type Key = ([u8; 16], Vec<u8>, u32);
 
-/// The transactions of the last minute or two.
+/// The transactions of the last one to two periods of [`DHCP_TRANSACTION_SECONDS`].
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
     young: HashMap<Key, (Client, Vec<u16>)>,
@@ -21,7 +21,7 @@ pub(super) struct Transactions {
 }
 
 impl Transactions {
-    /// Remembers a DISCOVER; completes a REQUEST that does not say what it is.
+    /// Remembers a DISCOVER for a network boot; completes a REQUEST that does not say what its client is.
     pub(super) fn heed(&mut self, request: &mut BootRequest, now: u64) {
         if now.saturating_sub(self.since) >= DHCP_TRANSACTION_SECONDS
             || self.young.len() >= DHCP_TRANSACTIONS_MAX
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(heed(&mut transactions, &bare.clone().mac(3), 1).0, Client::Ordinary, "another machine");
         let says = bare.clone().option(60, b"MSFT 5.0");
         assert_eq!(heed(&mut transactions, &says, 1).0, Client::Ordinary, "it says what it is");
-        // The OS of the same machine, which happens to use the same number.
+        // The OS of the same machine, which happens to use the same transaction id.
         heed(&mut transactions, &Packet::new(1), 2);
         assert_eq!(heed(&mut transactions, &bare, 3).0, Client::Ordinary);
     }

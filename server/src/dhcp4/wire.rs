@@ -1,8 +1,8 @@
-//! Interfaces and their addresses, UDP sockets bound to one of them, and raw frames for clients that have no
+//! Network interfaces and their addresses, UDP sockets bound to one interface, and raw frames for clients that have no
 //! address yet. Touches sockets.
 //!
-//! A client that is being given an address does not answer ARP for it, so an ordinary send loses the answer
-//! after three ARP requests (tried); the frame is built by hand and leaves no state in the kernel.
+//! A client that is being given an address does not answer ARP for it, so an ordinary send would lose the answer after
+//! three ARP requests (tried); the frame is built by hand and leaves no state in the kernel.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -20,7 +20,7 @@ use tokio::net::UdpSocket;
 
 use super::place::Place;
 
-/// Room for answers that wait for ARP: three seconds of a thousand a second, with what the kernel adds to each.
+/// Bytes of the send buffer for answers that wait for ARP: three seconds at a thousand a second, with overhead.
 const ROUTED_BYTES: usize = 4 << 20;
 
 /// A network interface of this host, with its first IPv4 address.
@@ -32,39 +32,39 @@ pub struct Interface {
     pub mac: Option<Mac>,
     /// Its first IPv4 address; an interface without one is not served.
     pub address: Ipv4Addr,
-    /// The length of its network's prefix.
+    /// The prefix length of its network.
     pub prefix: u8,
     link: LinkAddr,
 }
 
 impl Interface {
-    /// Its link-layer address and number, to bind packet sockets to.
+    /// Its link-layer address and index, to bind packet sockets to.
     pub(super) fn link(&self) -> LinkAddr {
         self.link
     }
 
-    /// Our place in its network.
+    /// The server's address in this interface's network.
     #[must_use]
     pub fn place(&self) -> Place {
         Place { address: self.address, prefix: self.prefix }
     }
 }
 
-/// Why an interface cannot be served on.
+/// Why an interface cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// The kernel did not list any.
+    /// The kernel listed no interfaces.
     #[error("the network interfaces cannot be listed")]
     List(#[source] io::Error),
-    /// There is none of that name.
+    /// There is no interface of that name.
     #[error("there is no interface {name} (there is: {known})")]
     NotFound {
         /// The name that was asked for.
         name: String,
-        /// The ones that there are.
+        /// The names of all interfaces, for the error message.
         known: String,
     },
-    /// It has no IPv4 address.
+    /// The interface has no IPv4 address.
     #[error("interface {name} has no IPv4 address")]
     NoAddress {
         /// The name that was asked for.
@@ -72,7 +72,7 @@ pub enum InterfaceError {
     },
 }
 
-/// The interface called `name`.
+/// Finds the interface called `name`.
 ///
 /// # Errors
 ///
@@ -101,10 +101,10 @@ pub fn interface_address(name: &str) -> Result<Interface, InterfaceError> {
     Ok(Interface { name: name.to_owned(), mac, address, prefix, link })
 }
 
-/// What became of an interface's address since the server started with it.
+/// How an interface's address has changed since the server started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Drift {
-    /// It is as it was.
+    /// The address is as it was.
     None,
     /// The interface is gone, or has no address.
     Gone,
@@ -112,7 +112,7 @@ pub enum Drift {
     Changed(Place),
 }
 
-/// What became of the address that interface `name` had.
+/// Compares the address of interface `name` with the one that it had.
 #[must_use]
 pub fn drift(name: &str, had: Place) -> Drift {
     match interface_address(name) {
@@ -122,8 +122,8 @@ pub fn drift(name: &str, had: Place) -> Drift {
     }
 }
 
-/// A UDP socket at `port` that hears and speaks only on `interface`, broadcasts included, and that another
-/// server on this host may share if it allows that too.
+/// A UDP socket at `port` that receives and sends only on `interface`, broadcasts included. Another server on this host
+/// may share the port if it allows that too.
 pub(super) fn udp_socket(interface: &Interface, port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
@@ -135,7 +135,7 @@ pub(super) fn udp_socket(interface: &Interface, port: u16) -> io::Result<UdpSock
 }
 
 /// Sends from `interface`'s own address: PXE ROMs drop an answer that comes from any other. Never waits: what does not
-/// fit into the socket's buffer is an error, and the client asks again.
+/// fit into the socket's buffer is an error, and the client retries.
 pub(super) fn send(
     socket: &UdpSocket,
     interface: &Interface,
@@ -155,8 +155,8 @@ pub(super) fn send(
 }
 
 /// Sends to relays and to clients that have an address. The kernel keeps such a packet, and its share of the socket's
-/// buffer, for three seconds while nobody answers ARP for its address; a few hundred false relays a second would so take
-/// all the room of the socket that everybody else is answered from (tried). This one is its own, and larger.
+/// buffer, for three seconds while nobody answers ARP for its address; a few hundred forged relays a second would fill
+/// the buffer of the socket that all others are answered from (tried). So this is another socket, with a larger buffer.
 #[derive(Debug)]
 pub(super) struct Routed {
     socket: Socket,
@@ -170,7 +170,7 @@ impl Routed {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(protocol))?;
         socket.set_nonblocking(true)?;
         socket.bind_device(Some(interface.name.as_bytes()))?;
-        // Root gets it; others get what the system allows.
+        // Root may exceed the system's limit; others get what the limit allows.
         let room = ROUTED_BYTES;
         if setsockopt(&socket, sockopt::SndBufForce, &room).is_err() {
             let _ = setsockopt(&socket, sockopt::SndBuf, &room);
@@ -178,7 +178,7 @@ impl Routed {
         Ok(Self { socket, address: interface.address })
     }
 
-    /// Sends a DHCP answer from port `from`. Never waits, as [`send`].
+    /// Sends a DHCP answer from port `from`. Never waits, as with [`send`].
     pub(super) fn send(&self, bytes: &[u8], from: u16, to: SocketAddrV4) -> io::Result<()> {
         let builder = PacketBuilder::ipv4(self.address.octets(), to.ip().octets(), 64).udp(from, to.port());
         let mut packet = Vec::with_capacity(builder.size(bytes.len()));
@@ -207,8 +207,8 @@ impl Frames {
         Ok(Self { socket, mac, address: interface.address })
     }
 
-    /// Sends a DHCP answer to the client `mac` at `address`, from `ports.0` to `ports.1`. Never waits: a full
-    /// queue is an error, and the client asks again.
+    /// Sends a DHCP answer to the client `mac` at `address`, from `ports.0` to `ports.1`. Never waits: a full queue is
+    /// an error, and the client retries.
     pub(super) fn send(
         &self,
         bytes: &[u8],
@@ -222,7 +222,7 @@ impl Frames {
     }
 }
 
-/// An Ethernet frame with a UDP packet.
+/// Encodes an Ethernet frame with a UDP packet.
 pub(super) fn frame(
     from_mac: Mac,
     from: Ipv4Addr,

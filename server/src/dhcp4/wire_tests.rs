@@ -1,5 +1,5 @@
-//! The server on a wire of its own: a pair of virtual cables in a network namespace, one end the server's, the other a
-//! machine that sends raw frames. Needs root; without it these tests say so and pass.
+//! The server over a virtual cable: a veth pair in a network namespace, one end the server's, the other a machine that
+//! sends raw frames. Needs root; without it these tests say so and pass.
 
 use std::io::Read as _;
 use std::net::Ipv4Addr;
@@ -24,11 +24,11 @@ use super::wire::{frame, interface_address};
 use super::{Place, reply};
 use crate::fleet::boot_policy::{BootPolicies, BootPolicy, Sighting};
 
-/// Set in the process that runs inside.
+/// Set in the process that runs inside the namespace.
 const INSIDE: &str = "SWARMBOOT_TEST_NAMESPACE";
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
-/// Whether this process is inside a namespace of its own; if not, runs `test` again in one, and gives `false`.
+/// Whether this process is inside the namespace; if not, runs `test` again in a new one, and returns `false`.
 fn inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         for line in [
@@ -60,7 +60,7 @@ fn inside(test: &str) -> bool {
 /// The machine's end of the cable.
 struct Rom {
     socket: Socket,
-    /// Addresses that somebody on this side has.
+    /// Addresses that other hosts on this end have.
     taken: Vec<(Ipv4Addr, Mac)>,
 }
 
@@ -87,8 +87,8 @@ impl Rom {
         self.frame(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, packet);
     }
 
-    /// The next DHCP answer within `wait`: the kind (option 53 comes in it), and the address that it gives. Answers ARP
-    /// for those that have an address meanwhile.
+    /// The next DHCP answer within `wait`: its bytes, and the address that it gives. Answers ARP for the addresses in
+    /// `taken` meanwhile.
     fn hears(&mut self, wait: Duration) -> Option<(Vec<u8>, Ipv4Addr)> {
         let began = Instant::now();
         let mut frame = [0; 2048];
@@ -129,7 +129,7 @@ fn interface_link(name: &str) -> nix::sys::socket::LinkAddr {
     links.find_map(|entry| entry.address.and_then(|address| address.as_link_addr().copied())).unwrap()
 }
 
-/// A server on the wire, in a thread of its own.
+/// A server at its end of the cable, in a thread of its own.
 struct Served {
     seen: mpsc::Receiver<Sighting>,
     saved: mpsc::Receiver<Lease>,
@@ -184,7 +184,7 @@ fn an_address_that_somebody_has_is_not_given() {
     let mut served = serve(10, 11);
     let mut rom = Rom::open();
     let stranger = Mac([2, 0, 0, 0, 0, 0x77]);
-    // Whichever it would be offered first, somebody has the one that a machine of this name gets without a word.
+    // Another host has the address that a machine of this name would be offered first.
     rom.says(&Packet::pxe(0));
     let (_, free) = rom.hears(Duration::from_secs(2)).expect("an offer, after the wire was asked");
     rom.taken.push((free, stranger));
@@ -205,7 +205,7 @@ fn answers_that_wait_for_arp_keep_nobody_waiting() {
     }
     let mut served = serve(10, 250);
     let mut rom = Rom::open();
-    // A thousand relays in our network that are not there.
+    // Two thousand requests through relays of our network that do not exist.
     for n in 0..2000_u16 {
         let relay = Ipv4Addr::new(10, 9, 0, u8::try_from(n % 200).unwrap() + 20);
         let packet = Packet::new(1).mac(3).option(60, b"x").option(61, &n.to_be_bytes()).relay(relay);
@@ -244,7 +244,7 @@ fn another_server_on_the_wire_is_noticed() {
     let all = Mac([0xff; 6]);
     let offer = frame(Mac([2, 0, 0, 0, 0, 66]), other, all, Ipv4Addr::BROADCAST, (67, 68), &bytes).unwrap();
     nix::sys::socket::send(rom.socket.as_raw_fd(), &offer, nix::sys::socket::MsgFlags::empty()).unwrap();
-    // A client that takes the offer of a third one.
+    // A client that takes the offer of a third server.
     rom.says(&Packet::new(3).mac(8).option(54, &[10, 9, 0, 67]).option(50, &[10, 9, 0, 30]));
     let began = Instant::now();
     while served.rivals.borrow().len() < 2 && began.elapsed() < Duration::from_secs(3) {
@@ -271,7 +271,7 @@ fn a_request_that_says_less_gets_what_the_offer_carried() {
     let (offer, address) = rom.hears(Duration::from_secs(2)).unwrap();
     let carries = |dhcp: &[u8]| dhcp.windows(13).any(|part| part == b"undionly.kpxe");
     assert!(carries(&offer));
-    // Without 60; without 60, 93 to 97; without 50.
+    // Without option 60; without 60, 93 to 97; without 50.
     let marks = |packet: Packet| packet.option(93, &[0, 0]).option(94, &[1, 2, 1]);
     let request = || Packet::new(3).option(54, &SERVER.octets());
     let wanted = address.octets();
@@ -281,7 +281,7 @@ fn a_request_that_says_less_gets_what_the_offer_carried() {
         assert!(carries(&ack) && ack[240..].windows(3).any(|part| part == [53, 1, 5]), "{packet:?}");
         assert_eq!(given, address);
     }
-    // A laptop of another network on the same wire wakes up: another server's matter (E8).
+    // A laptop with an address of another network wakes up on this link: that is for another server (E8).
     rom.says(&Packet::new(3).mac(5).option(50, &[198, 51, 100, 5]));
     assert!(rom.hears(Duration::from_millis(500)).is_none());
     served.stop();

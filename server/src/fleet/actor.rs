@@ -53,7 +53,7 @@ pub struct FleetTask {
 /// # Errors
 /// When the records cannot be read or no thread can be started.
 pub fn start(
-    store: impl Store,
+    store: Box<dyn Store>,
     provisioner: Arc<dyn Provisioner>,
     keys: KeyPair,
     settings: Settings,
@@ -66,7 +66,7 @@ pub fn start(
     let beside = (events.clone(), Arc::clone(&provisioner));
     let thread = std::thread::Builder::new()
         .name("fleet".to_owned())
-        .spawn(move || match Actor::over(Box::new(store), settings, beside, &runtime) {
+        .spawn(move || match Actor::over(store, settings, beside, &runtime) {
             Ok(actor) => {
                 // The caller of `start` waits for this.
                 let _ = opened.send(Ok(actor.policies.subscribe()));

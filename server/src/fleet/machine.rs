@@ -91,12 +91,6 @@ impl Machine {
         self.name.clone().unwrap_or_else(|| self.id.to_string())
     }
 
-    /// Whether it only asked to network-boot so far: it has not reported, and no admin has done anything with it.
-    #[must_use]
-    pub fn is_bare_sighting(&self) -> bool {
-        self.state == MachineState::Discovered && self.hardware.is_none() && self.labels.is_empty()
-    }
-
     /// Whether it has a name, or an admin or a job has changed it: then a report that differs from it must not simply
     /// replace it.
     #[must_use]

@@ -34,7 +34,8 @@ pub type Stored<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 pub type KnownHardware = HashMap<MachineId, Arc<CheckedHardware>>;
 
 /// The writing end of the records, of which the fleet has the only one. It is called from the fleet's own thread, one
-/// call at a time, so an implementation may block as well as wait.
+/// call at a time. An implementation may block that thread, or wait; it is polled within the server's runtime, so what
+/// blocks on a runtime of its own belongs on another thread.
 pub trait Store: Send + 'static {
     /// Reads the state, without the events; the hardware of machines that are in `known` is taken from there. Rows that
     /// cannot be read are listed in the state's `set_aside`, and left unchanged.

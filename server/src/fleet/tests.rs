@@ -56,7 +56,7 @@ impl Provisioner for Nothing {
 }
 
 fn fleet_with(memory: &Memory, settings: Settings) -> (FleetHandle, FleetTask) {
-    start(memory.clone(), Arc::new(Nothing), KeyPair::from_secret([1; 32]), settings).unwrap()
+    start(Box::new(memory.clone()), Arc::new(Nothing), KeyPair::from_secret([1; 32]), settings).unwrap()
 }
 
 fn fleet(memory: &Memory) -> (FleetHandle, FleetTask) {

@@ -1,10 +1,10 @@
-//! Work that reads or writes a disk, off the async threads. Touches nothing but the runtime's threads.
+//! Blocking work of a request handler, off the async threads. Touches tokio's blocking threads only.
 
 use axum::http::StatusCode;
 
 use super::refusal::Refusal;
 
-/// Does `work` on a thread that may block, and gives what came of it.
+/// Runs `work` on a blocking thread and waits for its result; the error is a panic in `work`.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {

@@ -1,6 +1,6 @@
-//! Step 2, `loader`, over HTTP: boot scripts, kernel and loader, and network boot programs for UEFI HTTP boot.
-//! Nothing in a path becomes a file name: names are compared with what the boot files have. Touches the fleet's
-//! policies and tells it what went out.
+//! Step 2, `loader`, over HTTP: boot scripts, kernel and loader, and network boot programs for UEFI HTTP boot. Nothing
+//! in a path becomes a file name: names are compared with those of the boot files. Reads the fleet's boot policies, and
+//! reports to it what was sent.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::server::Ends;
 use crate::boot::script::{self, Visitor};
 use crate::fleet::boot_policy::{BootPolicy, ScriptSays, Sighting};
 
-/// What machines fetch before anything is known of them.
+/// The routes that machines fetch from before they have reported anything.
 pub(super) fn routes() -> Router<Arc<Public>> {
     Router::new()
         .route("/boot.ipxe", get(boot_script))
@@ -42,7 +42,7 @@ async fn boot_script(
     let (_, policy) = public.fleet.policies().borrow().of(&asker);
     let kit = match policy {
         BootPolicy::Load => true,
-        // The loader knows Ethernet only, and would look for it for ever.
+        // The loader supports Ethernet only, and would search for an Ethernet interface for ever.
         BootPolicy::Unknown => public.discover && ethernet,
         BootPolicy::BootDisk | BootPolicy::Ignore => false,
     };
@@ -60,7 +60,7 @@ async fn boot_script(
     Ok(as_script(text))
 }
 
-/// What a machine reads that netboots over something else than Ethernet.
+/// Shown on a machine that netboots over another network than Ethernet.
 const NOT_ETHERNET: &str = "its network card has no Ethernet address, and nothing else is served";
 
 async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
@@ -86,7 +86,7 @@ fn as_script(text: String) -> Response {
     let mut response = text.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    // What a machine is told changes with its policy; a proxy between must not keep it.
+    // The script changes with the machine's boot policy; a proxy in between must not cache it.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -129,7 +129,7 @@ async fn boot_program(
     answer(&method, &headers, Content { bytes: Bytestore::Memory(bytes), media, tag: None }, told).await
 }
 
-/// For `tests/fuzz`.
+/// The entry point of `tests/fuzz`: reads a query and makes a script's asker of it.
 #[cfg(fuzzing)]
 pub fn try_query(query: &str) {
     let pairs = query_pairs(query);
@@ -137,8 +137,8 @@ pub fn try_query(query: &str) {
     let _ = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
 }
 
-/// The pairs of a query, decoded, at most 16 and each at most 256 bytes. A value that is not UTF-8 is `None`: that
-/// it was said counts.
+/// The pairs of a query, decoded: at most 16, each part cut to 256 bytes. A value that cannot be decoded is `None`,
+/// because it counts that it was sent at all.
 fn query_pairs(query: &str) -> Vec<(String, Option<String>)> {
     let pair = |text: &str| {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));

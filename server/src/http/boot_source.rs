@@ -1,5 +1,6 @@
-//! What HTTP gives out and does not make itself: kits, boot programs, bundles, manifests. A seam, so that the machines'
-//! routes can be tried without a kit; and what the server has behind it. Touches the kits, bundles and images.
+//! What HTTP serves and other modules make: kits, boot programs, bundles, manifests. A trait, so that the machines'
+//! routes can be tested without a kit, and its implementation over the server's stores. Touches the kits, bundles and
+//! images.
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use crate::boot::BootKits;
 use crate::image::Images;
 use crate::tailor::Bundles;
 
-/// What machines take from. All calls may read a disk; they are made off the async threads.
+/// Where the files come from that machines fetch. Any method may block on a disk, so they are called on blocking
+/// threads.
 pub trait BootSource: Send + Sync + 'static {
     /// The name of the kit that machines are booted with, if there is one.
     fn kit(&self) -> Option<String>;
@@ -29,14 +31,14 @@ pub trait BootSource: Send + Sync + 'static {
     fn manifest(&self, image: ImageId) -> Option<Bytes>;
 }
 
-/// The server's own stores, as machines take from them.
+/// The server's stores as a [`BootSource`].
 #[derive(Debug)]
 pub struct Stores {
-    /// The boot kits.
+    /// Serves the kernel, the loader and the boot programs.
     pub kits: Arc<BootKits>,
-    /// The agent bundles.
+    /// Serves the agent's bundles.
     pub bundles: Arc<Bundles>,
-    /// The images, of which machines fetch manifests here and chunks from the swarm.
+    /// Serves manifests; chunks go through the swarm instead.
     pub images: Images,
 }
 

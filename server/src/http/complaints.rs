@@ -1,6 +1,6 @@
-//! Reports that were refused, said in the server's own log: the machine's screen shows the refusal, but who runs
-//! the server would see nothing at all. One line for each address and cause within ten minutes, and a bounded
-//! memory: a stranger may send as many as they like.
+//! Refused reports, written into the server's own log: the machine's screen shows the refusal, but whoever runs the
+//! server would see nothing of it. Rate limited to one line for each address and cause within ten minutes, with bounded
+//! memory, because anybody may send as many as they like.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,29 +9,29 @@ use std::time::{Duration, Instant};
 use common::limits::cut;
 use parking_lot::Mutex;
 
-/// The same cause from the same address is not said again within this time.
+/// The same cause from the same address is not logged again within this time.
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// Another cause from the same address is not said within this time.
+/// A different cause from the same address is not logged either within this time.
 const CAUSES: Duration = Duration::from_secs(1);
 
-/// So many addresses are remembered; when there are more, nothing is said until one is forgotten.
+/// How many addresses are remembered; beyond that nothing is logged until one expires.
 const ADDRESSES_MAX: usize = 256;
 
-/// Of a cause so many bytes are kept: it may hold what the sender wrote.
+/// How many bytes of a cause are kept: it may contain what the sender wrote.
 const CAUSE_BYTES_MAX: usize = 300;
 
-/// What was said lately.
+/// What was logged within [`AGAIN`]: for each address the last cause, and when.
 #[derive(Debug, Default)]
 pub(super) struct Complaints(Mutex<HashMap<IpAddr, (String, Instant)>>);
 
 impl Complaints {
-    /// Logs that a report from `peer` was refused because of `cause`, unless that was said lately; whether it did.
+    /// Logs that a report from `peer` was refused because of `cause`, if the rate limit allows; returns whether it did.
     pub(super) fn report_refused(&self, peer: IpAddr, cause: &str) -> bool {
         let cause = cut(cause, CAUSE_BYTES_MAX);
         let is_news = self.is_news(peer, cause, Instant::now());
         if is_news {
-            // Quoted: a cause may hold what the sender wrote.
+            // Quoted: a cause may contain what the sender wrote.
             tracing::warn!(%peer, ?cause, "a hardware report was refused, so this machine is not listed");
         }
         is_news
@@ -41,7 +41,7 @@ impl Complaints {
         // A panic while the lock is held cannot leave half a change: each is one insert or removal.
         let mut said = self.0.lock();
         said.retain(|_, (_, at)| now.duration_since(*at) < AGAIN);
-        // Two causes in turn are two lines a second at the most.
+        // Two alternating causes make one line a second at the most.
         let flood = |at: Instant| now.duration_since(at) < CAUSES;
         if said.get(&peer).is_some_and(|(before, at)| before == cause || flood(*at)) {
             return false;

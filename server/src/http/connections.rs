@@ -1,5 +1,5 @@
-//! Core: how many connections each address has. One host cannot take the places of all others, whatever it does with
-//! them. Touches `std` only.
+//! Core: counts the connections of each address, so that one host cannot use up those of all others. Touches `std` and
+//! a mutex only.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ pub(super) struct CountsByAddress {
 }
 
 impl CountsByAddress {
-    /// A place for one more connection from `address`, unless it has `most` already.
+    /// Counts one more connection from `address`, until the result is dropped; `None` when it has `most` already.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
         let mut inside = self.inside.lock();
         let count = inside.entry(address).or_insert(0);
@@ -50,7 +50,7 @@ impl CountsByAddress {
     }
 }
 
-/// The place of one connection, given back when it is dropped.
+/// One counted connection; dropping it lowers the count again.
 #[derive(Debug)]
 pub(super) struct Place {
     counts: Arc<CountsByAddress>,

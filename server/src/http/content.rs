@@ -1,6 +1,6 @@
-//! Bytes that are asked for whole, in part, or by their length only: GET with ranges and HEAD, over files and
-//! memory. Firmware asks with HEAD first and believes `Content-Length`; iPXE and the loader go on with a range
-//! after a broken connection. Touches the files it is given, and nothing by a name from outside.
+//! Responses with a file's bytes: GET, with ranges, and HEAD, over files and memory. Firmware asks with HEAD first and
+//! believes `Content-Length`; iPXE and the loader resume with a range after a broken connection. Touches the files that
+//! it is given, and never a path from a request.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use super::refusal::Refusal;
 /// Bytes of a file per read: large enough that a system call does not show beside the copy.
 const READ_BYTES: usize = 256 << 10;
 
-/// Where the bytes are.
+/// The body's bytes, in a file or in memory.
 #[derive(Debug, Clone)]
 pub enum Bytestore {
     /// In a file, which is not changed in place while it is served.
@@ -28,21 +28,21 @@ pub enum Bytestore {
     Memory(Bytes),
 }
 
-/// Bytes to be given out.
+/// A response body, before ranges are applied.
 #[derive(Debug, Clone)]
 pub struct Content {
-    /// Where they are.
+    /// The whole body.
     pub bytes: Bytestore,
-    /// Their media type.
+    /// The value of `Content-Type`.
     pub media: &'static str,
-    /// What changes when they change.
+    /// The value of `ETag`, which changes when the bytes do; with `None` a conditional range gets the whole body.
     pub tag: Option<String>,
 }
 
-/// Told when an answer has ended: how many bytes went out.
+/// Called once when a response body is dropped, with how many bytes of it were sent.
 pub type OnEnd = Box<dyn FnOnce(u64) + Send>;
 
-/// Answers a GET or HEAD for `content`. `on_end` is told how many bytes of the body went out.
+/// Answers a GET or HEAD for `content`. `on_end` is called with the bytes of the body that were sent; never for a HEAD.
 ///
 /// # Errors
 /// When the file cannot be read, or the range lies outside it.
@@ -123,8 +123,8 @@ impl Open {
     }
 }
 
-/// The one range that is asked for, as start and length; none for all of it. Several ranges at once are
-/// answered with all of it, which RFC 9110 section 14.2 allows.
+/// The start and length of the one range that is asked for; `None` for the whole. A request for several ranges is
+/// answered with the whole, which RFC 9110 section 14.2 allows.
 fn range_of(headers: &HeaderMap, tag: Option<&str>, whole: u64) -> Result<Option<(u64, u64)>, Refusal> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if let Some(condition) = text(header::IF_RANGE)
@@ -142,7 +142,7 @@ fn range_of(headers: &HeaderMap, tag: Option<&str>, whole: u64) -> Result<Option
         (Some(from), Some(to)) if to >= from => (from, to.min(whole.saturating_sub(1))),
         (Some(from), None) if to.is_empty() => (from, whole.saturating_sub(1)),
         (None, Some(last)) if from.is_empty() => (whole.saturating_sub(last), whole.saturating_sub(1)),
-        // What is no range is as if it were not there.
+        // A range that cannot be parsed is ignored.
         _ => return Ok(None),
     };
     let empty_suffix = from.is_empty() && number(to) == Some(0);
@@ -155,7 +155,7 @@ fn range_of(headers: &HeaderMap, tag: Option<&str>, whole: u64) -> Result<Option
     Ok(Some((bounds.0, bounds.1 - bounds.0 + 1)))
 }
 
-/// A stream that tells at its end how much went through it.
+/// A stream that counts its bytes and reports them to `on_end` when it is dropped.
 struct Counted {
     pieces: Pieces,
     sent: u64,

@@ -1,6 +1,5 @@
-//! Bodies that machines send: bounded in length, in patience and, over all of them at once, in
-//! bytes, for each address and in all. What was taken is given back when the caller is done with what the body
-//! said. Touches the bodies.
+//! Request bodies from machines: bounded in length, in time and, over all of them at once, in memory, for each address
+//! and in total. The memory is given back when the handler drops the body. Touches request bodies.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,20 +19,21 @@ use tokio::time::Instant;
 
 use super::refusal::Refusal;
 
-/// The bodies that are inside at once.
+/// Reads request bodies, and counts the memory of those that are held at once.
 #[derive(Debug, Default)]
 pub(super) struct Intake(Mutex<Ledger>);
 
-/// A body, and the bytes that it takes of the room for all.
+/// A body that was read, with its share of the memory for all bodies; dropping it frees that share.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// The body.
+    /// The whole body, as it was sent.
     pub(super) bytes: Bytes,
     _share: Share,
 }
 
 impl Intake {
-    /// The whole body, if it is at most `max` bytes, comes in time, and there is room for it.
+    /// Reads the whole body, if it is at most `max` bytes, is not too slow, and there is memory left. `what` names it
+    /// in errors.
     pub(super) async fn read(
         self: &Arc<Self>,
         address: IpAddr,
@@ -82,13 +82,13 @@ impl Intake {
     }
 }
 
-/// How long a body may take of which `received` bytes have come.
+/// The timeout of a body of which `received` bytes have come: a grace, and what these bytes take at the least rate.
 fn patience(received: usize) -> Duration {
     let earned = Duration::from_secs_f64(received as f64 / f64::from(BODY_LEAST_RATE));
     (BODY_GRACE + earned).min(BODY_TIME_MAX)
 }
 
-/// What one body takes of the room, given back when it is dropped.
+/// The share of one body in the memory for all, in bytes; given back when it is dropped.
 #[derive(Debug)]
 struct Share {
     intake: Arc<Intake>,
@@ -113,7 +113,7 @@ impl Drop for Share {
     }
 }
 
-/// Bytes inside, in all and by address.
+/// Bytes of bodies that are held, in total and by address.
 #[derive(Debug, Default)]
 struct Ledger {
     all: usize,
@@ -121,8 +121,8 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Takes room for `more` bytes of a body that has `had` already. The last of the room is for small bodies: what
-    /// honest machines send most of the time.
+    /// Takes `more` bytes for a body that has `had` already; false when there is no room. The last part is reserved for
+    /// small bodies, which is what honest machines mostly send.
     fn take(&mut self, address: IpAddr, had: usize, more: usize) -> bool {
         let small = had + more <= SMALL_BODY_BYTES;
         let room = if small { BODIES_BYTES_MAX } else { BODIES_BYTES_MAX - BODIES_BYTES_RESERVED };

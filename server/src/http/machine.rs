@@ -1,6 +1,6 @@
-//! Steps 3 to 6 and 15 over HTTP: what machines report and what they are answered. Every body is bounded
-//! before it is read and checked before it is believed; what is signed is opened only by its own key. Touches
-//! the fleet.
+//! Steps 3 to 6 and 15 over HTTP: reports, events and calls home of machines, and the files that their plans name.
+//! Every body is bounded before it is read and checked before it is used; a signed one counts only for the key that
+//! signed it. Touches the fleet.
 
 use std::sync::Arc;
 
@@ -28,10 +28,10 @@ use super::server::Ends;
 use crate::fleet::boot_policy::Sighting;
 use crate::fleet::{FleetError, FleetHandle, From};
 
-/// What is read of a call home.
+/// The longest body of a call home, in bytes. cloud-init posts the host's keys and names.
 const CONFIRM_BYTES_MAX: usize = 64 << 10;
 
-/// What machines report to, and fetch once they have reported.
+/// The routes that machines report to, and fetch bundles and manifests from.
 pub(super) fn routes() -> Router<Arc<Public>> {
     Router::new()
         .route(IDENTITY, get(identity))
@@ -57,7 +57,7 @@ async fn report(
     body: Body,
 ) -> Result<Json<Signed<Verdict>>, Refusal> {
     let address = ends.peer.ip();
-    // Its share of the room is given back when the report is decided.
+    // Its memory is counted until the report is decided.
     let taken = public.intake.read(address, &headers, body, REPORT_BYTES_MAX, "hardware report").await?;
     let turn = public.parsers.acquire().await.map_err(|_| Refusal::from(FleetError::Stopping))?;
     let (checked, begun, digest) = believed(&public.fleet, &taken.bytes).inspect_err(|refusal| {
@@ -75,7 +75,8 @@ async fn report(
     ))
 }
 
-/// The report in `bytes`, signed by its own key, begun lately and within every bound; when it was begun, and its hash.
+/// Checks that the report in `bytes` is signed by its own key, begun lately and within every bound; gives also when it
+/// was begun, and its hash.
 fn believed(fleet: &FleetHandle, bytes: &[u8]) -> Result<(CheckedHardware, Timestamp, Hash), Refusal> {
     let signed: Signed<SentReport> = parse(bytes, "hardware report")?;
     let sent = signed.open_self_signed(|sent| sent.hardware.key).map_err(untrusted)?;

@@ -1,37 +1,37 @@
-//! Steps 2 to 6 and 15 over HTTP: what machines fetch and report, on a TCP port that anybody on the network can reach; and
-//! what serves connections, which the admin's routes on their Unix socket share.
+//! Steps 2 to 6 and 15 over HTTP: what machines fetch and report, on a TCP port that anybody on the network can reach.
+//! Also the HTTP server itself, which the admin's routes on their Unix socket share.
 
-// Connections, and the bounds on them.
+// Listeners and connections, with their bounds.
 mod server;
 
 // Core: how many connections each address has.
 mod connections;
 
-// Who takes its answers too slowly is let go.
+// A connection whose client reads too slowly is closed.
 mod paced;
 
-// Bodies that come in, and the room for them.
+// Request bodies, and the memory for them.
 mod intake;
 
-// Work that may block.
+// Blocking work of handlers.
 mod blocking;
 
-// Errors as they go out.
+// Error responses.
 pub mod refusal;
 
-// Whole files, parts of files.
+// Responses with files, whole or in part.
 pub mod content;
 
-// What is given out and made elsewhere.
+// The files that other modules make and HTTP serves.
 mod boot_source;
 
-// What the machines' routes answer from.
+// The shared state of the machines' routes.
 mod public;
 
-// Scripts, kernels, loaders, boot programs.
+// Routes of step 2: scripts, kernels, loaders, boot programs.
 mod boot;
 
-// Reports, events, bundles, calls home.
+// Routes of later steps: reports, events, bundles, calls home.
 mod machine;
 
 // Refused reports, in the server's log.
@@ -54,8 +54,8 @@ use crate::fleet::FleetHandle;
 use public::Public;
 use refusal::Refusal;
 
-/// The machines' routes. `kernel_arguments` go to every loader; `discover` says whether machines that were
-/// never seen are given one.
+/// The machines' routes. `kernel_arguments` are given to every loader; `discover` says whether machines are sent one that
+/// no admin has named, approved or ordered anything for.
 pub fn public(
     fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,

@@ -1,5 +1,5 @@
-//! A connection whose other end must take what it asked for at a least rate: who reads a byte now and then holds
-//! a place, a file and the bytes that wait for it. Touches the connection it wraps.
+//! A connection whose client must read its responses at a least rate: one that reads a byte now and then would hold a
+//! connection, a file and the bytes that wait for it. Touches the connection that it wraps.
 
 use std::io;
 use std::pin::Pin;
@@ -10,17 +10,17 @@ use common::limits::{ANSWER_LEAST_RATE, ANSWER_WINDOW};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A connection that ends when its other end takes its answers too slowly.
+/// A stream whose writes fail with `TimedOut` when the client reads too slowly.
 #[derive(Debug)]
 pub(super) struct Paced<S> {
     stream: S,
     pace: Pace,
-    /// While something waits to be taken: bytes that were since the timer was set.
+    /// The bytes written since the timer was set; `None` while nothing waits for the client.
     waiting: Option<u64>,
     timer: Pin<Box<Sleep>>,
 }
 
-/// What must be taken: so many bytes in so long.
+/// The least rate: at least `bytes` in each window of `within`.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     bytes: u64,
@@ -36,7 +36,7 @@ impl<S> Paced<S> {
         Self { stream, pace, waiting: None, timer: Box::pin(tokio::time::sleep(pace.within)) }
     }
 
-    /// What a write came to, once the pace has been looked at.
+    /// Passes on the result of a write, or an error when the window has ended with too few bytes written.
     fn judge(
         &mut self,
         written: Poll<io::Result<usize>>,
@@ -110,7 +110,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         if flushed.is_ready() {
-            // All was taken; the time until the next answer is not its reader's.
+            // All was written; the time until the next response is not the client's fault.
             self.waiting = None;
         }
         flushed

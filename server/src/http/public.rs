@@ -1,4 +1,4 @@
-//! What the machines' routes answer from, and have in common. Touches the fleet's handle and the boot source.
+//! The shared state of the machines' routes. Touches the fleet's handle and the boot source.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use super::refusal::Refusal;
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
 
-/// What the machines' routes need.
+/// What the handlers of the machines' routes share.
 pub(super) struct Public {
     pub(super) fleet: FleetHandle,
     boot_source: Arc<dyn BootSource>,
-    /// Go to every loader.
+    /// Appended to the kernel command line of every loader.
     pub(super) kernel_arguments: KernelArguments,
-    /// Whether machines that were never seen are given a loader.
+    /// Whether machines are sent a loader that no admin has named, approved or ordered anything for.
     pub(super) discover: bool,
     pub(super) intake: Arc<Intake>,
-    /// Turns at parsing a body, which takes memory and CPU.
+    /// Limits how many bodies are parsed at once, which takes memory and CPU.
     pub(super) parsers: Semaphore,
     pub(super) complaints: Complaints,
 }
@@ -51,7 +51,7 @@ impl Public {
         }
     }
 
-    /// Asks the boot source, which may read a disk.
+    /// Calls the boot source on a blocking thread, because it may read a disk.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn BootSource) -> T + Send + 'static,

@@ -1,4 +1,5 @@
-//! An error as a person or a machine reads it over HTTP: a status and a `Refused` body. Touches `common`.
+//! Error responses: a status and a JSON body with error, cause and hint ([`Refused`]), for people and machines. Touches
+//! `common` only.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -8,7 +9,7 @@ use common::wire::http::Refused;
 
 use crate::fleet::FleetError;
 
-/// A refusal on its way out.
+/// An error response.
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
@@ -16,40 +17,40 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// With `status`, in one sentence.
+    /// An error of one sentence, without cause or hint.
     #[must_use]
     pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Self { status, body: Refused { error: error.into(), cause: None, hint: None } }
     }
 
-    /// What to do about it.
+    /// Sets the hint: what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.body.hint = Some(hint.into());
         self
     }
 
-    /// Adds what stands behind the refusal.
+    /// Sets the cause: the error underneath.
     #[must_use]
     pub fn because(mut self, cause: impl std::fmt::Display) -> Self {
         self.body.cause = Some(cause.to_string());
         self
     }
 
-    /// Nothing is there.
+    /// A 404 of one sentence.
     #[must_use]
     pub fn absent(error: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
-    /// The sentence and what is behind it, in one line.
+    /// The sentence and its cause in one line.
     #[must_use]
     pub fn in_a_line(&self) -> String {
         let cause = self.body.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
         format!("{}{cause}", self.body.error)
     }
 
-    /// The body alone, for the last line of a task.
+    /// The body alone, for the last line of a task's stream.
     #[must_use]
     pub fn into_body(self) -> Refused {
         self.body

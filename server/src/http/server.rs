@@ -1,5 +1,6 @@
-//! Connections: binding a port or a socket, accepting, and letting the last ones finish. Bounded in number and in time,
-//! because anybody on the network can connect. Serves the machines' routes and the admin's. Touches sockets.
+//! The HTTP server: binding a port or a Unix socket, accepting connections, and finishing the last ones. Bounded in
+//! number and in time, because anybody on the network can connect. Serves the machines' routes and the admin's. Touches
+//! sockets.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,10 +24,10 @@ use super::connections::{ConnectionBounds, CountsByAddress, Place};
 use super::paced::Paced;
 
 /// The longest TCP segment, both ways: with its headers 1,460 bytes, as TFTP's longest packet. Firmware and iPXE do not
-/// look for a path's real MTU, so what a tunnel or a switch drops without a word would stop the kernel at its first
-/// byte although TFTP worked (ipxe/ipxe#288: 1,486 bytes).
+/// discover a path's real MTU, so where a tunnel or a switch silently drops larger packets, the kernel would stop at
+/// its first byte although TFTP worked (ipxe/ipxe#288: 1,486 bytes).
 const SEGMENT_BYTES_MAX: u32 = 1420;
-/// How long the last answers may take when the server stops.
+/// How long open requests may take to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a listener cannot be opened.
@@ -44,13 +45,13 @@ pub enum HttpError {
     /// The socket cannot be bound.
     #[error("cannot listen on the admin socket {}", path.display())]
     Socket {
-        /// The socket's file.
+        /// The path of the Unix socket.
         path: PathBuf,
         /// What the operating system answered.
         #[source]
         source: io::Error,
     },
-    /// Another server listens on the socket.
+    /// Another server answers on the socket of this path.
     #[error("another swarmboot listens on {}", .0.display())]
     Taken(PathBuf),
 }
@@ -80,31 +81,31 @@ impl HttpError {
     }
 }
 
-/// Both ends of a connection.
+/// The addresses of both ends of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Ends {
-    /// Who asks.
+    /// The client's address.
     pub peer: SocketAddr,
-    /// Which of our addresses it reached.
+    /// Which of the server's addresses the client connected to.
     pub local: SocketAddr,
 }
 
 impl Ends {
-    /// Of a connection that has no addresses: the admin's socket.
+    /// For a connection without addresses: over the admin's socket.
     const NONE: Self = {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         Self { peer: nowhere, local: nowhere }
     };
 }
 
-/// The machines' listener, open but not yet answering.
+/// The machines' TCP listener, bound but not yet accepting.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// Opens the machines' listener.
+/// Binds the machines' TCP listener.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -112,7 +113,7 @@ pub async fn bind(address: SocketAddr) -> Result<Bound, HttpError> {
     let failed = |source| HttpError::Port { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    // Every connection that is accepted inherits it. Best effort: without it, only odd paths suffer.
+    // Every accepted connection inherits it. If it fails, only paths with a small MTU suffer.
     if let Err(error) = socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES_MAX) {
         tracing::warn!(%error, "TCP segments stay as long as the interface allows");
     }
@@ -120,13 +121,13 @@ pub async fn bind(address: SocketAddr) -> Result<Bound, HttpError> {
 }
 
 impl Bound {
-    /// Where it is.
+    /// The address and port that it is bound to; the port is a real one where 0 was asked for.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers with `router` within `bounds` until `cancel`, then lets the last answers go out.
+    /// Serves `router` within `bounds` until `cancel`, then finishes the open requests.
     pub async fn run(self, router: Router, bounds: ConnectionBounds, cancel: CancellationToken) {
         let connections = receive(&self, bounds, router, &cancel).await;
         drop(self.listener);
@@ -142,7 +143,7 @@ impl Listener for Bound {
         let (stream, peer) = self.listener.accept().await?;
         let local = stream.local_addr().unwrap_or(self.address);
         let socket = socket2::SockRef::from(&stream);
-        // Best effort: without them a dead machine is only noticed later.
+        // If these fail, a dead machine is only noticed later.
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_user_timeout(Some(STALLED));
         let _ = socket.set_keepalive(true);
@@ -150,18 +151,17 @@ impl Listener for Bound {
     }
 }
 
-/// The admin's listener, open but not yet answering.
+/// The admin's Unix listener, bound but not yet accepting.
 #[derive(Debug)]
 pub struct AdminBound {
     listener: UnixListener,
     path: PathBuf,
 }
 
-/// Opens the admin's listener: a socket that only its owner and group may use. A socket that a killed server
-/// left behind is replaced.
+/// Binds the admin's Unix socket, for its owner and group only. One that a killed server left behind is replaced.
 ///
 /// # Errors
-/// When it cannot be bound, or another server listens there.
+/// When the path cannot be bound, is no socket, or another server listens there.
 pub async fn bind_admin(path: &Path) -> Result<AdminBound, HttpError> {
     let failed = |source| HttpError::Socket { path: path.to_owned(), source };
     if let Ok(there) = std::fs::symlink_metadata(path) {
@@ -179,8 +179,7 @@ pub async fn bind_admin(path: &Path) -> Result<AdminBound, HttpError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    // Bound under a name of its own with the mode set before it has its real name: nobody else can connect in
-    // between, whatever the umask.
+    // Bound under another name and renamed once the mode is set: nobody can connect in between, whatever the umask.
     let early = path.with_extension(format!("new-{}", std::process::id()));
     drop(std::fs::remove_file(&early));
     let listener = UnixListener::bind(&early).map_err(failed)?;
@@ -194,9 +193,9 @@ pub async fn bind_admin(path: &Path) -> Result<AdminBound, HttpError> {
 }
 
 impl AdminBound {
-    /// Answers with `router` until `cancel`, then lets the last answers go out and removes the socket.
+    /// Serves `router` until `cancel`, then finishes the open requests and removes the socket.
     pub async fn run(self, router: Router, cancel: CancellationToken) {
-        // All admins come by one socket, which is one address.
+        // All admins count as one address, because a Unix socket has none.
         let bounds = ConnectionBounds { all: ADMINS_MAX, per_address: ADMINS_MAX };
         let connections = receive(&self, bounds, router, &cancel).await;
         drop(std::fs::remove_file(&self.path));
@@ -206,7 +205,7 @@ impl AdminBound {
 
 impl Listener for AdminBound {
     type Stream = UnixStream;
-    /// Images come in here: pieces as large as hyper likes them.
+    /// Images are uploaded here, so hyper may choose how large its buffer is.
     const HEAD_MAX: Option<usize> = None;
 
     async fn accept(&self) -> io::Result<(UnixStream, Ends)> {
@@ -215,19 +214,19 @@ impl Listener for AdminBound {
     }
 }
 
-/// Where connections come from; all that the port and the socket do not have in common.
+/// Accepts connections: what differs between the TCP port and the Unix socket.
 trait Listener {
     /// An accepted connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The longest head of a request, where it differs from the library's.
+    /// The longest head of a request, in bytes; `None` for hyper's default.
     const HEAD_MAX: Option<usize>;
 
-    /// The next connection. May be given up at any await without losing one.
+    /// The next connection. Cancel safe: dropping the future loses none.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Ends)>> + Send;
 }
 
-/// Accepts connections until `cancel`, at most as many at once as `bounds` say, and gives back those that are still open.
+/// Accepts connections until `cancel`, at most as many at once as `bounds` say; returns those that are still open.
 async fn receive<D: Listener>(
     listener: &D,
     bounds: ConnectionBounds,
@@ -244,7 +243,7 @@ async fn receive<D: Listener>(
             accepted = async { (turn.await, listener.accept().await) } => accepted,
         };
         match accepted {
-            // Who has its share already is closed at once, and tries again when one of its own has ended.
+            // A connection beyond an address's share is closed at once; the client retries when another has ended.
             (Ok(turn), Ok((stream, ends))) => match counts.enter(ends.peer.ip(), bounds.per_address) {
                 Some(place) => attend::<D>(stream, ends, router.clone(), &connections, (turn, place)),
                 None => tracing::debug!(peer = %ends.peer, "an address has all the connections it may have"),
@@ -256,7 +255,7 @@ async fn receive<D: Listener>(
     connections
 }
 
-/// Serves one connection, until its other end leaves or the server stops.
+/// Spawns a task that serves one connection until the client closes it or the server stops.
 fn attend<D: Listener>(
     stream: D::Stream,
     ends: Ends,
@@ -284,20 +283,20 @@ fn attend<D: Listener>(
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = leaving.cancelled() => {
-                // What is being answered is answered; then the connection is closed.
+                // Requests in progress are finished; then the connection is closed.
                 connection.as_mut().graceful_shutdown();
                 tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
             }
         };
         if let Err(error) = ended {
-            // Scanners, browsers that change their mind, machines that lose power: nothing to act on.
+            // Port scanners, browsers that cancel, machines that lose power: there is nothing to act on.
             tracing::debug!(peer = %ends.peer, %error, "a connection ended early");
         }
         drop(turn);
     });
 }
 
-/// Firmware that joins a root path and a name asks for `//boot.ipxe`: slashes in a row count as one.
+/// Firmware that joins a root path and a name asks for `//boot.ipxe`: repeated slashes count as one.
 fn one_slash(uri: &mut hyper::Uri) {
     if !uri.path().contains("//") {
         return;
@@ -314,8 +313,8 @@ fn one_slash(uri: &mut hyper::Uri) {
     }
 }
 
-/// The open connections, each with a task of its own. hyper-util's `GracefulShutdown` would do the half of it: it waits
-/// for all of them, and cuts none off that does not end in time.
+/// The open connections, each served by a task of its own. hyper-util's `GracefulShutdown` would do half of it: it
+/// waits for all connections, but has no timeout for those that do not end.
 struct Connections {
     inside: TaskTracker,
     leaving: CancellationToken,
@@ -326,7 +325,7 @@ impl Connections {
         Self { inside: TaskTracker::new(), leaving: cancel.child_token() }
     }
 
-    /// Lets the last answers go out.
+    /// Tells every connection to close after its current request, and waits for that.
     async fn say_goodbye(self) {
         self.leaving.cancel();
         self.inside.close();
@@ -340,7 +339,7 @@ async fn tower_call(router: Router, request: hyper::Request<Incoming>) -> axum::
     response
 }
 
-/// The kernel has no more files or memory: wait for some to be given back.
+/// The kernel has no files or memory left for another connection: logs that and waits a moment before the next try.
 async fn refused_by_kernel(error: &io::Error) {
     tracing::warn!(%error, "a connection could not be taken");
     tokio::time::sleep(Duration::from_millis(200)).await;

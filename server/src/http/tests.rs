@@ -1,12 +1,12 @@
-//! The machines' routes from outside: whole lives of machines, orders, and what strangers try.
+//! The machines' routes from outside: machines from first boot to installed, orders, and hostile requests.
 
 // A server without sockets.
 mod bench;
 
-// What was shown is what is written.
+// Orders do what their dry run showed.
 mod orders;
 
-// What those try whom nobody let in.
+// Hostile requests.
 mod strangers;
 
 // Requests as firmware makes them, over a real port.
@@ -55,7 +55,7 @@ async fn a_blank_machine_comes_to_its_os() {
         1
     );
 
-    // It loses power and the server restarts; the next boot is the next attempt.
+    // The machine loses power and the server restarts; the next boot is the next attempt.
     let bench = bench.restart().await;
     assert_eq!(bench.fleet.readmit().await.unwrap(), 1);
     assert_eq!(bench.rooms.admitted.lock()[0].key, first.public());
@@ -232,7 +232,7 @@ async fn who_calls_itself_something_does_not_keep_the_name_from_an_admin() {
     assert!(bench.fleet.command(named("m1")).await.is_err(), "an admin's name stays");
 }
 
-/// H8: a report that was recorded from the wire and is sent again begins nothing.
+/// H8: a recorded report that is replayed begins nothing.
 #[tokio::test]
 async fn a_report_without_a_nonce_of_this_start_is_refused() {
     let bench = Bench::open();
@@ -259,7 +259,7 @@ async fn hostile_reports_are_refused_before_they_cost_anything() {
     let own = key(1, 1);
     let signed = serde_json::to_string(&own.sign(&bench.sent(report(1, 1, &[])))).unwrap();
 
-    // Told its length beforehand, and not told.
+    // With a Content-Length, and without one.
     let whole = vec![b' '; 100 << 20];
     let told = Request::post("/v1/report").header(header::CONTENT_LENGTH, whole.len());
     let answer = bench.call(told.body(Body::from(whole)).unwrap()).await;
@@ -412,7 +412,7 @@ async fn what_dhcp_and_tftp_saw_is_in_the_log() {
     let refused = bench.fleet.log_filter(query).await.unwrap_err().to_string();
     assert!(refused.contains("`loading`") && refused.contains("power-on, loader, inspect"), "{refused}");
 
-    // A second NIC of the same machine asked as well; its report shows both.
+    // A second NIC of the same machine sent a request as well; the machine's report shows both.
     let second = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 6])), ..Asker::default() };
     let power_on = Sighting::PowerOn {
         asker: second,
@@ -446,7 +446,7 @@ async fn listeners_open_and_close() {
         text
     });
     assert!(talk.await.unwrap().contains(&server_key().public().to_string()));
-    // One that came and says nothing does not keep the server from stopping.
+    // An idle connection does not keep the server from stopping.
     let _silent = std::net::TcpStream::connect(address).unwrap();
     cancel.cancel();
     tokio::time::timeout(std::time::Duration::from_secs(8), open).await.unwrap().unwrap();

@@ -1,10 +1,10 @@
-//! Named blobs at rest: the seam that the image store stands on, and that an S3-compatible store can implement as well.
-//! Owns, for blobs in files, the folder of the image store: who has it open, the atomic writing, and the room for
-//! temporary files. Knows nothing of images. Touches files.
+//! Storage of named blobs: the trait under the image store, which an S3-compatible store can implement as well. Owns,
+//! for blobs in files, the folder of the image store: its lock, atomic writes, and temporary files. Knows nothing of
+//! images. Touches files.
 //!
-//! A blob is written to a temporary file, synced, and renamed, so that a crash leaves the old blob, the new
-//! one or none. Names of new files are synced once per import (`settle`), because syncing a folder after
-//! every chunk would double the commits to the journal for nothing: nothing refers to a chunk before that.
+//! A blob is written to a temporary file, synced, and renamed, so that a crash leaves the old blob, the new one or
+//! none. Names of new files are synced once per import (`settle`), because syncing a folder after every chunk would
+//! double the commits to the journal for nothing: nothing refers to a chunk before that.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,47 +17,47 @@ use parking_lot::Mutex;
 use super::error::ImageError;
 
 /// Blobs by key. Keys are made by this program only: `chunks/ab/<hash>`, `manifests/<hash>`, `names/<name>`, `unclean`.
-/// Whoever has them has them alone: opening them is a matter of the implementation, which refuses a second server, and
-/// dropping them lets another one in. Methods block, and are called from many threads at once.
+/// One process at a time: the implementation refuses to be opened by a second server, and dropping it allows another
+/// one. Methods block, and are called from many threads at once.
 pub trait Blobs: Send + Sync + fmt::Debug {
-    /// The blob under `key`, or none.
+    /// The blob under `key`; `None` if there is none.
     ///
     /// # Errors
     /// When it cannot be read.
     fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// Puts a blob in place of whatever is under `key`; all of it or nothing.
+    /// Replaces the blob under `key`, atomically.
     ///
     /// # Errors
     /// When it cannot be written; then what was there is still there.
     fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()>;
 
-    /// Removes the blob under `key`, if there is one; returns its bytes' number.
+    /// Removes the blob under `key`, if there is one; returns how many bytes it had.
     ///
     /// # Errors
     /// When it cannot be removed.
     fn delete(&self, key: &str) -> io::Result<u64>;
 
-    /// All keys that begin with `folder`, a path without its last slash; in order.
+    /// All keys that begin with `folder`, which is a path without a slash at its end; sorted.
     ///
     /// # Errors
     /// When they cannot be listed.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
 
-    /// Returns when everything put or deleted so far outlives a power cut. A store that is durable on `put`
-    /// has nothing to do.
+    /// Returns when all blobs that were put or deleted so far survive a power cut. An implementation that is durable on
+    /// `put` has nothing to do.
     ///
     /// # Errors
-    /// When that cannot be said; it is tried again the next time.
+    /// When syncing fails; the next call tries it again.
     fn settle(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// A new, empty file that nobody else sees and that is gone when it is closed: for an image that has to be read out
-    /// of order while it is added. It may become as large as the image is.
+    /// A new, empty file without a name, which is deleted when it is closed: for an image that has to be read out of
+    /// order while it is added. It may become as large as the image is.
     ///
     /// # Errors
-    /// When there is no room for one.
+    /// When it cannot be created.
     fn scratch(&self) -> io::Result<File>;
 }
 
@@ -66,19 +66,19 @@ pub trait Blobs: Send + Sync + fmt::Debug {
 pub(super) struct Files {
     root: PathBuf,
     scratch: PathBuf,
-    /// Folders with names that are not synced yet.
+    /// Folders with new or removed names that are not synced yet.
     unsettled: Mutex<BTreeSet<PathBuf>>,
-    /// Held while they are synced: who comes meanwhile waits, because what another is about to sync is not durable yet.
+    /// Held while folders are synced: a second caller waits, because what the first syncs is not durable before that.
     settling: Mutex<()>,
-    /// Locked while this is open.
+    /// The lock on the folder, until this is dropped.
     _lock: File,
 }
 
 impl Files {
-    /// Opens `root`, makes it if needed, and throws away temporary files that a crash left.
+    /// Opens `root`, creates it if needed, and deletes temporary files that a crash left.
     ///
     /// # Errors
-    /// When it cannot be made or read, or another process has it open.
+    /// When it cannot be created or read, or another process has it open.
     pub(super) fn open(root: &Path) -> Result<Self, ImageError> {
         let failed = |source| ImageError::Open { path: root.to_owned(), source };
         fs::create_dir_all(root).map_err(failed)?;
@@ -107,7 +107,7 @@ impl Files {
         self.unsettled.lock().insert(folder.to_owned());
     }
 
-    /// The folder of `path`, made if it is not there yet.
+    /// The folder of `path`, created if it is missing.
     fn folder_of(&self, path: &Path) -> io::Result<PathBuf> {
         let folder = path.parent().unwrap_or(&self.root).to_owned();
         if !folder.is_dir() {
@@ -165,7 +165,7 @@ impl Blobs for Files {
             };
             for entry in entries {
                 let entry = entry?;
-                // A name that is not text is none of ours.
+                // A name that is not UTF-8 was not made by this program.
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let key = format!("{folder}/{name}");
                 if entry.file_type()?.is_dir() { folders.push(key) } else { keys.push(key) }
@@ -181,8 +181,8 @@ impl Blobs for Files {
         let mut failed = None;
         for folder in folders {
             let synced = File::open(&folder).and_then(|open| open.sync_all());
-            // The others are synced all the same, and this one is tried again: its names are not durable yet. One that is
-            // gone has no names to keep.
+            // The other folders are synced all the same, and this one is tried again: its names are not durable yet. A
+            // folder that was deleted has no names to sync.
             match synced {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     self.touched(&folder);
@@ -209,7 +209,7 @@ mod tests {
         let files = Files::open(dir.path()).unwrap();
         files.put("chunks/aa/a", b"a").unwrap();
         files.put("chunks/bb/b", b"b").unwrap();
-        // A name too long cannot be opened by root either, and comes last.
+        // A name that is too long cannot be opened by root either, and is sorted last.
         let long = dir.path().join("a".repeat(300));
         files.touched(&long);
         assert!(files.settle().is_err());

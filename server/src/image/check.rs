@@ -1,5 +1,5 @@
-//! Images read back from the store: every chunk checked (`verify`), or the raw image put together again
-//! (`export`). Owns no state. Touches the store, and threads of its own.
+//! Reads images back from the store: checks every chunk (`verify`), or joins them to the raw image again (`export`).
+//! Owns no state. Touches the store, and threads of its own.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,8 +20,8 @@ impl Images {
     /// Reads every chunk of an image on all cores and checks it: wire hash, decompression, raw hash.
     ///
     /// # Errors
-    /// When the manifest cannot be had, or the server is stopping. Damaged chunks are no error: they are in
-    /// the report.
+    /// When the manifest cannot be read, or the server is stopping. Damaged chunks are no error: they are in the
+    /// report.
     pub fn verify(
         &self,
         id: ImageId,
@@ -80,10 +80,10 @@ impl Images {
         Ok(report)
     }
 
-    /// Writes the raw image, every chunk checked, to `to`.
+    /// Writes the raw image to `to`, with every chunk checked.
     ///
     /// # Errors
-    /// When a chunk is missing or damaged, or `to` does not take it; `to` has a part of the image then.
+    /// When a chunk is missing or damaged, or writing to `to` fails; `to` has a part of the image then.
     pub fn export(
         &self,
         id: ImageId,

@@ -1,5 +1,5 @@
-//! The store as the swarm's source of chunks. A read that fails only because files or memory are short is tried again
-//! here, so that the swarm calls no chunk lost for it. Touches the store; blocks.
+//! The store as the swarm's source of chunks. A read that fails only because files or memory are short is retried here,
+//! so that the swarm does not report the chunk as lost. Touches the store; blocks.
 
 use std::io;
 use std::sync::Arc;

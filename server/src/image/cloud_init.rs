@@ -1,23 +1,23 @@
-//! Core: whether cloud-init is in a root file system, and whether it would take what a NoCloud partition gives it:
-//! installers switch it off, or pin where it looks, in the system that an image was later taken of.
+//! Core: whether cloud-init is in a root file system, and whether it would use a NoCloud partition: installers disable
+//! it, or fix its list of datasources, in the system that an image was later made of.
 
 use ext4_view::Ext4;
 
 use crate::api::shapes::CloudInit;
 
-/// A file that is longer is no configuration.
+/// Configuration files that have more bytes are not read.
 const FILE_BYTES_MAX: u64 = 256 << 10;
-/// Files of one folder that are read.
+/// How many files of one folder are read.
 const FILES_MAX: usize = 256;
 
-/// What only a root file system has.
+/// Files that only a root file system has.
 const ROOTS: [&str; 4] = ["/etc/os-release", "/usr/lib/os-release", "/etc/fstab", "/etc/passwd"];
 const PROGRAMS: [&str; 3] = ["/usr/bin/cloud-init", "/bin/cloud-init", "/usr/local/bin/cloud-init"];
 const UNITS: [&str; 3] = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
 const DISABLED: &str = "/etc/cloud/cloud-init.disabled";
 const IDENTIFY: &str = "/etc/cloud/ds-identify.cfg";
 
-/// What is known of cloud-init there; none when it is no root file system.
+/// What is known of cloud-init in this file system; `None` when it is no root file system.
 pub(super) fn look(root: &Ext4) -> Option<CloudInit> {
     let there = |path: &str| root.exists(path).unwrap_or(false);
     if !ROOTS.iter().any(|path| there(path)) {
@@ -39,7 +39,7 @@ pub(super) fn look(root: &Ext4) -> Option<CloudInit> {
     {
         return Some(CloudInit::Disabled { file: IDENTIFY.to_owned() });
     }
-    // Later files win, in the order of their names: the last that says anything counts.
+    // Later files win, in the order of their names: the last one with a list counts.
     let mut files = names(root, "/etc/cloud/cloud.cfg.d");
     files.retain(|name| name.ends_with(".cfg"));
     files.sort();
@@ -69,8 +69,8 @@ fn names(root: &Ext4, folder: &str) -> Vec<String> {
     names.take(FILES_MAX * 8).collect()
 }
 
-/// The `datasource_list` of a configuration file, if it has one: in brackets, maybe over several lines, or one name
-/// a line behind a dash.
+/// The `datasource_list` of a configuration file, if it has one: in brackets, possibly over several lines, or one name
+/// a line after a dash.
 fn sources(text: &str) -> Option<Vec<String>> {
     let bare = |line: &str| line.split('#').next().unwrap_or_default().trim().to_owned();
     let mut lines = text.lines().skip_while(|line| !line.starts_with("datasource_list:"));

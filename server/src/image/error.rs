@@ -1,5 +1,5 @@
-//! What can go wrong with images, one variant per failed operation, and what an admin can do about each.
-//! Touches nothing.
+//! The errors of image operations, one variant per failed operation, and what an admin can do about each. Touches
+//! nothing.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use super::source::SourceError;
 /// A failed operation on images.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The folder of the store cannot be made or read.
+    /// The folder of the store cannot be created or read.
     #[error("cannot open the image store {}", .path.display())]
     Open {
-        /// The folder.
+        /// The path of the store's folder.
         path: PathBuf,
         /// What the operating system answered.
         #[source]
@@ -26,13 +26,13 @@ pub enum ImageError {
     /// Another process has the store open.
     #[error("the image store {} is in use by another swarmboot", .path.display())]
     Locked {
-        /// The folder.
+        /// The path of the store's folder.
         path: PathBuf,
     },
-    /// A name that cannot be used.
+    /// The name is too long or has characters that are not allowed.
     #[error("`{name}` cannot be an image's name: {why}")]
     Name {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
         /// What is wrong with it.
         why: &'static str,
@@ -40,59 +40,59 @@ pub enum ImageError {
     /// The name belongs to an image with other content.
     #[error("there is another image named `{name}` already ({})", .has.0.short())]
     Taken {
-        /// The name.
+        /// The name that was asked for.
         name: String,
-        /// The image that has it.
+        /// The id of the image that has the name.
         has: ImageId,
     },
-    /// No image of that name or id.
+    /// No image has this name, or an id that begins with it.
     #[error("no image is named `{asked}`, and no image's id begins so")]
     Unknown {
-        /// What was asked for.
+        /// The name or the beginning of an id that was asked for.
         asked: String,
-        /// The names that there are.
+        /// The names of all images.
         known: Vec<String>,
     },
-    /// The beginning of more than one id.
+    /// Several images have an id that begins with this.
     #[error("`{asked}` is the beginning of several images' ids")]
     Ambiguous {
-        /// What was asked for.
+        /// The beginning of an id that was asked for.
         asked: String,
-        /// The images that match.
+        /// The names of the images that match.
         matches: Vec<String>,
     },
     /// The image to add cannot be read.
     #[error("cannot read the image {name}")]
     Source {
-        /// The file's name, or what stands for it.
+        /// The file's name without its folder, or `standard input`.
         name: String,
         /// The error underneath.
         #[source]
         source: SourceError,
     },
-    /// No bytes at all.
+    /// The image has no bytes at all.
     #[error("the image {name} is empty")]
     Empty {
-        /// The file's name, or what stands for it.
+        /// The file's name without its folder, or `standard input`.
         name: String,
     },
-    /// More than the largest image.
+    /// The image is larger than an image may be.
     #[error("the image {name} is larger than {max_gib} GiB")]
     TooLarge {
-        /// The file's name, or what stands for it.
+        /// The file's name without its folder, or `standard input`.
         name: String,
-        /// The most that an image may have.
+        /// The largest size of an image, in GiB.
         max_gib: u64,
     },
-    /// A sector size that no disk has.
+    /// The sector size is neither 512 nor 4096.
     #[error("a sector size of {0} bytes is neither 512 nor 4096")]
     SectorSize(u32),
-    /// The partition table promises more than there is.
+    /// A partition of the table ends behind the end of the image.
     #[error(
         "the image {name} is cut short: its partition {partition} ends at byte {ends}, the image at {size}"
     )]
     CutShort {
-        /// The file's name, or what stands for it.
+        /// The file's name without its folder, or `standard input`.
         name: String,
         /// The partition's number, from 1.
         partition: u32,
@@ -101,85 +101,85 @@ pub enum ImageError {
         /// The image's size in bytes.
         size: u64,
     },
-    /// A partition table that neither firmware nor kernel would read.
+    /// The partition table is one that neither firmware nor kernels read.
     #[error("the image {name} cannot boot anywhere: its partition table cannot be used")]
     Table {
-        /// The file's name, or what stands for it.
+        /// The file's name without its folder, or `standard input`.
         name: String,
         /// What is wrong with the table.
         #[source]
         source: TableError,
     },
-    /// No partition table, and nobody said that this is meant.
+    /// The image has no partition table, and the admin did not say that it is meant to have none.
     #[error("the image {name} has no partition table that is known{}", held(holds.as_ref()))]
     NoTable {
-        /// The file's name, or what stands for it.
+        /// The file's name without its folder, or `standard input`.
         name: String,
-        /// The file system that it is, if it is one.
+        /// The kind of file system that the image is; `None` when it is not recognised.
         holds: Option<&'static str>,
     },
-    /// Nothing but zeros.
+    /// The image has only zero bytes.
     #[error("the image {name} is nothing but zeros")]
     Zeros {
-        /// The file's name, or what stands for it.
+        /// The file's name without its folder, or `standard input`.
         name: String,
     },
-    /// The store did not take something.
+    /// Writing to the store failed.
     #[error("cannot write {what} to the image store")]
     Write {
-        /// What was to be written.
+        /// What was to be written, in words.
         what: String,
         /// What the operating system answered.
         #[source]
         source: io::Error,
     },
-    /// The store did not give something back.
+    /// Reading from the store failed.
     #[error("cannot read {what} from the image store")]
     Read {
-        /// What was to be read.
+        /// What was to be read, in words.
         what: String,
         /// What the operating system answered.
         #[source]
         source: io::Error,
     },
-    /// A chunk that should be in the store is not.
+    /// A chunk of an image is missing from the store.
     #[error("chunk {wire} is missing from the image store")]
     ChunkMissing {
         /// Its wire hash, which is its name.
         wire: Hash,
     },
-    /// A chunk in the store is not what it was.
+    /// A chunk in the store does not have its hash.
     #[error("chunk {wire} is damaged in the image store: {why}")]
     ChunkDamaged {
         /// Its wire hash, which is its name.
         wire: Hash,
-        /// How that shows.
+        /// What was found wrong.
         why: &'static str,
     },
-    /// A manifest that should be in the store is not.
+    /// A manifest is missing from the store.
     #[error("the manifest of image {0} is missing from the image store")]
     ManifestMissing(ImageId),
-    /// A manifest cannot be made of, or read from, these bytes.
+    /// A manifest cannot be made or parsed.
     #[error("the manifest of {what} is unusable")]
     Manifest {
-        /// Which image.
+        /// The name of the image's source, or the image's id.
         what: String,
         /// The error underneath.
         #[source]
         source: BadManifest,
     },
-    /// Somebody needs the image.
+    /// The image cannot be removed, because something needs it.
     #[error("image `{name}` is in use by {by}")]
     InUse {
-        /// The image.
+        /// The image's name.
         name: String,
-        /// Who needs it, in words.
+        /// What needs it, in words.
         by: String,
     },
-    /// The exported bytes could not be written where they should go.
+    /// The exported bytes could not be written to their destination.
     #[error("cannot write the exported image")]
     Export(#[source] io::Error),
-    /// The server is stopping.
+    /// The server is stopping, so the operation was cancelled.
     #[error("stopped, because the server is stopping")]
     Stopped,
 }
@@ -241,7 +241,7 @@ fn held(holds: Option<&&'static str>) -> String {
     holds.map(|what| format!(": all of it is one {what}")).unwrap_or_default()
 }
 
-/// What helps against a table that is not read.
+/// What an admin can do about a partition table that cannot be used.
 fn table_hint(error: &TableError) -> &'static str {
     match error {
         TableError::NotProtected => "write its protective MBR (gdisk FILE, then w), or get the image again",

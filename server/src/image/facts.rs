@@ -1,36 +1,36 @@
-//! Core: what an image says of itself in its first chunk: how it is divided, for which sector size, and what would
-//! boot it. The tables are read by the code that changes them later on the machines. Touches nothing.
+//! Core: what the first chunk of an image shows: its partition table, for which sector size, and what would boot it.
+//! The tables are parsed by the code that changes them later on the machines. Touches nothing.
 
 use common::table::{self, LayoutError, Partition, Table, TableError, layout};
 
 use super::info::PartitionTable;
 use crate::api::shapes::BiosBoot;
 
-/// What the first chunk says.
+/// What the first chunk of an image shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// Its partition table.
+    /// The parsed partition table.
     pub table: Table,
-    /// The sector size that the table's place shows; none without a GPT.
+    /// The sector size in bytes, from the place of the GPT; `None` without a GPT.
     pub sector_bytes: Option<u32>,
     /// Whether the first sector holds code that a BIOS would run.
     pub boot_code: bool,
-    /// What an admin should know.
+    /// Oddities that an admin should know of, each in a sentence.
     pub notes: Vec<String>,
 }
 
 impl Facts {
-    /// The facts in `first`, the image's first chunk (shorter if the image is).
+    /// Parses `first`, the image's first chunk (shorter if the image is).
     ///
     /// # Errors
-    /// When there is a partition table that nobody would read.
+    /// When there is a partition table that neither firmware nor kernels would read.
     pub(super) fn of(first: &[u8]) -> Result<Self, TableError> {
         let (table, sector_bytes) = table::read_any(first)?;
         let notes = notes(&table);
         Ok(Self { boot_code: boot_code(first), notes, table, sector_bytes })
     }
 
-    /// Whether a BIOS finds something to run.
+    /// Whether a BIOS would find boot code, and that code its next part.
     pub(super) fn bios(&self) -> BiosBoot {
         let place = |it: &Partition| it.kind.is_bios_boot() || it.active;
         match &self.table {
@@ -45,7 +45,7 @@ impl Facts {
         self.table.partitions().iter().any(|partition| partition.kind.is_esp())
     }
 
-    /// How it is divided.
+    /// The kind of the partition table.
     pub(super) fn kind(&self) -> PartitionTable {
         match self.table {
             Table::Gpt(_) => PartitionTable::Gpt,
@@ -54,7 +54,7 @@ impl Facts {
         }
     }
 
-    /// The partition that ends last, by number, and the byte after its end.
+    /// The number of the partition that ends last, and the byte after its end.
     pub(super) fn last_end(&self, sector_bytes: u32) -> Option<(u32, u64)> {
         let last = self.table.partitions().iter().max_by_key(|partition| partition.end)?;
         Some((last.number, last.end.saturating_mul(u64::from(sector_bytes))))
@@ -66,7 +66,7 @@ pub(super) fn not_personalised(first: &[u8], size: u64, sector_bytes: u32) -> Op
     layout::lay_out(first, size.saturating_add(layout::ROOM_BYTES), sector_bytes, [1; 16]).err()
 }
 
-/// What is odd about a table that can be used.
+/// Oddities of a table that can be used all the same.
 fn notes(table: &Table) -> Vec<String> {
     let mut notes = vec![];
     if let Some((one, two)) = table.overlap() {
@@ -103,7 +103,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// The EFI system partition's type, and GRUB's place for its core.
+    /// The type of the EFI system partition, and of GRUB's partition for its core.
     const EFI_SYSTEM: [u8; 16] =
         [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
     const BIOS_BOOT: [u8; 16] = *b"Hah!IdontNeedEFI";

@@ -1,9 +1,9 @@
-//! Core: what is no disk image, by its first or last bytes: other tools' containers, archives, programs, and the web
-//! page or text that a download left in the image's place. All of it would be written to a disk byte by byte if
-//! nobody looked, and never boot. The list needs not be whole: what is not on it and has no partition table is
-//! refused for that.
+//! Core: recognises what is no disk image, by its first or last bytes: other tools' containers, archives, programs, and
+//! the web page or text that a download left in the image's place. All of it would otherwise be written to a disk byte
+//! by byte, and never boot. The list need not be complete: what is not on it and has no partition table is refused for
+//! that.
 
-/// What it is, and what can be made of it.
+/// What it is, and what an admin can do about it.
 pub(super) type Foreign = (&'static str, &'static str);
 
 const CONVERT: &str = "make a raw image of it: qemu-img convert -O raw OLD NEW";
@@ -14,7 +14,7 @@ const PARTITION: &str =
 const DOWNLOAD: &str = "the download gave this in the image's place: look at it, and get the image again";
 const OTHER: &str = "name the disk image itself";
 
-/// Signatures by place. First come, first served.
+/// Signatures, each with its offset in bytes. The first that matches counts.
 const SIGNATURES: &[(usize, &[u8], Foreign)] = &[
     (0, b"KDMV", ("a VMDK image", CONVERT)),
     (0, b"COWD", ("a VMDK image", CONVERT)),
@@ -93,14 +93,14 @@ const SIGNATURES: &[(usize, &[u8], Foreign)] = &[
     (0, b"d8:announce", ("a torrent file", "get what it stands for, and add that")),
 ];
 
-/// What `head`, the first bytes after decompression, shows.
+/// Recognises a foreign format by `head`, the first bytes after decompression.
 pub(super) fn by_start(head: &[u8]) -> Option<Foreign> {
     let there = |at: usize, magic: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(magic));
     let known = SIGNATURES.iter().find(|(at, magic, _)| there(*at, magic)).map(|(.., foreign)| *foreign);
     known.or_else(|| text(head)).or_else(|| lzma_alone(head))
 }
 
-/// What `tail`, the last 512 bytes, shows: formats that look like a raw image from the front.
+/// Recognises a foreign format by `tail`, the last 512 bytes: formats that begin like a raw image.
 pub(super) fn by_end(tail: &[u8]) -> Option<Foreign> {
     // A fixed VHD is a raw image and a footer; before Virtual PC 2004 that had 511 bytes.
     if tail.starts_with(b"conectix") || tail.get(1..).is_some_and(|rest| rest.starts_with(b"conectix")) {
@@ -109,7 +109,7 @@ pub(super) fn by_end(tail: &[u8]) -> Option<Foreign> {
     tail.starts_with(b"koly").then_some(("a disk image of macOS (dmg)", CONVERT))
 }
 
-/// Text: no disk begins with 512 printable bytes, because its first sector holds code or zeros.
+/// Recognises text: no disk begins with 512 printable bytes, because its first sector has code or zeros.
 fn text(head: &[u8]) -> Option<Foreign> {
     let said = match std::str::from_utf8(head) {
         Ok(said) => said,
@@ -139,8 +139,8 @@ fn text(head: &[u8]) -> Option<Foreign> {
     })
 }
 
-/// The format that `xz --format=lzma` makes: it has no signature, only a first byte of properties (0x5D in all that
-/// is met), a dictionary of 2^n or 2^n + 2^(n-1) bytes, and a length or "unknown".
+/// The format that `xz --format=lzma` makes: it has no signature, only a first byte of properties (0x5D in practice), a
+/// dictionary of 2^n or 2^n + 2^(n-1) bytes, and a length or "unknown".
 fn lzma_alone(head: &[u8]) -> Option<Foreign> {
     let (first, rest) = head.split_first()?;
     let dictionary = u32::from_le_bytes(*rest.first_chunk()?);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn disks_are_not_taken_for_something_else() {
-        // First bytes of boot code: GRUB, syslinux, Windows, a FAT, an ISO, nothing, and nothing at all.
+        // First bytes of boot code: GRUB, syslinux, Windows, a FAT, an ISO; zeros; and no bytes at all.
         let table: [&[u8]; 7] = [
             &[0xeb, 0x63, 0x90, 0, 0],
             &[0x33, 0xc0, 0xfa, 0x8e, 0xd8],

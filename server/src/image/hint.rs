@@ -1,8 +1,8 @@
-//! Core: what an admin can do about an error of the file system. Touches nothing.
+//! Core: hints about errors of the file system. Touches nothing.
 
 use std::io;
 
-/// What helps against an error of the file system.
+/// What an admin can do about an error of the file system; `None` where that depends.
 pub(super) fn io_hint(error: &io::Error) -> Option<String> {
     let text = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -1,9 +1,9 @@
-//! Raw bytes to chunks: zero test, hash, compression and storing of each chunk on all cores, in bounded
-//! queues. Owns what one import has put into the store, so that a failed one can be undone. Touches the
-//! store's blobs and threads of its own.
+//! Cuts raw bytes into chunks: zero test, hash, compression and storing of each chunk on all cores, with bounded
+//! queues. Owns nothing that outlives one import; what a failed one has stored, the store deletes. Touches the store's
+//! blobs and threads of its own.
 //!
-//! A chunk that any image has already keeps the wire form it has: one raw chunk, one wire form, one name in
-//! the store, whatever compressor made it.
+//! A chunk that any image has already keeps its wire form: one raw chunk has one wire form and one name in the store,
+//! whatever version of the compressor made it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,28 +31,28 @@ use super::source::{Source, SourceError};
 /// or a slow disk on two cores.
 pub(super) const LEVEL: i32 = 9;
 
-/// What is looked at of an image's end: the footers of VHD and dmg.
+/// How many bytes of an image's end are inspected: the footers of VHD and dmg.
 const TAIL_BYTES: usize = 512;
 
-/// What an import needs from the store.
+/// The parameters of one import.
 pub(super) struct Import<'a> {
-    /// What the source is called, for errors.
+    /// The name of the source, for errors.
     pub name: &'a str,
-    /// Where chunks go.
+    /// Where chunks are stored.
     pub blobs: &'a dyn Blobs,
-    /// The wire form of every raw chunk that an image has.
+    /// The wire form of every raw chunk that some image has already, by raw hash.
     pub known: HashMap<Hash, StoredChunk>,
-    /// The image that has the name already, if any: the first chunk that differs ends the import.
+    /// The image that has the name already, if any: the import fails at the first chunk that differs from it.
     pub expected: Option<(&'a str, &'a Manifest)>,
-    /// The sector size, if the admin gave it.
+    /// The sector size in bytes, if the admin gave it.
     pub sector_size: Option<u32>,
-    /// Whether it is taken without a partition table.
+    /// Whether an image without a partition table is accepted.
     pub no_table: bool,
-    /// Ends the import.
+    /// Set to cancel the import.
     pub stop: &'a AtomicBool,
 }
 
-/// An import that has come to its end; nothing refers to its chunks yet.
+/// A finished import; nothing refers to its chunks yet.
 pub(super) struct Imported {
     pub manifest: Arc<Manifest>,
     pub facts: Facts,
@@ -62,10 +62,10 @@ pub(super) struct Imported {
     pub notes: Vec<String>,
 }
 
-/// What the workers share.
+/// The state that the worker threads of one import share.
 #[derive(Default)]
 struct Shared {
-    /// Chunks that are done, by place.
+    /// The finished chunks, by their place in the image.
     done: Mutex<Vec<Option<Chunk>>>,
     /// Distinct chunks of this import, by raw hash.
     seen: Mutex<HashMap<Hash, StoredChunk>>,
@@ -83,7 +83,7 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
-/// Where reading came to.
+/// What reading the source has found.
 struct Read {
     size: u64,
     sector_bytes: u32,
@@ -95,8 +95,8 @@ impl Import<'_> {
     /// Cuts `source` into chunks and stores them.
     ///
     /// # Errors
-    /// When the source fails, is empty, too large or cut short, or the store does not take a chunk. What has
-    /// been stored by then stays, unreferenced: the caller sweeps.
+    /// When the source fails, is empty, too large or cut short, or a chunk cannot be stored. Chunks that were stored by
+    /// then stay, unreferenced: the caller deletes them.
     pub(super) fn run(
         &self,
         source: &mut Source,
@@ -134,7 +134,7 @@ impl Import<'_> {
         })
     }
 
-    /// Reads the source in order and deals its chunks out. Ends early, without an error of its own, when a
+    /// Reads the source in order and queues its chunks for the workers. Ends early, without an error of its own, when a
     /// worker has failed.
     fn read(
         &self,
@@ -176,7 +176,7 @@ impl Import<'_> {
             size += bytes.len() as u64;
             let last = got < CHUNK_BYTES as usize;
             shared.done.lock().push(None);
-            // Workers leave only after this sender is gone.
+            // Workers end only after this sender is dropped.
             if pieces.send(Piece { index: ChunkIndex(index), bytes }).is_err() {
                 break;
             }
@@ -187,14 +187,14 @@ impl Import<'_> {
         }
         drop(pieces);
         let facts = facts.ok_or_else(|| ImageError::Empty { name: self.name.to_owned() })?;
-        // Whoever failed tells why; here it would look like an end.
+        // A worker that failed has reported its error; here it would look like the end of the image.
         if !shared.failed.load(Relaxed) {
             self.check_end(&facts, &tail, sector_bytes, size)?;
         }
         Ok(Read { size, sector_bytes, facts, notes })
     }
 
-    /// What the first chunk says, unless it says that this is no image for a disk.
+    /// What the first chunk shows, unless that is no image for a disk.
     fn facts(&self, first: &[u8]) -> Result<Facts, ImageError> {
         let name = || self.name.to_owned();
         let facts = Facts::of(first).map_err(|source| ImageError::Table { name: name(), source })?;
@@ -205,7 +205,7 @@ impl Import<'_> {
         Ok(facts)
     }
 
-    /// What only the end tells: a container with its name behind it, or partitions that are not all there.
+    /// Checks that need the end of the image: a foreign format with a footer, and partitions that are cut off.
     fn check_end(&self, facts: &Facts, tail: &[u8], sector_bytes: u32, size: u64) -> Result<(), ImageError> {
         if let Some((what, hint)) = foreign::by_end(tail) {
             let source = SourceError::Foreign { what, hint };
@@ -219,7 +219,7 @@ impl Import<'_> {
         }
     }
 
-    /// The sector size: the admin's word, else the table's place, else 512.
+    /// The sector size: the admin's, else the one that the partition table shows, else 512.
     fn sector(&self, facts: &Facts, notes: &mut Vec<String>) -> u32 {
         if let (Some(asked), Some(found)) = (self.sector_size, facts.sector_bytes)
             && asked != found
@@ -236,7 +236,7 @@ impl Import<'_> {
         loop {
             let piece = queue.lock().recv();
             let Ok(piece) = piece else { return };
-            // After a failure the queue is emptied without work, so that the reader never waits for nobody.
+            // After a failure the queue is drained without work, so that the reader does not block for ever.
             if shared.failed.load(Relaxed) {
                 continue;
             }
@@ -262,7 +262,7 @@ impl Import<'_> {
         }
     }
 
-    /// Makes sure that the store holds one chunk.
+    /// Makes sure that the store has one chunk.
     fn keep(
         &self,
         piece: &Piece,
@@ -302,7 +302,7 @@ impl Import<'_> {
         self.blobs
             .put(&chunk_key(&chunk.wire), wire)
             .map_err(|source| ImageError::Write { what: format!("chunk {}", chunk.wire), source })?;
-        // Two workers can meet the same chunk at once; they make the same file, and it counts once.
+        // Two workers can have the same chunk at once; they write the same blob, and it is counted once.
         if shared.seen.lock().insert(raw, chunk).is_none() {
             if known == Some(&chunk) {
                 shared.repaired.fetch_add(1, Relaxed);
@@ -314,12 +314,12 @@ impl Import<'_> {
         Ok(Chunk::Stored(chunk))
     }
 
-    /// Whether the store still holds a chunk as its manifest says. Asked before a chunk is used again: that is
-    /// how adding an image once more repairs it.
+    /// Whether the store still has a chunk as its manifest says. Checked before a chunk is reused: so adding an image
+    /// again repairs it.
     fn is_whole(&self, chunk: &StoredChunk) -> Result<bool, ImageError> {
         match self.blobs.get(&chunk_key(&chunk.wire)) {
             Ok(found) => Ok(found.is_some_and(|bytes| Hash::of(&bytes) == chunk.wire)),
-            // A sector that cannot be read is what a repair is for.
+            // An unreadable sector is what a repair is for.
             Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => Ok(false),
             Err(source) => Err(ImageError::Read { what: format!("chunk {}", chunk.wire), source }),
         }
@@ -336,7 +336,7 @@ fn told(source: &Source, shared: &Shared) -> Progress {
     }
 }
 
-/// Adds zeros up to the next whole sector; how many, if any.
+/// Adds zeros up to the next whole sector; returns how many, if any.
 fn pad(bytes: &mut Vec<u8>, sector_bytes: u32) -> Option<usize> {
     let whole = bytes.len().next_multiple_of(sector_bytes as usize);
     let short = whole - bytes.len();

@@ -1,5 +1,5 @@
-//! What others see of an image: what is asked for, what is known, how far a long operation has come. The
-//! field names are part of the command line's interface (`-o json`). Touches nothing.
+//! The types of the image store's interface: what is asked for, what is known of an image, how far a long operation is.
+//! `ImageInfo` is also the format of records on disk, so its field names stay. Touches nothing.
 
 use common::id::{Hash, ImageId};
 use serde::{Deserialize, Serialize};
@@ -7,35 +7,35 @@ use serde::{Deserialize, Serialize};
 use super::source::ImageSource;
 use crate::api::shapes::ImageTraits;
 
-/// An image to be added.
+/// A request to add an image.
 #[derive(Debug)]
 pub struct AddSpec {
-    /// What it is to be called.
+    /// The name to add it under.
     pub name: String,
     /// Where its bytes come from.
     pub source: ImageSource,
-    /// The sector size in bytes, if the partition table is not to be asked.
+    /// The sector size in bytes; `None` for the one that the partition table shows.
     pub sector_size: Option<u32>,
-    /// Take it although it has no partition table.
+    /// Whether an image without a partition table is accepted.
     pub no_table: bool,
 }
 
-/// How an image is divided.
+/// The kind of partition table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartitionTable {
     /// A GUID partition table.
     Gpt,
-    /// A master boot record's table.
+    /// The table of a master boot record.
     Mbr,
-    /// None that is known.
+    /// No partition table that is known.
     None,
 }
 
-/// What is known of an image; the record behind its name, and what `image list -o json` prints.
+/// What is known of an image: the record under its name in the store. The admin's API shows it as `ImageShown`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageInfo {
-    /// What the admin calls it.
+    /// The name that the admin gave it.
     pub name: String,
     /// The hash of its manifest.
     pub id: ImageId,
@@ -43,97 +43,97 @@ pub struct ImageInfo {
     pub size_bytes: u64,
     /// The sector size its partition table was made for: 512 or 4096.
     pub sector_bytes: u32,
-    /// Chunks of 1 MiB, the last one maybe shorter.
+    /// How many chunks of 1 MiB, of which the last may be shorter.
     pub chunks: u32,
-    /// Those that are all zeros.
+    /// How many of these are all zeros.
     pub zero_chunks: u32,
-    /// Distinct chunks that are stored and sent.
+    /// How many distinct chunks are stored and sent.
     pub stored_chunks: u32,
-    /// Bytes that one copy costs a line.
+    /// Bytes that one copy takes on the network.
     pub wire_bytes: u64,
-    /// The file it came from.
+    /// The name of the file that it came from, or `standard input`.
     pub source: String,
-    /// Where that file is, if it was one: damaged chunks are put right from it.
+    /// That file's path, if it was a file: damaged chunks are repaired from it.
     #[serde(default)]
     pub path: Option<std::path::PathBuf>,
-    /// How it came: `raw`, `qcow2`, `raw in xz` and so on.
+    /// The format that it came in: `raw`, `qcow2`, `raw in xz` and so on.
     pub format: String,
     /// When it was added, in milliseconds since 1970.
     pub added_at_ms: u64,
-    /// How it is divided.
+    /// The kind of its partition table.
     pub partition_table: PartitionTable,
     /// Whether a BIOS finds something to boot in it, by the look of its first sector.
     pub boots_bios: bool,
     /// Whether UEFI firmware that has never seen it finds its loader.
     pub boots_uefi: bool,
-    /// What it can and cannot do; none in a record of an earlier version, until it is asked for.
+    /// What it can boot on and be given; `None` in a record of an earlier version, until it is inspected.
     #[serde(default)]
     pub traits: Option<ImageTraits>,
 }
 
-/// What adding an image came to.
+/// The result of adding an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
-    /// The image.
+    /// The image's record.
     pub image: ImageInfo,
     /// Whether it had been there before, under the same name and with the same content.
     pub existed: bool,
-    /// Chunks that no image had before.
+    /// How many chunks no image had before.
     pub new_chunks: u32,
-    /// Bytes that the store grew by.
+    /// How many bytes the store grew by.
     pub new_bytes: u64,
-    /// Chunks that were damaged in the store and are whole again.
+    /// How many chunks were damaged in the store and are repaired.
     pub repaired_chunks: u32,
-    /// What the admin should know about it, a sentence each.
+    /// What the admin should know about it, each in a sentence.
     pub notes: Vec<String>,
 }
 
-/// What removing an image came to.
+/// The result of removing an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// The image.
+    /// The record that was removed.
     pub image: ImageInfo,
-    /// Bytes that were freed at once; chunks are kept for now while another image is being added.
+    /// Bytes that were freed; 0 for chunks that are kept while another image is being added.
     pub freed_bytes: u64,
 }
 
-/// How far a long operation has come. Told after each chunk, from the caller's thread; the caller drops what
-/// is too often for it.
+/// How far a long operation is. Reported after each chunk, from the caller's thread; a caller that wants it less often
+/// drops some.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Bytes taken from the source (as they are there: compressed bytes of a compressed file).
+    /// Bytes read from the source, before decompression.
     pub bytes_read: u64,
-    /// Bytes that the source has, if that is known.
+    /// Bytes that the source has; `None` when unknown.
     pub total: Option<u64>,
-    /// Chunks done.
+    /// How many chunks are done.
     pub chunks: u32,
-    /// Bytes that the store grew by.
+    /// How many bytes the store grew by.
     pub stored_bytes: u64,
-    /// Chunks that were all zeros.
+    /// How many chunks were all zeros.
     pub zero_chunks: u32,
 }
 
-/// What was found in an image's chunks at rest.
+/// The result of checking the chunks of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyReport {
-    /// The image.
+    /// The image's id.
     pub id: ImageId,
-    /// Distinct stored chunks that were checked.
+    /// How many distinct stored chunks were checked.
     pub chunks: u32,
-    /// Their bytes in the store.
+    /// How many bytes these have in the store.
     pub wire_bytes: u64,
-    /// What is wrong, by place in the image; empty when nothing is.
+    /// The damaged chunks, in the order of their place in the image; empty when all are right.
     pub damaged: Vec<DamagedChunk>,
 }
 
-/// A chunk that is not what its manifest says.
+/// A stored chunk that does not match its manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedChunk {
-    /// Its number in the image; the lowest, if it stands at several places.
+    /// Its place in the image; the lowest, if it has several.
     pub chunk: u32,
-    /// The name it has in the store.
+    /// Its wire hash, which is its name in the store.
     pub wire: Hash,
-    /// What is wrong.
+    /// What is wrong, in words.
     pub what: String,
     /// The names of all images that have this chunk.
     #[serde(default)]

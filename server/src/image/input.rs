@@ -1,13 +1,12 @@
-//! A buffered input that can be looked ahead into and that knows how far it has come. Exists because an error
-//! in a compressed image must name its byte, and must tell a line that went down from data that is broken.
-//! Owns the reader and one buffer.
+//! A buffered reader with look-ahead that counts the bytes read. Exists because an error in a compressed image must
+//! name its byte, and must tell a failed connection from corrupt data. Owns the reader and one buffer.
 
 use std::io::{self, BufRead, Read};
 
-/// How much is read at once: how near to the fault the place of an error is.
+/// Bytes read at once: the precision of the place that an error names.
 pub(super) const READ_BYTES: usize = 256 << 10;
 
-/// A buffered input that knows how many bytes were taken from it, and whether it ever failed.
+/// A buffered reader that counts the bytes taken, and knows whether a read ever failed.
 pub(super) struct Input {
     reader: Box<dyn Read + Send>,
     buf: Vec<u8>,
@@ -18,22 +17,22 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// An input that nothing was taken from yet.
+    /// An input of which nothing was taken yet.
     pub(super) fn new(reader: Box<dyn Read + Send>) -> Self {
         Self { reader, buf: vec![0; READ_BYTES], start: 0, end: 0, consumed: 0, failed: false }
     }
 
-    /// Nothing: what stands in while an input is handed on.
+    /// An empty input, as a placeholder while another is moved.
     pub(super) fn none() -> Self {
         Self { reader: Box::new(io::empty()), buf: Vec::new(), start: 0, end: 0, consumed: 0, failed: false }
     }
 
-    /// How many bytes were taken.
+    /// How many bytes were taken so far.
     pub(super) fn consumed(&self) -> u64 {
         self.consumed
     }
 
-    /// Whether reading ever failed: an error that a decompressor reports is then not its own.
+    /// Whether a read ever failed: then an error that a decompressor reports is not its own.
     pub(super) fn failed(&self) -> bool {
         self.failed
     }

@@ -1,5 +1,5 @@
-//! What an image can and cannot do, looked up in its own file systems: the loader that UEFI firmware starts, and
-//! cloud-init. Reads the chunks at rest, so many and no more. Touches the store.
+//! Inspects an image's file systems: the loader that UEFI firmware starts, and cloud-init. Reads a bounded number of
+//! stored chunks. Touches the store.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,20 +18,20 @@ use super::reader::PartReader;
 use super::store::Images;
 use crate::api::shapes::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 
-/// Raised when more is looked at.
+/// The version of the inspection: increased when more is inspected, so that images are inspected again.
 const LOOKED: u32 = 1;
-/// Partitions that are looked into.
+/// How many partitions are inspected.
 const PARTITIONS_MAX: usize = 32;
-/// Chunks that are read of one file system: a folder's worth of a FAT, a dozen paths of an ext4 and its journal.
+/// How many chunks are read of one file system: a folder's worth of a FAT, a dozen paths of an ext4 and its journal.
 const CHUNKS_MAX: u32 = 256;
-/// Loaders' folders that are named.
+/// How many folders of other loaders are named.
 const VENDORS_MAX: usize = 4;
 
 impl Images {
-    /// What the image can and cannot do. Looked up once, also for an image that an earlier version added.
+    /// What the image can boot on and be given. Inspected once, also if an earlier version added it.
     ///
     /// # Errors
-    /// When its manifest or its first chunk cannot be had.
+    /// When its manifest or its first chunk cannot be read.
     pub fn traits(&self, id: ImageId) -> Result<ImageTraits, ImageError> {
         let known = self.list().into_iter().find(|image| image.id == id).and_then(|image| image.traits);
         if let Some(traits) = known.filter(|traits| traits.looked == LOOKED) {
@@ -42,11 +42,11 @@ impl Images {
         Ok(traits)
     }
 
-    /// Looks into an image whose chunks are at rest.
+    /// Inspects an image whose chunks are in the store.
     pub(super) fn look(&self, manifest: &Arc<Manifest>) -> Result<ImageTraits, ImageError> {
         let first = self.raw_at(manifest, common::chunk::ChunkIndex(0))?;
         let sector_bytes = manifest.sector_bytes();
-        // One that an earlier version took may have a table that nobody reads.
+        // An image that an earlier version added may have a table that is refused today.
         let table = table::read(&first, sector_bytes).unwrap_or(Table::None);
         let (bios, has_esp) =
             Facts::of(&first).map_or((BiosBoot::NoCode, false), |facts| (facts.bios(), facts.has_esp()));
@@ -73,7 +73,7 @@ impl Images {
     }
 }
 
-/// What makes a partition known.
+/// The marks of a partition, from its table entry and its file system.
 fn marks(partition: &Partition, mut part: PartReader) -> PartitionMarks {
     let holds = start_of(&mut part).and_then(|start| filesystem::identify(&start));
     PartitionMarks {
@@ -90,12 +90,12 @@ fn start_of(part: &mut PartReader) -> Option<Vec<u8>> {
     part.read_at(0, &mut start).ok().map(|()| start)
 }
 
-/// Whether any of the EFI system partitions holds the loader that firmware starts without a boot entry (UEFI 2.10,
+/// Whether any of the EFI system partitions has the loader that firmware starts without a boot entry (UEFI 2.10,
 /// 3.5.1.1).
 fn uefi(esps: impl Iterator<Item = PartReader>) -> UefiBoot {
     let (mut vendors, mut unreadable) = (None, None);
     for esp in esps {
-        // A library that reads a hostile FAT in a place where it may fail and nothing else does.
+        // The library may panic on a hostile FAT; nothing else depends on it here.
         match catch_unwind(AssertUnwindSafe(|| loaders(esp))) {
             Ok(Ok(None)) => return UefiBoot::Yes,
             Ok(Ok(Some(mut found))) => vendors.get_or_insert_with(Vec::new).append(&mut found),
@@ -110,7 +110,7 @@ fn uefi(esps: impl Iterator<Item = PartReader>) -> UefiBoot {
     }
 }
 
-/// None when the fallback loader is there, else the folders beside it.
+/// `None` when the default loader is there, else the names of the folders beside it.
 fn loaders(esp: PartReader) -> io::Result<Option<Vec<String>>> {
     let options = fatfs::FsOptions::new().update_accessed_date(false);
     let file_system = fatfs::FileSystem::new(esp, options)?;
@@ -130,11 +130,11 @@ fn loaders(esp: PartReader) -> io::Result<Option<Vec<String>>> {
     Ok(Some(names.take(VENDORS_MAX).map(|name| common::limits::cut(&name, 40).to_owned()).collect()))
 }
 
-/// Whether cloud-init is in this partition; none when it is no root file system that is read.
+/// Whether cloud-init is in this partition; `None` when it is no root file system that can be read.
 fn cloud_init_in(part: &PartReader) -> Option<CloudInit> {
     let mut own = part.again();
     let start = start_of(&mut own)?;
-    // An ext of more blocks than the partition has is a lie that would be believed with memory.
+    // An ext4 that claims more blocks than the partition has would make the library allocate memory for them.
     let word = |at: usize| start.get(at..at + 4)?.first_chunk().map(|word| u32::from_le_bytes(*word));
     let (blocks, shift) = (word(1028)?, word(1048)?);
     let is_ext = start.get(0x438..0x43a) == Some(&[0x53, 0xef]);

@@ -1,6 +1,6 @@
-//! Damaged chunks put right: with the bytes that a machine had, or from the file that the image was made from. Owns no
-//! state. Touches the store, and that file, to read. Nothing is believed of either: what is kept has the hashes that the
-//! manifest says.
+//! Repairs damaged chunks: with bytes that a machine has, or from the file that the image was made from. Owns no state.
+//! Touches the store, and reads that file. Neither is trusted: a chunk is stored only if it has the hashes of the
+//! manifest.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -16,10 +16,11 @@ use super::import::LEVEL;
 use super::store::Images;
 
 impl Images {
-    /// Puts a chunk right with `bytes`, which are it in the form `form` if they are right.
+    /// Repairs a chunk with `bytes`, which are given in the form `form`.
     ///
     /// # Errors
-    /// When they are not, when this server's compressor makes another wire form of them, or the store does not take it.
+    /// When they have another hash, when this server's compressor makes another wire form of them, or they cannot be
+    /// stored.
     pub fn mend_with(
         &self,
         id: ImageId,
@@ -36,10 +37,10 @@ impl Images {
         self.replace_chunk(&chunk, &wire)
     }
 
-    /// Puts a chunk right from the file that the image was made from, if that is still there and is a plain disk image.
+    /// Repairs a chunk from the file that the image was made from, if that still exists and is a raw disk image.
     ///
     /// # Errors
-    /// When it is not there, is of another format, or has other bytes by now.
+    /// When it does not exist, is of another format, or has other bytes by now.
     pub fn mend(&self, id: ImageId, index: ChunkIndex) -> Result<(), ImageError> {
         let (manifest, _) = self.read_manifest(id)?;
         let chunk = manifest.stored(index).ok_or(ImageError::ManifestMissing(id))?;
@@ -61,7 +62,7 @@ impl Images {
     }
 }
 
-/// The wire form of `raw`, as it was when the image was added.
+/// Compresses `raw` to the wire form that it had when the image was added.
 fn wire_form(chunk: &StoredChunk, raw: Vec<u8>) -> Result<Vec<u8>, ImageError> {
     let damaged = |why| ImageError::ChunkDamaged { wire: chunk.wire, why };
     if Hash::of(&raw) != chunk.raw {

@@ -1,65 +1,65 @@
-//! What is written to disks: images come in (`source`, `qcow2`), are cut into chunks (`import`), rest in a
-//! store (`store`, over `blobs`), and go out again whole (`check`) or chunk by chunk to the swarm. Everything
+//! The images that are written to disks: read from files and streams (`source`, `qcow2`), cut into chunks (`import`),
+//! kept in a store (`store`, over `blobs`), and read back whole (`check`) or chunk by chunk for the swarm. Everything
 //! here blocks on files and uses threads of its own, so asynchronous callers wrap it in `spawn_blocking`.
 
-// What helps against an error of the file system.
+// Core: hints about errors of the file system.
 mod hint;
 
-// What can go wrong, and what to do about it.
+// The errors, and what an admin can do about them.
 mod error;
 
-// What others see of an image.
+// The types of the image store's interface.
 mod info;
 
-// Raw bytes in order, from whatever an admin has.
+// Reads raw bytes in order, from any supported format.
 mod source;
 
-// What is no disk image, by name.
+// Core: recognises what is no disk image.
 mod foreign;
 
-// What a compressed stream needs.
+// The memory that a compressed stream needs.
 mod window;
 
-// A stream that knows how far it has come.
+// A buffered reader that counts the bytes read.
 mod input;
 
-// The one input format that is more than a stream.
+// Reads qcow2, the one format that is more than a stream.
 mod qcow2;
 
-// What an image says of itself: partition table, sector size, how it boots.
+// Core: what the first chunk shows: partition table, sector size, what boots it.
 mod facts;
 
-// Raw bytes to chunks, on all cores.
+// Cuts raw bytes into chunks, on all cores.
 mod import;
 
-// Named blobs at rest, and those in files.
+// Storage of named blobs, and its implementation in files.
 mod blobs;
 
-// Core: what the blobs are called.
+// Core: the keys of the blobs.
 mod keys;
 
-// The images of this server.
+// The image store of this server.
 mod store;
 
-// What an image can and cannot do.
+// Inspects an image: which firmware boots it, whether it can be personalised.
 mod look;
 
-// Whether cloud-init is in it, and would take what it is given.
+// Core: whether cloud-init is in an image, and would use a NoCloud partition.
 mod cloud_init;
 
-// Any bytes of an image, out of its chunks.
+// Reads any bytes of a stored image.
 mod reader;
 
-// Images read back: verify and export.
+// Reads images back: verify and export.
 mod check;
 
-// What the swarm takes.
+// The store as the swarm's source of chunks.
 mod chunks;
 
-// What fails only because something is short is tried again.
+// Retries reads that fail because files or memory are short.
 mod scarce;
 
-// Damaged chunks put right.
+// Repairs damaged chunks.
 mod mend;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Reads qcow2 images, in order and read-only: what `qemu-img` and the distributions' cloud images are made
-//! of. Versions 2 and 3, plain, zlib- and zstd-compressed clusters. What would need a second file, a key or a
-//! repair is refused with the command that makes a plain image of it. Touches one file.
+//! Reads qcow2 images, in order and read-only: the format of `qemu-img` and of the distributions' cloud images.
+//! Versions 2 and 3, plain, zlib- and zstd-compressed clusters. What would need a second file, a key or a repair is
+//! refused with the command that makes a plain image of it. Touches one file.
 //!
 //! The file is not trusted: tables are bounded before they are allocated, and every offset must lie in the
 //! file. Field names and bits are those of QEMU's docs/interop/qcow2.txt.
@@ -13,44 +13,44 @@ use common::limits::{CHUNK_BYTES, CHUNKS_MAX};
 
 /// The first four bytes of a qcow2 file.
 pub(super) const MAGIC: &[u8; 4] = b"QFI\xfb";
-/// QEMU's own bound on the L1 table.
+/// QEMU's own limit on the L1 table, in bytes.
 const L1_BYTES_MAX: u64 = 32 << 20;
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 
-/// A qcow2 file that cannot be read.
+/// Why a qcow2 file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum QcowError {
-    /// The file gave an error.
+    /// Reading the file failed.
     #[error("cannot read the qcow2 file at byte {offset}")]
     Read {
-        /// Byte in the file at which it was read.
+        /// The place in the file, in bytes.
         offset: u64,
         /// What the operating system answered.
         #[source]
         source: io::Error,
     },
-    /// The file ends where more is promised.
+    /// The file ends before something that its header or tables refer to.
     #[error("the qcow2 file is cut short: {what} at byte {offset} is past its end at {end}")]
     CutShort {
-        /// What is missing.
+        /// What is missing, in words.
         what: &'static str,
-        /// Where it should be.
+        /// Its place in the file, in bytes.
         offset: u64,
         /// The file's length in bytes.
         end: u64,
     },
-    /// Neither version 2 nor 3.
+    /// The version is neither 2 nor 3.
     #[error("qcow2 version {0} is not known")]
     Version(u32),
-    /// A feature that is left to `qemu-img`.
+    /// It uses a feature that is not supported here, in words.
     #[error("the qcow2 image {0}")]
     Unsupported(String),
-    /// Marked as not cleanly closed, or as corrupt.
+    /// It is marked as not cleanly closed, or as corrupt.
     #[error("the qcow2 image is marked as {0}")]
     Marked(&'static str),
-    /// A value that no sound image has.
+    /// It has a value that no sound image has.
     #[error("the qcow2 image is corrupt: {0}")]
     Corrupt(String),
 }
@@ -76,7 +76,7 @@ enum Compression {
     Zstd,
 }
 
-/// Where a cluster's bytes are.
+/// Where the bytes of a cluster are in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Zeros,
@@ -94,14 +94,14 @@ pub(super) struct Qcow2 {
     size: u64,
     compression: Compression,
     l1: Vec<u64>,
-    /// The L2 table in use, by its number.
+    /// The L2 table that was used last, with its index in the L1 table.
     l2: Option<(u64, Vec<u8>)>,
-    /// The compressed cluster in use, by its number: with clusters larger than a read it is needed twice.
+    /// The compressed cluster that was used last, with its number: with clusters larger than a read it is needed twice.
     inflated: Option<(u64, Vec<u8>)>,
     at: u64,
 }
 
-/// For `tests/fuzz`: reads an image to its end, or to `most` bytes.
+/// The entry point of `tests/fuzz`: reads an image to its end, or to `most` bytes.
 #[cfg(fuzzing)]
 pub fn try_qcow2(file: File, most: u64) {
     let Ok(mut image) = Qcow2::open(file) else { return };
@@ -162,12 +162,12 @@ impl Qcow2 {
         Ok(Self { file, end, version, cluster_bits, size, compression, l1, l2: None, inflated: None, at: 0 })
     }
 
-    /// Bytes of the image inside.
+    /// The size of the image inside, in bytes.
     pub(super) fn size(&self) -> u64 {
         self.size
     }
 
-    /// How many of them have been read.
+    /// How many bytes of the image have been read.
     pub(super) fn position(&self) -> u64 {
         self.at
     }
@@ -205,7 +205,7 @@ impl Qcow2 {
         Ok(())
     }
 
-    /// Looks `cluster` up.
+    /// Finds where `cluster` is in the file.
     fn place(&mut self, cluster: u64) -> Result<Place, QcowError> {
         let l2_bits = self.cluster_bits - 3;
         let table = cluster >> l2_bits;
@@ -243,12 +243,12 @@ impl Qcow2 {
         }
     }
 
-    /// Decompresses one cluster. What follows it in its last sector belongs to others.
+    /// Decompresses one cluster. What follows it in its last sector belongs to other clusters.
     fn inflate(&self, offset: u64, len: u64) -> Result<Vec<u8>, QcowError> {
         if offset >= self.end {
             return Err(QcowError::CutShort { what: "a compressed cluster", offset, end: self.end });
         }
-        // The last cluster's last sector need not be whole in the file.
+        // The last sector of the last cluster need not be complete in the file.
         let len = usize::try_from(len.min(self.end - offset)).unwrap_or(0);
         let mut packed = vec![0; len];
         read_at(&self.file, self.end, "a compressed cluster", offset, &mut packed)?;
@@ -285,7 +285,7 @@ fn inflate_zstd(packed: &[u8], to: &mut [u8]) -> Result<usize, String> {
     }
 }
 
-/// Judges the incompatible features of a version 3 header, and its compression type.
+/// Checks the incompatible features of a version 3 header; returns its compression type.
 fn features(incompatible: u64, kind: u8) -> Result<Compression, QcowError> {
     if incompatible & 2 != 0 {
         return Err(QcowError::Marked("corrupt"));
@@ -309,7 +309,7 @@ fn features(incompatible: u64, kind: u8) -> Result<Compression, QcowError> {
     }
 }
 
-/// The refusal of an image that is only the difference to another.
+/// The error for an image that has a backing file.
 fn backed(file: &File, end: u64, offset: u64, len: u32) -> QcowError {
     // The format bounds the name to 1023 bytes.
     let mut name = vec![0; len.min(1023) as usize];

@@ -1,6 +1,6 @@
-//! The raw bytes of an image at any place, out of the chunks at rest. Owns a few chunks in memory. Exists for what an
-//! image says of itself: its partition table, and files in its file systems. Bounded: whoever follows a hostile file
-//! system's pointers reads so many chunks and no more. Touches the store.
+//! Reads the raw bytes of an image at any place, from its stored chunks. Owns a cache of a few chunks. Exists for
+//! inspecting images: partition tables, and files in file systems. Bounded: following the pointers of a hostile file
+//! system reads a limited number of chunks. Touches the store.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,15 +15,15 @@ use common::manifest::Manifest;
 use super::error::ImageError;
 use super::store::Images;
 
-/// Chunks kept: a folder, its file and their tables lie in a few places that are asked for in turn.
+/// How many chunks are cached: a folder, its file and their tables are in a few places that are read in turn.
 const KEPT: usize = 8;
 
 impl Images {
-    /// The image's first chunk: boot code and partition table. The one asked for last is kept, because an order asks
-    /// for it once per machine.
+    /// The image's first chunk: boot code and partition table. The last one that was read is cached, because an order
+    /// reads it once per machine.
     ///
     /// # Errors
-    /// When the manifest or the chunk cannot be had.
+    /// When the manifest or the chunk cannot be read.
     pub fn first_bytes(&self, id: ImageId) -> Result<Bytes, ImageError> {
         let kept = self.first_kept();
         if let Some((_, bytes)) = kept.lock().as_ref().filter(|it| it.0 == id) {
@@ -35,7 +35,7 @@ impl Images {
         Ok(bytes)
     }
 
-    /// The raw bytes of one chunk, zeros or not.
+    /// The raw bytes of one chunk, also if it is all zeros.
     pub(super) fn raw_at(&self, manifest: &Manifest, index: ChunkIndex) -> Result<Bytes, ImageError> {
         let raw_len = manifest.raw_len(index);
         match manifest.stored(index) {
@@ -45,7 +45,7 @@ impl Images {
     }
 }
 
-/// A part of an image, read as if it were a file of its own.
+/// A part of an image, read like a file.
 #[derive(Debug)]
 pub(super) struct PartReader {
     images: Images,
@@ -54,23 +54,23 @@ pub(super) struct PartReader {
     len: u64,
     at: u64,
     kept: VecDeque<(ChunkIndex, Bytes)>,
-    /// Chunks that may still be read.
+    /// How many chunks may still be read.
     left: u32,
 }
 
 impl PartReader {
-    /// `len` bytes from `start` on, or as many as there are; reads `chunks` chunks at the most.
+    /// A reader of `len` bytes from `start` on, or as many as there are; it reads at most `chunks` chunks.
     pub(super) fn new(images: Images, manifest: Arc<Manifest>, start: u64, len: u64, chunks: u32) -> Self {
         let len = len.min(manifest.size().saturating_sub(start));
         Self { images, manifest, start, len, at: 0, kept: VecDeque::new(), left: chunks }
     }
 
-    /// Its bytes.
+    /// The length of the part, in bytes.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// The same part, read from its start with as many chunks to go.
+    /// Another reader of the same part, from its start, with the chunks that this one has left.
     pub(super) fn again(&self) -> Self {
         Self::new(self.images.clone(), Arc::clone(&self.manifest), self.start, self.len, self.left)
     }
@@ -123,7 +123,7 @@ impl Seek for PartReader {
     }
 }
 
-/// `fatfs` asks for it, and writes nothing while it only reads.
+/// Required by `fatfs`, which writes nothing while it only reads.
 impl Write for PartReader {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())

@@ -1,6 +1,5 @@
-//! Reading that fails because the process or the kernel is short of files or memory: that says nothing of what was to be
-//! read, so it is tried again before anybody hears of it. A chunk was once called lost while 1,000 idle
-//! connections held every file. Touches the clock.
+//! Retries reads that fail because the process or the kernel is short of files or memory: that says nothing about what
+//! was read. A chunk was once reported as lost while 1,000 idle connections had every file. Touches the clock.
 
 use std::error::Error;
 use std::io;
@@ -9,11 +8,11 @@ use std::time::Duration;
 use common::causes::with_causes;
 use nix::errno::Errno;
 
-/// How often it is tried, and the pause between two tries: five seconds, which a machine waits for a chunk anyway.
+/// How many tries, and the pause between two: five seconds, for which a machine waits for a chunk anyway.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What `read` gives, as soon as there is enough to read it with. An error says its causes.
+/// Calls `read` until it does not fail for shortage, or the tries are used up. An error has the text of its causes.
 pub(super) fn patiently<T, E: Error + 'static>(read: impl FnMut() -> Result<T, E>) -> io::Result<T> {
     again(read, std::thread::sleep)
 }
@@ -34,7 +33,7 @@ fn again<T, E: Error + 'static>(
     }
 }
 
-/// Whether something behind `error` is that there are no more files or memory.
+/// Whether a cause of `error` is a shortage of files or memory.
 fn is_scarcity(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,9 +1,9 @@
-//! Where an image's raw bytes come from: a file or a stream, as it is or compressed, told by its first bytes
-//! and not by its name. Owns the input and its decompressor. A stream that ends early, breaks, or goes on
-//! after its end is an error that names the byte: half an image must never pass for one. Touches files.
+//! Reads an image's raw bytes: from a file or a stream, raw or compressed, recognised by its first bytes and not by its
+//! name. Owns the input and its decompressor. A stream that ends early, fails, or goes on after its end is an error
+//! that names the byte: half an image must never be taken for a whole one. Touches files.
 //!
-//! A qcow2 image is read out of order, so one that comes as a stream or compressed is first put into a
-//! temporary file that the store gives.
+//! A qcow2 image is read out of order, so one that is a stream or compressed is first copied into a temporary file of
+//! the store.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
@@ -16,24 +16,24 @@ use super::input::{Input, READ_BYTES};
 use super::qcow2::{self, Qcow2, QcowError};
 use super::window::{HEADER_BYTES, xz_dictionary, zstd_frame};
 
-/// What is looked at to tell the format; the farthest magic is tar's.
+/// How many bytes are inspected to recognise the format; the magic at the highest offset is tar's.
 const HEAD_BYTES: usize = 512;
-/// xz -9 needs 65 MiB; a file may ask for up to 4 GiB.
+/// In bytes. xz -9 needs 65 MiB; a file may demand up to 4 GiB.
 const XZ_MEMORY_MAX: u64 = 1 << 30;
-/// A window of 128 MiB: what `zstd -d` takes too unless it is told otherwise.
+/// A window of 128 MiB: what `zstd -d` accepts too unless it is told otherwise.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// Where an image comes from.
 pub enum ImageSource {
     /// A file or block device of this host.
     File(PathBuf),
-    /// Bytes as they come: standard input, or the body of a request.
+    /// A stream: standard input, or the body of a request.
     Stream {
-        /// The bytes.
+        /// Yields the image's bytes.
         reader: Box<dyn Read + Send>,
-        /// What to call it.
+        /// What errors call it.
         name: String,
-        /// How many bytes will come, if that is known.
+        /// How many bytes the stream has; `None` when unknown.
         length: Option<u64>,
     },
 }
@@ -45,7 +45,7 @@ impl std::fmt::Debug for ImageSource {
 }
 
 impl ImageSource {
-    /// What to call it: the file's name without its folder.
+    /// What errors and the record call it: the file's name without its folder.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -54,7 +54,7 @@ impl ImageSource {
         }
     }
 
-    /// Where it is, if it is a file that stays there.
+    /// The file's absolute path; `None` for a stream.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
         match self {
@@ -64,7 +64,7 @@ impl ImageSource {
     }
 }
 
-/// A source that cannot be read to its end.
+/// Why a source cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// It cannot be opened.
@@ -73,16 +73,16 @@ pub enum SourceError {
     /// It is a folder, a character device or a socket.
     #[error("it is neither a file nor a block device")]
     Kind,
-    /// The input itself gave an error.
+    /// Reading the input failed.
     #[error("reading failed after byte {offset}")]
     Read {
-        /// How many bytes had come.
+        /// How many bytes had been read.
         offset: u64,
         /// What the operating system answered.
         #[source]
         source: io::Error,
     },
-    /// The input ended before the end of what it holds.
+    /// The input ends in the middle of its format.
     #[error("it is cut short: the {format} data ends at byte {offset} before its end")]
     CutShort {
         /// The format that expects more.
@@ -90,27 +90,27 @@ pub enum SourceError {
         /// Where the input ends.
         offset: u64,
     },
-    /// The input breaks its own format.
+    /// The input violates its format.
     #[error("its {format} data is corrupt near byte {offset}")]
     Corrupt {
         /// The format that is broken.
         format: Format,
-        /// Where, within the 256 KiB that are read at once.
+        /// The place of the error, within the 256 KiB that are read at once.
         offset: u64,
-        /// What the operating system answered.
+        /// What the decompressor reported.
         #[source]
         source: io::Error,
     },
-    /// The input is sound and needs more memory than is given.
+    /// The input needs more memory than is allowed.
     #[error(
         "its {format} data needs a window of {} MiB, and {} MiB are allowed", window.div_ceil(1 << 20), limit >> 20
     )]
     Window {
-        /// The format.
+        /// The compression that needs it.
         format: Format,
         /// Bytes that it needs.
         window: u64,
-        /// Bytes that it may have.
+        /// Bytes that are allowed.
         limit: u64,
     },
     /// The input was compressed with a dictionary that is kept elsewhere.
@@ -121,21 +121,21 @@ pub enum SourceError {
     Trailing {
         /// The format that ended.
         format: Format,
-        /// Where it ended.
+        /// Where it ended, in bytes.
         offset: u64,
     },
-    /// A format that is not read.
+    /// It is of a format that is recognised but not supported.
     #[error("it is {what}, which is not an image that can be written to a disk")]
     Foreign {
-        /// The format.
+        /// The format, in words.
         what: &'static str,
-        /// How to make something else of it.
+        /// How to make a supported one of it.
         hint: &'static str,
     },
-    /// A qcow2 image that is not read.
+    /// It is a qcow2 image that cannot be read.
     #[error("it is a qcow2 image that cannot be used")]
     Qcow2(#[source] QcowError),
-    /// The room for a streamed qcow2 image ran out.
+    /// The temporary file for a qcow2 image could not be written.
     #[error("cannot keep the qcow2 image while it is read")]
     Spool(#[source] io::Error),
 }
@@ -170,10 +170,10 @@ impl SourceError {
     }
 }
 
-/// How the bytes of an input are packed.
+/// How an input is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// As they are.
+    /// Not compressed.
     Raw,
     /// gzip, RFC 1952.
     Gz,
@@ -194,14 +194,14 @@ impl std::fmt::Display for Format {
     }
 }
 
-/// An open source: raw bytes, in order.
+/// An open source, which yields raw bytes in order.
 pub(super) struct Source {
     head: Vec<u8>,
     head_at: usize,
     body: Body,
     total: Option<u64>,
     wrapped_in: Option<Format>,
-    /// The dictionary of the xz stream that is read, in bytes.
+    /// The dictionary of the current xz stream, in bytes.
     dictionary: u64,
 }
 
@@ -215,8 +215,8 @@ enum Body {
 }
 
 impl Source {
-    /// Opens `from` and finds out what it is. `scratch` gives an empty file for a streamed qcow2 image; `progress` is
-    /// told how far into the input that has come.
+    /// Opens `from` and recognises its format. `scratch` creates an empty file for a streamed qcow2 image; `progress`
+    /// is called with how much of the input was copied into it.
     pub(super) fn open(
         from: ImageSource,
         scratch: &dyn Fn() -> io::Result<File>,
@@ -265,7 +265,7 @@ impl Source {
         Ok(Self::new(Body::Qcow2(image), total, wrapped_in))
     }
 
-    /// Copies everything into a file that `scratch` gives.
+    /// Copies everything into a file that `scratch` creates.
     fn spool(
         mut self,
         scratch: &dyn Fn() -> io::Result<File>,
@@ -303,7 +303,7 @@ impl Source {
         Ok(filled)
     }
 
-    /// Some of the next raw bytes; none only at the end.
+    /// Some of the next raw bytes; 0 only at the end.
     fn some(&mut self, buf: &mut [u8]) -> Result<usize, SourceError> {
         loop {
             let read = match &mut self.body {
@@ -321,15 +321,15 @@ impl Source {
         }
     }
 
-    /// Decides what it means that the decompressor has no more: another member follows (pigz, pixz and
-    /// `cat a.zst b.zst` make such files), padding, something foreign, or that is all.
+    /// Decides what follows when the decompressor has ended: another member (pigz, pixz and `cat a.zst b.zst` make such
+    /// files), padding, something foreign, or the end.
     fn next_member(&mut self) -> Result<(), SourceError> {
         let (mut input, format) = match std::mem::replace(&mut self.body, Body::Over(Input::none())) {
             Body::Gz(decoder) => (decoder.into_inner(), Format::Gz),
             Body::Xz(decoder) => (decoder.into_inner(), Format::Xz),
             Body::Zst(decoder) => (decoder.finish(), Format::Zst),
             Body::Raw(input) => {
-                // A pipe or a request that was to be longer, or a file that shrank while it was read.
+                // A pipe or a request that ended early, or a file that was truncated while it was read.
                 if self.total.is_some_and(|total| input.consumed() < total) {
                     return Err(SourceError::CutShort { format: Format::Raw, offset: input.consumed() });
                 }
@@ -358,7 +358,7 @@ impl Source {
         Ok(())
     }
 
-    /// Tells an input that failed from one that ended and one that is broken.
+    /// Tells apart an input that failed, one that ended early and one that is corrupt.
     fn explain(&self, source: io::Error) -> SourceError {
         let format = self.wrapped_in.unwrap_or(Format::Raw);
         let offset = self.position();
@@ -384,7 +384,7 @@ impl Source {
         }
     }
 
-    /// How many bytes have been taken from the input.
+    /// How many bytes have been read from the input.
     pub(super) fn position(&self) -> u64 {
         match &self.body {
             Body::Qcow2(image) => image.position(),
@@ -392,30 +392,30 @@ impl Source {
         }
     }
 
-    /// How many bytes the input has, if that is known.
+    /// How many bytes the input has; `None` when unknown.
     pub(super) fn total(&self) -> Option<u64> {
         self.total
     }
 
-    /// What it is, in words.
+    /// The format in words, for the record.
     pub(super) fn format(&self) -> String {
         let inner = if matches!(self.body, Body::Qcow2(_)) { "qcow2" } else { "raw" };
         self.wrapped_in.map_or_else(|| inner.to_owned(), |outer| format!("{inner} in {outer}"))
     }
 }
 
-/// What the next bytes are compressed by, if they are.
+/// The compression of the next bytes; `None` when they are not compressed.
 fn wrapper(input: &mut Input) -> io::Result<Option<Format>> {
     Ok(match input.peek(6)? {
         [0x1f, 0x8b, ..] => Some(Format::Gz),
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Some(Format::Xz),
-        // A frame, or one to be skipped (RFC 8878, 3.1.2).
+        // A frame, or a skippable one (RFC 8878, 3.1.2).
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Format::Zst),
         _ => None,
     })
 }
 
-/// The dictionary that the next xz stream asks for; 0 where it cannot be told.
+/// The dictionary size that the next xz stream asks for, in bytes; 0 where it is unknown.
 fn dictionary(input: &mut Input) -> u64 {
     input.peek(HEADER_BYTES).ok().and_then(xz_dictionary).unwrap_or(0)
 }
@@ -425,7 +425,7 @@ fn is_memory_limit(error: &io::Error) -> bool {
     inner == Some(&liblzma::stream::Error::MemLimit)
 }
 
-/// Whether a zstd frame can be read with what is allowed and what is there.
+/// Checks that a zstd frame needs no more memory than is allowed, and no dictionary.
 fn check_frame(input: &mut Input) -> Result<(), SourceError> {
     let limit = 1 << ZSTD_WINDOW_LOG_MAX;
     let head = input.peek(HEADER_BYTES).map_err(|source| SourceError::Read { offset: 0, source })?;
@@ -438,7 +438,7 @@ fn check_frame(input: &mut Input) -> Result<(), SourceError> {
     }
 }
 
-/// A reader of one member of `format`.
+/// Starts a decompressor for one member of `format`.
 fn unwrap(mut input: Input, format: Format) -> Result<Body, SourceError> {
     match format {
         Format::Raw => Ok(Body::Raw(input)),
@@ -457,7 +457,7 @@ fn unwrap(mut input: Input, format: Format) -> Result<Body, SourceError> {
     }
 }
 
-/// Opens a file with its length; a pipe by name has none.
+/// Opens a file, with its length in bytes; a named pipe has none.
 fn open_file(path: &Path) -> Result<(File, Option<u64>), SourceError> {
     let mut file = File::open(path).map_err(SourceError::Open)?;
     let meta = file.metadata().map_err(SourceError::Open)?;

@@ -1,5 +1,5 @@
-//! The images of this server: which there are, and their chunks at rest. Owns everything in its blobs, which one process
-//! has at a time. Touches the blobs, and the clock for the date of an image.
+//! The image store of this server: its images, and their stored chunks. Owns everything in its blobs, which one process
+//! has open at a time. Touches the blobs, and the clock for the date of an image.
 //!
 //! ```text
 //! chunks/ab/<wire hash>   the wire form of a chunk; its name is its checksum
@@ -12,10 +12,10 @@
 //! only while no add is under way and when no manifest has it; if any name or manifest cannot be read,
 //! nothing is deleted.
 
-// What an image may be called, and the records of those names.
+// Which names are allowed, and their records.
 mod names;
 
-// What no image has.
+// Deletes what no image has.
 mod sweep;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -39,10 +39,10 @@ use super::source::Source;
 use crate::api::shapes::{BiosBoot, ImageTraits, UefiBoot};
 use names::{check_name, read_names};
 
-/// Fewer digits of an id match too much.
+/// A shorter beginning of an id would match too many images.
 const PREFIX_DIGITS_MIN: usize = 4;
 
-/// Where an image comes from.
+/// Where an image came from, for its record.
 struct Origin {
     name: String,
     path: Option<PathBuf>,
@@ -57,31 +57,30 @@ struct Inner {
     blobs: Box<dyn Blobs>,
     names: RwLock<BTreeMap<String, ImageInfo>>,
     manifests: Mutex<HashMap<ImageId, (Arc<Manifest>, Bytes)>>,
-    /// The first chunk that was asked for last.
+    /// The first chunk that was read last, by [`Images::first_bytes`].
     first: Mutex<Option<(ImageId, Bytes)>>,
-    /// Held for reading by every add, for writing by the sweep.
+    /// Held for reading by every add, and for writing while unneeded blobs are deleted.
     gate: RwLock<()>,
-    /// Chunks may lie about that no image has.
+    /// Set when there may be chunks that no image has.
     sweep: AtomicBool,
-    /// Names change one at a time.
+    /// Held while a name is added or removed.
     commit: Mutex<()>,
     stop: AtomicBool,
-    /// Some record could not be read: nothing may be deleted.
+    /// Set when some record could not be read: then nothing may be deleted.
     doubtful: bool,
 }
 
 impl Images {
-    /// Opens the store in the folder `images` of `state`, makes it if needed, and clears away what an earlier
-    /// process left half done.
+    /// Opens the store in the folder `images` of `state`, creates it if needed, and deletes what an earlier process
+    /// left unfinished.
     ///
     /// # Errors
-    /// When the folder cannot be made or read, or another process has it open.
+    /// When the folder cannot be created or read, or another process has it open.
     pub fn open(state: &Path) -> Result<Self, ImageError> {
         Self::over(Box::new(Files::open(&state.join("images"))?))
     }
 
-    /// Opens the store over `blobs`, which nobody else has open, and clears away what an earlier process left half
-    /// done.
+    /// Opens the store over `blobs`, which nothing else has open, and deletes what an earlier process left unfinished.
     ///
     /// # Errors
     /// When the blobs cannot be read.
@@ -104,7 +103,7 @@ impl Images {
         Ok(images)
     }
 
-    /// Ends every add, verify and export that is under way, each with `ImageError::Stopped`.
+    /// Cancels every running add, verify and export; each fails with `ImageError::Stopped`.
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Relaxed);
     }
@@ -113,11 +112,11 @@ impl Images {
         self.0.stop.load(Ordering::Relaxed)
     }
 
-    /// Adds an image. The same image under the same name is a success that repairs what is damaged in the store.
+    /// Adds an image. Adding the same image under the same name succeeds, and repairs what is damaged in the store.
     ///
     /// # Errors
-    /// When the name is bad or taken by another image, the source cannot be read to its end or is no image,
-    /// or the store does not take it. Nothing of it is left then.
+    /// When the name is not allowed or taken by another image, the source cannot be read to its end or is no image, or
+    /// it cannot be stored. Nothing of it is left in the store then.
     pub fn add(&self, spec: AddSpec, progress: &mut dyn FnMut(Progress)) -> Result<Added, ImageError> {
         check_name(&spec.name)?;
         if let Some(wrong) = spec.sector_size.filter(|size| *size != 512 && *size != 4096) {
@@ -144,7 +143,7 @@ impl Images {
         })
         .map_err(|source| ImageError::Source { name: source_name.clone(), source })?;
         let expected = match self.named(&spec.name).map(|image| self.manifest(image.id)) {
-            // Adding the image again is what repairs its manifest, too.
+            // Adding the image again also repairs its manifest.
             None | Some(Err(ImageError::ManifestMissing(_) | ImageError::Manifest { .. })) => None,
             Some(manifest) => Some(manifest?),
         };
@@ -162,7 +161,7 @@ impl Images {
         self.commit(spec.name, origin, source.format(), imported, traits)
     }
 
-    /// Makes an import an image: manifest first, name last.
+    /// Makes an image of a finished import: the manifest is written first, the name last.
     fn commit(
         &self,
         name: String,
@@ -224,7 +223,7 @@ impl Images {
         Ok(Added { image, existed, new_chunks, new_bytes, repaired_chunks, notes })
     }
 
-    /// Keeps what was seen in an image that an earlier version added. A failure costs another look.
+    /// Saves the traits of an image that an earlier version added. If that fails, it is inspected again next time.
     pub(super) fn keep_traits(&self, id: ImageId, traits: &ImageTraits) {
         let _one = self.0.commit.lock();
         for mut image in self.list().into_iter().filter(|image| image.id == id) {
@@ -239,7 +238,7 @@ impl Images {
         }
     }
 
-    /// All images, by name.
+    /// The records of all images, sorted by name.
     #[must_use]
     pub fn list(&self) -> Vec<ImageInfo> {
         self.0.names.read().values().cloned().collect()
@@ -253,10 +252,10 @@ impl Images {
         self.0.names.read().get(name).cloned()
     }
 
-    /// The image of that name, or whose id begins so (four digits at least).
+    /// Finds the image of this name, or whose id begins with it (at least four digits).
     ///
     /// # Errors
-    /// When there is none, or several ids begin so.
+    /// When there is none, or several ids begin with it.
     pub fn get(&self, asked: &str) -> Result<ImageInfo, ImageError> {
         let names = self.0.names.read();
         if let Some(image) = names.get(asked) {
@@ -281,10 +280,10 @@ impl Images {
         }
     }
 
-    /// The manifest of an image, checked against its name; kept in memory from then on.
+    /// The manifest of an image, checked against its hash; cached in memory from then on.
     ///
     /// # Errors
-    /// When the store does not have it or it is damaged.
+    /// When it is missing or damaged.
     pub fn manifest(&self, id: ImageId) -> Result<Arc<Manifest>, ImageError> {
         self.load(id).map(|(manifest, _)| manifest)
     }
@@ -292,7 +291,7 @@ impl Images {
     /// The binary form of an image's manifest.
     ///
     /// # Errors
-    /// As `manifest`.
+    /// As [`Images::manifest`].
     pub fn manifest_bytes(&self, id: ImageId) -> Result<Bytes, ImageError> {
         self.load(id).map(|(_, bytes)| bytes)
     }
@@ -306,7 +305,7 @@ impl Images {
         Ok(found)
     }
 
-    /// Reads a manifest from the store, whether it is in memory or not.
+    /// Reads a manifest from the store, even if it is cached.
     pub(super) fn read_manifest(&self, id: ImageId) -> Result<(Arc<Manifest>, Bytes), ImageError> {
         let bytes = self
             .0
@@ -323,7 +322,7 @@ impl Images {
         self.0.manifests.lock().insert(id, (manifest, bytes));
     }
 
-    /// The wire form of a chunk, checked against its hash: a rotten disk must not be served.
+    /// The wire form of a chunk, checked against its hash, so that damage on the disk is not served.
     ///
     /// # Errors
     /// When it is missing, damaged, or cannot be read.
@@ -341,7 +340,7 @@ impl Images {
         Ok(Bytes::from(bytes))
     }
 
-    /// Puts the wire form of a chunk in place of what is there.
+    /// Replaces the wire form of a chunk in the store.
     pub(super) fn replace_chunk(&self, chunk: &StoredChunk, wire: &[u8]) -> Result<(), ImageError> {
         if Hash::of(wire) != chunk.wire || wire.len() != chunk.wire_len as usize {
             return Err(ImageError::ChunkDamaged {
@@ -349,7 +348,7 @@ impl Images {
                 why: "and what was to mend it has another hash",
             });
         }
-        // As an add: nothing is cleared away meanwhile.
+        // Held like by an add: nothing is deleted meanwhile.
         let _adding = self.0.gate.read();
         let write = |source| ImageError::Write { what: format!("chunk {}", chunk.wire), source };
         self.0.blobs.put(&chunk_key(&chunk.wire), wire).map_err(write)?;
@@ -369,8 +368,8 @@ impl Images {
         found
     }
 
-    /// Removes a name, and the image with its last name. `in_use` says in words who needs the image, if
-    /// anybody does; then nothing is removed.
+    /// Removes a name, and the image with its last name. `in_use` says in words what needs the image, if anything does;
+    /// then its last name is not removed.
     ///
     /// # Errors
     /// When there is no such image, it is in use, or the store cannot be written.
@@ -395,7 +394,7 @@ impl Images {
         Ok(Removed { image, freed_bytes: self.tidy() })
     }
 
-    /// The stored form of every chunk that an image has, by raw hash. Damaged manifests are left out.
+    /// The stored form of every chunk that some image has, by raw hash. Damaged manifests are left out.
     fn known_chunks(&self) -> Result<HashMap<Hash, StoredChunk>, ImageError> {
         let mut known = HashMap::new();
         for image in self.list() {
@@ -416,7 +415,7 @@ fn stored(manifest: &Manifest) -> impl Iterator<Item = StoredChunk> + '_ {
     })
 }
 
-/// Zero chunks, and distinct stored ones.
+/// How many chunks are zeros, and how many distinct ones are stored.
 fn count(manifest: &Manifest) -> (u32, u32) {
     let zero = manifest.iter().filter(|(_, chunk)| *chunk == Chunk::Zero).count();
     let distinct = stored(manifest).map(|chunk| chunk.raw).collect::<HashSet<_>>().len();

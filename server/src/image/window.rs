@@ -1,19 +1,19 @@
-//! Core: what a compressed stream says it needs before anything of it is decompressed: a window, a dictionary. So
-//! that a sound file which needs more than is allowed is not taken for a damaged one.
+//! Core: the memory and dictionary that a compressed stream needs, from its header, before anything of it is
+//! decompressed: so that a sound file which needs more than is allowed is not taken for a corrupt one. Touches nothing.
 
-/// What a zstd frame's header asks for (RFC 8878, 3.1.1.1).
+/// What the header of a zstd frame asks for (RFC 8878, 3.1.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ZstdFrame {
-    /// Bytes of memory for what lies behind.
+    /// Bytes of memory for the data before, which matches refer to.
     pub window: u64,
-    /// The number of the dictionary it was made with; 0 for none.
+    /// The number of the dictionary that it was compressed with; 0 for none.
     pub dictionary: u32,
 }
 
-/// Bytes of a stream's start that are enough for both.
+/// Bytes from the start of a stream that are enough for both functions below.
 pub(super) const HEADER_BYTES: usize = 128;
 
-/// The zstd frame that begins with `head`; none when it is something else or ends within its header.
+/// The zstd frame that begins with `head`; `None` when it is something else or its header is incomplete.
 pub(super) fn zstd_frame(head: &[u8]) -> Option<ZstdFrame> {
     let rest = head.strip_prefix(b"\x28\xb5\x2f\xfd")?;
     let (&descriptor, mut rest) = rest.split_first()?;
@@ -34,14 +34,14 @@ pub(super) fn zstd_frame(head: &[u8]) -> Option<ZstdFrame> {
     Some(ZstdFrame { window, dictionary })
 }
 
-/// The dictionary's bytes of the first block of the xz stream that begins with `head` (xz's specification, 3.1 and
-/// 5.3.1); none when it cannot be told.
+/// The dictionary size, in bytes, of the first block of the xz stream that begins with `head` (xz's specification, 3.1
+/// and 5.3.1); `None` when it cannot be found.
 pub(super) fn xz_dictionary(head: &[u8]) -> Option<u64> {
     const LZMA2: u64 = 0x21;
     let block = head.get(12..)?;
     let flags = *block.get(1)?;
     let mut rest = block.get(2..)?;
-    // The compressed and the uncompressed size come first, where they are told.
+    // The compressed and the uncompressed size come first, if the flags say so.
     for told in [0x40, 0x80] {
         if flags & told != 0 {
             number(&mut rest)?;
@@ -62,7 +62,7 @@ pub(super) fn xz_dictionary(head: &[u8]) -> Option<u64> {
     None
 }
 
-/// A number of seven bits a byte (xz's specification, 1.2).
+/// An integer of seven bits a byte (xz's specification, 1.2).
 fn number(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for at in 0..9 {

@@ -1,6 +1,6 @@
-//! Deterministic archives: newc cpio, compressed. The same content gives the same bytes, on any host and at
-//! any time, because a bundle is named by its hash and machines with equal hardware must share it. Owns the
-//! order, the modes and the zero times. Touches files only to read what goes in.
+//! Deterministic archives: newc cpio, compressed. The same content gives the same bytes, on any host and at any time,
+//! because a bundle is named by its hash and machines with equal hardware must share it. Owns the order of entries,
+//! their modes and their times, which are zero. Touches nothing: it is given the bytes of the files.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use cpio::newc;
 use serde::{Deserialize, Serialize};
 
-/// How an archive is compressed. The kernel must be able to read the loader's.
+/// The compression of an archive. The kernel must be able to decompress the loader's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compression {
@@ -20,7 +20,7 @@ pub enum Compression {
     Gzip,
 }
 
-/// What stands at one path of an archive.
+/// The entry at one path of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     Folder,
@@ -28,14 +28,14 @@ enum Node {
     CharDevice { major: u32, minor: u32 },
 }
 
-/// An archive in the making.
+/// An archive that is being filled.
 #[derive(Debug, Clone, Default)]
 pub struct Archive {
     nodes: BTreeMap<String, Node>,
 }
 
 impl Archive {
-    /// An empty one.
+    /// An archive without entries.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -53,19 +53,19 @@ impl Archive {
         self.nodes.insert(path.to_owned(), Node::File { mode: 0o644, bytes });
     }
 
-    /// Adds a file that can be run.
+    /// Adds an executable file, and the folders above it.
     pub fn program(&mut self, path: &str, bytes: Vec<u8>) {
         self.parents(path);
         self.nodes.insert(path.to_owned(), Node::File { mode: 0o755, bytes });
     }
 
-    /// Adds a character device.
+    /// Adds a character device, and the folders above it.
     pub fn device(&mut self, path: &str, major: u32, minor: u32) {
         self.parents(path);
         self.nodes.insert(path.to_owned(), Node::CharDevice { major, minor });
     }
 
-    /// The kernel makes no folder by itself when it unpacks: each must be there before what is in it.
+    /// When the kernel unpacks, it creates no folder by itself: each must come before its entries.
     fn parents(&mut self, path: &str) {
         for (at, _) in path.match_indices('/') {
             self.nodes.entry(path[..at].to_owned()).or_insert(Node::Folder);
@@ -81,7 +81,7 @@ impl Archive {
             .sum()
     }
 
-    /// The archive's bytes. Calls `progress` with the bytes of content done so far.
+    /// Packs and compresses the archive. Calls `progress` with how many bytes of content are done.
     ///
     /// # Errors
     /// When a file is longer than 4 GiB, or a compressor fails.
@@ -93,7 +93,7 @@ impl Archive {
                 self.write(encoder, progress)?.finish()
             }
             Compression::Xz => {
-                // The kernel's reader knows no other check than CRC32.
+                // The kernel's xz decoder supports CRC32 as the only check.
                 let mut options = liblzma::stream::LzmaOptions::new_preset(9)?;
                 options.dict_size(8 << 20);
                 let mut filters = liblzma::stream::Filters::new();

@@ -1,4 +1,4 @@
-//! The kits as they are opened, added to and kept up with this program. Touches files; blocks.
+//! Opening the kits, importing one, and replacing the loader in one after an upgrade. Touches files; blocks.
 
 use std::fs;
 use std::path::Path;
@@ -11,32 +11,32 @@ use super::store::{self, FileMark, KitInfo, Kits, LOADER};
 use super::{import, initramfs};
 
 impl Kits {
-    /// The kits below `state_dir`; the folder is made if it is not there.
+    /// Opens the kits below `state_dir`; the folder is created if needed.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be created.
     pub fn open(state_dir: &Path) -> Result<Self> {
         let dir = state_dir.join("kits");
         fs::create_dir_all(&dir).map_err(writing(&dir))?;
         let kits = Self::at(dir);
         match import::lock(&kits) {
-            // An import that another process has under way is left alone.
+            // If another process is importing, its lock is left alone.
             Ok(_) | Err(KitError::Busy(_)) => Ok(kits),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes a kit. Blocks for seconds to minutes; an import that does not end well leaves nothing.
+    /// Imports a kit. Blocks for seconds to minutes; an import that fails leaves nothing.
     ///
     /// # Errors
-    /// When a source cannot be read, something vital is missing in them, the name is taken, or the disk is full.
+    /// When a source cannot be read, something vital is missing in all of them, the name is taken, or the disk is full.
     pub fn import(&self, spec: &ImportSpec, progress: &mut dyn FnMut(Progress)) -> Result<KitInfo> {
         let name = import::run(self, spec, progress)?;
         self.info(&name)
     }
 
-    /// Makes the loader's initramfs of the kit `name` again if the program at `loader` is not the one inside:
-    /// for a server that was upgraded. True if it was made again.
+    /// Builds the loader's initramfs of the kit `name` again if the program at `loader` is not the one inside: for a
+    /// server that was upgraded. Returns whether it was built.
     ///
     /// # Errors
     /// When there is no such kit, or a file cannot be read or written.

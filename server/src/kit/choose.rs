@@ -1,20 +1,20 @@
-//! Core: which kernel to take of several, which of its modules a deployment can need, and which files are
-//! network boot programs. Touches nothing.
+//! Core: chooses the kernel of several, the modules that a deployment can need, and the files that are network boot
+//! programs. Touches nothing.
 
 use std::cmp::Ordering;
 
-/// What a module is there for.
+/// What a module is needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Reaches the network.
+    /// Network adapters.
     Network,
-    /// Reaches disks.
+    /// Disks.
     Storage,
-    /// Reaches what is in between: USB and hypervisor buses, UEFI's variables.
+    /// What these are connected to: USB and hypervisor buses; and UEFI's variables.
     Base,
 }
 
-/// Files below `kernel/` that each part takes: those whose path starts so.
+/// The modules of each part: those whose path below `kernel/` begins with one of these prefixes.
 ///
 /// Every network driver is here. Disks are those of machines that can run a 64-bit system and boot from the
 /// network: what is left out is parallel SCSI (but for VMware's and VirtualBox's), adapters for disks of a storage
@@ -32,7 +32,7 @@ const PARTS: [(Part, &[&str]); 3] = [
             "drivers/net/vmxnet3/",
             "drivers/net/virtio_net.ko",
             "drivers/net/xen-netfront.ko",
-            // USB adapters that firmware can boot from; the rest are phones, modems and USB 1.1.
+            // USB adapters that firmware can boot from; the others are phones, modems and USB 1.1.
             "drivers/net/usb/aqc111.ko",
             "drivers/net/usb/asix.ko",
             "drivers/net/usb/ax88179_178a.ko",
@@ -105,8 +105,8 @@ const PARTS: [(Part, &[&str]); 3] = [
     ),
 ];
 
-/// Among the network drivers, but in no machine that is installed: the chips inside switches, PCMCIA cards, and
-/// the storage half of a network card.
+/// Network drivers that no machine to be installed needs: for the chips inside switches, for PCMCIA cards, and the
+/// storage half of a network card.
 const NEVER: [&str; 6] = [
     "drivers/net/ethernet/broadcom/cnic.ko",
     "drivers/net/ethernet/marvell/prestera/",
@@ -116,8 +116,8 @@ const NEVER: [&str; 6] = [
     "drivers/net/ethernet/xircom/",
 ];
 
-/// What the module at `path` (`kernel/drivers/…`) is there for; `None` when no deployment needs it for itself
-/// (another module may still depend on it).
+/// What the module at `path` (`kernel/drivers/…`) is needed for; `None` when no deployment needs it for itself (another
+/// module may still depend on it).
 #[must_use]
 pub fn part_of(path: &str) -> Option<Part> {
     let path = path.strip_prefix("kernel/").unwrap_or(path);
@@ -128,13 +128,13 @@ pub fn part_of(path: &str) -> Option<Part> {
     PARTS.iter().find(|(_, prefixes)| prefixes.iter().any(|p| path.starts_with(p))).map(|(part, _)| *part)
 }
 
-/// Whether modules at `path` may go by an alias that another one asks for: checksums and ciphers.
+/// Whether other modules may depend on the modules at `path` by an alias: checksums and ciphers.
 pub(crate) fn may_be_asked_by_alias(path: &str) -> bool {
     ["kernel/crypto/", "kernel/arch/", "kernel/lib/"].iter().any(|prefix| path.starts_with(prefix))
 }
 
-/// Whether it is worth taking the file at `path` out of a package: half of a kernel package is graphics, sound,
-/// television and wireless, and no network or disk driver depends on any of it.
+/// Whether the file at `path` is unpacked from a package: half of a kernel package is graphics, sound, television and
+/// wireless, and no network or disk driver depends on any of it.
 pub(crate) fn worth_unpacking(path: &str) -> bool {
     const WANTED: [&str; 7] = [
         "boot/",
@@ -161,13 +161,13 @@ pub(crate) fn worth_unpacking(path: &str) -> bool {
 /// A network boot program that a kit can have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BootProgram {
-    /// Its name in the kit.
+    /// Its file name in the kit.
     pub(crate) name: &'static str,
-    /// Where distributions put it.
+    /// The paths where distributions install it, in the order in which they are tried.
     pub(crate) places: &'static [&'static str],
-    /// Whether it starts on legacy BIOS; else on UEFI.
+    /// Whether it runs on a legacy BIOS; otherwise on UEFI.
     pub(crate) bios: bool,
-    /// Whether firmware can start it by itself, without another program before it.
+    /// Whether firmware can start it without another program before it.
     pub(crate) first: bool,
 }
 
@@ -180,7 +180,7 @@ const fn program(
     BootProgram { name, places, bios, first }
 }
 
-/// Every network boot program that a kit takes where a source has it. Debian and Ubuntu first, then Fedora.
+/// The network boot programs that a kit takes where a source has them. Paths of Debian and Ubuntu first, then Fedora's.
 pub(crate) const BOOT_PROGRAMS: [BootProgram; 8] = [
     program("undionly.kpxe", &["lib/ipxe/undionly.kpxe", "usr/share/ipxe/undionly.kpxe"], true, true),
     program("ipxe.pxe", &["lib/ipxe/ipxe.pxe", "usr/share/ipxe/ipxe.pxe"], true, true),
@@ -196,7 +196,7 @@ pub(crate) const BOOT_PROGRAMS: [BootProgram; 8] = [
         false,
         true,
     ),
-    // The chain for Secure Boot: each is signed by somebody that the firmware trusts.
+    // The chain for Secure Boot: each is signed with a key that the firmware or the program before it trusts.
     program(
         "shimx64.efi",
         &["lib/shim/shimx64.efi.signed", "lib/shim/shimx64.efi.signed.latest"],
@@ -208,13 +208,13 @@ pub(crate) const BOOT_PROGRAMS: [BootProgram; 8] = [
     program("snponly-shimx64.efi", &["lib/ipxe/snponly-shimx64.efi"], false, false),
 ];
 
-/// The newest of `releases`. A general kernel comes before one for the cloud, which lacks drivers of real
-/// machines, and before one for real-time.
+/// The newest of `releases`. A general kernel is preferred to one for the cloud, which lacks drivers of real machines,
+/// and to one for real-time.
 pub(crate) fn newest(releases: &[String]) -> Option<&String> {
     releases.iter().max_by(|a, b| compare_releases(a, b))
 }
 
-/// Whether `release` is a kernel with the drivers of one kind of machine only.
+/// Whether `release` is a kernel that has only the drivers of one kind of machine.
 pub(crate) fn is_special(release: &str) -> bool {
     const SPECIAL: [&str; 9] = ["cloud", "rt", "kvm", "aws", "azure", "gcp", "oracle", "virtual", "ibm"];
     release.split(['-', '.', '+']).any(|word| SPECIAL.contains(&word))

@@ -1,6 +1,6 @@
-//! The default kit, kept in memory and read again when it has changed on the disk: its index is MiBs of JSON, and a
-//! rack that powers on asks for it once for each machine. Owns when it counts as changed. Touches files, of which it
-//! mostly reads only the times.
+//! A cache of the default kit, read again when it has changed on the disk: its index is MiBs of JSON, and a rack that
+//! powers on needs it once for each machine. Owns the test for changes. Touches files, of which it mostly reads only
+//! the times.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::error::Result;
 
-/// What was read last of the folder of kits, and what the disk looked like then.
+/// The kit that was read last, and the state of the disk at that time.
 #[derive(Debug)]
 pub(super) struct Current<T>(Mutex<Option<Known<T>>>);
 
@@ -30,8 +30,9 @@ impl<T> Default for Current<T> {
 }
 
 impl<T> Current<T> {
-    /// The kit below `dir` that `choose` names and `read` reads, both asked only when the file `mark` beside the kits, the
-    /// kits' folder or the kit's own file `index` is another one than at the last time, whoever changed it.
+    /// The kit below `dir` that `choose` names and `read` reads. Both are called only when the file `mark` beside the
+    /// kits, the kits' folder or the kit's own file `index` has changed since the last time, no matter which process
+    /// changed it.
     pub(super) fn get(
         &self,
         dir: &Path,
@@ -39,9 +40,9 @@ impl<T> Current<T> {
         choose: impl FnOnce() -> Result<String>,
         read: impl FnOnce(&str) -> Result<T>,
     ) -> Result<Arc<T>> {
-        // Held while reading: who comes meanwhile waits for that instead of reading it too.
+        // Held while reading: a second caller waits for the result instead of reading it too.
         let mut known = self.0.lock();
-        // Looked at before the kit is read, so that a change in between is seen by the next who asks.
+        // Taken before the kit is read, so that a change in between is noticed by the next call.
         let choice = Choice::now(dir, mark);
         let index = |name: &str| stamp(&dir.join(name).join(index));
         if let Some(known) = &*known
@@ -58,8 +59,8 @@ impl<T> Current<T> {
     }
 }
 
-/// What tells one state of a file or folder from the next; none when it is not there. What is replaced by a rename has
-/// another number, and a folder's time changes with each name in it.
+/// Tells one state of a file or folder from the next: inode number and time; `None` when it does not exist. A file that
+/// is replaced by a rename has another inode, and a folder's time changes with each name in it.
 type Stamp = Option<(u64, i64, i64)>;
 
 fn stamp(path: &Path) -> Stamp {
@@ -67,7 +68,7 @@ fn stamp(path: &Path) -> Stamp {
     Some((file.ino(), file.ctime(), file.ctime_nsec()))
 }
 
-/// What decides which kit is the default: the mark, and which kits there are.
+/// The state that decides which kit is the default: the mark, and which kits exist.
 #[derive(Debug, PartialEq, Eq)]
 struct Choice {
     mark: Option<Vec<u8>>,
@@ -87,7 +88,7 @@ mod tests {
     use super::super::tests::Bench;
     use super::*;
 
-    /// Puts what a kit's file holds into a new file of its name, as the kits' own changes do.
+    /// Writes the bytes of a kit's file into a new file of its name, as the kits' own changes do.
     fn replace(kit: &Path, file: &str) {
         let bytes = fs::read(kit.join(file)).unwrap();
         super::super::replace_file(&kit.join(file), &bytes).unwrap();
@@ -98,7 +99,7 @@ mod tests {
         let bench = Bench::imported();
         let (kits, first) = (bench.kits.clone(), bench.kits.default_kit().unwrap());
         let dir = kits.dir().join(first.name());
-        // In place, which nobody does: an index that is read again would not be understood.
+        // Changed in place, which the program never does: if this index were read again, it could not be parsed.
         let modules = fs::read(dir.join("modules.json")).unwrap();
         fs::write(dir.join("modules.json"), "").unwrap();
         for _ in 0..1000 {
@@ -110,7 +111,7 @@ mod tests {
         let again = bench.kits.default_kit().unwrap();
         assert!(!Arc::ptr_eq(&first, &again), "its index was replaced");
 
-        // As another process would: beside, and then under its name.
+        // As another process would: copied, and then renamed.
         let copy = kits.dir().join(".copy");
         let status = std::process::Command::new("cp").arg("-r").args([&dir, &copy]).status().unwrap();
         assert!(status.success());

@@ -1,6 +1,6 @@
-//! Sources: `.deb` files, which are `ar` archives with a compressed tar archive in them. Owns what is taken out
-//! of them and where it goes: only plain files, only below the folder given, whatever the archive says. Links
-//! are kept as text for the tree, never made. Touches files.
+//! Reads `.deb` files, which are `ar` archives with a compressed tar archive in them. Owns what is unpacked and where
+//! to: only regular files, only below the folder given, whatever the archive says. Links are kept as text for the tree,
+//! never created. Touches files.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -17,15 +17,14 @@ use super::tree::{FILE_BYTES_MAX, FILES_MAX, Tree, xz};
 /// The most bytes that one package may unpack to. A kernel with all its modules is 400 MB, all firmware 1.5 GB.
 const UNPACKED_BYTES_MAX: u64 = 8 << 30;
 
-/// The longest name, with all that a pax header says beside it. Linux has no path longer than 4,096 bytes.
+/// The longest name, in bytes, with everything else in its pax header. Linux has no path longer than 4,096 bytes.
 const NAME_BYTES_MAX: u64 = 64 << 10;
 
-/// Unpacks what is wanted of the package `path` below `into`, an empty folder of ours, and adds it to `tree`.
-/// `progress` is told how many bytes were unpacked so
-/// far, and ends it with an error.
+/// Unpacks the needed files of the package `path` below `into`, an empty folder, and adds them to `tree`. `progress` is
+/// called with how many bytes were unpacked so far; an error of it cancels the unpacking.
 ///
 /// # Errors
-/// When it is no package, is cut short, leads outside, or is larger than any such package.
+/// When it is no package, is cut short, has a path outside of its root, or is larger than any such package.
 pub(crate) fn unpack(
     path: &Path,
     into: &Path,
@@ -50,7 +49,7 @@ pub(crate) fn unpack(
     Err(wrong("it has no data.tar".to_owned()))
 }
 
-/// For `tests/fuzz`: unpacks a package below `into`.
+/// The entry point of `tests/fuzz`: unpacks a package below `into`.
 #[cfg(fuzzing)]
 pub fn try_deb(path: &Path, into: &Path) {
     drop(unpack(path, into, &mut Tree::default(), &mut |_| Ok(())));
@@ -72,7 +71,7 @@ impl Unpacking<'_> {
     fn take(&mut self, data: Box<dyn Read + '_>, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
         // One byte more than is allowed, so that reaching the end of it means too much.
         let mut tar = tar::Archive::new(data.take(UNPACKED_BYTES_MAX + 1));
-        // Raw: the library reads a name that stands before its file whole, however long that is.
+        // Raw, because the library would read a long name, which precedes its file, into memory whatever its length.
         let entries = tar.entries().map_err(|error| self.wrong(error.to_string()))?.raw(true);
         let mut long = LongNames::default();
         for entry in entries {
@@ -110,7 +109,7 @@ impl Unpacking<'_> {
                 if entry.size() > FILE_BYTES_MAX {
                     return Err(self.wrong(format!("`{path}` has {} bytes", entry.size())));
                 }
-                // A plain running number: nothing in the archive decides where we write.
+                // The files are numbered: no name in the archive decides where they are written.
                 let at = self.into.join(self.files.to_string());
                 let mut file = fs::File::create(&at).map_err(writing(&at))?;
                 io::copy(entry, &mut file)
@@ -133,7 +132,7 @@ impl Unpacking<'_> {
     }
 }
 
-/// Names that are too long for a header and stand before it.
+/// Names that are too long for a header, which precede it in entries of their own.
 #[derive(Debug, Default)]
 struct LongNames {
     path: Option<Vec<u8>>,
@@ -141,7 +140,7 @@ struct LongNames {
 }
 
 impl LongNames {
-    /// Takes `entry` in if it is such a name. False if it is a file, folder or link.
+    /// Keeps the name if `entry` is one. Returns false if it is a file, folder or link.
     fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> io::Result<bool> {
         let kind = entry.header().entry_type();
         let pax = kind == tar::EntryType::XHeader;
@@ -185,7 +184,7 @@ impl LongNames {
     }
 }
 
-/// `path` as plain text relative to the archive's root; none when it leads elsewhere.
+/// `path` as text relative to the archive's root; `None` when it leads outside or is not UTF-8.
 fn inside(path: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for part in path.components() {
@@ -202,14 +201,14 @@ fn inside(path: &Path) -> Option<String> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A package with `files`, its data compressed by the ending `ending`.
+    /// A package with `files`, its data compressed as the suffix `ending` says.
     pub(crate) fn package(files: &[(&str, &[u8])], links: &[(&str, &str)], ending: &str) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (path, bytes) in files {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
             header.set_mode(0o644);
-            // Set by hand: the library refuses to write the paths that we must refuse to read.
+            // Set by hand: the library refuses to write the paths that must be refused here.
             header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
             header.set_cksum();
             tar.append(&header, *bytes).unwrap();

@@ -1,4 +1,4 @@
-//! Core: what can go wrong with boot kits, and what a person does about it. Touches nothing.
+//! Core: the errors of boot kits, and what an admin can do about each. Touches nothing.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ pub enum KitError {
     /// A file or folder could not be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file or folder.
+        /// The path that was read.
         path: PathBuf,
         /// What the operating system answered.
         #[source]
@@ -18,16 +18,16 @@ pub enum KitError {
     /// A file or folder could not be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// The file or folder.
+        /// The path that was written.
         path: PathBuf,
         /// What the operating system answered.
         #[source]
         source: io::Error,
     },
-    /// A name that cannot be a folder's.
+    /// The name cannot be a kit's.
     #[error("`{0}` cannot be a kit's name")]
     Name(String),
-    /// There is a kit of that name.
+    /// There is a kit of that name already.
     #[error("there is a kit named `{0}` already")]
     Exists(String),
     /// There is no kit of that name.
@@ -35,99 +35,107 @@ pub enum KitError {
     Unknown {
         /// The name that was asked for.
         name: String,
-        /// The names there are.
+        /// The names of all kits.
         known: Vec<String>,
     },
     /// There is no kit at all.
     #[error("there is no boot kit yet")]
     None,
-    /// Another import is under way.
+    /// Another import is running.
     #[error("another import into {} is under way", .0.display())]
     Busy(PathBuf),
     /// The server is stopping.
     #[error("stopped, because the server is stopping")]
     Stopped,
-    /// A source that is neither a folder nor a `.deb`.
+    /// The source is neither a folder nor a `.deb`.
     #[error("{} is neither a folder nor a .deb file", .0.display())]
     Source(PathBuf),
-    /// A `.deb` that cannot be taken.
+    /// The source has more files than any installation.
+    #[error("{} has more than {most} files", path.display())]
+    TooManyFiles {
+        /// The folder.
+        path: PathBuf,
+        /// The most files that all sources together may have.
+        most: usize,
+    },
+    /// The source is a `.deb` that cannot be unpacked.
     #[error("{} is not a .deb that can be taken: {reason}", path.display())]
     Deb {
-        /// The file or folder.
+        /// The path of the package.
         path: PathBuf,
         /// What is wrong with the package.
         reason: String,
     },
-    /// No kernel in the sources.
+    /// The sources have no kernel.
     #[error("no kernel found in {sources}")]
     NoKernel {
-        /// Where was looked.
+        /// The sources, in words.
         sources: String,
     },
-    /// No kernel of that release in the sources.
+    /// The sources have no kernel of that release.
     #[error("no kernel `{wanted}` found")]
     NoSuchKernel {
-        /// What was asked for.
+        /// The release that was asked for.
         wanted: String,
-        /// What is there.
+        /// The releases that the sources have.
         found: Vec<String>,
     },
-    /// A kernel without its modules.
+    /// The sources have a kernel, but not its modules.
     #[error("kernel {0} has no modules in lib/modules/{0}")]
     NoModules(String),
-    /// A kernel without one network driver.
+    /// The kernel has no network driver among its modules.
     #[error("kernel {0} has no network driver among its modules")]
     NoNetwork(String),
-    /// A file that is no kernel for these machines.
+    /// The file is no kernel that these machines can boot.
     #[error("{} cannot be booted: {reason}", path.display())]
     Kernel {
-        /// The file or folder.
+        /// The kernel's path in the sources.
         path: PathBuf,
         /// What is wrong with the kernel.
         reason: String,
     },
-    /// A file that is no module of this kernel.
+    /// The file is no module of this kernel.
     #[error("{path} is not a module that can be taken: {reason}")]
     Module {
-        /// The module, by its path in the kit.
+        /// The module's path below the kernel's folder of modules.
         path: String,
         /// What is wrong with the module.
         reason: String,
     },
-    /// A compressed file that does not decompress, or to more than any such file has.
+    /// A compressed file that cannot be decompressed, or has more bytes than any such file.
     #[error("cannot decompress {path}")]
     Decompress {
-        /// The file, by its path in the kit.
+        /// The file's path in the sources.
         path: String,
-        /// What the operating system answered.
+        /// What the decompressor reported.
         #[source]
         source: io::Error,
     },
-    /// No network boot program in the sources.
+    /// The sources have no network boot program.
     #[error("no network boot program found in {sources}")]
     NoBootProgram {
-        /// Where was looked.
+        /// The sources, in words.
         sources: String,
     },
-    /// A file of the kit is not what was imported.
+    /// A file of the kit has another hash than at its import.
     #[error("{} is not what was imported", .0.display())]
     Changed(PathBuf),
-    /// `kit.json` or `modules.json` cannot be understood.
+    /// `kit.json` or `modules.json` cannot be parsed.
     #[error("cannot understand {}", path.display())]
     Index {
-        /// The file or folder.
+        /// The path of the file.
         path: PathBuf,
         /// The error underneath.
         #[source]
         source: serde_json::Error,
     },
-    /// The modules together make no index.
+    /// The kit's modules cannot be indexed together.
     #[error("the kit's modules make no index")]
     Modules(#[source] common::modules::BadIndex),
 }
 
 impl KitError {
-    /// What to do about it, where there is something to do.
+    /// What an admin can do about it; `None` where that depends.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
@@ -147,6 +155,9 @@ impl KitError {
             Self::Unknown { known, .. } if !known.is_empty() => format!("there are: {}", known.join(", ")),
             Self::None | Self::Unknown { .. } => "import one with: swarmboot kit import".to_owned(),
             Self::Stopped => "import it again when the server runs; nothing was left".to_owned(),
+            Self::TooManyFiles { .. } => {
+                "name the package's folder or its .deb, not a whole system".to_owned()
+            }
             Self::Busy(_) => "wait until it has ended".to_owned(),
             Self::NoKernel { .. } => {
                 "install one (Debian: apt install linux-image-amd64; Ubuntu: apt install \
@@ -178,7 +189,7 @@ impl KitError {
     }
 }
 
-/// What `Kits` and `Kit` answer.
+/// The result of the methods of [`super::Kits`] and [`super::Kit`].
 pub(crate) type Result<T> = std::result::Result<T, KitError>;
 
 pub(crate) fn reading(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> KitError {

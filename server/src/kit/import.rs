@@ -1,6 +1,5 @@
-//! Import: from sources to a kit, in steps. Owns the order of them and the promise that an import which does not
-//! end well leaves nothing: all is made in a folder beside, synced, and renamed into place. Touches files and
-//! the clock.
+//! Imports a kit from sources, in steps. Owns their order, and that an import which fails leaves nothing: everything is
+//! written in a temporary folder beside the kits, synced, and renamed into place. Touches files and the clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,19 +17,19 @@ use super::store::{self, FileMark, Kit, Kits, Record};
 use super::tree::{Tree, uncompressed_name};
 use super::{deb, initramfs, kernel, modinfo, place};
 
-/// Names that a note has of a list: a kernel has hundreds of firmware files.
+/// How many names of a list a warning has: a kernel has hundreds of firmware files.
 const NAMED_MAX: usize = 12;
 
-/// Told how far an import is; an error of it ends the import.
+/// Called with how far an import is; an error of it cancels the import.
 type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> Result<()>;
 
-/// Imports and answers the kit's name.
+/// Imports a kit and returns its name.
 pub(crate) fn run(kits: &Kits, spec: &ImportSpec, progress: &mut dyn FnMut(Progress)) -> Result<String> {
     if let Some(name) = &spec.name {
         store::check_name(name)?;
         refuse_taken(kits, name, spec.replace)?;
     }
-    // Whoever is told how far it is also says whether it goes on.
+    // Each report of progress also checks whether the server is stopping.
     let progress: OnProgress<'_> = &mut |at| {
         progress(at);
         kits.go_on()
@@ -61,7 +60,7 @@ pub(crate) fn run(kits: &Kits, spec: &ImportSpec, progress: &mut dyn FnMut(Progr
     Ok(name)
 }
 
-/// One import at a time; what a killed one left is cleared away by the next.
+/// Allows one import at a time; deletes what a killed import has left.
 pub(super) fn lock(kits: &Kits) -> Result<nix::fcntl::Flock<fs::File>> {
     let path = kits.dir().join(".lock");
     let file = fs::File::create(&path).map_err(writing(&path))?;
@@ -110,7 +109,7 @@ fn gather(spec: &ImportSpec, work: &Path, progress: OnProgress<'_>) -> Result<Tr
     Ok(tree)
 }
 
-/// Where the kernel `release` is: Debian's place, then Fedora's.
+/// The paths where the kernel `release` may be: Debian's, then Fedora's.
 fn kernel_places(release: &str) -> [String; 2] {
     [format!("boot/vmlinuz-{release}"), format!("lib/modules/{release}/vmlinuz")]
 }
@@ -144,7 +143,7 @@ fn choose_kernel(tree: &Tree, wanted: Option<&str>, places: &[String]) -> Result
     }
 }
 
-/// A kit in the making.
+/// A kit that is being imported.
 struct Draft {
     dir: PathBuf,
     record: Record,
@@ -218,7 +217,7 @@ impl Draft {
         }
         let index = ModuleIndex::new(release.clone(), taken, builtin).map_err(KitError::Modules)?;
         let network = |module: &&Module| choose::part_of(&module.path) == Some(Part::Network);
-        // libphy and mii are in no machine by themselves.
+        // Some, such as libphy and mii, drive no adapter themselves.
         if !index.modules().iter().filter(network).any(|module| !module.aliases.is_empty()) {
             return Err(KitError::NoNetwork(release));
         }
@@ -294,19 +293,19 @@ impl Draft {
     }
 }
 
-/// The modules on their way from the tree into the kit.
+/// Copies modules from the tree into the kit.
 struct Reader<'a> {
     draft: &'a mut Draft,
     tree: &'a Tree,
     root: String,
-    /// Every module of the kernel: name to path below the root, with the ending of its compression.
+    /// Every module of the kernel: its name, and its path below the root, with the suffix of its compression.
     paths: BTreeMap<String, String>,
     taken: BTreeMap<String, Module>,
     progress: OnProgress<'a>,
 }
 
 impl Reader<'_> {
-    /// Takes every module that a deployment can need, and all that those need.
+    /// Copies every module that a deployment can need, and all that those depend on.
     fn take_needed(&mut self, builtin: &BTreeSet<String>) -> Result<()> {
         let wanted = |path: &String| choose::part_of(uncompressed_name(path)).is_some();
         let mut open: Vec<String> =
@@ -339,7 +338,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads the module `name`, puts it into the kit and says what it is; none when the kernel has none.
+    /// Copies the module `name` into the kit and returns its entry for the index; `None` when the kernel has none.
     fn take(&mut self, name: &str) -> Result<Option<Module>> {
         let Some(path) = self.paths.get(name) else { return Ok(None) };
         let (bytes, module) = self.read(path)?;
@@ -359,7 +358,7 @@ impl Reader<'_> {
         paths.map(|path| Ok(self.read(path)?.1)).collect()
     }
 
-    /// What was taken, without those that lack something they depend on, and the names of these.
+    /// The copied modules, without those whose dependencies are missing, and the names of these.
     fn finish(self, builtin: &BTreeSet<String>) -> (Vec<Module>, Vec<String>) {
         let mut taken = self.taken;
         let mut lost = Vec::new();
@@ -384,7 +383,7 @@ impl Reader<'_> {
     }
 }
 
-/// The firmware files that `wanted` names (it may be a pattern): each by its name in the kit and its path.
+/// The firmware files that `wanted` names, which may be a pattern: each with its name in the kit and its path.
 fn firmware_files(tree: &Tree, wanted: &str) -> Vec<(String, String)> {
     if !common::modules::is_inside(wanted) {
         return vec![];

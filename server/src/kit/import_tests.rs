@@ -1,4 +1,4 @@
-//! Imports from small sources that look like real ones.
+//! Imports from small sources that have the layout of real ones.
 
 use super::super::deb::tests::package;
 use super::super::kernel::tests::image;
@@ -7,7 +7,7 @@ use super::*;
 
 const RELEASE: &str = "6.1.0-9-amd64";
 
-/// A package of a kernel with one network and one disk driver, and what they need.
+/// The files of a kernel package with one network and one disk driver, and their dependencies.
 fn kernel_files() -> Vec<(String, Vec<u8>)> {
     let magic = format!("vermagic={RELEASE} SMP");
     let ko = |path: &str, info: &[&str]| {
@@ -65,7 +65,7 @@ impl Bench {
         Self { dir, kits }
     }
 
-    /// One with a small kit in it.
+    /// A bench with one small kit.
     pub(crate) fn imported() -> Self {
         let bench = Self::new();
         bench.import(vec![bench.folder("root", &[kernel_files(), boot_files()].concat())]).unwrap();

@@ -1,5 +1,5 @@
-//! The loader's initramfs: the loader as `/init`, every network driver of the kit and what it takes to see disks.
-//! Owns what is in it. Touches the kit's files, to read.
+//! Builds the loader's initramfs: the loader as `/init`, every network driver of the kit and what is needed to see
+//! disks. Owns its contents. Touches the kit's files, to read.
 
 use common::modules::ModuleIndex;
 
@@ -9,13 +9,13 @@ use super::error::{KitError, Result};
 use super::spec::Progress;
 use super::store::{Kit, LOADER};
 
-/// The part of `index` that the loader carries.
+/// The part of `index` that the loader's initramfs has.
 pub(crate) fn loader_modules(index: &ModuleIndex) -> ModuleIndex {
     let wanted = index.modules().iter().filter(|module| choose::part_of(&module.path).is_some());
     index.cut(wanted.map(|module| module.name.as_str()))
 }
 
-/// The bytes of the initramfs with `program` as the loader. The same kit and program give the same bytes.
+/// Builds the initramfs with `program` as the loader. The same kit and program give the same bytes.
 pub(crate) fn build(kit: &Kit, program: &[u8], progress: &mut dyn FnMut(Progress)) -> Result<Vec<u8>> {
     let cannot = |source| KitError::Write { path: LOADER.into(), source };
     let mut archive = Archive::new();
@@ -39,7 +39,7 @@ pub(crate) fn build(kit: &Kit, program: &[u8], progress: &mut dyn FnMut(Progress
     archive.pack(kit.record.compression, &mut report).map_err(cannot)
 }
 
-/// The firmware files of the kit that `wanted` names; some of those are patterns.
+/// The firmware files of the kit that `wanted` names; some of its entries are patterns.
 pub(crate) fn firmware_of<'a>(kit: &'a Kit, wanted: &'a [String]) -> impl Iterator<Item = &'a str> {
     kit.firmware()
         .filter(move |name| wanted.iter().any(|pattern| common::modules::alias_matches(pattern, name)))

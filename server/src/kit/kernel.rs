@@ -1,18 +1,18 @@
-//! Core: what a kernel image and its configuration say of themselves. Owns the reading of the x86 boot header
+//! Core: reads the header of a kernel image and its configuration. Owns the parsing of the x86 boot header
 //! (Documentation/arch/x86/boot.rst). Touches nothing.
 
 use super::archive::Compression;
 
-/// What a bootable kernel says of itself.
+/// What the header of a bootable kernel says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KernelHeader {
-    /// Its release, the first word of its version text; empty where it has none.
+    /// The kernel's release, the first word of its version text; empty where there is none.
     pub(crate) release: String,
     /// Whether UEFI can start it.
     pub(crate) efi: bool,
 }
 
-/// Reads the header of an x86-64 bzImage.
+/// Parses the header of an x86-64 bzImage.
 ///
 /// # Errors
 /// In words, when it is something else.
@@ -44,8 +44,8 @@ pub(crate) fn read_header(image: &[u8]) -> Result<KernelHeader, String> {
     Ok(KernelHeader { release: String::from_utf8_lossy(&word).into_owned(), efi: flags & 0b1100 != 0 })
 }
 
-/// The best compression of an initramfs that a kernel with this configuration (`/boot/config-…`) can read;
-/// without a configuration gzip, which none was ever built without.
+/// The best compression of an initramfs that a kernel with this configuration (`/boot/config-…`) can decompress;
+/// without a configuration gzip, which every kernel supports.
 pub(crate) fn compression_for(config: Option<&str>) -> Compression {
     let has = |option: &str| config.is_some_and(|text| text.lines().any(|line| line == option));
     if has("CONFIG_RD_ZSTD=y") {
@@ -61,7 +61,7 @@ pub(crate) fn compression_for(config: Option<&str>) -> Compression {
 pub(crate) mod tests {
     use super::*;
 
-    /// A file that has the header of a bzImage and nothing to run.
+    /// A file with the header of a bzImage and no code.
     pub(crate) fn image(release: &str) -> Vec<u8> {
         let mut image = vec![0; 0x1000];
         image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);

@@ -1,18 +1,18 @@
-//! The members of a `.deb` (deb(5)): an `ar` archive of short names, one after the other. Owns the reading of its headers;
-//! touches the reader that it is given.
+//! Reads the members of a `.deb` (deb(5)), an `ar` archive with short names, one after the other. Owns the parsing of
+//! its headers; touches the reader that it is given.
 //!
-//! Own code, because the `ar` crate panics on a long name's index that leads outside of its table (found by
-//! `tests/fuzz`, target `deb`), and makes room for a table of 9,999,999,999 bytes because a header says so. A package has
-//! neither: dpkg refuses long names, too.
+//! Own code, because the `ar` crate panics on a long name's index that is outside of its table (found by `tests/fuzz`,
+//! target `deb`), and allocates a table of 9,999,999,999 bytes because a header says so. A package has neither: dpkg
+//! refuses long names, too.
 
 use std::io::{self, Read, Seek, SeekFrom, Take};
 
-/// What an archive begins with.
+/// The first bytes of an archive.
 const MAGIC: &[u8; 8] = b"!<arch>\n";
 /// Bytes of a member's header: name 16, time 12, owner 6, group 6, mode 8, size 10, end 2.
 const HEADER_BYTES: usize = 60;
 
-/// An archive, and where its next header begins.
+/// An archive, and the offset of its next header.
 #[derive(Debug)]
 pub(super) struct Members<R> {
     from: R,
@@ -31,10 +31,10 @@ impl<R: Read + Seek> Members<R> {
         Ok(Self { from, next: MAGIC.len() as u64 })
     }
 
-    /// The next member's name and bytes; none at the end. A member that ends early is found by whoever reads it.
+    /// The name and bytes of the next member; `None` at the end. That a member is cut short shows only when it is read.
     ///
     /// # Errors
-    /// When its header is cut short, or is none.
+    /// When its header is cut short or invalid.
     pub(super) fn next(&mut self) -> io::Result<Option<(String, Take<&mut R>)>> {
         self.from.seek(SeekFrom::Start(self.next))?;
         let mut header = Vec::with_capacity(HEADER_BYTES);
@@ -50,13 +50,13 @@ impl<R: Read + Seek> Members<R> {
             Ok(size) if header[58..] == *b"`\n" => size,
             _ => return Err(wrong(format!("there is no header of a member at byte {}", self.next))),
         };
-        // Each member begins at an even byte.
+        // Each member begins at an even offset.
         self.next = (self.next + HEADER_BYTES as u64 + size).next_multiple_of(2);
         Ok(Some((name.trim_end_matches('/').to_owned(), self.from.by_ref().take(size))))
     }
 }
 
-/// A field, without the blanks behind it.
+/// A field as text, without the spaces at its end.
 fn field(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end().to_owned()
 }
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(read, wanted);
     }
 
-    /// A member of `size` bytes by its header, which holds `bytes`.
+    /// A member whose header claims `size` bytes, and that has `bytes`.
     fn member(name: &str, size: &str, bytes: &[u8]) -> Vec<u8> {
         let header = format!("{name:<16}{:<32}{size:<10}`\n", "0");
         [header.as_bytes(), bytes].concat()
@@ -105,7 +105,7 @@ mod tests {
     fn what_a_package_cannot_have_is_refused_or_passed_over() {
         let archive = |members: &[Vec<u8>]| [&MAGIC[..], &members.concat()].concat();
         let good = member("data.tar", "2", b"ok");
-        // The index of a long name, outside of a table; and the table itself, with more bytes than there are.
+        // The index of a long name, outside of a table; and the table itself, with more bytes than the file has.
         let index = members(&archive(&[member("/90000000", "2", b"xx"), good.clone()])).unwrap();
         assert_eq!(index[1], ("data.tar".to_owned(), b"ok".to_vec()));
         assert_eq!(members(&archive(&[member("//", "9999999999", b""), good.clone()])).unwrap().len(), 1);

@@ -1,51 +1,50 @@
-//! Boot kits: what machines are booted with. A kit is a folder `<state>/kits/<name>/` that is made whole or
-//! not at all: a kernel, the modules and firmware that a deployment can need, the network boot programs, and
-//! the loader's initramfs made from them. Plain blocking calls, which
-//! asynchronous callers wrap in `spawn_blocking`.
+//! Boot kits: what machines boot. A kit is a folder `<state>/kits/<name>/` that is created completely or not at all: a
+//! kernel, the modules and firmware that a deployment can need, the network boot programs, and the loader's initramfs
+//! made from them. All calls block; asynchronous callers wrap them in `spawn_blocking`.
 
-// The kits there are, and one kit.
+// The store of kits, and one kit.
 mod store;
 
-// The default kit, read when it changes.
+// A cache of the default kit.
 mod current;
 
-// What can go wrong, and what to do about it.
+// Core: the errors, and what an admin can do about them.
 mod error;
 
-// What an import is asked for.
+// The parameters of an import, and its progress.
 mod spec;
 
-// The kits opened, added to and kept up.
+// Opening, importing, and replacing the loader.
 mod change;
 
-// Import: from sources to a kit, in steps.
+// Imports a kit from sources, in steps.
 mod import;
 
-// A kit in the place of another.
+// Replaces a kit by another, atomically.
 mod place;
 
-// Sources as one tree of files.
+// Sources merged into one tree of files.
 mod tree;
 
-// The members of a package.
+// The members of a `.deb` file.
 mod members;
 
-// Sources: `.deb` files.
+// Reads `.deb` files.
 mod deb;
 
-// Core: what a kernel image says of itself.
+// Core: parses kernel images.
 mod kernel;
 
-// Core: what a module says of itself.
+// Core: parses kernel modules.
 mod modinfo;
 
-// Core: which kernel, which modules, which boot programs.
+// Core: chooses kernel, modules and boot programs.
 mod choose;
 
 // Deterministic archives of files.
 pub mod archive;
 
-// The loader's initramfs.
+// Builds the loader's initramfs.
 mod initramfs;
 
 pub use choose::{Part, part_of};

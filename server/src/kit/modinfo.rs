@@ -1,15 +1,15 @@
-//! Core: what a kernel module says of itself in its `.modinfo` section. A package carries no output of
-//! `depmod`, so the index is computed from the modules. Touches nothing.
+//! Core: parses the `.modinfo` section of a kernel module. A package has no output of `depmod`, so the index is
+//! computed from the modules. Touches nothing.
 
 use common::modules::{Module, module_name};
 use object::{Object as _, ObjectSection as _};
 
-/// Modules that ask for others by name while they run, which only works where there is a `modprobe`: here they
-/// are loaded after them. mlx4_core asks for mlx4_en when it finds an Ethernet port.
+/// Modules that request others by name while they run, which only works where there is a `modprobe`: here these are
+/// loaded after them. mlx4_core requests mlx4_en when it finds an Ethernet port.
 const ASKED_FOR: [(&str, &str); 1] = [("mlx4_core", "mlx4_en")];
 
-/// Reads what the module file `bytes` says. `path` is where it will be in the kit; `release` the kernel that it
-/// must have been built for.
+/// Parses the module file `bytes`. `path` is where it will be in the kit; `release` is the kernel that it must have
+/// been built for.
 ///
 /// # Errors
 /// In words, when it is no module of that kernel.
@@ -46,7 +46,7 @@ pub(crate) fn read_module(bytes: &[u8], path: &str, release: &str) -> Result<Mod
     Ok(module)
 }
 
-/// For `tests/fuzz`: reads a module file, and makes an index of what it says.
+/// The entry point of `tests/fuzz`: parses a module file, and makes an index of it.
 #[cfg(fuzzing)]
 pub fn try_module(bytes: &[u8]) {
     const RELEASE: &str = "6.1.0-9-amd64";
@@ -61,7 +61,7 @@ pub fn try_module(bytes: &[u8]) {
     assert_eq!(again, Some(index), "an index is read as it is written");
 }
 
-/// `pre: a b post: c`; names before the first marker belong nowhere, as for `modprobe`.
+/// Parses `pre: a b post: c`; names before the first marker are ignored, as `modprobe` does.
 fn read_softdep(text: &str, module: &mut Module) {
     let mut into: Option<&mut Vec<String>> = None;
     for word in text.split_ascii_whitespace() {
@@ -77,7 +77,7 @@ fn read_softdep(text: &str, module: &mut Module) {
     }
 }
 
-/// The name of the module in the file `path`: `kernel/drivers/net/tg3.ko.xz` holds `tg3`.
+/// The name of the module in the file `path`: `tg3` for `kernel/drivers/net/tg3.ko.xz`.
 pub(crate) fn stem_name(path: &str) -> String {
     module_name(stem(path))
 }

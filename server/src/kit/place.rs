@@ -1,8 +1,8 @@
-//! A kit put into its place, also where another one is. Owns the promise that at each instant, and after a power cut at
-//! any, the place holds the old kit whole or the new one whole. Touches the kits' folder.
+//! Moves a new kit into its place, also over an old one. Owns that at each instant, and after a power cut at any, the
+//! place has the whole old kit or the whole new one. Touches the kits' folder.
 //!
-//! The two are exchanged by one call where the file system can (ext4, XFS, btrfs, tmpfs, NFS not). Elsewhere the old one
-//! is renamed away first, under a name from which it comes back when the new one never came.
+//! The two are exchanged by one system call where the file system supports it (ext4, XFS, btrfs, tmpfs, not NFS).
+//! Elsewhere the old kit is renamed first, and [`recover`] renames it back if the new one never came.
 
 use std::fs;
 use std::io;
@@ -14,10 +14,10 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use super::error::{KitError, Result, reading, writing};
 use super::store::sync_dir;
 
-/// What the old kit is called between the two renames.
+/// The prefix of the old kit's name between the two renames.
 const REPLACED: &str = ".replaced-";
 
-/// Makes the kit at `made`, a folder of ours beside, durable, and then visible as `name`.
+/// Makes the kit at `made`, a folder beside the kits, durable, and then visible as `name`.
 pub(super) fn put(kits: &Path, made: &Path, name: &str) -> Result<()> {
     let dir = fs::File::open(made).map_err(reading(made))?;
     // One sync for all: a thousand small files synced one by one take half a minute on a spinning disk.
@@ -44,13 +44,13 @@ fn in_two_steps(kits: &Path, made: &Path, name: &str) -> Result<()> {
     remove(&old)
 }
 
-/// Puts right what a power cut, or a killed import, left. To be called by whoever holds the kits' lock.
+/// Repairs what a power cut, or a killed import, has left. The caller must hold the kits' lock.
 pub(super) fn recover(kits: &Path) -> Result<()> {
     let mut left = Vec::new();
     for entry in fs::read_dir(kits).map_err(reading(kits))? {
         left.push(entry.map_err(reading(kits))?.path());
     }
-    // First whoever may come back: what was to take its place lies in one of the others.
+    // First the old kits, which may have to be renamed back.
     left.sort_by_key(|path| !is(path, REPLACED));
     for path in left {
         let name =
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    /// What lies about after a cut between any two renames, and which of the two kits is there after the next start.
+    /// What a power cut between any two renames leaves, and which of the two kits is there after the next start.
     #[test]
     fn after_a_cut_at_any_point_there_is_one_whole_kit() {
         let points: [(&[(&str, &str)], &str); 6] = [

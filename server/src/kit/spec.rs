@@ -1,28 +1,28 @@
-//! What an import is asked for, and what it tells on the way. Touches nothing.
+//! The parameters of an import, and the progress that it reports. Touches nothing.
 
 use std::path::PathBuf;
 
-/// Where a kit can be made from.
+/// One source of a kit's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// This host's own installation.
+    /// This host's own operating system.
     Host,
-    /// A folder laid out like a root file system or like an unpacked package, or a `.deb` file.
+    /// A folder with the layout of a root file system or of an unpacked package, or a `.deb` file.
     Path(PathBuf),
 }
 
-/// What to import.
+/// The parameters of an import.
 #[derive(Debug, Clone)]
 pub struct ImportSpec {
-    /// The kit's name; none for the kernel's release.
+    /// The kit's name; `None` for the kernel's release.
     pub name: Option<String>,
-    /// What to make it from. All are merged; where two have a file, the later one counts.
+    /// The sources, merged; a later one overrides an earlier one.
     pub sources: Vec<Source>,
-    /// The kernel's release; none for the newest.
+    /// The kernel's release; `None` for the newest.
     pub kernel: Option<String>,
-    /// The `swarmboot-loader` program.
+    /// The path of the `swarmboot-loader` program.
     pub loader: PathBuf,
-    /// Whether a kit of that name is replaced.
+    /// Whether an existing kit of that name is replaced.
     pub replace: bool,
 }
 
@@ -31,21 +31,21 @@ pub struct ImportSpec {
 pub enum Progress {
     /// A package is being unpacked.
     Unpacking {
-        /// Its file name.
+        /// The package's file name.
         package: String,
         /// Bytes unpacked so far.
         bytes: u64,
     },
     /// Modules are being read.
     Modules {
-        /// How many so far.
+        /// How many modules are done.
         done: usize,
     },
     /// The loader's initramfs is being compressed.
     Compressing {
-        /// Bytes so far.
+        /// Bytes of content that are done.
         done: u64,
-        /// Bytes in all.
+        /// Bytes of content in all.
         total: u64,
     },
     /// The kit is being made durable.

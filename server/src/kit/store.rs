@@ -1,4 +1,4 @@
-//! The kits there are, and one kit. Owns `<state>/kits`: reads whole kits only, since an import appears by one
+//! The store of kits, and one kit. Owns `<state>/kits`: only complete kits are visible, since an import appears by one
 //! rename. Touches files.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +18,7 @@ use super::error::{KitError, Result, reading, writing};
 /// The version of `kit.json` that this program writes and reads.
 const FORMAT: u32 = 1;
 const DEFAULT_MARK: &str = "default";
-/// What a kit is, in its folder.
+/// The file with a kit's record, in its folder.
 pub(super) const INDEX: &str = "kit.json";
 pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const LOADER: &str = "loader.img";
@@ -27,9 +27,9 @@ pub(crate) const MODULES: &str = "modules.json";
 /// Length and hash of one file of a kit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileMark {
-    /// Bytes.
+    /// The file's length in bytes.
     pub bytes: u64,
-    /// BLAKE3.
+    /// The BLAKE3 hash of its bytes.
     pub blake3: Hash,
 }
 
@@ -39,7 +39,7 @@ impl FileMark {
     }
 }
 
-/// `kit.json`: what a kit is.
+/// `kit.json`: the record of a kit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) format: u32,
@@ -51,32 +51,32 @@ pub(crate) struct Record {
     pub(crate) warnings: Vec<String>,
     /// How the loader's initramfs is compressed, for when it is made again.
     pub(crate) compression: super::archive::Compression,
-    /// The loader program inside `loader.img`.
+    /// The hash of the loader program inside `loader.img`.
     pub(crate) loader: Hash,
     /// Every file but this one, by its path in the kit.
     pub(crate) files: BTreeMap<String, FileMark>,
 }
 
-/// What there is to know of a kit without its module index.
+/// What is known of a kit without reading its module index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KitInfo {
-    /// Its name, which is also its folder's.
+    /// The kit's name, which is also its folder's.
     pub name: String,
-    /// Whether machines are booted with it when nothing else is said.
+    /// Whether machines are booted with it.
     pub default: bool,
     /// The kernel's release, such as `6.1.0-9-amd64`.
     pub kernel: String,
-    /// `x86_64`.
+    /// The processors that it is for: `x86_64`.
     pub architecture: String,
-    /// Seconds since 1970.
+    /// When it was imported, in seconds since 1970.
     pub imported_at: u64,
-    /// What it was made from.
+    /// Its sources, in words.
     pub sources: Vec<String>,
     /// How many modules it has.
     pub modules: usize,
     /// How many firmware files it has.
     pub firmware: usize,
-    /// Its network boot programs.
+    /// The file names of its network boot programs.
     pub boot_programs: Vec<String>,
     /// Bytes of the kernel.
     pub kernel_bytes: u64,
@@ -88,17 +88,17 @@ pub struct KitInfo {
     pub warnings: Vec<String>,
 }
 
-/// The kits of one state folder.
+/// The kits of one state folder. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Kits {
     dir: PathBuf,
     stop: Arc<AtomicBool>,
-    /// The default kit as it was read last.
+    /// The cache of the default kit.
     current: Arc<Current<Kit>>,
 }
 
 impl Kits {
-    /// The kits in the folder `dir`, which is there.
+    /// The kits in the folder `dir`, which exists.
     pub(super) fn at(dir: PathBuf) -> Self {
         Self { dir, stop: Arc::default(), current: Arc::default() }
     }
@@ -107,7 +107,7 @@ impl Kits {
         &self.dir
     }
 
-    /// Ends an import that is under way, with `KitError::Stopped`: at the next file or module, or when the loader is
+    /// Cancels a running import, which fails with `KitError::Stopped` at the next file or module, or when the loader is
     /// compressed.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -129,10 +129,10 @@ impl Kits {
         Ok(records.iter().map(|record| info_of(record, default.as_deref())).collect())
     }
 
-    /// What the kit `name` is.
+    /// What is known of the kit `name`.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read.
+    /// When there is no such kit, or it cannot be read.
     pub fn info(&self, name: &str) -> Result<KitInfo> {
         let default = self.default_name()?;
         Ok(info_of(&self.record(name)?, default.as_deref()))
@@ -141,7 +141,7 @@ impl Kits {
     /// The kit `name`, with its module index.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read.
+    /// When there is no such kit, or it cannot be read.
     pub fn get(&self, name: &str) -> Result<Kit> {
         let record = self.record(name)?;
         let dir = self.dir.join(name);
@@ -151,8 +151,8 @@ impl Kits {
         Ok(Kit { dir, record, modules })
     }
 
-    /// The kit that machines are booted with when nothing else is said: the marked one, else the newest. Read once for
-    /// all who ask until something changes, whoever changes it.
+    /// The kit that machines are booted with: the marked one, else the newest. Cached until something changes on the
+    /// disk, no matter which process changes it.
     ///
     /// # Errors
     /// When there is no kit, or it cannot be read.
@@ -164,13 +164,13 @@ impl Kits {
     /// Marks the kit `name` as the default.
     ///
     /// # Errors
-    /// When there is none, or the mark cannot be written.
+    /// When there is no such kit, or the mark cannot be written.
     pub fn set_default(&self, name: &str) -> Result<()> {
         self.record(name)?;
         replace_file(&self.dir.join(DEFAULT_MARK), name.as_bytes())
     }
 
-    /// The kernel and the loader of every kit, as machines ask for them: they ask more often than kits change.
+    /// The kernel and loader of every kit, for HTTP, which serves them more often than kits change.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -183,17 +183,17 @@ impl Kits {
         Ok(self.records()?.into_iter().map(served).collect())
     }
 
-    /// Removes the kit `name`, damaged or not. The caller sees to it that no machine is being booted with it.
+    /// Removes the kit `name`, damaged or not. The caller ensures that no machine is being booted with it.
     ///
     /// # Errors
-    /// When there is none, or its files cannot be removed.
+    /// When there is no such kit, or its files cannot be removed.
     pub fn remove(&self, name: &str) -> Result<()> {
         match self.record(name) {
-            // What cannot be read is what should go.
+            // A kit that cannot be read may be removed, too.
             Ok(_) | Err(KitError::Index { .. }) => {}
             Err(error) => return Err(error),
         }
-        // Renamed first: a kit half removed must not be listed.
+        // Renamed first: a kit that is half removed must not be listed.
         let doomed = self.dir.join(format!(".removed-{name}"));
         match fs::remove_dir_all(&doomed) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -228,7 +228,7 @@ impl Kits {
             {
                 match self.record(name) {
                     Ok(record) => records.push(record),
-                    // One that is damaged must not take the others with it.
+                    // A damaged kit must not keep the others from being listed.
                     Err(error) => tracing::warn!(
                         kit = name,
                         error = &error as &dyn std::error::Error,
@@ -286,16 +286,16 @@ fn info_of(record: &Record, default: Option<&str>) -> KitInfo {
     }
 }
 
-/// What machines fetch of a kit over HTTP, each with its mark.
+/// The files of a kit that machines fetch over HTTP, each with its path and mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFiles {
-    /// The kernel's file; no mark in a kit whose index lacks it.
+    /// The kernel; no mark in a kit whose record lacks it.
     pub kernel: (PathBuf, Option<FileMark>),
-    /// The loader's initramfs.
+    /// The loader's initramfs; no mark in a kit whose record lacks it.
     pub loader: (PathBuf, Option<FileMark>),
 }
 
-/// One kit.
+/// One kit, with its record and module index in memory.
 #[derive(Debug, Clone)]
 pub struct Kit {
     pub(crate) dir: PathBuf,
@@ -304,31 +304,31 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// Its name, which is also its folder's.
+    /// The kit's name, which is also its folder's.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.record.name
     }
 
-    /// The kernel's release.
+    /// The release of its kernel.
     #[must_use]
     pub fn kernel(&self) -> &str {
         &self.record.kernel
     }
 
-    /// The kernel's file.
+    /// The path of its kernel.
     #[must_use]
     pub fn kernel_path(&self) -> PathBuf {
         self.dir.join(KERNEL)
     }
 
-    /// The loader's initramfs.
+    /// The path of its loader's initramfs.
     #[must_use]
     pub fn loader_img_path(&self) -> PathBuf {
         self.dir.join(LOADER)
     }
 
-    /// Its modules, each with what it needs and what hardware it is for.
+    /// The index of its modules: what each depends on and which hardware it is for.
     #[must_use]
     pub fn modules(&self) -> &ModuleIndex {
         &self.modules
@@ -342,7 +342,7 @@ impl Kit {
     /// Its network boot programs by name (`undionly.kpxe`, `ipxe.efi`, `snponly.efi`), each under 2 MiB.
     ///
     /// # Errors
-    /// When one cannot be read, or is not what was imported.
+    /// When one cannot be read, or has another hash than at the import.
     pub fn boot_programs(&self) -> Result<HashMap<String, Vec<u8>>> {
         let names = self.record.files.keys().filter_map(|path| path.strip_prefix("boot/"));
         names.map(|name| Ok((name.to_owned(), self.read(&format!("boot/{name}"))?))).collect()
@@ -351,7 +351,7 @@ impl Kit {
     /// The bytes of one of its files, checked against the hash that was taken at import.
     ///
     /// # Errors
-    /// When it cannot be read, or is not what was imported.
+    /// When it cannot be read, or has another hash than at the import.
     pub fn read(&self, file: &str) -> Result<Vec<u8>> {
         let path = self.dir.join(file);
         let mark = self.record.files.get(file).ok_or_else(|| KitError::Changed(path.clone()))?;
@@ -359,7 +359,7 @@ impl Kit {
         if FileMark::of(&bytes) == *mark { Ok(bytes) } else { Err(KitError::Changed(path)) }
     }
 
-    /// The hash that a file of the kit had at import.
+    /// The length and hash that a file of the kit had at the import; `None` if it is no part of the kit.
     #[must_use]
     pub fn mark(&self, file: &str) -> Option<FileMark> {
         self.record.files.get(file).copied()
@@ -390,7 +390,7 @@ impl Record {
     }
 }
 
-/// Whether `name` can name a kit: a plain folder name that is safe in a URL.
+/// Checks that `name` can be a kit's: a plain folder name that is safe in a URL.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
     let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -401,7 +401,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// Writes `bytes` beside `path` and renames them over it, so that a reader sees the old or the new, never less.
+/// Writes `bytes` to a temporary file and renames it to `path`: a reader sees the old or the new bytes, never a part.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
@@ -414,7 +414,7 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_dir(dir)
 }
 
-/// Makes the names in `dir` durable.
+/// Syncs the folder `dir`, so that the names in it are durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(writing(dir))
 }

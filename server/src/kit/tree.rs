@@ -1,6 +1,6 @@
-//! Sources as one tree: folders laid out like a root file system, and unpacked packages, merged by path. Owns
-//! the following of links, which never leaves the tree: a link in a package must not name a file of this host.
-//! Touches files, to read.
+//! Merges sources by path into one tree: folders with the layout of a root file system, and unpacked packages. Owns the
+//! resolution of links, which never leaves the tree: a link in a package must not name a file of this host. Touches
+//! files, to read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +14,10 @@ use super::error::{KitError, Result, reading};
 
 /// The most files that all sources together may have; Debian's kernel has 4,500, all firmware 4,000.
 pub(crate) const FILES_MAX: usize = 200_000;
-/// The longest file of a source, unpacked. The largest kernels are 20 MB, the largest firmware 40 MB.
+/// The longest file of a source, in bytes, decompressed. The largest kernels are 20 MB, the largest firmware 40 MB.
 pub(crate) const FILE_BYTES_MAX: u64 = 256 << 20;
 const LINKS_MAX: usize = 40;
-/// The most memory that unpacking one xz file may take.
+/// The most memory that decompressing one xz file may take, in bytes.
 const XZ_MEMORY_MAX: u64 = 256 << 20;
 
 /// The folders of a root file system that a kit is made from. Both spellings, for hosts where `/lib` is a link.
@@ -35,16 +35,17 @@ const FOLDERS: [&str; 11] = [
     "lib/shim",
 ];
 
-/// Where a file is.
+/// Where a file of the tree is on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum At {
-    /// At a path that is ours, or this host's own.
+    /// At a path that this program made, or that is this host's own.
     Path(PathBuf),
-    /// In a folder that somebody gave us: no link on the way to it is followed, or it could name any file of this host.
+    /// In a folder that was given as a source: no link on the way to it is followed, or it could name any file of this
+    /// host.
     Inside {
         /// The folder that was given.
         root: PathBuf,
-        /// The file's path in it.
+        /// The file's path in that folder.
         path: String,
     },
 }
@@ -70,7 +71,7 @@ impl At {
                 dir = openat(&dir, part, folder | OFlag::O_NOFOLLOW, Mode::empty())?;
                 continue;
             }
-            // A pipe in the file's place must not hold us up.
+            // A named pipe at that path must not block.
             let file = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
             let file = fs::File::from(openat(&dir, part, file, Mode::empty())?);
             if file.metadata()?.is_file() {
@@ -81,7 +82,7 @@ impl At {
     }
 }
 
-/// Files by where they are in a root file system. Of two sources with one path, the later one counts.
+/// Files by their paths in a root file system. Of two sources with the same path, the later one counts.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     files: BTreeMap<String, At>,
@@ -100,7 +101,7 @@ impl Tree {
         self.files.insert(path, at);
     }
 
-    /// Adds a link from `path` to `target`, which is as it stands in the link.
+    /// Adds a link from `path` to `target`, which is the text of the link.
     pub(crate) fn add_link(&mut self, path: &str, target: &str) {
         let path = usual(path);
         self.files.remove(&path);
@@ -112,15 +113,15 @@ impl Tree {
         self.files.len() + self.links.len()
     }
 
-    /// Adds what is wanted of the folder `root`. In one that is not this host's `own`, a link at the place of a folder is
-    /// kept as a link of the tree, as all others are.
+    /// Adds the needed folders of `root`. If that is not this host's `own` root, a link in place of a folder is kept as
+    /// a link of the tree, like all others.
     ///
     /// # Errors
     /// When a folder cannot be read, or there are more files than any installation has.
     pub(crate) fn add_root(&mut self, root: &Path, own: bool) -> Result<()> {
         for folder in FOLDERS {
             let linked = |part: &str| root.join(part).is_symlink();
-            // Where /lib is a link to /usr/lib, the other spelling finds the same files.
+            // Where /lib is a link to /usr/lib, the other spelling has the same files.
             if !(folder.starts_with("lib/") && linked("lib")) {
                 match linked_part(folder, linked).filter(|_| !own) {
                     Some(part) => self.add_linked(root, part)?,
@@ -163,14 +164,14 @@ impl Tree {
                     self.add(&path, if own { At::Path(entry.path()) } else { inside });
                 }
                 if self.len() > FILES_MAX {
-                    return Err(KitError::Source(root.to_owned()));
+                    return Err(KitError::TooManyFiles { path: root.to_owned(), most: FILES_MAX });
                 }
             }
         }
         Ok(())
     }
 
-    /// The paths that start with `prefix`, ascending.
+    /// The paths of files that begin with `prefix`, ascending.
     pub(crate) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.files
             .range(prefix.to_owned()..)
@@ -186,7 +187,7 @@ impl Tree {
             .take_while(move |p| p.starts_with(prefix))
     }
 
-    /// The file at `path`, through links inside the tree.
+    /// The file at `path`, also through links inside the tree.
     pub(crate) fn find(&self, path: &str) -> Option<&At> {
         let mut path = usual(path);
         for _ in 0..LINKS_MAX {
@@ -198,7 +199,7 @@ impl Tree {
         None
     }
 
-    /// `path` with its first link replaced by what that says.
+    /// `path` with its first link replaced by the link's target.
     fn follow(&self, path: &str) -> Option<String> {
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         for end in ends {
@@ -213,7 +214,7 @@ impl Tree {
     /// The bytes of the file at `path`.
     ///
     /// # Errors
-    /// When it is not there, cannot be read, or is longer than any such file.
+    /// When it does not exist, cannot be read, or is longer than any such file.
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>> {
         let at = self.find(path).ok_or_else(|| KitError::Read {
             path: path.into(),
@@ -232,14 +233,14 @@ impl Tree {
     /// As [`Tree::read`], and decompressed when the name ends in `.xz`, `.zst` or `.gz`.
     ///
     /// # Errors
-    /// As [`Tree::read`]; when it does not decompress, or to more than any such file has.
+    /// As [`Tree::read`]; also when it cannot be decompressed, or to more bytes than any such file has.
     pub(crate) fn read_unpacked(&self, path: &str) -> Result<Vec<u8>> {
         let bytes = self.read(path)?;
         decompress(bytes, path).map_err(|source| KitError::Decompress { path: path.to_owned(), source })
     }
 }
 
-/// `bytes` of the file `name`, decompressed by its ending.
+/// Decompresses `bytes` as the suffix of the file's `name` says.
 pub(crate) fn decompress(bytes: Vec<u8>, name: &str) -> std::io::Result<Vec<u8>> {
     let reader: Box<dyn std::io::Read + '_> = match name.rsplit('.').next() {
         Some("xz") => Box::new(xz(&bytes[..])?),
@@ -255,7 +256,7 @@ pub(crate) fn decompress(bytes: Vec<u8>, name: &str) -> std::io::Result<Vec<u8>>
     Ok(out)
 }
 
-/// Unpacks xz within a bound of memory: a header may ask for 4 GiB. `xz -9` needs 65 MiB.
+/// Decompresses xz with a bound on memory: a header may demand 4 GiB. `xz -9` needs 65 MiB.
 pub(crate) fn xz<R: std::io::Read>(from: R) -> std::io::Result<liblzma::read::XzDecoder<R>> {
     let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_MAX, 0)?;
     Ok(liblzma::read::XzDecoder::new_stream(from, stream))
@@ -267,7 +268,7 @@ fn linked_part(folder: &str, linked: impl Fn(&str) -> bool) -> Option<&str> {
     ends.map(|end| &folder[..end]).find(|part| linked(part))
 }
 
-/// The name of a file without the ending of its compression.
+/// The name of a file without the suffix of its compression.
 pub(crate) fn uncompressed_name(name: &str) -> &str {
     [".xz", ".zst", ".gz"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
@@ -332,12 +333,12 @@ mod tests {
         assert_eq!(tree.find("lib/firmware/shadow"), None);
         assert_eq!(tree.find("lib/modules/6/x.ko"), None);
         assert_eq!(tree.read("usr/lib/ipxe/ipxe.efi").unwrap(), b"program");
-        // A folder that becomes a link after it was looked at.
+        // A folder that is replaced by a link after the tree was made.
         fs::rename(root.join("usr/lib/ipxe"), root.join("away")).unwrap();
         fs::write(outside.path().join("ipxe.efi"), "secret").unwrap();
         symlink(outside.path(), root.join("usr/lib/ipxe")).unwrap();
         assert!(tree.read("usr/lib/ipxe/ipxe.efi").is_err());
-        // This host's own root may be laid out as it likes.
+        // This host's own root may have any layout.
         let mut host = Tree::default();
         host.add_root(root, true).unwrap();
         assert_eq!(host.read("lib/firmware/shadow").unwrap(), b"secret");

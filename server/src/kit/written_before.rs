@@ -1,5 +1,5 @@
-//! A kit that the version before issue 16 imported: it opens without loss. One of a later version is refused and left as
-//! it is. The fixture was written by commit aa0dcaf's own code.
+//! A kit that the version before issue 16 imported: it opens without loss. One of a later version is refused and left
+//! as it is. The fixture was written by commit aa0dcaf's own code. Touches a copy of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::{KitError, Kits};
 
 const NAME: &str = "6.1.0-9-amd64";
 
-/// Every file below `folder`, with what is in it.
+/// Every file below `folder`, with its bytes.
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let (mut found, mut folders) = (vec![], vec![folder.to_owned()]);
     while let Some(inside) = folders.pop() {
@@ -25,7 +25,7 @@ fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// The kits as aa0dcaf left them, copied to where they may be written.
+/// The kits as aa0dcaf wrote them, copied to a folder that can be written.
 fn fixture() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kit/written-by-aa0dcaf");
@@ -51,7 +51,7 @@ fn a_kit_of_the_version_before_opens_without_loss() {
     let kit = kits.get(NAME).unwrap();
     let modules: Vec<&str> = kit.modules().modules().iter().map(|module| module.name.as_str()).collect();
     assert_eq!(modules, ["crct_generic", "libphy", "r8169", "realtek", "scsi_mod", "sd_mod"]);
-    // A module that was left out lies there all the same, and is no part of the kit.
+    // The module that was left out is in the folder all the same, but no part of the kit.
     let is_part = |file: &Path| !file.ends_with("kit.json") && !file.ends_with("broken.ko");
     for (file, bytes) in before.iter().filter(|(file, _)| is_part(file)) {
         let file = file.strip_prefix(Path::new("kits").join(NAME)).unwrap().to_str().unwrap();

@@ -1,27 +1,15 @@
 //! The leases of the DHCP server as rows. Uses a connection of its own, so that a lease does not wait for the fleet's
 //! commits. Touches the database file.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 
 use rusqlite::{Connection, params};
 
 use super::connection::connect;
 use super::error::RecordsError;
-use super::values::{all, number, text, unsigned};
-
-/// One lease as a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseRow {
-    /// The leased address; each has one row at the most.
-    pub address: Ipv4Addr,
-    /// The client that has the lease, in the form of the DHCP server.
-    pub holder: String,
-    /// When the lease ends, in seconds since 1970.
-    pub until: u64,
-    /// The state of the lease, in the form of the DHCP server.
-    pub state: String,
-}
+use super::values::{all, json, number, text, unsigned, word};
+use crate::dhcp4::{Lease, LeaseState, LeaseStore};
+use crate::fleet::store::{StoreError, Stored};
 
 /// Reads and writes leases over its own connection.
 #[derive(Debug)]
@@ -39,36 +27,49 @@ impl LeaseBook {
         Ok(Self(connection))
     }
 
-    /// All leases, expired ones as well, in the order of their addresses as text.
+    /// All leases, expired ones as well, in the order of their addresses as text. One in a state that this version does
+    /// not know is left out: its address is free again.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn load(&self) -> Result<Vec<LeaseRow>, RecordsError> {
+    pub fn load(&self) -> Result<Vec<Lease>, RecordsError> {
         let sql = "select address, holder, until, state from leases order by address";
         let rows = all(&self.0, sql, |row| {
             let until: i64 = row.get(2)?;
-            Ok((row.get::<_, String>(0)?, row.get(1)?, unsigned(until), row.get(3)?))
+            Ok((row.get::<_, String>(0)?, row.get(1)?, unsigned(until), row.get::<_, String>(3)?))
         })?;
-        rows.into_iter()
-            .map(|(address, holder, until, state)| {
-                Ok(LeaseRow { address: text("leased address", &address)?, holder, until, state })
-            })
-            .collect()
+        let mut leases = vec![];
+        for (address, holder, until, state) in rows {
+            let address = text("leased address", &address)?;
+            let Ok(state) = word::<LeaseState>("lease", &state) else { continue };
+            leases.push(Lease { address, holder, until, state });
+        }
+        Ok(leases)
     }
 
     /// Writes `lease`; it replaces an older one of the same address.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn save(&self, lease: &LeaseRow) -> Result<(), RecordsError> {
+    pub fn save(&self, lease: &Lease) -> Result<(), RecordsError> {
         let sql = "insert into leases (address, holder, until, state) values ($1, $2, $3, $4)
                    on conflict (address) do update set holder = excluded.holder, until = excluded.until,
                        state = excluded.state";
         let mut statement = self.0.prepare_cached(sql).map_err(RecordsError::Write)?;
-        let address = lease.address.to_string();
+        let (address, state) = (lease.address.to_string(), json("lease", &lease.state)?);
         statement
-            .execute(params![address, lease.holder, number(lease.until), lease.state])
+            .execute(params![address, lease.holder, number(lease.until), state.trim_matches('"')])
             .map(|_| ())
             .map_err(RecordsError::Write)
+    }
+}
+
+impl LeaseStore for LeaseBook {
+    fn load(&mut self) -> Stored<'_, Vec<Lease>> {
+        Box::pin(async move { Self::load(self).map_err(StoreError::new) })
+    }
+
+    fn save<'a>(&'a mut self, lease: &'a Lease) -> Stored<'a, ()> {
+        Box::pin(async move { Self::save(self, lease).map_err(StoreError::new) })
     }
 }

@@ -43,7 +43,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 pub use error::RecordsError;
-pub use leases::{LeaseBook, LeaseRow};
+pub use leases::LeaseBook;
 pub use log::LogReader;
 
 use crate::fleet::state::{Change, State};

@@ -30,6 +30,7 @@ use super::*;
 use crate::api::shapes::{
     Cancel, DeployOrder, ImageShown, MachineAction, MachineCommand, Retry, RetryLine, Selection,
 };
+use crate::dhcp4::{Lease, LeaseState};
 use crate::fleet::boot_policy::{Answered, Asker, Sighting};
 use crate::fleet::decide::{Fleet, Settings};
 use crate::fleet::order::CheckedOrder;
@@ -288,11 +289,11 @@ fn leases_are_kept() {
     let path = dir.path().join("r");
     drop(Records::open(&path).unwrap());
     let book = LeaseBook::open(&path).unwrap();
-    let lease = |holder: &str| LeaseRow {
+    let lease = |holder: &str| Lease {
         address: Ipv4Addr::new(10, 0, 0, 7),
         holder: holder.to_owned(),
         until: 9,
-        state: "held".to_owned(),
+        state: LeaseState::Held,
     };
     book.save(&lease("a")).unwrap();
     book.save(&lease("b")).unwrap();

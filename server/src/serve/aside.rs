@@ -1,8 +1,9 @@
-//! Work that reads a lot of the disk, off the task that hears the signals. Touches tokio's threads for such work.
+//! Work that reads a lot of the disk, off the task that waits for the signals to stop. Touches tokio's blocking
+//! threads.
 
 use crate::fault::Fault;
 
-/// Does `work` on a thread of its own.
+/// Runs `work` on a blocking thread and waits for its result.
 pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {

@@ -1,5 +1,5 @@
-//! First of three: everything is opened and bound before anything runs. A server that cannot do all of its work does
-//! none of it. Touches the state folder, the interface and all ports.
+//! First of three steps of starting: opens the stores and binds every socket before any task runs, so that a server
+//! that lacks one of them serves nothing at all. Touches the state folder, the interface and all ports.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,47 +13,49 @@ use super::programs::Programs;
 use super::stores::Stores;
 use crate::boot::tftp;
 use crate::config::{Addresses, Config};
-use crate::dhcp4::{self, Interface, Mode, Network, Range};
+use crate::dhcp4::{self, Interface, LeaseStore, Mode, Network, Range};
 use crate::fault::Fault;
 use crate::fleet;
+use crate::fleet::store::Store;
 use crate::http;
 use crate::records::{LeaseBook, Records};
 use crate::swarm::{self, SwarmFact};
 
-/// Sightings, leases and facts that may wait; a power cut brings a few for each of 2,000 machines at once.
+/// How many sightings, changed leases or facts of the swarm wait in a channel; a power cut brings a few for each of
+/// 2,000 machines at once.
 pub(super) const BACKLOG: usize = 4096;
 
-/// The lease of an installed OS. The loader's is shorter, see `dhcp4::lease`.
+/// The lease of an installed OS, in seconds. The loader's is shorter, see `dhcp4::lease`.
 const LEASE_SECONDS: u32 = 12 * 3600;
 
-/// What takes visitors in.
+/// The bound sockets that take requests, from machines and from the admin.
 pub(super) struct Doors {
-    /// The machines' HTTP.
+    /// The machines' HTTP listener.
     pub(super) web: http::Bound,
     pub(super) dhcp: dhcp4::Bound,
     pub(super) tftp: tftp::Bound,
     pub(super) admin: http::AdminBound,
 }
 
-/// All that is open and bound.
+/// What [`bind`] has opened and bound; nothing of it runs yet.
 pub(super) struct Bound {
     pub(super) config: Arc<Config>,
-    /// How many files may be open.
+    /// The limit on open files, as far as it could be raised.
     pub(super) files: Files,
     pub(super) home: Arc<Home>,
-    /// The interface with the address that machines are told.
+    /// The network interface, with the address at which machines reach the server.
     pub(super) interface: Interface,
     pub(super) stores: Stores,
-    pub(super) records: Records,
-    pub(super) leases: LeaseBook,
+    pub(super) records: Box<dyn Store>,
+    pub(super) leases: Box<dyn LeaseStore>,
     pub(super) doors: Doors,
     pub(super) swarm: swarm::Bound,
-    /// What the swarm will tell.
+    /// The receiving end of the channel on which the swarm reports.
     pub(super) facts: mpsc::Receiver<SwarmFact>,
 }
 
 impl Bound {
-    /// Where machines reach us over HTTP.
+    /// The base URL at which machines reach the server over HTTP.
     pub(super) fn url(&self) -> String {
         format!("http://{}", http_at(&self.config, &self.interface))
     }
@@ -63,8 +65,7 @@ fn http_at(config: &Config, interface: &Interface) -> SocketAddr {
     SocketAddr::new(interface.address.into(), config.http_port)
 }
 
-/// Opens and binds everything. What reads a lot of the disk does so off this task, or nobody would hear the signal to
-/// stop meanwhile.
+/// Opens and binds everything. What reads a lot of the disk runs on a blocking thread, so that signals are noticed.
 pub(super) async fn bind(
     config: Config,
     programs: impl FnOnce() -> Result<Programs, Fault>,
@@ -105,7 +106,10 @@ async fn bind_doors(config: &Config, stores: &Stores, interface: &Interface) -> 
     Ok(Doors { web, dhcp, tftp, admin })
 }
 
-fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
+/// The records, and the leases beside them.
+type Kept = (Box<dyn Store>, Box<dyn LeaseStore>);
+
+fn open_records(home: &Home) -> Result<Kept, Fault> {
     let path = home.dir.join("records.sqlite");
     let failed = |error: &dyn std::error::Error| {
         Fault::failed("cannot open the records")
@@ -114,7 +118,7 @@ fn open_records(home: &Home) -> Result<(Records, LeaseBook), Fault> {
     };
     let records = Records::open(&path).map_err(|error| failed(&error))?;
     let leases = LeaseBook::open(&path).map_err(|error| failed(&error))?;
-    Ok((records, leases))
+    Ok((Box::new(records), Box::new(leases)))
 }
 
 fn bind_dhcp(config: &Config, stores: &Stores) -> Result<dhcp4::Bound, Fault> {

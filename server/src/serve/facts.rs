@@ -1,5 +1,5 @@
-//! What the swarm tells, in the words of the log: who joined is in the machine's own events; what only the
-//! server sees is added here.
+//! Events of the swarm, written into the log as notes of jobs. That a machine joined it reports itself; this adds what
+//! only the server sees. Touches the fleet's handle.
 
 use std::collections::HashSet;
 
@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use crate::fleet::FleetHandle;
 use crate::swarm::SwarmFact;
 
-/// Writes facts into the log until the swarm has ended.
+/// Writes the swarm's events into the log until the swarm has ended.
 pub(super) async fn log(mut facts: mpsc::Receiver<SwarmFact>, fleet: FleetHandle) {
-    // Whose disk is sealed may leave without a word: that is how it ends.
+    // A machine that has sealed its disk leaves the swarm as the last step of its job: that is not logged.
     let mut sealed = HashSet::new();
     while let Some(fact) = facts.recv().await {
         match &fact {

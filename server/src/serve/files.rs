@@ -1,17 +1,18 @@
-//! Open files: the soft limit is raised to the hard one at the start, and what the doors may use of it is bounded, so
-//! that the image store, the records and the admin's socket always find some left. Touches the process's limits.
+//! The limit on open files: the soft limit is raised to the hard one at the start, and what HTTP connections may use of
+//! it is bounded, so that the image store, the records and the admin's socket always find some left. Touches the
+//! process's limits.
 
 use common::limits::{CONNECTIONS_MAX, FILES_RESERVED, FILES_WANTED};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::http::ConnectionBounds;
 
-/// How many files may be open.
+/// How many files this process may have open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Files(u64);
 
 impl Files {
-    /// Raises the soft limit as far as it goes.
+    /// Raises the soft limit to the hard one, and gives the limit that then holds; 1024 where it cannot be read.
     pub(super) fn raise() -> Self {
         let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Self(1024) };
         if soft >= hard {
@@ -26,15 +27,15 @@ impl Files {
         }
     }
 
-    /// What the machines' door may use: a quarter of what is left beside the reserve. As much is TFTP's, and the swarm
-    /// has two for each machine.
+    /// The bounds on the machines' HTTP connections: a quarter of what is left beside the reserve. TFTP gets as much,
+    /// and the swarm two files for each machine.
     pub(super) fn door(self, per_address: usize) -> ConnectionBounds {
         let left = usize::try_from(self.0).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED);
         let all = (left / 4).clamp(16, CONNECTIONS_MAX);
         ConnectionBounds { all, per_address: per_address.min(all) }
     }
 
-    /// What an admin should know about it.
+    /// A warning for the admin when the limit is too low for a large rack.
     pub(super) fn warning(self) -> Option<String> {
         (self.0 < FILES_WANTED).then(|| {
             format!(

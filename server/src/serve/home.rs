@@ -9,17 +9,17 @@ use common::trust::KeyPair;
 
 use crate::fault::Fault;
 
-/// The state folder.
+/// The state folder, which exists and can be read.
 #[derive(Debug)]
 pub(super) struct Home {
-    /// Where it is.
+    /// The folder's path, as configured.
     pub(super) dir: PathBuf,
-    /// The server's identity. Every machine checks everything against it, so it must outlive the process.
+    /// The server's identity. Machines check every signature of the server against it, so it must outlive the process.
     pub(super) keys: KeyPair,
 }
 
 impl Home {
-    /// Opens the folder, makes it if it is not there, and reads the identity or makes one.
+    /// Opens the folder, creating it if needed, and reads the identity or makes a new one.
     pub(super) fn open(dir: &Path) -> Result<Self, Fault> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
             Fault::failed(format!("cannot make the state folder {}", dir.display()))
@@ -54,14 +54,15 @@ fn make_identity(path: &Path) -> Result<KeyPair, Fault> {
     let keys =
         KeyPair::generate().map_err(|error| Fault::failed("there is no random source").because(&error))?;
     let part = path.with_extension("part");
-    // Under another name first: half a key would be refused for ever.
+    // Written under another name first: a key that is only half written would be refused at every start.
     let written =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).and_then(
             |mut file| {
                 writeln!(file, "{}", hex::encode(keys.secret()))?;
                 file.sync_all()?;
                 fs::rename(&part, path)?;
-                // Without it a power cut after the first start could leave no key, and the next start make another.
+                // Without this sync, a power cut after the first start could lose the key, and the next start make
+                // another.
                 path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
             },
         );

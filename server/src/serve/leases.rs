@@ -1,15 +1,27 @@
-//! Leases across a restart: read from the records at the start, written down as they change. Touches the records.
+//! DHCP leases across a restart: read at the start, saved as they change. Touches where they are kept.
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::dhcp4::Lease;
-use crate::records::{LeaseBook, LeaseRow};
+use super::aside::aside;
+use crate::dhcp4::{Lease, LeaseStore};
+use crate::fault::Fault;
 
-/// Writes down what changes, one by one, off the async threads.
-pub(super) async fn keep(mut changed: mpsc::Receiver<Lease>, book: LeaseBook) {
+/// What was kept in earlier runs.
+pub(super) async fn load(mut store: Box<dyn LeaseStore>) -> Result<(Box<dyn LeaseStore>, Vec<Lease>), Fault> {
+    aside(move || {
+        let kept = Handle::current().block_on(store.load());
+        let kept = kept.map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
+        Ok((store, kept))
+    })
+    .await
+}
+
+/// Saves each changed lease, one by one, on a blocking thread. Ends when DHCP has closed the channel.
+pub(super) async fn keep(mut changed: mpsc::Receiver<Lease>, mut store: Box<dyn LeaseStore>) {
     let writer = tokio::task::spawn_blocking(move || {
         while let Some(lease) = changed.blocking_recv() {
-            if let Err(error) = book.save(&row_of(&lease)) {
+            if let Err(error) = Handle::current().block_on(store.save(&lease)) {
                 tracing::warn!(error = &error as &dyn std::error::Error, address = %lease.address, "a lease was not kept");
             }
         }
@@ -17,20 +29,4 @@ pub(super) async fn keep(mut changed: mpsc::Receiver<Lease>, book: LeaseBook) {
     if let Err(error) = writer.await {
         tracing::error!(%error, "leases are not kept any more");
     }
-}
-
-fn row_of(lease: &Lease) -> LeaseRow {
-    let state = serde_json::to_value(lease.state).ok().and_then(|value| value.as_str().map(str::to_owned));
-    LeaseRow {
-        address: lease.address,
-        holder: lease.holder.clone(),
-        until: lease.until,
-        state: state.unwrap_or_default(),
-    }
-}
-
-/// A lease of an earlier run; one in words that this version does not know is let go.
-pub(super) fn lease_of(row: LeaseRow) -> Option<Lease> {
-    let state = serde_json::from_value(row.state.into()).ok()?;
-    Some(Lease { address: row.address, holder: row.holder, until: row.until, state })
 }

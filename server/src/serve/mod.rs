@@ -1,55 +1,55 @@
-//! Running the server: bind, wire, start, stop, a file for each of the first three. Touches every shell below, and the
-//! state folder.
+//! Running the server: bind, wire, start and stop; each of the first three is a file. Touches every module below that
+//! runs, and the state folder.
 //!
-//! Signals are heard from the first instant, also while the server begins.
+//! Signals are handled from the first instant, also while the server starts.
 //!
-//! Stopping, in this order, with ten seconds in all: the doors close (DHCP, TFTP, HTTP, the admin's socket,
-//! each letting its last answers go out), the swarm ends, the fleet writes down what it was told. A second
-//! signal leaves at once; nothing is lost by that but the politeness, as after a power failure.
+//! Stopping goes in this order, with ten seconds in all: the listeners close (DHCP, TFTP, HTTP, the admin's socket,
+//! each letting its last responses go out), the swarm ends, the fleet writes its last changes. A second signal exits at
+//! once; that loses no more than a power failure does.
 
-// First, everything is opened and bound.
+// First step of starting: everything is opened and bound.
 mod bind;
 
-// Then all of it is given its ends of each other.
+// Second step: what is bound is connected, by handles and channels.
 mod wire;
 
-// Then it runs.
+// Third step: every task is started.
 mod start;
 
 // Which tasks run, and what becomes of the others when one ends.
 mod supervisor;
 
-// The signals to stop.
+// SIGTERM and SIGINT.
 mod signals;
 
 // The state folder, and the server's identity in it.
 mod home;
 
-// What is done off the async threads while the server begins.
+// Blocking work while the server starts.
 mod aside;
 
-// The programs that machines run.
+// The loader and the agent, which machines run.
 mod programs;
 
-// What machines are given: images, kits, bundles.
+// The stores that machines fetch from: images, kits, bundles.
 mod stores;
 
-// How many files may be open, and who may use them.
+// The limit on open files, and how much of it HTTP connections may use.
 mod files;
 
-// The machine that the server runs on.
+// Marks and disks of the machine that the server runs on.
 mod own;
 
-// Leases across a restart.
+// DHCP leases across a restart.
 mod leases;
 
-// What the swarm tells, in the words of the log.
+// Events of the swarm, written into the log.
 mod facts;
 
-// What the server says of itself.
+// The server's own status and warnings.
 mod status;
 
-// What became of the interface.
+// Warnings about the interface and about other DHCP servers.
 mod network;
 
 use std::time::Duration;
@@ -61,10 +61,11 @@ use self::supervisor::{Ends, Supervisor};
 use crate::config::Config;
 use crate::fault::Fault;
 
-/// How long the whole of stopping may take.
+/// How long stopping may take in all.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the server until it is told to stop. That it is told while it begins is no failure: what was begun is let go.
+/// Runs the server until it is told to stop. Being told to stop while it starts is no error: what was started is
+/// dropped.
 ///
 /// # Errors
 /// When something cannot be bound, or a task ends early.
@@ -123,7 +124,7 @@ fn log_to_stderr(config: &Config) -> Result<(), Fault> {
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = if config.log_json { log.json().try_init() } else { log.with_ansi(false).try_init() };
-    // Only a second server in one process finds a log set up already, and there is none.
+    // Setting it fails only when this process has a log already, as in tests.
     drop(set);
     Ok(())
 }

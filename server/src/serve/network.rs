@@ -1,13 +1,14 @@
-//! What `status` says of the interface: machines are told the address that the server started with.
+//! Warnings of `status` about the network: an interface that changed (machines are told the address that the server
+//! started with), and other DHCP servers on it. Touches the interface.
 
 use crate::dhcp4::{Drift, Place, Rival, drift};
 
-/// What is wrong with the interface `name` by now, which had `place` when the server started.
+/// What is wrong with the interface `name` by now, which had `place` when the server started; `None` when nothing is.
 pub(super) fn warning(name: &str, place: Place) -> Option<String> {
     words(name, place, &drift(name, place))
 }
 
-/// What to know of another server on the wire.
+/// Names another DHCP server on this network, with what it does and what to do about it.
 pub(super) fn rival(rival: &Rival, discovery: bool) -> String {
     let Rival { address, addresses, boots } = rival;
     let does = match (addresses, boots) {

@@ -1,5 +1,5 @@
-//! What the server reads of the machine that it runs on: its marks and its disks. In the words of a hardware report,
-//! which it is compared with. Touches `/sys` under the root it is given.
+//! The marks and disks of the machine that the server runs on, in the form of a hardware report, which they are
+//! compared with. Touches `/sys` under the root it is given.
 
 use std::fs;
 use std::path::Path;
@@ -11,12 +11,12 @@ use crate::fleet::bound::Marks;
 use crate::fleet::marks::{is_worthy_mac, uuid, worthy};
 use crate::fleet::own::{Own, OwnDisk};
 
-/// The machine below `root`. What cannot be read is not known; a container may show nothing of it.
+/// The machine whose `/sys` is below `root`. What cannot be read is left empty; a container may show nothing of it.
 pub(super) fn read(root: &Path) -> Own {
     let dmi = root.join("sys/class/dmi/id");
     let mark = |name: &str| worthy(&text(&dmi.join(name)));
     let nics = entries(&root.join("sys/class/net"));
-    // What has no device is a bridge, a tunnel or a machine's end of a pair, with an address that was made up.
+    // An interface without a device is a bridge, a tunnel or one end of a veth pair; its address was made up.
     let macs = nics.iter().filter(|nic| nic.join("device").exists()).filter_map(|nic| {
         let mac: Mac = text(&nic.join("address")).parse().ok()?;
         is_worthy_mac(mac).then_some(mac)

@@ -1,10 +1,10 @@
-//! The programs that machines run, beside our own. Touches the folder that this program is in.
+//! Where the loader and the agent are: in the folder of this program. Touches that folder.
 
 use std::path::PathBuf;
 
 use crate::fault::Fault;
 
-/// The programs that machines run. They are built with the server and stand beside it.
+/// The programs that machines run. They are built with the server and installed beside it.
 pub(super) struct Programs {
     pub(super) loader: PathBuf,
     pub(super) agent: PathBuf,

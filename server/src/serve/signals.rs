@@ -1,18 +1,18 @@
-//! The signals to stop. Touches the process's signals.
+//! The signals to stop, SIGTERM and SIGINT. Touches the process's signal handlers.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::fault::Fault;
 
-/// The wish to stop. Heard from the very beginning: a service manager may stop a server that has hardly begun, and
-/// that is no failure.
+/// Receives the signals to stop. Registered before anything is opened: a service manager may stop a server that is still
+/// starting, and that is no failure.
 pub(super) struct StopSignals {
     term: Signal,
     int: Signal,
 }
 
 impl StopSignals {
-    /// Hears them from now on.
+    /// Registers both handlers; from now on the signals no longer end the process by themselves.
     pub(super) fn listen() -> Result<Self, Fault> {
         let on = |kind| {
             signal(kind)
@@ -21,7 +21,7 @@ impl StopSignals {
         Ok(Self { term: on(SignalKind::terminate())?, int: on(SignalKind::interrupt())? })
     }
 
-    /// Returns at the next one.
+    /// Returns at the next signal.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
@@ -29,7 +29,7 @@ impl StopSignals {
         }
     }
 
-    /// Returns when the server is asked to stop; if it is asked again, it leaves at once.
+    /// Returns at the next signal; the one after that exits the process at once.
     pub(super) async fn asked(mut self) {
         self.next().await;
         tracing::info!("stopping; a second signal leaves at once");

@@ -1,5 +1,5 @@
-//! Third of three: everything that is bound and wired runs, each under its name. Touches the kits, which get this
-//! version's loader before a machine is told of them.
+//! Third of three steps of starting: every task that is bound and wired runs, each under its name. Touches the kits,
+//! which get this version's loader before a machine is told of them.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::fleet::{self, FleetHandle};
 use crate::swarm::{self, SwarmFact};
 
-/// Starts everything under `supervisor`. Gives what is to be told when the server stops.
+/// Starts every task under `supervisor`. Returns the stores, whose long work must be cancelled when the server stops.
 pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends) -> Result<Stores, Fault> {
     let Wired { config, files, stores, doors, fleet, leases, .. } = wired;
     start_swarm(supervisor, wired.swarm, wired.facts, &fleet, &ends.inner).await?;
@@ -45,8 +45,9 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
     Ok(stores)
 }
 
-/// Starts the swarm, and then lets the machines of running jobs in again: in this order, because what the swarm is told
-/// waits in a channel of its own, and a server that filled it first would never come up.
+/// Starts the swarm, and then readmits the machines of running jobs. In this order, because requests to the swarm wait
+/// in a bounded channel: if it were filled before the swarm runs, the server would never come up. Returns how many were
+/// readmitted.
 pub(super) async fn start_swarm(
     supervisor: &mut Supervisor,
     node: swarm::Bound,
@@ -59,7 +60,7 @@ pub(super) async fn start_swarm(
     fleet.readmit().await.map_err(|error| Fault::failed("cannot go on with running jobs").because(&error))
 }
 
-/// A task that cannot fail, in the form of one that can.
+/// Gives a task that cannot fail the type of one that can.
 async fn done(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
     task.await;
     Ok(())

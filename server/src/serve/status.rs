@@ -1,4 +1,4 @@
-//! What the server says of itself: `status` of the command line. Touches the interface, whose address may have changed.
+//! The server's own status, for `status` of the command line. Touches the interface, whose address may have changed.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use super::network;
 use crate::api::shapes::ServerStatus;
 use crate::config::{Addresses, Config};
 
-/// What the server says of itself, asked anew each time for its warnings. The fleet's own are not among them.
+/// The server's status, with its warnings found anew at each call. The fleet's own warnings are added in `wire.rs`.
 pub(super) fn status(bound: &Bound) -> impl Fn() -> ServerStatus + use<> {
     let status = ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -34,7 +34,7 @@ pub(super) fn status(bound: &Bound) -> impl Fn() -> ServerStatus + use<> {
     }
 }
 
-/// How addresses are given out, in words.
+/// The DHCP mode, its range and the interface, as one line for people.
 pub(super) fn mode_words(config: &Config) -> String {
     match config.addresses {
         Addresses::Proxy => format!("proxy-dhcp on {}", config.interface),

@@ -1,5 +1,5 @@
-//! What the server gives to machines, opened from the state folder: images, boot kits, bundles. Each is handed to the
-//! rooms that ask for it. Touches the state folder.
+//! The stores that machines are served from, opened from the state folder: images, boot kits, bundles. Each module is
+//! given the ones that it needs. Touches the state folder.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use crate::tailor::Bundles;
 /// The stores of this server. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Stores {
-    /// The image store, which is also what the swarm takes chunks from.
+    /// The image store, from which the swarm reads chunks.
     pub images: Images,
-    /// The boot kits, and what of them machines are booted with.
+    /// The boot kits, and which of them machines boot.
     pub kits: Arc<BootKits>,
-    /// The agent bundles.
+    /// The agent bundles, which plans name by their hash.
     pub bundles: Arc<Bundles>,
 }
 
 impl Stores {
-    /// Opens all of them; `http` is where machines reach the server.
+    /// Opens all of them; `http` is the address at which machines reach the server.
     pub(super) fn open(
         config: &Config,
         home: &Home,
@@ -48,7 +48,7 @@ impl Stores {
         Ok(Self { images, kits: Arc::new(BootKits::new(kits, settings)), bundles: Arc::new(bundles) })
     }
 
-    /// Ends what reads or writes for long: adds, verifications, exports of images, imports of kits.
+    /// Cancels what reads or writes for long: adds, verifications, exports of images, imports of kits.
     pub(super) fn stop(&self) {
         self.images.stop();
         self.kits.store().stop();

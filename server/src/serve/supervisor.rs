@@ -1,5 +1,5 @@
-//! The server's tasks by name: started in one place, awaited in one place. A task that ends by itself ends the
-//! server, by name, because half a server is worse than none: machines would wait for the other half.
+//! The server's tasks by name: started in one place, awaited in one place. A task that ends by itself ends the server,
+//! and the error names it, because machines would wait for ever for the part that is missing. Touches tokio's tasks.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use crate::fault::Fault;
 
 type Ended = (&'static str, Result<(), Fault>);
 
-/// The three ends, in the order in which they come: the doors', the swarm's, the fleet's.
+/// Cancels three groups of tasks, in this order: the listeners and what the admin follows, the swarm, the fleet.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     pub(super) outer: CancellationToken,
@@ -18,7 +18,7 @@ pub(super) struct Ends {
     pub(super) last: CancellationToken,
 }
 
-/// The tasks, in the order in which they end: first the listeners, then the workers behind them, then the last one.
+/// The running tasks, in the order in which they end: the listeners, the workers that they send to, the last one.
 #[derive(Debug, Default)]
 pub(super) struct Supervisor {
     listeners: JoinSet<Ended>,
@@ -31,7 +31,7 @@ impl Supervisor {
         Self::default()
     }
 
-    /// A task that takes visitors in.
+    /// Starts a task that takes requests from outside.
     pub(super) fn listener<E: Error + 'static>(
         &mut self,
         name: &'static str,
@@ -40,7 +40,7 @@ impl Supervisor {
         self.listeners.spawn(named(name, task));
     }
 
-    /// A task that the listeners send to. It ends when they have.
+    /// Starts a task that the listeners send to. It ends when they have.
     pub(super) fn worker<E: Error + 'static>(
         &mut self,
         name: &'static str,
@@ -49,7 +49,7 @@ impl Supervisor {
         self.workers.spawn(named(name, task));
     }
 
-    /// The task that all others tell something.
+    /// Starts the task that ends last, because all others send to it: the fleet.
     pub(super) fn last<E: Error + 'static>(
         &mut self,
         name: &'static str,
@@ -58,7 +58,7 @@ impl Supervisor {
         self.last.spawn(named(name, task));
     }
 
-    /// Returns when `stop` does, or with a fault when a task ended before that.
+    /// Returns when `stop` does, or with an error when a task ended before that.
     pub(super) async fn watch(&mut self, stop: impl Future<Output = ()>) -> Result<(), Fault> {
         let ended = tokio::select! {
             () = stop => return Ok(()),
@@ -81,12 +81,12 @@ impl Supervisor {
         while self.listeners.join_next().await.is_some() {}
     }
 
-    /// Waits until the workers are empty.
+    /// Waits until all workers have ended.
     pub(super) async fn workers_ended(&mut self) {
         while self.workers.join_next().await.is_some() {}
     }
 
-    /// Waits for the last one.
+    /// Waits until the last task has ended, and returns its error.
     pub(super) async fn last_ended(&mut self) -> Result<(), Fault> {
         match self.last.join_next().await {
             Some(Ok((_, result))) => result,

@@ -1,4 +1,4 @@
-//! Starting again with jobs that run: however many there are, the swarm has let all of them in again soon.
+//! Starting and stopping the server: with jobs that run, however many, and on a disk that hangs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn machine_key(number: u32) -> KeyPair {
     KeyPair::from_secret(secret)
 }
 
-/// Records in which `count` jobs of one image run, as a server leaves them that is killed.
+/// Records with `count` running jobs of one image, as a killed server leaves them.
 fn running_jobs(path: &Path, count: u32) -> Records {
     let mut records = Records::open(path).unwrap();
     let order: CheckedOrder = serde_json::from_value(
@@ -86,7 +86,7 @@ impl Again {
     }
 }
 
-/// A server that starts over `count` running jobs, as far as the swarm and the fleet go.
+/// A restarted server with `count` running jobs, as far as the swarm and the fleet go.
 async fn start_again(count: u32) -> Again {
     let dir = tempfile::tempdir().unwrap();
     let records = running_jobs(&dir.path().join("records.sqlite"), count);
@@ -110,7 +110,7 @@ async fn start_again(count: u32) -> Again {
         token_key: KEY,
         ..crate::fleet::testing::settings()
     };
-    let (fleet, task) = fleet::start(records, provisioning, keys, settings).unwrap();
+    let (fleet, task) = fleet::start(Box::new(records), provisioning, keys, settings).unwrap();
     let (mut supervisor, ends) = (Supervisor::new(), Ends::default());
     let started = start_swarm(&mut supervisor, node, told, &fleet, &ends.inner);
     let count =
@@ -146,7 +146,7 @@ async fn all_jobs_of_a_large_order_are_dismissed_when_it_is_cancelled() {
     assert!(left.is_ok(), "{} stay let in", again.known().await);
 }
 
-/// A server on the loopback with its state in `dir`.
+/// A configuration on the loopback, with its state in `dir`.
 fn config(dir: &Path) -> Config {
     Config {
         interface: "lo".to_owned(),
@@ -173,7 +173,7 @@ fn config(dir: &Path) -> Config {
     }
 }
 
-/// The disk hangs while the stores are opened: a FIFO in the place of a file that is opened to be written.
+/// The disk hangs while the stores are opened: a FIFO stands in for a file that is opened for writing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_signal_ends_a_start_whose_disk_hangs() {
     let dir = tempfile::tempdir().unwrap();
@@ -184,7 +184,7 @@ async fn one_signal_ends_a_start_whose_disk_hangs() {
     std::fs::create_dir_all(state.join("kits")).unwrap();
     let hangs = state.join("kits/.lock");
     nix::unistd::mkfifo(&hangs, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    // Whatever goes wrong, the signal does not end the tests.
+    // From here on the signal does not end the process of the tests.
     let _ours = signal(SignalKind::terminate()).unwrap();
     let programs = Programs { loader: program.clone(), agent: program };
     let server = tokio::spawn(serve(config, || Ok(programs)));
@@ -196,7 +196,7 @@ async fn one_signal_ends_a_start_whose_disk_hangs() {
     assert!(!server.is_finished(), "it waits for the disk");
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(5), server).await;
-    // Lets the thread go that hangs.
+    // Opens the FIFO's other end, so that the hanging thread can end.
     let reader = std::fs::OpenOptions::new().read(true).write(true).open(&hangs).unwrap();
     assert!(matches!(ended, Ok(Ok(Ok(())))), "{ended:?}");
     assert!(!socket.exists());

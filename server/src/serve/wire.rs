@@ -1,4 +1,4 @@
-//! Second of three: what is bound is given its ends of each other: the fleet over the records, the routes over the
+//! Second of three steps of starting: what is bound is connected: the fleet over the records, the routes over the
 //! fleet, the channels between them. Nothing is served yet. Touches the records, which are read here.
 
 use std::sync::Arc;
@@ -13,18 +13,16 @@ use super::aside::aside;
 use super::bind::{Bound, Doors};
 use super::files::Files;
 use super::home::Home;
-use super::leases::lease_of;
 use super::stores::Stores;
-use super::{own, status};
+use super::{leases, own, status};
 use crate::api;
 use crate::config::Config;
-use crate::dhcp4::Lease;
+use crate::dhcp4::{Lease, LeaseStore};
 use crate::fault::Fault;
 use crate::fleet::decide::Settings;
 use crate::fleet::{self, FleetHandle, FleetTask};
 use crate::http;
 use crate::provision::Provisioning;
-use crate::records::LeaseBook;
 use crate::swarm::{self, SwarmFact};
 
 /// Seconds after which a waiting machine reports again.
@@ -33,7 +31,7 @@ pub(super) const POLL_SECONDS: u32 = 10;
 /// How long an installed OS may take to call home. A server with a lot of memory tests it for minutes first.
 pub(super) const CONFIRM_WITHIN: SignedDuration = SignedDuration::from_mins(30);
 
-/// All that runs once it is started.
+/// What [`wire`] has connected, ready to be started.
 pub(super) struct Wired {
     pub(super) config: Arc<Config>,
     pub(super) files: Files,
@@ -42,21 +40,21 @@ pub(super) struct Wired {
     pub(super) stores: Stores,
     pub(super) doors: Doors,
     pub(super) swarm: swarm::Bound,
-    /// What the swarm will tell.
+    /// The receiving end of the channel on which the swarm reports.
     pub(super) facts: mpsc::Receiver<SwarmFact>,
     pub(super) fleet: FleetHandle,
     pub(super) fleet_task: FleetTask,
-    /// What machines may ask.
+    /// The routes of the machines' HTTP listener.
     pub(super) public: Router,
-    /// What the admin may ask.
+    /// The routes of the admin's socket.
     pub(super) private: Router,
-    /// Where leases are written down.
-    pub(super) leases: LeaseBook,
+    /// Where changed leases are saved.
+    pub(super) leases: Box<dyn LeaseStore>,
     /// The leases of earlier runs.
     pub(super) kept: Vec<Lease>,
 }
 
-/// Joins what is `bound`. What the admin follows ends with `closing`.
+/// Connects what is `bound`. Cancelling `closing` ends what an admin follows or uploads.
 pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
     let (url, status) = (bound.url(), status::status(&bound));
     let Bound { config, files, home, stores, records, leases, doors, swarm, facts, .. } = bound;
@@ -69,7 +67,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         }
     };
     let (fleet, fleet_task) = aside(start).await?;
-    let kept = leases.load().map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
+    let (leases, kept) = leases::load(leases).await?;
     let known = fleet.policies();
     let status = move || {
         let mut status = status();
@@ -102,7 +100,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         public,
         private,
         leases,
-        kept: kept.into_iter().filter_map(lease_of).collect(),
+        kept,
     })
 }
 

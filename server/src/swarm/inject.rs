@@ -150,12 +150,6 @@ impl Injector {
         })
     }
 
-    /// Whether `agent` has joined and lacks chunks.
-    #[must_use]
-    pub fn lacks(&self, agent: &PublicKey) -> bool {
-        self.agents.get(agent).is_some_and(|agent| self.lacking(agent))
-    }
-
     fn lacking(&self, agent: &Agent) -> bool {
         agent.held.count() < self.wanted.count()
     }

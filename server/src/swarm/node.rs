@@ -97,7 +97,6 @@ pub async fn bind(
         slots: HashMap::new(),
         limits: Limits::new(LineLimits::default()),
         tasks: JoinSet::new(),
-        linger: Linger::default(),
         rng_seed: common::swarm::splitmix::seed(&rng_seed),
         began: Instant::now(),
     };
@@ -109,13 +108,6 @@ impl Bound {
     #[must_use]
     pub fn handle(&self) -> SwarmHandle {
         self.handle.clone()
-    }
-
-    /// Sets how long sealed machines stay for others, instead of `Linger::default()`.
-    #[must_use]
-    pub fn with_linger(mut self, linger: Linger) -> Self {
-        self.node.linger = linger;
-        self
     }
 
     /// Sets the rate limits of the server's line and of each site; without this call there are none.
@@ -171,7 +163,6 @@ struct Node {
     slots: HashMap<String, Slots>,
     limits: Limits,
     tasks: JoinSet<()>,
-    linger: Linger,
     rng_seed: u64,
     began: Instant,
 }
@@ -316,8 +307,9 @@ impl Node {
             let out = swarm.expel(key, Some("the machine was given another image".to_owned()), now);
             self.carry_out(old, out);
         }
-        let (linger, rng_seed) = (self.linger, self.rng_seed);
-        let swarm = self.swarms.entry(image).or_insert_with(|| ImageSwarm::new(image, linger, rng_seed));
+        let rng_seed = self.rng_seed;
+        let swarm =
+            self.swarms.entry(image).or_insert_with(|| ImageSwarm::new(image, Linger::default(), rng_seed));
         swarm.admit(admission, now);
         // Added one by one: a list of all, rebuilt for each of 2,000 machines, took minutes when the server was
         // restarted.

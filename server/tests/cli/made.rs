@@ -1,12 +1,12 @@
-//! The files that the transcripts' commands name: images, keys, configurations, and a root file system with the smallest kernel
-//! that a kit can be made of. Owns what is in them.
+//! The files that the transcripts' commands name: images, keys, configurations, and a root file system with the
+//! smallest kernel that a kit can be made of. Touches the folder that it is given.
 
 use std::fs;
 use std::path::Path;
 
 const RELEASE: &str = "6.1.0-9-amd64";
 
-/// Writes all of them into `folder`.
+/// Writes all files into `folder`.
 pub(crate) fn files(folder: &Path) {
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
@@ -38,7 +38,7 @@ pub(crate) fn files(folder: &Path) {
     write("root/boot/ipxe.efi", b"uefi");
 }
 
-/// 2 MiB with an MBR, code to boot, and one partition.
+/// A disk of 2 MiB with an MBR, boot code, and one partition.
 fn disk() -> Vec<u8> {
     let mut disk = vec![0; 2 << 20];
     disk[..4].copy_from_slice(&[0xfa, 0x31, 0xc0, 0x8e]);
@@ -51,7 +51,7 @@ fn disk() -> Vec<u8> {
     disk
 }
 
-/// A file that has the header of a bzImage and nothing to run.
+/// A file with the header of a bzImage and no code.
 fn kernel() -> Vec<u8> {
     let mut image = vec![0; 0x1000];
     image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);

@@ -1,16 +1,17 @@
-//! The whole command line against a real server: what is typed, and what is printed, byte for byte. Owns the transcripts beside
-//! this file; the program that runs is the one that is shipped.
+//! Transcripts of the whole command line against a real server: what is typed, and what is printed, byte for byte. Owns
+//! the transcripts beside this file; the program that runs is the one that is shipped. Touches temporary folders and
+//! processes.
 //!
-//! A transcript is a script: a line `$ …` is typed, `% …` happens at a machine, what follows is what came of it (standard error
-//! behind `! `, the exit code in brackets unless it is 0). `SWARMBOOT_UPDATE=1 cargo test -p swarmboot --test cli` writes
-//! what is printed now: look at the difference before you commit it.
+//! A transcript is a script: a line `$ …` is a command, `% …` an event at a machine, and what follows is the output
+//! (standard error behind `! `, the exit code in brackets unless it is 0). `SWARMBOOT_UPDATE=1 cargo test -p swarmboot
+//! --test cli` writes what is printed now: look at the difference before you commit it.
 
 #![allow(clippy::unwrap_used)]
 
-// The server's parts, as `serve` puts them together, without its ports.
+// The server's parts, assembled as by `serve`, without its ports.
 mod parts;
 
-// Files that the commands name: an image, a kernel, keys.
+// The files that the commands name: an image, a kernel, keys.
 mod made;
 
 use std::fmt::Write as _;
@@ -19,7 +20,7 @@ use std::process::{Command, Stdio};
 
 use parts::Parts;
 
-/// The program, with nothing of the environment that could change its words.
+/// The program, without environment variables that could change its output.
 fn program(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_swarmboot"));
     command.env_clear().env("COLUMNS", "80").env("NO_COLOR", "1").env("PATH", "/usr/bin:/bin");
@@ -28,7 +29,7 @@ fn program(folder: &Path) -> Command {
     command
 }
 
-/// What one command came to.
+/// Runs one command and returns its output and exit code, as a transcript has them.
 fn run(folder: &Path, words: &[String]) -> String {
     let done = program(folder).args(words).output().unwrap();
     let mut text = masked(&String::from_utf8_lossy(&done.stdout), folder);
@@ -46,7 +47,7 @@ fn run(folder: &Path, words: &[String]) -> String {
     text
 }
 
-/// The words of a line; quotes keep spaces.
+/// Splits a line into arguments; single quotes keep spaces.
 fn words(line: &str) -> Vec<String> {
     let quoted = line.split('\'').enumerate();
     quoted
@@ -57,7 +58,7 @@ fn words(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// The text with what differs from run to run made equal: this run's folder, times, the version, lengths of time in JSON.
+/// Masks what differs from run to run: this run's folder, times, and the version.
 fn masked(text: &str, folder: &Path) -> String {
     let text = text.replace(folder.to_str().unwrap(), "<folder>");
     let text =
@@ -69,7 +70,7 @@ fn masked(text: &str, folder: &Path) -> String {
     while let Some(at) = rest.char_indices().map(|(at, _)| at).find(|at| time(&rest[*at..]).is_some()) {
         let long = time(&rest[at..]).unwrap_or_default();
         out.push_str(&rest[..at]);
-        // In a table the width matters, and is always the same.
+        // In a table the width matters, so a time is masked by one of the same width.
         let is_shown = rest.as_bytes().get(at + 10) == Some(&b' ');
         out.push_str(if is_shown { "0000-00-00 00:00:00" } else { "<time>" });
         out.push_str(if is_shown && long > 20 {
@@ -84,7 +85,7 @@ fn masked(text: &str, folder: &Path) -> String {
     out + rest
 }
 
-/// How long the time is that `text` begins with: `2026-11-27 15:47:23Z`, `2026-11-27T15:47:23.123456Z`.
+/// The length of the time that `text` begins with: `2026-11-27 15:47:23Z`, `2026-11-27T15:47:23.123456Z`.
 fn time(text: &str) -> Option<usize> {
     let bytes = text.as_bytes().get(..19)?;
     let is_time = bytes.iter().enumerate().all(|(at, byte)| match at {
@@ -104,7 +105,7 @@ fn transcript(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli").join(name)
 }
 
-/// Fails where `now` is not what the transcript says, with the first line that differs; or writes it.
+/// Fails where `now` differs from the transcript, with the first line that differs; or writes it.
 fn compare(name: &str, now: &str) {
     let path = transcript(name);
     if std::env::var_os("SWARMBOOT_UPDATE").is_some() {
@@ -125,7 +126,7 @@ fn compare(name: &str, now: &str) {
     );
 }
 
-/// Types what the transcript says, and compares what comes of it.
+/// Runs the commands and events of a transcript, and compares the output.
 async fn play(name: &str) {
     let parts = Parts::start().await;
     made::files(parts.folder());
@@ -161,7 +162,7 @@ async fn what_is_refused_says_why_and_what_to_do() {
     play("errors.txt").await;
 }
 
-/// Help of the program and of each command in it.
+/// The help of the program and of each of its commands.
 #[test]
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -173,7 +174,7 @@ fn every_command_explains_itself() {
         writeln!(now, "$ swarmboot {}\n{said}", typed.join(" ")).unwrap();
         let listed = said.split_once("Commands:\n").map_or("", |(_, after)| after);
         let names = listed.lines().take_while(|line| !line.is_empty());
-        // A name stands two columns in; what is deeper goes on with what it explains.
+        // The name of a command is indented by two columns; a line that is indented more continues a description.
         let names = names.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
         let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
         let deeper = names.map(|name| [command.as_slice(), &[name.to_owned()]].concat());

@@ -1,5 +1,6 @@
-//! A server's parts as `serve` puts them together, without its ports: records, images, kits, swarm and fleet behind a real admin
-//! socket. Owns that server and what happens at its machines; the commands reach it as an admin's do.
+//! A server's parts, assembled as by `serve`, without its ports: records, images, kits, swarm and fleet behind a real
+//! admin socket. Owns that server and the machines that report to it; the commands connect to it as an admin's do.
+//! Touches a temporary folder and the loopback.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -28,7 +29,7 @@ use server::tailor::Bundles;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Where machines would reach this server.
+/// The address at which machines would reach this server.
 const HTTP: ([u8; 4], u16) = ([10, 0, 0, 1], 8069);
 const KEY: [u8; 32] = [9; 32];
 
@@ -74,7 +75,8 @@ impl Parts {
             key: keys.public(),
         };
         let records = Records::open(&state.join("records.sqlite")).unwrap();
-        let (fleet, task) = fleet::start(records, Arc::new(provisioning), keys.clone(), settings()).unwrap();
+        let (fleet, task) =
+            fleet::start(Box::new(records), Arc::new(provisioning), keys.clone(), settings()).unwrap();
 
         let cancel = CancellationToken::new();
         let status = status(&keys, stores.clone(), &fleet);
@@ -95,7 +97,7 @@ impl Parts {
         Self { folder, fleet, cancel }
     }
 
-    /// What happens at a machine: `report 1 blank`, `report 2 blank data`, `told 1 transfer 40`, `failed 1 transfer`.
+    /// An event at a machine: `report 1 blank`, `report 2 blank data`, `told 1 transfer 40`, `failed 1 transfer`.
     pub(crate) async fn happen(&self, words: &[String]) -> String {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
@@ -112,7 +114,7 @@ impl Parts {
         }
     }
 
-    /// Machine `number` reports that it has `disks`; what it is told.
+    /// Machine `number` reports `disks`; returns the instruction that it gets.
     async fn report(&self, number: u8, disks: &[&str]) -> String {
         let hardware = CheckedHardware::check(report(number, disks)).unwrap();
         let from = fleet::From {
@@ -130,7 +132,7 @@ impl Parts {
         }
     }
 
-    /// Machine `number` tells of its first job.
+    /// Machine `number` sends an event of its first job; returns the answer.
     async fn tell(&self, number: u8, step: Step, what: What) -> String {
         let sources = Some(Sources { server: 127, peers: 381, ..Sources::default() });
         let events = vec![StepEvent {

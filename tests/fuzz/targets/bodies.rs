@@ -1,6 +1,6 @@
-//! The bodies that strangers send over HTTP, taken as the fleet takes them once their signature is right, and what a
-//! machine reads of a server's answers. The first byte says which: `e`vents, a call `h`ome, its `t`oken, a `r`eport,
-//! a server's `a`nswer.
+//! Fuzzes bodies that unknown machines send over HTTP, handled as the fleet handles them once their signature is right,
+//! and a server's answers as a machine reads them. The first byte says which: `e`vents, a call `h`ome, its `t`oken, a
+//! `r`eport, a server's `a`nswer.
 #![no_main]
 
 use std::sync::Arc;
@@ -57,7 +57,7 @@ fn fleet(state: JobState) -> Fleet {
     Fleet::new(known, settings())
 }
 
-/// What is left of a stranger's words reaches an admin's terminal.
+/// Checks that texts of an unknown machine that reach an admin's terminal have no control characters left.
 fn look_at(fleet: &mut Fleet, wanted_before: Timestamp) {
     let plain = |text: &str| !text.chars().any(|c| c.is_control() || is_format(c));
     for change in fleet.take_aftermath().changes {
@@ -81,13 +81,13 @@ fn look_at(fleet: &mut Fleet, wanted_before: Timestamp) {
 
 fn events(body: &[u8]) {
     let Ok(batch) = serde_json::from_slice::<EventBatch>(body) else { return };
-    // Under a key that the fleet knows; whoever reported has one.
+    // Under a key that the fleet knows, as that of every machine that has reported.
     let batch = EventBatch { key: key().public(), ..batch };
     for state in [JobState::Running, JobState::Cancelled] {
         let mut fleet = fleet(state);
         let Ok(taken) = fleet.events(batch.clone(), now()) else { panic!("its key is known") };
         look_at(&mut fleet, now());
-        // Sent again, as after a lost answer: nothing of it is news.
+        // Sent again, as after a lost answer: no event is taken twice.
         let Ok(again) = fleet.events(batch.clone(), now()) else { panic!("its key is known") };
         assert_eq!(again, taken);
         let changes = fleet.take_aftermath().changes;

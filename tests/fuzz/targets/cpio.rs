@@ -1,4 +1,4 @@
-//! A bundle as a loader unpacks it, with and without its compression.
+//! Fuzzes the loader's unpacking of bundles, with and without their compression.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

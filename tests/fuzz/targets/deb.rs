@@ -1,4 +1,4 @@
-//! A `.deb`, which is an ar archive with a compressed tar archive in it.
+//! Fuzzes a `.deb`, which is an ar archive with a compressed tar archive in it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

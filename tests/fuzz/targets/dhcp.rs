@@ -1,4 +1,4 @@
-//! A DHCP packet as it comes from the wire.
+//! Fuzzes the server's parser of DHCP packets.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

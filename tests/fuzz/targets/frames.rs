@@ -1,4 +1,4 @@
-//! The messages of the swarm, in both directions of both streams.
+//! Fuzzes the messages of the swarm, in both directions of both streams.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

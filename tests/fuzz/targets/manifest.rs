@@ -1,4 +1,4 @@
-//! A manifest as a machine fetches it: what is read is written as the same bytes.
+//! Fuzzes a manifest as a machine fetches it: what is read has to be written as the same bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What a kernel module says of itself: an ELF file of a kit's source, and its `.modinfo` section.
+//! Fuzzes the `.modinfo` section of a kernel module: an ELF file of a kit's source.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A verdict with its plan, as a machine reads it.
+//! Fuzzes a verdict with its plan, as a machine reads it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

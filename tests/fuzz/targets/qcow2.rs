@@ -1,4 +1,4 @@
-//! A qcow2 image, read to its end or to 64 MiB of it.
+//! Fuzzes the reader of qcow2 images, which reads to the end or to 64 MiB.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The query with which iPXE asks for its script.
+//! Fuzzes the query with which iPXE asks for its script.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

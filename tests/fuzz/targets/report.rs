@@ -1,4 +1,4 @@
-//! The bodies of `/v1/report` and `/v1/events`: signed ones as they come, and what is under a signature.
+//! Fuzzes the bodies of `/v1/report` and `/v1/events`: signed ones as they come, and the text under a signature.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -19,7 +19,7 @@ fuzz_target!(|body: &[u8]| {
         && let Ok(checked) = CheckedHardware::check(report)
     {
         let _ = checked.shortened(64 << 10);
-        // What was let through is let through again: it is how records are read.
+        // A report that was accepted once has to be accepted again: records are read so.
         assert!(CheckedHardware::check(checked.report().clone()).is_ok());
     }
 });

@@ -1,4 +1,4 @@
-//! The partition table of an image, and what becomes of it on a disk.
+//! Fuzzes the partition table of an image, and its layout on a disk.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use common::table::{lay_out, read, read_any};
 
 fuzz_target!(|input: (u64, bool, &[u8])| {
     let (disk, large, bytes) = input;
-    // The first MiB of an image; what is not given is zeros.
+    // The first MiB of an image; bytes that the input does not have are zeros.
     let mut first = vec![0; 1 << 20];
     let given = bytes.len().min(first.len());
     first[..given].copy_from_slice(&bytes[..given]);

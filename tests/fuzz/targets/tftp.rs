@@ -1,4 +1,4 @@
-//! A packet at the TFTP port; what is handed on of it is a request again.
+//! Fuzzes packets at the TFTP port; a packet that is passed on has to be a valid request.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

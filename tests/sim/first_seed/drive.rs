@@ -1,5 +1,5 @@
-//! Drives the server's image swarm in the world: tells it what happens, and carries out what it makes of that. Touches
-//! lines and post.
+//! Drives the server's image swarm in the world: gives it events, and carries out its effects. Touches lines and
+//! messages.
 
 use common::id::DeploymentId;
 use common::limits::CHUNK_BYTES;
@@ -40,7 +40,7 @@ fn admission(number: usize, machine: &Machine) -> Admission {
 }
 
 impl World {
-    /// Everybody has an approved job from the start, and again when the server is back.
+    /// Admits every machine with an approved job, at the start and again when the server is back.
     pub(crate) fn admit_all(&mut self) {
         let now = self.time();
         for (number, machine) in self.machines.iter().enumerate() {
@@ -56,7 +56,7 @@ impl World {
         }
         self.server.lives = lives;
         if lives {
-            // It remembers nothing of the swarm but who may be in it.
+            // The restarted server remembers nothing of the swarm but who may be in it.
             self.server.rng_seed = SplitMix64::new(self.server.rng_seed).next_u64();
             self.server.swarm = ImageSwarm::new(IMAGE, Linger::default(), self.server.rng_seed);
             self.admit_all();
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// The machine `at` is switched off.
+    /// The server loses machine `at`, which was switched off.
     pub(crate) fn server_loses(&mut self, at: usize) {
         let (agent, now) = (self.machines[at].key, self.time());
         self.server.granted.retain(|(to, _)| *to != at);
@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    /// A word of the machine `from` arrives at the server.
+    /// A message of machine `from` arrives at the server.
     pub(crate) fn server_hears(&mut self, from: usize, word: ToServer) {
         let (agent, now) = (self.machines[from].key, self.time());
         let swarm = &mut self.server.swarm;
@@ -102,7 +102,7 @@ impl World {
         let now = self.time();
         for (to, bytes) in std::mem::take(&mut self.server.progress) {
             let agent = self.machines[to].key;
-            // Fractions of a byte are lost; this is but a sign of progress and of speed.
+            // Fractions of a byte are lost; the count only shows progress and speed.
             let out = self.server.swarm.sent(agent, bytes as u64, now);
             self.carry_out_for_server(out);
         }
@@ -127,7 +127,7 @@ impl World {
                         self.server.granted.remove(&(to, chunk));
                     }
                 }
-                // The fleet's, the node's and the image store's part; none of them is in this world.
+                // For the fleet, the node and the image store, which are not in this world.
                 Out::Fact(_) | Out::Forget(_) | Out::Mend(..) => {}
             }
         }

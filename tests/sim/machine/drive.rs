@@ -1,5 +1,5 @@
-//! Drives the machines' sessions in the world: tells them what happens, and carries out what they make of that. Touches
-//! lines and post.
+//! Drives the machines' sessions in the world: gives them events, and carries out their effects. Touches lines and
+//! messages.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::spec::{Fate, Spec};
 use crate::world::World;
 
 impl World {
-    /// Machines come and go, and all that is there hears that time has passed.
+    /// Lets machines join and leave, and gives each that is there a tick.
     pub(crate) fn tick_machines(&mut self) {
         for at in 0..self.machines.len() {
             self.fate(at);
@@ -35,7 +35,7 @@ impl World {
         }
     }
 
-    /// Who fetches hears that bytes come.
+    /// Tells the machines that receive a flow that bytes have come.
     pub(crate) fn tell_of_flows(&mut self) {
         let moving = self.lines.flows().iter().filter(|flow| flow.rate > 0.0);
         let moving: Vec<(usize, Holder)> = moving.map(|flow| (flow.to, flow.from)).collect();
@@ -44,7 +44,7 @@ impl World {
         }
     }
 
-    /// Who waits in a queue hears that the holder lives.
+    /// Tells machines with requests in a queue that the holder is alive.
     pub(crate) fn tell_of_queues(&mut self) {
         let mut waiting: Vec<(usize, Holder)> = Vec::new();
         for (number, machine) in self.machines.iter().enumerate() {
@@ -86,7 +86,7 @@ impl World {
         let machine = &mut self.machines[at];
         machine.start_again(now);
         if machine.lies() {
-            // It claims everything from the start.
+            // It claims every chunk from the start.
             machine.held = full(chunks);
         }
         let held = machine.held.iter().collect();
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// Tells a machine's session what happened, and carries out what it makes of that.
+    /// Gives a machine's session an event, and carries out its effects.
     pub(crate) fn tell(&mut self, at: usize, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -121,7 +121,7 @@ impl World {
         }
     }
 
-    /// Tells `at` what `holder` says on the stream that it pulls over, if there is one.
+    /// Gives `at` a message of `holder` on its pull stream, if there is one.
     pub(crate) fn pulled(&mut self, at: usize, holder: Holder, word: Pulled) {
         if let Some(dial) = self.machines[at].dial(holder, Protocol::Pull) {
             let from = self.key_of(holder);
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    /// What happens at once because of it, if anything does.
+    /// Carries out one effect; the event that follows from it at once, if any.
     fn carry_out(&mut self, at: usize, effect: Effect) -> Option<Event> {
         let machine = &mut self.machines[at];
         match effect {
@@ -176,7 +176,7 @@ impl World {
                     self.post.send(self.now.max(machine.life.next_news), Message::Gather { of: at });
                 }
                 machine.life.news.push(chunk);
-                // The disk takes it in at once.
+                // The disk takes every chunk at once.
                 return Some(Event::Backlog(Backlog::default()));
             }
             Effect::Offer(_) | Effect::EndChunks => {}
@@ -185,13 +185,13 @@ impl World {
         None
     }
 
-    /// What the steps of `at` make of what happens.
+    /// The reaction of the steps of `at` to a swarm event.
     fn step(&mut self, at: usize, event: SwarmEvent) -> Option<Event> {
         let machine = &mut self.machines[at];
         match event {
             SwarmEvent::Complete => {
                 machine.done.get_or_insert(self.now);
-                // Who lies stays for as long as it can.
+                // A liar stays for as long as it can.
                 (!machine.lies()).then_some(Event::Sealed)
             }
             SwarmEvent::Release => {
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// A dial of `at` is at its other end.
+    /// A dial of `at` has reached its other end.
     pub(crate) fn reached(&mut self, at: usize, dial: Dial) {
         let Some(&(holder, protocol)) = self.machines[at].life.dials.get(&dial) else { return };
         let isolated = |number: usize| self.machines[number].spec.fate == Fate::Isolated;
@@ -236,21 +236,21 @@ impl World {
         }
     }
 
-    /// A word of the server arrives at `to`.
+    /// A message of the server arrives at `to`.
     pub(crate) fn agent_hears(&mut self, to: usize, word: ToAgent) {
         if let Some(dial) = self.machines[to].dial(Holder::Server, Protocol::Control) {
             self.tell(to, Event::Server { dial, word });
         }
     }
 
-    /// `at` hangs up.
+    /// Machine `at` closes a connection.
     fn close(&mut self, at: usize, dial: Dial) {
         if let Some((holder, Protocol::Pull)) = self.machines[at].life.dials.remove(&dial) {
             self.pulls_no_more(at, holder);
         }
     }
 
-    /// The pull stream of `at` to `holder` is closed: what was asked for there does not come.
+    /// The pull stream of `at` to `holder` is closed: its requests there are dropped.
     fn pulls_no_more(&mut self, at: usize, holder: Holder) {
         if let Holder::Machine(other) = holder {
             self.machines[other].life.pullers.remove(&at);
@@ -262,7 +262,7 @@ impl World {
         self.post.lose(|message| message.between(at, holder));
     }
 
-    /// Everything that `at` dialled of `holder` ends, and it hears that.
+    /// Ends every dial of `at` to `holder`, and tells `at`.
     pub(crate) fn cut_off(&mut self, at: usize, holder: Holder, cause: &str) {
         let ended = |(dial, (other, _)): (&Dial, &(Holder, Protocol))| (*other == holder).then_some(*dial);
         let ended: Vec<Dial> = self.machines[at].life.dials.iter().filter_map(ended).collect();
@@ -292,7 +292,7 @@ impl World {
         }
     }
 
-    /// Takes back what `by` asked for at `holder`: one chunk or all.
+    /// Drops the requests of `by` at `holder`: for one chunk or all.
     pub(crate) fn drop_request(&mut self, holder: Holder, by: usize, chunk: Option<ChunkIndex>) {
         let other =
             |entry: &(usize, ChunkIndex)| entry.0 != by || chunk.is_some_and(|chunk| chunk != entry.1);
@@ -302,7 +302,7 @@ impl World {
         }
     }
 
-    /// Flows begin where there is a free slot.
+    /// Starts flows while there is a free slot.
     pub(crate) fn serve_peers(&mut self, from: usize) {
         let holder = Holder::Machine(from);
         while self.machines[from].life.uploading.len() < self.machines[from].life.slots {
@@ -319,7 +319,7 @@ impl World {
         }
     }
 
-    /// Whose turn it is at `from`, taken off its queue.
+    /// The next request at `from`, taken off its queue.
     fn next_turn(&mut self, from: usize) -> Option<(usize, ChunkIndex)> {
         let machine = &self.machines[from];
         // A puller's stream carries one chunk at a time.
@@ -337,12 +337,13 @@ impl World {
     }
 
     pub(crate) fn landed(&mut self, from: Holder, to: usize, chunk: ChunkIndex) {
-        // Until its check is asked for: it may have been asked for twice, or of somebody who is asked nothing more.
+        // Counted until its check begins: it may have been requested twice, or of a neighbour that is quarantined
+        // since.
         self.duplicates += u64::from(CHUNK_BYTES);
         self.pulled(to, from, Pulled::Arrived { chunk, bytes: u64::from(CHUNK_BYTES) });
     }
 
-    /// Those who pull from `from` hear that it holds these.
+    /// Announces these chunks to the machines that pull from `from`.
     pub(crate) fn have(&mut self, from: usize, chunks: &[ChunkIndex]) {
         for to in self.machines[from].life.pullers.clone() {
             self.pulled(to, Holder::Machine(from), Pulled::Have(chunks.to_vec()));

@@ -1,4 +1,4 @@
-//! Bundles as the server packs them, and what must not be in one.
+//! Tests of bundles as the server packs them, and of archives with entries that are not allowed.
 
 use std::io::Cursor;
 

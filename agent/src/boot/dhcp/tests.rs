@@ -1,4 +1,4 @@
-//! The client against every answer that a DHCP server gives, right and wrong, on a clock that is an argument.
+//! Tests of the client with right and wrong answers of DHCP servers; the clock is an argument.
 
 use dhcproto::v4::{Decodable as _, Message};
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn kind(message: &Message) -> MessageType {
     message.opts().msg_type().unwrap()
 }
 
-/// A server's packet of `kind` with `address`, to `request`.
+/// A DHCP server's answer of `kind` to `request`, with `address`.
 fn answer(request: &Message, kind: MessageType, address: Ipv4Addr, options: &[DhcpOption]) -> Vec<u8> {
     let none = Ipv4Addr::UNSPECIFIED;
     let mut message = Message::new_with_id(request.xid(), none, address, none, none, &MAC.0);
@@ -169,7 +169,7 @@ fn an_offer_that_is_not_kept_is_given_up_and_a_refusal_heard() {
         (0..4).map(|_| kind(&sent(&client.handle(Event::Tick, client.due_ms())).1)).collect();
     assert_eq!(kinds[..3], [MessageType::Request; 3]);
     assert_eq!(kinds[3], MessageType::Discover);
-    // An acknowledgement of the transaction that was given up comes too late.
+    // An ACK for the transaction that was given up comes too late.
     let late = answer(&request, MessageType::Ack, ADDRESS, &usual());
     assert_eq!(client.handle(Event::Packet(&late), client.due_ms()), vec![]);
 
@@ -259,7 +259,7 @@ fn only_its_own_server_takes_a_lease_back() {
     let none = Ipv4Addr::UNSPECIFIED;
     let stranger = Some(Ipv4Addr::new(10, 0, 0, 66));
     let (mut client, lease) = bound(&usual());
-    // T1: its own server is asked. T2: all are.
+    // At T1 its own server is asked, at T2 any server.
     for (now, asks) in [(121_000, SERVER), (211_000, Ipv4Addr::BROADCAST)] {
         let (to, request) = sent(&client.handle(Event::Tick, now));
         assert_eq!(to, asks);
@@ -304,7 +304,7 @@ fn a_resumed_lease_is_kept_as_if_nothing_had_happened() {
 }
 
 proptest! {
-    /// No bytes from the network make the client panic, send in a tight loop, or believe what it must not.
+    /// No bytes from the network make the client panic, send in a tight loop, or accept a packet that it must not.
     #[test]
     fn no_packet_breaks_the_client(tail in proptest::collection::vec(any::<u8>(), 0..400), flips in proptest::collection::vec((0usize..300, any::<u8>()), 0..6)) {
         let mut client = Client::new(MAC, 1, 0);

@@ -1,4 +1,4 @@
-//! What the loader leaves behind is what the agent finds; what is missing or was changed is named.
+//! Tests that the agent finds what the loader left, and that a missing or changed file is named.
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -1,11 +1,11 @@
-//! What is said while nobody answers; and what is left of an interface that was tried in vain, in a network namespace
-//! (needs root; without it that test says so and passes).
+//! Tests of the lines shown while nobody answers; and of an interface that was tried without success, in a network
+//! namespace (needs root; without it that test says so and passes).
 
 use std::process::Command;
 
 use super::*;
 
-/// Set in the process that runs inside.
+/// Set in the process that this test starts inside the network namespace.
 const INSIDE: &str = "SWARMBOOT_TEST_NAMESPACE";
 
 fn asking(link: bool) -> Asking {

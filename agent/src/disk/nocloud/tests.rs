@@ -1,4 +1,4 @@
-//! What cloud-init is told, and that what it is told works: the script is run by a shell and a Python that are not ours.
+//! Tests of cloud-init's files: their contents, and the call-home script run by the host's own shell and Python.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Disks by their bytes: blank, bootable, members of something, and what only looks like it.
+//! Tests on bytes of disks: blank, bootable, members of an array, and bytes that only look like these.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn put(head: &mut [u8], at: usize, bytes: &[u8]) {
     head[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// An MBR with one partition of `kind`, and code or not.
+/// A disk's start with an MBR with one partition of `kind`, and with boot code or without.
 fn with_mbr(kind: u8, active: bool, code: bool) -> Vec<u8> {
     let mut head = blank();
     if code {
@@ -28,7 +28,7 @@ fn with_mbr(kind: u8, active: bool, code: bool) -> Vec<u8> {
     head
 }
 
-/// A GPT with partitions of these types.
+/// A disk's start with a GPT with partitions of these types.
 fn with_gpt(kinds: &[[u8; 16]], sector: usize) -> Vec<u8> {
     let mut head = with_mbr(PROTECTIVE, false, false);
     put(&mut head, sector, b"EFI PART");
@@ -60,17 +60,17 @@ const ESP: [u8; 16] = *b"\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3
 /// GPT type of a BIOS boot partition, where GRUB keeps its core.
 const BIOS_BOOT: [u8; 16] = *b"Hah!IdontNeedEFI";
 
-/// MBR partition types: EFI system, and the guard over a GPT.
+/// MBR partition types: EFI system partition, and the protective one over a GPT.
 const MBR_ESP: u8 = 0xef;
 const PROTECTIVE: u8 = 0xee;
 
-/// What is on a disk that begins with `head` and goes on with zeros.
+/// What is found on a disk that has `head` and is zeros behind it.
 fn look_at(head: &[u8], sector_bytes: u32) -> (Contents, Vec<String>) {
     let size = head.len() as u64;
     look(&Edges { head, tail: Some(&[]), size, sector_bytes }, &[])
 }
 
-/// Where its partitions begin.
+/// The numbers of the partitions and the offsets of their first bytes.
 fn starts(head: &[u8], sector_bytes: u32) -> Vec<(u32, u64)> {
     let parts = Edges { head, tail: None, size: 1 << 40, sector_bytes }.partitions();
     parts.into_iter().map(|part| (part.number, part.start)).collect()
@@ -140,7 +140,7 @@ fn a_disk_is_called_what_firmware_would_find_on_it() {
     assert_eq!(look_at(&lvm, 512).0, Contents::Member);
 }
 
-/// From the front a member of a RAID looks like a plain disk, or like nothing (cockpit#21795, rear#1540).
+/// By its start a member of a RAID looks like a plain disk, or like a blank one (cockpit#21795, rear#1540).
 #[test]
 fn a_member_is_never_blank_and_never_a_plain_bootable_disk() {
     let size = SIZE as u64;
@@ -176,7 +176,7 @@ fn what_stands_in_partitions_makes_a_member_or_not() {
         let edges = Edges { head, tail: Some(&[]), size: SIZE as u64, sector_bytes: 512 };
         look(&edges, &[(2, vec![inside])]).0
     };
-    // How installers lay out a single disk.
+    // The layout that installers give a single disk.
     assert_eq!(with(&system, "lvm2"), Contents::Bootable);
     assert_eq!(with(&data, "lvm2"), Contents::Member);
     for mirror in ["md raid", "zfs", "drbd", "btrfs of several disks"] {
@@ -204,11 +204,10 @@ fn partitions_are_found_where_they_begin() {
     assert_eq!(starts(&far, 512), []);
 }
 
-/// As tools make them that know better than the usual 92 and 128 bytes, and as they are left when something went wrong:
-/// the whole of it is somebody's.
+/// GPTs with other entry sizes and places than the usual ones, and damaged ones: all of them belong to somebody.
 #[test]
 fn gpts_of_other_sizes_and_broken_ones_are_seen() {
-    // Entries of `size` bytes from sector `at` on, of which number `esp` is an EFI system partition.
+    // A GPT with entries of `size` bytes from sector `at` on, of which number `esp` is an EFI system partition.
     let made = |size: usize, count: u32, at: usize, esp: usize| {
         let mut head = with_gpt(&[], SECTOR);
         put(&mut head, SECTOR + 72, &(at as u64).to_le_bytes());
@@ -246,7 +245,7 @@ fn gpts_of_other_sizes_and_broken_ones_are_seen() {
     }
 }
 
-/// Linux takes an entry without sectors for none, whatever its type, and reads the others.
+/// Linux ignores an entry without sectors, whatever its type, and reads the others.
 #[test]
 fn an_mbr_with_a_type_and_no_sectors_is_an_mbr() {
     let mut head = with_mbr(0x83, true, true);

@@ -1,4 +1,4 @@
-//! Core: what a session hears, and what is to be done about it. Touches the wire's words.
+//! Core: the events of a session and its effects. Touches `common`'s messages.
 
 use std::time::Duration;
 
@@ -13,181 +13,181 @@ use super::links::Dial;
 use crate::swarm::event::SwarmEvent;
 use crate::swarm::verify::NotTheChunk;
 
-/// Verified chunks that are not written yet, counted.
+/// Counts of verified chunks that are not written yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Kept, and not handed to whoever writes.
+    /// Kept by the node, because the channel to the writer is full.
     pub unhanded: usize,
-    /// Handed over, and not taken in.
+    /// In the channel to the writer.
     pub queued: usize,
 }
 
-/// What the machine says of itself at a tick.
+/// What the node measures of the machine at each tick.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Bytes that went to peers since the session began.
+    /// Bytes sent to peers since the session began.
     pub uploaded: u64,
-    /// Whether a chunk is being sent to a peer.
+    /// Whether a chunk is being sent to a peer at this moment.
     pub sending: bool,
     /// Processor time that the process has used so far.
     pub cpu: Duration,
 }
 
-/// What a neighbour, or the server as a seed, says on the stream of a pull connection.
+/// A message of a holder, a neighbour or the server, on a pull stream.
 #[derive(Debug)]
 pub enum Pulled {
-    /// It holds these; its first word.
+    /// The chunks that it holds; its first message.
     Holding(ChunkSet),
-    /// It holds these as well.
+    /// More chunks that it holds.
     Have(Vec<ChunkIndex>),
-    /// Bytes came, or the word that it lives.
+    /// Bytes of a chunk came, or the message that it is alive.
     Moved,
-    /// A chunk is here, not checked yet.
+    /// A chunk is here whole, not checked yet.
     Arrived {
-        /// What it was sent as, by its place in the manifest.
+        /// Its place in the manifest, as the sender gave it.
         chunk: ChunkIndex,
-        /// Its length on the wire.
+        /// Length of its wire form or of its raw bytes, whichever was sent.
         bytes: u64,
     },
     /// It will not send this chunk.
     Unavailable(ChunkIndex),
     /// The stream has ended.
     Ended {
-        /// Why, in words.
+        /// The cause, for the log.
         cause: String,
         /// Whether the other end broke the protocol.
         broken: bool,
     },
 }
 
-/// What a session hears.
+/// An event for a session.
 #[derive(Debug)]
 pub enum Event {
     /// The stream of a dial is open.
     Opened(Dial),
-    /// The connection of a dial has ended, or never came to be.
+    /// The connection of a dial has ended, or the dial failed.
     Failed {
-        /// An older one than its target's present dial counts no more.
+        /// Ignored unless it is its target's present dial.
         dial: Dial,
-        /// Why, in words.
+        /// The cause, for the log.
         cause: String,
     },
-    /// A word on a pull stream.
+    /// A message on a pull stream.
     Pulled {
-        /// A neighbour, or the server.
+        /// The holder: a neighbour, or the server.
         from: PublicKey,
-        /// On which dial's stream: an older one's words count no more.
+        /// The dial of the stream; messages of an older dial are ignored.
         dial: Dial,
-        /// What it says.
+        /// The message.
         word: Pulled,
     },
-    /// A word of the server on a control stream.
+    /// A message of the server on a control stream.
     Server {
-        /// On which dial's stream: an older one's words count no more.
+        /// The dial of the stream; messages of an older dial are ignored.
         dial: Dial,
-        /// What it says.
+        /// The message.
         word: ToAgent,
     },
-    /// An [`Effect::Ask`] that its stream did not take.
+    /// The stream's queue was full for this [`Effect::Ask`].
     NotAsked(Dial),
-    /// News for the server that its stream did not take.
+    /// The control stream's queue was full for these chunks, which the server is to be told of.
     NotSaid(Vec<ChunkIndex>),
-    /// A chunk of [`Effect::Check`] is what it was sent as.
+    /// A chunk of [`Effect::Check`] has the right hash.
     Verified {
         /// Its sender: a neighbour, or the server.
         from: PublicKey,
-        /// By its place in the manifest.
+        /// Its place in the manifest.
         chunk: ChunkIndex,
-        /// Its length on the wire.
+        /// Length of what was sent.
         bytes: u64,
     },
-    /// A chunk of [`Effect::Check`] is not.
+    /// A chunk of [`Effect::Check`] is wrong.
     Wrong {
-        /// Its sender, which is asked nothing more after two of these.
+        /// Its sender; after two wrong chunks nothing more is requested from it, unless it is the server.
         from: PublicKey,
-        /// What it was sent as.
+        /// Its place in the manifest, as the sender gave it.
         chunk: ChunkIndex,
-        /// What is wrong with it.
+        /// Which check failed.
         wrong: NotTheChunk,
     },
-    /// The check of a chunk ended without a result.
+    /// The task that checked a chunk panicked or was cancelled.
     Unchecked,
-    /// The disk holds these: written, or found there.
+    /// These chunks are on the disk: written, or found there.
     OnDisk(Vec<ChunkIndex>),
-    /// How much is not written yet, whenever that differs from what the session knows.
+    /// Chunks that are not written yet, whenever the count differs from what the session knows.
     Backlog(Backlog),
     /// The disk is sealed: this agent only serves now.
     Sealed,
-    /// A peer that pulled from here broke the protocol.
+    /// A peer that pulled from this agent broke the protocol.
     BadPuller {
-        /// It is blamed unless it is the server.
+        /// The peer, which is blamed unless it is the server.
         key: PublicKey,
-        /// How, in words.
+        /// How it broke the protocol, for the log.
         cause: String,
     },
-    /// Nobody can connect to this machine any more.
+    /// The listener is closed: no peer can connect to this machine any more.
     Deaf {
-        /// Why, in words.
+        /// The cause, for the log.
         cause: String,
     },
     /// Time has passed; every [`TICK`](super::TICK).
     Tick(Load),
 }
 
-/// What is to be done.
+/// An effect that the node is to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Connect, and open one stream.
     Dial {
-        /// The number by which it is spoken of.
+        /// The number of the new connection, in later events and effects.
         dial: Dial,
-        /// To whom.
+        /// The key that the other end has to have.
         to: PublicKey,
         /// What the stream is for.
         protocol: Protocol,
-        /// Where it listens; never empty.
+        /// Its listen addresses, as multiaddrs; never empty.
         addresses: Vec<Multiaddr>,
     },
-    /// Let go of the stream, and close the connection.
+    /// Drop the stream, and close the connection.
     Close(Dial),
-    /// Ask for a chunk on a pull stream.
+    /// Request a chunk on a pull stream.
     Ask {
-        /// That of the holder's stream.
+        /// The dial of the holder's stream.
         dial: Dial,
-        /// By its place in the manifest.
+        /// Its place in the manifest.
         chunk: ChunkIndex,
     },
-    /// Say on a pull stream that a chunk is not wanted any more.
+    /// Tell a holder that a chunk is not wanted any more.
     Cancel {
-        /// That of the holder's stream.
+        /// The dial of the holder's stream.
         dial: Dial,
-        /// It was asked for on the same stream.
+        /// Requested before on the same stream.
         chunk: ChunkIndex,
     },
-    /// Say something to the server on a control stream. Only news that cannot be said are heard of again.
+    /// Send a message to the server. If the queue is full only `Have` comes back, as [`Event::NotSaid`].
     Say {
-        /// The one that the server listens to.
+        /// The dial of the open control stream.
         dial: Dial,
-        /// The first on a stream is the hello.
+        /// The first message on a stream is the hello.
         word: ToServer,
     },
-    /// Let these connect, and nobody else.
+    /// Admit connections of these keys, and of no others but the server.
     Allow(Vec<PublicKey>),
-    /// Send so many chunks to peers at once, from now on.
+    /// The most chunks to send to peers at once, from now on.
     Slots(usize),
-    /// Check the chunk that has arrived.
+    /// Check the chunk of the event in hand, [`Pulled::Arrived`].
     Check {
         /// Its sender, which is named if the check fails.
         from: PublicKey,
-        /// What it was sent as.
+        /// Its place in the manifest, as the sender gave it.
         chunk: ChunkIndex,
     },
-    /// Offer the chunk that was verified to peers, and hand it over to be written.
+    /// Serve the chunk of [`Event::Verified`] to peers, and hand it over to be written.
     Keep(ChunkIndex),
-    /// Offer these to peers: the disk can give them.
+    /// Serve these to peers: the disk can give them.
     Offer(Vec<ChunkIndex>),
-    /// Everything was handed over: there will be no more chunks to write.
+    /// Every chunk was handed over: close the channel to the writer.
     EndChunks,
-    /// Tell the steps; notes are for the log.
+    /// Send an event to the steps; notes are for the log.
     Tell(SwarmEvent),
 }

@@ -1,5 +1,5 @@
-//! Core: what is made of what is heard: from the server, from neighbours, from the check of a chunk, from the disk.
-//! Touches the session's state alone.
+//! Core: handling of events: messages of the server and of neighbours, checked chunks, chunks on the disk. Touches
+//! only the session's state.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use super::{Effect, Pulled, Session};
 use crate::swarm::event::SwarmEvent;
 use crate::swarm::verify::NotTheChunk;
 
-/// Wrong chunks from the server until something is broken for good: this machine's memory, its NIC, or the
+/// Wrong chunks from the server after which the session gives up: this machine's memory or its NIC is faulty, or the
 /// image store.
 const SERVER_WRONG_MAX: u32 = 8;
 
-/// Neighbours that are believed.
+/// The most neighbours taken of one list of the server; the rest are ignored.
 const NEIGHBOURS_MAX: usize = 1024;
 
-/// Addresses of one neighbour that are believed.
+/// The most addresses taken of one neighbour; the rest are ignored.
 const ADDRESSES_MAX: usize = 16;
 
 impl Session {
@@ -69,7 +69,7 @@ impl Session {
         }
         match word {
             ToAgent::Welcome { personality } => {
-                // Before it knows this agent, the server would end a pull stream at once.
+                // The server ends pull streams of an agent that it does not know yet.
                 if !self.complete {
                     let pull = (self.config.seed, Protocol::Pull);
                     self.links.want(pull, self.config.seed_addresses.clone(), now);
@@ -107,7 +107,7 @@ impl Session {
         }
     }
 
-    /// The list of who may be talked to, which replaces the one before.
+    /// Replaces the list of neighbours: drops connections to those no longer on it, and dials the new ones.
     fn meet(&mut self, list: Vec<Neighbour>, now: Duration) {
         let (own, seed) = (self.config.own, self.config.seed);
         let fitting = list.into_iter().filter(|neighbour| neighbour.key != own && neighbour.key != seed);

@@ -1,6 +1,6 @@
-//! Core: whom to dial, and when again. Owns the state of every connection that this agent dials: at most
-//! one control and one pull connection to the server, one pull connection to each neighbour. Touches
-//! nothing; time is an argument.
+//! Core: which connections to dial, and the back-off between retries. Owns the state of every connection that this
+//! agent dials: at most one control and one pull connection to the server, and one pull connection to each neighbour.
+//! Touches nothing; time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use common::swarm::behaviour::Protocol;
 use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
 
-/// The first wait after a failure, doubled with each further one. A neighbour that has not heard of this
-/// agent yet lets it in a moment later.
+/// The back-off after the first failure, doubled with each further one. A neighbour that has not been told of this
+/// agent yet admits it a moment later.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// The longest wait. Waits are never longer, so that a server that comes back is found soon.
+/// The longest back-off: short, so that a server that was restarted is found soon.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// A dial that neither succeeds nor fails is given up after this.
+/// The timeout of a dial that neither succeeds nor fails.
 const DIAL_PATIENCE: Duration = Duration::from_secs(15);
 
-/// One attempt to connect to somebody, the connection that comes of it, and the one stream on that. Never the same
-/// number twice in one session.
+/// The number of one attempt to connect, of the connection that it makes, and of the one stream on that. Never used
+/// twice in one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dial(u64);
 
-/// Who is dialled, and for what.
+/// The key to dial, and what the connection is for.
 pub(super) type Target = (PublicKey, Protocol);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// To be dialled then.
+    /// To be dialled at this time: at once, or after a back-off.
     Waiting(Duration),
     Dialling(Dial, Duration),
     Open(Dial),
@@ -44,7 +44,7 @@ struct Link {
     failures: u32,
 }
 
-/// The links that are wanted, each at most once.
+/// The wanted connections, at most one for each target.
 #[derive(Debug)]
 pub(super) struct Links {
     links: BTreeMap<Target, Link>,
@@ -58,13 +58,13 @@ impl Links {
         Self { links: BTreeMap::new(), dials: 0, rng: SplitMix64::new(rng_seed) }
     }
 
-    /// Wants a link, or changes where its other end is.
+    /// Wants a connection to `target`, to be dialled at once if it is new; otherwise only replaces its addresses.
     pub(super) fn want(&mut self, target: Target, addresses: Vec<Multiaddr>, now: Duration) {
         let fresh = Link { addresses: vec![], state: State::Waiting(now), failures: 0 };
         self.links.entry(target).or_insert(fresh).addresses = addresses;
     }
 
-    /// Does not want it any more: the connection to close, if there is one.
+    /// Forgets `target`. The dial whose connection is to be closed, if there is one.
     pub(super) fn drop(&mut self, target: Target) -> Option<Dial> {
         match self.links.remove(&target)?.state {
             State::Waiting(_) => None,
@@ -76,7 +76,7 @@ impl Links {
         self.links.keys().copied().collect()
     }
 
-    /// The dial whose stream to `target` is open.
+    /// The dial of the open stream to `target`.
     pub(super) fn open(&self, target: Target) -> Option<Dial> {
         match self.links.get(&target)?.state {
             State::Open(dial) => Some(dial),
@@ -84,7 +84,7 @@ impl Links {
         }
     }
 
-    /// What is to be dialled now, which counts as dialled.
+    /// Takes everything that is due to be dialled, and counts it as dialled at `now`.
     pub(super) fn dial(&mut self, now: Duration) -> Vec<(Dial, Target, Vec<Multiaddr>)> {
         let due = |link: &Link| matches!(link.state, State::Waiting(at) if now >= at);
         let due = self.links.iter_mut().filter(|(_, link)| due(link) && !link.addresses.is_empty());
@@ -97,7 +97,7 @@ impl Links {
         .collect()
     }
 
-    /// Dials that have neither succeeded nor failed for too long.
+    /// Dials that have reached their timeout.
     pub(super) fn overdue(&self, now: Duration) -> Vec<Dial> {
         let overdue = |link: &Link| match link.state {
             State::Dialling(dial, since) if now >= since + DIAL_PATIENCE => Some(dial),
@@ -106,28 +106,28 @@ impl Links {
         self.links.values().filter_map(overdue).collect()
     }
 
-    /// What was dialled by `dial`, as long as that is wanted and its stream is not open yet.
+    /// The target of `dial`, as long as it is wanted and its stream is not open yet.
     pub(super) fn awaited(&self, dial: Dial) -> Option<Target> {
         let awaited = |link: &Link| matches!(link.state, State::Dialling(own, _) if own == dial);
         self.links.iter().find(|(_, link)| awaited(link)).map(|(target, _)| *target)
     }
 
-    /// The stream is open: the target, if it is still wanted.
+    /// Records that the stream of `dial` is open. The target, if it is still wanted.
     pub(super) fn opened(&mut self, dial: Dial) -> Option<Target> {
         let target = self.awaited(dial)?;
         self.links.get_mut(&target)?.state = State::Open(dial);
         Some(target)
     }
 
-    /// It works: something came over it.
+    /// Ends the back-off of `target`: a message came over its stream.
     pub(super) fn proved(&mut self, target: Target) {
         if let Some(link) = self.links.get_mut(&target) {
             link.failures = 0;
         }
     }
 
-    /// The connection has ended or never came to be; it is dialled again later. The target and how many
-    /// times in a row that happened, if the connection was a current one.
+    /// The connection has ended, or the dial failed: sets the time of the retry. The target and its failures in a row,
+    /// if `dial` was its present one.
     pub(super) fn failed(&mut self, dial: Dial, now: Duration) -> Option<(Target, u32)> {
         let current = |link: &Link| match link.state {
             State::Waiting(_) => false,
@@ -135,7 +135,7 @@ impl Links {
         };
         let (target, link) = self.links.iter_mut().find(|(_, link)| current(link))?;
         let wait = FIRST_WAIT.saturating_mul(1 << link.failures.min(10)).min(LONGEST_WAIT);
-        // Half of it by chance, so that a rack does not knock as one.
+        // Half of the back-off is random, so that the machines of a rack do not all retry at the same moment.
         let part = self.rng.below(1000);
         let wait = wait / 2 + wait / 2000 * u32::try_from(part).unwrap_or(0);
         link.failures = link.failures.saturating_add(1);

@@ -1,18 +1,18 @@
-//! Core: what the next report to the server is made of. Owns those counts; touches nothing.
+//! Core: the counts for the next speed report to the server. Owns them; touches nothing.
 
 use std::time::Duration;
 
-/// What is reported to the server next: all that moved since the last report.
+/// What was sent and received since the last speed report.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// When the last one was made.
+    /// When the last report was made.
     pub(super) since: Duration,
-    /// Bytes that went to peers.
+    /// Bytes sent to peers.
     pub(super) sent: u64,
-    /// For how long something was on its way to a peer.
+    /// Time in which a chunk was being sent to a peer, in steps of one tick.
     pub(super) sending: Duration,
-    /// Bytes of chunks that came from peers.
+    /// Bytes of chunks received from peers.
     pub(super) from_peers: u64,
-    /// Bytes of chunks that came from the server.
+    /// Bytes of chunks received from the server.
     pub(super) from_server: u64,
 }

@@ -1,16 +1,16 @@
-//! Core: which chunk from whom, now. Owns what is known of the neighbours and the state of every chunk;
-//! touches `common`. Time is an argument (since the node began), chance comes from a seed.
+//! Core: the scheduler: which chunk to request next, and from whom. Owns what the neighbours are known to hold and the
+//! state of every chunk; touches `common`. Time is an argument (since the session began), random numbers come from a
+//! seed.
 //!
 //! Every chunk that has to be fetched is in exactly one of *missing*, *in flight* and *verified*.
 //!
-//! The order: leases first, because nobody else may take them from the server; then rarest first among
-//! what neighbours hold, ties by chance (sequential order took three times as long in a
-//! model). The server is asked only for what it leased. Near the end, when nothing missing
-//! can be asked for, a chunk whose source is slow is asked for once more elsewhere: BitTorrent clients
-//! without that hang at 99.9 %. A neighbour that sent two wrong chunks is asked nothing more; one that
-//! moves nothing is given up.
+//! The order: leased chunks first, because no other agent here may take them from the server; then rarest first among
+//! those that neighbours hold, ties at random (fetching in order of place took three times as long in a model). Only
+//! leased chunks are requested from the server. Near the end, when no missing chunk can be requested, one whose source
+//! is slow is requested once more elsewhere: BitTorrent clients without such an endgame hang at 99.9 %. A neighbour
+//! that sent two wrong chunks is quarantined; one that sends nothing for too long is disconnected.
 
-// Whom to ask, and whom no more.
+// The choice of the next request, and neighbours that are asked less or no more.
 mod choose;
 mod faults;
 
@@ -21,64 +21,65 @@ use common::chunk::{ChunkIndex, ChunkSet};
 use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
 
-/// Requests at one neighbour: enough to keep a gigabit line busy over a LAN's round trip, few enough that
-/// a slow neighbour does not sit on many chunks.
+/// The least and the most open requests at one neighbour: enough to keep a gigabit link busy over a LAN's round trip,
+/// few enough that a slow neighbour does not hold up many chunks.
 const PER_PEER: std::ops::RangeInclusive<usize> = 2..=4;
 
-/// How much time's worth of chunks may be asked for at one neighbour.
+/// Between those bounds, as many chunks are requested of a neighbour as it sends in this time.
 const AHEAD: Duration = Duration::from_millis(200);
 
-/// What the scheduler hears.
+/// An event for the scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     /// A pull stream to a neighbour (or to the server) is open.
     Up {
         from: PublicKey,
-        /// What it holds; nothing is believed of the server, whose leases count.
+        /// What it holds; ignored for the server, of which only leased chunks are requested.
         held: ChunkSet,
     },
-    /// It holds these as well.
+    /// A neighbour holds more chunks.
     Have {
         from: PublicKey,
-        /// The chunks that it holds now besides those it told of before.
+        /// The chunks that are new.
         chunks: Vec<ChunkIndex>,
     },
-    /// Its stream has ended.
+    /// The stream of `from` has ended.
     Gone { from: PublicKey },
-    /// The server lets this agent, and no other here, take these from it.
+    /// The server lets this agent, and no other of its site, take these chunks from it.
     Leased(Vec<ChunkIndex>),
-    /// It no longer does.
+    /// The leases of these chunks are over.
     Revoked(Vec<ChunkIndex>),
-    /// Bytes came, or a word that it is alive.
+    /// Bytes came, or the message that it is alive.
     Moved { from: PublicKey },
-    /// A chunk that [`Scheduler::arrived`] took has passed its check.
+    /// A chunk for which [`Scheduler::arrived`] gave true has passed its check.
     Verified { chunk: ChunkIndex },
-    /// A chunk that [`Scheduler::arrived`] took has failed its check.
+    /// A chunk for which [`Scheduler::arrived`] gave true has failed its check.
     Corrupt { from: PublicKey, chunk: ChunkIndex },
-    /// It will not send this chunk.
+    /// `from` will not send this chunk.
     Unavailable { from: PublicKey, chunk: ChunkIndex },
-    /// These were found on the disk.
+    /// These chunks are on the disk.
     Found(Vec<ChunkIndex>),
-    /// These neighbours, and no others, send slowly: they are asked only for what nobody else holds.
+    /// These neighbours, and no others, send slowly: only chunks that nobody else holds are requested from them.
     Spare(BTreeSet<PublicKey>),
-    /// Time has passed: to be told several times a second.
+    /// Time has passed; sent at every tick of the session.
     Tick,
 }
 
-/// What the node is to do.
+/// An effect that the session is to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Tell `from` that `chunk` is not wanted any more.
     Cancel { from: PublicKey, chunk: ChunkIndex },
-    /// Close the stream to `from` and dial it again: it moves nothing.
+    /// Close the stream to `from` and dial it again: it sent nothing for too long.
     Reset { from: PublicKey },
-    /// Tell the log that `from` does not send what it says it holds. It is asked for nothing but what it says anew.
+    /// Tell the log that `from` does not send what it says it holds. From now on only chunks that it announces anew are
+    /// requested from it.
     Hollow { from: PublicKey },
-    /// Tell the log that `from` is asked nothing more.
+    /// Tell the log that `from` sent two wrong chunks and that nothing more is requested from it.
     Quarantined { from: PublicKey },
 }
 
-/// Ask `from` for `chunk`.
+/// A request to send: ask `from` for `chunk`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) from: PublicKey,
@@ -88,15 +89,15 @@ pub(super) struct Request {
 #[derive(Debug)]
 struct Source {
     held: ChunkSet,
-    /// Asked for and not here yet.
+    /// Requested, and not here yet.
     asked: BTreeSet<ChunkIndex>,
-    /// Announced, but refused when asked for; until when it is left alone with it.
+    /// Announced, but refused when requested, each with the time from which it may be requested again.
     refused: VecDeque<(Duration, ChunkIndex)>,
-    /// Since when it has done nothing but refuse, and how often.
+    /// Since when it has only refused, and how often.
     refuses: Option<(Duration, u32)>,
     moved: Duration,
     arrived: Duration,
-    /// How long a chunk takes from here, smoothed; none before the first.
+    /// The smoothed time that a chunk takes from here; none before the first.
     pace: Option<Duration>,
 }
 
@@ -111,11 +112,11 @@ impl Source {
 struct Flight {
     from: PublicKey,
     since: Duration,
-    /// It is here and being checked.
+    /// The chunk is here and being checked.
     checking: bool,
 }
 
-/// Which chunks are missing, in flight and verified, and who holds which.
+/// The state of every chunk, missing, in flight or verified, and which neighbour holds which.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     seed: PublicKey,
@@ -130,7 +131,7 @@ pub(super) struct Scheduler {
     /// How many neighbours hold each chunk.
     copies: Vec<u16>,
     leased: VecDeque<ChunkIndex>,
-    /// Wrong chunks that each neighbour sent, and the last of them; the seed never stands here.
+    /// How many wrong chunks each neighbour sent, and the last of them; the server is never counted here.
     strikes: BTreeMap<PublicKey, (u8, ChunkIndex)>,
     spared: BTreeSet<PublicKey>,
     usual: Option<Duration>,
@@ -138,9 +139,8 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Fetches `wanted` (of an image of as many chunks as the set has places), asking for at most
-    /// `parallel` chunks at once; only `seed` gives leases. `rng_seed` makes the ties of one agent fall
-    /// differently from another's.
+    /// A scheduler for the chunks of `wanted` (its length is the image's count of chunks), with at most `parallel`
+    /// requests at once; only `seed` gives leases. Agents with different `rng_seed` break ties differently.
     #[must_use]
     pub(super) fn new(seed: PublicKey, wanted: &ChunkSet, parallel: usize, rng_seed: u64) -> Self {
         Self {
@@ -161,7 +161,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether every chunk is verified.
+    /// Whether every wanted chunk is verified.
     #[must_use]
     pub(super) fn complete(&self) -> bool {
         self.verified.count() == self.wanted
@@ -173,13 +173,13 @@ impl Scheduler {
         &self.verified
     }
 
-    /// Requests that are out, counting a chunk asked for twice as two, and chunks being checked.
+    /// Open requests, counting a chunk requested twice as two, and chunks being checked.
     #[must_use]
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Takes in what happened.
+    /// Takes in what happened, and returns what is to be done.
     pub(super) fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -215,8 +215,8 @@ impl Scheduler {
         effects
     }
 
-    /// The bytes of `chunk` are here from `from`. True if they were asked for and are to be checked; what
-    /// comes of that is told by [`Event::Verified`] or [`Event::Corrupt`].
+    /// The bytes of `chunk` are here from `from`. True if they are to be checked; the result is then to be told as
+    /// [`Event::Verified`] or [`Event::Corrupt`].
     pub(super) fn arrived(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration) -> bool {
         let Some(source) = self.sources.get_mut(&from) else {
             return false;
@@ -240,7 +240,7 @@ impl Scheduler {
         true
     }
 
-    /// The next thing to ask for, if anything can be asked for now. To be called until it gives none.
+    /// The next request to send, if one may be sent now. To be called until it gives none.
     pub(super) fn next_request(&mut self, now: Duration) -> Option<Request> {
         if self.in_flight >= self.parallel {
             return None;
@@ -303,7 +303,7 @@ impl Scheduler {
         }
     }
 
-    /// The flight of `chunk` from `from` is over without it.
+    /// Ends the request of `chunk` at `from`; the chunk is missing again unless it has another source.
     fn give_back(&mut self, from: PublicKey, chunk: ChunkIndex) {
         let Some(list) = self.flights.get_mut(&chunk) else {
             return;
@@ -332,7 +332,7 @@ impl Scheduler {
         self.leased.retain(|other| *other != chunk);
     }
 
-    /// A chunk came that was taken back when it was on its way already: it is as good as any.
+    /// Whether to check a chunk that came although its request was taken back: it may have been on its way already.
     fn welcome(&mut self, from: PublicKey, chunk: ChunkIndex, now: Duration) -> bool {
         let sources = self.flights.get(&chunk).map_or(0, Vec::len);
         let room = sources < 2 && self.in_flight < self.parallel;
@@ -346,8 +346,8 @@ impl Scheduler {
         true
     }
 
-    /// Takes back what the spared were asked for and others hold by now. What is on its way already is taken in when
-    /// it comes.
+    /// Cancels requests at spared neighbours for chunks that others hold by now. One that is on its way already is
+    /// accepted when it comes.
     fn take_back(&mut self, effects: &mut Vec<Effect>) {
         for from in self.spared.clone() {
             let Some(source) = self.sources.get(&from) else { continue };

@@ -1,5 +1,5 @@
-//! Core: what is said and done as time passes: dials, news and the report of the line for the server, and the end of
-//! all waiting. Touches the session's state alone.
+//! Core: what follows from the passing of time: dials, `Have` and `Speed` messages to the server, and giving up after
+//! long silence. Touches only the session's state.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::schedule;
 use super::{Effect, Load, Session, TICK};
 use crate::swarm::event::SwarmEvent;
 
-/// How often the server hears how fast this agent's line is, which is also the sign of life.
+/// The interval of speed reports to the server, which also show that this agent is alive.
 const REPORT: Duration = Duration::from_secs(1);
 
-/// Without a word from the server, a peer or the disk for this long, there is nothing left to wait for.
+/// The session gives up after this long without a message of the server or a verified chunk.
 const FORSAKEN: Duration = Duration::from_secs(600);
 
-/// When the server is gone for so long and nobody pulled for so long, a sealed agent lets itself go.
+/// A sealed agent stops serving when for this long the server was gone and nobody pulled.
 const ORPHANED: Duration = Duration::from_secs(60);
 
 impl Session {
@@ -30,7 +30,7 @@ impl Session {
             self.hang_up(dial, "it does not answer", now);
         }
         if !self.news.is_empty() {
-            // Without a server they may be forgotten: the next hello says everything.
+            // Without a control stream they are dropped: the next hello lists all chunks that are held.
             let chunks = std::mem::take(&mut self.news);
             self.say(ToServer::Have { chunks });
         }
@@ -45,7 +45,7 @@ impl Session {
         self.despair(now);
     }
 
-    /// News were too much for the server's stream: they are said at the next tick.
+    /// Keeps news that did not fit into the control stream's queue for the next tick.
     pub(super) fn not_said(&mut self, chunks: Vec<ChunkIndex>) {
         if self.control.is_some() {
             self.news.splice(0..0, chunks);
@@ -53,7 +53,7 @@ impl Session {
     }
 
     fn count_uploads(&mut self, load: Load, now: Duration) {
-        // What the kernel takes at once can wait there for long: the time counts until the next chunk may go.
+        // The kernel may buffer what a chunk's task has written: the time counts until that task can send the next one.
         if load.sending {
             self.report.sending += TICK;
         }
@@ -80,13 +80,13 @@ impl Session {
         });
     }
 
-    /// What fetching waited for from the last report to the last tick.
+    /// What fetching waited for most, from the last report to the last tick.
     pub(super) fn held_up(&mut self) -> Option<Bottleneck> {
         let passed = self.ticked.saturating_sub(self.report.since);
         self.waits.report(passed, self.load.cpu, self.config.cores, &mut self.sources)
     }
 
-    /// What to do when nobody is there any more.
+    /// Gives up fetching, or stops serving, when nobody was heard of for too long.
     fn despair(&mut self, now: Duration) {
         if self.sealed && !self.released {
             let quiet = now >= self.uploaded_at + ORPHANED && now >= self.server_heard + ORPHANED;

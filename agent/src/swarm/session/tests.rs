@@ -1,4 +1,4 @@
-//! The session, decision by decision: whom it meets, blames and despairs of, what it tells, when it lets go.
+//! The session's decisions, one by one: whom it dials and blames, what it tells, when it gives up and stops serving.
 
 use common::id::Hash;
 use common::trust::KeyPair;
@@ -96,14 +96,14 @@ fn asked(effects: &[Effect]) -> Vec<(Dial, ChunkIndex)> {
     effects.iter().filter_map(asked).collect()
 }
 
-/// A session, and the stream that its server listens to.
+/// A session, and the dial of its control stream.
 struct Agent {
     session: Session,
     control: Dial,
 }
 
 impl Agent {
-    /// One whose control stream opened at the time zero.
+    /// A session whose control stream opened at the time zero.
     fn new() -> Self {
         let mut session = Session::new(SessionConfig {
             own: key(OWN),
@@ -126,7 +126,7 @@ impl Agent {
         Self { session, control }
     }
 
-    /// One that was told to start.
+    /// A session that was welcomed and told to start.
     fn started() -> Self {
         let mut agent = Self::new();
         agent.hears(welcome(), 0);
@@ -134,7 +134,7 @@ impl Agent {
         agent
     }
 
-    /// One that has everything but was not told so, and sealed its disk.
+    /// A session that found every chunk on its disk, and has sealed the disk.
     fn sealed() -> Self {
         let mut agent = Self::started();
         agent.session.handle(Event::OnDisk(set(0..CHUNKS).iter().collect()), at(0));
@@ -150,7 +150,7 @@ impl Agent {
         self.session.handle(Event::Tick(Load::default()), at(now))
     }
 
-    /// Meets these, and opens a stream to each that it dials.
+    /// Is given this list of neighbours, and opens a stream to each that it dials.
     fn meets(&mut self, list: Vec<Neighbour>, now: u64) -> Vec<Dial> {
         self.hears(ToAgent::Neighbours { list, spared: false }, now);
         let dials = dialled(&self.tick(now));
@@ -166,7 +166,7 @@ impl Agent {
         self.session.handle(Event::Pulled { from: key(from), dial, word }, at(now))
     }
 
-    /// A chunk that was asked for came, and is what it should be.
+    /// A chunk that was requested came, and passes its check.
     fn gets(&mut self, from: u8, dial: Dial, chunk: ChunkIndex, now: u64) -> Vec<Effect> {
         let arrived = self.pulls(from, dial, Pulled::Arrived { chunk, bytes: 10 }, now);
         assert!(arrived.contains(&Effect::Check { from: key(from), chunk }), "{arrived:?}");
@@ -177,7 +177,7 @@ impl Agent {
 #[test]
 fn it_meets_whom_the_server_names_and_can_be_reached() {
     let many: Vec<&str> = vec![FAR; 40];
-    // Who is in the list, who is let in, who is dialled for chunks.
+    // Name, the list, who is admitted, who is dialled for chunks.
     type Row<'a> = (&'a str, Vec<Neighbour>, &'a [u8], &'a [u8]);
     let cases: [Row; 6] = [
         ("nobody", vec![], &[], &[]),
@@ -342,7 +342,7 @@ fn it_despairs_when_nobody_is_there_any_more() {
             let ends = |event: &&&SwarmEvent| matches!(event, SwarmEvent::Broken(_) | SwarmEvent::Release);
             told(effects).iter().find(ends).map(|event| (*event).clone())
         };
-        // The load of a process never goes back.
+        // A process's count of bytes sent never shrinks.
         let load = Load { uploaded: 10, ..Load::default() };
         let load = if what.contains("pulls") { load } else { Load::default() };
         let tick = |agent: &mut Agent, now| ends(&agent.session.handle(Event::Tick(load), at(now)));

@@ -1,25 +1,25 @@
-//! Core: what fetching waits for: chunks from the network, the disk, or the processor. Owns the counts since the last
-//! report; touches `common`. Time is an argument.
+//! Core: what fetching waits for: network, disk or processor. Owns the times since the last speed report; touches
+//! `common`. Time is an argument.
 
 use std::time::Duration;
 
 use common::step::Sources;
 use common::wire::swarm::Bottleneck;
 
-/// When all processors together are so busy (in per cent), they hold up whatever is not held up by the disk.
+/// Load in per cent, of all processors together, from which on a wait is put down to them and not to the network.
 const BUSY: u128 = 85;
 
-/// What the time since the last report went into.
+/// Time spent fetching since the last report, and its part with a full backlog.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     fetching: Duration,
     full: Duration,
-    /// Processor time of the process when the last report was made.
+    /// Processor time of the process at the last report.
     cpu: Duration,
 }
 
 impl Waits {
-    /// For `passed` chunks were being fetched; `full` when as many as may wait were waiting for the disk.
+    /// Adds `passed` to the time spent fetching; `full` when the backlog of chunks for the disk was full.
     pub(super) fn fetching(&mut self, passed: Duration, full: bool) {
         self.fetching += passed;
         if full {
@@ -27,8 +27,8 @@ impl Waits {
         }
     }
 
-    /// Ends the time of a report, `passed` long, by whose end the process had used `cpu` on `cores` processors in
-    /// all. Adds what was waited for to `sources` and says what it was most; none when nothing was fetched.
+    /// Ends the period of a report, `passed` long, by whose end the process had used `cpu` in all, on `cores`
+    /// processors. Adds the times to `sources` and returns what was waited for most; none when nothing was fetched.
     pub(super) fn report(
         &mut self,
         passed: Duration,
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_takes_longest_is_named_and_all_is_added_up() {
-        // Time that the disk was full, processor time of two cores, and what that means.
+        // Milliseconds with a full backlog, milliseconds of processor time on two cores, and the result.
         let cases = [
             (0, 500, Some(Bottleneck::Net)),
             (1900, 500, Some(Bottleneck::Disk)),

@@ -1,5 +1,5 @@
-//! One connection's part of the behaviour: opens the stream that it was dialled for, or takes in the few that the other
-//! end may open. Touches libp2p alone.
+//! The connection handler of the behaviour: opens the stream that a connection was dialled for, or accepts the few
+//! streams that the other end may open. Owns one connection's queues; touches libp2p alone.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -15,16 +15,16 @@ use libp2p::{Multiaddr, Stream};
 
 use crate::wire::swarm::{CONTROL_PROTOCOL, PULL_PROTOCOL};
 
-/// Streams that one accepted connection may open in its life. A node opens one per connection and dials
-/// again when it ends; more is somebody else's program.
+/// The most streams that an accepted connection may open in its life. Our nodes open one per connection and dial again
+/// when it ends; another program may try more.
 pub(super) const STREAMS_PER_CONNECTION_MAX: usize = 4;
 
 /// What a stream is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
-    /// Agent to server: hello, haves, leases.
+    /// Control: an agent's hello, haves and reports to the server, and the server's leases to the agent.
     Control,
-    /// Chunks, from the dialled node to the one that dialled.
+    /// Pull: chunks, from the node that was dialled to the one that dialled.
     Pull,
 }
 
@@ -37,18 +37,18 @@ impl Protocol {
     }
 }
 
-/// Opens a stream on a dialled connection.
+/// The behaviour's order to the handler of a dialled connection: open a stream of this protocol.
 #[derive(Debug)]
 pub struct Open(pub(super) Protocol);
 
-/// What a connection tells the behaviour.
+/// An event of one connection's handler, for the behaviour.
 #[derive(Debug)]
 pub enum HandlerOut {
-    /// A stream we opened.
+    /// The stream that this node dialled for is open.
     Opened(Protocol, Stream),
-    /// A stream that the other end would not have.
+    /// The other end does not speak this protocol.
     Refused(Protocol),
-    /// A stream that the other end opened.
+    /// The other end opened a stream.
     Accepted(Protocol, Multiaddr, Stream),
 }
 
@@ -92,7 +92,7 @@ impl OutboundUpgrade<Stream> for Offer {
     }
 }
 
-/// One connection's part of the behaviour.
+/// The handler of one connection.
 #[derive(Debug)]
 pub struct Handler {
     /// Where an accepted connection came from; none for one that we dialled, which accepts no streams.

@@ -1,4 +1,4 @@
-//! Deployments and their jobs as they cross the admin socket: ordered, shown, cancelled. Touches `common`.
+//! Deployments and their jobs in the admin's API: ordered, shown, cancelled. Touches `common`.
 
 use common::id::{DeploymentId, ImageId, JobId, MachineId};
 use common::plan::{DiskIdentity, Finish};
@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{ImageShown, Selection, Silence, Warning};
 
-/// An order over machines.
+/// An order to write an image to machines.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeployOrder {
     /// The image, by name or id.
     pub image: String,
-    /// Which machines.
+    /// Which machines the order is for.
     pub selection: Selection,
-    /// Also machines that appear later and match the labels.
+    /// Whether machines that appear later and match the labels are taken too.
     #[serde(default)]
     pub open: bool,
-    /// At most so many machines of an open order.
+    /// The most machines that an open order takes; no limit when `None`.
     #[serde(default)]
     pub limit: Option<u32>,
-    /// Which disk: a target rule such as `bus=nvme,size>=100G`; empty for "the only one there is".
+    /// Which disk: a rule such as `bus=nvme,size>=100G`; empty for the machine's only disk.
     #[serde(default)]
     pub disk: String,
-    /// Hostname pattern; `{name}` is the machine's name, `{id}` its id.
+    /// Hostname pattern; `{name}` is the machine's name, `{id}` its id. `None` for `{name}`.
     #[serde(default)]
     pub hostname: Option<String>,
     /// SSH public keys for the image's default user.
@@ -34,66 +34,66 @@ pub struct DeployOrder {
     /// cloud-init user-data: a text, or `{"base64": …}` where it is none.
     #[serde(default)]
     pub user_data: Option<UserData>,
-    /// Set by the server when user-data and keys were removed from its records, because nobody needs them any more.
+    /// Set by the server when it has removed user-data and keys from its records, because no job needs them any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secrets_removed: bool,
-    /// Leave the image as it is: no hostname, no keys, no call home.
+    /// Whether the image is left as it is: no hostname, no keys, no call home.
     #[serde(default)]
     pub no_personalise: bool,
-    /// Do not wait for the installed OS to call home.
+    /// Whether a job is done without a call home of the installed OS.
     #[serde(default)]
     pub no_confirm: bool,
-    /// What machines do at the end.
+    /// What machines do at the end: restart, or switch off.
     #[serde(default)]
     pub finish: Finish,
-    /// Hold machines until so many have arrived.
+    /// Machines wait until so many have arrived; `None` for no waiting.
     #[serde(default)]
     pub gather: Option<u32>,
-    /// … or until so many seconds have passed since the first arrived.
+    /// How many seconds they wait for that, from the first arrival; `None` for 600.
     #[serde(default)]
     pub gather_seconds: Option<u64>,
-    /// Ends after so many seconds where nobody came for it; never with 0, as the server is set when none.
+    /// Seconds after which jobs that no machine has started expire; 0 for never, and the server's setting when `None`.
     #[serde(default)]
     pub expires_seconds: Option<u64>,
-    /// What was shown to who orders: these machines and disks, and no others. Chosen anew when none.
+    /// What a dry run showed: only these machines and disks are written. `None` chooses them anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<Shown>,
-    /// Warnings that are no reason to refuse a machine, each by its word.
+    /// The words of the warnings that do not refuse a machine of this order.
     #[serde(default)]
     pub accept: Vec<String>,
-    /// Only say what would be done.
+    /// Whether this is a dry run, which only shows what would be done.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// An order as it was shown.
+/// What a dry run showed, sent back with the order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shown {
-    /// The image: its name may be another's by now.
+    /// The image by its id, because its name may belong to another image by now.
     pub image: ImageId,
-    /// Each machine that is to be written.
+    /// The machines that are to be written, with their disks.
     pub machines: Vec<ShownLine>,
 }
 
-/// One machine of an order as it was shown.
+/// One machine of an order, as a dry run showed it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShownLine {
     /// The machine, by its number.
     pub machine: MachineId,
-    /// The disk that would be written, when the machine's hardware was known.
+    /// The disk that would be written; `None` when the machine's hardware was not known.
     pub disk: Option<DiskIdentity>,
 }
 
-/// What an order would do, or did.
+/// What an order did, or would do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeployAnswer {
-    /// The deployment; none with `dry_run`.
+    /// The new deployment's number; `None` for a dry run.
     pub deployment: Option<DeploymentId>,
-    /// The image it is about.
+    /// The image that the order's name or id stands for.
     pub image: ImageShown,
-    /// One line per machine.
+    /// One line for each machine that the order is for.
     pub machines: Vec<DeployLine>,
-    /// Set while nothing can be ordered.
+    /// Set while the server is frozen, so that nothing can be ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<super::Frozen>,
 }
@@ -103,17 +103,17 @@ pub struct DeployAnswer {
 pub struct DeployLine {
     /// The machine, by its number.
     pub machine: MachineId,
-    /// The name an admin gave it; else its id.
+    /// The machine's name; its id where no admin has named it.
     pub name: String,
-    /// The disk that will be written and what stands on it, when its hardware is known.
+    /// The disk that will be written and what is on it, in words; `None` when the hardware is not known.
     pub target: Option<String>,
-    /// That disk's marks: what is written is this disk, or nothing.
+    /// The marks of that disk: this disk is written, or none.
     #[serde(default)]
     pub disk: Option<DiskIdentity>,
-    /// What an admin should know.
+    /// What an admin should know of this machine before ordering.
     #[serde(default)]
     pub warnings: Vec<Warning>,
-    /// Why nothing would be written there.
+    /// Why this machine would not be written; `None` when it would.
     pub refused: Option<String>,
 }
 
@@ -121,24 +121,24 @@ pub struct DeployLine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobState {
-    /// Waiting for the machine to power on.
+    /// Ordered, and its machine has not been given a plan yet.
     Ordered,
-    /// Its plan was given out.
+    /// The machine was given a plan.
     Running,
     /// The disk is sealed; the installed OS has not called home yet.
     Written,
     /// Done: the installed OS called home (or the order did not ask for that).
     Deployed,
-    /// It failed for good, until a new order.
+    /// It failed, and is not tried again without a new order.
     Failed,
-    /// The tailor refused: nothing was written.
+    /// The server refused to make a plan for the machine, so nothing was written.
     Refused,
     /// An admin cancelled it.
     Cancelled,
 }
 
 impl JobState {
-    /// The state's name, as it is shown and kept.
+    /// The state's name, as it is shown and kept in the records.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -168,47 +168,47 @@ pub struct JobShown {
     pub deployment: DeploymentId,
     /// The machine, by its number.
     pub machine: MachineId,
-    /// The machine's name.
+    /// The machine's name; its id where no admin has named it.
     pub name: String,
-    /// The image's name.
+    /// The image's name when it was ordered.
     pub image: String,
     /// Whether it waits, runs, or how it ended.
     pub state: JobState,
-    /// How often it was started.
+    /// How many attempts were started; 0 before the first.
     pub attempt: u32,
-    /// The step it is at.
+    /// The step that it is at, as the machine last reported.
     pub step: Option<Step>,
-    /// Units of that step done.
+    /// Units of that step that are done.
     pub done: u64,
-    /// Units of that step in all.
+    /// Units of that step in all; 0 while unknown.
     pub total: u64,
-    /// Where the bytes came from.
+    /// Where the image's bytes came from, of this attempt.
     pub sources: Sources,
-    /// Why it failed, was refused or cancelled.
+    /// Why it failed, was refused or cancelled; `None` otherwise.
     pub cause: Option<String>,
-    /// What is concluded of its machine, when that is silent or does not come up as ordered.
+    /// What is concluded about its machine, when that is silent or does not come up as ordered.
     #[serde(default)]
     pub note: Option<Silence>,
-    /// When it last changed.
+    /// When its state last changed.
     pub changed: Timestamp,
 }
 
-/// A deployment.
+/// A deployment: one order, with a job for each of its machines.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeploymentShown {
     /// Its number, which counts up over all orders.
     pub id: DeploymentId,
-    /// The image's name.
+    /// The image's name when it was ordered.
     pub image: String,
-    /// The image as it was when it was ordered: its name may be another's by now.
+    /// The image's id, because its name may belong to another image by now.
     pub image_id: ImageId,
     /// When it was ordered.
     pub ordered: Timestamp,
-    /// Whether it takes machines that appear later.
+    /// Whether it still takes machines that appear later.
     pub open: bool,
-    /// Wire bytes of one copy of the image.
+    /// Bytes that one copy of the image takes on the network.
     pub wire_bytes: u64,
-    /// One job for each machine that it took so far.
+    /// One job for each machine that it has taken so far.
     pub jobs: Vec<JobShown>,
 }
 
@@ -216,7 +216,7 @@ pub struct DeploymentShown {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cancel {
-    /// Which machines; all when empty.
+    /// Which machines; all of the deployment's when empty.
     pub selection: Selection,
     /// Why, for the log and for the machines' consoles.
     pub reason: Option<String>,

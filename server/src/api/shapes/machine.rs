@@ -1,5 +1,4 @@
-//! Machines as they cross the admin socket: what is shown of them and what can be done with them. Touches
-//! `common`.
+//! Machines in the admin's API: how they are shown, and the commands for them. Touches `common`.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +13,26 @@ use super::{JobShown, Selection, Silence};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MachineState {
-    /// It showed itself; nobody has said anything about it.
+    /// It was seen; no admin has done anything with it yet.
     Discovered,
     /// An admin has named, labelled or held it.
     Inspected,
     /// An admin approved it.
     Approved,
-    /// A job is open.
+    /// It has an open job.
     Deploying,
     /// Its installed OS called home.
     Deployed,
     /// Its last job failed.
     Failed,
-    /// An admin wants nothing to do with it: never answered.
+    /// An admin rejected it: it is never answered.
     Rejected,
-    /// Taken out of service; kept for the record.
+    /// Taken out of service; kept in the records only. No command sets it today.
     Retired,
 }
 
 impl MachineState {
-    /// The state's name, as it is shown and kept.
+    /// The state's name, as it is shown and kept in the records.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -49,15 +48,15 @@ impl MachineState {
     }
 }
 
-/// Why it is not clear who a machine is: it shows marks of another one on record, and not all of them. It gets no
-/// plan until an admin has said whether it is that one (`merge`) or not (`release`).
+/// Why a machine's identity is in doubt: it shows marks of another one on record, and not all of them. It gets no plan
+/// until an admin has said whether it is that one (`merge`) or not (`release`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
-    /// The other machine.
+    /// The other machine, whose marks it shows.
     pub other: MachineId,
-    /// The marks that both show.
+    /// The marks that both have, each in words.
     pub shared: Vec<String>,
-    /// What speaks against their being one.
+    /// What contradicts that they are one machine, each in words.
     pub against: Vec<String>,
 }
 
@@ -71,51 +70,51 @@ impl std::fmt::Display for Doubt {
     }
 }
 
-/// A machine.
+/// A machine, as `machine list` and `machine show` print it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MachineShown {
-    /// The number the server gave it.
+    /// The number that the server gave it.
     pub id: MachineId,
-    /// The name an admin gave it; else its id.
+    /// The name that an admin gave it; its id where there is none.
     pub name: String,
-    /// How far it is on its way to an OS, and whether it is wanted at all.
+    /// How far it is on its way to an OS, and whether an admin rejected it.
     pub state: MachineState,
     /// Whether an admin holds it: nothing is ordered for it until it is released.
     pub held: bool,
-    /// Why it is not clear who it is; empty when it is.
+    /// Why its identity is in doubt; empty when it is not.
     #[serde(default)]
     pub doubts: Vec<Doubt>,
-    /// The site it was last seen at.
+    /// The site that it was last seen at.
     pub site: String,
-    /// Labels.
+    /// Labels that an admin gave it, as keys and values.
     pub labels: BTreeMap<String, String>,
-    /// Its Ethernet addresses.
+    /// All Ethernet addresses that it was ever seen with.
     pub macs: Vec<Mac>,
-    /// What started it last.
+    /// The firmware that it last booted with; `None` when it has not reported.
     pub firmware: Option<Firmware>,
-    /// When it was first heard of.
+    /// When anything was first seen of it.
     pub first_seen: Timestamp,
-    /// When it was last heard of.
+    /// When anything was last seen of it.
     pub last_seen: Timestamp,
-    /// Its open or last job.
+    /// Its open job, or else its last; `None` when it never had one.
     pub job: Option<JobShown>,
-    /// The image whose OS called home last.
+    /// The name of the image whose OS called home last.
     pub deployed_image: Option<String>,
-    /// What is concluded of it, when it is silent or does not come up as ordered.
+    /// What is concluded about it, when it is silent or does not come up as ordered.
     #[serde(default)]
     pub note: Option<Silence>,
-    /// Its last hardware report, in a list without its devices; none while it was only seen by DHCP.
+    /// Its last hardware report, in a list without its devices; `None` while only DHCP, TFTP or HTTP have seen it.
     pub hardware: Option<HardwareReport>,
 }
 
-/// Something to do with machines.
+/// A command for machines.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MachineCommand {
-    /// The machines that are meant.
+    /// The machines that the command is for.
     pub selection: Selection,
     /// What is to be done with each of them.
     pub action: MachineAction,
-    /// Only say what would be done.
+    /// Whether this is a dry run, which only shows what would be done.
     #[serde(default)]
     pub dry_run: bool,
 }
@@ -124,39 +123,40 @@ pub struct MachineCommand {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MachineAction {
-    /// It may be deployed by open deployments.
+    /// Approves it: open deployments may take it.
     Approve,
-    /// Never answer it again.
+    /// Never answers it again.
     Reject,
-    /// Give it a name.
+    /// Gives it this name.
     Name(String),
-    /// Set and remove labels.
+    /// Sets and removes labels.
     Label {
-        /// To set.
+        /// Labels to set, as keys and values.
         set: BTreeMap<String, String>,
-        /// To remove.
+        /// Keys of labels to remove.
         remove: Vec<String>,
     },
-    /// Order nothing for it until it is released.
+    /// Orders nothing for it until it is released.
     Hold,
-    /// End a hold, a rejection, a failure or a doubt: it is another machine than those whose marks it shows.
+    /// Ends a hold, a rejection, a failure or a doubt; for a doubt it says that this is another machine than those
+    /// whose marks it shows.
     Release,
-    /// It is the machine that this names, which keeps its name, labels and orders and takes over what this one shows.
+    /// Merges it into the named machine, which keeps its name, labels and orders and takes over what this one shows.
     Merge {
         /// Its id, name, serial or Ethernet address.
         into: String,
     },
-    /// Delete all records of it but its events.
+    /// Deletes all records of it but its events.
     Forget,
 }
 
-/// What a command did to one machine.
+/// What a command did with one machine, or would do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MachineChanged {
     /// The machine, by its number.
     pub machine: MachineId,
-    /// The name an admin gave it; else its id.
+    /// The machine's name; its id where no admin has named it.
     pub name: String,
-    /// What was done, or would be.
+    /// What was done, or would be, as one line.
     pub text: String,
 }

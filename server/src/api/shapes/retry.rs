@@ -1,4 +1,4 @@
-//! What was refused or has failed, ordered again, as it crosses the admin socket. Touches `common`.
+//! Retries in the admin's API: jobs that failed or were refused, ordered again. Touches `common`.
 
 use common::id::{DeploymentId, JobId};
 use common::plan::DiskIdentity;
@@ -6,30 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{DeployLine, Selection};
 
-/// Orders again what was refused or has failed.
+/// Orders jobs again that failed or were refused.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Retry {
-    /// Of this deployment; of each machine's newest when none.
+    /// The deployment whose jobs are retried; `None` for each machine's newest job.
     pub deployment: Option<DeploymentId>,
-    /// Which machines; all of the deployment when empty.
+    /// Which machines; all of the deployment's when empty.
     pub selection: Selection,
-    /// The jobs that were shown, each with its disk: these and no others. Chosen anew when none.
+    /// What a dry run showed: only these jobs are retried, each on its disk. `None` chooses them anew.
     pub shown: Option<Vec<RetryShown>>,
-    /// Only say what would be done.
+    /// Whether this is a dry run, which only shows what would be done.
     pub dry_run: bool,
 }
 
-/// One job as it was shown.
+/// One job, as a dry run showed it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RetryShown {
     /// The job that failed or was refused.
     pub job: JobId,
-    /// The disk that would be written, when the machine's hardware was known.
+    /// The disk that would be written; `None` when the machine's hardware was not known.
     pub disk: Option<DiskIdentity>,
 }
 
-/// One job that would be, or is, ordered again.
+/// One job that is ordered again, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RetryLine {
     /// The job that failed or was refused.
@@ -38,7 +38,7 @@ pub struct RetryLine {
     pub deployment: DeploymentId,
     /// The image's name.
     pub image: String,
-    /// What it means for the machine.
+    /// What the retry means for the machine.
     #[serde(flatten)]
     pub line: DeployLine,
 }

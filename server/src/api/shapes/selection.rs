@@ -1,4 +1,4 @@
-//! Which machines an admin means. Touches nothing.
+//! Which machines a request is about. Touches nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Selection {
-    /// Names, each maybe a hostlist.
+    /// Ids, names, serials or Ethernet addresses, each possibly a hostlist.
     pub machines: Vec<String>,
-    /// `key=value`: all of them must match.
+    /// Conditions of the form `key=value`: a machine must match all of them.
     pub labels: Vec<String>,
 }

@@ -1,15 +1,15 @@
-//! What is known of a machine that has fallen silent, or does not come up as ordered: a kind, which `-o json` names,
-//! and a sentence with the likely causes and the cure. Touches nothing.
+//! Conclusions about a machine that has fallen silent, or does not come up as ordered: a kind, which `-o json` names,
+//! and a sentence with likely causes and the cure. Touches nothing.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a machine did last, and what then did not follow.
+/// What a machine did last, and what was expected of it next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "silence", rename_all = "kebab-case")]
 pub enum Silence {
-    /// It took a whole boot program, which never asked for anything.
+    /// It fetched a whole boot program, which then requested nothing.
     ProgramNotStarted {
         /// The program's name, as DHCP or the boot URL had it.
         file: String,
@@ -18,35 +18,35 @@ pub enum Silence {
         /// Whether its last report said that Secure Boot is on.
         secure: bool,
     },
-    /// It gave up fetching a boot program.
+    /// It stopped fetching a boot program before the end.
     ProgramNotFetched {
         /// The program's name, as DHCP or the boot URL had it.
         file: String,
     },
-    /// It was told to load the loader, and the kernel and loader never came through.
+    /// Its script told it to load kernel and loader, and these were not fetched completely.
     LoaderNotFetched {
-        /// The last file that did, if one did.
+        /// The last file that was fetched completely, if any.
         file: Option<String>,
     },
-    /// It took kernel and loader, and the loader never reported.
+    /// It fetched kernel and loader, and the loader never reported.
     LoaderSilent {
-        /// Bytes of memory, where an earlier report said.
+        /// Bytes of memory, from an earlier report; `None` when there is none.
         memory_bytes: Option<u64>,
     },
     /// An order waits for it, and it started its own disk without asking the network.
     OwnDisk,
-    /// Written, and it asked the network for a boot again and again.
+    /// Its disk is written, and it requested a network boot again and again.
     DiskDoesNotBoot {
         /// How often it was sent to its disk.
         times: u32,
     },
-    /// Written, and its OS got an address and does not call home.
+    /// Its disk is written, and its OS got an address and does not call home.
     NoCall {
-        /// Another disk that may have started instead of the written one.
+        /// Another disk that may have booted instead of the written one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         other: Option<String>,
     },
-    /// Written, and nothing was seen of it since.
+    /// Its disk is written, and nothing was seen of it since.
     NotSeen,
 }
 
@@ -105,5 +105,5 @@ impl fmt::Display for Silence {
     }
 }
 
-/// Below this the loader cannot work.
+/// Bytes of memory below which the loader cannot work.
 const MEMORY_LEAST: u64 = 400 << 20;

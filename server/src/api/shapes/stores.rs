@@ -1,4 +1,4 @@
-//! Boot kits and images as they cross the admin socket. Touches `common`.
+//! Boot kits and images in the admin's API. Touches `common`.
 
 use std::path::PathBuf;
 
@@ -8,49 +8,49 @@ use serde::{Deserialize, Serialize};
 
 use super::ImageTraits;
 
-/// Where the parts of a boot kit come from.
+/// One source of a boot kit's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KitSource {
-    /// The server's own installation.
+    /// The server's own operating system.
     Host,
-    /// A folder laid out like a root file system.
+    /// A folder with the layout of a root file system.
     Folder(PathBuf),
-    /// A Debian package.
+    /// A file that is a Debian package.
     Deb(PathBuf),
 }
 
-/// An order to import a boot kit. Paths are read by the server.
+/// A request to import a boot kit. Paths are of the server's host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KitImport {
-    /// The kit's name; its kernel's version when none is given.
+    /// The kit's name; `None` for its kernel's version.
     pub name: Option<String>,
-    /// Which kernel, where the sources hold several.
+    /// The version of the kernel to take, where the sources have several.
     pub kernel: Option<String>,
-    /// What it is made from; where two of them have a file, the later one counts.
+    /// Where its files come from; a later source overrides an earlier one.
     pub sources: Vec<KitSource>,
 }
 
-/// A boot kit.
+/// A boot kit, as `kit list` and `kit show` print it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KitShown {
-    /// Its name, which is part of the URLs that machines boot from.
+    /// The kit's name, which is part of the URLs that machines boot from.
     pub name: String,
-    /// Its kernel's version.
+    /// The version of its kernel.
     pub kernel: String,
-    /// The processors that its kernel is for: `x86_64`.
+    /// The processors that its kernel runs on: `x86_64`.
     pub architecture: String,
-    /// Whether machines are booted with it.
+    /// Whether machines are booted with it; one kit is at a time.
     pub in_use: bool,
     /// When it was imported.
     pub imported: Timestamp,
-    /// How many modules it has.
+    /// How many kernel modules it has.
     pub modules: u64,
     /// How many firmware files it has.
     pub firmware_files: u64,
-    /// Network boot programs that it has.
+    /// The file names of its network boot programs.
     pub boot_programs: Vec<String>,
-    /// Bytes of the kernel.
+    /// Bytes of its kernel.
     pub kernel_bytes: u64,
     /// Bytes of the loader initramfs, compressed.
     pub loader_bytes: u64,
@@ -58,44 +58,45 @@ pub struct KitShown {
     pub missing: Vec<String>,
 }
 
-/// An order to add an image from a file that the server can read.
+/// A request to add an image from a file of the server's host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ImageAdd {
-    /// The image's name.
+    /// The name to add it under.
     pub name: String,
-    /// The file, as the server's own machine names it.
+    /// The path on the server's host.
     pub path: PathBuf,
-    /// Its sector size, where that cannot be seen from its partition table.
+    /// The sector size of the image in bytes, where its partition table does not show it.
     pub sector_bytes: Option<u32>,
     /// Whether it is added although it has no partition table.
     #[serde(default)]
     pub no_table: bool,
 }
 
-/// An image.
+/// An image, as `image list` and `image show` print it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ImageShown {
-    /// Its name, by which it is ordered; one image may have several.
+    /// The image's name, by which it is ordered; one image may have several.
     pub name: String,
     /// The hash of its manifest.
     pub id: ImageId,
     /// When it was added under this name.
     pub added: Timestamp,
-    /// Bytes, raw.
+    /// Bytes of the raw image.
     pub bytes: u64,
-    /// Wire bytes of one copy: what it costs a line.
+    /// Bytes that one copy takes on the network.
     pub wire_bytes: u64,
     /// How many chunks it has.
     pub chunks: u32,
-    /// How many of them are zeros.
+    /// How many of these are all zeros, which nobody has to fetch.
     pub zero_chunks: u32,
-    /// Bytes of the sectors that its partition table counts in.
+    /// Bytes of a sector, as its partition table counts them.
     pub sector_bytes: u32,
     /// `gpt`, `mbr` or `none`.
     pub partition_table: String,
     /// What it was made from: a file's name or `standard input`, and its format.
     pub source: String,
-    /// What it can and cannot do; none for an image of an earlier version that was not asked for since.
+    /// What it can boot on and be given; `None` in a list for an image of an earlier version that was not inspected
+    /// since.
     #[serde(default)]
     pub traits: Option<ImageTraits>,
 }
@@ -105,11 +106,11 @@ pub struct ImageShown {
 pub struct ImageVerified {
     /// The image's name.
     pub name: String,
-    /// Chunks that were checked.
+    /// How many chunks were checked.
     pub chunks: u32,
-    /// Chunks that are damaged or gone.
+    /// The chunks that are damaged or missing, by their place in the image.
     pub damaged: Vec<u32>,
-    /// All images that have one of the damaged chunks.
+    /// The names of all images that have one of the damaged chunks.
     #[serde(default)]
     pub affected: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The swarms as they cross the admin socket: who has what, and where it came from. Touches `common`.
+//! The status of swarms in the admin's API: what each agent has, and where it came from. Touches `common`.
 
 use common::id::{ImageId, JobId};
 use common::wire::swarm::Bottleneck;
@@ -9,39 +9,39 @@ use serde::{Deserialize, Serialize};
 pub struct NodeStatus {
     /// The job that it carries out.
     pub job: JobId,
-    /// What a person calls its machine.
+    /// The machine's name; its id where no admin has named it.
     pub name: String,
     /// The site it was last seen at.
     pub site: String,
-    /// Whether its control stream is up.
+    /// Whether its control stream is connected.
     pub connected: bool,
-    /// Chunks it can serve.
+    /// How many chunks it has and can serve.
     pub held: u32,
-    /// Chunks leased to it.
+    /// How many chunks are leased to it, to be fetched from the server for its site.
     pub leased: u32,
-    /// Wire bytes that the server sent it.
+    /// Bytes that the server sent it, as counted on the network.
     pub from_server: u64,
-    /// Wire bytes that peers sent it, by its own count.
+    /// Bytes that peers sent it, as it reports them.
     pub from_peers: u64,
-    /// Wire bytes that it sent to peers, by its own count.
+    /// Bytes that it sent to peers, as it reports them.
     pub sent: u64,
     /// Whether its disk is sealed.
     pub sealed: bool,
-    /// What held it up when it last reported; none when it fetched nothing.
+    /// What slowed it down when it last reported; `None` when it was fetching nothing.
     pub bottleneck: Option<Bottleneck>,
 }
 
-/// One image's swarm.
+/// The status of one image's swarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwarmStatus {
     /// The image, by the hash of its manifest.
     pub image: ImageId,
-    /// Chunks that have to be fetched by a blank machine.
+    /// How many chunks a blank machine has to fetch.
     pub chunks: u32,
-    /// Wire bytes of one copy.
+    /// Bytes that one copy takes on the network.
     pub wire_bytes: u64,
-    /// Wire bytes of the image that left the server so far.
+    /// Bytes of the image that the server has sent so far.
     pub injected_bytes: u64,
-    /// Its agents, those that are not connected included.
+    /// Its agents, including those that are not connected.
     pub nodes: Vec<NodeStatus>,
 }

@@ -1,42 +1,43 @@
-//! What an image can and cannot do, by the look of its bytes: which firmware boots it, whether it can be given a
-//! name, and whether anything in it would take that. Typed, because orders warn by it. Touches nothing.
+//! What an image can boot on and be given, as its bytes show: which firmware boots it, whether there is room to
+//! personalise it, and whether its cloud-init would use that. Typed, because warnings about orders depend on it.
+//! Touches nothing.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What was seen in an image.
+/// What was found in an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageTraits {
-    /// Which looks these come from: an image that was looked at by an earlier one is looked at again.
+    /// The version of the inspection that found these; an image that an earlier one inspected is inspected again.
     pub looked: u32,
     /// Whether a BIOS boots it.
     pub bios: BiosBoot,
-    /// Whether UEFI firmware boots it that has never seen it.
+    /// Whether UEFI firmware boots it without a boot entry of its own.
     pub uefi: UefiBoot,
-    /// Why hostname, keys and user-data find no place in it; none when they do.
+    /// Why hostname, keys and user-data cannot be written into it; `None` when they can.
     pub not_personalised: Option<String>,
-    /// Whether anything in it takes them.
+    /// Whether cloud-init in it would use them.
     pub cloud_init: CloudInit,
-    /// Its partitions, with what makes them known.
+    /// Its partitions, with the marks that an OS finds them by.
     pub partitions: Vec<PartitionMarks>,
 }
 
-/// A partition's marks: what an installed OS finds its file systems by, also on another disk of the machine.
+/// A partition's marks, by which an installed OS finds its file systems, perhaps on another disk of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionMarks {
-    /// Its place in the table, from 1, as Linux numbers it.
+    /// The partition's number in the table, from 1, as Linux counts.
     pub number: u32,
-    /// Its own GUID; none in an MBR.
+    /// The partition's GUID; `None` in an MBR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guid: Option<String>,
-    /// What is in it.
+    /// The type of its file system or other contents; `None` when unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds: Option<String>,
-    /// The file system's UUID.
+    /// The file system's UUID; `None` when it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// The file system's label.
+    /// The file system's label; `None` when it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
 }
@@ -45,11 +46,11 @@ pub struct PartitionMarks {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "boots", rename_all = "kebab-case")]
 pub enum BiosBoot {
-    /// There is code in the first sector, and a place for what it loads.
+    /// There is boot code in the first sector, and a place for what it loads.
     Yes,
-    /// Nothing is in the first sector.
+    /// There is no boot code in the first sector.
     NoCode,
-    /// Code, and a GPT without a BIOS boot partition or one that is marked for booting.
+    /// There is boot code, and a GPT without a BIOS boot partition or one that is marked as bootable.
     NoPlace,
 }
 
@@ -57,38 +58,38 @@ pub enum BiosBoot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "boots", rename_all = "kebab-case")]
 pub enum UefiBoot {
-    /// An EFI system partition holds the loader that firmware starts without an entry of its own.
+    /// An EFI system partition has the default loader, `EFI/BOOT/BOOTX64.EFI`.
     Yes,
     /// There is no EFI system partition.
     NoPartition,
-    /// None of them holds that loader.
+    /// No EFI system partition has the default loader.
     NoLoader {
-        /// The folders of loaders that are there.
+        /// The folders with other loaders that were found.
         vendors: Vec<String>,
     },
-    /// None of them could be read.
+    /// No EFI system partition could be read.
     Unreadable {
-        /// What kept it from being read.
+        /// The error of the last one that was tried.
         why: String,
     },
 }
 
-/// Whether cloud-init is in an image and would take what it is given.
+/// Whether an image has cloud-init that would use the data that it is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "kebab-case")]
 pub enum CloudInit {
-    /// It is there.
+    /// cloud-init was found.
     Yes,
-    /// It is there and switched off, by this file.
+    /// It was found, but this file disables it.
     Disabled {
         /// The file's path in the image.
         file: String,
     },
-    /// It is there and looks elsewhere only, by this file.
+    /// It was found, but this file lists no datasource that is served.
     Elsewhere {
         /// The file's path in the image.
         file: String,
-        /// Where it looks.
+        /// The datasources that the file lists.
         sources: Vec<String>,
     },
     /// A root file system was read, and it is not there.
@@ -98,7 +99,7 @@ pub enum CloudInit {
 }
 
 impl ImageTraits {
-    /// What it can and cannot do, each with a word or sentence.
+    /// A name and a word or sentence for each trait, for people.
     #[must_use]
     pub fn lines(&self) -> [(&'static str, String); 4] {
         let personalised =

@@ -1,5 +1,5 @@
-//! What an admin should know of an order before it is placed. A warning either only says something, or refuses
-//! the machine until the order accepts it by the warning's word. Touches `common`.
+//! Warnings about an order for one machine. A warning either only informs, or refuses the machine until the order
+//! accepts it by the warning's word. Touches `common`.
 
 use std::fmt;
 
@@ -7,44 +7,44 @@ use serde::{Deserialize, Serialize};
 
 use super::{BiosBoot, CloudInit, UefiBoot};
 
-/// One thing to know about an order for one machine. A new one is a variant here, its words in `Display`, and
-/// its word in [`Warning::stops`] and [`ACCEPTABLE`] if it refuses.
+/// One warning. To add one: a variant here, its sentence in `Display`, and if it refuses the machine, its word in
+/// [`Warning::stops`] and [`ACCEPTABLE`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "warning", rename_all = "kebab-case")]
 pub enum Warning {
-    /// The machine has not reported its hardware, so nobody can be shown the disk.
+    /// The machine has not reported its hardware, so no disk can be shown.
     HardwareUnknown,
-    /// A UEFI machine, and an image that its firmware does not start.
+    /// The machine has UEFI firmware, which does not boot the image.
     NoUefiBoot {
         /// What the image lacks for UEFI.
         why: UefiBoot,
     },
-    /// A BIOS machine, and an image that it does not start.
+    /// The machine has a BIOS, which does not boot the image.
     NoBiosBoot {
         /// What the image lacks for a BIOS.
         why: BiosBoot,
     },
-    /// Nothing in the image takes hostname, keys and user-data, or calls home.
+    /// Nothing in the image would use hostname, keys and user-data, or call home.
     NoCloudInit {
-        /// What was seen.
+        /// What was found instead.
         why: CloudInit,
     },
-    /// Another disk would boot, and a BIOS starts the first.
+    /// Another disk is bootable, and a BIOS boots the first one.
     OtherDiskBoots {
         /// The other disk: its name and marks.
         disk: String,
     },
-    /// Another disk would boot, and UEFI may start it.
+    /// Another disk is bootable, and UEFI firmware may boot it.
     OtherDiskMayBoot {
         /// The other disk: its name and marks.
         disk: String,
     },
-    /// A BIOS starts its first disk, which this is not.
+    /// A BIOS boots its first disk, and the target is not the first.
     NotFirstDisk {
-        /// The disk that the BIOS starts instead: its name and marks.
+        /// The disk that the BIOS boots instead: its name and marks.
         first: String,
     },
-    /// Another disk holds what cloud-init takes for its data.
+    /// Another disk has a file system that cloud-init may read as its data.
     OtherSeed {
         /// The other disk: its name and marks.
         disk: String,
@@ -71,23 +71,23 @@ pub enum Warning {
     },
     /// The user-data is no YAML, or no gzip.
     UserDataBroken {
-        /// What the reader of it found wrong.
+        /// The error of the parser.
         why: String,
     },
-    /// The user-data switches cloud-init off for the next boot.
+    /// The user-data disables cloud-init for the next boot.
     UserDataDisables,
-    /// The user-data sets the network up, which cloud-init does not take from there.
+    /// The user-data configures the network, which cloud-init does not read from there.
     UserDataNetwork,
-    /// The user-data switches the call home off.
+    /// The user-data disables the call home.
     CallHomeOff {
-        /// By what.
+        /// What in the user-data does so.
         by: String,
     },
-    /// The user-data leaves only a call home that does not say which disk it comes from.
+    /// The user-data leaves only a call home that does not report which disk it comes from.
     CallHomeBare,
 }
 
-/// The words that `deploy start --accept` knows.
+/// The words that `deploy start --accept` takes.
 pub const ACCEPTABLE: &[&str] = &[OTHER_DISK, UNCONFIRMED];
 
 /// Another disk of the machine may come up instead of the one that is written.
@@ -96,7 +96,7 @@ const OTHER_DISK: &str = "other-disk";
 const UNCONFIRMED: &str = "unconfirmed";
 
 impl Warning {
-    /// The word that an order accepts it by; none for a warning that refuses nothing.
+    /// The word by which an order accepts it; `None` for a warning that refuses nothing.
     #[must_use]
     pub fn stops(&self) -> Option<&'static str> {
         match self {

@@ -1,7 +1,7 @@
-//! One transfer: carries packets between a machine and async-tftp. Touches two sockets.
+//! One transfer: relays packets between a machine and async-tftp. Touches two sockets.
 //!
-//! async-tftp 0.4.2 hears nothing but ACKs while it sends, and repeats as long for a forged address as for a machine.
-//! Between the two, an ERROR of the machine ends the transfer at once, and so do few packets that nobody answers.
+//! async-tftp 0.4.2 receives only ACKs while it sends, and repeats for a forged address as long as for a machine. Here
+//! an ERROR of the machine ends the transfer at once, and so do a few packets that are not answered.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::library::Ticket;
 
-/// The loopback loses packets only when a socket's buffer is full: then the request is sent again.
+/// The loopback loses packets only when a socket's buffer is full; then the request is sent again.
 const INNER_TIMEOUT: Duration = Duration::from_millis(500);
 const INNER_TRIES: u32 = 6;
 
@@ -24,7 +24,7 @@ const ACK: u8 = 4;
 const ERROR: u8 = 5;
 const OACK: u8 = 6;
 
-/// A transfer's two ends.
+/// A transfer's two sockets, one for the machine and one for async-tftp.
 #[derive(Debug)]
 pub(super) struct Carriage {
     outer: UdpSocket,
@@ -37,14 +37,14 @@ pub(super) struct Carriage {
 /// How a transfer ended for the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// async-tftp is done with it.
+    /// async-tftp has ended it.
     Done,
-    /// The machine, or the server, wants no more of it; async-tftp does not know yet.
+    /// The machine or the server has aborted it; async-tftp has yet to be told.
     HungUp,
 }
 
 impl Carriage {
-    /// Opens both ends: a port of `local` for the machine alone, and one of the loopback for `library`.
+    /// Opens both sockets: a port of `local` connected to the machine, and one of the loopback for `library`.
     pub(super) async fn open(local: Ipv4Addr, client: SocketAddrV4, library: SocketAddr) -> io::Result<Self> {
         let outer = UdpSocket::bind((local, 0)).await?;
         outer.connect(client).await?;
@@ -52,12 +52,12 @@ impl Carriage {
         Ok(Self { outer, inner, library, heard: false, unanswered: 0 })
     }
 
-    /// Where async-tftp sees it.
+    /// The address that async-tftp sees as its client.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
     }
 
-    /// Carries until the transfer ends, or `hang_up`; calls `heard` for what the machine says.
+    /// Relays packets until the transfer ends or `hang_up` is cancelled; calls `heard` for each ACK of the machine.
     pub(super) async fn run(
         &mut self,
         request: &[u8],
@@ -97,7 +97,8 @@ impl Carriage {
         }
     }
 
-    /// Asks async-tftp until it answers; gives where its transfer is, and its first packet.
+    /// Sends the request to async-tftp until it answers; returns the address of its transfer, and its first packet.
+    /// `None` if the transfer was cancelled before that.
     async fn enter(
         &self,
         request: &[u8],
@@ -120,7 +121,7 @@ impl Carriage {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// Sends to the machine; `false` when that was in vain for the last time.
+    /// Sends a packet to the machine; `false` when the transfer is over.
     async fn forward(&mut self, packet: &[u8]) -> bool {
         if !self.heard {
             self.unanswered += 1;
@@ -129,15 +130,14 @@ impl Carriage {
             }
         }
         match self.outer.send(packet).await {
-            // Nobody listens at that port any more: its ICMP answer says so.
+            // The machine has closed that port: its ICMP error says so.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => false,
-            // Lost on the way, as far as the machine can tell; async-tftp sends it again.
+            // A packet that could not be sent is like a lost one; async-tftp sends it again.
             Ok(_) | Err(_) => packet.get(1) != Some(&ERROR),
         }
     }
 
-    /// Makes async-tftp end a transfer that nobody wants any more: whatever it sends is acknowledged, until it
-    /// reads on and finds that it cannot.
+    /// Makes async-tftp end an aborted transfer: acknowledges whatever it sends, until it reads on and gets an error.
     pub(super) async fn dismiss(self, ticket: &Ticket) {
         let Self { outer, inner, .. } = self;
         drop(outer);

@@ -1,8 +1,9 @@
-//! Core: who may have a transfer now. Touches nothing; times are milliseconds of any clock that only goes on.
+//! Core: limits which transfers may run. Touches nothing; times are milliseconds of a monotonic clock.
 //!
-//! A request costs its sender one packet whose source may be forged, and makes the server send until somebody
-//! answers. So each address has one transfer at a time that nobody has answered yet: a stranger can make us send a
-//! victim about eight short packets a second and no more, and when all places are taken the oldest of those gives way.
+//! A request costs its sender one packet, whose source may be forged, and makes the server send until somebody answers.
+//! So each address has at most one transfer that was not answered yet: an attacker can make the server send a victim
+//! about eight short packets a second and no more, and when the limit on all transfers is reached, the oldest
+//! unanswered one is ended.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -11,11 +12,11 @@ use common::limits::{TFTP_TRANSFERS_MAX, TFTP_TRANSFERS_PER_ADDRESS_MAX};
 
 use super::request::Read;
 
-/// A transfer of which nothing was heard for so long gives way to another request of the same machine: a ROM that was
-/// reset asks from the port that it had, and some leave a transfer without a word.
+/// Milliseconds without a packet of the machine after which its transfer is ended for another request of the same
+/// machine: a ROM that was reset sends from the port that it had, and some abandon a transfer silently.
 const GIVES_WAY_MS: u64 = 500;
 
-/// A transfer under way.
+/// A running transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Transfer {
     id: u64,
@@ -25,24 +26,24 @@ struct Transfer {
     heard_ms: u64,
 }
 
-/// What becomes of a request.
+/// What is done about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It becomes this transfer; the other one, if any, ends.
+    /// Start this transfer, and end the other one, if any.
     Begin {
-        /// Its number.
+        /// The new transfer's number.
         id: u64,
-        /// Which ends for it.
+        /// The number of the transfer to end.
         instead_of: Option<u64>,
     },
-    /// The same is under way, or its address has another that must be answered first: nothing is sent, and a client
-    /// that means it asks again.
+    /// Send nothing: the same transfer is running, or the address has another one that must be answered first. A real
+    /// client retries.
     Wait,
-    /// Everything is taken.
+    /// Refuse: the limit on transfers is reached.
     Full,
 }
 
-/// The transfers under way.
+/// The running transfers, by the address of their clients.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     by_address: HashMap<Ipv4Addr, Vec<Transfer>>,
@@ -50,7 +51,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// A client asks for a file.
+    /// Decides about a request for a file.
     pub(super) fn ask(&mut self, client: SocketAddrV4, read: &Read, now_ms: u64) -> Admission {
         let own = self.by_address.get(client.ip()).map_or(&[][..], Vec::as_slice);
         let instead_of = match conflict(own, client.port(), read, now_ms) {
@@ -82,20 +83,20 @@ impl Gate {
         Admission::Begin { id: self.last, instead_of }
     }
 
-    /// The client of this transfer said something.
+    /// Notes that the client of this transfer sent a packet.
     pub(super) fn heard(&mut self, id: u64, now_ms: u64) {
         if let Some(transfer) = self.by_address.values_mut().flatten().find(|transfer| transfer.id == id) {
             (transfer.answered, transfer.heard_ms) = (true, now_ms);
         }
     }
 
-    /// The transfer with this client, if there is one.
+    /// The transfer with this client, if one is running.
     pub(super) fn of(&self, client: SocketAddrV4) -> Option<u64> {
         let own = self.by_address.get(client.ip())?;
         own.iter().find(|transfer| transfer.port == client.port()).map(|transfer| transfer.id)
     }
 
-    /// This transfer is over.
+    /// Removes a transfer that has ended.
     pub(super) fn end(&mut self, id: u64) {
         self.by_address.retain(|_, own| {
             own.retain(|transfer| transfer.id != id);
@@ -103,7 +104,7 @@ impl Gate {
         });
     }
 
-    /// How many there are.
+    /// How many transfers are running.
     pub(super) fn len(&self) -> usize {
         self.by_address.values().map(Vec::len).sum()
     }
@@ -118,16 +119,16 @@ impl Gate {
     }
 }
 
-/// The request has to wait.
+/// A request that is to be ignored for now.
 struct Waits;
 
-/// Which transfer of the same address stands in the way of this request and ends for it, if any.
+/// The transfer of the same address that must end for this request, if any.
 fn conflict(own: &[Transfer], port: u16, read: &Read, now_ms: u64) -> Result<Option<u64>, Waits> {
     let old = |transfer: &Transfer| now_ms.saturating_sub(transfer.heard_ms) >= GIVES_WAY_MS;
     if let Some(same) = own.iter().find(|transfer| transfer.port == port) {
         let repeated = same.read == *read;
         return match (repeated, same.answered) {
-            // It is sent again every quarter of a second anyway.
+            // Its packets are repeated every quarter of a second anyway.
             (true, false) => Err(Waits),
             (false, true) => Ok(Some(same.id)),
             (true, true) | (false, false) if old(same) => Ok(Some(same.id)),
@@ -165,7 +166,7 @@ mod tests {
             assert_eq!(gate.ask(client(1, port), &read("a"), 499), Admission::Wait, "{port}");
         }
         assert_eq!(gate.ask(client(2, 1), &read("a"), 499), begin(2), "another address");
-        // What is left without a word gives way, so that a machine is never deaf for long.
+        // A silent transfer is ended for a new one, so that a machine is never locked out for long.
         assert_eq!(gate.ask(client(1, 9), &read("a"), 500), Admission::Begin { id: 3, instead_of: Some(1) });
         gate.heard(3, 501);
         assert_eq!(gate.ask(client(1, 10), &read("a"), 502), begin(4), "the other was answered");
@@ -176,7 +177,7 @@ mod tests {
     fn a_rom_that_asks_twice_from_one_port_is_heard() {
         let mut gate = Gate::default();
         assert_eq!(gate.ask(client(1, 2070), &read("a"), 0), begin(1));
-        // The size question is hung up; then the same port asks for the file.
+        // The transfer for the size is aborted; then the same port requests the file.
         assert_eq!(gate.of(client(1, 2070)), Some(1));
         gate.end(1);
         assert_eq!(gate.ask(client(1, 2070), &read("a"), 1), begin(2));
@@ -191,7 +192,7 @@ mod tests {
             Admission::Begin { id: 3, instead_of: Some(2) }
         );
         gate.heard(3, 100);
-        // It was reset in the middle and begins anew from the port that it had.
+        // It was reset in the middle and starts again from the port that it had.
         assert_eq!(
             gate.ask(client(1, 2070), &read("b"), 600),
             Admission::Begin { id: 4, instead_of: Some(3) }

@@ -1,5 +1,5 @@
-//! The files behind async-tftp, which listens on the loopback only: whoever asks there must have a ticket, made out to
-//! the socket that it asks from. Touches nothing but memory.
+//! The files that async-tftp serves, on the loopback only: a request is served only if there is a ticket for the
+//! address of the socket that it comes from. Touches nothing but memory.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,25 +20,25 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fleet::boot_policy::Sighting;
 
-/// What is to be sent, and for whom.
+/// Which file is sent to which machine, for one transfer.
 #[derive(Debug, Clone)]
 pub(super) struct Ticket {
-    /// The machine.
+    /// The machine's address.
     pub(super) client: IpAddr,
-    /// The file's name.
+    /// The file's name, for the log.
     pub(super) file: String,
-    /// What is in it.
+    /// The file's bytes.
     pub(super) bytes: Bytes,
-    /// Set when the machine wants no more of it: the next read fails, which ends the transfer.
+    /// Set when the machine has aborted: the next read fails, which ends the transfer.
     pub(super) aborted: Arc<AtomicBool>,
-    /// Cancelled when async-tftp is done with it, whatever came of it.
+    /// Cancelled when async-tftp has ended the transfer, successful or not.
     pub(super) done: CancellationToken,
 }
 
-/// The tickets that are out. Locked only to look and to change, never across an await.
+/// The tickets, by the address of the transfer's inner socket. The lock is never held across an await.
 pub(super) type Tickets = Arc<Mutex<HashMap<SocketAddr, Ticket>>>;
 
-/// Opens what there are tickets for.
+/// The handler of async-tftp: opens the file of a ticket.
 #[derive(Debug)]
 pub(super) struct Library {
     pub(super) tickets: Tickets,
@@ -77,7 +77,7 @@ impl Handler for Library {
     }
 }
 
-/// A file on its way. What async-tftp has read counts as sent: up to one window more than was acknowledged.
+/// A file that is being read. What async-tftp has read counts as sent: up to one window more than was acknowledged.
 #[derive(Debug)]
 pub(super) struct Reader {
     _done: DropGuard,
@@ -108,7 +108,7 @@ impl AsyncRead for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // The first block is read before the client has agreed to the size: a question, not a transfer.
+        // The first block is read before the client has agreed to the size; that alone is only a query for the size.
         if self.reads <= 1 {
             return;
         }

@@ -1,57 +1,57 @@
-//! Core: bytes at port 69 to a request, as forgiving as the file can be found. Touches nothing.
+//! Core: parses packets at port 69, tolerant of every fault that leaves the file's name readable. Touches nothing.
 //!
-//! Boards of about 2000 to 2015 read the file's name up to a NUL that is not there and ask for it with rubbish
-//! behind (netbootxyz/netboot.xyz#1198); others break off their option list, or end it with one NUL too many. A ROM
-//! that is not answered shows only a time-out, so all that names a file of ours is answered with it, and the rest
-//! with an ERROR. async-tftp wants UTF-8 and whole pairs, and drops the others without a word: it only ever sees
-//! what [`Read::clean`] makes.
+//! Boards of about 2000 to 2015 read the file's name up to a NUL that is missing and request it with garbage appended
+//! (netbootxyz/netboot.xyz#1198); others truncate their option list, or end it with one NUL too many. A ROM that gets
+//! no answer shows only a time-out, so every request that names a file that is served gets it, and the others an ERROR.
+//! async-tftp requires UTF-8 and complete pairs, and silently drops other requests, so it is only ever sent the output
+//! of [`Read::clean`].
 
 use common::limits::{TFTP_OPTION_DIGITS_MAX, TFTP_SHOWN_MAX};
 
-/// The options that async-tftp negotiates, but `timeout`: the server's own is shorter.
+/// The options that async-tftp negotiates, except `timeout`: the server's own timeout is shorter.
 const OPTIONS: [&str; 3] = ["blksize", "tsize", "windowsize"];
 
-/// What a packet at port 69 is.
+/// The kind of a packet at port 69.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Packet {
-    /// Somebody wants a file.
+    /// A request to read a file.
     Read(Read),
-    /// Somebody wants something that is not to be had, shown for the log.
+    /// A request that is refused, with the file's name for the log.
     Refused(Refusal, String),
-    /// An ERROR: the sender wants no more of its transfer.
+    /// An ERROR: the sender aborts its transfer.
     HangUp,
-    /// Nothing that is sent to this port.
+    /// A packet that is not for this port.
     Noise,
 }
 
-/// A request for a file.
+/// A request to read a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Read {
-    /// The name's printable part.
+    /// The file's name, up to the first unprintable byte.
     pub(super) file: String,
-    /// Each option that is known and whole.
+    /// Each option that is known and complete, with its value.
     pub(super) options: Vec<(&'static str, String)>,
-    /// The name as it came, for the log.
+    /// The name as it was sent, escaped, for the log.
     pub(super) shown: String,
 }
 
-/// Why there is no file.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// There is none of that name.
+    /// There is no file of that name.
     Absent,
-    /// Nothing can be written here.
+    /// It is a request to write.
     ReadOnly,
-    /// A mode that is none, or `mail`, which RFC 1350 calls obsolete.
+    /// The mode is unknown, or `mail`, which RFC 1350 calls obsolete.
     Mode,
-    /// Too many transfers.
+    /// The limit on transfers is reached.
     Busy,
-    /// The server's own trouble.
+    /// The server could not open a socket.
     Broken,
 }
 
 impl Refusal {
-    /// The code of the ERROR packet (RFC 1350) and its words.
+    /// The code of the ERROR packet (RFC 1350) and its message.
     pub(super) fn words(self) -> (u8, &'static str) {
         match self {
             Self::Absent => (1, "File not found"),
@@ -62,7 +62,7 @@ impl Refusal {
         }
     }
 
-    /// The ERROR packet.
+    /// Encodes the ERROR packet.
     pub(super) fn packet(self) -> Vec<u8> {
         let (code, words) = self.words();
         [&[0, 5, 0, code], words.as_bytes(), &[0]].concat()
@@ -70,7 +70,7 @@ impl Refusal {
 }
 
 impl Read {
-    /// The request as RFC 1350 and RFC 2347 want it.
+    /// Encodes the request as RFC 1350 and RFC 2347 want it.
     pub(super) fn clean(&self) -> Vec<u8> {
         let mut bytes = vec![0, 1];
         let options = self.options.iter().flat_map(|(name, value)| [*name, value.as_str()]);
@@ -82,7 +82,7 @@ impl Read {
     }
 }
 
-/// Reads a packet.
+/// Parses a packet.
 pub(super) fn read(packet: &[u8]) -> Packet {
     match packet {
         [0, 1, rest @ ..] => read_request(rest),
@@ -96,7 +96,7 @@ fn read_request(rest: &[u8]) -> Packet {
     let (name, rest) = part(rest);
     let shown = shown(name);
     let (mode, rest) = part(rest.unwrap_or_default());
-    // A request that breaks off before its mode can only mean the one that everybody uses.
+    // A request that is cut off before its mode can only mean octet.
     let known = ["", "octet", "netascii"].iter().any(|known| mode.eq_ignore_ascii_case(known.as_bytes()));
     if !known {
         return Packet::Refused(Refusal::Mode, shown);
@@ -112,7 +112,7 @@ fn part(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// The options up to the first that breaks off: a value without its NUL may be cut short.
+/// The options up to the first that is cut off: a value without its NUL may be incomplete.
 fn options(mut bytes: &[u8]) -> Vec<(&'static str, String)> {
     let mut known: Vec<(&'static str, String)> = Vec::new();
     loop {
@@ -131,7 +131,7 @@ fn options(mut bytes: &[u8]) -> Vec<(&'static str, String)> {
     }
 }
 
-/// The name up to the first byte that no name of ours holds, without blanks around it.
+/// The name up to the first unprintable byte, which no name of a served file has, without spaces around it.
 fn printable(name: &[u8]) -> String {
     let end = name.iter().position(|byte| !(b' '..=b'~').contains(byte)).unwrap_or(name.len());
     String::from_utf8_lossy(&name[..end]).trim().to_owned()
@@ -192,7 +192,7 @@ mod tests {
             let read = file(packet);
             assert_eq!((read.file.as_str(), read.options.len()), ("a.efi", 0), "{}", packet.escape_ascii());
         }
-        // One NUL too many at the end, as some ROMs have it.
+        // One NUL too many at the end, as some ROMs send it.
         let read = file(b"\0\x01a.efi\0octet\0blksize\x001456\0\0");
         assert_eq!(read.clean(), b"\0\x01a.efi\0octet\0blksize\x001456\0");
     }

@@ -1,4 +1,4 @@
-//! Port 69 over real sockets of the loopback, asked as ROMs ask. Touches sockets.
+//! Port 69 over real sockets of the loopback, with requests as ROMs send them. Touches sockets.
 
 use std::net::IpAddr;
 
@@ -37,7 +37,7 @@ impl Bench {
     }
 }
 
-/// A ROM's socket.
+/// A ROM's socket and its receive buffer.
 struct Rom {
     socket: tokio::net::UdpSocket,
     buffer: [u8; 2048],
@@ -62,7 +62,7 @@ impl Rom {
         Some((self.buffer[..length].to_vec(), from))
     }
 
-    /// Fetches to the end; gives the bytes and the negotiated options.
+    /// Fetches a file to its end; returns the bytes and the negotiated options.
     async fn fetch(&mut self, server: SocketAddr, request: &[u8]) -> (Vec<u8>, Vec<u8>) {
         self.say(server, request).await;
         let (mut whole, mut agreed, mut block_bytes) = (Vec::new(), Vec::new(), 512);

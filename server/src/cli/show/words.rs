@@ -1,23 +1,23 @@
-//! Core: what stands in a cell or a line of an answer. Touches `api` and `common`.
+//! Core: the text of cells and lines of an answer. Touches `api` and `common`.
 
 use common::step::Sources;
 use common::text::{bytes, percent};
 
 use crate::api::shapes::{JobShown, LogEvent, MachineShown};
 
-/// What left the server, and how many copies of `wire` bytes that is.
+/// How many bytes the server sent, and how many copies of `wire` bytes that is.
 #[must_use]
 pub(in crate::cli) fn sent_copies(sent: u64, wire: u64) -> String {
     let hundredths = u128::from(sent) * 100 / u128::from(wire.max(1));
     format!("the server sent {} = {}.{:02} copies", bytes(sent), hundredths / 100, hundredths % 100)
 }
 
-/// `text`, or a dash where it is empty: no cell of a table stays blank.
+/// `text`, or a dash where it is empty, so that no cell of a table is blank.
 pub(super) fn or_dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-/// What a machine is, in short.
+/// Maker, product, threads, memory and firmware of a machine; a dash without a hardware report.
 pub(super) fn hardware(machine: &MachineShown) -> String {
     let Some(hardware) = &machine.hardware else { return "-".to_owned() };
     let made = format!("{} {}", hardware.system.manufacturer, hardware.system.product);
@@ -31,7 +31,7 @@ pub(super) fn hardware(machine: &MachineShown) -> String {
     )
 }
 
-/// The disks that a machine has, in short.
+/// The disks of a machine, of which the first eight are named; a dash when none is known.
 pub(super) fn disks(machine: &MachineShown) -> String {
     let all = machine.hardware.iter().flat_map(|hardware| &hardware.disks);
     let shown = all.clone().take(DISKS_SHOWN).map(|disk| format!("{} {}", disk.name, bytes(disk.size)));
@@ -43,10 +43,10 @@ pub(super) fn disks(machine: &MachineShown) -> String {
     or_dash(&words.join(", ")).to_owned()
 }
 
-/// How many disks a line of the list names: 4,096 once made a line of 60,441 characters.
+/// How many disks a line of the list names: a machine with 4,096 once made a line of 60,441 characters.
 const DISKS_SHOWN: usize = 8;
 
-/// A job's step and how far it is.
+/// The step that a job is at, and how much of it is done; a dash before the first.
 #[must_use]
 pub(in crate::cli) fn step_words(job: &JobShown) -> String {
     match &job.step {
@@ -58,18 +58,18 @@ pub(in crate::cli) fn step_words(job: &JobShown) -> String {
     }
 }
 
-/// A job, where it stands, and why.
+/// A job's image, state and step, and why it failed.
 pub(super) fn job_line(job: &JobShown) -> String {
     let cause = job.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
     format!("{} {} {}{cause}", job.image, job.state.name(), step_words(job))
 }
 
-/// A time for a person, in UTC to the second.
+/// A time for people, in UTC to the second.
 pub(super) fn when(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// One line of the log.
+/// An event as one line of the log.
 #[must_use]
 pub(super) fn event_line(event: &LogEvent) -> String {
     let attempt =

@@ -1,4 +1,4 @@
-//! The address pool over days: who keeps an address, who gets one, and what takes one out.
+//! The address pool over days: which machine keeps its address, which gets one, and what takes one out of the pool.
 
 use super::*;
 use crate::dhcp4::testing::{Packet, US};
@@ -91,7 +91,7 @@ fn one_client_does_not_empty_the_pool_by_declining() {
         quarantined += usize::from(lease.state == LeaseState::Quarantined);
     }
     assert_eq!(quarantined, DHCP_DECLINES_MAX);
-    // Nor do many together.
+    // Nor can many machines together.
     for mac in 2..60 {
         let Verdict::Offered(address) = ask(&mut pool, &discover(mac), 200).0 else { panic!("{mac}") };
         let decline = Packet::new(4).mac(mac).option(54, &US.octets()).option(50, &address.octets());
@@ -116,20 +116,20 @@ fn a_request_by_our_name_alone_takes_the_open_offer() {
 fn an_address_is_looked_for_before_it_is_given() {
     let mut pool = checking(10, 11);
     let Verdict::Check(first) = ask(&mut pool, &discover(1), 0).0 else { panic!("not checked") };
-    // It asks again meanwhile, and so does another.
+    // It asks again during the probe, and so does another machine.
     assert_eq!(ask(&mut pool, &discover(1), 1).0, Verdict::Check(first));
     let Verdict::Check(second) = ask(&mut pool, &discover(2), 1).0 else { panic!("not checked") };
     assert_ne!(first, second);
-    // Somebody has the first: it is nobody's for a while, and the client gets none of two.
+    // Another host has the first: it is quarantined, and the client gets none of the two.
     let saved = pool.checked(first, Some(Mac([2, 0, 0, 0, 0, 99])), 1).unwrap();
     assert_eq!((saved.state, saved.address), (LeaseState::Quarantined, first));
     assert_eq!(ask(&mut pool, &discover(1), 1).0, Verdict::Exhausted);
-    // Nobody has the second.
+    // No host has the second.
     assert_eq!(pool.checked(second, None, 1), None);
     assert_eq!(ask(&mut pool, &discover(2), 1).0, Verdict::Offered(second));
     assert_eq!(ask(&mut pool, &request(2, second), 1).0, Verdict::Granted(second));
     assert_eq!(ask(&mut pool, &discover(2), 50).0, Verdict::Offered(second), "it has it");
-    // Much later it is given again, and looked for again; whoever has it is the machine itself.
+    // Much later it is probed and given again; the host that claims it is the machine itself.
     assert_eq!(ask(&mut pool, &discover(2), 5000).0, Verdict::Check(second));
     assert_eq!(pool.checked(second, discover(2).request().mac(), 5000), None);
     assert_eq!(ask(&mut pool, &discover(2), 5000).0, Verdict::Offered(second));

@@ -1,4 +1,4 @@
-//! Packets of all kinds of clients as they are read, and what is none.
+//! Packets of all kinds of clients as they are parsed, and packets that are refused.
 
 use super::*;
 use crate::dhcp4::testing::Packet;

@@ -1,4 +1,4 @@
-//! Both ports on the loopback: what cannot be bound, and who is answered.
+//! Both ports on the loopback: what cannot be bound, and which requests are answered.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

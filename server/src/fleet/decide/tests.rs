@@ -7,17 +7,9 @@ use crate::fleet::job::tests::job;
 pub(super) fn fleet() -> Fleet {
     let rule = |subnet: &str, site: &str| SiteRule { subnet: subnet.parse().unwrap(), site: site.to_owned() };
     let settings = Settings {
-        discover: true,
-        poll_seconds: 5,
-        confirm_within: SignedDuration::from_mins(15),
-        keep_events: None,
-        keep_bytes: None,
-        reserve_bytes: 0,
         sites: vec![rule("10.1.0.0/16", "campus"), rule("10.1.2.0/24", "lab")],
-        token_key: [3; 32],
-        own: std::sync::Arc::default(),
         order_expires: Some(SignedDuration::from_hours(168)),
-        url: String::new(),
+        ..crate::fleet::testing::settings()
     };
     Fleet::new(State::default(), settings)
 }

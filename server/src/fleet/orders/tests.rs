@@ -120,17 +120,9 @@ impl Trial {
 
     fn with(own: Own) -> Self {
         let settings = Settings {
-            discover: true,
-            poll_seconds: 5,
-            confirm_within: SignedDuration::from_mins(15),
             order_expires: Some(SignedDuration::from_secs(WEEK)),
-            keep_events: None,
-            keep_bytes: None,
-            reserve_bytes: 0,
-            sites: vec![],
-            token_key: [3; 32],
             own: Arc::new(own),
-            url: String::new(),
+            ..crate::fleet::testing::settings()
         };
         let fleet = Fleet::new(State::default(), settings);
         Self { fleet, now: Timestamp::from_second(1_000_000).unwrap(), request: None, hardware: None }

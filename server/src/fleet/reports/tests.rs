@@ -5,12 +5,10 @@ use common::hardware::{Contents, Disk, Nic, System};
 use common::id::{Hash, ImageId, JobId, Mac};
 use common::testing;
 use common::trust::KeyPair;
-use jiff::SignedDuration;
 
 use super::*;
 use crate::api::shapes::{DeployLine, ImageShown, MachineAction, MachineCommand, Selection};
 use crate::fleet::boot_policy::{Answered, Asker, Sighting};
-use crate::fleet::decide::Settings;
 use crate::fleet::order::CheckedOrder;
 use crate::fleet::provisioner::Provision;
 use crate::fleet::state::State;
@@ -35,19 +33,7 @@ const UUIDS: [&str; 4] = [
 ];
 
 fn fleet() -> Fleet {
-    let settings = Settings {
-        discover: true,
-        poll_seconds: 5,
-        confirm_within: SignedDuration::from_mins(15),
-        keep_events: None,
-        keep_bytes: None,
-        reserve_bytes: 0,
-        own: Arc::default(),
-        order_expires: None,
-        sites: vec![],
-        token_key: [3; 32],
-        url: String::new(),
-    };
+    let settings = crate::fleet::testing::settings();
     Fleet::new(State::default(), settings)
 }
 

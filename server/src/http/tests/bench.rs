@@ -1,5 +1,5 @@
-//! A server without sockets: the fleet and the machines' routes over records in a folder, beside rooms that only
-//! remember what they were asked; and machines that report to it.
+//! A server without sockets for tests: the fleet and the machines' routes over records in a folder, with a provisioner
+//! and boot source that only record their calls; and machines that report to it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -33,13 +33,13 @@ use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soo
 use crate::records::Records;
 use crate::swarm::Admission;
 
-/// Rooms beside the fleet that do what they are asked and remember it.
+/// A provisioner and boot source that record what they are asked.
 #[derive(Default)]
 pub(super) struct Rooms {
     pub(super) admitted: Mutex<Vec<Admission>>,
     pub(super) dismissed: Mutex<Vec<(PublicKey, Option<String>)>>,
     pub(super) kit: Option<PathBuf>,
-    /// What is said of every machine.
+    /// The warnings that every target is given.
     pub(super) warnings: Mutex<Vec<Warning>>,
 }
 
@@ -137,7 +137,7 @@ pub(super) fn server_key() -> KeyPair {
     KeyPair::from_secret([9; 32])
 }
 
-/// A server without sockets, over records in a folder of its own.
+/// A server without sockets, with records in a temporary folder.
 pub(super) struct Bench {
     pub(super) fleet: FleetHandle,
     pub(super) rooms: Arc<Rooms>,
@@ -165,7 +165,8 @@ impl Bench {
         };
         let records = Records::open(&dir.path().join("records.sqlite")).unwrap();
         let provisioner: Arc<dyn Provisioner> = Arc::clone(&rooms) as _;
-        let (fleet, task) = crate::fleet::start(records, provisioner, server_key(), settings).unwrap();
+        let (fleet, task) =
+            crate::fleet::start(Box::new(records), provisioner, server_key(), settings).unwrap();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(task.run(cancel.clone()));
         let routes = public(fleet.clone(), Arc::clone(&rooms) as _, "quiet".parse().unwrap(), discover);
@@ -198,7 +199,7 @@ impl Bench {
         self.call(request.body(body.to_owned().into()).unwrap()).await
     }
 
-    /// As a machine sends it.
+    /// The report with a fresh nonce, as a machine sends it.
     pub(super) fn sent(&self, report: HardwareReport) -> SentReport {
         SentReport { nonce: self.fleet.nonce(), salt: "salt".to_owned(), hardware: report }
     }

@@ -1,5 +1,5 @@
-//! Orders with the reports of machines between them, over records: what was shown is what is written, and what an
-//! admin said holds after a restart.
+//! Orders with reports of machines between them, over records: the disks and images that a dry run showed are those
+//! that are written, and what an admin decided holds after a restart.
 
 use std::time::Duration;
 

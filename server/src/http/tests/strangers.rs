@@ -1,5 +1,5 @@
-//! What those try whom nobody let in: slow bodies, many connections, floods of reports, events and sightings; and
-//! the honest machine beside them. Touches ports of the loopback.
+//! Hostile requests: slow bodies, many connections, floods of reports, events and sightings; and an honest machine that
+//! is served meanwhile. Touches ports of the loopback.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -29,7 +29,7 @@ use crate::fleet::store::LogFilter;
 /// The bounds of a small server.
 pub(super) const BOUNDS: ConnectionBounds = ConnectionBounds { all: 128, per_address: 64 };
 
-/// The server behind `bench`, at a port.
+/// Serves `bench` at a port of the loopback.
 async fn open(bench: &Bench, bounds: ConnectionBounds) -> (SocketAddr, CancellationToken) {
     let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (at, cancel) = (bound.address(), CancellationToken::new());
@@ -48,7 +48,7 @@ fn connect(from: u8, at: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reports over a connection of its own, and gives the status line.
+/// Posts a report over a connection of its own, and returns the status line of the response.
 fn post_report(from: u8, at: SocketAddr, report: &SentReport, key: &KeyPair) -> String {
     let body = serde_json::to_string(&key.sign(report)).unwrap();
     let mut stream = connect(from, at);
@@ -156,7 +156,7 @@ async fn a_refused_report_is_named_in_the_log_once() {
     for _ in 0..5 {
         assert_eq!(bench.post("/v1/report", body.clone()).await.status(), 400);
     }
-    // What was seen is written down before this is answered.
+    // Sightings are written before this request is answered.
     bench.fleet.machines(Selection::default()).await.unwrap();
     let log = bench.fleet.log_page(LogFilter::default(), 0, 500).await.unwrap();
     let texts: Vec<String> = log.iter().map(|event| format!("{} {:?}", event.name, event.what)).collect();
@@ -185,7 +185,7 @@ async fn only_the_server_says_what_the_server_does() {
         .zip(1..)
         .map(|(step, number)| StepEvent { number, at_ms: 0, step, what: note(), sources: None })
         .collect();
-    // Three years of uptime: the sender's own word, and not believed further back than its boot.
+    // Three years of uptime by the sender's own clock: events are not dated back further than its boot.
     let sent_at_ms = 3 * 365 * 86_400_000;
     let batch = EventBatch { key: own.public(), job: None, attempt: None, sent_at_ms, events };
     let answer = bench.post("/v1/events", serde_json::to_string(&own.sign(&batch)).unwrap()).await;
@@ -198,7 +198,7 @@ async fn only_the_server_says_what_the_server_does() {
     assert!(before > 0);
 }
 
-/// A fleet without records: what is decided, and nothing beside it.
+/// A fleet without records: only the core that decides.
 fn fleet() -> Fleet {
     let settings = Settings { url: "http://10.0.0.1:8069".to_owned(), ..crate::fleet::testing::settings() };
     Fleet::new(State::default(), settings)
@@ -208,7 +208,7 @@ fn at(ms: u64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_millis(i64::try_from(ms).unwrap())
 }
 
-/// The report of the machine with this number, by a key of its own.
+/// A valid report of the machine with this number, signed by a key of its own.
 fn forged(number: u32) -> Arc<CheckedHardware> {
     let [a, b, c, d] = number.to_be_bytes();
     let mut secret = [7; 32];
@@ -241,7 +241,7 @@ fn forged_reports_from_one_address_are_held_to_its_rate() {
     assert!(fleet.state.with_mac(last).next().is_some());
 }
 
-/// `count` strangers, with hardware or not, of which the one with the lowest number was silent longest.
+/// Adds `count` unapproved machines, with hardware or without; the one with the lowest number was silent longest.
 fn fill(fleet: &mut Fleet, count: usize, with_hardware: bool) {
     let hardware = forged(1);
     for number in (1..).take(count) {

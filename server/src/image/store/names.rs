@@ -1,4 +1,4 @@
-//! The names of images: what one may be, and the records that are kept under them. Touches the blobs.
+//! The names of images: which are allowed, and the records that are stored under them. Touches the blobs.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::super::keys::name_key;
 /// The longest name in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The records of all names, and whether any of them is unreadable.
+/// Reads the records of all names; true when any of them is unreadable.
 pub(super) fn read_names(blobs: &dyn Blobs) -> Result<(BTreeMap<String, ImageInfo>, bool), ImageError> {
     let read = |source| ImageError::Read { what: "the images' names".to_owned(), source };
     let (mut names, mut doubtful) = (BTreeMap::new(), false);
@@ -32,7 +32,7 @@ pub(super) fn read_names(blobs: &dyn Blobs) -> Result<(BTreeMap<String, ImageInf
     Ok((names, doubtful))
 }
 
-/// Names are file names, words of a command line and of profiles.
+/// Checks that a name is allowed: it becomes a file name, an argument of commands and a part of profiles.
 pub(super) fn check_name(name: &str) -> Result<(), ImageError> {
     let bad = |why| Err(ImageError::Name { name: common::limits::cut(name, 80).to_owned(), why });
     if name.is_empty() {

@@ -1,4 +1,4 @@
-//! What no image has is cleared away: manifests without a name and chunks without a manifest, after an add that failed, a
+//! Deletes what no image has: manifests without a name and chunks without a manifest, after an add that failed, a
 //! removal, or a process that ended in the middle of either. Touches the blobs.
 
 use std::collections::HashSet;
@@ -12,15 +12,15 @@ use super::super::keys::{UNCLEAN, chunk_key, manifest_key};
 use super::{Images, stored};
 
 impl Images {
-    /// Says that something half done may lie about from now on, before it does.
+    /// Marks the store as unclean, before anything unfinished can be in it.
     pub(super) fn mark_unclean(&self) -> Result<(), ImageError> {
         let write = |source| ImageError::Write { what: "a mark".to_owned(), source };
         let blobs = &self.0.blobs;
         blobs.put(UNCLEAN, b"").and_then(|()| blobs.settle()).map_err(write)
     }
 
-    /// Clears away what no image has, unless an add is under way: then the last add does it. Returns the bytes
-    /// freed. A failure is left to the next time, because what it leaves is only room.
+    /// Deletes what no image has, unless an add is running: then the last add does it. Returns the bytes freed. If it
+    /// fails, it is tried again the next time, because it only costs room on the disk.
     pub(super) fn tidy(&self) -> u64 {
         let mut freed = 0;
         loop {
@@ -38,7 +38,7 @@ impl Images {
                 tracing::warn!(%error, "the image store stays marked as unclean");
             }
             drop(exclusive);
-            // Somebody may have asked while the gate was held, and gone because it was.
+            // Another thread may have set it while the lock was held, and left because it was.
             if !self.0.sweep.load(Ordering::SeqCst) {
                 return freed;
             }

@@ -1,4 +1,4 @@
-//! Where the images of the tests rest: in memory, or in real files in a temporary folder. Both keep the same promises.
+//! Where the tests keep their images: in memory, or in files of a temporary folder. Both must behave the same.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,28 +12,28 @@ use super::super::blobs::{Blobs, Files};
 use super::super::error::ImageError;
 use super::super::store::Images;
 
-/// Blobs that can be opened again, and looked into past the store.
+/// Blobs that can be opened again, and changed behind the store's back.
 pub(super) trait Bench {
-    /// Opens the blobs alone.
+    /// Opens the blobs without a store.
     fn blobs(&self) -> Result<Box<dyn Blobs>, ImageError>;
-    /// All keys, in order.
+    /// All keys, sorted.
     fn keys(&self) -> Vec<String>;
-    /// What lies under a key.
+    /// The bytes of the blob under a key.
     fn read(&self, key: &str) -> Vec<u8>;
-    /// Puts something under a key, whoever has the blobs open.
+    /// Writes a blob under a key, even while a store has the blobs open.
     fn write(&self, key: &str, bytes: &[u8]);
-    /// Takes away what lies under a key.
+    /// Removes the blob under a key.
     fn remove(&self, key: &str);
-    /// Takes no chunk from now on.
+    /// Makes every later write of a chunk fail.
     fn refuse_chunks(&self);
 
-    /// Opens the store.
+    /// Opens a store over the blobs.
     fn open(&self) -> Result<Images, ImageError> {
         Images::over(self.blobs()?)
     }
 }
 
-/// Blobs that are gone with the process.
+/// Blobs in memory.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory(Arc<Mutex<Kept>>);
 
@@ -112,7 +112,7 @@ impl Bench for Memory {
     }
 }
 
-/// The folder `images` in a temporary folder.
+/// Blobs in the folder `images` of a temporary folder.
 pub(super) struct Folder(tempfile::TempDir);
 
 impl Default for Folder {
@@ -156,7 +156,7 @@ impl Bench for Folder {
     }
 }
 
-/// All files of the store but its lock.
+/// All files of the store except its lock.
 pub(super) fn files(state: &Path) -> Vec<String> {
     let (mut found, mut folders) = (Vec::new(), vec![state.join("images")]);
     while let Some(folder) = folders.pop() {
@@ -216,7 +216,7 @@ fn scratch_is_empty_and_no_blob(bench: &impl Bench) {
     assert!(bench.keys().is_empty());
 }
 
-/// Runs tests that take a bench over blobs in memory and over blobs in files.
+/// Runs each test over blobs in memory and over blobs in files.
 macro_rules! over_both {
     ($($test:ident),+ $(,)?) => {
         mod in_memory {

@@ -1,4 +1,4 @@
-//! What the image store promises, tried over blobs in memory, and over real files where that is what is tried.
+//! The tests of the image store, over blobs in memory, and over real files where these matter.
 
 mod bench;
 mod qcow2;
@@ -37,7 +37,7 @@ fn export(images: &Images, id: ImageId) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that do not compress and are the same for the same seed.
+/// Bytes that do not compress, the same for the same seed.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut hasher = blake3::Hasher::new();
@@ -62,7 +62,7 @@ fn zst(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
 }
 
-/// An error with its causes, as a person sees it.
+/// An error with its causes, as it is printed.
 fn told(error: &ImageError) -> String {
     common::causes::with_causes(error)
 }

@@ -1,4 +1,4 @@
-//! qcow2 images as `qemu-img` makes them, and as nobody should.
+//! qcow2 images as `qemu-img` makes them, and malformed ones.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -113,7 +113,7 @@ proptest! {
     }
 }
 
-/// A disk with text, noise, zeros and a short end.
+/// A disk with text, random bytes, zeros and a short end.
 fn disk() -> Vec<u8> {
     let mut bytes =
         [b"\0some text ".repeat(55_000), noise(5, 900_000), vec![0; 3 * MIB], noise(6, 70_000)].concat();
@@ -185,7 +185,7 @@ fn what_only_qemu_img_can_read_is_refused() {
         let error = Qcow2::open(File::open(file).unwrap()).unwrap_err();
         assert!(error.to_string().contains(why), "{name}: {error}");
     }
-    // Snapshots inside do not matter: what the machine saw last is read.
+    // Snapshots inside are ignored: the current state is read.
     assert!(qemu_img(&["snapshot", "-c", "before", &path("base")]));
     assert_eq!(Qcow2::open(File::open(path("base")).unwrap()).unwrap().size(), 1 << 20);
 }

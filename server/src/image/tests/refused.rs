@@ -1,10 +1,10 @@
-//! What is refused at `image add`, before an order can be given for it: tables that nobody reads, bare file systems,
-//! what is no disk at all, and what needs more than it may have.
+//! What `image add` refuses, before it can be ordered: tables that are not readable, bare file systems, files that are
+//! no disk image, and inputs that need more memory than is allowed.
 
 use super::super::source::SourceError;
 use super::*;
 
-/// As an admin adds an image who says nothing else.
+/// Adds an image without any option.
 fn plainly(images: &Images, bytes: Vec<u8>) -> Result<Added, ImageError> {
     let spec =
         AddSpec { name: "x".to_owned(), source: from_bytes(bytes), sector_size: None, no_table: false };
@@ -15,7 +15,7 @@ fn gpt() -> Vec<u8> {
     super::super::facts::tests::gpt_disk(512, 4, [1; 16], false)
 }
 
-/// An MBR with one entry: type, first sector, sectors.
+/// An MBR with one entry of this type, first sector and number of sectors.
 fn mbr(kind: u8, start: u32, sectors: u32) -> Vec<u8> {
     let mut disk = vec![0; 4 * MIB];
     disk[450] = kind;
@@ -40,7 +40,7 @@ fn tables_that_nobody_reads() {
         (changed(|disk| disk[446..512].fill(0)), "no protective MBR"),
         (mbr(0xee, 1, 8191), "announces a GPT that is not there"),
         (mbr(0x83, 0xffff_f000, u32::MAX), "partition 1 ends behind the last sector that an MBR can name"),
-        // The end is missing: as for a GPT, so for an MBR.
+        // The end is missing: refused for an MBR as for a GPT.
         (mbr(0x83, 2048, 16384), "is cut short: its partition 1 ends at byte 9437184, the image at 4194304"),
     ];
     for (disk, words) in table {
@@ -50,7 +50,7 @@ fn tables_that_nobody_reads() {
     }
     assert!(bench.keys().is_empty());
     assert!(plainly(&images, gpt()).is_ok());
-    // An ordinary MBR over a good GPT is an MBR, for whoever reads the image as for whoever boots it.
+    // An ordinary MBR over a valid GPT counts as an MBR, for this reader as for firmware.
     let mut stale = gpt();
     stale[..512].copy_from_slice(&mbr(0x83, 2048, 2048)[..512]);
     let spec =
@@ -103,7 +103,7 @@ fn what_only_its_end_tells() {
     let mut footer = vec![0; 512];
     for (mark, name) in [(&b"conectix"[..], "fixed VHD"), (b"koly", "dmg")] {
         footer[..mark.len()].copy_from_slice(mark);
-        // The footer alone in its chunk, and at the end of one.
+        // With the footer alone in its chunk, and at the end of one.
         for len in [4 * MIB, 4 * MIB + 512] {
             let mut disk = gpt();
             disk.resize(len, 7);

@@ -1,4 +1,4 @@
-//! Formats, told by their first bytes; streams that end early, break, or do not end.
+//! Formats, recognised by their first bytes; streams that end early, fail, or do not end.
 
 use std::io::{self, Read};
 
@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use super::super::source::{Format, SourceError};
 use super::*;
 
-/// A disk with something to compress and something that does not.
+/// A disk with bytes that compress and bytes that do not.
 fn disk() -> Vec<u8> {
     let mut bytes = b"text that compresses well ".repeat(4096);
     bytes.resize(MIB + 4096, 0);
     bytes.extend(noise(1, 300_000 / 512 * 512));
-    // No disk begins with text.
+    // A disk that begins with text would be refused.
     bytes[0] = 0;
     bytes
 }
@@ -98,7 +98,7 @@ fn what_follows_the_end_or_breaks_the_middle_is_an_error() {
     assert!(bench.keys().is_empty());
 }
 
-/// As the `zstd` tool does it: with a checksum.
+/// Compresses like the `zstd` tool: with a checksum.
 fn zstd_checked(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     encoder.include_checksum(true).unwrap();

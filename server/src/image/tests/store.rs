@@ -1,4 +1,5 @@
-//! What goes in comes out; equal chunks rest once; damage is found and repaired; nothing half done stays.
+//! Images are exported as they were added; equal chunks are stored once; damage is found and repaired; nothing of a
+//! failed add stays.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -198,12 +199,12 @@ fn an_image_is_found_by_name_or_by_the_beginning_of_its_id(bench: &impl Bench) {
 fn a_crash_leaves_no_half_image_and_takes_no_whole_one(bench: &impl Bench) {
     let good = add(&bench.open().unwrap(), "good", noise(1, 2 * MIB)).unwrap().image;
     let whole = bench.keys();
-    // A power cut in the middle of an add: chunks and even the manifest, but no name.
+    // A power cut in the middle of an add leaves chunks and even the manifest, but no name.
     bench.write(&format!("chunks/aa/{}", "a".repeat(64)), b"orphan");
     bench.write(&format!("manifests/{}", "b".repeat(64)), b"orphan");
     bench.write("unclean", b"");
 
-    // With a record that cannot be read, nobody knows what is needed: nothing may go.
+    // While a record cannot be read, it is unknown which chunks are needed: nothing may be deleted.
     bench.write("names/other.json", b"{");
     let images = bench.open().unwrap();
     assert_eq!(images.list(), std::slice::from_ref(&good));
@@ -234,7 +235,7 @@ fn a_store_that_takes_nothing_is_an_error_and_not_an_image(bench: &impl Bench) {
     assert!(full.hint().unwrap().contains("disk is full"));
 }
 
-/// Waits to be told before it gives the next MiB.
+/// A reader that waits for a message before it yields the next MiB.
 struct Paced {
     go: Receiver<Vec<u8>>,
     now: Cursor<Vec<u8>>,
@@ -267,13 +268,13 @@ fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on(bench: &impl Benc
             let source = ImageSource::Stream { reader, name: "slow".into(), length: None };
             let spec = AddSpec { name: "new".into(), source, sector_size: None, no_table: true };
             images.add(spec, &mut |told| {
-                // Nobody listens any more towards the end.
+                // Towards the end the test no longer receives.
                 let _ = seen.send(told.bytes_read);
             })
         }
     });
     tell.send(noise(1, MIB)).unwrap();
-    // One chunk has been dealt out when its progress is told: the add is under way.
+    // One chunk has been queued when its progress is reported: the add is running.
     assert!(chunks.recv().unwrap() > 0);
     assert_eq!(images.remove("old", None).unwrap().freed_bytes, 0);
     tell.send(noise(2, MIB)).unwrap();

@@ -1,4 +1,4 @@
-//! What an image can do is looked up in its file systems, also for an image that an earlier version added.
+//! An image's traits are found in its file systems, also for an image that an earlier version added.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::api::shapes::{BiosBoot, CloudInit, UefiBoot};
 const ESP: [u8; 16] =
     [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
 
-/// A FAT with these files.
+/// A FAT file system with these files.
 fn fat(bytes: usize, files: &[&str]) -> Vec<u8> {
     let mut image = Cursor::new(vec![0; bytes]);
     fatfs::format_volume(&mut image, fatfs::FormatVolumeOptions::new()).unwrap();
@@ -25,7 +25,7 @@ fn fat(bytes: usize, files: &[&str]) -> Vec<u8> {
     image.into_inner()
 }
 
-/// A disk with a GPT and these partitions, each of type and bytes.
+/// A disk with a GPT and these partitions, each of a type and its bytes.
 fn disk(partitions: &[([u8; 16], &[u8])]) -> Vec<u8> {
     let bytes: usize = partitions.iter().map(|(_, bytes)| bytes.len().next_multiple_of(MIB)).sum();
     let mut disk = Cursor::new(vec![0u8; bytes + 2 * MIB]);
@@ -83,7 +83,7 @@ fn uefi_needs_the_fallback_loader() {
     }
 }
 
-/// An ext4 with these files, by the tool that makes them; none where it is not installed.
+/// An ext4 file system with these files, made by mke2fs; `None` where that is not installed.
 fn ext4(folder: &Path, files: &[(&str, &str)]) -> Option<Vec<u8>> {
     let tree = tempfile::tempdir_in(folder).unwrap();
     for (name, text) in files {

@@ -1,11 +1,11 @@
-//! An image store that the version before issue 16 wrote: it opens without loss. A manifest of a later version is refused
-//! and left as it is. The fixture was written by commit aa0dcaf's own code.
+//! An image store that the version before issue 16 wrote: it opens without loss. A manifest of a later version is
+//! refused and left as it is. The fixture was written by commit aa0dcaf's own code. Touches a copy of it.
 
 use common::chunk::ChunkIndex;
 
 use super::*;
 
-/// The store as aa0dcaf left it, copied to where it may be written.
+/// The store as aa0dcaf wrote it, copied to a folder that can be written.
 fn fixture() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/image/tests/written-by-aa0dcaf");
@@ -42,7 +42,7 @@ fn an_image_store_of_the_version_before_opens_without_loss() {
     let raw = export(&images, image.id);
     assert_eq!(raw[..16], *b"\x01\x02compresses \xff\xfe\x00");
     assert_eq!(raw.len(), 3_147_776);
-    // The same image under the same name: its manifest and its chunks have the names that they had.
+    // The same image under the same name: its manifest and its chunks keep their names.
     let again = add(&images, "debian", raw).unwrap();
     assert_eq!((again.existed, again.new_chunks, again.image), (true, 0, image));
     assert_eq!(contents(dir.path()), before);
@@ -54,7 +54,7 @@ fn a_manifest_of_a_later_version_is_refused_and_left_untouched() {
     let manifest = files(dir.path()).into_iter().find(|file| file.contains("manifests/")).unwrap();
     let mut later = std::fs::read(dir.path().join(&manifest)).unwrap();
     later[4..6].copy_from_slice(&99_u16.to_le_bytes());
-    // Its name is the hash of what it says.
+    // The manifest's name is the hash of its bytes.
     let id = ImageId(common::id::Hash::of(&later));
     std::fs::remove_file(dir.path().join(manifest)).unwrap();
     std::fs::write(dir.path().join(format!("images/manifests/{id}")), &later).unwrap();

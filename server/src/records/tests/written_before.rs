@@ -5,6 +5,7 @@ use common::plan::{DiskIdentity, Finish};
 
 use super::*;
 use crate::api::shapes::{JobState, MachineState};
+use crate::dhcp4::LeaseState;
 use crate::fleet::job::Confirm;
 
 /// A database as aa0dcaf left it.
@@ -132,8 +133,8 @@ fn the_log_and_the_leases_are_whole() {
     assert_eq!((log[6].machine, &log[6].step), (None, &Step::PowerOn));
     assert_eq!(log[7].step, Step::Other("defragment".to_owned()));
     let leases = LeaseBook::open(&path).unwrap().load().unwrap();
-    let states: Vec<&str> = leases.iter().map(|lease| lease.state.as_str()).collect();
-    assert_eq!(states, ["held", "quarantined", "offered"]);
+    let states: Vec<LeaseState> = leases.iter().map(|lease| lease.state).collect();
+    assert_eq!(states, [LeaseState::Held, LeaseState::Quarantined, LeaseState::Offered]);
     assert_eq!((leases[1].holder.as_str(), leases[1].until), ("hw0102", 1_700_000_600));
 }
 

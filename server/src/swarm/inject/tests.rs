@@ -58,7 +58,7 @@ fn one_agent_alone_gets_everything_once() {
     let got = run(&mut injector, first, at(1));
     let distinct: BTreeSet<ChunkIndex> = got.iter().map(|(_, chunk)| *chunk).collect();
     assert_eq!((got.len(), distinct.len()), (100, 100));
-    assert!(!injector.lacks(&key(1)));
+    assert!(!injector.lacking(&injector.agents[&key(1)]));
 }
 
 #[test]

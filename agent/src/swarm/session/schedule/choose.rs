@@ -1,4 +1,4 @@
-//! Core: what is asked of whom next. Reads the scheduler's state; changes nothing but its random numbers.
+//! Core: the choice of the next request. Reads the scheduler's state; changes nothing in it but the random numbers.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use common::trust::PublicKey;
 
 use super::{Request, Scheduler, Source};
 
-/// A chunk may be asked for a second time when its source was silent for this long...
+/// A chunk may be requested a second time when its source was silent for this long...
 const ENDGAME_SILENCE: Duration = Duration::from_secs(2);
 
-/// ...or when it takes this many times longer than chunks usually do here, and at least `ENDGAME_SILENCE`.
+/// ...or when its request is this many times older than usual here, and at least `ENDGAME_SILENCE` old.
 const ENDGAME_SLOWNESS: u32 = 3;
 
 impl Scheduler {
@@ -20,14 +20,14 @@ impl Scheduler {
         Some(Request { from: self.seed, chunk })
     }
 
-    /// Neighbours that can be asked for one more chunk.
+    /// Neighbours that may be sent one more request.
     fn free(&self) -> impl Iterator<Item = (&PublicKey, &Source)> {
         self.sources.iter().filter(|(from, source)| {
             **from != self.seed && source.asked.len() < source.window() && !self.quarantined(from)
         })
     }
 
-    /// Neighbours that are not spared.
+    /// Neighbours that are neither spared nor quarantined, and not the server.
     fn willing(&self) -> impl Iterator<Item = &Source> {
         let willing =
             |from: &PublicKey| *from != self.seed && !self.spared.contains(from) && !self.quarantined(from);
@@ -80,8 +80,8 @@ impl Scheduler {
         Some(Request { from, chunk })
     }
 
-    /// Who is best asked for `chunk`: with the least asked of it already; one that is spared only if
-    /// nobody else holds it.
+    /// The holder of `chunk` with the fewest open requests, ties at random; never `but`, and a spared one only if no
+    /// other holds the chunk.
     fn holder(&mut self, chunk: ChunkIndex, but: Option<PublicKey>) -> Option<PublicKey> {
         let spare = !self.spared.is_empty() && self.others_hold(chunk);
         let fitting = self.free().filter(|(from, source)| {
@@ -94,7 +94,7 @@ impl Scheduler {
         equal.get(self.rng.below(equal.len())).copied()
     }
 
-    /// A second source for a chunk whose first is slow; only when nothing missing can be asked for.
+    /// A second source for a chunk whose first is slow; called only when no missing chunk can be requested.
     pub(super) fn endgame(&mut self, now: Duration) -> Option<Request> {
         let patience = self.usual.map_or(ENDGAME_SILENCE, |usual| usual * ENDGAME_SLOWNESS);
         let slow: Vec<(ChunkIndex, PublicKey)> = self

@@ -1,5 +1,5 @@
-//! Core: what is made of neighbours that send wrong chunks, refuse what they say they hold, or fall silent. Touches the
-//! scheduler's state alone.
+//! Core: neighbours that send wrong chunks, refuse chunks that they announced, or fall silent. Touches only the
+//! scheduler's state.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use common::trust::PublicKey;
 
 use super::{Effect, Scheduler, Source};
 
-/// A source with requests that moves nothing and says nothing for this long is given up. A holder with a
-/// long queue says so every second.
+/// The timeout of a source with open requests that sends neither bytes nor a message. A holder with a long queue
+/// sends `Waiting` every second.
 pub(super) const SILENCE: Duration = Duration::from_secs(6);
 
-/// Wrong chunks from one neighbour until it is asked nothing more.
+/// Wrong chunks from one neighbour after which it is quarantined: nothing more is requested from it.
 const STRIKES_MAX: u8 = 2;
 
-/// A chunk that a neighbour announced and then had not at hand is asked for there again after this: it may
-/// be on its way from memory to disk.
+/// The back-off for a chunk that a neighbour announced and then refused: it may be on its way from memory to disk
+/// there.
 const REFUSED: Duration = Duration::from_secs(1);
 
-/// A neighbour that for so long has sent nothing, and refused so often what it said it holds, is believed no more.
+/// A neighbour that for this long has sent no chunk, and refused this many that it announced, is no longer believed.
 const HOLLOW: Duration = Duration::from_secs(5);
 const HOLLOW_TIMES: u32 = 32;
 
@@ -30,7 +30,7 @@ impl Scheduler {
         self.strikes.get(from).is_some_and(|(strikes, _)| *strikes >= STRIKES_MAX)
     }
 
-    /// Who sent wrong chunks, each with the last of them: for a server that may not know, or no longer.
+    /// Neighbours that sent wrong chunks, each with the last of them, for a server that may have forgotten.
     pub(in crate::swarm::session) fn accused(&self) -> impl Iterator<Item = (PublicKey, ChunkIndex)> {
         self.strikes.iter().map(|(from, (_, chunk))| (*from, *chunk))
     }
@@ -41,7 +41,7 @@ impl Scheduler {
             return;
         }
         let was = self.quarantined(&from);
-        // It is not asked for this chunk again, whatever becomes of the others.
+        // The chunk is not requested from it again, whatever becomes of its other chunks.
         self.forget(from, chunk);
         let (strikes, last) = self.strikes.entry(from).or_insert((0, chunk));
         *strikes = strikes.saturating_add(1);
@@ -90,7 +90,7 @@ impl Scheduler {
         }
     }
 
-    /// `from` holds nothing, until it says so again.
+    /// Takes it that `from` holds nothing, until it announces chunks again.
     fn disbelieve(&mut self, from: PublicKey) {
         let held: Vec<ChunkIndex> =
             self.sources.get(&from).into_iter().flat_map(|source| source.held.iter()).collect();
@@ -111,7 +111,7 @@ impl Scheduler {
         again.into_iter().for_each(|(from, chunk)| self.have(from, &[chunk]));
     }
 
-    /// `from` does not have `chunk` after all, until it says so again.
+    /// Takes it that `from` does not hold `chunk`, until it announces it again.
     fn forget(&mut self, from: PublicKey, chunk: ChunkIndex) {
         let counted = !self.quarantined(&from);
         if let Some(source) = self.sources.get_mut(&from)

@@ -93,10 +93,10 @@ fn who_is_spared_is_asked_only_for_what_nobody_else_holds() {
         })
         .collect();
     assert_eq!(asked, [1, 3].into());
-    // It was on its way already, and is as good as the other's.
+    // The chunk was on its way already, and is as good as the other neighbour's.
     let late = Request { from: key(1), chunk: ChunkIndex(1) };
     assert_eq!(fetch(&mut scheduler, late, at(2)), [Effect::Cancel { from: key(2), chunk: ChunkIndex(1) }]);
-    // What nobody else holds is asked for as ever, and what somebody else comes to hold is taken back.
+    // Chunks that nobody else holds are requested from it; requests for chunks that others come to hold are cancelled.
     scheduler.handle(Event::Have { from: key(1), chunks: vec![ChunkIndex(2)] }, at(3));
     assert_eq!(all(&mut scheduler, at(3)), [Request { from: key(1), chunk: ChunkIndex(2) }]);
     scheduler.handle(Event::Have { from: key(2), chunks: vec![ChunkIndex(2)] }, at(4));
@@ -132,7 +132,7 @@ fn a_neighbour_that_sent_two_wrong_chunks_is_asked_nothing_more() {
         if scheduler.complete() {
             break;
         }
-        // What was out when the test began.
+        // Requests that were open when the test began.
         for chunk in scheduler.flights.keys().copied().collect::<Vec<_>>() {
             fetch(&mut scheduler, Request { from: key(2), chunk }, at(step));
         }
@@ -196,7 +196,7 @@ fn who_does_nothing_but_refuse_is_believed_no_more() {
         }
     }
     assert_eq!(effects, [Effect::Hollow { from: key(1) }], "after {refused} refusals");
-    // What it says anew is asked for, and once it sends something, refusals are forgiven.
+    // Chunks that it announces anew are requested; once it sends one, its refusals are forgotten.
     scheduler.handle(Event::Have { from: key(1), chunks: vec![ChunkIndex(2), ChunkIndex(3)] }, at(30_000));
     let asked = all(&mut scheduler, at(30_000));
     assert_eq!(asked.len(), 2);
@@ -249,7 +249,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Plays `acts` and checks the invariants after each; gives the trace.
+/// Plays `acts` and checks the invariants after each; returns the requests in order.
 fn play(acts: &[Act]) -> Vec<Request> {
     const LEN: u32 = 40;
     const PARALLEL: usize = 6;

@@ -37,7 +37,12 @@ fn met(asker: Asker) -> Fleet {
     fleet.report(&booted_by(&Marks::bare(1), &[1], &key(1)), None, at(0));
     assert_eq!(gets(&fleet, 1), (Some(MachineId(1)), BootPolicy::BootDisk));
     asks(&mut fleet, asker, at(100));
-    assert!(fleet.state.machines[&MachineId(2)].is_bare_sighting());
+    let sighting = &fleet.state.machines[&MachineId(2)];
+    assert!(
+        sighting.state == MachineState::Discovered
+            && sighting.hardware.is_none()
+            && sighting.labels.is_empty()
+    );
     fleet
 }
 
