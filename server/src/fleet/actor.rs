@@ -22,8 +22,7 @@ use super::state::Change;
 use super::store::{KnownHardware, Store, StoreError};
 use crate::api::shapes::LogEvent;
 
-/// The length of the fleet's queue. When it is full, callers wait; DHCP, TFTP and HTTP do not wait, and their sightings
-/// are dropped.
+/// The length of the fleet's queue. When it is full, callers wait; only sightings do not wait, and are dropped.
 const REQUESTS_MAX: usize = 1024;
 
 /// The most requests that share one commit.
@@ -226,7 +225,8 @@ impl FleetTask {
     /// Later requests fail with [`FleetError::Stopping`].
     ///
     /// # Errors
-    /// When the fleet's thread ended by itself, or a tick could not be committed.
+    /// When the fleet's thread ended by itself, or the changes of a tick (or of requests in its group) could not be
+    /// committed.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), FleetError> {
         let Self { thread, handle } = self;
         let mut tick = tokio::time::interval(TICK);

@@ -251,17 +251,17 @@ pub enum ClientKind {
     },
     /// A single-board computer whose request claims to be a PC's; the kind for the log.
     Board(&'static str),
-    /// PXE firmware whose kind was not determined.
+    /// PXE firmware, in a place where its kind does not matter.
     Pxe,
-    /// UEFI HTTP boot firmware whose kind was not determined.
+    /// UEFI HTTP boot firmware, in a place where its kind does not matter.
     HttpBoot,
-    /// iPXE.
+    /// iPXE that is running, and can use HTTP where that matters.
     Ipxe,
     /// iPXE that was built without HTTP, and so is given another iPXE first.
     IpxeWithoutHttp,
     /// This server's loader.
     Loader,
-    /// An installed OS.
+    /// An OS, or any other client that does not ask to network-boot.
     Os,
 }
 

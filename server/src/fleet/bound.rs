@@ -19,7 +19,7 @@ pub struct Marks {
     pub chassis_serial: Option<String>,
     /// The main board's serial number.
     pub board_serial: Option<String>,
-    /// The system's UUID.
+    /// The system's UUID, in its normal form.
     pub uuid: Option<String>,
     /// All UUIDs on record for a machine that is compared with a job's marks. The marks that a job keeps use `uuid`.
     pub uuids: BTreeSet<String>,
@@ -86,7 +86,7 @@ impl Marks {
     }
 }
 
-/// What a job is bound to.
+/// The machine and the disk that a job is bound to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bound {
     /// The machine's marks; `None` for a job of an earlier version that had no plan since.
@@ -139,8 +139,8 @@ impl Bound {
     }
 }
 
-/// Whether both are the marks of one disk. The path counts only if both have one: it is a mark only while another disk
-/// of the machine has the same serial number and WWN.
+/// Whether both are the marks of one disk. The path counts only if both have one: it is a mark only of a disk without
+/// serial number and WWN, or while another disk of the machine shows the same ones.
 #[must_use]
 pub fn same(one: &DiskIdentity, other: &DiskIdentity) -> bool {
     let placed = !one.path.is_empty() && !other.path.is_empty();

@@ -22,7 +22,7 @@ const HOSTNAME_MAX: usize = 63;
 pub struct Deployment {
     /// Given once, and never to another deployment.
     pub id: DeploymentId,
-    /// When it was ordered.
+    /// When it was ordered; an open deployment expires so long after this.
     pub ordered: Timestamp,
     /// The image that is written, even if its name means another image by now.
     pub image: ImageId,

@@ -32,7 +32,7 @@ use crate::api::shapes::Doubt;
 /// A machine on record that shares a mark with the report.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// The record of the machine.
+    /// The number of its record.
     pub id: MachineId,
     /// Its marks on record.
     pub print: &'a Fingerprint,
@@ -40,7 +40,7 @@ pub struct Candidate<'a> {
     pub hardware: Option<&'a HardwareReport>,
     /// Whether its own identity is in doubt.
     pub doubted: bool,
-    /// Whether an order or an admin has named it.
+    /// Whether it has a name, or an admin or an order has acted on it.
     pub claimed: bool,
 }
 
@@ -49,7 +49,7 @@ pub struct Candidate<'a> {
 pub enum Who {
     /// A machine on record.
     Known {
-        /// The record of the machine.
+        /// The number of its record.
         machine: MachineId,
         /// Records of sightings that turn out to be of its other NICs; they are merged into it.
         absorbs: Vec<MachineId>,

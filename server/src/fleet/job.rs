@@ -80,9 +80,9 @@ pub struct Job {
     pub before: Option<MachineState>,
     /// The step that the agent last reported; `None` before that.
     pub step: Option<Step>,
-    /// Progress within that step, in units of the step (bytes or machines).
+    /// Units of that step that are done, such as bytes.
     pub done: u64,
-    /// The units of that step in all; zero if unknown.
+    /// Units of that step in all; zero before its first progress event.
     pub total: u64,
     /// How many bytes of the attempt came from the server and from peers.
     pub sources: Sources,
@@ -106,7 +106,7 @@ pub enum JobEvent {
     PlanGiven {
         /// The key that the machine made at this boot.
         key: PublicKey,
-        /// The last step of the plan.
+        /// The last step of the plan but `confirm`; `None` if it has none.
         last_step: Option<Step>,
         /// A description of the disk to be written.
         target: String,
@@ -123,7 +123,7 @@ pub enum JobEvent {
     Told {
         /// The key that signed it; dropped unless it is the running attempt's.
         key: PublicKey,
-        /// The event, as it was sent.
+        /// The event, with its texts made harmless.
         event: StepEvent,
     },
     /// An OS called home with the job's token, or with that of an older order of the machine.
@@ -139,14 +139,14 @@ pub enum JobEvent {
     },
     /// It expired: its machine did not report, or its agent was silent, for the lifetime of the order.
     Abandoned(String),
-    /// Time passed.
+    /// Time has passed: ends the wait for a call home that is overdue.
     Tick,
 }
 
 /// An effect on the rest of the fleet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Sets the machine's state.
+    /// Sets the machine's state, unless an admin has rejected it.
     Machine(MachineState),
     /// Gives the machine the state back that it had before the order.
     Restore {

@@ -91,7 +91,8 @@ impl Machine {
         self.name.clone().unwrap_or_else(|| self.id.to_string())
     }
 
-    /// Whether an admin or an order has named it: then a report that differs from it must not simply replace it.
+    /// Whether it has a name, or an admin or a job has changed it: then a report that differs from it must not simply
+    /// replace it.
     #[must_use]
     pub fn is_claimed(&self) -> bool {
         self.state != MachineState::Discovered || !self.labels.is_empty() || self.held || self.name.is_some()

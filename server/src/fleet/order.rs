@@ -91,7 +91,7 @@ impl CheckedOrder {
         &self.selectors
     }
 
-    /// Which disk is written.
+    /// The rule that chooses the disk to write.
     #[must_use]
     pub fn disk_rule(&self) -> &TargetRule {
         &self.disk

@@ -171,7 +171,7 @@ impl Fleet {
     }
 
     /// Adds the marks of a report to those on record. Only marks of the first report count as missing later. Addresses
-    /// of later reports are added as weak ones, and only if no other machine has them.
+    /// of later reports are added as weak ones, and only if they identify no other machine.
     fn learn(&self, machine: &mut Machine, shown: Fingerprint) {
         let id = machine.id;
         if machine.hardware.is_some() {

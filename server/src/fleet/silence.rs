@@ -203,10 +203,11 @@ mod tests {
         Seen::LoaderFile { file: name.to_owned() }
     }
 
-    /// What is tried, the state of the newest job, what is seen and when, and what is said when.
+    /// What is tried, the state of the newest job, what is seen at which second, and the conclusion at which second.
     type Row<'a> = (&'a str, Option<JobState>, Vec<(i64, Seen)>, Vec<(i64, &'a str)>);
 
-    /// The word for what is said at each of `times` of a machine whose newest job has been in `state` since second 0.
+    /// The conclusions at each of `times`, by their serde names, for a machine whose newest job has been in `state`
+    /// since second 0; `-` for none.
     fn said(state: Option<JobState>, seen: &[(i64, Seen)], times: &[i64]) -> Vec<String> {
         let job = state.map(|state| {
             let mut job = job(state);

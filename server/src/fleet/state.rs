@@ -105,7 +105,7 @@ fn marks_of(print: &Fingerprint) -> impl Iterator<Item = Mark> {
 }
 
 impl State {
-    /// Applies one change.
+    /// Applies one change to the state and its indexes.
     pub fn adopt(&mut self, change: &Change) {
         match change {
             Change::Machine(machine) => self.adopt_machine(machine),
@@ -213,7 +213,7 @@ impl State {
         shown.settle(known.iter()).and_then(|known_by| self.machines.get(&known_by.machine))
     }
 
-    /// The jobs of a deployment.
+    /// The jobs of a deployment, ended or not.
     pub fn jobs_of(&self, deployment: DeploymentId) -> impl Iterator<Item = &Job> {
         self.jobs.values().filter(move |job| job.deployment == deployment)
     }

@@ -1,6 +1,6 @@
 //! Fixtures for tests of the fleet and for `tests/fuzz`.
 
-// A store in memory.
+// A store in memory, for tests that need no database.
 #[cfg(test)]
 pub(crate) mod memory;
 

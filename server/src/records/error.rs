@@ -33,7 +33,7 @@ pub enum RecordsError {
     /// A value that this version does not understand.
     #[error("the records hold a {what} that cannot be read: {cause}")]
     Value {
-        /// What the value is.
+        /// What the value is, such as "job state".
         what: &'static str,
         /// The value, or the parser's error.
         cause: String,

@@ -1,5 +1,5 @@
-//! The leases of the DHCP server as rows. Uses a connection of its own, so that a lease does not wait for the fleet's
-//! commits. Touches the database file.
+//! The leases of the DHCP server as rows: implements its `LeaseStore`. Uses a connection of its own, so that a lease
+//! does not wait for the fleet's commits. Touches the database file and `dhcp4`'s leases.
 
 use std::path::Path;
 

@@ -5,7 +5,7 @@
 //!
 //! Writes go through one connection with `synchronous = full`: what was acknowledged survives a power cut
 //! (0.14 ms per commit measured, and the fleet commits in groups). Readers of the log have a connection each,
-//! which WAL lets read beside the writer. Touches the file, `fleet`'s cores, `api`.
+//! which WAL lets read beside the writer. Touches the file, `fleet`'s cores, `dhcp4`'s leases, `api`.
 
 // Errors.
 mod error;

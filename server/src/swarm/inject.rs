@@ -56,7 +56,8 @@ struct Agent {
     /// Bytes per second that it can send, smoothed; `None` until it has sent for 200 ms within one report.
     uplink: Option<u64>,
     joined: Duration,
-    /// When it last received bytes or announced a chunk, or got its first lease: the lease timeout counts from here.
+    /// When the server last sent it bytes, it announced a chunk, or it got its first lease: the lease timeout begins
+    /// then.
     moved: Duration,
     /// When it last got something that was not leased to it, or joined.
     gained: Duration,

@@ -74,7 +74,7 @@ pub struct LineLimits {
     pub sites: BTreeMap<String, Rate>,
 }
 
-/// A change of one limit.
+/// A change of one limit, as the API receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitOrder {
     /// The site whose limit changes; `None` for the server's own line.

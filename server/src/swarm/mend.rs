@@ -25,7 +25,7 @@ use super::image_swarm::Holder;
 /// Timeout for an agent to send the chunk: it may have other peers to serve first.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Requests to agents under way at once, over all images.
+/// Agents that are being dialled at once, over all images; fetches over open connections are not counted.
 const AT_ONCE: usize = 16;
 
 /// The outcome of one attempt to repair a chunk.
@@ -77,8 +77,8 @@ impl Mends {
         });
     }
 
-    /// Dials one of the `holders`, another one each time. Does nothing while one is being asked for the same chunk, or
-    /// `AT_ONCE` are being asked.
+    /// Dials one of the `holders`, another one each time. Does nothing while one is being dialled for the same chunk,
+    /// or `AT_ONCE` are being dialled.
     pub(super) fn ask(
         &mut self,
         image: ImageId,

@@ -95,7 +95,7 @@ pub enum Refusal {
         /// Why not; also the source of the hint.
         reason: Unusable,
     },
-    /// The order has no rule, and the machine has several disks. It counts even those that could not take the image.
+    /// The order has no rule, and the machine has several disks. Those that could not take the image count as well.
     #[error("no rule says which disk, and the machine has {}: {}", seen.len(), list(seen))]
     Several {
         /// The machine's disks, as `describe` writes them.

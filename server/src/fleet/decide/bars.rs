@@ -16,7 +16,7 @@ pub(in super::super) enum Bar {
     /// An admin rejected it.
     #[error("this machine is rejected; `swarmboot machine release` ends that")]
     Rejected,
-    /// It is out of service.
+    /// It is retired. No command makes a machine so today, but records may have that state.
     #[error("this machine is retired; `swarmboot machine release` ends that")]
     Retired,
     /// An admin put it on hold.

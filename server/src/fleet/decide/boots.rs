@@ -83,7 +83,7 @@ impl Boots {
 /// An agent of an earlier boot that is at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AtWork {
-    /// The key of its boot.
+    /// The key of its boot, by which the swarm knows it.
     pub key: PublicKey,
     /// Seconds until it counts as silent, if nothing more is heard of it.
     pub seconds: u32,

@@ -41,7 +41,7 @@ impl Fleet {
         }
     }
 
-    /// Adds an event to the log.
+    /// Adds an event of the server's own to the log, without a limit.
     pub(in crate::fleet) fn log(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
         self.log_with(at, whose, step, what, Said::default());
     }

@@ -15,7 +15,7 @@ use super::super::own::Own;
 pub struct SiteRule {
     /// If several subnets contain an address, the one with the longest prefix decides its site.
     pub subnet: Ipv4Net,
-    /// The site's name.
+    /// The name of that site.
     pub site: String,
 }
 

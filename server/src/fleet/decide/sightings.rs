@@ -78,7 +78,7 @@ impl Fleet {
         }
     }
 
-    /// An OS sent a DHCP request. Recorded only for known machines: others need not be the server's business.
+    /// An OS sent a DHCP request. Recorded only for known machines; others are ignored.
     fn saw_system(&mut self, mac: Mac, now: Timestamp) {
         let asker = Asker { mac: Some(mac), ..Asker::default() };
         let Some(mut machine) = self.state.asking(&asker).cloned() else { return };
