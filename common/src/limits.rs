@@ -81,8 +81,7 @@ pub const BODY_LEAST_RATE: u32 = 4 << 10;
 /// The timeout of a whole body: a machine on a link of 1 Mbit/s sends the largest report in it.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Bytes of bodies in memory at once, until their requests are answered. Read as JSON they take about three times as
-/// much.
+/// Bytes of bodies in memory at once, until their requests are answered. Parsed JSON takes about three times as much.
 pub const BODIES_BYTES_MAX: usize = 128 << 20;
 
 /// Bytes of bodies in memory at once from one address: two of the largest reports, or those of thirty machines
@@ -124,8 +123,7 @@ pub const STRANGERS_MAX: usize = 5_000;
 pub const BARE_SIGHTINGS_MAX: usize = 5_000;
 
 /// The most that is kept of the report of a machine that is not approved, in bytes of JSON. A report with 150 devices
-/// has 23 KB. Of machines that an admin approved or ordered something for, the whole is kept, from their next report
-/// on.
+/// has 23 KB. Once an admin approves a machine or orders something for it, its next report is kept whole.
 pub const STRANGER_HARDWARE_BYTES: usize = 64 << 10;
 
 /// New boot keys from one address, of machines that are not approved. A LAN's machines have an address each; behind a
@@ -193,8 +191,8 @@ pub const HANDSHAKES_MAX: usize = 1024;
 /// ...and from one address: machines behind one NAT, or agents on one host, come together.
 pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 64;
 
-/// Connections that one address may open at once, and then one in each `HANDSHAKE_EVERY`: a handshake takes about half a
-/// millisecond of a processor here.
+/// Connections that one address may open at once, and then one in each `HANDSHAKE_EVERY`: a handshake takes about half
+/// a millisecond of a processor here.
 pub const HANDSHAKES_BURST: u32 = 256;
 
 /// See `HANDSHAKES_BURST`.
@@ -243,8 +241,7 @@ pub const DHCP_LEASE_SECONDS_MAX: u64 = 31 * 24 * 3600;
 /// The most addresses that one client may have out of the pool at a time by declining them as in use.
 pub const DHCP_DECLINES_MAX: usize = 3;
 
-/// The part of the pool, one in so many, that all clients together may decline: one host under many names cannot empty
-/// it.
+/// The part of the pool, one in so many, that all clients together may decline: one host may use many names.
 pub const DHCP_DECLINES_PART: u32 = 4;
 
 /// The longest DHCP request, in bytes: packets longer than one Ethernet frame are not from a client of ours.
@@ -259,8 +256,7 @@ pub const TFTP_PACKET_BYTES_MAX: usize = 2048;
 /// The most TFTP transfers at once: all machines of a site after a power cut.
 pub const TFTP_TRANSFERS_MAX: usize = 2048;
 
-/// The most TFTP transfers to one address. A boot ROM has one; behind a router with address translation are more
-/// machines.
+/// The most TFTP transfers to one address. A boot ROM has one; behind address translation there are more machines.
 pub const TFTP_TRANSFERS_PER_ADDRESS_MAX: usize = 64;
 
 /// The most digits of a number in a TFTP option.
