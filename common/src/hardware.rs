@@ -277,9 +277,8 @@ impl CheckedHardware {
         Ok(Self(report))
     }
 
-    /// The report in at most `most` bytes of JSON, if it has to be shortened: without its devices, then also without
-    /// what is on its disks, then also without the disks, each time with a text in `truncated`. None when it is short
-    /// enough.
+    /// The report in at most `most` bytes of JSON: without its devices, then also without what is on its disks, then
+    /// also without the disks, each time with a text in `truncated`. None when it is short enough already.
     #[must_use]
     pub fn shortened(&self, most: usize) -> Option<Self> {
         let fits = |report: &HardwareReport| serde_json::to_vec(report).is_ok_and(|json| json.len() <= most);

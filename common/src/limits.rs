@@ -49,8 +49,8 @@ pub const CONNECTIONS_MAX: usize = 4096;
 /// address come to sixty. 400 idle ones from one host once held up every report for more than 150 s.
 pub const CONNECTIONS_PER_ADDRESS: usize = 64;
 
-/// Open files that the HTTP listeners leave to the image store, the records, the log's readers and the admins: at 1,024
-/// in all, 1,000 idle connections once stopped the reading of chunks.
+/// Open files that machines' connections (HTTP, TFTP, swarm) leave to the image store, the records, the log's readers
+/// and the admins: at 1,024 in all, 1,000 idle connections once stopped the reading of chunks.
 pub const FILES_RESERVED: usize = 256;
 
 /// Open files below which the server warns: 2,000 machines have two connections of the swarm and one of HTTP each.
@@ -81,8 +81,7 @@ pub const BODY_LEAST_RATE: u32 = 4 << 10;
 /// The timeout of a whole body: a machine on a link of 1 Mbit/s sends the largest report in it.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Bytes of bodies in memory at once, until their requests are answered. Read as JSON they take about three times as
-/// much.
+/// Bytes of bodies in memory at once, until their requests are answered. Parsed JSON takes about three times as much.
 pub const BODIES_BYTES_MAX: usize = 128 << 20;
 
 /// Bytes of bodies in memory at once from one address: two of the largest reports, or those of thirty machines
@@ -115,21 +114,21 @@ pub struct Rate {
     pub one_in_ms: u32,
 }
 
-/// The most machines that reported their hardware and were not approved: beyond it, the one that was silent longest is
-/// forgotten. A site has a few hundred; 40 reports of 4 MiB once took 170 MiB of memory in two seconds.
+/// The most unknown machines, which have reported their hardware and on which no admin has acted yet (no approval,
+/// label or order): beyond it, the one silent longest is forgotten. A site has a few hundred; 40 reports of 4 MiB once
+/// took 170 MiB of memory in two seconds.
 pub const STRANGERS_MAX: usize = 5_000;
 
 /// The most machines that were only seen to ask for a boot: a made-up address costs its sender nothing. Beyond it, the
 /// one that was silent longest is forgotten.
 pub const BARE_SIGHTINGS_MAX: usize = 5_000;
 
-/// The most that is kept of the report of a machine that is not approved, in bytes of JSON. A report with 150 devices
-/// has 23 KB. Of machines that an admin approved or ordered something for, the whole is kept, from their next report
-/// on.
+/// The most that is kept of the report of an unknown machine, in bytes of JSON. A report with 150 devices has 23 KB.
+/// Once an admin has acted on the machine, its next report is kept whole.
 pub const STRANGER_HARDWARE_BYTES: usize = 64 << 10;
 
-/// New boot keys from one address, of machines that are not approved. A LAN's machines have an address each; behind a
-/// translated one, 256 may be switched on at once.
+/// New boot keys from one address, of unknown machines. A LAN's machines have an address each; behind a translated one,
+/// 256 may be switched on at once.
 pub const NEW_BOOTS_PER_ADDRESS: Rate = Rate { at_once: 256, one_in_ms: 1000 };
 
 /// New machines that are only seen to ask for a boot. All of a fleet of 2,000 may be switched on at once.
@@ -138,10 +137,10 @@ pub const NEW_SIGHTINGS: Rate = Rate { at_once: 5_000, one_in_ms: 100 };
 /// Lines in the log for one job. A job that ends well has about forty, one that is tried again for days some hundred.
 pub const JOB_EVENTS: Rate = Rate { at_once: 2_000, one_in_ms: 1000 };
 
-/// Lines in the log for one approved machine, beside its jobs.
+/// Lines in the log for one machine on which an admin has acted, beside its jobs.
 pub const MACHINE_EVENTS: Rate = Rate { at_once: 500, one_in_ms: 5_000 };
 
-/// Lines in the log for one machine that is not approved, or for one address: a boot makes about ten.
+/// Lines in the log for one unknown machine, or for one address: a boot makes about ten.
 pub const STRANGER_EVENTS: Rate = Rate { at_once: 100, one_in_ms: 20_000 };
 
 /// Lines in the log for all of those together: 2,000 machines at once, and then 86,400 a day, which is 20 MB.
@@ -193,8 +192,8 @@ pub const HANDSHAKES_MAX: usize = 1024;
 /// ...and from one address: machines behind one NAT, or agents on one host, come together.
 pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 64;
 
-/// Connections that one address may open at once, and then one in each `HANDSHAKE_EVERY`: a handshake takes about half a
-/// millisecond of a processor here.
+/// Connections that one address may open at once, and then one in each `HANDSHAKE_EVERY`: a handshake takes about half
+/// a millisecond of a processor here.
 pub const HANDSHAKES_BURST: u32 = 256;
 
 /// See `HANDSHAKES_BURST`.
@@ -243,8 +242,7 @@ pub const DHCP_LEASE_SECONDS_MAX: u64 = 31 * 24 * 3600;
 /// The most addresses that one client may have out of the pool at a time by declining them as in use.
 pub const DHCP_DECLINES_MAX: usize = 3;
 
-/// The part of the pool, one in so many, that all clients together may decline: one host under many names cannot empty
-/// it.
+/// The part of the pool, one in so many, that all clients together may decline: one host may use many names.
 pub const DHCP_DECLINES_PART: u32 = 4;
 
 /// The longest DHCP request, in bytes: packets longer than one Ethernet frame are not from a client of ours.
@@ -259,8 +257,7 @@ pub const TFTP_PACKET_BYTES_MAX: usize = 2048;
 /// The most TFTP transfers at once: all machines of a site after a power cut.
 pub const TFTP_TRANSFERS_MAX: usize = 2048;
 
-/// The most TFTP transfers to one address. A boot ROM has one; behind a router with address translation are more
-/// machines.
+/// The most TFTP transfers to one address. A boot ROM has one; behind address translation there are more machines.
 pub const TFTP_TRANSFERS_PER_ADDRESS_MAX: usize = 64;
 
 /// The most digits of a number in a TFTP option.

@@ -15,7 +15,7 @@ use crate::trust::{PublicKey, Signable};
 /// Who carries out a step and reports its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// The server, for a machine that it hears of or decides about.
+    /// The server, for a machine that it knows of or decides about.
     Server,
     /// The loader; the last of its steps is also reported by the agent that it starts.
     Loader,
@@ -69,7 +69,7 @@ macro_rules! steps {
 steps! {
     /// The firmware asked to network-boot.
     PowerOn, "power-on", Server;
-    /// Network boot program, kernel and loader.
+    /// The loader runs: drivers and network, until a server answers.
     Loader, "loader", Loader;
     /// The loader reported the hardware.
     Inspect, "inspect", Loader;
@@ -81,19 +81,19 @@ steps! {
     Agent, "agent", Loader;
     /// The agent joined the swarm.
     Join, "join", Agent;
-    /// Waiting for others before the transfer.
+    /// The agent waits at the gate for other machines before the transfer.
     Gather, "gather", Agent;
-    /// Chunks come in, are checked and written.
+    /// Chunks come in, are verified and written.
     Transfer, "transfer", Agent;
-    /// The disk is read back and compared.
+    /// The disk is read back and compared with the manifest.
     Verify, "verify", Agent;
-    /// Backup GPT moved, hostname, keys and user-data given.
+    /// The partition table for this disk, host name, keys and user-data are made.
     Personalise, "personalise", Agent;
     /// The first MiB is written last.
     Seal, "seal", Agent;
-    /// Serving peers.
+    /// The agent serves peers until it is released.
     Linger, "linger", Agent;
-    /// Restarting into the new OS.
+    /// The agent leaves the swarm, and the machine restarts into the new OS.
     Reboot, "reboot", Agent;
     /// The installed OS called home.
     Confirm, "confirm", Os;
@@ -202,8 +202,7 @@ pub enum What {
 }
 
 impl What {
-    /// The same, fit for the log and for a terminal: a text from outside is cut, and without control and format
-    /// characters.
+    /// The same, fit for the log and for a terminal: texts are cut, and without control and format characters.
     #[must_use]
     pub fn tidied(self) -> Self {
         let clean = |text: String| cut(&harmless(&text), EVENT_TEXT_MAX).to_owned();

@@ -195,8 +195,7 @@ impl Scenario {
     }
 
     /// The scenario to run beside peers: with a quarter of the image where lines limit and there are several machines,
-    /// or a peer that sends each machine its own copy would take an hour for the table. swarmboot then runs with that
-    /// as well.
+    /// or peers that send each machine its own copy would take an hour. swarmboot then runs with that as well.
     pub(crate) fn for_peers(&self) -> Self {
         let smaller = self.server.is_some() && self.machines > 1;
         let mib = if smaller { self.mib / 4 } else { self.mib };

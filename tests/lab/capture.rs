@@ -46,8 +46,8 @@ fn frames(bytes: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(frames)
 }
 
-/// The port and the payload of a frame that is a BOOTP request over UDP and IPv4. QEMU puts virtio's header before a frame
-/// where the card and the tap exchange one.
+/// The port and the payload of a frame that is a BOOTP request over UDP and IPv4. QEMU puts virtio's header before a
+/// frame where the card and the tap exchange one.
 fn request(dumped: &[u8]) -> Option<(u16, &[u8])> {
     const VIRTIO_HEADERS: [usize; 3] = [0, 10, 12];
     VIRTIO_HEADERS.into_iter().find_map(|head| request_in(dumped.get(head..)?))

@@ -108,8 +108,7 @@ impl Beside {
     pub fn used(&self) -> Option<Used> {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.id())).ok();
         let (stat, status) = (read("stat")?, read("status")?);
-        // proc(5): the fields after the name, which may contain spaces; user and system time are the 12th and 13th of
-        // them.
+        // proc(5): behind the name, which may contain spaces, user and system time are the 12th and 13th field.
         let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
         let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -22,8 +22,7 @@ const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// The same with System Management Mode, which keeps Secure Boot's variables; and variables with Microsoft's keys.
 const OVMF_CODE_SECURE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const OVMF_VARIABLES_SECURE: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
-/// The PCI slot of the first network card. Fixed, because a UEFI boot option names it; high, so that no other device
-/// has it.
+/// The PCI slot of the first network card. Fixed, because a UEFI boot option names it; high, so that it is free.
 const FIRST_SLOT: u8 = 16;
 /// The timeout of the monitor: it answers at once, but not while a large request holds QEMU's lock.
 const MONITOR_LIMIT: Duration = Duration::from_secs(30);
@@ -244,8 +243,7 @@ impl Spec {
                 Model::E1000 => "e1000",
                 Model::E1000e => "e1000e",
             };
-            // Without a ROM under UEFI, so that the firmware's own PXE and HTTP clients boot; the boot order is in its
-            // variables.
+            // Without a ROM under UEFI, so that the firmware's own PXE and HTTP clients boot, by its variables.
             let order = match self.firmware {
                 Firmware::Bios => format!("bootindex={}", number + 1),
                 Firmware::Uefi | Firmware::UefiHttp | Firmware::UefiSecure => "romfile=".to_owned(),

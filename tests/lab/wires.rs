@@ -1,6 +1,5 @@
 //! Owns a network of shaped lines: hosts, each with a namespace and a line with rates of its own, at sites behind slow
-//! lines of theirs. Hosts and lines are real to the kernel; only delay is missing, because the kernels at hand have no
-//! netem.
+//! lines of theirs. Hosts and lines are real to the kernel; only delay is missing, as the kernels here have no netem.
 //!
 //! The core is the server's LAN, 10.88.0.0/24. A site behind a line has a router in a namespace of its own and the
 //! network 10.88.N.0/24.
@@ -23,8 +22,7 @@ const LATENCY: f64 = 100.0;
 
 /// The TCP congestion control that Debian's kernel uses by default, whatever the host here is set to.
 const CONGESTION: &str = "cubic";
-/// The file of the ones that namespaces may choose. A host that is set to another one has `CONGESTION`, but not in
-/// here.
+/// The file of the ones that namespaces may choose. A host that is set to another may lack `CONGESTION` in here.
 const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 
 /// A rate in Mbit/s; none for no limit.

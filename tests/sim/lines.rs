@@ -1,6 +1,5 @@
 //! The world's lines: their rates, the chunks that are on their way over them, and how they share. A flow goes from a
-//! machine's uplink to another's downlink, or from the server's uplink over the line of a site. Touches nothing but
-//! bytes.
+//! machine's uplink to another's downlink, or from the server's uplink over a site's line. Touches nothing else.
 
 use common::chunk::ChunkIndex;
 use common::limits::CHUNK_BYTES;

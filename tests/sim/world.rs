@@ -155,8 +155,7 @@ impl World {
         }
     }
 
-    /// Checks that chunks which count as held have passed their check in this world, and that nobody was told of
-    /// others.
+    /// Checks that every chunk that counts as held has passed its check, and that nobody was told of another.
     fn check(&self) {
         for machine in self.machines.iter().filter(|machine| !machine.lies()) {
             assert_eq!(*machine.session.held(), machine.held, "held is what was verified");

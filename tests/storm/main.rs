@@ -80,8 +80,7 @@ impl Wire {
         server(&format!("link add srv type veth peer name rom netns {other}"))?;
         server(&format!("addr add {SERVER}/16 dev srv"))?;
         server("link set srv up")?;
-        // All machines share one kernel here: their addresses must not answer ARP, or each would seem to be in use
-        // already.
+        // All machines share one kernel: if it answered ARP, each of their addresses would seem to be in use.
         let machines = |line: &str| output_of(wire.machines.command("sh").args(["-c", line])).map(drop);
         machines("echo 8 > /proc/sys/net/ipv4/conf/all/arp_ignore; ip link set rom up")?;
         let addresses = "for a in 1 2 3 4 5; do for b in $(seq 0 255); do echo \"addr add 10.77.$a.$b/16 dev rom\"; done; done | ip -batch -";

@@ -4,8 +4,7 @@
 use super::modules::{Import, imports};
 use super::{Finding, files, none, shown};
 
-/// Each crate's rooms, the highest first. A room is a folder or a file right under `src`; a folder in it may be a room
-/// too.
+/// Each crate's rooms, the highest first: folders or files right under `src`; a folder in one may be a room too.
 const ROOMS: [(&str, &[&str]); 3] = [
     (
         "server",

@@ -5,11 +5,10 @@
 //! 60, by which our own server recognises it. A server that knows nothing of swarmboot works as well. Times are
 //! milliseconds since the kernel started.
 //!
-//! Invariants: a packet is accepted only if it is a reply to our Ethernet address and our newest transaction;
-//! an address is configured only from an ACK; after a lease has ended its address is removed before
-//! anything else. The packets are hostile: every length is checked here, and dhcproto is asked only for what
-//! cannot panic (its `chaddr()` does when hlen exceeds 16; options of wrong length end its decoder silently).
-//! Touches `dhcproto`.
+//! Invariants: a packet is accepted only if it is a reply to our Ethernet address and our newest transaction; an
+//! address is configured only from an ACK; after a lease has ended its address is removed before anything else. The
+//! packets are hostile: every length is checked here, and dhcproto is asked only for what cannot panic (its `chaddr()`
+//! does when hlen exceeds 16; options of wrong length end its decoder silently). Touches `dhcproto`.
 
 use std::net::Ipv4Addr;
 

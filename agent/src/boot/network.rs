@@ -384,8 +384,7 @@ fn send(socket: &Socket, to: Ipv4Addr, packet: &[u8]) {
     let _ = socket.send_to(packet, &SocketAddrV4::new(to, 67).into());
 }
 
-/// Renews a lease in the background, and gets another when it is lost. Owns one thread, which ends when this is
-/// dropped.
+/// Renews a lease in the background, and gets another when it is lost. Owns one thread, until it is dropped.
 #[derive(Debug)]
 pub struct LeaseKeeper {
     stop: Arc<AtomicBool>,

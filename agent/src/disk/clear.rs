@@ -22,8 +22,8 @@ use super::write::held_back;
 /// backup GPT.
 const EDGE_BYTES: u64 = 1 << 20;
 
-/// Bytes cleared at the disk's end where the image does not reach. Our own partition for cloud-init is there and ends 2
-/// MiB before the end at the lowest; Promise's RAID keeps a copy 3,087 sectors before it (libblkid's promise_raid.c),
+/// Bytes cleared at the disk's end where the image does not reach. Our own partition for cloud-init is there and ends
+/// 2 MiB before the end at the lowest; Promise's RAID keeps a copy 3,087 sectors before it (libblkid's promise_raid.c),
 /// all others less; the last partition, grown up to ours, ends before it, and md 0.90 and ZFS look for themselves in
 /// its last 768 KiB.
 const END_BYTES: u64 = 8 << 20;
@@ -235,8 +235,7 @@ mod tests {
         }
     }
 
-    /// The same in a GPT, in which the agent makes its own partition; other partitions of that size keep their
-    /// contents.
+    /// The same in a GPT, in which the agent makes its own partition; other small partitions keep their contents.
     #[test]
     fn an_earlier_orders_personal_data_is_cleared_from_a_gpt() {
         let mut bytes = vec![0xa5; 64 * MIB];

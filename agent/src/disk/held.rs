@@ -100,8 +100,7 @@ impl Held {
         }
     }
 
-    /// Removes the chunks of `bad`, which differ on the disk, and every chunk with the same bytes: those are fetched
-    /// together.
+    /// Removes the chunks of `bad`, which differ on the disk, and all chunks equal to them, which are fetched together.
     pub fn lose(&self, bad: &[ChunkIndex]) {
         let bytes: HashSet<Hash> =
             bad.iter().filter_map(|&chunk| self.manifest.stored(chunk)).map(|stored| stored.raw).collect();

@@ -1,7 +1,6 @@
 //! The property of the whole write path, tried at every write: **a disk that boots is whole**. The power is cut after
 //! each operation in turn, writes that were not synced survive in part, and what is then on the disk is either the old
-//! system, nothing that boots, or the new system to the last byte. `steps::power` tries the same through the agent's
-//! steps.
+//! system, nothing that boots, or the new system to the last byte. `steps::power` tries the same through the steps.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -35,7 +35,7 @@ pub enum StepError {
     /// One of the last writes failed; the places whose bytes let the disk boot were cleared again.
     #[error("{disk}")]
     Seal {
-        /// The disk's kernel name, model and serial number, for the log.
+        /// The disk's name and marks, for the log.
         disk: String,
         /// Which of the writes failed, and how.
         source: SealError,
@@ -49,7 +49,7 @@ pub enum StepError {
     /// The old partition table could not be cleared.
     #[error("{disk}")]
     Clear {
-        /// The disk's kernel name, model and serial number, for the log.
+        /// The disk's name and marks, for the log.
         disk: String,
         /// Which write failed, and how.
         source: ClearError,
@@ -57,7 +57,7 @@ pub enum StepError {
     /// A chunk could not be written.
     #[error("{disk}")]
     Write {
-        /// The disk's kernel name, model and serial number, for the log.
+        /// The disk's name and marks, for the log.
         disk: String,
         /// Which write failed, and how.
         source: WriteError,
@@ -112,7 +112,7 @@ pub enum StepError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{disk}: {count} chunks are wrong, the first is {first}")]
 pub struct WrongChunks {
-    /// The disk's kernel name, model and serial number, for the log.
+    /// The disk's name and marks, for the log.
     pub disk: String,
     /// How many chunks differ or cannot be read.
     pub count: usize,

@@ -21,7 +21,6 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
             },
         )
         .await?;
-    // The server knows how many have arrived; the last count received here is from before the arrival that opened the
-    // gate.
+    // The server knows how many have arrived; the last count received is from before the one that opened the gate.
     Ok(String::new())
 }

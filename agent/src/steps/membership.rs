@@ -1,5 +1,5 @@
-//! The membership in the swarm: a task takes its events as they come, whatever step runs, because a swarm whose events
-//! nobody reads would lose them. Owns the client and that task; touches the swarm and the event sink.
+//! The membership in the swarm: a task reads its events as they come, whatever step runs, so that none is dropped. Owns
+//! the client and that task; touches the swarm and the event sink.
 
 use std::sync::Arc;
 

@@ -84,7 +84,7 @@ async fn joined(
 }
 
 /// The state of a job that has joined, with what `device` holds of the image already: verified chunks come from the
-/// sender, the swarm's news are `heard`.
+/// sender, and `heard` is what the swarm has reported.
 pub(super) async fn joined_on(
     disk: &Disk,
     device: Arc<dyn Device>,

@@ -36,7 +36,7 @@ pub enum SwarmEvent {
     Release,
     /// The job is cancelled: stop without sealing.
     Cancel(String),
-    /// The swarm cannot go on, and why: the server says so, its chunks or the image fail their hash, or for ten minutes
-    /// nothing was heard of anybody.
+    /// The swarm cannot go on, and why: the server says so, its chunks or the image fail their hash, or neither the
+    /// server nor a peer sent anything for ten minutes.
     Broken(String),
 }

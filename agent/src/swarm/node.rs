@@ -380,8 +380,7 @@ impl Node {
             tracing::debug!(puller = %key.short(), %ended, "pull stream ended");
             ended.breaks_the_protocol().then_some((key, ended))
         });
-        // One stream for each puller: several would get several slots. After a broken connection an old one looks
-        // alive.
+        // One stream for each puller: several would get several slots. A broken connection's old one looks alive.
         self.pullers.retain(|_, old| !old.is_finished());
         if let Some(old) = self.pullers.insert(key, served) {
             old.abort();

@@ -151,8 +151,7 @@ impl Mesh {
     }
 
     /// Dials `peer` anew and opens one stream of `protocol`. The result arrives as [`MeshEvent::Opened`],
-    /// [`MeshEvent::Refused`], or the swarm's own event that the dial with the returned number failed or its connection
-    /// closed.
+    /// [`MeshEvent::Refused`], or the swarm's own event that this dial failed or its connection was closed.
     pub fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, protocol: Protocol) -> ConnectionId {
         let opts = DialOpts::peer_id(peer)
             .condition(PeerCondition::Always)

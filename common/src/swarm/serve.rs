@@ -32,8 +32,7 @@ const HELLO: Duration = Duration::from_secs(10);
 /// The shortest time between two `Have` messages: one for each chunk and neighbour costs more than it gains.
 pub const NEWS: Duration = Duration::from_millis(20);
 
-/// The interval of `Waiting` messages to a puller whose turn has not come, lest it takes a long queue for a dead
-/// connection.
+/// The interval of `Waiting` messages to a puller whose turn has not come, so that it knows the holder is alive.
 pub const WAITING: Duration = Duration::from_secs(1);
 
 /// Bytes written at once over a limited line: so few that a hundred pullers that share a few Mbit/s all see progress

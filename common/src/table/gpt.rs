@@ -6,8 +6,7 @@ use std::ops::Range;
 
 use super::partition::{ENTRIES_MAX, FIRST_BYTES, Kind, Partition, TableError, u32_at, u64_at};
 
-/// "Microsoft basic data", the type of a FAT for every OS: EBD0A0A2-B9E5-4433-87C0-68B6B72699C7 in its byte order on
-/// disk.
+/// "Microsoft basic data", the type of a FAT for every OS: EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, as on disk.
 const BASIC_DATA: [u8; 16] =
     [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
 

@@ -25,8 +25,7 @@ pub use partition::{FIRST_BYTES, Kind, Partition, TableError};
 use gpt::Gpt;
 use mbr::Mbr;
 
-/// The sector sizes for which a GPT's header is looked for: it is in the second sector, whose size is not known
-/// beforehand.
+/// The sector sizes for which a GPT's header is looked for: it is in the second sector, whose size is not known.
 const SECTOR_SIZES: [u32; 2] = [512, 4096];
 
 /// The partition table of a disk or image.

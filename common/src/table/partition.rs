@@ -1,5 +1,4 @@
-//! Core: types that GPT and MBR share: a partition, what is wrong with a table, and reading its numbers. Touches
-//! nothing.
+//! Core: types that GPT and MBR share: a partition, the faults of a table, and reading its numbers. Touches nothing.
 
 /// How many bytes of an image's start are read for its table; they are also written last.
 pub const FIRST_BYTES: usize = 1 << 20;

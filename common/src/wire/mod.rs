@@ -1,5 +1,4 @@
-//! What crosses the network: routes and bodies over HTTP, messages over the swarm. Owns these shapes; touches the types
-//! of `common` alone.
+//! What crosses the network: routes and bodies over HTTP, messages over the swarm. Owns these shapes; touches nothing.
 
 // Routes and bodies of the boot server.
 pub mod http;

@@ -87,8 +87,7 @@ pub enum ToServer {
         addresses: Vec<String>,
         /// The chunks that it holds and can serve.
         held: ChunkSet,
-        /// Whether it has been told to start before: the connection broke, or the server restarted. It passes no gate
-        /// again.
+        /// Whether it was told to start before: the connection broke, or the server restarted. It skips the gate.
         started: bool,
     },
     /// It holds more chunks.
@@ -172,7 +171,7 @@ pub enum ToAgent {
     },
     /// The job is cancelled: stop without sealing.
     Cancel {
-        /// The reason, in words for the log.
+        /// The reason, as text for the log.
         reason: String,
     },
 }

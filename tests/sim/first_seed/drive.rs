@@ -1,5 +1,4 @@
-//! Drives the server's image swarm in the world: gives it events, and carries out its effects. Touches lines and
-//! messages.
+//! Drives the server's image swarm in the world: gives it events, carries out its effects. Touches lines and messages.
 
 use common::id::DeploymentId;
 use common::limits::CHUNK_BYTES;

@@ -1,5 +1,4 @@
-//! Drives the machines' sessions in the world: gives them events, and carries out their effects. Touches lines and
-//! messages.
+//! Drives the machines' sessions in the world: gives them events, carries out effects. Touches lines and messages.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -337,8 +336,7 @@ impl World {
     }
 
     pub(crate) fn landed(&mut self, from: Holder, to: usize, chunk: ChunkIndex) {
-        // Counted until its check begins: it may have been requested twice, or of a neighbour that is quarantined
-        // since.
+        // Counted until its check begins: it may have been requested twice, or of a neighbour now quarantined.
         self.duplicates += u64::from(CHUNK_BYTES);
         self.pulled(to, from, Pulled::Arrived { chunk, bytes: u64::from(CHUNK_BYTES) });
     }

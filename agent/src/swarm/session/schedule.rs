@@ -1,6 +1,5 @@
 //! Core: the scheduler: which chunk to request next, and from whom. Owns what the neighbours are known to hold and the
-//! state of every chunk; touches `common`. Time is an argument (since the session began), random numbers come from a
-//! seed.
+//! state of every chunk; touches `common`. Time (since the session began) and a random seed are arguments.
 //!
 //! Every chunk that has to be fetched is in exactly one of *missing*, *in flight* and *verified*.
 //!

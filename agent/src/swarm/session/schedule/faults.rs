@@ -15,8 +15,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(6);
 /// Wrong chunks from one neighbour after which it is quarantined: nothing more is requested from it.
 const STRIKES_MAX: u8 = 2;
 
-/// The back-off for a chunk that a neighbour announced and then refused: it may be on its way from memory to disk
-/// there.
+/// The back-off for a chunk that a neighbour announced and then refused: it may be going from memory to disk there.
 const REFUSED: Duration = Duration::from_secs(1);
 
 /// A neighbour that for this long has sent no chunk, and refused this many that it announced, is no longer believed.
