@@ -225,8 +225,7 @@ impl FleetTask {
     /// Later requests fail with [`FleetError::Stopping`].
     ///
     /// # Errors
-    /// When the fleet's thread ended by itself, or the changes of a tick (or of requests in its group) could not be
-    /// committed.
+    /// When the fleet's thread ended by itself.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), FleetError> {
         let Self { thread, handle } = self;
         let mut tick = tokio::time::interval(TICK);
@@ -239,7 +238,11 @@ impl FleetTask {
                     let (reply, done) = oneshot::channel();
                     let answer: Answer = Box::new(move |written| drop(reply.send(written)));
                     handle.requests.send(Request::Tick(answer)).await.map_err(|_| FleetError::Stopping)?;
-                    done.await.map_err(|_| FleetError::Stopping)??;
+                    match done.await.map_err(|_| FleetError::Stopping)? {
+                        // A full disk ends no server: the fleet went back to what is written down and said so.
+                        Ok(()) | Err(FleetError::Unwritten(_)) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 _ = retention.tick() => {
                     handle.requests.send(Request::Forget).await.map_err(|_| FleetError::Stopping)?;

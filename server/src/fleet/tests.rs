@@ -183,3 +183,23 @@ async fn the_task_forgets_by_itself_and_notices_that_there_is_no_room() {
     cancel.cancel();
     task.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_full_disk_does_not_end_the_fleet() {
+    let memory = Memory::default();
+    let (fleet, task) = fleet(&memory);
+    let cancel = CancellationToken::new();
+    let task = tokio::spawn(task.run(cancel.clone()));
+    memory.fill(true);
+    // Something to write comes between two ticks until one of them shares its group and fails with it.
+    let until = tokio::time::Instant::now() + std::time::Duration::from_millis(2500);
+    while tokio::time::Instant::now() < until {
+        fleet.sighting(power_on(1));
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert!(!task.is_finished(), "it waits for room");
+    memory.fill(false);
+    fleet.freeze(freeze("audit")).await.unwrap();
+    cancel.cancel();
+    task.await.unwrap().unwrap();
+}
