@@ -4,6 +4,7 @@
 use common::id::{Hash, ImageId};
 use serde::{Deserialize, Serialize};
 
+use super::format::ImageFormat;
 use super::source::ImageSource;
 use crate::api::shapes::ImageTraits;
 
@@ -57,7 +58,7 @@ pub struct ImageInfo {
     #[serde(default)]
     pub path: Option<std::path::PathBuf>,
     /// How it came: `raw`, `qcow2`, `raw in xz` and so on.
-    pub format: String,
+    pub format: ImageFormat,
     /// When it was added, in milliseconds since 1970.
     pub added_at_ms: u64,
     /// How it is divided.

@@ -12,6 +12,7 @@ use common::manifest::{Encoding, StoredChunk};
 use common::wire::swarm::Form;
 
 use super::error::ImageError;
+use super::format::{Format, ImageFormat};
 use super::import::LEVEL;
 use super::store::Images;
 
@@ -43,8 +44,9 @@ impl Images {
     pub fn mend(&self, id: ImageId, index: ChunkIndex) -> Result<(), ImageError> {
         let (manifest, _) = self.read_manifest(id)?;
         let chunk = manifest.stored(index).ok_or(ImageError::ManifestMissing(id))?;
-        let named = self.list().into_iter().filter(|image| image.id == id && image.format == "raw");
-        let sources: Vec<PathBuf> = named.filter_map(|image| image.path).collect();
+        let named = self.list().into_iter().filter(|image| image.id == id);
+        let plain = named.filter(|image| image.format == ImageFormat::Raw(Format::Raw));
+        let sources: Vec<PathBuf> = plain.filter_map(|image| image.path).collect();
         let absent =
             |wire| ImageError::ChunkDamaged { wire, why: "and what the image was made from is not there" };
         let mut last = absent(chunk.wire);

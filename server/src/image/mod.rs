@@ -11,6 +11,9 @@ mod error;
 // What others see of an image.
 mod info;
 
+// Core: how an image came, as a word and as a type.
+mod format;
+
 // Raw bytes in order, from whatever an admin has.
 mod source;
 

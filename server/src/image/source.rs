@@ -11,6 +11,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use super::foreign;
+use super::format::{Format, ImageFormat};
 use super::hint::io_hint;
 use super::input::{Input, READ_BYTES};
 use super::qcow2::{self, Qcow2, QcowError};
@@ -167,30 +168,6 @@ impl SourceError {
             Self::Foreign { hint, .. } => Some((*hint).to_owned()),
             Self::Qcow2(error) => error.hint(),
         }
-    }
-}
-
-/// How the bytes of an input are packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// As they are.
-    Raw,
-    /// gzip, RFC 1952.
-    Gz,
-    /// xz.
-    Xz,
-    /// Zstandard, RFC 8878.
-    Zst,
-}
-
-impl std::fmt::Display for Format {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Raw => "raw",
-            Self::Gz => "gz",
-            Self::Xz => "xz",
-            Self::Zst => "zst",
-        })
     }
 }
 
@@ -397,10 +374,14 @@ impl Source {
         self.total
     }
 
-    /// What it is, in words.
-    pub(super) fn format(&self) -> String {
-        let inner = if matches!(self.body, Body::Qcow2(_)) { "qcow2" } else { "raw" };
-        self.wrapped_in.map_or_else(|| inner.to_owned(), |outer| format!("{inner} in {outer}"))
+    /// What it is.
+    pub(super) fn format(&self) -> ImageFormat {
+        let packed = self.wrapped_in.unwrap_or(Format::Raw);
+        if matches!(self.body, Body::Qcow2(_)) {
+            ImageFormat::Qcow2(packed)
+        } else {
+            ImageFormat::Raw(packed)
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::blobs::{Blobs, Files};
 use super::error::ImageError;
+use super::format::ImageFormat;
 use super::import::{Import, Imported};
 use super::info::{AddSpec, Added, ImageInfo, Progress, Removed};
 use super::keys::{UNCLEAN, chunk_key, manifest_key, name_key};
@@ -167,7 +168,7 @@ impl Images {
         &self,
         name: String,
         origin: Origin,
-        format: String,
+        format: ImageFormat,
         imported: Imported,
         traits: ImageTraits,
     ) -> Result<Added, ImageError> {

@@ -152,12 +152,12 @@ fn images_of_qemu_img_are_read_as_files_streams_and_compressed() {
         let convert = [&["convert", "-f", "raw", "-O", "qcow2"], options, &[&from, &file]].concat();
         assert!(qemu_img(&convert), "{kind}");
         let added = add_from(&images, kind, ImageSource::File(file.clone().into())).unwrap();
-        assert_eq!((added.image.id, added.image.format.as_str()), (raw.id, "qcow2"), "{kind}");
+        assert_eq!((added.image.id, added.image.format.to_string().as_str()), (raw.id, "qcow2"), "{kind}");
         let packed = std::fs::read(&file).unwrap();
         let streamed = add(&images, &format!("{kind}-stream"), packed.clone()).unwrap().image;
-        assert_eq!((streamed.id, streamed.format.as_str()), (raw.id, "qcow2"), "{kind}");
+        assert_eq!((streamed.id, streamed.format.to_string().as_str()), (raw.id, "qcow2"), "{kind}");
         let zipped = add(&images, &format!("{kind}-gz"), gz(&packed)).unwrap().image;
-        assert_eq!((zipped.id, zipped.format.as_str()), (raw.id, "qcow2 in gz"), "{kind}");
+        assert_eq!((zipped.id, zipped.format.to_string().as_str()), (raw.id, "qcow2 in gz"), "{kind}");
         let half = add(&images, "half", packed[..packed.len() / 2].to_vec()).unwrap_err();
         assert!(told(&half).contains("cut short"), "{kind}: {}", told(&half));
     }

@@ -4,7 +4,8 @@ use std::io::{self, Read};
 
 use proptest::prelude::*;
 
-use super::super::source::{Format, SourceError};
+use super::super::format::Format;
+use super::super::source::SourceError;
 use super::*;
 
 /// A disk with something to compress and something that does not.
@@ -23,11 +24,11 @@ fn every_format_gives_the_same_image() {
     let images = Images::open(dir.path()).unwrap();
     let bytes = disk();
     let raw = add(&images, "raw", bytes.clone()).unwrap().image;
-    assert_eq!((raw.format.as_str(), raw.source.as_str()), ("raw", "test image"));
+    assert_eq!((raw.format.to_string().as_str(), raw.source.as_str()), ("raw", "test image"));
     for (name, packed) in [("gz", gz(&bytes)), ("xz", xz(&bytes)), ("zst", zst(&bytes))] {
         let added = add(&images, name, packed.clone()).unwrap();
         assert_eq!((added.image.id, added.new_bytes), (raw.id, 0), "{name}");
-        assert_eq!(added.image.format, format!("raw in {name}"));
+        assert_eq!(added.image.format.to_string(), format!("raw in {name}"));
         let path = dir.path().join("file.img");
         std::fs::write(&path, packed).unwrap();
         let added = add_from(&images, &format!("{name}-file"), ImageSource::File(path)).unwrap();

@@ -36,7 +36,10 @@ fn an_image_store_of_the_version_before_opens_without_loss() {
         (image.size_bytes, image.chunks, image.zero_chunks, image.stored_chunks),
         (3_147_776, 4, 1, 2)
     );
-    assert_eq!((image.source.as_str(), image.format.as_str(), image.wire_bytes), ("disk.raw", "raw", 2161));
+    assert_eq!(
+        (image.source.as_str(), image.format.to_string().as_str(), image.wire_bytes),
+        ("disk.raw", "raw", 2161)
+    );
     assert!(image.traits.is_some(), "what was seen in it need not be looked for again");
     assert!(images.verify(image.id, &mut |_| {}).unwrap().damaged.is_empty());
     let raw = export(&images, image.id);
