@@ -10,28 +10,7 @@ use parking_lot::Mutex;
 
 use super::super::blobs::{Blobs, Files};
 use super::super::error::ImageError;
-use super::super::store::Images;
-
-/// Blobs that can be opened again, and looked into past the store.
-pub(super) trait Bench {
-    /// Opens the blobs alone.
-    fn blobs(&self) -> Result<Box<dyn Blobs>, ImageError>;
-    /// All keys, in order.
-    fn keys(&self) -> Vec<String>;
-    /// What lies under a key.
-    fn read(&self, key: &str) -> Vec<u8>;
-    /// Puts something under a key, whoever has the blobs open.
-    fn write(&self, key: &str, bytes: &[u8]);
-    /// Takes away what lies under a key.
-    fn remove(&self, key: &str);
-    /// Takes no chunk from now on.
-    fn refuse_chunks(&self);
-
-    /// Opens the store.
-    fn open(&self) -> Result<Images, ImageError> {
-        Images::over(self.blobs()?)
-    }
-}
+use super::suite::Bench;
 
 /// Blobs that are gone with the process.
 #[derive(Debug, Clone, Default)]
@@ -172,76 +151,3 @@ pub(super) fn files(state: &Path) -> Vec<String> {
     found.sort_unstable();
     found
 }
-
-fn a_blob_is_replaced_whole_and_listed_once(bench: &impl Bench) {
-    let blobs = bench.blobs().unwrap();
-    assert_eq!(blobs.get("chunks/ab/abc").unwrap(), None);
-    blobs.put("chunks/ab/abc", b"one").unwrap();
-    blobs.put("chunks/ab/abc", b"three").unwrap();
-    blobs.put("chunks/cd/cde", b"").unwrap();
-    blobs.put("unclean", b"").unwrap();
-    blobs.settle().unwrap();
-    assert_eq!(blobs.get("chunks/ab/abc").unwrap().unwrap(), b"three");
-    assert_eq!(blobs.get("unclean").unwrap().unwrap(), b"");
-    assert_eq!(blobs.list("chunks").unwrap(), ["chunks/ab/abc", "chunks/cd/cde"]);
-    assert!(blobs.list("nothing").unwrap().is_empty() && blobs.list("chun").unwrap().is_empty());
-    assert_eq!((blobs.delete("chunks/ab/abc").unwrap(), blobs.delete("chunks/ab/abc").unwrap()), (5, 0));
-    blobs.delete("unclean").unwrap();
-    drop(blobs);
-    let again = bench.blobs().unwrap();
-    assert_eq!(
-        again.list("chunks").unwrap(),
-        ["chunks/cd/cde"],
-        "what was put is there when it is opened again"
-    );
-}
-
-fn one_has_the_blobs_at_a_time(bench: &impl Bench) {
-    let blobs = bench.blobs().unwrap();
-    assert!(matches!(bench.blobs(), Err(ImageError::Locked { .. })));
-    drop(blobs);
-    assert!(bench.blobs().is_ok());
-}
-
-fn scratch_is_empty_and_no_blob(bench: &impl Bench) {
-    use std::io::{Read as _, Seek as _, Write as _};
-    let blobs = bench.blobs().unwrap();
-    let (mut one, mut other) = (blobs.scratch().unwrap(), blobs.scratch().unwrap());
-    one.write_all(b"half an image").unwrap();
-    one.rewind().unwrap();
-    let mut text = String::new();
-    one.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "half an image");
-    assert_eq!(other.read(&mut [0]).unwrap(), 0, "each has its own");
-    assert!(bench.keys().is_empty());
-}
-
-/// Runs tests that take a bench over blobs in memory and over blobs in files.
-macro_rules! over_both {
-    ($($test:ident),+ $(,)?) => {
-        mod in_memory {
-            $(
-                #[test]
-                fn $test() {
-                    super::$test(&$crate::image::tests::bench::Memory::default());
-                }
-            )+
-        }
-
-        mod in_files {
-            $(
-                #[test]
-                fn $test() {
-                    super::$test(&$crate::image::tests::bench::Folder::default());
-                }
-            )+
-        }
-    };
-}
-pub(super) use over_both;
-
-over_both!(
-    a_blob_is_replaced_whole_and_listed_once,
-    one_has_the_blobs_at_a_time,
-    scratch_is_empty_and_no_blob
-);

@@ -4,7 +4,8 @@ mod bench;
 mod qcow2;
 mod refused;
 mod source;
-mod store;
+pub(super) mod store;
+pub(super) mod suite;
 mod traits;
 mod written_before;
 
@@ -14,9 +15,18 @@ use std::path::Path;
 use common::id::ImageId;
 
 use super::{AddSpec, Added, ImageError, ImageSource, Images};
-use bench::{Bench, Memory, files, over_both};
+use bench::{Memory, files};
+use suite::Bench;
 
 const MIB: usize = 1 << 20;
+
+mod in_memory {
+    super::suite::blobs_suite!(super::bench::Memory::default());
+}
+
+mod in_files {
+    super::suite::blobs_suite!(super::bench::Folder::default());
+}
 
 fn from_bytes(bytes: Vec<u8>) -> ImageSource {
     let length = Some(bytes.len() as u64);

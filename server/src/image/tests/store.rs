@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::super::keys::chunk_key;
 use super::*;
 
-fn boundary_sizes(bench: &impl Bench) {
+pub(crate) fn boundary_sizes(bench: &impl Bench) {
     let cases = [
         (1, 512, 1, true),
         (511, 512, 1, true),
@@ -56,7 +56,7 @@ proptest! {
     }
 }
 
-fn equal_chunks_rest_once_and_keep_their_wire_form(bench: &impl Bench) {
+pub(crate) fn equal_chunks_rest_once_and_keep_their_wire_form(bench: &impl Bench) {
     let images = bench.open().unwrap();
     let text = b"compresses well ".repeat(MIB / 16);
     let base = [noise(1, MIB), text.clone(), vec![0; MIB], text.clone(), noise(2, MIB)].concat();
@@ -84,7 +84,7 @@ fn equal_chunks_rest_once_and_keep_their_wire_form(bench: &impl Bench) {
     assert!(bench.keys().is_empty(), "{:?}", bench.keys());
 }
 
-fn damage_is_found_not_served_and_repaired_by_adding_again(bench: &impl Bench) {
+pub(crate) fn damage_is_found_not_served_and_repaired_by_adding_again(bench: &impl Bench) {
     let images = bench.open().unwrap();
     let bytes = [noise(1, MIB), b"text".repeat(MIB / 4), noise(2, MIB)].concat();
     let image = add(&images, "a", bytes.clone()).unwrap().image;
@@ -113,7 +113,7 @@ fn damage_is_found_not_served_and_repaired_by_adding_again(bench: &impl Bench) {
     assert!(export(&images, image.id) == bytes);
 }
 
-fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source(bench: &impl Bench) {
+pub(crate) fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source(bench: &impl Bench) {
     let images = bench.open().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let (shared, source) = (noise(1, MIB), dir.path().join("disk.raw"));
@@ -143,7 +143,7 @@ fn a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source(bench: &i
     assert_eq!(damaged().len(), 1, "nothing wrong was taken");
 }
 
-fn a_name_stays_with_its_content(bench: &impl Bench) {
+pub(crate) fn a_name_stays_with_its_content(bench: &impl Bench) {
     let images = bench.open().unwrap();
     let first = add(&images, "a", noise(1, 2 * MIB)).unwrap().image;
     let before = bench.keys();
@@ -158,7 +158,7 @@ fn a_name_stays_with_its_content(bench: &impl Bench) {
     assert_eq!(images.list(), [first]);
 }
 
-fn bad_names_are_refused_before_anything_is_read(bench: &impl Bench) {
+pub(crate) fn bad_names_are_refused_before_anything_is_read(bench: &impl Bench) {
     let images = bench.open().unwrap();
     let long = "x".repeat(65);
     let id = "a".repeat(64);
@@ -177,7 +177,7 @@ fn bad_names_are_refused_before_anything_is_read(bench: &impl Bench) {
     assert!(add(&images, "Debian-12.5_x64", noise(1, 512)).is_ok());
 }
 
-fn an_image_is_found_by_name_or_by_the_beginning_of_its_id(bench: &impl Bench) {
+pub(crate) fn an_image_is_found_by_name_or_by_the_beginning_of_its_id(bench: &impl Bench) {
     let images = bench.open().unwrap();
     assert!(images.get("a").unwrap_err().hint().unwrap().contains("no images yet"));
     let image = add(&images, "a", noise(1, 512)).unwrap().image;
@@ -195,7 +195,7 @@ fn an_image_is_found_by_name_or_by_the_beginning_of_its_id(bench: &impl Bench) {
     assert_eq!(export(&images, image.id).len(), 512);
 }
 
-fn a_crash_leaves_no_half_image_and_takes_no_whole_one(bench: &impl Bench) {
+pub(crate) fn a_crash_leaves_no_half_image_and_takes_no_whole_one(bench: &impl Bench) {
     let good = add(&bench.open().unwrap(), "good", noise(1, 2 * MIB)).unwrap().image;
     let whole = bench.keys();
     // A power cut in the middle of an add: chunks and even the manifest, but no name.
@@ -217,14 +217,14 @@ fn a_crash_leaves_no_half_image_and_takes_no_whole_one(bench: &impl Bench) {
     assert!(images.verify(good.id, &mut |_| {}).unwrap().damaged.is_empty());
 }
 
-fn one_process_has_the_store(bench: &impl Bench) {
+pub(crate) fn one_process_has_the_store(bench: &impl Bench) {
     let images = bench.open().unwrap();
     assert!(matches!(bench.open(), Err(ImageError::Locked { .. })));
     drop(images);
     assert!(bench.open().is_ok());
 }
 
-fn a_store_that_takes_nothing_is_an_error_and_not_an_image(bench: &impl Bench) {
+pub(crate) fn a_store_that_takes_nothing_is_an_error_and_not_an_image(bench: &impl Bench) {
     let images = bench.open().unwrap();
     bench.refuse_chunks();
     let error = add(&images, "a", noise(1, 8 * MIB)).unwrap_err();
@@ -255,7 +255,7 @@ impl Read for Paced {
     }
 }
 
-fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on(bench: &impl Bench) {
+pub(crate) fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on(bench: &impl Bench) {
     let images = bench.open().unwrap();
     let old = add(&images, "old", [noise(1, MIB), noise(2, MIB)].concat()).unwrap().image;
     let (tell, go) = sync_channel(1);
@@ -286,7 +286,7 @@ fn a_remove_during_an_add_takes_nothing_that_the_add_counts_on(bench: &impl Benc
     assert_eq!(bench.keys().len(), 5, "{:?}", bench.keys());
 }
 
-fn stopping_ends_an_add_and_leaves_nothing(bench: &impl Bench) {
+pub(crate) fn stopping_ends_an_add_and_leaves_nothing(bench: &impl Bench) {
     let images = bench.open().unwrap();
     let stopper = images.clone();
     let source = from_bytes(noise(1, 8 * MIB));
@@ -301,18 +301,3 @@ fn stopping_ends_an_add_and_leaves_nothing(bench: &impl Bench) {
     assert!(matches!(error, ImageError::Stopped), "{error}");
     assert!(bench.keys().is_empty());
 }
-
-over_both!(
-    boundary_sizes,
-    equal_chunks_rest_once_and_keep_their_wire_form,
-    damage_is_found_not_served_and_repaired_by_adding_again,
-    a_damaged_chunk_is_named_with_its_images_and_mended_from_the_source,
-    a_name_stays_with_its_content,
-    bad_names_are_refused_before_anything_is_read,
-    an_image_is_found_by_name_or_by_the_beginning_of_its_id,
-    a_crash_leaves_no_half_image_and_takes_no_whole_one,
-    one_process_has_the_store,
-    a_store_that_takes_nothing_is_an_error_and_not_an_image,
-    a_remove_during_an_add_takes_nothing_that_the_add_counts_on,
-    stopping_ends_an_add_and_leaves_nothing,
-);
