@@ -1,4 +1,5 @@
-//! Core: what an admin can do about an error of the file system. Touches nothing.
+//! Core: what an admin can do about an error of the file system. Blobs that are no files have hints of their own.
+//! Touches nothing.
 
 use std::io;
 
