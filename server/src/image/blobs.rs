@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::error::ImageError;
+use super::hint::io_hint;
 
 /// Blobs by key. Keys are made by this program only: `chunks/ab/<hash>`, `manifests/<hash>`, `names/<name>`, `unclean`.
 /// One process at a time: the implementation refuses to be opened by a second server, and dropping it allows another
@@ -23,7 +24,9 @@ pub trait Blobs: Send + Sync + fmt::Debug {
     /// The blob under `key`; `None` if there is none.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read. Of the kind `InvalidData` when it is known to be damaged where it lies, so that only
+    /// putting it again helps; no other error says anything of the blob. A blob with other bytes than were put may come
+    /// without an error: whoever gets it checks it.
     fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>>;
 
     /// Replaces the blob under `key`, atomically.
@@ -59,6 +62,30 @@ pub trait Blobs: Send + Sync + fmt::Debug {
     /// # Errors
     /// When it cannot be created.
     fn scratch(&self) -> io::Result<File>;
+
+    /// What an admin can do about `error`, which one of the other methods gave; unless said otherwise, what helps where
+    /// the blobs are files.
+    fn hint(&self, error: &io::Error) -> Option<String> {
+        io_hint(error)
+    }
+
+    /// What an admin has to check when blobs are gone or have other bytes than were put, as what follows the word
+    /// "check" in a sentence; unless said otherwise, what is to be checked where the blobs are files.
+    fn to_check(&self) -> &'static str {
+        "the disk under the state folder"
+    }
+}
+
+impl dyn Blobs + '_ {
+    /// The error that `what` cannot be read, with what helps.
+    pub(super) fn not_read(&self, what: impl Into<String>, source: io::Error) -> ImageError {
+        ImageError::Read { what: what.into(), hint: self.hint(&source), source }
+    }
+
+    /// The error that `what` cannot be written, with what helps.
+    pub(super) fn not_written(&self, what: impl Into<String>, source: io::Error) -> ImageError {
+        ImageError::Write { what: what.into(), hint: self.hint(&source), source }
+    }
 }
 
 /// Blobs as files under one folder.
@@ -80,12 +107,16 @@ impl Files {
     /// # Errors
     /// When it cannot be created or read, or another process has it open.
     pub(super) fn open(root: &Path) -> Result<Self, ImageError> {
-        let failed = |source| ImageError::Open { path: root.to_owned(), source };
+        let place = || root.display().to_string();
+        let failed = |source: io::Error| ImageError::Open { place: place(), hint: io_hint(&source), source };
         fs::create_dir_all(root).map_err(failed)?;
         let lock = File::create(root.join("lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(ImageError::Locked { path: root.to_owned() }),
+            Err(fs::TryLockError::WouldBlock) => {
+                let hint = Some("stop the other one, or give this one its own --state folder".to_owned());
+                return Err(ImageError::Locked { place: place(), hint });
+            }
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
         let scratch = root.join("tmp");
@@ -125,7 +156,7 @@ impl Blobs for Files {
         match fs::read(self.root.join(key)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(as_damage(error)),
         }
     }
 
@@ -199,9 +230,47 @@ impl Blobs for Files {
     }
 }
 
+/// A sector that cannot be read is damage, and only writing it again helps; the words stay those of the system.
+fn as_damage(error: io::Error) -> io::Error {
+    if error.raw_os_error() == Some(nix::libc::EIO) {
+        return io::Error::new(io::ErrorKind::InvalidData, error);
+    }
+    error
+}
+
 #[cfg(test)]
 mod tests {
+    use common::id::{Hash, ImageId};
+
     use super::*;
+
+    #[test]
+    fn a_sector_that_cannot_be_read_is_damage_in_the_words_of_the_system() {
+        let error = io::Error::from_raw_os_error;
+        let unread = as_damage(error(nix::libc::EIO));
+        assert_eq!(unread.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(common::causes::with_causes(&unread), error(nix::libc::EIO).to_string());
+        assert_eq!(as_damage(error(nix::libc::EMFILE)).raw_os_error(), Some(nix::libc::EMFILE));
+    }
+
+    #[test]
+    fn what_helps_with_files_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let files: Box<dyn Blobs> = Box::new(Files::open(dir.path()).unwrap());
+        let full = files.not_written("x", io::ErrorKind::StorageFull.into());
+        assert!(full.hint().unwrap().contains("disk is full"));
+        let lost = ImageError::ManifestMissing { id: ImageId(Hash::of(b"")), check: files.to_check() };
+        assert_eq!(
+            lost.hint().unwrap(),
+            "check the disk under the state folder, then remove the image and add it again"
+        );
+        let locked = Files::open(dir.path()).unwrap_err();
+        assert_eq!(
+            locked.to_string(),
+            format!("the image store {} is in use by another swarmboot", dir.path().display())
+        );
+        assert!(locked.hint().unwrap().contains("--state folder"));
+    }
 
     #[test]
     fn a_folder_that_cannot_be_synced_is_tried_again_and_holds_up_no_other() {

@@ -2,7 +2,6 @@
 //! nothing.
 
 use std::io;
-use std::path::PathBuf;
 
 use common::id::{Hash, ImageId};
 use common::manifest::BadManifest;
@@ -14,20 +13,24 @@ use super::source::SourceError;
 /// A failed operation on images.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The folder of the store cannot be created or read.
-    #[error("cannot open the image store {}", .path.display())]
+    /// The place of the store cannot be made or read.
+    #[error("cannot open the image store {place}")]
     Open {
-        /// The path of the store's folder.
-        path: PathBuf,
+        /// Where the store is, as its blobs call it: the folder of those in files.
+        place: String,
+        /// What helps with blobs of this kind.
+        hint: Option<String>,
         /// What the operating system answered.
         #[source]
         source: io::Error,
     },
     /// Another process has the store open.
-    #[error("the image store {} is in use by another swarmboot", .path.display())]
+    #[error("the image store {place} is in use by another swarmboot")]
     Locked {
-        /// The path of the store's folder.
-        path: PathBuf,
+        /// Where the store is, as its blobs call it: the folder of those in files.
+        place: String,
+        /// What helps with blobs of this kind.
+        hint: Option<String>,
     },
     /// The name is too long or has characters that are not allowed.
     #[error("`{name}` cannot be an image's name: {why}")]
@@ -129,6 +132,8 @@ pub enum ImageError {
     Write {
         /// What was to be written, in words.
         what: String,
+        /// What helps with blobs of this kind.
+        hint: Option<String>,
         /// What the operating system answered.
         #[source]
         source: io::Error,
@@ -138,6 +143,8 @@ pub enum ImageError {
     Read {
         /// What was to be read, in words.
         what: String,
+        /// What helps with blobs of this kind.
+        hint: Option<String>,
         /// What the operating system answered.
         #[source]
         source: io::Error,
@@ -156,14 +163,21 @@ pub enum ImageError {
         /// What was found wrong.
         why: &'static str,
     },
-    /// A manifest is missing from the store.
-    #[error("the manifest of image {0} is missing from the image store")]
-    ManifestMissing(ImageId),
-    /// A manifest cannot be made or parsed.
+    /// A manifest that should be in the store is not.
+    #[error("the manifest of image {id} is missing from the image store")]
+    ManifestMissing {
+        /// The image.
+        id: ImageId,
+        /// What is to be checked where blobs of this kind lie.
+        check: &'static str,
+    },
+    /// A manifest cannot be made of, or read from, these bytes.
     #[error("the manifest of {what} is unusable")]
     Manifest {
         /// The name of the image's source, or the image's id.
         what: String,
+        /// What is to be checked where blobs of this kind lie.
+        check: &'static str,
         /// The error underneath.
         #[source]
         source: BadManifest,
@@ -189,13 +203,11 @@ impl ImageError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Open { source, .. } | Self::Write { source, .. } | Self::Read { source, .. } => {
-                io_hint(source)
-            }
+            Self::Open { hint, .. }
+            | Self::Locked { hint, .. }
+            | Self::Write { hint, .. }
+            | Self::Read { hint, .. } => hint.clone(),
             Self::Export(source) => io_hint(source),
-            Self::Locked { .. } => {
-                Some("stop the other one, or give this one its own --state folder".to_owned())
-            }
             Self::Name { .. } => Some(
                 "use up to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
                     .to_owned(),
@@ -228,9 +240,9 @@ impl ImageError {
                 "see all damage with `swarmboot image verify NAME`; adding the same image again repairs it"
                     .to_owned(),
             ),
-            Self::ManifestMissing(_) | Self::Manifest { .. } => Some(
-                "check the disk under the state folder, then remove the image and add it again".to_owned(),
-            ),
+            Self::ManifestMissing { check, .. } | Self::Manifest { check, .. } => {
+                Some(format!("check {check}, then remove the image and add it again"))
+            }
             Self::InUse { .. } => Some("cancel it or wait for its end".to_owned()),
             Self::Stopped => None,
         }

@@ -62,8 +62,9 @@ impl fmt::Display for ImageFormat {
 
 impl From<String> for ImageFormat {
     fn from(words: String) -> Self {
-        let known = Format::ALL.into_iter().flat_map(|packed| [Self::Raw(packed), Self::Qcow2(packed)]);
-        known.into_iter().find(|known| known.to_string() == words).unwrap_or(Self::Other(words))
+        // Compared with what is written, so that there is one place for the words.
+        let mut known = Format::ALL.into_iter().flat_map(|packed| [Self::Raw(packed), Self::Qcow2(packed)]);
+        known.find(|format| format.to_string() == words).unwrap_or(Self::Other(words))
     }
 }
 

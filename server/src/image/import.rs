@@ -6,6 +6,7 @@
 //! whatever version of the compressor made it.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -122,8 +123,11 @@ impl Import<'_> {
         progress(told(source, &shared));
         notes.extend(facts.notes.iter().cloned());
         let chunks = shared.done.lock().drain(..).map(|chunk| chunk.unwrap_or(Chunk::Zero)).collect();
-        let manifest = Manifest::new(size, sector_bytes, chunks)
-            .map_err(|source| ImageError::Manifest { what: self.name.to_owned(), source })?;
+        let manifest = Manifest::new(size, sector_bytes, chunks).map_err(|source| ImageError::Manifest {
+            what: self.name.to_owned(),
+            check: self.blobs.to_check(),
+            source,
+        })?;
         Ok(Imported {
             manifest: Arc::new(manifest),
             facts,
@@ -242,10 +246,10 @@ impl Import<'_> {
             }
             let kept = match &mut packer {
                 Ok(packer) => self.keep(&piece, packer, shared),
-                Err(error) => Err(ImageError::Write {
-                    what: "a chunk".to_owned(),
-                    source: std::io::Error::new(error.kind(), error.to_string()),
-                }),
+                Err(error) => {
+                    let source = io::Error::new(error.kind(), error.to_string());
+                    Err(self.blobs.not_written("a chunk", source))
+                }
             };
             match kept {
                 Ok(chunk) => {
@@ -301,8 +305,8 @@ impl Import<'_> {
         };
         self.blobs
             .put(&chunk_key(&chunk.wire), wire)
-            .map_err(|source| ImageError::Write { what: format!("chunk {}", chunk.wire), source })?;
-        // Two workers can have the same chunk at once; they write the same blob, and it is counted once.
+            .map_err(|source| self.blobs.not_written(format!("chunk {}", chunk.wire), source))?;
+        // Two workers can meet the same chunk at once; they make the same file, and it counts once.
         if shared.seen.lock().insert(raw, chunk).is_none() {
             if known == Some(&chunk) {
                 shared.repaired.fetch_add(1, Relaxed);
@@ -319,9 +323,9 @@ impl Import<'_> {
     fn is_whole(&self, chunk: &StoredChunk) -> Result<bool, ImageError> {
         match self.blobs.get(&chunk_key(&chunk.wire)) {
             Ok(found) => Ok(found.is_some_and(|bytes| Hash::of(&bytes) == chunk.wire)),
-            // An unreadable sector is what a repair is for.
-            Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => Ok(false),
-            Err(source) => Err(ImageError::Read { what: format!("chunk {}", chunk.wire), source }),
+            // What is damaged where it lies is what a repair is for.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+            Err(source) => Err(self.blobs.not_read(format!("chunk {}", chunk.wire), source)),
         }
     }
 }

@@ -13,6 +13,7 @@ use common::wire::swarm::Form;
 
 use super::error::ImageError;
 use super::format::{Format, ImageFormat};
+use super::hint::io_hint;
 use super::import::LEVEL;
 use super::store::Images;
 
@@ -30,7 +31,7 @@ impl Images {
         bytes: Vec<u8>,
     ) -> Result<(), ImageError> {
         let (manifest, _) = self.read_manifest(id)?;
-        let chunk = manifest.stored(index).ok_or(ImageError::ManifestMissing(id))?;
+        let chunk = manifest.stored(index).ok_or_else(|| self.no_manifest(id))?;
         let wire = match form {
             Form::Wire => bytes,
             Form::Raw => wire_form(&chunk, bytes)?,
@@ -44,7 +45,7 @@ impl Images {
     /// When it does not exist, is of another format, or has other bytes by now.
     pub fn mend(&self, id: ImageId, index: ChunkIndex) -> Result<(), ImageError> {
         let (manifest, _) = self.read_manifest(id)?;
-        let chunk = manifest.stored(index).ok_or(ImageError::ManifestMissing(id))?;
+        let chunk = manifest.stored(index).ok_or_else(|| self.no_manifest(id))?;
         let named = self.list().into_iter().filter(|image| image.id == id);
         let plain = named.filter(|image| image.format == ImageFormat::Raw(Format::Raw));
         let sources: Vec<PathBuf> = plain.filter_map(|image| image.path).collect();
@@ -54,7 +55,7 @@ impl Images {
         for path in sources {
             let what = || format!("the image's source {}", path.display());
             let raw = read_at(&path, index.offset(), manifest.raw_len(index))
-                .map_err(|source| ImageError::Read { what: what(), source });
+                .map_err(|source| ImageError::Read { what: what(), hint: io_hint(&source), source });
             match raw.and_then(|raw| self.replace_chunk(&chunk, &wire_form(&chunk, raw)?)) {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,

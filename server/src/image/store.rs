@@ -87,7 +87,7 @@ impl Images {
     /// When the blobs cannot be read.
     pub fn over(blobs: Box<dyn Blobs>) -> Result<Self, ImageError> {
         let (names, doubtful) = read_names(&*blobs)?;
-        let read = |source| ImageError::Read { what: "a mark".to_owned(), source };
+        let read = |source| blobs.not_read("a mark", source);
         let is_unclean = blobs.get(UNCLEAN).map_err(read)?.is_some();
         let images = Self(Arc::new(Inner {
             blobs,
@@ -144,8 +144,8 @@ impl Images {
         })
         .map_err(|source| ImageError::Source { name: source_name.clone(), source })?;
         let expected = match self.named(&spec.name).map(|image| self.manifest(image.id)) {
-            // Adding the image again also repairs its manifest.
-            None | Some(Err(ImageError::ManifestMissing(_) | ImageError::Manifest { .. })) => None,
+            // Adding the image again is what repairs its manifest, too.
+            None | Some(Err(ImageError::ManifestMissing { .. } | ImageError::Manifest { .. })) => None,
             Some(manifest) => Some(manifest?),
         };
         let import = Import {
@@ -175,10 +175,7 @@ impl Images {
         let _one = self.0.commit.lock();
         let bytes = Bytes::from(manifest.to_bytes());
         let id = ImageId(Hash::of(&bytes));
-        let write = |what: &str| {
-            let what = what.to_owned();
-            move |source| ImageError::Write { what, source }
-        };
+        let write = |what: &'static str| move |source| self.0.blobs.not_written(what, source);
         let existing = self.named(&name);
         if let Some(other) = existing.as_ref().filter(|other| other.id != id) {
             return Err(ImageError::Taken { name, has: other.id });
@@ -312,11 +309,20 @@ impl Images {
             .0
             .blobs
             .get(&manifest_key(id))
-            .map_err(|source| ImageError::Read { what: format!("manifest {}", id.0.short()), source })?
-            .ok_or(ImageError::ManifestMissing(id))?;
-        let manifest = Manifest::from_bytes_named(&bytes, id)
-            .map_err(|source| ImageError::Manifest { what: id.0.short(), source })?;
+            .map_err(|source| self.0.blobs.not_read(format!("manifest {}", id.0.short()), source))?
+            .ok_or_else(|| self.no_manifest(id))?;
+        let check = self.0.blobs.to_check();
+        let manifest = Manifest::from_bytes_named(&bytes, id).map_err(|source| ImageError::Manifest {
+            what: id.0.short(),
+            check,
+            source,
+        })?;
         Ok((Arc::new(manifest), Bytes::from(bytes)))
+    }
+
+    /// The error that the manifest of an image is missing, with what is to be checked.
+    pub(super) fn no_manifest(&self, id: ImageId) -> ImageError {
+        ImageError::ManifestMissing { id, check: self.0.blobs.to_check() }
     }
 
     fn cache(&self, id: ImageId, manifest: Arc<Manifest>, bytes: Bytes) {
@@ -333,7 +339,7 @@ impl Images {
             .0
             .blobs
             .get(&chunk_key(&wire))
-            .map_err(|source| ImageError::Read { what: format!("chunk {wire}"), source })?
+            .map_err(|source| self.0.blobs.not_read(format!("chunk {wire}"), source))?
             .ok_or(ImageError::ChunkMissing { wire })?;
         if Hash::of(&bytes) != wire || bytes.len() != chunk.wire_len as usize {
             return Err(ImageError::ChunkDamaged { wire, why: "its bytes have another hash" });
@@ -351,7 +357,7 @@ impl Images {
         }
         // Held like by an add: nothing is deleted meanwhile.
         let _adding = self.0.gate.read();
-        let write = |source| ImageError::Write { what: format!("chunk {}", chunk.wire), source };
+        let write = |source| self.0.blobs.not_written(format!("chunk {}", chunk.wire), source);
         self.0.blobs.put(&chunk_key(&chunk.wire), wire).map_err(write)?;
         self.0.blobs.settle().map_err(write)
     }
@@ -382,7 +388,7 @@ impl Images {
             return Err(ImageError::InUse { name: image.name, by: by.to_owned() });
         }
         self.mark_unclean()?;
-        let write = |source| ImageError::Write { what: "the removal".to_owned(), source };
+        let write = |source| self.0.blobs.not_written("the removal", source);
         self.0.blobs.delete(&name_key(&image.name)).map_err(write)?;
         self.0.names.write().remove(&image.name);
         if !others {

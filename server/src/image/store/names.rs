@@ -14,7 +14,7 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// Reads the records of all names; true when any of them is unreadable.
 pub(super) fn read_names(blobs: &dyn Blobs) -> Result<(BTreeMap<String, ImageInfo>, bool), ImageError> {
-    let read = |source| ImageError::Read { what: "the images' names".to_owned(), source };
+    let read = |source| blobs.not_read("the images' names", source);
     let (mut names, mut doubtful) = (BTreeMap::new(), false);
     for key in blobs.list("names").map_err(read)? {
         let record = blobs.get(&key).map_err(read)?.unwrap_or_default();

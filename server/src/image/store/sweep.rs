@@ -14,8 +14,8 @@ use super::{Images, stored};
 impl Images {
     /// Marks the store as unclean, before anything unfinished can be in it.
     pub(super) fn mark_unclean(&self) -> Result<(), ImageError> {
-        let write = |source| ImageError::Write { what: "a mark".to_owned(), source };
         let blobs = &self.0.blobs;
+        let write = |source| blobs.not_written("a mark", source);
         blobs.put(UNCLEAN, b"").and_then(|()| blobs.settle()).map_err(write)
     }
 

@@ -1,6 +1,6 @@
 //! Where the tests keep their images: in memory, or in files of a temporary folder. Both must behave the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ pub(super) struct Memory(Arc<Mutex<Kept>>);
 #[derive(Debug, Default)]
 struct Kept {
     blobs: BTreeMap<String, Vec<u8>>,
+    /// Keys whose blobs cannot be read until they are put again.
+    damaged: BTreeSet<String>,
     is_open: bool,
     refuses_chunks: bool,
 }
@@ -35,7 +37,11 @@ impl Drop for Opened {
 
 impl Blobs for Opened {
     fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.0.lock().blobs.get(key).cloned())
+        let kept = self.0.0.lock();
+        if kept.damaged.contains(key) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its memory is worn out"));
+        }
+        Ok(kept.blobs.get(key).cloned())
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
@@ -43,6 +49,7 @@ impl Blobs for Opened {
         if kept.refuses_chunks && key.starts_with("chunks/") {
             return Err(io::Error::other("no chunk is taken"));
         }
+        kept.damaged.remove(key);
         kept.blobs.insert(key.to_owned(), bytes.to_vec());
         Ok(())
     }
@@ -60,12 +67,27 @@ impl Blobs for Opened {
     fn scratch(&self) -> io::Result<File> {
         tempfile::tempfile()
     }
+
+    fn hint(&self, _: &io::Error) -> Option<String> {
+        Some("look at the memory".to_owned())
+    }
+
+    fn to_check(&self) -> &'static str {
+        "the memory"
+    }
+}
+
+impl Memory {
+    /// Lets a blob be known as damaged until it is put again.
+    pub(super) fn damage(&self, key: &str) {
+        self.0.lock().damaged.insert(key.to_owned());
+    }
 }
 
 impl Bench for Memory {
     fn blobs(&self) -> Result<Box<dyn Blobs>, ImageError> {
         if std::mem::replace(&mut self.0.lock().is_open, true) {
-            return Err(ImageError::Locked { path: "memory".into() });
+            return Err(ImageError::Locked { place: "memory".to_owned(), hint: None });
         }
         Ok(Box::new(Opened(self.clone())))
     }

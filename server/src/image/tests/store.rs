@@ -231,8 +231,24 @@ pub(crate) fn a_store_that_takes_nothing_is_an_error_and_not_an_image(bench: &im
     let error = add(&images, "a", noise(1, 8 * MIB)).unwrap_err();
     assert!(matches!(error, ImageError::Write { .. }), "{}", told(&error));
     assert!(images.list().is_empty());
-    let full = ImageError::Write { what: "x".into(), source: io::Error::from(io::ErrorKind::StorageFull) };
-    assert!(full.hint().unwrap().contains("disk is full"));
+}
+
+#[test]
+fn blobs_say_that_they_are_damaged_and_what_helps() {
+    let bench = Memory::default();
+    let images = bench.open().unwrap();
+    let image = add(&images, "a", noise(1, 2 * MIB)).unwrap().image;
+    let chunk = images.manifest(image.id).unwrap().stored(ChunkIndex(1)).unwrap();
+    bench.damage(&chunk_key(&chunk.wire));
+    let error = images.wire_chunk(&chunk).unwrap_err();
+    assert!(matches!(error, ImageError::Read { .. }), "{}", told(&error));
+    assert_eq!(error.hint().as_deref(), Some("look at the memory"));
+    let again = add(&images, "a", noise(1, 2 * MIB)).unwrap();
+    assert_eq!((again.existed, again.repaired_chunks, again.new_chunks), (true, 1, 0));
+    assert!(images.verify(image.id, &mut |_| {}).unwrap().damaged.is_empty());
+    bench.remove(&format!("manifests/{}", image.id));
+    let error = images.verify(image.id, &mut |_| {}).unwrap_err();
+    assert!(error.hint().unwrap().starts_with("check the memory, then"), "{error}");
 }
 
 /// A reader that waits for a message before it yields the next MiB.
