@@ -134,7 +134,7 @@ impl Actor {
                     Request::Stop => open = false,
                 }
             }
-            let Effects { changes, dismissed } = self.fleet.take_aftermath();
+            let Effects { changes, dismissed } = self.fleet.take_effects();
             match runtime.block_on(self.store.commit(&changes)) {
                 Ok(()) => {
                     self.announce(changes);

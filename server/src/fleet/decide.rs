@@ -183,7 +183,7 @@ impl Fleet {
     }
 
     /// Takes the effects since the last call.
-    pub fn take_aftermath(&mut self) -> Effects {
+    pub fn take_effects(&mut self) -> Effects {
         std::mem::take(&mut self.after)
     }
 

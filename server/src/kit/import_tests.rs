@@ -1,9 +1,8 @@
 //! Imports from small sources that have the layout of real ones.
 
 use super::super::deb::tests::package;
-use super::super::kernel::tests::image;
-use super::super::modinfo::tests::module_file;
 use super::*;
+use common::testing::{kernel_file, module_file};
 
 const RELEASE: &str = "6.1.0-9-amd64";
 
@@ -15,7 +14,7 @@ fn kernel_files() -> Vec<(String, Vec<u8>)> {
         (format!("./lib/modules/{RELEASE}/kernel/{path}"), module_file(&info))
     };
     vec![
-        (format!("./boot/vmlinuz-{RELEASE}"), image(RELEASE)),
+        (format!("./boot/vmlinuz-{RELEASE}"), kernel_file(RELEASE)),
         (format!("./boot/config-{RELEASE}"), b"CONFIG_RD_ZSTD=y\n".to_vec()),
         (format!("./lib/modules/{RELEASE}/modules.builtin"), b"kernel/lib/built-in.ko\n".to_vec()),
         ko(
@@ -117,7 +116,7 @@ fn a_kit_is_made_from_packages() {
     assert_eq!(names, ["crct_generic", "libphy", "r8169", "realtek", "scsi_mod", "sd_mod"]);
     assert_eq!(kit.read("firmware/rtl_nic/a.fw").unwrap(), b"firmware");
     assert_eq!(kit.boot_programs().unwrap()["ipxe.efi"], b"uefi");
-    assert_eq!(fs::read(kit.kernel_path()).unwrap(), image(RELEASE));
+    assert_eq!(fs::read(kit.kernel_path()).unwrap(), kernel_file(RELEASE));
     assert!(info.warnings.iter().any(|text| text.contains("broken")), "{:?}", info.warnings);
     assert!(info.warnings.iter().any(|text| text.contains("r8169")), "{:?}", info.warnings);
     assert_eq!(bench.left_over(), [RELEASE]);
@@ -199,7 +198,7 @@ fn a_kernel_that_is_none_is_refused() {
     let mut files = [kernel_files(), boot_files()].concat();
     files[0].1 = b"not a kernel".to_vec();
     assert!(matches!(bench.import(vec![bench.folder("a", &files)]).unwrap_err(), KitError::Kernel { .. }));
-    files[0].1 = image("5.10.0-1-amd64");
+    files[0].1 = kernel_file("5.10.0-1-amd64");
     let error = bench.import(vec![bench.folder("b", &files)]).unwrap_err();
     assert!(error.to_string().contains("5.10.0-1-amd64"), "{error}");
 }

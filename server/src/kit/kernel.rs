@@ -58,25 +58,14 @@ pub(crate) fn compression_for(config: Option<&str>) -> Compression {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
+mod tests {
+    use common::testing::kernel_file;
 
-    /// A file with the header of a bzImage and no code.
-    pub(crate) fn image(release: &str) -> Vec<u8> {
-        let mut image = vec![0; 0x1000];
-        image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
-        image[0x202..0x206].copy_from_slice(b"HdrS");
-        image[0x206..0x208].copy_from_slice(&0x020f_u16.to_le_bytes());
-        image[0x20e..0x210].copy_from_slice(&0x0600_u16.to_le_bytes());
-        image[0x236] = 0b1001;
-        let text = format!("{release} (builder@example) #1 SMP");
-        image[0x800..0x800 + text.len()].copy_from_slice(text.as_bytes());
-        image
-    }
+    use super::*;
 
     #[test]
     fn only_a_64_bit_bzimage_is_a_kernel() {
-        let good = image("6.1.0-9-amd64");
+        let good = kernel_file("6.1.0-9-amd64");
         assert_eq!(read_header(&good), Ok(KernelHeader { release: "6.1.0-9-amd64".to_owned(), efi: true }));
         let mut narrow = good.clone();
         narrow[0x236] = 0;

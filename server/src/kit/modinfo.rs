@@ -88,38 +88,10 @@ fn stem(path: &str) -> &str {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
+mod tests {
+    use common::testing::module_file;
 
-    /// The smallest ELF file with a `.modinfo` section: header, the two sections' bytes, three section headers.
-    pub(crate) fn module_file(info: &[&str]) -> Vec<u8> {
-        let names = b"\0.modinfo\0.shstrtab\0";
-        let info: Vec<u8> = info.iter().flat_map(|entry| [entry.as_bytes(), b"\0"].concat()).collect();
-        let (info_at, names_at) = (64, 64 + info.len());
-        let headers_at = (names_at + names.len()).next_multiple_of(8);
-        let mut file = Vec::new();
-        file.extend(b"\x7fELF\x02\x01\x01");
-        file.resize(16, 0);
-        file.extend([1, 0, 62, 0, 1, 0, 0, 0]); // relocatable, x86-64, version 1
-        file.extend([0; 16]); // no entry, no program headers
-        file.extend((headers_at as u64).to_le_bytes());
-        file.extend([0; 4]);
-        file.extend([64, 0, 0, 0, 0, 0, 64, 0, 3, 0, 2, 0]);
-        file.extend(&info);
-        file.extend(names);
-        file.resize(headers_at + 64, 0);
-        for (name, kind, at, len) in [(1u32, 1u32, info_at, info.len()), (10, 3, names_at, names.len())] {
-            file.extend(name.to_le_bytes());
-            file.extend(kind.to_le_bytes());
-            file.extend([0; 16]);
-            file.extend((at as u64).to_le_bytes());
-            file.extend((len as u64).to_le_bytes());
-            file.extend([0; 8]);
-            file.extend(1u64.to_le_bytes());
-            file.extend([0; 8]);
-        }
-        file
-    }
+    use super::*;
 
     #[test]
     fn a_module_says_what_it_drives_and_needs() {

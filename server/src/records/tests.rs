@@ -266,7 +266,7 @@ proptest! {
             let seconds = if let Deed::Pass(seconds) = deed { seconds } else { 1 };
             now = now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
             perform(&mut fleet, deed, number, now);
-            records.commit(&fleet.take_aftermath().changes).unwrap();
+            records.commit(&fleet.take_effects().changes).unwrap();
         }
         drop(records);
         let again = Records::open(&path).unwrap().load().unwrap();
@@ -323,13 +323,13 @@ fn what_cannot_be_written_does_not_cost_the_reading_of_everything() {
     for machine in 1..4 {
         perform(&mut fleet, Deed::Report(machine, 0), 1, now);
     }
-    records.commit(&fleet.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_effects().changes).unwrap();
     let before = plain(&fleet.state);
     // The recorded hardware of the other machines is damaged, so any that is read again would be set aside.
     records.connection.execute("update hardware set report = '{' where machine <> 2", []).unwrap();
     let changed = std::sync::Arc::new(report(2, 1));
     fleet.report(&changed, None, now);
-    let changes = fleet.take_aftermath().changes;
+    let changes = fleet.take_effects().changes;
     assert!(changes.iter().any(|change| matches!(change, Change::Hardware(MachineId(2), _))));
     let again = records.load_beside(&fleet.state.hardware_beside(&changes)).unwrap();
     assert_eq!(plain(&again), before);

@@ -54,7 +54,7 @@ fn machines_keep_their_names_after_the_upgrade() {
     let hardware = Arc::new(CheckedHardware::check(seventh).unwrap());
     assert_eq!(fleet.report(&hardware, None, now).machine, MachineId(7));
     assert_eq!(names(&fleet.state), before);
-    records.commit(&fleet.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_effects().changes).unwrap();
     let again = records.load().unwrap();
     assert_eq!(names(&again), before);
     assert_eq!(again.machines[&MachineId(1)].labels["role"], "r1");

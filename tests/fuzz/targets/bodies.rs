@@ -60,7 +60,7 @@ fn fleet(state: JobState) -> Fleet {
 /// Checks that texts of an unknown machine that reach an admin's terminal have no control characters left.
 fn look_at(fleet: &mut Fleet, wanted_before: Timestamp) {
     let plain = |text: &str| !text.chars().any(|c| c.is_control() || is_format(c));
-    for change in fleet.take_aftermath().changes {
+    for change in fleet.take_effects().changes {
         match change {
             Change::Event(event) => {
                 assert!(event.at <= wanted_before, "an event of the future");
@@ -90,7 +90,7 @@ fn events(body: &[u8]) {
         // Sent again, as after a lost answer: no event is taken twice.
         let Ok(again) = fleet.events(batch.clone(), now()) else { panic!("its key is known") };
         assert_eq!(again, taken);
-        let changes = fleet.take_aftermath().changes;
+        let changes = fleet.take_effects().changes;
         assert!(changes.iter().all(|change| !matches!(change, Change::Event(_) | Change::Job(_))));
     }
 }

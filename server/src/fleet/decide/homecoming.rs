@@ -126,10 +126,10 @@ mod tests {
         let (now, cause) = state(&fleet, 1);
         assert_eq!(now, JobState::Failed);
         assert!(cause.contains("serial E4A") && cause.contains("serial E4B"), "{cause}");
-        fleet.take_aftermath();
+        fleet.take_effects();
         // cloud-init's own call follows, and it repeats.
         fleet.confirm(&token, Some(&said), NOW);
-        assert!(fleet.take_aftermath().changes.iter().all(|change| !matches!(change, Change::Event(_))));
+        assert!(fleet.take_effects().changes.iter().all(|change| !matches!(change, Change::Event(_))));
     }
 
     #[test]

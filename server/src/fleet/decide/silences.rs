@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn notes_logged(fleet: &mut Fleet) -> Vec<String> {
-        let changes = fleet.take_aftermath().changes;
+        let changes = fleet.take_effects().changes;
         changes
             .iter()
             .filter_map(|change| match change {
@@ -164,7 +164,7 @@ mod tests {
         fleet.sighting(program.clone(), at(2));
         fleet.notice(at(30));
         assert!(fleet.notes(at(30)).is_empty());
-        fleet.take_aftermath();
+        fleet.take_effects();
         for second in [40, 41, 500] {
             fleet.notice(at(second));
         }

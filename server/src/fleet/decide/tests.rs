@@ -51,7 +51,7 @@ fn silence_is_said_once_and_again_after_a_word() {
     let mut fleet = fleet();
     let at = |seconds| Timestamp::from_second(seconds).unwrap();
     let notes = |fleet: &mut Fleet| {
-        let changes = fleet.take_aftermath().changes;
+        let changes = fleet.take_effects().changes;
         changes.iter().filter(|change| matches!(change, Change::Event(_))).count()
     };
     let mut machine = Machine::new(MachineId(1), Fingerprint::default(), String::new(), at(0));

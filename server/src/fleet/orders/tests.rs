@@ -1,6 +1,7 @@
 //! Orders, with a tailor that takes the only disk. Owns the fixtures that the tests share: machines, disks, and a fleet
 //! to which they report.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use common::hardware::{Bus, CheckedHardware, Contents, Device, Disk, Firmware, HardwareReport, Nic, System};
@@ -12,6 +13,7 @@ use common::trust::{KeyPair, PublicKey};
 use common::user_data::UserData;
 use jiff::SignedDuration;
 
+use super::super::boot_policy::{Asker, ScriptSays, Sighting};
 use super::super::decide::Settings;
 use super::super::own::{Own, OwnDisk};
 use super::super::provisioner::{NoPlan, Provision};
@@ -162,6 +164,13 @@ impl Trial {
         self.fleet.tailored(request.job, key, made, self.now).0
     }
 
+    /// Machine 1 asks for its boot script, and is known by its address only.
+    fn asks_for_its_script(&mut self) {
+        let asker = Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
+        let address = Ipv4Addr::new(10, 0, 0, 9).into();
+        self.fleet.sighting(Sighting::Script { asker, address, says: ScriptSays::Load }, self.now);
+    }
+
     fn reports(&mut self, report: HardwareReport) -> Instruction {
         match self.comes(report) {
             Some(order) => order,
@@ -266,7 +275,7 @@ impl Trial {
     }
 
     fn logged(&mut self) -> Vec<String> {
-        let changes = self.fleet.take_aftermath().changes;
+        let changes = self.fleet.take_effects().changes;
         let text = |change| match change {
             Change::Event(event) => Some(format!("{:?}", event.what)),
             _ => None,

@@ -222,7 +222,7 @@ fn forged(number: u32) -> Arc<CheckedHardware> {
 }
 
 fn changes(fleet: &mut Fleet) -> Vec<Change> {
-    fleet.take_aftermath().changes
+    fleet.take_effects().changes
 }
 
 #[test]

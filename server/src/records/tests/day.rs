@@ -125,7 +125,7 @@ fn use_for(hours: u64) -> Vec<Size> {
     for number in 1..=hours * 60 {
         now = now.checked_add(SignedDuration::from_mins(1)).unwrap();
         minute(&mut fleet, number, now);
-        records.commit(&fleet.take_aftermath().changes).unwrap();
+        records.commit(&fleet.take_effects().changes).unwrap();
         records.forget_events(now.checked_sub(KEPT).unwrap()).unwrap();
         if number.is_multiple_of(60) {
             drop(records);

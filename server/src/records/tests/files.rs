@@ -46,7 +46,7 @@ fn secrets_go_when_nobody_needs_them() {
         fleet.state.deployments[&DeploymentId(1)].request.holds_secrets(),
         "the machine has not come yet"
     );
-    records.commit(&fleet.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_effects().changes).unwrap();
     let holds = || {
         std::fs::read_dir(dir.path()).unwrap().any(|entry| {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -56,7 +56,7 @@ fn secrets_go_when_nobody_needs_them() {
     assert!(holds());
     perform(&mut fleet, Deed::Cancel(1), 1, later(6));
     fleet.tick(later(7));
-    records.commit(&fleet.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_effects().changes).unwrap();
     let kept = records.load().unwrap().deployments[&DeploymentId(1)].request.as_ordered().clone();
     assert!(kept.user_data.is_none() && kept.ssh_keys.is_empty() && kept.secrets_removed);
     assert!(!holds(), "its bytes are still in a file");

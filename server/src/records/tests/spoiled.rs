@@ -15,7 +15,7 @@ fn what_cannot_be_read_is_set_aside_and_named() {
     for machine in 1..4 {
         perform(&mut fleet, Deed::Order(machine), 1, now);
     }
-    records.commit(&fleet.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_effects().changes).unwrap();
     let spoil = [
         "update hardware set report = replace(report, '\"version\":1', '\"version\":99') where machine = 1",
         "update machines set state = 'haunted' where id = 2",
@@ -51,7 +51,7 @@ fn a_value_of_another_type_is_set_aside_and_costs_no_later_write() {
     for machine in 1..3 {
         perform(&mut fleet, Deed::Report(machine, 0), 1, now);
     }
-    records.commit(&fleet.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_effects().changes).unwrap();
     let spoil = [
         "insert into labels (machine, name, content) values (1, 'room', x'ff')",
         "insert into labels (machine, name, content) values (1, x'ff', 'attic')",
@@ -71,7 +71,7 @@ fn a_value_of_another_type_is_set_aside_and_costs_no_later_write() {
     perform(&mut fleet, Deed::Report(1, 0), 1, now);
     let set = [("room".to_owned(), "cellar".to_owned())].into();
     perform(&mut fleet, Deed::Act(1, MachineAction::Label { set, remove: vec![] }), 1, now);
-    records.commit(&fleet.take_aftermath().changes).unwrap();
+    records.commit(&fleet.take_effects().changes).unwrap();
     let again = records.load().unwrap();
     let machine = &again.machines[&MachineId(1)];
     assert_eq!(machine.labels.get("room").map(String::as_str), Some("cellar"));
@@ -93,7 +93,7 @@ fn a_freeze_that_cannot_be_read_holds_until_it_is_ended() {
         assert!(warned.contains("the freeze") && warned.contains("deploy unfreeze"), "{warned}");
         assert_eq!(fleet.freeze(false, None, now), None);
         assert_eq!(fleet.warnings(), [""; 0], "it is put right");
-        records.commit(&fleet.take_aftermath().changes).unwrap();
+        records.commit(&fleet.take_effects().changes).unwrap();
         let again = records.load().unwrap();
         assert_eq!((again.frozen, again.set_aside), (None, vec![]));
     }

@@ -70,5 +70,5 @@ fn an_agent_that_is_gone_for_as_long_ends_its_job() {
         None,
         "its disk is whatever it is, and nobody thinks of it"
     );
-    assert!(trial.fleet.take_aftermath().dismissed.iter().any(|(left, _)| *left == self::key(1, 2)));
+    assert!(trial.fleet.take_effects().dismissed.iter().any(|(left, _)| *left == self::key(1, 2)));
 }

@@ -103,17 +103,7 @@ fn what_stops_an_order_refuses_it_until_it_is_accepted() {
 
     // A machine of which only the address was known when the order was placed.
     let mut trial = Trial::new();
-    let asker =
-        crate::fleet::boot_policy::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
-    let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
-    trial.fleet.sighting(
-        crate::fleet::boot_policy::Sighting::Script {
-            asker,
-            address,
-            says: crate::fleet::boot_policy::ScriptSays::Load,
-        },
-        trial.now,
-    );
+    trial.asks_for_its_script();
     trial.order_lines(order(&[])).unwrap();
     assert_eq!(trial.written(report(1, 1, blank("FIRST"))), None);
     assert_eq!(trial.job(1).state, JobState::Refused);

@@ -25,17 +25,7 @@ fn what_was_shown_is_what_is_written() {
 #[test]
 fn who_was_known_by_an_address_only_is_bound_by_its_first_plan() {
     let mut trial = Trial::new();
-    let asker =
-        crate::fleet::boot_policy::Asker { mac: Some(Mac([2, 0, 0, 0, 0, 1])), uuid: None, serial: None };
-    let address = std::net::Ipv4Addr::new(10, 0, 0, 9).into();
-    trial.fleet.sighting(
-        crate::fleet::boot_policy::Sighting::Script {
-            asker,
-            address,
-            says: crate::fleet::boot_policy::ScriptSays::Load,
-        },
-        trial.now,
-    );
+    trial.asks_for_its_script();
     trial.order(&["m1"]).unwrap();
     assert_eq!(trial.written(report(1, 1, blank("A"))).as_deref(), Some("A"));
     assert_eq!(trial.job(1).bound.disk.as_ref().map(|disk| disk.serial.as_str()), Some("A"));

@@ -54,7 +54,7 @@ fn a_running_job_ends_with_a_rejection_and_goes_on_while_held() {
     assert!(said[0].text.contains("is cancelled"), "{said:?}");
     assert_eq!(trial.job(1).state, JobState::Cancelled);
     assert_eq!(trial.machine(1).state, MachineState::Rejected);
-    let dismissed = trial.fleet.take_aftermath().dismissed;
+    let dismissed = trial.fleet.take_effects().dismissed;
     assert!(dismissed.iter().any(|(key, why)| *key == self::key(1, 2) && why.is_some()), "{dismissed:?}");
 }
 

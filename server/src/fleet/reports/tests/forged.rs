@@ -172,7 +172,7 @@ fn c2_the_log_names_nobody_else_for_an_adapter_that_went_on() {
     let (firmware, answer) =
         (crate::fleet::boot_policy::ClientKind::tftp("uefi x64"), Answered::Proxy { file: None });
     fleet.sighting(Sighting::PowerOn { asker: asker.clone(), firmware, answer, relay: None }, at(1));
-    let events = fleet.take_aftermath().changes;
+    let events = fleet.take_effects().changes;
     let named = |change: &Change| match change {
         Change::Event(event) if event.step == Step::PowerOn => event.machine,
         _ => None,
