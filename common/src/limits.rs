@@ -146,6 +146,10 @@ pub const STRANGER_EVENTS: Rate = Rate { at_once: 100, one_in_ms: 20_000 };
 /// Lines in the log for all of those together: 2,000 machines at once, and then 86,400 a day, which is 20 MB.
 pub const STRANGERS_EVENTS: Rate = Rate { at_once: 20_000, one_in_ms: 1000 };
 
+/// The most sites whose traffic is counted by name. A site is named after the network of any address that the server
+/// sends to; beyond it, the one that was silent the longest is counted among the others.
+pub const SITES_COUNTED_MAX: usize = 1_000;
+
 /// The most rate limits that are remembered of each kind.
 pub const BUDGETS_MAX: usize = 10_000;
 

@@ -24,6 +24,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "image",
             "swarm",
             "api/shapes",
+            "traffic",
             "noise",
             "fault",
             "units",
@@ -34,6 +35,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
         "common",
         &[
             "swarm",
+            "line",
             "wire",
             "plan",
             "step",
