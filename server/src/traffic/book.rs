@@ -7,9 +7,11 @@ use std::time::Duration;
 use common::limits::SITES_COUNTED_MAX;
 use common::line::Line;
 
-use super::OTHER_SITES;
 use super::rate::{Rate, payload};
 use super::tally::Tally;
+
+/// The name under which sites are counted that were silent the longest when there were too many.
+pub const OTHER_SITES: &str = "other sites";
 
 /// What is known of one site.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::line::Class;
 use serde::{Deserialize, Serialize};
 
 use super::rate::Rate;
@@ -25,6 +26,17 @@ pub enum Kind {
     Answers,
     /// The swarm's control streams.
     Control,
+}
+
+impl Kind {
+    /// The class in which bytes of this kind wait.
+    pub(super) fn class(self) -> Class {
+        match self {
+            Self::Dhcp | Self::Tftp | Self::Answers | Self::Control => Class::Small,
+            Self::BootFiles | Self::Bundle | Self::Manifest => Class::Boot,
+            Self::Chunks => Class::Chunks,
+        }
+    }
 }
 
 /// Bytes that were sent, by kind.
