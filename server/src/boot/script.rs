@@ -350,7 +350,7 @@ mod tests {
         fn a_query_never_panics(mac in ".{0,40}", uuid in ".{0,40}", serial in ".{0,80}") {
             let pairs = [("mac", mac.as_str()), ("uuid", &uuid), ("serial", &serial)];
             let asker = visitor(pairs.map(|(name, value)| (name, Some(value))));
-            if let Visitor::Machine(Asker { uuid: Some(uuid), .. }) | Visitor::Odd(Asker { uuid: Some(uuid), .. }) = asker {
+            if let Visitor::Machine(Asker { uuid: Some(uuid), .. }, _) | Visitor::Odd(Asker { uuid: Some(uuid), .. }) = asker {
                 prop_assert!(uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
             }
         }
