@@ -25,6 +25,7 @@ use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::ToAgent;
 
 use super::control::{self, FirstWord, Inbound, Word};
+use super::counted::Counted;
 use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
 use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
@@ -32,7 +33,7 @@ use super::mend::{Mended, Mends, Outcome};
 use super::reachable::reachable;
 use super::release::Linger;
 use super::seeder::Seeder;
-use crate::traffic::{Kind, Traffic};
+use crate::traffic::{Kind, SiteLine, Traffic};
 
 /// Facts queued for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
@@ -221,6 +222,7 @@ impl Node {
                             self.swarm.behaviour_mut().close(old.peer, old.connection);
                         }
                         let (images, inbox) = (Arc::clone(&self.images), self.inbox_in.clone());
+                        let stream = Counted::new(stream, self.line_to(&agent));
                         self.tasks.spawn(control::run(stream, agent, stream_number, images, inbox));
                     }
                     Protocol::Pull => {
@@ -262,9 +264,17 @@ impl Node {
         }
     }
 
-    fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
+    fn site_of(&self, agent: &PublicKey) -> Option<&str> {
         let admission = self.room_of.get(agent).and_then(|image| self.swarms.get(image)?.admission(agent));
-        let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
+        admission.map(|admission| admission.site.as_str())
+    }
+
+    fn line_to(&self, agent: &PublicKey) -> SiteLine {
+        self.traffic.to_site(self.site_of(agent).unwrap_or_default())
+    }
+
+    fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
+        let site = self.site_of(agent).unwrap_or_default().to_owned();
         let lines = self.traffic.to_site(&site).lines();
         let slots = self.slots.entry(site).or_insert_with(|| Slots::new(SENDING_PER_SITE));
         Outlet { slots: slots.clone(), lines }
@@ -369,9 +379,7 @@ impl Node {
         let (sent, lost) = self.seeder.take();
         for (agent, bytes) in sent {
             let Some(image) = self.room_of.get(&agent).copied() else { continue };
-            if let Some(admission) = self.swarms.get(&image).and_then(|swarm| swarm.admission(&agent)) {
-                self.traffic.sent(&admission.site, Kind::Chunks, bytes);
-            }
+            self.traffic.sent(self.site_of(&agent).unwrap_or_default(), Kind::Chunks, bytes);
             let out = self.swarms.get_mut(&image).map(|swarm| swarm.sent(agent, bytes, now));
             self.carry_out(image, out.unwrap_or_default());
         }

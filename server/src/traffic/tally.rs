@@ -114,6 +114,7 @@ const SECONDS: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     sent: SentByKind,
+    received: u64,
     last: Duration,
     /// Bytes in the second of `last`.
     in_second: u64,
@@ -136,6 +137,11 @@ impl Tally {
         self.in_second += bytes;
     }
 
+    /// Counts bytes that came from there.
+    pub(super) fn receive(&mut self, bytes: u64) {
+        self.received += bytes;
+    }
+
     /// Adds the counts of another site, which has no line in common with this one.
     pub(super) fn merge(&mut self, other: &Self, now: Duration) {
         for (own, more) in [
@@ -150,6 +156,7 @@ impl Tally {
         ] {
             *own += more;
         }
+        self.received += other.received;
         self.last = now;
     }
 
@@ -184,6 +191,11 @@ impl Tally {
     /// Bytes by kind.
     pub(super) fn sent(&self) -> SentByKind {
         self.sent
+    }
+
+    /// Bytes that came from there.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// The best rate over some seconds; `None` below the least limit, which is no busy line.
