@@ -149,7 +149,7 @@ impl Session {
             spared: false,
             server_lost: false,
             server_wrong: 0,
-            pace: tell::REPORT,
+            pace: report::EVERY,
             heard: Duration::ZERO,
             server_heard: Duration::ZERO,
             uploaded_at: Duration::ZERO,

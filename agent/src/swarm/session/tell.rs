@@ -6,13 +6,10 @@ use std::time::Duration;
 use common::chunk::ChunkIndex;
 use common::wire::swarm::{Bottleneck, ToServer};
 
-use super::report::Report;
+use super::report::{self, Report};
 use super::schedule;
 use super::{Effect, Load, Session, TICK};
 use crate::swarm::event::SwarmEvent;
-
-/// The interval of reports to the server as long as it has asked for no other.
-pub(super) const REPORT: Duration = Duration::from_secs(1);
 
 /// The longest interval of speed reports, whatever the server asks for: they also show that this agent is alive and
 /// gets something from its peers, which the server wants to know within six seconds (`STARVING` of its injection).
@@ -61,7 +58,7 @@ impl Session {
 
     /// The server says how often to report.
     pub(super) fn paced(&mut self, millis: u32) {
-        let pace = Duration::from_millis(millis.into()).clamp(REPORT, SLOWEST);
+        let pace = Duration::from_millis(millis.into()).clamp(report::EVERY, SLOWEST);
         if std::mem::replace(&mut self.pace, pace) != pace {
             self.effects.push(Effect::Tell(SwarmEvent::Pace(pace)));
         }
