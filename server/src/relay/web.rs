@@ -179,7 +179,7 @@ impl Web {
     fn alone(&self, ends: Ends, visitor: &Visitor) -> String {
         let asker = match visitor {
             Visitor::First => return script::entry(ends.local),
-            Visitor::Machine(asker) | Visitor::Odd(asker) => asker,
+            Visitor::Machine(asker, _) | Visitor::Odd(asker) => asker,
         };
         match self.site.borrow().alone(asker) {
             Alone::Wait => {
