@@ -35,7 +35,7 @@ pub enum Bytestore {
 /// Bytes of which some are still to come.
 pub trait Growing: Send + Sync + fmt::Debug {
     /// How many there will be in all.
-    fn len(&self) -> u64;
+    fn bytes(&self) -> u64;
 
     /// Those from `start` on, `len` of them, each piece as soon as it is there. Ends with an error when they do not come.
     fn read(&self, start: u64, len: u64) -> Pieces;
@@ -103,7 +103,7 @@ async fn open(bytes: Bytestore) -> Result<(Open, u64), Refusal> {
             Ok((Open::Memory(bytes), len))
         }
         Bytestore::Growing(growing) => {
-            let len = growing.len();
+            let len = growing.bytes();
             Ok((Open::Growing(growing), len))
         }
         Bytestore::File(path) => {

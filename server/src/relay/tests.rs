@@ -145,7 +145,7 @@ async fn a_revoked_relay_ends_with_the_reason_and_does_not_start_again() {
     let again = async |word: Option<InviteWord>| loop {
         match Branch::start(bench.dir.path(), bench.at, word.clone()).await {
             Err(fault) if fault.text().contains("in use") => {
-                tokio::time::sleep(Duration::from_millis(25)).await
+                tokio::time::sleep(Duration::from_millis(25)).await;
             }
             other => return other,
         }

@@ -94,11 +94,6 @@ impl Upstream {
         Ok(Self { server: authority(url)?, client })
     }
 
-    /// The server's address and port.
-    pub(super) fn server(&self) -> &str {
-        self.server.as_str()
-    }
-
     /// The server's base URL.
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.server)
@@ -224,7 +219,7 @@ mod tests {
             ("10.0.0.1", "10.0.0.1:8069"),
             ("http://[fd00::1]:8069", "[fd00::1]:8069"),
         ] {
-            assert_eq!(Upstream::new(url).unwrap().server(), wanted, "{url}");
+            assert_eq!(Upstream::new(url).unwrap().server.as_str(), wanted, "{url}");
         }
         for wrong in
             ["", "https://10.0.0.1", "http://a@b", "http://a/b", "http://a?b", "http://", "a:0", "a:"]

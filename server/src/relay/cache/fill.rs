@@ -170,7 +170,7 @@ impl Coming {
 }
 
 impl Growing for Coming {
-    fn len(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.bytes
     }
 

@@ -107,7 +107,7 @@ async fn all_of(bytes: Bytestore) -> std::io::Result<Vec<u8>> {
     match bytes {
         Bytestore::File(path) => fs::read(path),
         Bytestore::Memory(bytes) => Ok(bytes.to_vec()),
-        Bytestore::Growing(growing) => part_of(&*growing, 0, growing.len()).await,
+        Bytestore::Growing(growing) => part_of(&*growing, 0, growing.bytes()).await,
     }
 }
 
