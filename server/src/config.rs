@@ -237,7 +237,11 @@ fn kept(file: &File) -> Result<Kept, Fault> {
     Ok(Kept { events, bytes, reserve, connections_per_address: connections })
 }
 
-fn read(path: &Path) -> Result<File, Fault> {
+/// Reads a configuration file.
+///
+/// # Errors
+/// When it cannot be read or understood.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Fault> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Fault::usage(format!("cannot read the configuration file {}", path.display())).because(&error)
     })?;
@@ -272,7 +276,11 @@ fn order_expires(given: Option<String>) -> Result<Option<SignedDuration>, Fault>
     }
 }
 
-fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
+/// The port of `--flag`, or the default.
+///
+/// # Errors
+/// When it is 0.
+pub(crate) fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
     match given.unwrap_or(default) {
         0 => Err(Fault::usage(format!("--{flag} 0: machines must know the port beforehand"))),
         port => Ok(port),
@@ -308,7 +316,11 @@ fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Sites, LineLimits)
     Ok((rules.into(), limits))
 }
 
-fn parse_range(text: &str) -> Result<Addresses, Fault> {
+/// Parses `FIRST-LAST`.
+///
+/// # Errors
+/// When it is no range of IPv4 addresses.
+pub(crate) fn parse_range(text: &str) -> Result<Addresses, Fault> {
     let wrong = |why: &str| {
         Fault::usage(format!("`{text}` is no address range: {why}"))
             .hint("write --dhcp-range 10.0.0.100-10.0.0.200")

@@ -4,6 +4,9 @@
 // The command line: parses what an admin typed, and prints the answers.
 pub mod cli;
 
+// A branch's own server: answers, caches and seeds at a site, and keeps no records.
+pub mod relay;
+
 // Starts and stops the server: binds everything before anything runs.
 pub mod serve;
 

@@ -10,6 +10,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
         "server",
         &[
             "cli",
+            "relay",
             "serve",
             "config",
             "provision",

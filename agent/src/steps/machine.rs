@@ -159,6 +159,7 @@ impl Machine {
             tuning: self.plan.tuning.clone(),
             held: target.held.readable(),
             disk: Arc::new(target.held.clone()),
+            keep_wire: false,
         };
         let sink = Arc::clone(&self.context.sink);
         self.membership = Some(Membership::join(config, sink, self.now.subscribe()).await?);

@@ -116,6 +116,7 @@ pub(super) async fn joined_on(
         tuning: plan.tuning.clone(),
         held: ChunkSet::new(manifest.len()),
         disk: Arc::new(target.held.clone()),
+        keep_wire: false,
     };
     // Nothing listens at the seed's address: only this end of the client is used.
     let (client, _) = SwarmClient::start(config).await.unwrap();

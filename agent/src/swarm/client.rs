@@ -14,7 +14,9 @@ use common::manifest::Manifest;
 use common::plan::{Seed, Tuning};
 use common::step::Sources;
 use common::swarm::behaviour::NoNode;
+use common::swarm::serve::Frame;
 use common::trust::KeyPair;
+use common::wire::swarm::Form;
 
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
@@ -27,6 +29,14 @@ pub trait HeldChunks: Send + Sync + 'static {
     /// # Errors
     /// When they cannot be read.
     fn read(&self, chunk: ChunkIndex) -> std::io::Result<Vec<u8>>;
+
+    /// The chunk in the form in which it is sent to peers: raw, unless the disk keeps the wire form.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn frame(&self, chunk: ChunkIndex) -> std::io::Result<Frame> {
+        Ok(Frame { form: Form::Raw, bytes: Arc::new(self.read(chunk)?) })
+    }
 }
 
 /// What a machine brings to the swarm: keys, image, addresses, bounds and the chunks that it has already.
@@ -49,6 +59,9 @@ pub struct SwarmConfig {
     pub held: ChunkSet,
     /// Reads back chunks that are no longer in memory.
     pub disk: Arc<dyn HeldChunks>,
+    /// Whether chunks are handed over with the wire form that they came in, for a disk that keeps that: each takes its
+    /// wire length more of memory while it waits to be written.
+    pub keep_wire: bool,
 }
 
 impl std::fmt::Debug for SwarmConfig {

@@ -75,6 +75,7 @@ impl SwarmClient {
             image: config.image,
             manifest: config.manifest,
             store: Arc::new(store),
+            keep_wire: config.keep_wire,
             slots: Slots::new(config.tuning.upload_parallel as usize),
             coming: Arc::default(),
             swarm,
@@ -155,6 +156,8 @@ struct Node {
     image: ImageId,
     manifest: Arc<Manifest>,
     store: Arc<Store>,
+    /// Whether chunks are handed over with the wire form that they came in.
+    keep_wire: bool,
     slots: Slots,
     /// Counts chunks that are arriving, over all pull streams.
     coming: Arc<Coming>,
@@ -290,6 +293,7 @@ impl Node {
             }
             Effect::Keep(chunk) => {
                 if let Some(InHand::Verified(frame, verified)) = in_hand.take() {
+                    let verified = if self.keep_wire { verified.with(frame.clone()) } else { verified };
                     self.store.put(chunk, frame);
                     self.ready.push_back(verified);
                 }

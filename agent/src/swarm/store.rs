@@ -12,7 +12,6 @@ use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::ImageId;
 use common::swarm::serve::{ChunkProvider, Frame};
 use common::trust::PublicKey;
-use common::wire::swarm::Form;
 
 use super::client::HeldChunks;
 
@@ -148,8 +147,8 @@ impl ChunkProvider for Store {
         if cached.is_some() || !on_disk {
             return cached;
         }
-        match self.disk.read(chunk) {
-            Ok(bytes) => Some(Frame { form: Form::Raw, bytes: Arc::new(bytes) }),
+        match self.disk.frame(chunk) {
+            Ok(frame) => Some(frame),
             Err(error) => {
                 tracing::warn!(chunk = chunk.0, %error, "a chunk cannot be read back for a peer");
                 None
@@ -167,6 +166,7 @@ mod tests {
     use super::*;
     use common::id::Hash;
     use common::trust::KeyPair;
+    use common::wire::swarm::Form;
 
     struct Disk;
     impl HeldChunks for Disk {

@@ -7,6 +7,7 @@ use common::chunk::ChunkIndex;
 use common::id::Hash;
 use common::limits::CHUNK_BYTES;
 use common::manifest::{Encoding, Manifest};
+use common::swarm::serve::Frame;
 use common::wire::swarm::Form;
 
 /// Raw bytes of a chunk whose hash is the manifest's.
@@ -14,6 +15,8 @@ use common::wire::swarm::Form;
 pub struct VerifiedChunk {
     index: ChunkIndex,
     bytes: Arc<Vec<u8>>,
+    /// The wire form that it came in, where the receiver keeps that.
+    wire: Option<Arc<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for VerifiedChunk {
@@ -33,6 +36,21 @@ impl VerifiedChunk {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The chunk as it can be sent on: in its wire form, if it came in that and the receiver asked for it
+    /// ([`super::SwarmConfig::keep_wire`]), else raw.
+    #[must_use]
+    pub fn into_frame(self) -> Frame {
+        match self.wire {
+            Some(bytes) => Frame { form: Form::Wire, bytes },
+            None => Frame { form: Form::Raw, bytes: self.bytes },
+        }
+    }
+
+    /// The same chunk with the frame that it came in, if that is its wire form.
+    pub(super) fn with(self, frame: Frame) -> Self {
+        Self { wire: (frame.form == Form::Wire).then_some(frame.bytes), ..self }
     }
 
     /// The chunk's raw bytes; a chunk that came uncompressed shares them with the swarm's cache.
@@ -85,13 +103,13 @@ pub fn verify(
     let raw_len = manifest.raw_len(index);
     if form == Form::Raw {
         check(bytes, raw_len, stored.raw)?;
-        return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes) });
+        return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes), wire: None });
     }
     check(bytes, stored.wire_len, stored.wire)?;
     let raw = match stored.encoding {
         // Wire form and raw bytes are the same bytes with the same hash: checked once.
         Encoding::Raw if stored.raw == stored.wire && stored.wire_len == raw_len => {
-            return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes) });
+            return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes), wire: None });
         }
         Encoding::Raw => Arc::clone(bytes),
         Encoding::Zstd => {
@@ -101,7 +119,7 @@ pub fn verify(
         }
     };
     check(&raw, raw_len, stored.raw).map_err(|error| NotTheChunk::Image(error.to_string()))?;
-    Ok(VerifiedChunk { index, bytes: raw })
+    Ok(VerifiedChunk { index, bytes: raw, wire: None })
 }
 
 fn check(bytes: &[u8], wanted: u32, hash: Hash) -> Result<(), NotTheChunk> {

@@ -363,6 +363,8 @@ pub struct SiteWork {
     /// The images that are staged here, or that jobs of this site's machines are for. An image that is not in the list
     /// any more need not be kept.
     pub images: Vec<SiteImage>,
+    /// Where the server listens as the swarm's first seed, as multiaddrs.
+    pub seeds: Vec<String>,
     /// Machines to wake; an order stays in the list for some minutes.
     pub wake: Vec<Wake>,
 }
@@ -416,7 +418,7 @@ pub struct Via {
     pub local: SocketAddr,
     /// The nonce of a [`StateAnswer`], of the last quarter of an hour.
     pub nonce: String,
-    /// Counts up from 1 with each request under this nonce, whichever order they arrive in.
+    /// Counts up from 1 with each request that the relay's process passes on; they may arrive in another order.
     pub count: u64,
     /// The request line, by [`Via::request`]: the header of one request cannot be put on another.
     pub request: Hash,

@@ -176,6 +176,23 @@ pub fn ignored(server: SocketAddr) -> String {
     boot_disk(server, "it is not served here")
 }
 
+/// The script for a machine that must not boot its own disk and cannot be told more yet, because of `because`, which is a
+/// constant: it waits, and begins again from the first script.
+#[must_use]
+pub fn wait(server: SocketAddr, because: &'static str) -> String {
+    let server = url(server);
+    format!(
+        "#!ipxe\n\
+         set wait:int32 10\n\
+         :again\n\
+         echo swarmboot: {because}; ${{netX/mac}} asks {server} again in 10 s\n\
+         sleep 10 ||\n\
+         chain --autofree --replace {server}/boot.ipxe || goto failed\n\
+         {}",
+        try_again("again", "no answer from", &server)
+    )
+}
+
 /// Prints what failed (iPXE itself has just printed why), waits 2 to 30 seconds, longer each time, and goes on at
 /// `label`: a back-off, so that forty machines that wait for a server do not flood it when it comes back.
 fn try_again(label: &str, what: &str, server: &str) -> String {

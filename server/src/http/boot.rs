@@ -139,7 +139,7 @@ pub fn try_query(query: &str) {
 
 /// The pairs of a query, decoded: at most 16, each part cut to 256 bytes. A value that cannot be decoded is `None`,
 /// because it counts that it was sent at all.
-fn query_pairs(query: &str) -> Vec<(String, Option<String>)> {
+pub(crate) fn query_pairs(query: &str) -> Vec<(String, Option<String>)> {
     let pair = |text: &str| {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         Some((decoded(cut(name, 256))?, decoded(cut(value, 256))))

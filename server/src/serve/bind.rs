@@ -146,7 +146,7 @@ fn bind_dhcp(config: &Config, stores: &Stores) -> Result<dhcp4::Bound, Fault> {
         interface: config.interface.clone(),
         mode,
         http_port: config.http_port,
-        discovery: config.discovery,
+        discovery: tokio::sync::watch::channel(config.discovery).1,
         programs: stores.kits.programs(),
         sites: config.sites.rules().iter().map(|rule| rule.subnet).collect(),
         authoritative: config.authoritative,

@@ -9,11 +9,11 @@ use crate::http::ConnectionBounds;
 
 /// How many files this process may have open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Files(u64);
+pub(crate) struct Files(u64);
 
 impl Files {
     /// Raises the soft limit to the hard one, and gives the limit that then holds; 1024 where it cannot be read.
-    pub(super) fn raise() -> Self {
+    pub(crate) fn raise() -> Self {
         let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Self(1024) };
         if soft >= hard {
             return Self(soft);
@@ -29,14 +29,14 @@ impl Files {
 
     /// The bounds on the machines' HTTP connections: a quarter of what is left beside the reserve. TFTP gets as much,
     /// and the swarm two files for each machine.
-    pub(super) fn door(self, per_address: usize) -> ConnectionBounds {
+    pub(crate) fn door(self, per_address: usize) -> ConnectionBounds {
         let left = usize::try_from(self.0).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED);
         let all = (left / 4).clamp(16, CONNECTIONS_MAX);
         ConnectionBounds { all, per_address: per_address.min(all) }
     }
 
     /// A warning for the admin when the limit is too low for a large rack.
-    pub(super) fn warning(self) -> Option<String> {
+    pub(crate) fn warning(self) -> Option<String> {
         (self.0 < FILES_WANTED).then(|| {
             format!(
                 "only {} files may be open at once, which is enough for about {} machines: raise the hard limit to {} \
