@@ -114,12 +114,12 @@ pub(crate) fn run(row: &Row) -> Result<Vec<Figure>> {
     let at_server = wires.host(0, Line::new(None, None))?;
     let hosts: Vec<Host> =
         (0..row.machines).map(|_| wires.host(1, Line::new(Some(LAN), Some(LAN)))).collect::<Result<_>>()?;
-    let office = wires.host(1, Line::new(None, None))?;
+    let dhcp_host = wires.host(1, Line::new(None, None))?;
     let specs = specs(row, &scratch)?;
     let fixed = specs.iter().zip(&hosts).map(|(spec, host)| (spec.mac_text(), host.address.clone()));
     let addresses =
         Addresses { range: ("10.88.1.10", "10.88.1.250"), router: "10.88.1.1", fixed: fixed.collect() };
-    let _addresses = Branch::addresses(&office.net, "eth0", &addresses, scratch.path())?;
+    let _addresses = Branch::addresses(&dhcp_host.net, "eth0", &addresses, scratch.path())?;
     let _relay = Branch::relay_agent(wires.router(1)?, "10.88.1.1", &at_server.address, scratch.path())?;
     let config = scratch.file("swarmboot.toml");
     std::fs::write(&config, "[[site]]\nname = \"branch\"\nsubnets = [\"10.88.1.0/24\"]\n")?;

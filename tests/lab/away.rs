@@ -21,7 +21,7 @@ pub struct Away {
     /// The network in which the server runs; its interface is `eth0`, its address [`SERVER`].
     pub server: Net,
     /// The branch's office, in which other programs of the branch run; its interface is `eth0`.
-    pub office: Net,
+    pub dhcp_host: Net,
     _addresses: Branch,
     relay_agent: Option<Branch>,
 }
@@ -43,12 +43,12 @@ impl Away {
         process::output_of(net.command("sysctl").args(["-q", "-w", "net.ipv4.ip_forward=1"]))?;
         wires::shape(net, "wan", rate)?;
         wires::shape(&server, "eth0", rate)?;
-        let office = host(net, segment, 2)?;
+        let dhcp_host = host(net, segment, 2)?;
         let (first, last, router) = (segment.address(100), segment.address(199), segment.address(1));
         let given = Addresses { range: (&first, &last), router: &router, fixed: vec![] };
-        let addresses = Branch::addresses(&office, "eth0", &given, folder)?;
+        let addresses = Branch::addresses(&dhcp_host, "eth0", &given, folder)?;
         let relay_agent = Some(Branch::relay_agent(net, &router, SERVER, folder)?);
-        Ok(Self { server, office, _addresses: addresses, relay_agent })
+        Ok(Self { server, dhcp_host, _addresses: addresses, relay_agent })
     }
 
     /// Stops the router's relay agent: what answers DHCP besides the office's server has to be at the branch.
@@ -94,7 +94,7 @@ mod tests {
         let away = Away::new(&net, segment, Some(20.0), folder.path()).unwrap();
         let knock = format!("echo > /dev/tcp/{SERVER}/9");
         // Nobody listens there: what comes back is a reset, which has crossed the line.
-        assert!(process::output_of(away.office.command("bash").args(["-c", &knock])).is_err());
+        assert!(process::output_of(away.dhcp_host.command("bash").args(["-c", &knock])).is_err());
         let carried = away.line(&net).unwrap();
         assert!(carried.from_machine > 0 && carried.to_machine > 0, "{carried:?}");
     }
