@@ -98,6 +98,10 @@ impl Ends {
     };
 }
 
+/// Cancelled when the server stops: a request that waits for something is answered then.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Leaving(pub(super) CancellationToken);
+
 /// The machines' TCP listener, bound but not yet accepting.
 #[derive(Debug)]
 pub struct Bound {
@@ -263,8 +267,10 @@ fn attend<D: Listener>(
     connections: &Connections,
     turn: (tokio::sync::OwnedSemaphorePermit, Place),
 ) {
+    let stops = Leaving(connections.leaving.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ends);
+        request.extensions_mut().insert(stops.clone());
         one_slash(request.uri_mut());
         let answer = tower_call(router.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
