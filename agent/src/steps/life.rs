@@ -239,7 +239,9 @@ impl Asking {
             .await;
             let (text, rest) = match asked {
                 Ok((Ok((verdict, _)), report)) => {
-                    let wait = |seconds| Rest::Open(ToldToWait { report: verdict.report, seconds }, report);
+                    let wait = |seconds| {
+                        Rest::Open(ToldToWait { report: verdict.report, seconds }, Box::new(report))
+                    };
                     match verdict.instruction {
                         Instruction::Deploy(plan) if done != Some(Attempt::of(&plan)) => {
                             return Answer::Plan(verdict.machine, plan);
@@ -294,19 +296,19 @@ enum Rest {
     /// There was no answer to the last one.
     BackOff(Duration),
     /// The answer to this one was to wait.
-    Open(ToldToWait, HardwareReport),
+    Open(ToldToWait, Box<HardwareReport>),
 }
 
 /// The hardware as it was reported, to be compared with what is there.
 struct Hardware {
-    reported: HardwareReport,
+    reported: Box<HardwareReport>,
     make: Arc<dyn Fn() -> HardwareReport + Send + Sync>,
     cancel: CancellationToken,
 }
 
 impl Lookout for Hardware {
     fn has_changed(&mut self) -> bool {
-        (self.make)() != self.reported
+        (self.make)() != *self.reported
     }
 
     fn is_over(&self) -> bool {

@@ -55,7 +55,11 @@ enum Outlook {
     /// Nothing is to be done, and its disk was sealed by a job.
     Disk,
     /// Nothing is to be done.
-    Wait,
+    Wait {
+        /// Whether its report was kept shortened because nobody has let it in: once somebody has, it is to report again,
+        /// or an order would be previewed without the disks that were left out.
+        short: bool,
+    },
 }
 
 /// What the present boot of a machine was told on its last report.
@@ -117,7 +121,7 @@ impl Fleet {
         let lasts = match instruction {
             // An agent that has ended this attempt waits for the next one.
             Instruction::Deploy(_) => matches!(outlook, Outlook::Plan(..)),
-            Instruction::Wait { .. } => outlook == Outlook::Wait,
+            Instruction::Wait { .. } => matches!(outlook, Outlook::Wait { .. }),
             Instruction::BootDisk { .. } => false,
         };
         if lasts {
@@ -140,7 +144,9 @@ impl Fleet {
             return Heard::Repeated;
         }
         told.number = request.number;
-        let same = told.outlook == outlook && told.reason == reason;
+        // A machine in doubt is looked at anew whenever it asks: what settles it may be another machine's doing.
+        let is_sure = machine.doubts.is_empty() || request.number == 1;
+        let same = told.outlook == outlook && told.reason == reason && is_sure;
         self.waiters.leave(id);
         self.put_machine(Machine { last_seen: now, ..machine });
         self.boots.hear(request.key, now);
@@ -229,9 +235,13 @@ impl Fleet {
             }
         }
         let reason = self.reason(machine.id, bar);
-        let is_process = machine.hardware.as_ref().is_some_and(|had| had.report().firmware == Firmware::None);
-        let sealed = job.is_some_and(|job| job.sealed) && !is_process;
-        (if sealed { Outlook::Disk } else { Outlook::Wait }, reason)
+        let report = machine.hardware.as_ref().map(|hardware| hardware.report());
+        let is_process = report.is_some_and(|report| report.firmware == Firmware::None);
+        if job.is_some_and(|job| job.sealed) && !is_process {
+            return (Outlook::Disk, reason);
+        }
+        let is_cut = report.is_some_and(|report| !report.truncated.is_empty());
+        (Outlook::Wait { short: is_cut && !self.is_let_in(machine.id) }, reason)
     }
 }
 

@@ -138,6 +138,7 @@ async fn a_waiting_minute_costs_less_than_two_kilobytes() {
     });
     let (bytes, connections) = waited.await.unwrap();
     let minute = bytes * 60 / WAIT_TIME.as_secs() / exchanges;
+    println!("{minute} bytes a minute, {bytes} in {exchanges} exchanges");
     assert!(minute <= 2048, "{minute} bytes a minute");
     assert!(minute > 500, "{minute} bytes a minute: nothing was counted");
     assert!(connections <= 2, "{connections}: it is kept open between two requests");

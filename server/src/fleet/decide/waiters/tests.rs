@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::hardware::{CheckedHardware, Contents, Disk, HardwareReport, Nic, System};
+use common::hardware::{CheckedHardware, Contents, Device, Disk, HardwareReport, Nic, System};
 use common::id::Mac;
 use common::testing;
 use common::trust::KeyPair;
@@ -10,7 +10,7 @@ use common::trust::KeyPair;
 use super::super::super::order::CheckedOrder;
 use super::super::super::reports::Next;
 use super::*;
-use crate::api::shapes::{Cancel, DeployLine, ImageShown, MachineAction, MachineCommand, Selection};
+use crate::api::shapes::{Cancel, DeployLine, Doubt, ImageShown, MachineAction, MachineCommand, Selection};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + seconds).unwrap()
@@ -152,6 +152,41 @@ fn another_reason_is_told_when_the_machine_asks_and_wakes_nobody() {
     assert!(woken(&mut fleet).is_empty());
     assert_eq!(waits(&mut fleet, 1, 2), Heard::News);
     assert!(matches!(waits(&mut fleet, 2, 2), Heard::Waits(_)));
+}
+
+#[test]
+fn a_machine_in_doubt_reports_whenever_it_asks() {
+    let mut fleet = waiting(1);
+    let mut machine = fleet.state.machines[&MachineId(1)].clone();
+    machine.doubts = vec![Doubt { other: MachineId(2), shared: vec![], against: vec![] }];
+    fleet.put_machine(machine);
+    assert!(woken(&mut fleet).is_empty());
+    assert_eq!(waits(&mut fleet, 1, 2), Heard::News);
+}
+
+#[test]
+fn whose_report_was_shortened_reports_whole_once_an_admin_lets_it_in() {
+    let mut fleet = fleet();
+    let device = |n: u32| Device {
+        address: n.to_string(),
+        modalias: format!("pci:{n:0100}"),
+        class: 0,
+        driver: String::new(),
+    };
+    let mut long = hardware(1, key(1)).report().clone();
+    long.devices = (0..900).map(device).collect();
+    let long = Arc::new(CheckedHardware::check(long).unwrap());
+    let told = Instruction::Wait { seconds: 1, reason: String::new() };
+    fleet.report(&long, Some(from(1)), at(0));
+    fleet.answered(&key(1), digest(1), &told);
+    assert!(matches!(waits(&mut fleet, 1, 1), Heard::Waits(_)));
+    fleet.take_effects();
+    command(&mut fleet, "m1", MachineAction::Name("web".to_owned()));
+    assert_eq!(woken(&mut fleet), [key(1)]);
+    fleet.report(&long, Some(from(1)), at(2));
+    fleet.answered(&key(1), digest(1), &told);
+    assert!(fleet.state.machines[&MachineId(1)].hardware.as_ref().unwrap().report().truncated.is_empty());
+    assert!(matches!(waits(&mut fleet, 1, 1), Heard::Waits(_)), "once");
 }
 
 #[test]
