@@ -22,6 +22,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode, Uri, header};
 
+// Waiting for an order with a request that stays open.
+pub mod wait;
+
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -319,6 +322,8 @@ impl Server {
             .post(&url)
             .config()
             .timeout_recv_response(Some(patience))
+            // That of each read counts here too, and is shorter.
+            .timeout_per_read(Some(patience))
             .build()
             .header(header::CONTENT_TYPE, "application/json")
             .send(&body[..])

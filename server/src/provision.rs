@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use common::hardware::{CheckedHardware, Firmware};
+use common::id::Hash;
 use common::plan::{Plan, Seed};
 use common::trust::PublicKey;
 use common::wire::http::Refused;
@@ -57,6 +58,17 @@ impl Provisioning {
         })
     }
 
+    /// The bundle for `hardware`, built if it was not built before; none for an agent that runs as an ordinary process,
+    /// which has its drivers already.
+    fn bundle(&self, hardware: &CheckedHardware) -> Result<Option<(Hash, u64)>, NoPlan> {
+        if hardware.report().firmware == Firmware::None {
+            return Ok(None);
+        }
+        let kit = self.kits.default_kit().map_err(NoPlan::failed)?;
+        let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
+        self.bundles.get_or_build(&kit, &needs).map(Some).map_err(NoPlan::failed)
+    }
+
     /// What an admin should know before `plan` is carried out on `hardware`. If the image's chunks cannot be read,
     /// there are no warnings about it: the transfer will report that.
     fn warnings_of(&self, request: &PlanRequest, hardware: &CheckedHardware, plan: &Plan) -> Vec<Warning> {
@@ -102,15 +114,16 @@ impl Provisioner for Provisioning {
     fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan> {
         let wanted = self.request(request)?;
         let mut plan = tailor::plan(hardware, &wanted).map_err(refused)?;
-        // An agent that runs as an ordinary process has its drivers already.
-        if hardware.report().firmware != Firmware::None {
-            let kit = self.kits.default_kit().map_err(NoPlan::failed)?;
-            let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
-            plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(NoPlan::failed)?);
-        }
+        plan.bundle = self.bundle(hardware)?;
         let target = target_words(hardware, &plan);
         let warnings = self.warnings_of(request, hardware, &plan);
         Ok(Provision { plan, target, warnings })
+    }
+
+    fn prepare(&self, hardware: &CheckedHardware) {
+        if let Err(error) = self.bundle(hardware) {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a bundle could not be built ahead");
+        }
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::causes::with_causes;
+use common::hardware::HardwareReport;
 use common::id::{Hash, MachineId};
 use common::plan::{Instruction, Plan, Verdict};
 use common::step::{Step, What};
@@ -23,6 +24,7 @@ use crate::boot::drivers::{Drivers, DriversError};
 use crate::boot::handover::{self, DIR, Handover, HandoverError, PID1_ARGUMENT};
 use crate::boot::init;
 use crate::boot::network::{self, Attachment, LeaseKeeper, NetworkError};
+use crate::fetch::wait::{Lookout, ToldToWait};
 use crate::fetch::{FetchError, Server};
 use crate::inspect::{self, Reporter};
 use crate::outbox::{Backlog, EventOutbox};
@@ -363,7 +365,8 @@ impl Loader {
                         self.console.say(&now);
                         said = now;
                     }
-                    std::thread::sleep(Duration::from_secs(u64::from(seconds.clamp(1, 600))));
+                    let told = ToldToWait { report: verdict.report, seconds };
+                    server.wait(pair, told, &mut Hardware { reported: report, reporter: &reporter });
                 }
             }
         }
@@ -396,7 +399,7 @@ impl Loader {
         }
         match Drivers::open(Path::new(BUNDLE_DIR)) {
             Ok(mut drivers) => {
-                drivers.settle(QUIET, DEVICES);
+                drivers.settle_added(QUIET, DEVICES);
                 for failed in drivers.take_failed() {
                     self.console.say(&format!("kernel module {failed}"));
                 }
@@ -421,6 +424,24 @@ impl Loader {
             Ok(never) => match never {},
             Err(errno) => Err(LoaderError::Start(errno.into())),
         }
+    }
+}
+
+/// The hardware as it was reported, to be compared with what is there.
+struct Hardware<'a> {
+    reported: HardwareReport,
+    reporter: &'a Reporter,
+}
+
+impl Lookout for Hardware<'_> {
+    fn has_changed(&mut self) -> bool {
+        init::reap();
+        inspect::report(Path::new("/"), self.reporter) != self.reported
+    }
+
+    /// PID 1 waits for ever.
+    fn is_over(&self) -> bool {
+        false
     }
 }
 

@@ -45,6 +45,9 @@ mod trails;
 // What is concluded when a machine falls silent.
 mod silences;
 
+// Machines that wait for an order with an open request.
+mod waiters;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -63,10 +66,13 @@ use crate::api::shapes::{JobState, MachineState};
 use boots::{Boots, SILENT};
 use budget::Budgets;
 use trails::Trails;
+use waiters::Waiters;
 use whose::Said;
 
+pub(super) use bars::Bar;
 pub use boots::{AtWork, REPORT_LIFE};
-pub use settings::Settings;
+pub use settings::{Settings, WaiterBounds};
+pub use waiters::{Heard, Wake};
 pub(super) use whose::Whose;
 
 /// What the actor has to do after a decision: commit the changes first, then the rest.
@@ -76,6 +82,8 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// Keys whose admission to the swarm ends, each with the reason that its agent is told, if any.
     pub dismissed: Vec<(PublicKey, Option<String>)>,
+    /// Machines that wait and are to report now, in this order.
+    pub woken: Vec<Wake>,
 }
 
 /// The state of the fleet and the effects that are still to be carried out ([`Effects`]). One thread owns it.
@@ -98,6 +106,7 @@ pub struct Fleet {
     pub dropped: u64,
     budgets: Budgets,
     looked_for_secrets: Option<Timestamp>,
+    waiters: Waiters,
     /// How many events and reports of machines that nobody let in were over their limits and left out.
     pub left_out: u64,
     /// Whether the disk of the records is nearly full: machines that nobody let in are not recorded then.
@@ -137,6 +146,7 @@ impl Fleet {
             dropped: 0,
             budgets: Budgets::default(),
             looked_for_secrets: None,
+            waiters: Waiters::default(),
             left_out: 0,
             is_tight: false,
         }
@@ -184,6 +194,7 @@ impl Fleet {
 
     /// Takes the effects since the last call.
     pub fn take_effects(&mut self) -> Effects {
+        self.wake();
         std::mem::take(&mut self.after)
     }
 

@@ -109,6 +109,10 @@ pub trait Provisioner: Send + Sync + 'static {
     /// When the machine gets no plan, or the bundle cannot be built.
     fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan>;
 
+    /// Builds ahead what a plan for `hardware` needs, so that it is there when the machine asks. Blocking and slow, as
+    /// `tailor`, which reports what goes wrong.
+    fn prepare(&self, _hardware: &CheckedHardware) {}
+
     /// Admits a machine to the swarm; a second admission with the same key replaces the first.
     fn admit(&self, admission: Admission) -> Soon<'_, ()>;
 

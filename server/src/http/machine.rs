@@ -13,18 +13,19 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use common::hardware::{CheckedHardware, SentReport};
 use common::id::{Hash, ImageId};
-use common::limits::{EVENTS_BYTES_MAX, EVENTS_PER_BATCH_MAX, REPORT_BYTES_MAX};
+use common::limits::{EVENTS_BYTES_MAX, EVENTS_PER_BATCH_MAX, REPORT_BYTES_MAX, WAIT_BYTES_MAX};
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::trust::{Signed, Untrusted};
-use common::wire::http::{CONFIRM, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT};
-
+use common::wire::http::{
+    CONFIRM, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, WAIT, WaitAnswer, WaitRequest,
+};
 use jiff::Timestamp;
 
 use super::content::{Bytestore, Content, answer};
 use super::public::Public;
 use super::refusal::Refusal;
-use super::server::Ends;
+use super::server::{Ends, Leaving};
 use crate::fleet::boot_policy::Sighting;
 use crate::fleet::{FleetError, FleetHandle, From};
 
@@ -36,6 +37,7 @@ pub(super) fn routes() -> Router<Arc<Public>> {
     Router::new()
         .route(IDENTITY, get(identity))
         .route(REPORT, post(report))
+        .route(WAIT, post(wait))
         .route(EVENTS, post(events))
         .route(&format!("{}/{{hash}}", common::wire::http::BUNDLE), get(bundle))
         .route(&format!("{MANIFEST}/{{image}}"), get(manifest))
@@ -89,6 +91,24 @@ fn believed(fleet: &FleetHandle, bytes: &[u8]) -> Result<(CheckedHardware, Times
             .hint("the reporter and this server may be of different versions")
     })?;
     Ok((checked, begun, signed.digest()))
+}
+
+/// Stays unanswered until there is news for the machine. It costs a connection and no thread meanwhile.
+async fn wait(
+    State(public): State<Arc<Public>>,
+    Extension(ends): Extension<Ends>,
+    Extension(leaving): Extension<Leaving>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Signed<WaitAnswer>>, Refusal> {
+    let address = ends.peer.ip();
+    let (request, digest) = {
+        let taken = public.intake.read(address, &headers, body, WAIT_BYTES_MAX, "request to wait").await?;
+        let _turn = public.parsers.acquire().await.map_err(|_| Refusal::from(FleetError::Stopping))?;
+        let signed: Signed<WaitRequest> = parse(&taken.bytes, "request to wait")?;
+        (signed.open_self_signed(|request| request.key).map_err(untrusted)?, signed.digest())
+    };
+    Ok(Json(public.fleet.wait(request, (address, digest), leaving.0.cancelled()).await?))
 }
 
 async fn events(

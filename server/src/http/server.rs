@@ -100,6 +100,10 @@ impl Ends {
     };
 }
 
+/// Cancelled when the server stops: a request that waits for something is answered then.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Leaving(pub(super) CancellationToken);
+
 /// The machines' TCP listener, bound but not yet accepting.
 #[derive(Debug)]
 pub struct Bound {
@@ -284,8 +288,10 @@ fn attend<D: Listener>(
     turn: (tokio::sync::OwnedSemaphorePermit, Place),
 ) {
     let Accepted { stream, ends, sending } = accepted;
+    let stops = Leaving(connections.leaving.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ends);
+        request.extensions_mut().insert(stops.clone());
         one_slash(request.uri_mut());
         sending.answers(request.uri().path());
         let answer = tower_call(router.clone(), request);

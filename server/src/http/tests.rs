@@ -9,6 +9,9 @@ mod orders;
 // Hostile requests.
 mod strangers;
 
+// Machines that wait for an order with an open request, by the machines' own client.
+mod waiting;
+
 // Requests as firmware makes them, over a real port.
 mod firmware;
 

@@ -26,7 +26,7 @@ use crate::provision::Provisioning;
 use crate::swarm::{self, SwarmFact};
 use crate::traffic::Traffic;
 
-/// Seconds after which a waiting machine reports again.
+/// Seconds after which a waiting machine reports again where it cannot wait with an open request.
 pub(super) const POLL_SECONDS: u32 = 10;
 
 /// How long an installed OS may take to call home. A server with a lot of memory tests it for minutes first.
@@ -62,7 +62,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let Bound { config, files, home, stores, records, leases, doors, traffic, swarm, facts, .. } = bound;
     let start = {
         let (provisioning, keys) = (provisioning(&stores, &home, swarm.handle()), home.keys.clone());
-        let settings = settings(&config, &home, &url);
+        let settings = settings(&config, files, &home, &url);
         move || {
             fleet::start(records, provisioning, keys, settings)
                 .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
@@ -118,10 +118,11 @@ fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle) -> Arc<
     })
 }
 
-fn settings(config: &Config, home: &Home, url: &str) -> Settings {
+fn settings(config: &Config, files: Files, home: &Home, url: &str) -> Settings {
     Settings {
         discover: config.discovery,
         poll_seconds: POLL_SECONDS,
+        waiters: files.waiters(config.connections_per_address),
         confirm_within: CONFIRM_WITHIN,
         keep_events: config.keep_events,
         keep_bytes: config.keep_bytes,

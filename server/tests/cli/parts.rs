@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use server::api;
 use server::api::shapes::ServerStatus;
 use server::boot::{BootKits, BootSettings};
-use server::fleet::decide::Settings;
+use server::fleet::decide::{Settings, WaiterBounds};
 use server::fleet::{self, FleetHandle};
 use server::http;
 use server::image::Images;
@@ -156,6 +156,7 @@ fn settings() -> Settings {
     Settings {
         discover: true,
         poll_seconds: 10,
+        waiters: WaiterBounds::default(),
         confirm_within: SignedDuration::from_mins(30),
         keep_events: None,
         keep_bytes: None,

@@ -24,11 +24,12 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::super::content::{Bytestore, Content};
+use super::super::server::Leaving;
 use super::super::{BootSource, Ends, public};
 use crate::api::shapes::{DeployOrder, ImageShown, Warning};
 use crate::fleet::FleetHandle;
 use crate::fleet::boot_policy::{Asker, BootPolicy};
-use crate::fleet::decide::Settings;
+use crate::fleet::decide::{Settings, WaiterBounds};
 use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::records::Records;
 use crate::swarm::Admission;
@@ -152,13 +153,24 @@ impl Bench {
         Self::over(tempfile::tempdir().unwrap(), true)
     }
 
+    /// A server that leaves the requests of waiting machines open for `time`.
+    pub(super) fn patient(time: std::time::Duration) -> Self {
+        let waiters = WaiterBounds { time, ..WaiterBounds::default() };
+        Self::with(tempfile::tempdir().unwrap(), true, waiters)
+    }
+
     pub(super) fn over(dir: tempfile::TempDir, discover: bool) -> Self {
+        Self::with(dir, discover, WaiterBounds::default())
+    }
+
+    fn with(dir: tempfile::TempDir, discover: bool, waiters: WaiterBounds) -> Self {
         let kernel = dir.path().join("kernel");
         let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
         std::fs::write(&kernel, bytes).unwrap();
         let rooms = Arc::new(Rooms { kit: Some(kernel), ..Rooms::default() });
         let settings = Settings {
             discover,
+            waiters,
             order_expires: Some(SignedDuration::from_hours(168)),
             url: "http://10.0.0.1:8069".to_owned(),
             ..crate::fleet::testing::settings()
@@ -183,6 +195,7 @@ impl Bench {
         let mut request = request;
         let end = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 8069);
         request.extensions_mut().insert(Ends { peer: end(7), local: end(1) });
+        request.extensions_mut().insert(Leaving::default());
         hyper_util::service::TowerToHyperService::new(self.routes.clone()).call(request).await.unwrap()
     }
 
