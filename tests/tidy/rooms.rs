@@ -23,13 +23,14 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "kit",
             "image",
             "swarm",
+            "peers",
             "api/shapes",
             "noise",
             "fault",
             "units",
         ],
     ),
-    ("agent", &["steps", "disk", "swarm", "boot", "outbox", "fetch", "inspect"]),
+    ("agent", &["steps", "disk", "swarm", "boot_files", "boot", "outbox", "fetch", "inspect"]),
     (
         "common",
         &[

@@ -18,6 +18,7 @@ use common::trust::KeyPair;
 
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
+use crate::boot_files::BootFiles;
 
 /// Reads chunks back from the disk that are no longer in memory. Called on blocking threads, not on the swarm's task.
 pub trait HeldChunks: Send + Sync + 'static {
@@ -49,6 +50,8 @@ pub struct SwarmConfig {
     pub held: ChunkSet,
     /// Reads back chunks that are no longer in memory.
     pub disk: Arc<dyn HeldChunks>,
+    /// The small files that this machine gives out; none if it does not.
+    pub boot_files: Option<BootFiles>,
 }
 
 impl std::fmt::Debug for SwarmConfig {

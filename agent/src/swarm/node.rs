@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::ImageId;
+use common::id::{Hash, ImageId};
 use common::manifest::Manifest;
 use common::step::Sources;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
@@ -23,7 +23,7 @@ use libp2p::{Multiaddr, PeerId, Swarm};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ use super::pull::{self, Holder};
 use super::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, SessionConfig, TICK};
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
+use crate::boot_files::BootFiles;
 
 /// Events that may wait for a busy step before the oldest is dropped.
 const EVENTS_WAITING_MAX: usize = 4096;
@@ -92,6 +93,7 @@ impl SwarmClient {
             events: events_in,
             told: VecDeque::new(),
             sources: Arc::clone(&sources),
+            boot_files: config.boot_files,
             began: Instant::now(),
         };
         node.decide(Event::OnDisk(config.held.iter().collect()));
@@ -176,6 +178,7 @@ struct Node {
     events: mpsc::Sender<SwarmEvent>,
     told: VecDeque<SwarmEvent>,
     sources: Arc<Mutex<Sources>>,
+    boot_files: Option<BootFiles>,
     began: Instant,
 }
 
@@ -190,6 +193,9 @@ impl Node {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commanded = true;
+        let mut small = self.boot_files.as_ref().map(BootFiles::held);
+        // Those that are held already.
+        small.iter_mut().for_each(watch::Receiver::mark_changed);
         loop {
             let (chunks, events) = (self.chunks.clone(), self.events.clone());
             let room = async {
@@ -225,6 +231,7 @@ impl Node {
                         _ => self.told.clear(),
                     }
                 }
+                Some(objects) = changed(&mut small) => self.holding(objects),
                 _ = tick.tick() => self.tick(),
             }
             self.look_at_backlog();
@@ -297,6 +304,11 @@ impl Node {
             Effect::Offer(chunks) => {
                 for chunk in chunks {
                     self.store.on_disk(chunk);
+                }
+            }
+            Effect::Hold(hold) => {
+                if let Some(boot_files) = &self.boot_files {
+                    boot_files.order(hold);
                 }
             }
             Effect::EndChunks => self.chunks = None,
@@ -453,6 +465,12 @@ impl Node {
         }
     }
 
+    fn holding(&mut self, objects: Vec<Hash>) {
+        if let Some(port) = self.boot_files.as_ref().map(BootFiles::port) {
+            self.decide(Event::Holding { port, objects });
+        }
+    }
+
     fn command(&mut self, command: Command) {
         self.decide(match command {
             Command::Held(chunks) => Event::OnDisk(chunks),
@@ -473,6 +491,15 @@ impl Node {
         if backlog != self.session.backlog() {
             self.decide(Event::Backlog(backlog));
         }
+    }
+}
+
+/// The next list of small files; none, once and for all, if this machine gives out none.
+async fn changed(small: &mut Option<watch::Receiver<Vec<Hash>>>) -> Option<Vec<Hash>> {
+    let held = small.as_mut()?;
+    match held.changed().await {
+        Ok(()) => Some(held.borrow_and_update().clone()),
+        Err(_) => std::future::pending().await,
     }
 }
 

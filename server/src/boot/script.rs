@@ -11,6 +11,7 @@ use common::trust::PublicKey;
 use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
 
 use super::arguments::KernelArguments;
+use super::from_peers::{self, FAULTS, FromPeers};
 use crate::fleet::boot_policy::Asker;
 
 /// Why a script cannot be made.
@@ -91,11 +92,68 @@ pub fn entry(server: SocketAddr) -> String {
          set wait:int32 2\n\
          :ask\n\
          echo swarmboot: asking {server} what to do, as ${{netX/mac}}\n\
-         chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
-         &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}} || goto failed\n\
-         {}",
+         {}{}",
+        question(&server),
         try_again("ask", "no answer from", &server)
     )
+}
+
+/// The script of a machine that waits for a neighbour to have its boot files: it asks again after so many seconds.
+#[must_use]
+pub fn wait(server: SocketAddr, seconds: u32) -> String {
+    let server = url(server);
+    format!(
+        "#!ipxe\n\
+         set wait:int32 2\n\
+         echo swarmboot: a neighbour of ${{netX/mac}} fetches the boot files first; asking again in {seconds} s\n\
+         sleep {seconds} ||\n\
+         :ask\n\
+         {}{}",
+        question(&server),
+        try_again("ask", "no answer from", &server)
+    )
+}
+
+/// Requests the script with the machine's identity, and what its iPXE says of itself.
+fn question(server: &str) -> String {
+    format!(
+        "chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
+         &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
+         &version=${{version:uristring}} || goto failed\n"
+    )
+}
+
+/// What an iPXE says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Whether it is built for EFI; else for BIOS.
+    pub efi: bool,
+    /// The first two numbers of its version; `None` if it does not say.
+    pub version: Option<(u32, u32)>,
+}
+
+/// Parses what the query of `/boot.ipxe` says of the iPXE. Malformed values count as not said.
+#[must_use]
+pub fn client<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) -> Client {
+    let mut client = Client::default();
+    for (name, value) in query {
+        match (name, value) {
+            ("platform", Some(platform)) => client.efi = platform == "efi",
+            ("version", Some(version)) => client.version = first_two_numbers(version),
+            _ => {}
+        }
+    }
+    client
+}
+
+/// Of `1.21.1+git-20220113.fbbdc3926` or `2.0.0 (g1a2b3c)`.
+fn first_two_numbers(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.');
+    let number = |text: &str| {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).map_or(text, |end| &text[..end]);
+        digits.parse().ok()
+    };
+    Some((number(numbers.next()?)?, number(numbers.next()?)?))
 }
 
 /// The parameters of [`load`].
@@ -109,6 +167,8 @@ pub struct Load<'a> {
     pub kit: &'a str,
     /// Additional kernel arguments from the configuration.
     pub kernel_arguments: &'a KernelArguments,
+    /// Neighbours that have kernel and loader, to be tried before the server.
+    pub from_peers: Option<FromPeers<'a>>,
 }
 
 /// The script that starts kernel and loader; after a failed download it requests the script again, because the
@@ -123,14 +183,23 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
     // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel ignores it (pxelinux always sends it). The
     // serial console comes last, so that it is /dev/console: what a rack's admin sees.
+    let arguments = format!(
+        "initrd=loader.img console=tty0 console=ttyS0,115200 {CMDLINE_SERVER}={server} {CMDLINE_KEY}={key} \
+         {CMDLINE_MAC}=${{netX/mac}}{extra}"
+    );
+    let (neighbours, faults, start) = match &load.from_peers {
+        Some(from) => (from_peers::lines(from, &server, &arguments), format!("?${{{FAULTS}}}"), ":start\n"),
+        None => (String::new(), String::new(), ""),
+    };
     Ok(format!(
         "#!ipxe\n\
          set wait:int32 10\n\
          imgfree\n\
          echo swarmboot: {server} sends the loader to ${{netX/mac}}\n\
-         kernel --name vmlinuz {server}/boot/{kit}/vmlinuz initrd=loader.img console=tty0 console=ttyS0,115200 \
-         {CMDLINE_SERVER}={server} {CMDLINE_KEY}={key} {CMDLINE_MAC}=${{netX/mac}}{extra} || goto failed\n\
+         {neighbours}\
+         kernel --name vmlinuz {server}/boot/{kit}/vmlinuz{faults} {arguments} || goto failed\n\
          initrd --name loader.img {server}/boot/{kit}/loader.img || goto failed\n\
+         {start}\
          boot || goto failed\n\
          :again\n\
          chain --autofree --replace {server}/boot.ipxe || goto failed\n\
@@ -201,8 +270,12 @@ fn checked_kit(kit: &str) -> Result<(), ScriptError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use common::id::Hash;
+    use common::wire::objects::Object;
     use proptest::prelude::*;
+
+    use super::super::from_peers::{Check, Hashed};
+    use super::*;
 
     fn server() -> SocketAddr {
         "10.0.0.1:8069".parse().unwrap()
@@ -214,11 +287,30 @@ mod tests {
 
     fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
         let kernel_arguments: KernelArguments = arguments.join(" ").parse().unwrap();
-        load(&Load { server: server(), key: &key(), kit, kernel_arguments: &kernel_arguments })
+        load(&Load {
+            server: server(),
+            key: &key(),
+            kit,
+            kernel_arguments: &kernel_arguments,
+            from_peers: None,
+        })
     }
 
-    fn all() -> [String; 4] {
+    fn at_neighbours(check: Check) -> String {
+        let kernel_arguments: KernelArguments = "".parse().unwrap();
+        let file = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 1 }, sha256: [n; 32] };
+        let peers = ["10.1.0.8:8069".parse().unwrap(), "10.1.0.9:8069".parse().unwrap()];
+        let from = FromPeers { peers: &peers, kernel: file(1), loader: file(2), check };
+        let kernel_arguments = &kernel_arguments;
+        load(&Load { server: server(), key: &key(), kit: "k", kernel_arguments, from_peers: Some(from) })
+            .unwrap()
+    }
+
+    fn all() -> [String; 7] {
         [
+            wait(server(), 5),
+            at_neighbours(Check::Hash),
+            at_neighbours(Check::None),
             entry(server()),
             loaded("debian-12", &[]).unwrap(),
             boot_disk(server(), "nothing is ordered for it"),
@@ -259,7 +351,8 @@ mod tests {
         let script = entry(server());
         assert!(script.contains(
             "chain --autofree --replace http://10.0.0.1:8069/boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}\
-             &serial=${serial:uristring}&platform=${platform}&buildarch=${buildarch} || goto failed\n"
+             &serial=${serial:uristring}&platform=${platform}&buildarch=${buildarch}&version=${version:uristring} \
+             || goto failed\n"
         ));
         assert!(script.ends_with("sleep ${wait} ||\niseq ${wait} 30 || inc wait 4\ngoto ask\n"));
     }
@@ -290,6 +383,34 @@ mod tests {
         assert!(
             script.contains("initrd --name loader.img http://10.0.0.1:8069/boot/debian-12/loader.img ||")
         );
+    }
+
+    #[test]
+    fn what_a_neighbour_failed_at_is_told_to_the_server() {
+        let script = at_neighbours(Check::Hash);
+        assert!(script.contains("set faults ${faults}&peer=10.1.0.8:8069&fault=slow\n"), "{script}");
+        assert!(script.contains("set faults ${faults}&peer=10.1.0.9:8069&fault=wrong\n"), "{script}");
+        assert!(
+            script.contains("kernel --name vmlinuz http://10.0.0.1:8069/boot/k/vmlinuz?${faults} initrd=")
+        );
+    }
+
+    #[test]
+    fn what_an_ipxe_says_of_itself() {
+        let said = |platform, version| client([("platform", Some(platform)), ("version", Some(version))]);
+        let table = [
+            ("efi", "2.0.0", true, Some((2, 0))),
+            ("efi", "2.0.0+ (g6fa901530)", true, Some((2, 0))),
+            ("pcbios", "1.21.1+git-20220113.fbbdc3926-0ubuntu1", false, Some((1, 21))),
+            ("efi", "1.0.0+git-20190125.36a4c85-5.1", true, Some((1, 0))),
+            ("efi", "", true, None),
+            ("", "two", false, None),
+            ("efi", "2", true, None),
+            ("efi", "99999999999.0", true, None),
+        ];
+        for (platform, version, efi, wanted) in table {
+            assert_eq!(said(platform, version), Client { efi, version: wanted }, "{platform} {version}");
+        }
     }
 
     #[test]

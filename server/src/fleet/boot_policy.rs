@@ -3,7 +3,7 @@
 //! publishes this table whenever it changes. Also what these listeners report to the fleet ([`Sighting`]). Touches
 //! `common`, `fleet::marks`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use common::id::{Mac, MachineId};
 
@@ -136,6 +136,10 @@ pub struct BootPolicies {
     by_uuid: HashMap<String, Vec<usize>>,
     /// Machines whose identity is in doubt, for the warning.
     pub doubted: Vec<MachineId>,
+    /// Machines with an order to carry out.
+    ordered: HashSet<MachineId>,
+    /// Of those, how many at each site have not begun it.
+    expected: HashMap<String, usize>,
 }
 
 impl BootPolicies {
@@ -149,6 +153,26 @@ impl BootPolicies {
             self.by_uuid.entry(uuid.clone()).or_default().push(at);
         }
         self.known.push((known_by, policy));
+    }
+
+    /// Notes that there is an order for `machine`, which was last seen at `site`, and whether it has begun it.
+    pub fn order(&mut self, machine: MachineId, site: &str, begun: bool) {
+        self.ordered.insert(machine);
+        if !begun {
+            *self.expected.entry(site.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Whether there is an order for `machine` to carry out.
+    #[must_use]
+    pub fn is_ordered(&self, machine: MachineId) -> bool {
+        self.ordered.contains(&machine)
+    }
+
+    /// How many machines of `site` have an order that they have not begun.
+    #[must_use]
+    pub fn expected(&self, site: &str) -> usize {
+        self.expected.get(site).copied().unwrap_or(0)
     }
 
     /// The policy for a request of `asker`, with the machine that it is; `None` and `Unknown` if it is not known.

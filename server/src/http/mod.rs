@@ -28,8 +28,14 @@ mod boot_source;
 // The shared state of the machines' routes.
 mod public;
 
+// Core: the query of a request.
+mod query;
+
 // Routes of step 2: scripts, kernels, loaders, boot programs.
 mod boot;
+
+// Routes of small files by hash, and what machines say of neighbours.
+mod objects;
 
 // Routes of later steps: reports, events, bundles, calls home.
 mod machine;
@@ -51,6 +57,7 @@ pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
+use crate::peers::Peers;
 use public::Public;
 use refusal::Refusal;
 
@@ -61,10 +68,12 @@ pub fn public(
     boot_source: Arc<dyn BootSource>,
     kernel_arguments: KernelArguments,
     discover: bool,
+    peers: Peers,
 ) -> Router {
-    let public = Arc::new(Public::new(fleet, boot_source, kernel_arguments, discover));
+    let public = Arc::new(Public::new(fleet, boot_source, kernel_arguments, discover, peers));
     Router::new()
         .merge(boot::routes())
+        .merge(objects::routes())
         .merge(machine::routes())
         .fallback(async || Refusal::absent("there is nothing here"))
         .method_not_allowed_fallback(async || {

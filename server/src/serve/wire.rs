@@ -22,6 +22,7 @@ use crate::fault::Fault;
 use crate::fleet::decide::Settings;
 use crate::fleet::{self, FleetHandle, FleetTask};
 use crate::http;
+use crate::peers::Peers;
 use crate::provision::Provisioning;
 use crate::swarm::{self, SwarmFact};
 
@@ -59,7 +60,8 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let (url, status) = (bound.url(), status::status(&bound));
     let Bound { config, files, home, stores, records, leases, doors, swarm, facts, .. } = bound;
     let start = {
-        let (provisioning, keys) = (provisioning(&stores, &home, swarm.handle()), home.keys.clone());
+        let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
+        let keys = home.keys.clone();
         let settings = settings(&config, &home, &url);
         move || {
             fleet::start(records, provisioning, keys, settings)
@@ -76,7 +78,8 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     };
     let Stores { images, kits, bundles } = stores.clone();
     let boot_source = Arc::new(http::Stores { kits, bundles, images });
-    let public = http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery);
+    let public =
+        http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery, peers);
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),
@@ -104,13 +107,14 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     })
 }
 
-fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle) -> Arc<Provisioning> {
+fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle, peers: Peers) -> Arc<Provisioning> {
     Arc::new(Provisioning {
         images: stores.images.clone(),
         kits: stores.kits.store().clone(),
         bundles: Arc::clone(&stores.bundles),
         swarm,
         key: home.keys.public(),
+        peers,
     })
 }
 

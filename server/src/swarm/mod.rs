@@ -25,7 +25,7 @@ mod control;
 // Repairs chunks that cannot be read.
 mod mend;
 
-// The addresses that an agent's peers are told.
+// The addresses that an agent's peers are told, and whom it serves boot files.
 mod reachable;
 
 // The task that runs the server's libp2p node.
@@ -33,4 +33,5 @@ mod node;
 
 pub use handle::{Admission, ChunkSource, Gather, Stopped, SwarmError, SwarmFact, SwarmHandle};
 pub use limits::{LimitOrder, LineLimits, NoRate, Rate};
-pub use node::{Bound, SiteNet, bind};
+pub use node::{Bound, bind};
+pub use reachable::SiteNet;

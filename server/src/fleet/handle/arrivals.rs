@@ -65,7 +65,8 @@ impl FleetHandle {
             Next::Tell(order) => order,
             Next::AtWork(agent) => agent.order(),
             Next::Tailor(request, hardware) => {
-                self.tailor(PlanRequest { server, ..*request }, hardware, key).await?
+                let request = PlanRequest { server, reporter: Some(peer), ..*request };
+                self.tailor(request, hardware, key).await?
             }
         };
         Ok(self.keys.sign(&Verdict {
