@@ -11,9 +11,8 @@ use serde::Deserialize;
 
 use crate::boot::arguments::{BadArguments, KernelArguments};
 use crate::fault::Fault;
-use crate::fleet::decide::SiteRule;
 use crate::peers::BootPeers;
-use crate::swarm::{LineLimits, Rate};
+use crate::traffic::{LineLimits, Rate, SiteRule, Sites};
 use crate::units;
 
 // The flags of `swarmboot serve`.
@@ -86,7 +85,7 @@ pub struct Config {
     /// The TCP port of the swarm.
     pub swarm_port: u16,
     /// Which addresses are at which site; all others are at a site for each /24.
-    pub sites: Vec<SiteRule>,
+    pub sites: Sites,
     /// The limits on what the server sends in all, and into each site.
     pub limits: LineLimits,
     /// The network boot program that UEFI machines get; `None` for the best one that the kit has.
@@ -286,7 +285,7 @@ fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
 }
 
 /// The sites' subnets, and the limits on lines.
-fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Vec<SiteRule>, LineLimits), Fault> {
+fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Sites, LineLimits), Fault> {
     let rate = |text: String| {
         text.parse::<Rate>().map_err(|error| {
             Fault::usage(format!("the limit `{text}` makes no sense")).because(&error).hint("write 20M or 1G")
@@ -311,7 +310,7 @@ fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Vec<SiteRule>, Lin
             rules.push(SiteRule { subnet, site: name.clone() });
         }
     }
-    Ok((rules, limits))
+    Ok((rules.into(), limits))
 }
 
 fn parse_range(text: &str) -> Result<Addresses, Fault> {
@@ -369,7 +368,7 @@ mod tests {
         let text = "limit = '100M'\n[[site]]\nname = 'branch'\nsubnets = ['10.2.0.7/24', '10.3.0.0/16']\n\
                     limit = '20M'\n[[site]]\nname = 'lab'\nsubnets = []";
         let config = merged(flags(), text).unwrap();
-        let subnets: Vec<String> = config.sites.iter().map(|rule| rule.subnet.to_string()).collect();
+        let subnets: Vec<String> = config.sites.rules().iter().map(|rule| rule.subnet.to_string()).collect();
         assert_eq!(subnets, ["10.2.0.0/24", "10.3.0.0/16"]);
         let shown = |rate: &Rate| rate.to_string();
         assert_eq!(config.limits.server.as_ref().map(shown).as_deref(), Some("100 Mbit/s"));

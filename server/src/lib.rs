@@ -43,6 +43,9 @@ pub mod swarm;
 // Boot files from machine to machine within a site, and who goes first.
 pub mod peers;
 
+// What the server sends, by kind and site, and what lines may carry.
+pub mod traffic;
+
 // Everything that must outlive the process, in SQLite.
 pub mod records;
 

@@ -25,6 +25,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "swarm",
             "peers",
             "api/shapes",
+            "traffic",
             "noise",
             "fault",
             "units",
@@ -35,6 +36,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
         "common",
         &[
             "swarm",
+            "line",
             "wire",
             "plan",
             "step",

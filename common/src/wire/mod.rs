@@ -11,3 +11,6 @@ pub mod objects;
 
 // Messages between the server and its agents, and between agents.
 pub mod swarm;
+
+// Messages between the server and a site's relay.
+pub mod relay;

@@ -24,8 +24,9 @@
 //! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
 //! | `GET /swarm` | | list of [`SwarmStatus`], one per image |
-//! | `GET /swarm/limits` | | [`crate::swarm::LineLimits`] |
-//! | `POST /swarm/limits` | [`crate::swarm::LimitOrder`] | [`crate::swarm::LineLimits`] |
+//! | `GET /swarm/traffic` | | list of [`crate::traffic::SiteTraffic`], one per site |
+//! | `GET /swarm/limits` | | [`crate::traffic::LineLimits`] |
+//! | `POST /swarm/limits` | [`crate::traffic::LimitOrder`] | [`crate::traffic::LineLimits`] |
 //!
 //! An error is a [`common::wire::http::Refused`] with a status of 4xx or 5xx.
 

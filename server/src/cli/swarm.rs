@@ -12,7 +12,7 @@ use super::show::Screen;
 use super::show::words::sent_copies;
 use crate::api::shapes::{NodeStatus, SwarmStatus};
 use crate::fault::Fault;
-use crate::swarm::{LimitOrder, LineLimits, Rate};
+use crate::traffic::{LimitOrder, LineLimits, Rate};
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Swarm) -> Result<ExitCode, Fault> {
     match command {

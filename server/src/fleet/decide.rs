@@ -66,7 +66,7 @@ use trails::Trails;
 use whose::Said;
 
 pub use boots::{AtWork, REPORT_LIFE};
-pub use settings::{Settings, SiteRule};
+pub use settings::Settings;
 pub(super) use whose::Whose;
 
 /// What the actor has to do after a decision: commit the changes first, then the rest.
@@ -145,7 +145,7 @@ impl Fleet {
     /// All sites: those of the settings, and those of machines on record.
     #[must_use]
     pub fn sites(&self) -> BTreeSet<String> {
-        let named = self.settings.sites.iter().map(|rule| &rule.site);
+        let named = self.settings.sites.rules().iter().map(|rule| &rule.site);
         named.chain(self.state.machines.values().map(|machine| &machine.site)).cloned().collect()
     }
 

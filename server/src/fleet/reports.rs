@@ -258,10 +258,7 @@ impl Fleet {
         if let Some(site) = report.site.as_ref().filter(|_| let_in && report.firmware == Firmware::None) {
             return site.clone();
         }
-        match address {
-            Some(IpAddr::V4(address)) => self.settings.site_of(address),
-            _ => "local".to_owned(),
-        }
+        address.map_or_else(|| "local".to_owned(), |address| self.settings.sites.of(address))
     }
 
     fn decide(

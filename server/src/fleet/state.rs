@@ -13,7 +13,7 @@ use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
 use super::marks::Fingerprint;
-use crate::api::shapes::{Frozen, LogEvent, Silence};
+use crate::api::shapes::{Frozen, JobState, LogEvent, Silence};
 
 /// One change of the fleet's state.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::decide::Settings;
+use crate::traffic::Sites;
 
 /// Settings with discovery, without sites, and with nothing that is ever deleted or expires.
 #[must_use]
@@ -25,7 +26,7 @@ pub fn settings() -> Settings {
         keep_events: None,
         keep_bytes: None,
         reserve_bytes: 0,
-        sites: vec![],
+        sites: Sites::default(),
         token_key: [3; 32],
         own: Arc::default(),
         url: String::new(),

@@ -29,6 +29,7 @@ use crate::provision::Provisioning;
 use crate::records::Records;
 use crate::swarm;
 use crate::tailor::Bundles;
+use crate::traffic::{LineLimits, Sites};
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -161,8 +162,8 @@ fn config(dir: &Path) -> Config {
         socket: dir.join("admin.sock"),
         http_port: 0,
         swarm_port: 0,
-        sites: vec![],
-        limits: swarm::LineLimits::default(),
+        sites: Sites::default(),
+        limits: LineLimits::default(),
         keep_events: None,
         keep_bytes: None,
         reserve_bytes: 0,

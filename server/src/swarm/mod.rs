@@ -16,9 +16,6 @@ pub mod image_swarm;
 // Serves leased chunks on pull streams.
 mod seeder;
 
-// Rate limits of the server's line and of each site.
-mod limits;
-
 // One agent's control stream.
 mod control;
 
@@ -32,6 +29,5 @@ mod reachable;
 mod node;
 
 pub use handle::{Admission, ChunkSource, Gather, Stopped, SwarmError, SwarmFact, SwarmHandle};
-pub use limits::{LimitOrder, LineLimits, NoRate, Rate};
 pub use node::{Bound, bind};
 pub use reachable::SiteNet;

@@ -28,12 +28,12 @@ use super::control::{self, FirstWord, Inbound, Word};
 use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
 use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
-use super::limits::{Limits, LineLimits};
 use super::mend::{Mended, Mends, Outcome};
 use super::reachable::{SiteNet, nets_around, reachable};
 use super::release::Linger;
 use super::seeder::Seeder;
 use crate::peers::{Hold, Peers};
+use crate::traffic::{Kind, Traffic};
 
 /// Facts queued for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
@@ -88,7 +88,7 @@ pub async fn bind(
         controls: HashMap::new(),
         streams: 0,
         slots: HashMap::new(),
-        limits: Limits::new(LineLimits::default()),
+        traffic: Traffic::default(),
         tasks: JoinSet::new(),
         rng_seed: common::swarm::splitmix::seed(&rng_seed),
         began: Instant::now(),
@@ -103,10 +103,10 @@ impl Bound {
         self.handle.clone()
     }
 
-    /// Sets the rate limits of the server's line and of each site; without this call there are none.
+    /// Counts what is sent there, and obeys the limits that it has now; without this call there are none.
     #[must_use]
-    pub fn with_limits(mut self, limits: LineLimits) -> Self {
-        self.node.limits = Limits::new(limits);
+    pub fn with_traffic(mut self, traffic: Traffic) -> Self {
+        self.node.traffic = traffic;
         self
     }
 
@@ -162,7 +162,7 @@ struct Node {
     controls: HashMap<PublicKey, Control>,
     streams: u64,
     slots: HashMap<String, Slots>,
-    limits: Limits,
+    traffic: Traffic,
     tasks: JoinSet<()>,
     rng_seed: u64,
     began: Instant,
@@ -266,7 +266,7 @@ impl Node {
     fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
         let admission = self.room_of.get(agent).and_then(|image| self.swarms.get(image)?.admission(agent));
         let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
-        let lines = self.limits.lines(&site);
+        let lines = self.traffic.to_site(&site).lines();
         let slots = self.slots.entry(site).or_insert_with(|| Slots::new(SENDING_PER_SITE));
         Outlet { slots: slots.clone(), lines }
     }
@@ -283,15 +283,9 @@ impl Node {
                     self.carry_out(image, out);
                 }
             }
-            Command::Limit(order, reply) => {
-                if let Some(order) = order {
-                    self.limits.set(order);
-                }
-                // Whoever asked may have stopped waiting.
-                reply.send(self.limits.shown().clone()).ok();
-            }
             Command::IsHere(key, reply) => {
                 let swarm = self.room_of.get(&key).and_then(|image| self.swarms.get(image));
+                // Whoever asked may have stopped waiting.
                 reply.send(swarm.is_some_and(|swarm| swarm.is_here(&key))).ok();
             }
             Command::Status(reply) => {
@@ -406,6 +400,9 @@ impl Node {
         let (sent, lost) = self.seeder.take();
         for (agent, bytes) in sent {
             let Some(image) = self.room_of.get(&agent).copied() else { continue };
+            if let Some(admission) = self.swarms.get(&image).and_then(|swarm| swarm.admission(&agent)) {
+                self.traffic.sent(&admission.site, Kind::Chunks, bytes);
+            }
             let out = self.swarms.get_mut(&image).map(|swarm| swarm.sent(agent, bytes, now));
             self.carry_out(image, out.unwrap_or_default());
         }
@@ -425,7 +422,6 @@ impl Node {
         if self.swarms.len() < before {
             let sites: HashSet<&str> = self.swarms.values().flat_map(ImageSwarm::sites).collect();
             self.slots.retain(|site, _| sites.contains(site.as_str()));
-            self.limits.keep(&sites);
         }
     }
 

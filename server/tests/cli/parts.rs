@@ -26,6 +26,7 @@ use server::records::Records;
 use server::serve::Stores;
 use server::swarm;
 use server::tailor::Bundles;
+use server::traffic::{Sites, Traffic};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +87,7 @@ impl Parts {
             images: stores.images.clone(),
             kits: Arc::clone(&stores.kits),
             swarm,
+            traffic: Traffic::default(),
             status,
             errands: api::Errands::default(),
             cancel: cancel.clone(),
@@ -159,7 +161,7 @@ fn settings() -> Settings {
         keep_events: None,
         keep_bytes: None,
         reserve_bytes: 0,
-        sites: vec![],
+        sites: Sites::default(),
         token_key: KEY,
         own: Arc::default(),
         order_expires: Some(SignedDuration::from_hours(7 * 24)),

@@ -1,23 +1,13 @@
-//! Core, part of the fleet: the settings for the whole fleet, and what is derived from them alone: the site of an
-//! address, and the token with which an OS calls home. Touches `common`, `fleet::own`.
+//! Core, part of the fleet: the settings for the whole fleet, and what is derived from them alone: the
+//! token with which an OS calls home. Touches `common`, `fleet::own`, `traffic`.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use common::id::JobId;
-use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 
 use super::super::own::Own;
-
-/// A subnet whose machines are at one site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteRule {
-    /// If several subnets contain an address, the one with the longest prefix decides its site.
-    pub subnet: Ipv4Net,
-    /// The name of that site.
-    pub site: String,
-}
+use crate::traffic::Sites;
 
 /// Settings for the whole fleet, fixed while the server runs.
 #[derive(Debug, Clone)]
@@ -37,7 +27,7 @@ pub struct Settings {
     /// Free bytes on the records' disk below which machines that nobody let in are not recorded.
     pub reserve_bytes: u64,
     /// Named sites; a machine in none of them is at a site named after its /24.
-    pub sites: Vec<SiteRule>,
+    pub sites: Sites,
     /// The secret key that call-home tokens are derived from.
     pub token_key: [u8; 32],
     /// The marks of the machine that the server runs on.
@@ -47,16 +37,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The site of an address: that of a named subnet, else its /24.
-    #[must_use]
-    pub fn site_of(&self, address: Ipv4Addr) -> String {
-        let inside = self.sites.iter().filter(|rule| rule.subnet.contains(&address));
-        // The longest prefix is the most specific.
-        let named = inside.max_by_key(|rule| rule.subnet.prefix_len());
-        let [a, b, c, _] = address.octets();
-        named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
-    }
-
     /// The token with which the OS of this attempt calls home. Derived, so that it is not recorded and a restarted
     /// server still recognises it.
     #[must_use]

@@ -131,7 +131,7 @@ impl Fleet {
             fingerprint.weaken(|_| true);
         }
         let id = MachineId(self.state.last_machine + 1);
-        let site = relay.map_or_else(|| "local".to_owned(), |relay| self.settings.site_of(relay));
+        let site = relay.map_or_else(|| "local".to_owned(), |relay| self.settings.sites.of(relay.into()));
         self.put_machine(Machine::new(id, fingerprint, site, now));
         Some(id)
     }
