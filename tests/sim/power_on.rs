@@ -43,7 +43,11 @@ enum Doing {
     /// Asks for its script at this time.
     Asks(f64),
     /// Fetches these files, the first first, of which so many bytes are here.
-    Fetches { files: Vec<usize>, done: f64, from: From },
+    Fetches {
+        files: Vec<usize>,
+        done: f64,
+        from: From,
+    },
     /// Its kernel starts, and it reports at this time.
     Starts(f64),
     /// Its agent is in the swarm.
@@ -116,7 +120,8 @@ impl Site {
 
     /// What the line and each machine's upward line are shared by.
     fn flows(&self) -> (usize, Vec<usize>) {
-        let mut line = usize::from(self.image < IMAGE && self.machines.iter().any(|m| m.doing == Doing::Serves));
+        let mut line =
+            usize::from(self.image < IMAGE && self.machines.iter().any(|m| m.doing == Doing::Serves));
         let mut up = vec![0; self.machines.len()];
         for machine in &self.machines {
             let now = match &machine.doing {
@@ -218,14 +223,7 @@ impl Site {
     }
 
     /// An agent goes on fetching what it was told to hold.
-    fn gather(
-        &mut self,
-        number: usize,
-        n: usize,
-        sites: &mut Sites,
-        moved: &dyn Fn(From) -> f64,
-        now: f64,
-    ) {
+    fn gather(&mut self, number: usize, n: usize, sites: &mut Sites, moved: &dyn Fn(From) -> f64, now: f64) {
         let Some((file, done, from)) = self.machines[n].told.first_mut() else { return };
         *done += moved(*from);
         if *done >= FILES[*file] {

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use common::wire::objects::{FAULT_QUERY, Object, PEER_QUERY, PeerFault, object_path};
 
+use super::ipxe::{Ipxe, Platform};
 use crate::peers::BootPeers;
 
 /// How long a neighbour may send nothing, in milliseconds. iPXE counts time without progress, so a slow link is no
@@ -74,19 +75,18 @@ impl NoCheck {
     }
 }
 
-/// Whether and how a machine may take boot files from neighbours, by the admin's setting and what its iPXE says of itself.
-/// `efi` and `version` as in `${platform}` and `${version}`: `sha256sum --set` came with iPXE 2.0, and only its EFI
-/// builds have it (`DIGEST_CMD`).
+/// Whether and how a machine may take boot files from neighbours, by the admin's setting and what its iPXE says of
+/// itself.
 ///
 /// # Errors
 /// The reason why not; `None` in it when the admin wants none of it.
-pub fn check(mode: BootPeers, efi: bool, version: Option<(u32, u32)>) -> Result<Check, Option<NoCheck>> {
-    match (mode, efi, version) {
-        (BootPeers::Off, ..) => Err(None),
-        (_, true, Some(version)) if version >= (2, 0) => Ok(Check::Hash),
-        (BootPeers::Any, ..) => Ok(Check::None),
-        (BootPeers::Verified, false, _) => Err(Some(NoCheck::Bios)),
-        (BootPeers::Verified, true, _) => Err(Some(NoCheck::Old)),
+pub fn check(mode: BootPeers, ipxe: &Ipxe) -> Result<Check, Option<NoCheck>> {
+    match mode {
+        BootPeers::Off => Err(None),
+        _ if ipxe.can_verify() => Ok(Check::Hash),
+        BootPeers::Any => Ok(Check::None),
+        BootPeers::Verified if ipxe.platform == Some(Platform::Bios) => Err(Some(NoCheck::Bios)),
+        BootPeers::Verified => Err(Some(NoCheck::Old)),
     }
 }
 
@@ -159,6 +159,7 @@ fn push(text: &mut String, more: &str) {
 mod tests {
     use common::id::Hash;
 
+    use super::super::ipxe::IpxeVersion;
     use super::*;
 
     fn from(check: Check, peers: &[SocketAddr]) -> FromPeers<'_> {
@@ -169,19 +170,23 @@ mod tests {
     #[test]
     fn who_may_take_them_from_neighbours() {
         use BootPeers::{Any, Off, Verified};
+        let (efi, bios) = (Some(Platform::Efi), Some(Platform::Bios));
         let cases = [
-            (Verified, true, Some((2, 0)), Ok(Check::Hash)),
-            (Verified, true, Some((2, 1)), Ok(Check::Hash)),
-            (Any, true, Some((2, 0)), Ok(Check::Hash)),
-            (Verified, true, Some((1, 21)), Err(Some(NoCheck::Old))),
-            (Verified, true, None, Err(Some(NoCheck::Old))),
-            (Verified, false, Some((2, 0)), Err(Some(NoCheck::Bios))),
-            (Any, false, Some((1, 0)), Ok(Check::None)),
-            (Any, true, None, Ok(Check::None)),
-            (Off, true, Some((2, 0)), Err(None)),
+            (Verified, efi, Some((2, 0)), Ok(Check::Hash)),
+            (Verified, efi, Some((2, 1)), Ok(Check::Hash)),
+            (Any, efi, Some((2, 0)), Ok(Check::Hash)),
+            (Verified, efi, Some((1, 21)), Err(Some(NoCheck::Old))),
+            (Verified, efi, None, Err(Some(NoCheck::Old))),
+            (Verified, None, None, Err(Some(NoCheck::Old))),
+            (Verified, bios, Some((2, 0)), Err(Some(NoCheck::Bios))),
+            (Any, bios, Some((1, 0)), Ok(Check::None)),
+            (Any, efi, None, Ok(Check::None)),
+            (Off, efi, Some((2, 0)), Err(None)),
         ];
-        for (mode, efi, version, wanted) in cases {
-            assert_eq!(check(mode, efi, version), wanted, "{mode:?} {efi} {version:?}");
+        for (mode, platform, version, wanted) in cases {
+            let version = version.map(|(major, minor)| IpxeVersion { major, minor });
+            let ipxe = Ipxe { platform, version, ..Ipxe::default() };
+            assert_eq!(check(mode, &ipxe), wanted, "{mode:?} {platform:?} {version:?}");
         }
     }
 

@@ -12,6 +12,7 @@ use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
 
 use super::arguments::KernelArguments;
 use super::from_peers::{self, FAULTS, FromPeers};
+use super::ipxe::Ipxe;
 use crate::fleet::boot_policy::Asker;
 
 /// Why a script cannot be made.
@@ -28,8 +29,8 @@ pub enum Visitor {
     /// The request has no `mac` at all: the answer is [`entry`], which requests the script again with everything that
     /// iPXE knows of its machine.
     First,
-    /// A machine with an Ethernet address.
-    Machine(Asker),
+    /// A machine with an Ethernet address, and what its iPXE says of itself.
+    Machine(Asker, Ipxe),
     /// A machine with another kind of address: InfiniBand has 8 bytes (`e0-07-1b-ff-ff-79-d0-84`). Its request has all
     /// that it can send, so it must never get [`entry`] again, or it would repeat the same request for ever, without a
     /// pause.
@@ -39,7 +40,7 @@ pub enum Visitor {
 /// Parses the query of `/boot.ipxe`; `None` is a value that could not be decoded. Malformed values are dropped.
 #[must_use]
 pub fn visitor<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) -> Visitor {
-    let (mut asker, mut asked) = (Asker::default(), false);
+    let (mut asker, mut ipxe, mut asked) = (Asker::default(), Ipxe::default(), false);
     for (name, value) in query {
         match name {
             "mac" => {
@@ -48,12 +49,12 @@ pub fn visitor<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) 
             }
             "uuid" => asker.uuid = value.and_then(uuid),
             "serial" => asker.serial = value.and_then(serial),
-            _ => {}
+            _ => ipxe.take(name, value),
         }
     }
     match (asked, asker.mac) {
         (false, _) => Visitor::First,
-        (true, Some(_)) => Visitor::Machine(asker),
+        (true, Some(_)) => Visitor::Machine(asker, ipxe),
         (true, None) => Visitor::Odd(asker),
     }
 }
@@ -119,41 +120,8 @@ fn question(server: &str) -> String {
     format!(
         "chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
          &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
-         &version=${{version:uristring}} || goto failed\n"
+         &nic=${{netX/busid}}&version=${{version:uristring}} || goto failed\n"
     )
-}
-
-/// What an iPXE says of itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Client {
-    /// Whether it is built for EFI; else for BIOS.
-    pub efi: bool,
-    /// The first two numbers of its version; `None` if it does not say.
-    pub version: Option<(u32, u32)>,
-}
-
-/// Parses what the query of `/boot.ipxe` says of the iPXE. Malformed values count as not said.
-#[must_use]
-pub fn client<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) -> Client {
-    let mut client = Client::default();
-    for (name, value) in query {
-        match (name, value) {
-            ("platform", Some(platform)) => client.efi = platform == "efi",
-            ("version", Some(version)) => client.version = first_two_numbers(version),
-            _ => {}
-        }
-    }
-    client
-}
-
-/// Of `1.21.1+git-20220113.fbbdc3926` or `2.0.0 (g1a2b3c)`.
-fn first_two_numbers(version: &str) -> Option<(u32, u32)> {
-    let mut numbers = version.split('.');
-    let number = |text: &str| {
-        let digits = text.find(|c: char| !c.is_ascii_digit()).map_or(text, |end| &text[..end]);
-        digits.parse().ok()
-    };
-    Some((number(numbers.next()?)?, number(numbers.next()?)?))
 }
 
 /// The parameters of [`load`].
@@ -351,8 +319,8 @@ mod tests {
         let script = entry(server());
         assert!(script.contains(
             "chain --autofree --replace http://10.0.0.1:8069/boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}\
-             &serial=${serial:uristring}&platform=${platform}&buildarch=${buildarch}&version=${version:uristring} \
-             || goto failed\n"
+             &serial=${serial:uristring}&platform=${platform}&buildarch=${buildarch}\
+             &nic=${netX/busid}&version=${version:uristring} || goto failed\n"
         ));
         assert!(script.ends_with("sleep ${wait} ||\niseq ${wait} 30 || inc wait 4\ngoto ask\n"));
     }
@@ -396,24 +364,6 @@ mod tests {
     }
 
     #[test]
-    fn what_an_ipxe_says_of_itself() {
-        let said = |platform, version| client([("platform", Some(platform)), ("version", Some(version))]);
-        let table = [
-            ("efi", "2.0.0", true, Some((2, 0))),
-            ("efi", "2.0.0+ (g6fa901530)", true, Some((2, 0))),
-            ("pcbios", "1.21.1+git-20220113.fbbdc3926-0ubuntu1", false, Some((1, 21))),
-            ("efi", "1.0.0+git-20190125.36a4c85-5.1", true, Some((1, 0))),
-            ("efi", "", true, None),
-            ("", "two", false, None),
-            ("efi", "2", true, None),
-            ("efi", "99999999999.0", true, None),
-        ];
-        for (platform, version, efi, wanted) in table {
-            assert_eq!(said(platform, version), Client { efi, version: wanted }, "{platform} {version}");
-        }
-    }
-
-    #[test]
     fn efi_leaves_with_an_error_and_bios_by_the_first_disk_that_boots() {
         let script = boot_disk(server(), "it is deployed");
         assert!(
@@ -439,7 +389,7 @@ mod tests {
             visitor([("mac", mac), ("uuid", uuid), ("serial", serial), ("x", "y")].map(|(n, v)| (n, Some(v))))
         };
         let known = |visitor| match visitor {
-            Visitor::Machine(asker) => asker,
+            Visitor::Machine(asker, _) => asker,
             other => panic!("{other:?}"),
         };
         let who = known(ask("52-54-00-00-00-01", "12345678-9ABC-DEF0-0102-030405060708", " S1 "));
@@ -468,7 +418,7 @@ mod tests {
         fn a_query_never_panics(mac in ".{0,40}", uuid in ".{0,40}", serial in ".{0,80}") {
             let pairs = [("mac", mac.as_str()), ("uuid", &uuid), ("serial", &serial)];
             let asker = visitor(pairs.map(|(name, value)| (name, Some(value))));
-            if let Visitor::Machine(Asker { uuid: Some(uuid), .. }) | Visitor::Odd(Asker { uuid: Some(uuid), .. }) = asker {
+            if let Visitor::Machine(Asker { uuid: Some(uuid), .. }, _) | Visitor::Odd(Asker { uuid: Some(uuid), .. }) = asker {
                 prop_assert!(uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
             }
         }

@@ -323,6 +323,8 @@ impl std::fmt::Display for ClientKind {
 pub enum ScriptSays {
     /// The loader.
     Load,
+    /// To wait until a neighbour has kernel and loader.
+    Wait,
     /// The OS on the machine's own disk.
     BootDisk,
     /// Its own disk, because it shows no Ethernet address, which the loader needs.
@@ -333,6 +335,7 @@ impl std::fmt::Display for ScriptSays {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Load => "load",
+            Self::Wait => "wait for a neighbour that fetches kernel and loader",
             Self::BootDisk => "boot disk",
             Self::BootDiskNoEthernet => "boot disk: it shows no Ethernet address (InfiniBand?)",
         })
@@ -387,6 +390,13 @@ pub enum Sighting {
         /// The address that sent it.
         address: std::net::IpAddr,
         /// What the check of the report found.
+        why: String,
+    },
+    /// A machine was sent to a neighbour for boot files, and says that it got none, or wrong ones.
+    NeighbourFailed {
+        /// The address of the machine that says so.
+        address: std::net::IpAddr,
+        /// Which neighbour, and what it did.
         why: String,
     },
     /// The OS of a known machine asked DHCP for an address, as it does when it starts.

@@ -19,7 +19,8 @@ use super::query::query_pairs;
 use super::refusal::Refusal;
 use super::server::Ends;
 use crate::boot::from_peers::{self, Check, FromPeers, Hashed};
-use crate::boot::script::{self, Client, Visitor};
+use crate::boot::ipxe::Ipxe;
+use crate::boot::script::{self, Visitor};
 use crate::fleet::boot_policy::{Asker, BootPolicy, ScriptSays, Sighting};
 use crate::peers::{Advice, Asking, Who};
 
@@ -38,12 +39,11 @@ async fn boot_script(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let pairs = query_pairs(query.as_deref().unwrap_or_default());
-    let said = || pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-    let (asked, client) = (script::visitor(said()), script::client(said()));
-    let (asker, ethernet) = match asked {
+    let asked = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
+    let (asker, ipxe, ethernet) = match asked {
         Visitor::First => return Ok(as_script(script::entry(ends.local))),
-        Visitor::Machine(asker) => (asker, true),
-        Visitor::Odd(asker) => (asker, false),
+        Visitor::Machine(asker, ipxe) => (asker, ipxe, true),
+        Visitor::Odd(asker) => (asker, Ipxe::default(), false),
     };
     let (machine, policy) = public.fleet.policies().borrow().of(&asker);
     let kit = match policy {
@@ -53,7 +53,7 @@ async fn boot_script(
         BootPolicy::BootDisk | BootPolicy::Ignore => false,
     };
     let (text, says) = match (kit, policy) {
-        (true, _) => (load_script(&public, ends, &asker, machine, client).await?, ScriptSays::Load),
+        (true, _) => load_script(&public, ends, &asker, machine, &ipxe).await?,
         (false, BootPolicy::Unknown) if !ethernet => {
             (script::boot_disk(ends.local, NOT_ETHERNET), ScriptSays::BootDiskNoEthernet)
         }
@@ -74,17 +74,17 @@ async fn load_script(
     ends: Ends,
     asker: &Asker,
     machine: Option<MachineId>,
-    client: Client,
-) -> Result<String, Refusal> {
+    ipxe: &Ipxe,
+) -> Result<(String, ScriptSays), Refusal> {
     let kit = public.ask(|source| source.kit()).await?;
     let Some(kit) = kit else {
         tracing::warn!(machine = %ends.peer.ip(), "a machine asks for the loader, but there is no boot kit");
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is no boot kit")
             .hint("`swarmboot kit import` makes one; the machine asks again"));
     };
-    let source = neighbours(public, ends, asker, machine, client, &kit).await?;
+    let source = neighbours(public, ends, asker, machine, ipxe, &kit).await?;
     let from_peers = match &source {
-        Source::Wait(seconds) => return Ok(script::wait(ends.local, *seconds)),
+        Source::Wait(seconds) => return Ok((script::wait(ends.local, *seconds), ScriptSays::Wait)),
         Source::Server => None,
         Source::Peers { peers, files: (kernel, loader), check } => {
             Some(FromPeers { peers, kernel: *kernel, loader: *loader, check: *check })
@@ -97,10 +97,11 @@ async fn load_script(
         kernel_arguments: &public.kernel_arguments,
         from_peers,
     };
-    script::load(&load).map_err(|error| {
+    let text = script::load(&load).map_err(|error| {
         tracing::error!(%error, "the boot script cannot be made");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the boot script cannot be made").because(error)
-    })
+    })?;
+    Ok((text, ScriptSays::Load))
 }
 
 /// Where a machine takes kernel and loader from.
@@ -115,7 +116,7 @@ async fn neighbours(
     ends: Ends,
     asker: &Asker,
     machine: Option<MachineId>,
-    client: Client,
+    ipxe: &Ipxe,
     kit: &str,
 ) -> Result<Source, Refusal> {
     let address = ends.peer.ip();
@@ -124,7 +125,7 @@ async fn neighbours(
     let Some(files) = public.ask(move |source| source.hashed(&name)).await? else {
         return Ok(Source::Server);
     };
-    let check = from_peers::check(public.peers.mode(), client.efi, client.version);
+    let check = from_peers::check(public.peers.mode(), ipxe);
     if let Err(Some(why)) = check {
         public.unchecked.call_once(|| {
             tracing::info!(

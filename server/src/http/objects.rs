@@ -18,6 +18,7 @@ use super::query::query_pairs;
 use super::refusal::Refusal;
 use super::server::Ends;
 use crate::boot::from_peers::TELL;
+use crate::fleet::boot_policy::Sighting;
 
 pub(super) fn routes() -> Router<Arc<Public>> {
     Router::new().route(&format!("{OBJECT}/{{hash}}"), get(object)).route(TELL, get(tell))
@@ -52,7 +53,10 @@ async fn tell(
 /// Takes the faults of neighbours in a query. Anybody may say anything here: see `peers` for how little it does.
 pub(super) fn take_faults(public: &Public, ends: Ends, query: Option<&str>) {
     for (peer, fault) in faults(query.unwrap_or_default()) {
-        public.peers.complain(ends.peer.ip(), peer, fault);
+        let address = ends.peer.ip();
+        if let Some(why) = public.peers.complain(address, peer, fault) {
+            public.fleet.sighting(Sighting::NeighbourFailed { address, why });
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod strangers;
 
 // Requests as firmware makes them, over a real port.
 mod firmware;
+mod neighbours;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};

@@ -111,20 +111,21 @@ impl Peers {
         }
     }
 
-    /// The machine at `by` says that its neighbour at `peer` failed it. Logged once for each two.
-    pub fn complain(&self, by: IpAddr, peer: SocketAddr, fault: PeerFault) {
-        let Some(site) = self.site(by) else { return };
+    /// The machine at `by` says that its neighbour at `peer` failed it: the words for the log, once for each two.
+    #[must_use]
+    pub fn complain(&self, by: IpAddr, peer: SocketAddr, fault: PeerFault) -> Option<String> {
+        let site = self.site(by)?;
         if !self.sites.lock().complain(&site, by, peer, self.now()) {
-            return;
+            return None;
         }
-        match fault {
-            PeerFault::Slow => {
-                tracing::warn!(site, machine = %by, neighbour = %peer, "a neighbour does not give out what it holds; the machine goes on with another one, or with the server");
-            }
-            PeerFault::Wrong => {
-                tracing::warn!(site, machine = %by, neighbour = %peer, "a neighbour gave out a file with a wrong hash; the machine goes on with another one, or with the server");
-            }
-        }
+        let what = match fault {
+            PeerFault::Slow => "does not give out the boot files that it holds, or is slow",
+            PeerFault::Wrong => "gave out a boot file with a wrong hash",
+        };
+        tracing::warn!(site, machine = %by, neighbour = %peer, "a neighbour {what}");
+        Some(format!(
+            "the neighbour {peer} {what}; this machine goes on with another one, or with the server"
+        ))
     }
 
     /// The agent `key` of the machine `mac` gives out `held` at `at`.

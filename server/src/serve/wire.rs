@@ -58,7 +58,8 @@ pub(super) struct Wired {
 /// Connects what is `bound`. Cancelling `closing` ends what an admin follows or uploads.
 pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
     let (url, status) = (bound.url(), status::status(&bound));
-    let Bound { config, files, home, stores, records, leases, doors, traffic, peers, swarm, facts, .. } = bound;
+    let Bound { config, files, home, stores, records, leases, doors, traffic, peers, swarm, facts, .. } =
+        bound;
     let start = {
         let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
         let keys = home.keys.clone();
