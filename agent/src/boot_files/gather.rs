@@ -4,8 +4,7 @@
 use common::causes::with_causes;
 use tokio::task::spawn_blocking;
 
-use super::Hold;
-use super::held::BootFiles;
+use super::held::{BootFiles, Hold};
 use crate::fetch::{Failed, Server};
 
 /// Fetches the files of `hold` that fit. What fails is given again by the server, to this machine or another.

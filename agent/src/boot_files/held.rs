@@ -2,16 +2,15 @@
 //! free memory.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use common::id::Hash;
+use common::wire::objects::Object;
 use common::wire::swarm::OBJECTS_HELD_MAX;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
-
-use super::Hold;
 
 /// The most that is held: kernel, loaders and bundles of a site with a few kinds of machine have 40 MiB.
 const ROOM_MAX: u64 = 128 << 20;
@@ -21,6 +20,17 @@ const LOW: u64 = 64 << 20;
 
 /// An address and a prefix length.
 pub type Net = (Ipv4Addr, u8);
+
+/// What the server says: hold these files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The files.
+    pub objects: Vec<Object>,
+    /// Neighbours that have them.
+    pub peers: Vec<SocketAddr>,
+    /// The site's subnets.
+    pub nets: Vec<Net>,
+}
 
 /// The files. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
@@ -65,7 +75,9 @@ impl BootFiles {
     /// The hashes of the files that are held, now and after each change.
     #[must_use]
     pub fn held(&self) -> watch::Receiver<Vec<Hash>> {
-        self.0.held.subscribe()
+        let mut held = self.0.held.subscribe();
+        held.mark_changed();
+        held
     }
 
     /// Holds `bytes` from now on, if there is room. Its hash is computed here: nothing is held under a wrong name.
@@ -122,6 +134,15 @@ impl BootFiles {
             files.clear();
             self.0.held.send_replace(vec![]);
         }
+    }
+}
+
+/// The next list of `held`, which is there at once the first time; none where nothing is given out.
+pub async fn changed(held: &mut Option<watch::Receiver<Vec<Hash>>>) -> Option<Vec<Hash>> {
+    let held = held.as_mut()?;
+    match held.changed().await {
+        Ok(()) => Some(held.borrow_and_update().clone()),
+        Err(_) => std::future::pending().await,
     }
 }
 

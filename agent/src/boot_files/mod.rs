@@ -14,30 +14,18 @@ mod gather;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use common::wire::objects::Object;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::fetch::Server;
 
-pub use held::{BootFiles, Net};
+pub use held::{BootFiles, Hold, Net, changed};
 
 /// How often free memory is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Orders that may wait; a further one is dropped, and given again by the server when its time is over.
 const ORDERS_MAX: usize = 8;
-
-/// What the server says: hold these files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// The files.
-    pub objects: Vec<Object>,
-    /// Neighbours that have them.
-    pub peers: Vec<SocketAddr>,
-    /// The site's subnets.
-    pub nets: Vec<Net>,
-}
 
 /// What is needed to give out files: the port, and the orders.
 #[derive(Debug)]

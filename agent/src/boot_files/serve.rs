@@ -186,7 +186,7 @@ mod tests {
 
     const FILE: &[u8] = b"0123456789";
 
-    fn serving(nets: &[super::super::Net]) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    fn serving(nets: &[super::super::held::Net]) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let at = listener.local_addr().unwrap();

@@ -20,10 +20,8 @@ use common::wire::swarm::{Form, FromPuller, ToServer};
 use futures::StreamExt as _;
 use libp2p::swarm::{ConnectionId, SwarmEvent as NetworkEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::{TimeVal, TimeValLike as _};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +30,12 @@ use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError};
 use super::coming::Coming;
 use super::control;
 use super::event::SwarmEvent;
+use super::processor::processor_time;
 use super::pull::{self, Holder};
 use super::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, SessionConfig, TICK};
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
-use crate::boot_files::BootFiles;
+use crate::boot_files::{BootFiles, changed};
 
 /// Events that may wait for a busy step before the oldest is dropped.
 const EVENTS_WAITING_MAX: usize = 4096;
@@ -194,8 +193,6 @@ impl Node {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commanded = true;
         let mut small = self.boot_files.as_ref().map(BootFiles::held);
-        // Those that are held already.
-        small.iter_mut().for_each(watch::Receiver::mark_changed);
         loop {
             let (chunks, events) = (self.chunks.clone(), self.events.clone());
             let room = async {
@@ -492,25 +489,4 @@ impl Node {
             self.decide(Event::Backlog(backlog));
         }
     }
-}
-
-/// The next list of small files; none, once and for all, if this machine gives out none.
-async fn changed(small: &mut Option<watch::Receiver<Vec<Hash>>>) -> Option<Vec<Hash>> {
-    let held = small.as_mut()?;
-    match held.changed().await {
-        Ok(()) => Some(held.borrow_and_update().clone()),
-        Err(_) => std::future::pending().await,
-    }
-}
-
-/// The processor time, user and system, that this process has used so far; zero if the kernel does not say.
-fn processor_time() -> Duration {
-    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
-        return Duration::ZERO;
-    };
-    let time = |value: TimeVal| {
-        let micros = value.num_microseconds();
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-    };
-    time(used.user_time()) + time(used.system_time())
 }

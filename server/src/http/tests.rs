@@ -11,6 +11,8 @@ mod strangers;
 
 // Requests as firmware makes them, over a real port.
 mod firmware;
+
+// Boot files from neighbours.
 mod neighbours;
 
 use std::io::{Read as _, Write as _};

@@ -1,3 +1,5 @@
+//! A site whose machines ask for their boot files, with scouts that die and neighbours that fail. Touches nothing.
+
 use common::id::Mac;
 use common::trust::KeyPair;
 
