@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::{Hash, ImageId};
