@@ -62,7 +62,7 @@ enum Command {
                       --size 4294967296 --name spare-1\n\nEverything on the target is lost once an order \
                       for it is carried out."
     )]
-    Run(Run),
+    Run(Box<Run>),
     /// As the first process of a machine, after the loader.
     #[command(hide = true)]
     Pid1,
@@ -125,7 +125,7 @@ enum Output {
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Pid1 => pid1::run(),
-        Command::Run(run) => process(run),
+        Command::Run(run) => process(*run),
     }
 }
 
