@@ -2,12 +2,13 @@
 //! that decides who fetches boot files over a site's line and who takes them from a neighbour. Lines are shared evenly,
 //! time goes in tenths of a second. Owns that world; touches the server's `peers`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::id::{Hash, Mac};
 use common::swarm::splitmix::SplitMix64;
+use common::trust::PublicKey;
 use common::wire::objects::Object;
 use server::peers::{Advice, Asking, Sites, Who};
 
@@ -110,12 +111,8 @@ impl Site {
     }
 
     fn at(&self, door: SocketAddr) -> From {
-        From::Peer(self.machines.iter().position(|machine| machine.who.address == door.ip()).unwrap())
-    }
-
-    fn key_of(&self, site: usize, n: usize) -> common::trust::PublicKey {
-        let _ = self;
-        key(site * 1000 + n)
+        let there = self.machines.iter().position(|machine| machine.who.address == door.ip());
+        From::Peer(there.expect("only machines of the site are offered"))
     }
 
     /// What the line and each machine's upward line are shared by.
@@ -238,7 +235,7 @@ impl Site {
         let machine = &self.machines[n];
         if machine.doing == Doing::Serves {
             let held = machine.held.iter().map(|file| object(*file).hash).collect();
-            let key = self.key_of(number, n);
+            let key = key(number * 1000 + n);
             sites.holding(&self.name, key, machine.who, self.door(n), held, time(now));
         }
     }
@@ -257,6 +254,8 @@ fn run(sites: usize, count: usize, seed: u64, dies: impl Fn(usize) -> bool) -> V
     let mut random = SplitMix64::new(seed);
     let mut all: Vec<Site> =
         (0..sites).map(|number| Site::new(number, count, &mut random, dies(number))).collect();
+    let agents: BTreeMap<PublicKey, (usize, usize)> =
+        (0..sites).flat_map(|site| (0..count).map(move |n| (key(site * 1000 + n), (site, n)))).collect();
     let mut core = Sites::default();
     let mut ended: Vec<Option<Ended>> = (0..sites).map(|_| None).collect();
     for tenth in 0..20_000u32 {
@@ -268,9 +267,7 @@ fn run(sites: usize, count: usize, seed: u64, dies: impl Fn(usize) -> bool) -> V
             }
         }
         for hold in core.tick(time(now)) {
-            let at = |site: usize, n: usize| key(site * 1000 + n) == hold.agent;
-            let found = (0..sites).flat_map(|site| (0..count).map(move |n| (site, n)));
-            let (site, n) = found.into_iter().find(|(site, n)| at(*site, *n)).unwrap();
+            let (site, n) = *agents.get(&hold.agent).expect("only agents are told");
             let from = hold.peers.first().map_or(From::Line, |door| all[site].at(*door));
             let files = (0..FILES.len()).filter(|file| hold.objects.contains(&object(*file)));
             let told: Vec<_> = files.map(|file| (file, 0.0, from)).collect();
