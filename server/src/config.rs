@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::boot::arguments::{BadArguments, KernelArguments};
 use crate::fault::Fault;
+use crate::peers::BootPeers;
 use crate::traffic::{LineLimits, Rate, SiteRule, Sites};
 use crate::units;
 
@@ -99,6 +100,8 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// How many HTTP connections one address may have at once.
     pub connections_per_address: usize,
+    /// Whether firmware takes kernel and loader from machines of its site.
+    pub boot_peers: BootPeers,
     /// The filter of the log, in the syntax of tracing.
     pub log: String,
     /// Whether the log is written as JSON lines.
@@ -128,6 +131,7 @@ struct File {
     keep_events_size: Option<String>,
     disk_reserve: Option<String>,
     connections_per_address: Option<usize>,
+    boot_peers: Option<BootPeers>,
     site: Vec<Site>,
 }
 
@@ -190,6 +194,7 @@ impl Config {
             keep_bytes: kept.bytes,
             reserve_bytes: kept.reserve,
             connections_per_address: kept.connections_per_address,
+            boot_peers: file.boot_peers.unwrap_or_default(),
             uefi_program: flags.uefi_program.or(file.uefi_program),
             kernel_args,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
@@ -390,6 +395,15 @@ mod tests {
             assert!(merged(flags(), wrong).is_err(), "{wrong}");
         }
         assert!(toml::from_str::<File>("[[site]]\nname = 'a'\nsubnets = ['10.0.0.0/40']").is_err());
+    }
+
+    #[test]
+    fn neighbours_are_trusted_only_when_that_is_asked_for() {
+        assert_eq!(merged(flags(), "").unwrap().boot_peers, BootPeers::Verified);
+        assert_eq!(merged(flags(), "boot_peers = 'any'").unwrap().boot_peers, BootPeers::Any);
+        assert_eq!(merged(flags(), "boot_peers = 'off'").unwrap().boot_peers, BootPeers::Off);
+        let wrong = toml::from_str::<File>("boot_peers = 'yes'").unwrap_err().to_string();
+        assert!(wrong.contains("`verified`, `any`, `off`"), "{wrong}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Provides what the fleet needs from other modules: plans from the tailor, images from their store, modules from the
-//! default kit, bundles, and the admission of machines to the swarm. Decides nothing. Touches those modules; blocks,
-//! except for requests to the swarm.
+//! default kit, bundles, the neighbours that may have them, and the admission of machines to the swarm. Decides nothing.
+//! Touches those modules; blocks, except for requests to the swarm.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use common::hardware::{CheckedHardware, Firmware};
@@ -10,12 +10,14 @@ use common::id::Hash;
 use common::plan::{Plan, Seed};
 use common::trust::PublicKey;
 use common::wire::http::Refused;
+use common::wire::objects::Object;
 
 use crate::api::shapes::{ImageShown, Warning};
 use crate::api::{image_refused, image_shown};
 use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::image::Images;
 use crate::kit::Kits;
+use crate::peers::{Peers, Who};
 use crate::swarm::{Admission, SwarmHandle};
 use crate::tailor::{self, Bundles, ImageFacts, Request};
 
@@ -32,6 +34,8 @@ pub struct Provisioning {
     pub swarm: SwarmHandle,
     /// The server's public key, by which agents recognise the first seed.
     pub key: PublicKey,
+    /// Which machines of a site may give bundle and manifest to others.
+    pub peers: Peers,
 }
 
 impl Provisioning {
@@ -81,6 +85,25 @@ impl Provisioning {
         warnings
     }
 
+    /// Neighbours of the machine that may have its bundle or its manifest.
+    fn neighbours(&self, request: &PlanRequest, hardware: &CheckedHardware, plan: &Plan) -> Vec<SocketAddr> {
+        let Some(address) = request.reporter else { return vec![] };
+        let boot_nic = hardware.report().nics.iter().find(|nic| nic.boot);
+        let who = Who { mac: boot_nic.map(|nic| nic.mac), address };
+        let bundle = plan.bundle.map(|(hash, bytes)| Object { hash, bytes });
+        let manifest = self.images.manifest_bytes(plan.image).ok();
+        let manifest = manifest.map(|text| Object { hash: plan.image.0, bytes: text.len() as u64 });
+        let mut peers: Vec<SocketAddr> = vec![];
+        for file in bundle.into_iter().chain(manifest) {
+            for peer in self.peers.of(file, who) {
+                if !peers.contains(&peer) {
+                    peers.push(peer);
+                }
+            }
+        }
+        peers
+    }
+
     /// The swarm's first seed, at the address at which the machine reached the server.
     fn seed(&self, reached: Option<IpAddr>) -> Seed {
         let listening = self.swarm.addresses();
@@ -115,6 +138,7 @@ impl Provisioner for Provisioning {
         let wanted = self.request(request)?;
         let mut plan = tailor::plan(hardware, &wanted).map_err(refused)?;
         plan.bundle = self.bundle(hardware)?;
+        plan.peers = self.neighbours(request, hardware, &plan);
         let target = target_words(hardware, &plan);
         let warnings = self.warnings_of(request, hardware, &plan);
         Ok(Provision { plan, target, warnings })

@@ -298,6 +298,7 @@ impl Machine {
             held: ChunkSet::new(rack.image.manifest.len()),
             disk: Arc::<Target>::clone(&target),
             keep_wire: false,
+            boot_files: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();
         Self { client, ends, target, heard: vec![], pause: Duration::ZERO }

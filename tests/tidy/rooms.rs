@@ -24,6 +24,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "kit",
             "image",
             "swarm",
+            "peers",
             "api/shapes",
             "traffic",
             "noise",
@@ -31,7 +32,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "units",
         ],
     ),
-    ("agent", &["steps", "disk", "swarm", "boot", "outbox", "fetch", "inspect"]),
+    ("agent", &["steps", "disk", "swarm", "boot_files", "boot", "outbox", "fetch", "inspect"]),
     (
         "common",
         &[

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::machine::{Context, Machine};
 use super::run::{Ended, EventSink, walk};
 use super::shown::Shown;
+use crate::boot_files::BootFiles;
 use crate::fetch::wait::{Lookout, ToldToWait};
 use crate::fetch::{FetchError, Server};
 use crate::outbox::{Attempt, Backlog, EventOutbox};
@@ -119,6 +120,8 @@ pub struct Life<H> {
     pub asking: Asking,
     /// Where it listens for peers, as a multiaddr.
     pub listen: String,
+    /// The small files that it gives out; none if it does not.
+    pub boot_files: Option<BootFiles>,
     /// Ends a job at a point where that is safe, and a wait for orders at once.
     pub cancel: CancellationToken,
     /// The surroundings: PID 1 or an ordinary process.
@@ -186,6 +189,7 @@ impl<H: Host> Life<H> {
             sink: Arc::new(Shown::new(outbox.clone(), H::PACE, show)),
             disks: self.host.disks()?,
             listen: self.listen.clone(),
+            boot_files: self.boot_files.clone(),
             cancel: self.cancel.clone(),
         })
     }
@@ -423,6 +427,7 @@ mod tests {
                 report: Arc::new(move || report.clone()),
             },
             listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
+            boot_files: None,
             cancel: CancellationToken::new(),
             host: Arc::new(Told { lines: Mutex::default(), goes_on }),
         };

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::StepError;
 use super::membership::{Heard, Membership};
 use super::run::EventSink;
+use crate::boot_files::BootFiles;
 use crate::disk::device::Device;
 use crate::disk::held::Held;
 use crate::disk::seal::Seal;
@@ -39,6 +40,8 @@ pub(super) struct Context {
     pub(super) disks: Vec<Disk>,
     /// Where to listen for peers, as a multiaddr.
     pub(super) listen: String,
+    /// The small files that this machine gives out; none if it does not.
+    pub(super) boot_files: Option<BootFiles>,
     /// Ends the job at a point where that is safe.
     pub(super) cancel: CancellationToken,
 }
@@ -160,6 +163,7 @@ impl Machine {
             held: target.held.readable(),
             disk: Arc::new(target.held.clone()),
             keep_wire: false,
+            boot_files: self.context.boot_files.clone(),
         };
         let sink = Arc::clone(&self.context.sink);
         self.membership = Some(Membership::join(config, sink, self.now.subscribe()).await?);

@@ -20,6 +20,7 @@ use common::wire::swarm::Form;
 
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
+use crate::boot_files::BootFiles;
 
 /// Reads chunks back from the disk that are no longer in memory. Called on blocking threads, not on the swarm's task.
 pub trait HeldChunks: Send + Sync + 'static {
@@ -62,6 +63,8 @@ pub struct SwarmConfig {
     /// Whether chunks are handed over with the wire form that they came in, for a disk that keeps that: each takes its
     /// wire length more of memory while it waits to be written.
     pub keep_wire: bool,
+    /// The small files that this machine gives out; none if it does not.
+    pub boot_files: Option<BootFiles>,
 }
 
 impl std::fmt::Debug for SwarmConfig {

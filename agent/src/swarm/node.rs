@@ -4,10 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::ImageId;
+use common::id::{Hash, ImageId};
 use common::manifest::Manifest;
 use common::step::Sources;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
@@ -20,8 +19,6 @@ use common::wire::swarm::{Form, FromPuller, ToServer};
 use futures::StreamExt as _;
 use libp2p::swarm::{ConnectionId, SwarmEvent as NetworkEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::{TimeVal, TimeValLike as _};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -32,10 +29,12 @@ use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError};
 use super::coming::Coming;
 use super::control;
 use super::event::SwarmEvent;
+use super::processor::processor_time;
 use super::pull::{self, Holder};
 use super::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, SessionConfig, TICK};
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
+use crate::boot_files::{BootFiles, changed};
 
 /// Events that may wait for a busy step before the oldest is dropped.
 const EVENTS_WAITING_MAX: usize = 4096;
@@ -93,6 +92,7 @@ impl SwarmClient {
             events: events_in,
             told: VecDeque::new(),
             sources: Arc::clone(&sources),
+            boot_files: config.boot_files,
             began: Instant::now(),
         };
         node.decide(Event::OnDisk(config.held.iter().collect()));
@@ -179,6 +179,7 @@ struct Node {
     events: mpsc::Sender<SwarmEvent>,
     told: VecDeque<SwarmEvent>,
     sources: Arc<Mutex<Sources>>,
+    boot_files: Option<BootFiles>,
     began: Instant,
 }
 
@@ -193,6 +194,7 @@ impl Node {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commanded = true;
+        let mut small = self.boot_files.as_ref().map(BootFiles::held);
         loop {
             let (chunks, events) = (self.chunks.clone(), self.events.clone());
             let room = async {
@@ -228,6 +230,7 @@ impl Node {
                         _ => self.told.clear(),
                     }
                 }
+                Some(objects) = changed(&mut small) => self.holding(objects),
                 _ = tick.tick() => self.tick(),
             }
             self.look_at_backlog();
@@ -301,6 +304,11 @@ impl Node {
             Effect::Offer(chunks) => {
                 for chunk in chunks {
                     self.store.on_disk(chunk);
+                }
+            }
+            Effect::Hold(hold) => {
+                if let Some(boot_files) = &self.boot_files {
+                    boot_files.order(hold);
                 }
             }
             Effect::EndChunks => self.chunks = None,
@@ -457,6 +465,12 @@ impl Node {
         }
     }
 
+    fn holding(&mut self, objects: Vec<Hash>) {
+        if let Some(port) = self.boot_files.as_ref().map(BootFiles::port) {
+            self.decide(Event::Holding { port, objects });
+        }
+    }
+
     fn command(&mut self, command: Command) {
         self.decide(match command {
             Command::Held(chunks) => Event::OnDisk(chunks),
@@ -478,16 +492,4 @@ impl Node {
             self.decide(Event::Backlog(backlog));
         }
     }
-}
-
-/// The processor time, user and system, that this process has used so far; zero if the kernel does not say.
-fn processor_time() -> Duration {
-    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
-        return Duration::ZERO;
-    };
-    let time = |value: TimeVal| {
-        let micros = value.num_microseconds();
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-    };
-    time(used.user_time()) + time(used.system_time())
 }

@@ -38,6 +38,8 @@ pub struct PlanRequest {
     pub finish: Finish,
     /// The server's address that the machine reported to, at which its agent reaches the swarm; `None` if unknown.
     pub server: Option<std::net::IpAddr>,
+    /// The address that the machine reported from; `None` if unknown.
+    pub reporter: Option<std::net::IpAddr>,
 }
 
 /// The disk that a plan would write.

@@ -9,6 +9,7 @@ use common::id::{Hash, ImageId};
 
 use super::content::{Bytestore, Content};
 use crate::boot::BootKits;
+use crate::boot::from_peers::Hashed;
 use crate::image::Images;
 use crate::tailor::Bundles;
 
@@ -29,6 +30,12 @@ pub trait BootSource: Send + Sync + 'static {
 
     /// The encoded manifest of an image.
     fn manifest(&self, image: ImageId) -> Option<Bytes>;
+
+    /// Kernel and loader of a kit with the hashes by which a neighbour gives them out.
+    fn hashed(&self, kit: &str) -> Option<(Hashed, Hashed)>;
+
+    /// The kernel, loader, bundle or manifest of this hash.
+    fn object(&self, hash: Hash) -> Option<Content>;
 }
 
 /// The server's stores as a [`BootSource`].
@@ -65,5 +72,15 @@ impl BootSource for Stores {
 
     fn manifest(&self, image: ImageId) -> Option<Bytes> {
         self.images.manifest_bytes(image).ok()
+    }
+
+    fn hashed(&self, kit: &str) -> Option<(Hashed, Hashed)> {
+        self.kits.hashed(kit)
+    }
+
+    fn object(&self, hash: Hash) -> Option<Content> {
+        let file = self.kits.by_hash(hash).or_else(|| self.bundles.path(hash)).map(Bytestore::File);
+        let bytes = file.or_else(|| self.manifest(ImageId(hash)).map(Bytestore::Memory))?;
+        Some(Content { bytes, media: "application/octet-stream", tag: Some(hash.to_string()) })
     }
 }

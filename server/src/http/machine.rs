@@ -59,6 +59,7 @@ async fn report(
     body: Body,
 ) -> Result<Json<Signed<Verdict>>, Refusal> {
     let address = ends.peer.ip();
+    public.peers.sign(address);
     // Its memory is counted until the report is decided.
     let taken = public.intake.read(address, &headers, body, REPORT_BYTES_MAX, "hardware report").await?;
     let turn = public.parsers.acquire().await.map_err(|_| Refusal::from(FleetError::Stopping))?;
@@ -132,6 +133,7 @@ async fn events(
 
 async fn bundle(
     State(public): State<Arc<Public>>,
+    Extension(ends): Extension<Ends>,
     Path(hash): Path<String>,
     method: Method,
     headers: HeaderMap,
@@ -141,7 +143,8 @@ async fn bundle(
     let content = content.ok_or_else(|| {
         Refusal::absent("there is no such bundle").hint("report again: it is built for each plan")
     })?;
-    answer(&method, &headers, content, Box::new(|_| ())).await
+    let peers = public.peers.clone();
+    answer(&method, &headers, content, Box::new(move |_| peers.sign(ends.peer.ip()))).await
 }
 
 async fn manifest(

@@ -31,8 +31,14 @@ mod boot_source;
 // The shared state of the machines' routes.
 mod public;
 
+// Core: the query of a request.
+mod query;
+
 // Routes of step 2: scripts, kernels, loaders, boot programs.
 mod boot;
+
+// Routes of small files by hash, and what machines say of neighbours.
+mod objects;
 
 // Routes of later steps: reports, events, bundles, calls home.
 mod machine;
@@ -46,7 +52,7 @@ use axum::Router;
 use axum::http::StatusCode;
 
 pub(crate) use blocking::blocking;
-pub(crate) use boot::query_pairs;
+pub(crate) use query::query_pairs;
 #[cfg(fuzzing)]
 pub use boot::try_query;
 pub use boot_source::{BootSource, Stores};
@@ -56,6 +62,7 @@ pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
+use crate::peers::Peers;
 use public::Public;
 use refusal::Refusal;
 
@@ -66,10 +73,12 @@ pub fn public(
     boot_source: Arc<dyn BootSource>,
     kernel_arguments: KernelArguments,
     discover: bool,
+    peers: Peers,
 ) -> Router {
-    let public = Arc::new(Public::new(fleet, boot_source, kernel_arguments, discover));
+    let public = Arc::new(Public::new(fleet, boot_source, kernel_arguments, discover, peers));
     Router::new()
         .merge(boot::routes())
+        .merge(objects::routes())
         .merge(machine::routes())
         .fallback(async || Refusal::absent("there is nothing here"))
         .method_not_allowed_fallback(async || {

@@ -12,6 +12,7 @@ use super::intake::Intake;
 use super::refusal::Refusal;
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
+use crate::peers::Peers;
 
 /// What the handlers of the machines' routes share.
 pub(super) struct Public {
@@ -25,6 +26,9 @@ pub(super) struct Public {
     /// Limits how many bodies are parsed at once, which takes memory and CPU.
     pub(super) parsers: Semaphore,
     pub(super) complaints: Complaints,
+    pub(super) peers: Peers,
+    /// Whether the log has been told why some machines take nothing from neighbours.
+    pub(super) unchecked: std::sync::Once,
 }
 
 impl std::fmt::Debug for Public {
@@ -39,6 +43,7 @@ impl Public {
         boot_source: Arc<dyn BootSource>,
         kernel_arguments: KernelArguments,
         discover: bool,
+        peers: Peers,
     ) -> Self {
         Self {
             fleet,
@@ -48,6 +53,8 @@ impl Public {
             intake: Arc::default(),
             parsers: Semaphore::new(BODIES_PARSED_MAX),
             complaints: Complaints::default(),
+            peers,
+            unchecked: std::sync::Once::new(),
         }
     }
 

@@ -15,6 +15,9 @@ mod waiting;
 // Requests as firmware makes them, over a real port.
 mod firmware;
 
+// Boot files from neighbours.
+mod neighbours;
+
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 

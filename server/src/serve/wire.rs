@@ -22,6 +22,7 @@ use crate::fault::Fault;
 use crate::fleet::decide::Settings;
 use crate::fleet::{self, FleetHandle, FleetTask};
 use crate::http;
+use crate::peers::Peers;
 use crate::provision::Provisioning;
 use crate::swarm::{self, SwarmFact};
 use crate::traffic::Traffic;
@@ -59,9 +60,11 @@ pub(super) struct Wired {
 /// Connects what is `bound`. Cancelling `closing` ends what an admin follows or uploads.
 pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
     let (url, status) = (bound.url(), status::status(&bound));
-    let Bound { config, files, home, stores, records, leases, doors, traffic, swarm, facts, .. } = bound;
+    let Bound { config, files, home, stores, records, leases, doors, traffic, peers, swarm, facts, .. } =
+        bound;
     let start = {
-        let (provisioning, keys) = (provisioning(&stores, &home, swarm.handle()), home.keys.clone());
+        let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
+        let keys = home.keys.clone();
         let settings = settings(&config, files, &home, &url);
         move || {
             fleet::start(records, provisioning, keys, settings)
@@ -78,7 +81,8 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     };
     let Stores { images, kits, bundles } = stores.clone();
     let boot_source = Arc::new(http::Stores { kits, bundles, images });
-    let public = http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery);
+    let public =
+        http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery, peers);
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),
@@ -108,13 +112,14 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     })
 }
 
-fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle) -> Arc<Provisioning> {
+fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle, peers: Peers) -> Arc<Provisioning> {
     Arc::new(Provisioning {
         images: stores.images.clone(),
         kits: stores.kits.store().clone(),
         bundles: Arc::clone(&stores.bundles),
         swarm,
         key: home.keys.public(),
+        peers,
     })
 }
 

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use ipnet::Ipv4Net;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::mpsc;
@@ -15,14 +15,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use common::id::ImageId;
+use common::id::{Hash, ImageId};
 use common::limits::{HELLO_EVERY, HELLOS_BURST};
-use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
+use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, ip, listen, peer_id, public_key};
 use common::swarm::manners::Budget;
 use common::swarm::serve::{Outlet, serve};
 use common::swarm::slots::Slots;
 use common::trust::{KeyPair, PublicKey};
-use common::wire::swarm::ToAgent;
+use common::wire::swarm::{ToAgent, ToServer};
 
 use super::control::{self, FirstWord, Inbound, Word};
 use super::counted::Counted;
@@ -30,9 +30,10 @@ use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, Swar
 use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
 use super::mend::{Mended, Mends, Outcome};
-use super::reachable::reachable;
+use super::reachable::{SiteNet, nets_around, reachable};
 use super::release::Linger;
 use super::seeder::Seeder;
+use crate::peers::{Hold, Peers};
 use crate::traffic::{Kind, SiteLine, Traffic, report_pace};
 
 /// Facts queued for a busy fleet before the oldest is dropped.
@@ -40,15 +41,6 @@ const FACTS_WAITING_MAX: usize = 65_536;
 
 /// The interval at which it is looked at how often agents are to report.
 const PACE_EVERY: Duration = Duration::from_secs(2);
-
-/// A subnet that belongs to a site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteNet {
-    /// The site's name, as in an admission.
-    pub site: String,
-    /// Its agents may be told to peers at addresses of this subnet.
-    pub subnet: Ipv4Net,
-}
 
 /// A node that listens on its address and does not run yet.
 pub struct Bound {
@@ -95,6 +87,7 @@ pub async fn bind(
         greetings: HashMap::new(),
         pullers: HashMap::new(),
         sites: vec![],
+        peers: Peers::default(),
         room_of: HashMap::new(),
         controls: HashMap::new(),
         streams: 0,
@@ -127,6 +120,13 @@ impl Bound {
     #[must_use]
     pub fn with_sites(mut self, sites: Vec<SiteNet>) -> Self {
         self.node.sites = sites;
+        self
+    }
+
+    /// Says where agents that give out small files are known; without this call it is known to nobody else.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Peers) -> Self {
+        self.node.peers = peers;
         self
     }
 
@@ -164,6 +164,7 @@ struct Node {
     greetings: HashMap<PublicKey, Budget>,
     pullers: HashMap<PublicKey, AbortHandle>,
     sites: Vec<SiteNet>,
+    peers: Peers,
     room_of: HashMap<PublicKey, ImageId>,
     controls: HashMap<PublicKey, Control>,
     streams: u64,
@@ -347,6 +348,7 @@ impl Node {
         let Some(image) = self.room_of.get(&agent).copied() else { return };
         match word {
             Word::Hello(first) => self.hello(agent, image, *first),
+            Word::Message(ToServer::Holding { port, objects }) => self.holding(agent, image, port, objects),
             Word::Message(message) => {
                 let out = self.swarms.get_mut(&image).map(|swarm| swarm.message(agent, message, now));
                 self.carry_out(image, out.unwrap_or_default());
@@ -365,6 +367,7 @@ impl Node {
         let Some(control) = self.controls.remove(agent) else {
             return false;
         };
+        self.peers.gone(agent);
         self.swarm.behaviour_mut().close(control.peer, control.connection);
         control.out.is_some()
     }
@@ -407,12 +410,40 @@ impl Node {
         }
     }
 
+    /// The agent gives out small files, at the address from which it connected.
+    fn holding(&mut self, agent: PublicKey, image: ImageId, port: u16, objects: Vec<Hash>) {
+        let mac = self
+            .swarms
+            .get(&image)
+            .and_then(|swarm| swarm.admission(&agent))
+            .and_then(|admission| admission.personality.boot_mac);
+        if let Some(ip) = self.controls.get(&agent).and_then(|control| ip(&control.remote)) {
+            self.peers.holding(agent, mac, SocketAddr::new(ip, port), objects.into_iter().collect());
+        }
+    }
+
+    /// Tells agents which small files to fetch and give out, and keeps those that others of their site need.
+    fn share(&mut self) {
+        let (holds, needed) = self.peers.tick();
+        for Hold { agent, objects, peers } in holds {
+            let Some(ip) = self.controls.get(&agent).and_then(|control| ip(&control.remote)) else {
+                continue;
+            };
+            let nets = nets_around(ip, &self.sites);
+            self.tell(agent, ToAgent::Hold { objects, peers, nets });
+        }
+        for swarm in self.swarms.values_mut() {
+            swarm.keep(&needed);
+        }
+    }
+
     fn tick(&mut self) {
         let now = self.now();
         if now >= self.paced_at + PACE_EVERY {
             self.paced_at = now;
             self.set_paces();
         }
+        self.share();
         let (sent, lost) = self.seeder.take();
         for (agent, bytes) in sent {
             let Some(image) = self.room_of.get(&agent).copied() else { continue };

@@ -74,6 +74,7 @@ impl Parts {
             bundles: Arc::clone(&stores.bundles),
             swarm: swarm.clone(),
             key: keys.public(),
+            peers: server::peers::Peers::default(),
         };
         let records = Records::open(&state.join("records.sqlite")).unwrap();
         let (fleet, task) =

@@ -82,7 +82,8 @@ impl FleetHandle {
             Next::Tell(order) => order,
             Next::AtWork(agent) => agent.order(),
             Next::Tailor(request, hardware) => {
-                self.tailor(PlanRequest { server, ..*request }, hardware, (key, digest)).await?
+                let request = PlanRequest { server, reporter: Some(peer), ..*request };
+                self.tailor(request, hardware, (key, digest)).await?
             }
         };
         Ok(self.keys.sign(&Verdict {

@@ -16,6 +16,7 @@ use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::testing;
 use common::trust::{KeyPair, PublicKey, Signed};
 use common::wire::http::{EventsTaken, Refused};
+use common::wire::objects::Object;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use jiff::{SignedDuration, Timestamp};
@@ -27,10 +28,12 @@ use super::super::content::{Bytestore, Content};
 use super::super::server::Leaving;
 use super::super::{BootSource, Ends, public};
 use crate::api::shapes::{DeployOrder, ImageShown, Warning};
+use crate::boot::from_peers::Hashed;
 use crate::fleet::FleetHandle;
 use crate::fleet::boot_policy::{Asker, BootPolicy};
 use crate::fleet::decide::{Settings, WaiterBounds};
 use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
+use crate::peers::Peers;
 use crate::records::Records;
 use crate::swarm::Admission;
 
@@ -132,6 +135,15 @@ impl BootSource for Rooms {
     fn manifest(&self, image: ImageId) -> Option<Bytes> {
         (image == self::image().id).then(|| Bytes::from_static(b"SBMF"))
     }
+
+    fn hashed(&self, _: &str) -> Option<(Hashed, Hashed)> {
+        let hashed = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 8 << 20 }, sha256: [n; 32] };
+        Some((hashed(0xaa), hashed(0xbb)))
+    }
+
+    fn object(&self, hash: Hash) -> Option<Content> {
+        self.bundle(hash)
+    }
 }
 
 pub(super) fn server_key() -> KeyPair {
@@ -143,6 +155,7 @@ pub(super) struct Bench {
     pub(super) fleet: FleetHandle,
     pub(super) rooms: Arc<Rooms>,
     pub(super) routes: Router,
+    pub(super) peers: Peers,
     pub(super) dir: tempfile::TempDir,
     pub(super) task: tokio::task::JoinHandle<Result<(), crate::fleet::FleetError>>,
     pub(super) cancel: CancellationToken,
@@ -181,8 +194,11 @@ impl Bench {
             crate::fleet::start(Box::new(records), provisioner, server_key(), settings).unwrap();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(task.run(cancel.clone()));
-        let routes = public(fleet.clone(), Arc::clone(&rooms) as _, "quiet".parse().unwrap(), discover);
-        Self { fleet, rooms, routes, dir, task, cancel }
+        let peers = Peers::default();
+        let kernel_arguments = "quiet".parse().unwrap();
+        let routes =
+            public(fleet.clone(), Arc::clone(&rooms) as _, kernel_arguments, discover, peers.clone());
+        Self { fleet, rooms, routes, peers, dir, task, cancel }
     }
 
     pub(super) async fn restart(self) -> Self {
