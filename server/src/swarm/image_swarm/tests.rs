@@ -6,6 +6,8 @@ use common::limits::GATHER_SECONDS_MAX;
 use common::trust::KeyPair;
 use common::wire::swarm::Personality;
 
+use super::super::handle::MachinePart;
+
 use super::super::handle::Gather;
 use super::topology::neighbours_of;
 use super::*;
@@ -19,23 +21,29 @@ fn at(millis: u64) -> Duration {
 }
 
 fn admission(number: u8, gather: Option<Gather>) -> Admission {
+    of(1, number, gather)
+}
+
+fn of(deployment: u64, number: u8, gather: Option<Gather>) -> Admission {
     Admission {
         key: key(number),
-        deployment: DeploymentId(1),
-        job: JobId(number.into()),
         image: ImageId(Hash([0; 32])),
         name: format!("m{number}"),
         site: "a".to_owned(),
-        personality: Personality {
-            hostname: format!("m{number}"),
-            ssh_keys: vec![],
-            user_data: None,
-            instance_id: String::new(),
-            confirm_url: None,
-            seed_mark: common::wire::call_home::SeedMark::default(),
-            boot_mac: None,
-        },
-        gather,
+        part: Part::Machine(Box::new(MachinePart {
+            deployment: DeploymentId(deployment),
+            job: JobId(number.into()),
+            personality: Personality {
+                hostname: format!("m{number}"),
+                ssh_keys: vec![],
+                user_data: None,
+                instance_id: String::new(),
+                confirm_url: None,
+                seed_mark: common::wire::call_home::SeedMark::default(),
+                boot_mac: None,
+            },
+            gather,
+        })),
     }
 }
 
@@ -187,10 +195,6 @@ fn knowing_is_mutual_and_the_graph_is_whole() {
         }
         assert!(reached.into_iter().all(|reached| reached), "{len}");
     }
-}
-
-fn of(deployment: u64, number: u8, gather: Option<Gather>) -> Admission {
-    Admission { deployment: DeploymentId(deployment), ..admission(number, gather) }
 }
 
 fn starts(out: &[Out], number: u8) -> bool {
