@@ -10,6 +10,7 @@ use super::boot_source::BootSource;
 use super::complaints::Complaints;
 use super::intake::Intake;
 use super::refusal::Refusal;
+use super::via::Passed;
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
 
@@ -25,6 +26,7 @@ pub(super) struct Public {
     /// Limits how many bodies are parsed at once, which takes memory and CPU.
     pub(super) parsers: Semaphore,
     pub(super) complaints: Complaints,
+    pub(super) passed: Passed,
 }
 
 impl std::fmt::Debug for Public {
@@ -48,6 +50,7 @@ impl Public {
             intake: Arc::default(),
             parsers: Semaphore::new(BODIES_PARSED_MAX),
             complaints: Complaints::default(),
+            passed: Passed::default(),
         }
     }
 
