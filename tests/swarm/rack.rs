@@ -204,7 +204,7 @@ impl Rack {
             site: site.to_owned(),
             part: Part::Machine(Box::new(MachinePart {
                 deployment: DeploymentId(1),
-                member: Member::Job(JobId(number.into())),
+                job: JobId(number.into()),
                 personality,
                 gather: wanted.map(|wanted| Gather { wanted, seconds: 60 }),
             })),
@@ -289,7 +289,7 @@ impl Machine {
         let tuning = Tuning { cache_bytes: 8 << 20, write_backlog: 4, ..Tuning::default() };
         let config = SwarmConfig {
             keypair: key(number),
-            job: JobId(number.into()),
+            member: Member::Job(JobId(number.into())),
             image: rack.image.id,
             manifest: Arc::clone(&rack.image.manifest),
             seed: rack.seed.clone(),

@@ -121,7 +121,7 @@ impl BootKits {
             let kit = booting.kit.as_ref()?;
             let files = booting.kits.get(kit)?;
             let (_, mark) = if name == "vmlinuz" { &files.kernel } else { &files.loader };
-            let FileMark { bytes, blake3 } = mark.clone()?;
+            let FileMark { bytes, blake3 } = (*mark)?;
             Some(BootFile { name: name.to_owned(), hash: blake3, bytes, path: format!("/boot/{kit}/{name}") })
         };
         let programs = booting.programs.iter().filter(|(name, _)| *name != AUTOEXEC);

@@ -1,6 +1,6 @@
 //! The session's decisions, one by one: whom it dials and blames, what it tells, when it gives up and stops serving.
 
-use common::id::Hash;
+use common::id::{Hash, JobId};
 use common::trust::KeyPair;
 use common::wire::call_home::SeedMark;
 use common::wire::swarm::{Member, Personality, ToAgent};

@@ -130,6 +130,43 @@ fn agents_of_a_site_are_told_of_each_other_and_of_leaving() {
 }
 
 #[test]
+fn a_relay_is_a_neighbour_of_all_and_nobodys_job() {
+    let relay = || Admission { part: Part::Relay, ..admission(9, None) };
+    let gather = Some(Gather { wanted: 2, seconds: 60 });
+    let mut swarm = swarm();
+    swarm.admit(relay(), at(0));
+    let out = hello(&mut swarm, 9, false, at(0));
+    assert!(told(&out, 9).contains(&&ToAgent::Welcome { personality: None }));
+    assert!(told(&out, 9).contains(&&ToAgent::Start), "it waits at no gate");
+    assert!(swarm.is_active(), "it fetches");
+    assert!(!out.iter().any(|out| matches!(out, Out::Fact(_))), "it has no job to tell of");
+
+    swarm.admit(admission(1, gather), at(1));
+    assert!(
+        !told(&hello(&mut swarm, 1, false, at(1)), 1).contains(&&ToAgent::Start),
+        "it does not count as a machine"
+    );
+    let neighbours = |out: &[Out], number| -> Vec<PublicKey> {
+        let lists = told(out, number).into_iter().filter_map(|word| match word {
+            ToAgent::Neighbours { list, .. } => Some(list.iter().map(|other| other.key).collect::<Vec<_>>()),
+            _ => None,
+        });
+        lists.flatten().collect()
+    };
+    let out = swarm.tick(at(100));
+    assert_eq!((neighbours(&out, 1), neighbours(&out, 9)), (vec![key(9)], vec![key(1)]));
+    let chunks = (0..8).map(ChunkIndex).collect();
+    swarm.message(key(9), ToServer::Have { chunks }, at(200));
+    let out = swarm.message(key(9), ToServer::Sealed, at(200));
+    assert!(out.is_empty(), "it has no disk to seal: {out:?}");
+    swarm.expel(key(1), None, at(300));
+    swarm.tick(at(10_000));
+    assert!(!swarm.is_active() && !swarm.is_empty(), "it stays, and is no news");
+    assert!(told(&swarm.tick(at(9_000_000)), 9).is_empty(), "it is not released");
+    assert!(swarm.left(key(9), "gone".to_owned(), at(9_000_000)).is_empty());
+}
+
+#[test]
 fn a_cancelled_agent_is_told_and_then_forgotten() {
     let mut swarm = swarm();
     swarm.admit(admission(1, None), at(0));
