@@ -163,7 +163,8 @@ impl World {
             assert_eq!(machine.done.is_some(), machine.held.count() == self.chunks);
         }
         for node in self.server.swarm.status().nodes {
-            let machine = usize::try_from(node.job.0).ok().and_then(|number| self.machines.get(number));
+            let machine =
+                usize::try_from(node.job.unwrap().0).ok().and_then(|number| self.machines.get(number));
             let held = machine.map_or(0, |machine| machine.held.count());
             assert!(node.held <= held, "the server believes more");
         }
