@@ -11,6 +11,7 @@ use super::show::words::{has, when};
 use super::show::{Screen, talk};
 use crate::api::shapes::{ImageStage, RelayHolds, RelayInvite, RelayInvited, RelayShown, RelayState, Staged};
 use crate::fault::Fault;
+use crate::swarm::Rate;
 use crate::units;
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Relay) -> Result<ExitCode, Fault> {
@@ -104,7 +105,7 @@ fn held(image: &RelayHolds) -> String {
 pub(super) async fn stage(client: &Client, screen: &Screen, stage: Stage) -> Result<(), Fault> {
     let Stage { name, site, not_before, limit, remove } = stage;
     let limit = limit.map(|limit| {
-        limit.parse().map_err(|error| {
+        limit.parse::<Rate>().map(u64::from).map_err(|error| {
             Fault::usage("the limit makes no sense").because(&error).hint("write 5M, in bits per second")
         })
     });
@@ -133,11 +134,15 @@ pub(super) fn show_staged(screen: &Screen, name: &str, staged: &[Staged]) -> Res
                 at.relay.clone(),
                 has(at),
                 staged.not_before.map_or_else(|| "-".to_owned(), when),
-                staged.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string()),
+                staged.limit.map_or_else(|| "-".to_owned(), rate),
             ]
         })
     });
     screen.rows(&["SITE", "RELAY", "HOLDS", "NOT BEFORE", "LIMIT"], rows)
+}
+
+fn rate(bits: u64) -> String {
+    Rate::try_from(bits).map_or_else(|_| bits.to_string(), |rate| rate.to_string())
 }
 
 /// When an order begins: a time of day, the next that comes by this host's clock and time zone, or a whole time.

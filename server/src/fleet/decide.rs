@@ -56,7 +56,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::job::{Effect, Job, JobEvent};
 use super::machine::{Machine, restored};
-use super::relays::Relays;
+use super::presence::Relays;
 use super::silence::Seen;
 use super::state::{Change, State};
 use crate::api::shapes::{JobState, MachineState};

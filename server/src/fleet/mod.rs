@@ -46,6 +46,9 @@ pub mod deployment;
 // Core: relays and staged images, as they are on record.
 pub mod relay;
 
+// Core: the relays that are there.
+mod presence;
+
 // Core: the state of the fleet, and its changes.
 pub mod state;
 

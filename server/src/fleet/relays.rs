@@ -14,9 +14,6 @@ mod stage;
 // Machines that are woken with magic packets.
 mod wake;
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-
 use common::id::ImageId;
 use common::step::{Step, What};
 use common::trust::PublicKey;
@@ -27,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Fleet, Whose};
 use super::order::refused;
+use super::presence::{Presence, is_away, words};
 use super::relay::Relay;
 use super::state::Change;
 use crate::api::shapes::{RelayHolds, RelayInvite, RelayShown, RelayState};
@@ -41,49 +39,11 @@ const INVITED: SignedDuration = SignedDuration::from_hours(24);
 /// The longest that an invitation can be used: its word lies in a chat or a mail for so long.
 const INVITED_MAX: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// A relay that was not heard of for so long is away: it asks again at once after each answer, and an answer is held
-/// for [`common::limits::RELAY_HOLD`] at the longest.
-const AWAY: SignedDuration = SignedDuration::from_secs(90);
-
 /// The most relays on record, revoked ones too: each is a branch, and an admin invites each by hand.
 const RELAYS_MAX: usize = 1000;
 
 /// The longest name of a relay, in bytes.
 const NAME_MAX: usize = 64;
-
-/// What the fleet knows of relays beside the records; learnt again after a restart.
-#[derive(Debug, Default)]
-pub struct Relays {
-    /// The relays that were heard of since the start, by their keys.
-    here: BTreeMap<PublicKey, Presence>,
-    /// Machines that relays are to wake.
-    wakes: Vec<wake::Order>,
-    last_wake: u64,
-}
-
-/// What a relay last said, and what it was let into.
-#[derive(Debug, Clone)]
-struct Presence {
-    /// When it was last heard of.
-    last: Timestamp,
-    /// When the nonce of its last request was given: the next one must be of a later time.
-    nonce: Timestamp,
-    /// Counts its requests: a later one ends the one before.
-    turn: u64,
-    /// The address that its last request came from.
-    from: IpAddr,
-    http: SocketAddr,
-    free: Option<u64>,
-    images: Vec<RelayImage>,
-    /// The keys under which it is in swarms.
-    admitted: BTreeMap<ImageId, PublicKey>,
-    /// Whether it is away, by the log.
-    is_away: bool,
-    /// Whether its clock is wrong, by the log.
-    is_clock_wrong: bool,
-    /// The version of its messages, where that is not this server's.
-    other_wire: Option<u32>,
-}
 
 /// Why a relay is not enrolled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -310,7 +270,7 @@ impl Fleet {
             name: self.image_name(image.image).unwrap_or_else(|| image.image.0.short()),
             held: image.held,
             total: image.total,
-            trouble: image.trouble.as_ref().map(hear::words),
+            trouble: image.trouble.as_ref().map(words),
         }
     }
 
@@ -347,10 +307,6 @@ impl Fleet {
             self.put(Change::Relay(Box::new(relay)));
         }
     }
-}
-
-fn is_away(presence: &Presence, now: Timestamp) -> bool {
-    now.duration_since(presence.last) > AWAY
 }
 
 fn warnings(presence: &Presence) -> Vec<String> {

@@ -2,33 +2,25 @@
 //! own address. A layer over all routes of machines: a request without the header costs nothing. Touches the fleet's
 //! table of relays.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
-use common::trust::{PublicKey, Signed};
+use common::trust::Signed;
 use common::wire::relay::{VIA_HEADER, Via};
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::Mutex;
 
 use super::public::Public;
 use super::refusal::Refusal;
-use super::replay::Seen;
 use super::server::Ends;
-use crate::fleet::FleetHandle;
 
 /// How old the nonce of a header may be. A relay gets a new one with each answer, which is once in a minute.
 const LIFE: SignedDuration = SignedDuration::from_mins(15);
 
 /// The longest header, in bytes: one has about 600.
 const HEADER_BYTES_MAX: usize = 2048;
-
-/// What relays have sent, by their keys: only those of enrolled ones, so their number is bounded.
-#[derive(Debug, Default)]
-pub(super) struct Passed(Mutex<HashMap<PublicKey, Seen>>);
 
 /// Why a request that claims to come from a relay is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +63,7 @@ pub(super) async fn layer(
     if request.headers().contains_key(VIA_HEADER) {
         let ends = request.extensions().get::<Ends>().copied();
         let ends = ends.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "a request from nowhere"))?;
-        let via = checked(&public.fleet, &public.passed, &request).map_err(|refused| {
+        let via = checked(&public, &request).map_err(|refused| {
             let why = refused.to_string();
             if public.complaints.passed_on_refused(ends.peer.ip(), &why) {
                 public.fleet.passed_on_refused(ends.peer.ip(), why.clone());
@@ -86,7 +78,7 @@ pub(super) async fn layer(
     Ok(next.run(request).await)
 }
 
-fn checked(fleet: &FleetHandle, passed: &Passed, request: &Request) -> Result<Via, NotPassed> {
+fn checked(public: &Public, request: &Request) -> Result<Via, NotPassed> {
     let header = request.headers().get(VIA_HEADER).map(|value| value.as_bytes()).unwrap_or_default();
     if header.len() > HEADER_BYTES_MAX {
         return Err(NotPassed::Form(format!("it has {} bytes", header.len())));
@@ -94,7 +86,7 @@ fn checked(fleet: &FleetHandle, passed: &Passed, request: &Request) -> Result<Vi
     let signed: Signed<Via> =
         serde_json::from_slice(header).map_err(|error| NotPassed::Form(error.to_string()))?;
     let via = signed.open_self_signed(|via| via.relay).map_err(|_| NotPassed::Signature)?;
-    let table = fleet.relays();
+    let table = public.fleet.relays();
     let table = table.borrow();
     let relay = table.of(&via.relay).ok_or_else(|| NotPassed::Unknown(via.relay.short()))?;
     if relay.is_revoked {
@@ -112,9 +104,9 @@ fn checked(fleet: &FleetHandle, passed: &Passed, request: &Request) -> Result<Vi
         return Err(NotPassed::Other);
     }
     let now = Timestamp::now();
-    let given = fleet.given(&via.nonce).filter(|given| now.duration_since(*given) <= LIFE);
+    let given = public.fleet.given(&via.nonce).filter(|given| now.duration_since(*given) <= LIFE);
     let given = given.ok_or(NotPassed::Stale)?;
-    if !passed.0.lock().entry(via.relay).or_default().take(given, via.count) {
+    if !public.passed.lock().entry(via.relay).or_default().take(given, via.count) {
         return Err(NotPassed::Again);
     }
     Ok(via)

@@ -6,8 +6,6 @@ use common::id::ImageId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::swarm::Rate;
-
 /// A request to invite a relay to a site.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RelayInvite {
@@ -102,9 +100,9 @@ pub struct ImageStage {
     /// When they begin; `None` for at once.
     #[serde(default)]
     pub not_before: Option<Timestamp>,
-    /// How much of the line they take; `None` for all that its limit leaves.
+    /// How much of the line they take, in bits per second; `None` for all that its limit leaves.
     #[serde(default)]
-    pub limit: Option<Rate>,
+    pub limit: Option<u64>,
     /// Whether the image is not to be staged there any more.
     #[serde(default)]
     pub remove: bool,
@@ -119,8 +117,8 @@ pub struct Staged {
     pub site: String,
     /// When its relays begin; `None` if at once.
     pub not_before: Option<Timestamp>,
-    /// How much of the line they take; `None` for all that its limit leaves.
-    pub limit: Option<Rate>,
+    /// How much of the line they take, in bits per second; `None` for all that its limit leaves.
+    pub limit: Option<u64>,
     /// How much of it each relay of the site has.
     pub relays: Vec<StagedAt>,
 }

@@ -13,9 +13,9 @@ use common::wire::relay::{RELAY_WIRE, RelayImage, StateRequest, Trouble};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::decide::{Fleet, Whose};
+use super::super::presence::{Presence, is_away, words};
 use super::super::relay::Relay;
 use super::super::state::Change;
-use super::{Presence, is_away};
 use crate::swarm::{Admission, Part};
 
 /// A clock that is wrong by more than this is told to the admin; nothing else depends on it.
@@ -196,14 +196,4 @@ fn kind(trouble: Option<&Trouble>) -> Option<&str> {
         Trouble::DiskFull { .. } => "",
         Trouble::Other { text } => text,
     })
-}
-
-/// A trouble for people.
-pub(super) fn words(trouble: &Trouble) -> String {
-    match trouble {
-        Trouble::DiskFull { needed } => {
-            format!("no room for it: {} more are needed; it serves what it has", bytes(*needed))
-        }
-        Trouble::Other { text } => harmless(cut(text, 300)),
-    }
 }

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 
 use super::super::decide::{Fleet, Whose};
 use super::super::order::refused;
+use super::super::presence::{is_away, words};
 use super::super::relay::{Relay, StageOrder};
 use super::super::state::Change;
-use super::{hear, is_away};
 use crate::api::shapes::{ImageShown, ImageStage, Staged, StagedAt};
+use crate::swarm::Rate;
 
 /// The most images that are staged, at all sites together.
 const STAGES_MAX: usize = 4096;
@@ -48,6 +49,9 @@ impl Fleet {
         if known.is_none() && self.state.stages.len() >= STAGES_MAX {
             return Err(refused(format!("{STAGES_MAX} images are staged"), "end some with --remove"));
         }
+        let limit = order.limit.map(Rate::try_from).transpose();
+        let limit =
+            limit.map_err(|error| refused(error.to_string(), "leave --limit out for all of the line"))?;
         let number = known.as_ref().map_or(self.state.last_stage + 1, |known| known.number);
         let staged = StageOrder {
             number,
@@ -56,12 +60,12 @@ impl Fleet {
             wire_bytes: image.wire_bytes,
             site: order.site.clone(),
             not_before: order.not_before,
-            limit: order.limit,
+            limit,
             ordered: now,
         };
         let when = order.not_before.map(|at| format!(", not before {at:.0}")).unwrap_or_default();
-        let limit = order.limit.map(|limit| format!(", with at most {limit}")).unwrap_or_default();
-        let text = format!("an admin: {} is staged{when}{limit}", image.name);
+        let share = limit.map(|limit| format!(", with at most {limit}")).unwrap_or_default();
+        let text = format!("an admin: {} is staged{when}{share}", image.name);
         self.log(now, Whose::Site(&order.site), Step::Decide, What::Note { text });
         self.put(Change::Stage(Box::new(staged)));
         Ok(self.staged(Some(image.id), now))
@@ -113,14 +117,14 @@ impl Fleet {
             StagedAt {
                 relay: relay.name.clone(),
                 chunks: image.filter(|image| image.total > 0).map(|image| (image.held, image.total)),
-                trouble: image.and_then(|image| image.trouble.as_ref()).map(hear::words),
+                trouble: image.and_then(|image| image.trouble.as_ref()).map(words),
             }
         });
         Staged {
             image: order.image,
             site: order.site.clone(),
             not_before: order.not_before,
-            limit: order.limit,
+            limit: order.limit.map(u64::from),
             relays: relays.collect(),
         }
     }

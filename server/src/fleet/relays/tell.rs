@@ -15,7 +15,7 @@ use super::super::boot_policy::BootPolicy;
 use super::super::decide::{Fleet, SiteRule, site_of};
 use super::super::job::Job;
 use super::super::machine::Machine;
-use super::{Presence, is_away};
+use super::super::presence::{Presence, is_away};
 use crate::api::shapes::JobState;
 
 /// All relays with what each is told. Compared with the one before, so that what is the same wakes nobody.

@@ -286,8 +286,7 @@ fn an_image_is_staged_when_its_time_has_come() {
     assert!(refusal.hint.unwrap().contains("relay invite"));
     with_relay(&mut fleet, 1, "branch");
     with_relay(&mut fleet, 2, "branch");
-    let later =
-        ImageStage { not_before: Some(at(100)), limit: Some("5M".parse().unwrap()), ..stage("branch") };
+    let later = ImageStage { not_before: Some(at(100)), limit: Some(5_000_000), ..stage("branch") };
     fleet.stage(&image(), &later, at(3)).unwrap();
     let told = |fleet: &Fleet, now| {
         let table = fleet.relay_table(at(now));

@@ -5,33 +5,16 @@ use common::id::{Mac, MachineId};
 use common::step::{Step, What};
 use common::wire::http::Refused;
 use common::wire::relay::Wake;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::super::decide::{Fleet, Whose};
 use super::super::machine::Machine;
-use super::is_away;
+use super::super::order::refused;
+use super::super::presence::{WakeOrder, is_away};
 use crate::api::shapes::{MachineChanged, MachineState, MachineWake};
-
-/// How long relays are told of a wake: one that just restarted still hears of it, and one that comes back after an hour
-/// does not switch on what nobody waits for any more.
-const FRESH: SignedDuration = SignedDuration::from_mins(2);
 
 /// The most wakes that relays are told of at once.
 const WAKES_MAX: usize = 4096;
-
-/// A machine that the relays of a site are to wake.
-#[derive(Debug, Clone)]
-pub(super) struct Order {
-    pub(super) site: String,
-    pub(super) wake: Wake,
-    at: Timestamp,
-}
-
-impl Order {
-    pub(super) fn is_fresh(&self, now: Timestamp) -> bool {
-        now.duration_since(self.at) < FRESH
-    }
-}
 
 /// A machine that the server wakes on its own LAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +39,7 @@ impl Fleet {
         self.relays.wakes.retain(|order| order.is_fresh(now));
         if self.relays.wakes.len() + chosen.len() > WAKES_MAX {
             let error = format!("more than {WAKES_MAX} machines would be woken by relays at once");
-            return Err(super::refused(error, "wake some of them, and the rest in some minutes"));
+            return Err(refused(error, "wake some of them, and the rest in some minutes"));
         }
         let (mut lines, mut own) = (vec![], vec![]);
         for id in chosen {
@@ -92,7 +75,7 @@ impl Fleet {
                 let number = u64::try_from(now.as_millisecond()).unwrap_or(0).max(self.relays.last_wake + 1);
                 self.relays.last_wake = number;
                 let wake = Wake { number, machine: machine.id, mac: *mac };
-                self.relays.wakes.push(Order { site: machine.site.clone(), wake, at: now });
+                self.relays.wakes.push(WakeOrder { site: machine.site.clone(), wake, at: now });
             }
         }
         let macs: Vec<String> = macs.iter().map(Mac::to_string).collect();
