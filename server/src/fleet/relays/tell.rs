@@ -98,7 +98,7 @@ impl Fleet {
             relays.insert(key, view);
         }
         // Nobody is passed on by a relay where there is none.
-        let sites = if relays.is_empty() { Arc::default() } else { self.settings.sites.clone().into() };
+        let sites = if relays.is_empty() { Sites::default() } else { self.settings.sites.clone() };
         RelayTable { relays, sites }
     }
 

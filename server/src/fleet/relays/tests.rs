@@ -10,6 +10,7 @@ use super::super::state::State;
 use super::*;
 use crate::api::shapes::{ImageShown, ImageStage, MachineWake, Selection, Staged};
 use crate::fleet::boot_policy::{Answered, Asker, ClientKind, Sighting};
+use crate::traffic::SiteRule;
 
 const SERVER: [u8; 32] = [9; 32];
 
