@@ -214,7 +214,7 @@ pub fn ignored(server: SocketAddr) -> String {
 /// The script for a machine that must not boot its own disk and cannot be told more yet, because of `because`, which is a
 /// constant: it waits, and begins again from the first script.
 #[must_use]
-pub fn wait(server: SocketAddr, because: &'static str) -> String {
+pub fn wait_because(server: SocketAddr, because: &'static str) -> String {
     let server = url(server);
     format!(
         "#!ipxe\n\

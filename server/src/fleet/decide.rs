@@ -197,7 +197,7 @@ impl Fleet {
 
     /// Takes the effects since the last call.
     pub fn take_effects(&mut self) -> Effects {
-        self.wake();
+        self.wake_waiters();
         std::mem::take(&mut self.after)
     }
 

@@ -61,12 +61,12 @@ use axum::Router;
 use axum::http::StatusCode;
 
 pub(crate) use blocking::blocking;
-pub(crate) use query::query_pairs;
 #[cfg(fuzzing)]
 pub use boot::try_query;
 pub use boot_source::{BootSource, Stores};
 pub use connections::ConnectionBounds;
 pub(crate) use intake::Intake;
+pub(crate) use query::query_pairs;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 
 use crate::boot::arguments::KernelArguments;

@@ -273,7 +273,7 @@ async fn receive<D: Listener>(
             (Ok(turn), Ok(accepted)) => match counts.enter(accepted.ends.peer.ip(), bounds.per_address) {
                 Some(place) => attend::<D>(accepted, router.clone(), &connections, (turn, place)),
                 None => {
-                    tracing::debug!(peer = %accepted.ends.peer, "an address has all the connections it may have")
+                    tracing::debug!(peer = %accepted.ends.peer, "an address has all the connections it may have");
                 }
             },
             (_, Err(error)) => refused_by_kernel(&error).await,

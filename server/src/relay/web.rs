@@ -182,9 +182,10 @@ impl Web {
             Visitor::Machine(asker, _) | Visitor::Odd(asker) => asker,
         };
         match self.site.borrow().alone(asker) {
-            Alone::Wait => {
-                script::wait(ends.local, "something is to be installed, and the server cannot be reached")
-            }
+            Alone::Wait => script::wait_because(
+                ends.local,
+                "something is to be installed, and the server cannot be reached",
+            ),
             Alone::BootDisk => {
                 script::boot_disk(ends.local, "the server cannot be reached, and nothing is ordered")
             }

@@ -65,7 +65,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let start = {
         let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
         let keys = home.keys.clone();
-        let settings = settings(&config, files, &home, &url);
+        let settings = settings(&config, files, &home, (&url, swarm.handle().addresses()));
         move || {
             fleet::start(records, provisioning, keys, settings)
                 .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
@@ -123,7 +123,8 @@ fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle, peers: 
     })
 }
 
-fn settings(config: &Config, files: Files, home: &Home, url: &str) -> Settings {
+/// The fleet's settings; `url` and `seeds` are where machines reach the server's HTTP and its swarm.
+fn settings(config: &Config, files: Files, home: &Home, (url, seeds): (&str, &[String])) -> Settings {
     Settings {
         discover: config.discovery,
         poll_seconds: POLL_SECONDS,
@@ -137,5 +138,6 @@ fn settings(config: &Config, files: Files, home: &Home, url: &str) -> Settings {
         own: Arc::new(own::read(std::path::Path::new("/"))),
         order_expires: config.order_expires,
         url: url.to_owned(),
+        seeds: seeds.to_vec(),
     }
 }

@@ -418,7 +418,7 @@ impl Node {
             .swarms
             .get(&image)
             .and_then(|swarm| swarm.admission(&agent))
-            .and_then(|admission| admission.personality.boot_mac);
+            .and_then(|admission| admission.machine()?.personality.boot_mac);
         if let Some(ip) = self.controls.get(&agent).and_then(|control| ip(&control.remote)) {
             self.peers.holding(agent, mac, SocketAddr::new(ip, port), objects.into_iter().collect());
         }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::boot::cmdline::Invocation;
+use agent::boot_files;
 use agent::fetch::Server;
+use agent::fetch::wait::{Lookout, ToldToWait};
 use agent::outbox::{Backlog, EventOutbox};
 use agent::steps::EventSink;
 use agent::steps::life::{Asking, End, Host, Life, Outcome, runtime};
@@ -19,6 +21,7 @@ use common::id::MachineId;
 use common::plan::{Finish, Instruction, Plan};
 use common::step::{Step, StepEvent, What};
 use common::trust::KeyPair;
+use common::wire::objects::{OBJECTS_PORT, Object};
 use lab::ipxe::{Ended, Ipxe, World};
 use lab::netboot::{self, Asks, Boot, Client};
 use tokio_util::sync::CancellationToken;
@@ -143,6 +146,9 @@ struct Order {
     key: KeyPair,
     report: Arc<dyn Fn() -> HardwareReport + Send + Sync>,
     plan: Box<Plan>,
+    /// The archive of its bundle, which it gives out to others.
+    bundle: Vec<u8>,
+    address: Ipv4Addr,
     backlog: Backlog,
 }
 
@@ -162,12 +168,18 @@ fn loader(spec: &Spec, booted: &Booted) -> Result<Order> {
     let plan = plan(&server, &key, &*report, &outbox)?;
     let (hash, bytes) = plan.bundle.context("the plan names no bundle")?;
     outbox.event(Step::Agent, What::Started, None);
-    let bundle = server.bundle(hash, bytes, &mut |_| ())?;
+    let bundle = server.object(
+        "the agent bundle",
+        Object { hash, bytes },
+        &plan.peers,
+        &mut |_| (),
+        &mut |failed| mark("missed", 0, &failed.to_string()),
+    )?;
     mark("got", bundle.len() as u64, &format!("bundle {hash}"));
     outbox.event(Step::Agent, What::Done { text: format!("{bytes} bytes, {}", hash.short()) }, None);
     let _ = outbox.flush(Duration::from_secs(5));
     let backlog = outbox.stop();
-    Ok(Order { server, key, report, plan, backlog })
+    Ok(Order { server, key, report, plan, bundle, address: booted.address, backlog })
 }
 
 fn plan(
@@ -180,6 +192,7 @@ fn plan(
     loop {
         let (verdict, _) = server.report(key, &report())?;
         outbox.release();
+        let report = verdict.report;
         match verdict.instruction {
             Instruction::Deploy(plan) => return Ok(plan),
             Instruction::BootDisk { reason } => bail!("sent to a disk without a system: {reason}"),
@@ -188,9 +201,22 @@ fn plan(
                     mark("waiting", 0, &reason);
                     waiting = true;
                 }
-                std::thread::sleep(Duration::from_secs(u64::from(seconds.clamp(1, 600))));
+                server.wait(key, ToldToWait { report, seconds }, &mut Unchanged);
             }
         }
+    }
+}
+
+/// A machine whose hardware stays as it is while it waits.
+struct Unchanged;
+
+impl Lookout for Unchanged {
+    fn has_changed(&mut self) -> bool {
+        false
+    }
+
+    fn is_over(&self) -> bool {
+        false
     }
 }
 
@@ -231,14 +257,19 @@ impl Host for FirstProcess {
 }
 
 fn agent(spec: &Spec, order: Order) -> Result<()> {
-    let Order { server, key, report, plan, backlog } = order;
+    let Order { server, key, report, plan, bundle, address, backlog } = order;
+    let (runtime, cancel) = (runtime()?, CancellationToken::new());
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, OBJECTS_PORT));
+    let (boot_files, keeper) = boot_files::open(everywhere, vec![(address, 24)])?;
+    boot_files.put(bundle);
+    runtime.spawn(keeper.run(server.clone(), cancel.clone()));
     let life = Life {
         asking: Asking { server, key, report },
         listen: LISTEN.to_owned(),
-        cancel: CancellationToken::new(),
+        boot_files: Some(boot_files),
+        cancel,
         host: Arc::new(FirstProcess { spec: spec.clone() }),
     };
-    let runtime = runtime()?;
     match life.live(&runtime, Some(plan), backlog)? {
         End::Job(Outcome::Done, Finish::Reboot) => {}
         other => bail!("the agent ended otherwise: {other:?}"),

@@ -56,6 +56,8 @@ pub struct Settings {
     pub own: Arc<Own>,
     /// Where machines reach the server, such as `http://10.0.0.1:8069`.
     pub url: String,
+    /// Where the swarm listens, as multiaddrs: relays are told.
+    pub seeds: Vec<String>,
 }
 
 impl Settings {

@@ -185,7 +185,7 @@ impl Fleet {
     }
 
     /// Adds to the effects who is to be woken because of the changes in them.
-    pub(super) fn wake(&mut self) {
+    pub(super) fn wake_waiters(&mut self) {
         if self.waiters.told.is_empty() {
             return;
         }
@@ -197,7 +197,11 @@ impl Fleet {
                 Change::Forget(id) => drop(touched.insert(*id)),
                 // An open order may take any machine, and a freeze holds all of them.
                 Change::Deployment(_) | Change::Frozen(_) => everyone = true,
-                Change::Hardware(..) | Change::Event(_) => {}
+                Change::Hardware(..)
+                | Change::Event(_)
+                | Change::Relay(_)
+                | Change::Stage(_)
+                | Change::Unstage(_) => {}
             }
         }
         if everyone {
