@@ -72,10 +72,9 @@ impl Client {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)).context("port 68 is taken")?;
         socket.set_broadcast(true)?;
         setsockopt(&socket, sockopt::BindToDevice, &INTERFACE.into()).context("cannot use the interface")?;
-        let mut xid: u32 = u32::from_be_bytes([self.mac[2], self.mac[3], self.mac[4], self.mac[5]]) << 4;
+        let first = u32::from_be_bytes([self.mac[2], self.mac[3], self.mac[4], self.mac[5]]) << 4;
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
-        for wait in WAITS {
-            xid += 1;
+        for (xid, wait) in (first..).zip(WAITS) {
             let talk = Talk { socket: &socket, client: self, asks, xid };
             let offers = talk.offers(everybody, wait)?;
             let Some(given) = offers.iter().find(|offer| !offer.address.is_unspecified()) else { continue };
