@@ -29,5 +29,6 @@ pub fn settings() -> Settings {
         token_key: [3; 32],
         own: Arc::default(),
         url: String::new(),
+        seeds: vec![],
     }
 }

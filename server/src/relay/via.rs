@@ -61,6 +61,7 @@ mod tests {
         let ends = Ends {
             peer: SocketAddr::from(([10, 2, 0, 7], 1024)),
             local: SocketAddr::from(([10, 2, 0, 1], 8069)),
+            own: SocketAddr::from(([10, 2, 0, 1], 8069)),
         };
         assert_eq!(signer.header(ends, "GET", "/boot.ipxe"), None, "there is no nonce yet");
         let mut seen = vec![];

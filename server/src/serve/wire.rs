@@ -60,7 +60,8 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let Bound { config, files, home, stores, records, leases, doors, swarm, facts, .. } = bound;
     let start = {
         let (provisioning, keys) = (provisioning(&stores, &home, swarm.handle()), home.keys.clone());
-        let settings = settings(&config, &home, &url);
+        let seeds = swarm.handle().addresses().to_vec();
+        let settings = Settings { seeds, ..settings(&config, &home, &url) };
         move || {
             fleet::start(records, provisioning, keys, settings)
                 .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
@@ -127,5 +128,6 @@ fn settings(config: &Config, home: &Home, url: &str) -> Settings {
         own: Arc::new(own::read(std::path::Path::new("/"))),
         order_expires: config.order_expires,
         url: url.to_owned(),
+        seeds: vec![],
     }
 }

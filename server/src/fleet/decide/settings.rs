@@ -44,17 +44,25 @@ pub struct Settings {
     pub own: Arc<Own>,
     /// Where machines reach the server, such as `http://10.0.0.1:8069`.
     pub url: String,
+    /// Where the swarm listens, as multiaddrs: relays have no plan that names them.
+    pub seeds: Vec<String>,
+}
+
+/// The site of an address by these rules: that of a named subnet, else its /24.
+#[must_use]
+pub fn site_of(rules: &[SiteRule], address: Ipv4Addr) -> String {
+    let inside = rules.iter().filter(|rule| rule.subnet.contains(&address));
+    // The longest prefix is the most specific.
+    let named = inside.max_by_key(|rule| rule.subnet.prefix_len());
+    let [a, b, c, _] = address.octets();
+    named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
 }
 
 impl Settings {
     /// The site of an address: that of a named subnet, else its /24.
     #[must_use]
     pub fn site_of(&self, address: Ipv4Addr) -> String {
-        let inside = self.sites.iter().filter(|rule| rule.subnet.contains(&address));
-        // The longest prefix is the most specific.
-        let named = inside.max_by_key(|rule| rule.subnet.prefix_len());
-        let [a, b, c, _] = address.octets();
-        named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
+        site_of(&self.sites, address)
     }
 
     /// The token with which the OS of this attempt calls home. Derived, so that it is not recorded and a restarted
