@@ -52,6 +52,8 @@ impl SwarmClient {
         if seed_addresses.is_empty() {
             return Err(SwarmError::Seed);
         }
+        let admitted = config.admitted.iter().filter_map(|key| peer_id(key).ok()).collect();
+        swarm.behaviour_mut().allow(admitted);
         let listening = listen(&mut swarm, &config.listen).await?;
         let (commands, commands_out) = mpsc::channel(64);
         let (chunks_in, chunks) = mpsc::channel(config.tuning.write_backlog.max(1) as usize);

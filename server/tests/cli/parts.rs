@@ -167,6 +167,7 @@ fn settings() -> Settings {
         own: Arc::default(),
         order_expires: Some(SignedDuration::from_hours(7 * 24)),
         url: "http://10.0.0.1:8069".to_owned(),
+        seeds: vec![],
     }
 }
 
