@@ -25,6 +25,7 @@ use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::ToAgent;
 
 use super::control::{self, FirstWord, Inbound, Word};
+use super::counted::Counted;
 use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
 use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
@@ -32,10 +33,13 @@ use super::mend::{Mended, Mends, Outcome};
 use super::reachable::reachable;
 use super::release::Linger;
 use super::seeder::Seeder;
-use crate::traffic::{Kind, Traffic};
+use crate::traffic::{Kind, SiteLine, Traffic, report_pace};
 
 /// Facts queued for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
+
+/// The interval at which it is looked at how often agents are to report.
+const PACE_EVERY: Duration = Duration::from_secs(2);
 
 /// A subnet that belongs to a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +102,7 @@ pub async fn bind(
         traffic: Traffic::default(),
         tasks: JoinSet::new(),
         rng_seed: common::swarm::splitmix::seed(&rng_seed),
+        paced_at: Duration::ZERO,
         began: Instant::now(),
     };
     Ok(Bound { handle: SwarmHandle { commands: send, addresses }, commands, node })
@@ -141,6 +146,8 @@ struct Control {
     remote: Multiaddr,
     /// None until the agent has said hello.
     out: Option<mpsc::Sender<ToAgent>>,
+    /// How often the agent was told to report.
+    pace: Duration,
 }
 
 struct Node {
@@ -164,6 +171,8 @@ struct Node {
     traffic: Traffic,
     tasks: JoinSet<()>,
     rng_seed: u64,
+    /// When agents were last told how often to report.
+    paced_at: Duration,
     began: Instant,
 }
 
@@ -216,11 +225,19 @@ impl Node {
                         }
                         self.streams += 1;
                         let stream_number = self.streams;
-                        let control = Control { stream: stream_number, peer, connection, remote, out: None };
+                        let control = Control {
+                            stream: stream_number,
+                            peer,
+                            connection,
+                            remote,
+                            out: None,
+                            pace: report_pace(1, None),
+                        };
                         if let Some(old) = self.controls.insert(agent, control) {
                             self.swarm.behaviour_mut().close(old.peer, old.connection);
                         }
                         let (images, inbox) = (Arc::clone(&self.images), self.inbox_in.clone());
+                        let stream = Counted::new(stream, self.line_to(&agent));
                         self.tasks.spawn(control::run(stream, agent, stream_number, images, inbox));
                     }
                     Protocol::Pull => {
@@ -262,9 +279,17 @@ impl Node {
         }
     }
 
-    fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
+    fn site_of(&self, agent: &PublicKey) -> Option<&str> {
         let admission = self.room_of.get(agent).and_then(|image| self.swarms.get(image)?.admission(agent));
-        let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
+        admission.map(|admission| admission.site.as_str())
+    }
+
+    fn line_to(&self, agent: &PublicKey) -> SiteLine {
+        self.traffic.to_site(self.site_of(agent).unwrap_or_default())
+    }
+
+    fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
+        let site = self.site_of(agent).unwrap_or_default().to_owned();
         let lines = self.traffic.to_site(&site).lines();
         let slots = self.slots.entry(site).or_insert_with(|| Slots::new(SENDING_PER_SITE));
         Outlet { slots: slots.clone(), lines }
@@ -364,14 +389,34 @@ impl Node {
         self.carry_out(image, out);
     }
 
+    /// Tells agents how often to report, where that has changed: they come and go, and lines turn out thinner.
+    fn set_paces(&mut self) {
+        let mut sites: HashMap<String, Vec<PublicKey>> = HashMap::new();
+        for agent in self.controls.iter().filter_map(|(agent, control)| control.out.as_ref().map(|_| agent)) {
+            sites.entry(self.site_of(agent).unwrap_or_default().to_owned()).or_default().push(*agent);
+        }
+        for (site, agents) in sites {
+            let pace = report_pace(agents.len(), self.traffic.rate_of(&site));
+            let millis = u32::try_from(pace.as_millis()).unwrap_or(u32::MAX);
+            for agent in agents {
+                let Some(control) = self.controls.get_mut(&agent) else { continue };
+                if std::mem::replace(&mut control.pace, pace) != pace {
+                    self.tell(agent, ToAgent::Pace { millis });
+                }
+            }
+        }
+    }
+
     fn tick(&mut self) {
         let now = self.now();
+        if now >= self.paced_at + PACE_EVERY {
+            self.paced_at = now;
+            self.set_paces();
+        }
         let (sent, lost) = self.seeder.take();
         for (agent, bytes) in sent {
             let Some(image) = self.room_of.get(&agent).copied() else { continue };
-            if let Some(admission) = self.swarms.get(&image).and_then(|swarm| swarm.admission(&agent)) {
-                self.traffic.sent(&admission.site, Kind::Chunks, bytes);
-            }
+            self.traffic.sent(self.site_of(&agent).unwrap_or_default(), Kind::Chunks, bytes);
             let out = self.swarms.get_mut(&image).map(|swarm| swarm.sent(agent, bytes, now));
             self.carry_out(image, out.unwrap_or_default());
         }

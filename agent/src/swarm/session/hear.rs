@@ -97,6 +97,7 @@ impl Session {
             ToAgent::Lease { chunks } => self.schedule(schedule::Event::Leased(chunks), now),
             ToAgent::Revoke { chunks } => self.schedule(schedule::Event::Revoked(chunks), now),
             ToAgent::Heard => {}
+            ToAgent::Pace { millis } => self.paced(millis),
             ToAgent::Release => {
                 if !std::mem::replace(&mut self.released, true) {
                     self.effects.push(Effect::Tell(SwarmEvent::Release));
