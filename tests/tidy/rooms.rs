@@ -25,6 +25,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "swarm",
             "api/shapes",
             "traffic",
+            "magic",
             "noise",
             "fault",
             "units",
