@@ -62,6 +62,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::job::{Effect, Job, JobEvent};
 use super::machine::{Machine, restored};
+use super::presence::Relays;
 use super::silence::Seen;
 use super::state::{Change, State};
 use crate::api::shapes::{JobState, MachineState};
@@ -74,7 +75,7 @@ use whose::Said;
 
 pub(super) use bars::Bar;
 pub use boots::{AtWork, REPORT_LIFE};
-pub use settings::{Settings, SiteRule, WaiterBounds};
+pub use settings::{Settings, SiteRule, WaiterBounds, site_of};
 pub use waiters::{Heard, Wake};
 pub(super) use whose::Whose;
 
@@ -112,6 +113,7 @@ pub struct Fleet {
     waiters: Waiters,
     /// How many events and reports of machines that nobody let in were over their limits and left out.
     pub left_out: u64,
+    pub(super) relays: Relays,
     /// Whether the disk of the records is nearly full: machines that nobody let in are not recorded then.
     pub is_tight: bool,
 }
@@ -151,6 +153,7 @@ impl Fleet {
             looked_for_secrets: None,
             waiters: Waiters::default(),
             left_out: 0,
+            relays: Relays::default(),
             is_tight: false,
         }
     }
@@ -361,6 +364,7 @@ impl Fleet {
             self.happen(job, JobEvent::Tick, now);
         }
         self.expire(now);
+        self.miss_relays(now);
         self.notice_silence(now);
         if self.looked_for_secrets.is_none_or(|at| now.duration_since(at) >= SignedDuration::from_mins(1)) {
             self.looked_for_secrets = Some(now);

@@ -106,7 +106,11 @@ impl Fleet {
                 Change::Forget(id) => drop(touched.insert(*id)),
                 // An open order may take any machine, and a freeze holds all of them.
                 Change::Deployment(_) | Change::Frozen(_) => everyone = true,
-                Change::Hardware(..) | Change::Event(_) => {}
+                Change::Hardware(..)
+                | Change::Relay(_)
+                | Change::Stage(_)
+                | Change::Unstage(_)
+                | Change::Event(_) => {}
             }
         }
         if everyone {
