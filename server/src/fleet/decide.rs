@@ -45,8 +45,11 @@ mod trails;
 // What is concluded when a machine falls silent.
 mod silences;
 
-// Machines that wait for an order with an open request.
+// Machines that wait for an order with an open request: what they were told.
 mod waiters;
+
+// Who of them is woken.
+mod wake;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

@@ -1,24 +1,13 @@
-//! Core, part of the fleet: the machines that wait for an order with an open request ("waiters"). Owns what each was told
-//! on its last report, and decides who is woken: only whose report would be answered otherwise now. That is found by
-//! comparing and not by listing commands, so no command can be forgotten here. Nothing of it is recorded: after a
-//! restart every machine that waits reports once. Touches `api`, `common` and the other cores of the fleet.
+//! Core: the machines that wait for an order with an open request ("waiters"): what each was told on its last report, and
+//! how many requests are open. Nothing of it is recorded: after a restart every machine that waits reports once. Who is
+//! woken is decided in `wake`. Touches `common`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use common::hardware::Firmware;
 use common::id::{DeploymentId, Hash, JobId, MachineId};
-use common::limits::{WAKES_AT_ONCE, WAKES_EVERY};
-use common::plan::Instruction;
 use common::trust::PublicKey;
-use common::wire::http::WaitRequest;
-use jiff::Timestamp;
-
-use super::super::machine::Machine;
-use super::super::silence::Seen;
-use super::super::state::Change;
-use super::Fleet;
 
 /// The answer to a waiting machine's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +36,7 @@ pub struct Wake {
 /// What a report of a machine would come to, as far as a machine that waits should report because of it. The reason for
 /// waiting is no part of it: a freeze would wake the whole fleet, only to show another text on its consoles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outlook {
+pub(super) enum Outlook {
     /// The plan of this job, which has begun so many attempts.
     Plan(JobId, u32),
     /// A new job of this open deployment.
@@ -64,27 +53,28 @@ enum Outlook {
 
 /// What the present boot of a machine was told on its last report.
 #[derive(Debug)]
-struct Told {
-    key: PublicKey,
-    report: Hash,
-    outlook: Outlook,
-    reason: String,
+pub(super) struct Told {
+    pub(super) key: PublicKey,
+    pub(super) report: Hash,
+    pub(super) outlook: Outlook,
+    pub(super) reason: String,
     /// The number of its last request.
-    number: u64,
+    pub(super) number: u64,
     /// The address from which its request is open; `None` while none is.
-    waits: Option<IpAddr>,
+    pub(super) waits: Option<IpAddr>,
 }
 
 /// What waiting machines were told, and whose requests are open.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    told: BTreeMap<MachineId, Told>,
+    pub(super) told: BTreeMap<MachineId, Told>,
     open: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
 impl Waiters {
-    fn enter(&mut self, id: MachineId, address: IpAddr) {
+    /// The request of machine `id` is open, from `address`.
+    pub(super) fn enter(&mut self, id: MachineId, address: IpAddr) {
         self.leave(id);
         if let Some(told) = self.told.get_mut(&id) {
             told.waits = Some(address);
@@ -93,7 +83,8 @@ impl Waiters {
         }
     }
 
-    fn leave(&mut self, id: MachineId) {
+    /// The request of machine `id`, if one is open, is so no more.
+    pub(super) fn leave(&mut self, id: MachineId) {
         let Some(address) = self.told.get_mut(&id).and_then(|told| told.waits.take()) else { return };
         self.open -= 1;
         if let Some(count) = self.by_address.get_mut(&address) {
@@ -104,30 +95,15 @@ impl Waiters {
         }
     }
 
-    fn remove(&mut self, id: MachineId) {
+    /// Forgets what machine `id` was told.
+    pub(super) fn remove(&mut self, id: MachineId) {
         self.leave(id);
         self.told.remove(&id);
     }
-}
 
-impl Fleet {
-    /// Remembers that the report `report` of the boot with `key` was answered with `instruction`, so that its machine can
-    /// wait. Not where it is only a matter of time until the machine is told something else.
-    pub fn answered(&mut self, key: &PublicKey, report: Hash, instruction: &Instruction) {
-        let Some(machine) = self.state.by_key(key) else { return };
-        let id = machine.id;
-        let (outlook, reason) = self.outlook(machine, key);
-        self.waiters.remove(id);
-        let lasts = match instruction {
-            // An agent that has ended this attempt waits for the next one.
-            Instruction::Deploy(_) => matches!(outlook, Outlook::Plan(..)),
-            Instruction::Wait { .. } => matches!(outlook, Outlook::Wait { .. }),
-            Instruction::BootDisk { .. } => false,
-        };
-        if lasts {
-            let told = Told { key: *key, report, outlook, reason, number: 0, waits: None };
-            self.waiters.told.insert(id, told);
-        }
+    /// How many requests are open.
+    pub(super) fn open(&self) -> usize {
+        self.open
     }
 
     /// Takes the request of a waiting machine from `address`; its signature by the key in it has been checked.
@@ -248,6 +224,3 @@ impl Fleet {
         (Outlook::Wait { short: is_cut && !self.is_let_in(machine.id) }, reason)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! Which machine that waits is woken by what, as a table of commands; bounds; and replays.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::hardware::{CheckedHardware, Contents, Device, Disk, HardwareReport, Nic, System};
 use common::id::Mac;
@@ -243,7 +244,11 @@ fn an_address_and_strangers_have_their_share_and_let_in_machines_find_a_place() 
     for n in 1..=6 {
         fleet.waits_no_more(&key(n));
     }
-    assert_eq!((fleet.waiting(), fleet.waiters.by_address.len()), (0, 0), "nothing is kept of who has left");
+    assert_eq!(
+        (fleet.waiting(), fleet.waiters.open_from(from(200))),
+        (0, 0),
+        "nothing is kept of who has left"
+    );
 }
 
 #[test]
