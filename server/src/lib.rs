@@ -49,6 +49,9 @@ pub mod traffic;
 // Everything that must outlive the process, in SQLite.
 pub mod records;
 
+// Magic packets, which switch machines on.
+pub mod magic;
+
 // Parses numbers with units.
 pub mod units;
 

@@ -26,6 +26,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "peers",
             "api/shapes",
             "traffic",
+            "magic",
             "noise",
             "fault",
             "units",

@@ -122,7 +122,7 @@ async fn neighbours(
     let address = ends.peer.ip();
     let Some(site) = public.peers.site(address) else { return Ok(Source::Server) };
     let name = kit.to_owned();
-    let Some(files) = public.ask(move |source| source.hashed(&name)).await? else {
+    let Some(files) = public.ask(move |source| source.hashed(&name, "loader.img")).await? else {
         return Ok(Source::Server);
     };
     let check = from_peers::check(public.peers.mode(), ipxe);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::id::{Hash, ImageId};
+use common::wire::relay::SiteBoot;
 
 use super::content::{Bytestore, Content};
 use crate::boot::BootKits;
@@ -28,11 +29,16 @@ pub trait BootSource: Send + Sync + 'static {
     /// The agent bundle of this hash, while it is kept.
     fn bundle(&self, hash: Hash) -> Option<Content>;
 
+    /// What a relay is told of the files that machines boot with; its name and its site are filled in by the caller.
+    fn site_boot(&self) -> SiteBoot {
+        SiteBoot::default()
+    }
+
     /// The encoded manifest of an image.
     fn manifest(&self, image: ImageId) -> Option<Bytes>;
 
-    /// Kernel and loader of a kit with the hashes by which a neighbour gives them out.
-    fn hashed(&self, kit: &str) -> Option<(Hashed, Hashed)>;
+    /// Kernel and loader of a kit, the latter by its file name, with the hashes by which neighbours give them out.
+    fn hashed(&self, kit: &str, loader: &str) -> Option<(Hashed, Hashed)>;
 
     /// The kernel, loader, bundle or manifest of this hash.
     fn object(&self, hash: Hash) -> Option<Content>;
@@ -70,12 +76,16 @@ impl BootSource for Stores {
         Some(Content { bytes: Bytestore::File(path), media: "application/octet-stream", tag })
     }
 
+    fn site_boot(&self) -> SiteBoot {
+        self.kits.site_boot()
+    }
+
     fn manifest(&self, image: ImageId) -> Option<Bytes> {
         self.images.manifest_bytes(image).ok()
     }
 
-    fn hashed(&self, kit: &str) -> Option<(Hashed, Hashed)> {
-        self.kits.hashed(kit)
+    fn hashed(&self, kit: &str, loader: &str) -> Option<(Hashed, Hashed)> {
+        Some((self.kits.hashed(kit, "vmlinuz")?, self.kits.hashed(kit, loader)?))
     }
 
     fn object(&self, hash: Hash) -> Option<Content> {

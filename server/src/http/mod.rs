@@ -40,6 +40,15 @@ mod objects;
 // Routes of later steps: reports, events, bundles, calls home.
 mod machine;
 
+// Routes of relays: enrolment, and what is new for them.
+mod relay;
+
+// Requests that relays pass on for machines.
+mod via;
+
+// Core: headers that were sent before.
+mod replay;
+
 // Refused reports, in the server's log.
 mod complaints;
 
@@ -75,10 +84,12 @@ pub fn public(
         .merge(boot::routes())
         .merge(objects::routes())
         .merge(machine::routes())
+        .merge(relay::routes())
         .fallback(async || Refusal::absent("there is nothing here"))
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with this")
         })
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&public), via::layer))
         .with_state(public)
 }
 

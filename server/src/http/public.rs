@@ -1,8 +1,11 @@
 //! The shared state of the machines' routes. Touches the fleet's handle and the boot source.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::limits::BODIES_PARSED_MAX;
+use common::trust::PublicKey;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::blocking::blocking;
@@ -10,6 +13,7 @@ use super::boot_source::BootSource;
 use super::complaints::Complaints;
 use super::intake::Intake;
 use super::refusal::Refusal;
+use super::replay::Seen;
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
 use crate::peers::Peers;
@@ -29,6 +33,8 @@ pub(super) struct Public {
     pub(super) peers: Peers,
     /// Whether the log has been told why some machines take nothing from neighbours.
     pub(super) unchecked: std::sync::Once,
+    /// What relays have passed on, by their keys: only those of enrolled ones, so their number is bounded.
+    pub(super) passed: Mutex<HashMap<PublicKey, Seen>>,
 }
 
 impl std::fmt::Debug for Public {
@@ -55,6 +61,7 @@ impl Public {
             complaints: Complaints::default(),
             peers,
             unchecked: std::sync::Once::new(),
+            passed: Mutex::default(),
         }
     }
 

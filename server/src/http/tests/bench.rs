@@ -59,6 +59,7 @@ pub(super) fn image() -> ImageShown {
         partition_table: "gpt".to_owned(),
         source: "test".to_owned(),
         traits: None,
+        staged: vec![],
     }
 }
 
@@ -86,7 +87,7 @@ impl Provisioner for Rooms {
             "image": request.image, "image_bytes": 1,
             "target": disk,
             "steps": ["join", "transfer", "seal", "linger", "reboot"],
-            "seed": {"key": server_key().public(), "addresses": []},
+            "seed": {"key": server_key().public(), "addresses": request.server.into_iter().collect::<Vec<_>>()},
             "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
             "finish": request.finish, "bundle": null,
         });
@@ -135,7 +136,7 @@ impl BootSource for Rooms {
         (image == self::image().id).then(|| Bytes::from_static(b"SBMF"))
     }
 
-    fn hashed(&self, _: &str) -> Option<(Hashed, Hashed)> {
+    fn hashed(&self, _: &str, _: &str) -> Option<(Hashed, Hashed)> {
         let hashed = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 8 << 20 }, sha256: [n; 32] };
         Some((hashed(0xaa), hashed(0xbb)))
     }
@@ -198,7 +199,7 @@ impl Bench {
     pub(super) async fn call(&self, request: Request<Body>) -> Response<Body> {
         let mut request = request;
         let end = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 8069);
-        request.extensions_mut().insert(Ends { peer: end(7), local: end(1) });
+        request.extensions_mut().insert(Ends { peer: end(7), local: end(1), own: end(1) });
         hyper_util::service::TowerToHyperService::new(self.routes.clone()).call(request).await.unwrap()
     }
 
