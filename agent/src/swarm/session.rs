@@ -111,6 +111,8 @@ pub struct Session {
     server_lost: bool,
     /// How many chunks from the server failed their hash.
     server_wrong: u32,
+    /// How often the server wants to hear of progress.
+    pace: Duration,
     /// When a message of the server or a verified chunk from anywhere last came.
     heard: Duration,
     server_heard: Duration,
@@ -150,6 +152,7 @@ impl Session {
             spared: false,
             server_lost: false,
             server_wrong: 0,
+            pace: report::EVERY,
             heard: Duration::ZERO,
             server_heard: Duration::ZERO,
             uploaded_at: Duration::ZERO,

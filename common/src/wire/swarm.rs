@@ -111,8 +111,8 @@ pub enum ToServer {
         /// The chunks that are new since the hello and the last of these.
         chunks: Vec<ChunkIndex>,
     },
-    /// A speed report: payload bytes since the last one, and how long that took. Sent every second even if nothing
-    /// moved, so it is also the sign of life; the answer is [`ToAgent::Heard`].
+    /// A speed report: payload bytes since the last one, and how long that took. Sent every second, or as seldom as
+    /// [`ToAgent::Pace`] says, even if nothing moved, so it is also the sign of life; the answer is [`ToAgent::Heard`].
     Speed {
         /// Wire bytes sent to peers.
         sent: u64,
@@ -185,6 +185,12 @@ pub enum ToAgent {
     },
     /// The answer to `Speed`: the server is alive.
     Heard,
+    /// From now on report progress and speed this often: the reports of all machines share a thin line with the
+    /// chunks. A second where the agent was told nothing.
+    Pace {
+        /// Milliseconds between two reports.
+        millis: u32,
+    },
     /// The agent need not serve peers any longer.
     Release,
     /// Chunks that this agent lacks cannot be had: the server cannot read them, and no machine holds them.

@@ -37,7 +37,6 @@ pub fn routes(admin: Admin) -> Router {
         .route("/freeze", post(fleet::freeze))
         .route("/logs", get(log::logs))
         .route("/swarm", get(swarm::status))
-        .route("/swarm/traffic", get(swarm::traffic))
         .route("/swarm/limits", get(swarm::limits).post(swarm::limit));
     Router::new()
         .nest(PREFIX, routes)

@@ -8,21 +8,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::admin::{Admin, Answered, JsonBody};
-use super::shapes::SwarmStatus;
+use super::shapes::SwarmShown;
 use crate::http::refusal::Refusal;
 use crate::swarm::Stopped;
-use crate::traffic::{LimitOrder, LineLimits, SiteTraffic};
+use crate::traffic::{LimitOrder, LineLimits};
 
 /// How many sites an error message names.
 const SITES_SHOWN: usize = 20;
 
-pub(super) async fn status(State(admin): State<Admin>) -> Answered<Vec<SwarmStatus>> {
-    admin.swarm.status().await.map(Json).map_err(no_swarm)
-}
-
-/// What was sent into each site since the server started.
-pub(super) async fn traffic(State(admin): State<Admin>) -> Answered<Vec<SiteTraffic>> {
-    Ok(Json(admin.traffic.shown()))
+pub(super) async fn status(State(admin): State<Admin>) -> Answered<SwarmShown> {
+    let images = admin.swarm.status().await.map_err(no_swarm)?;
+    Ok(Json(SwarmShown { images, sites: admin.traffic.shown() }))
 }
 
 pub(super) async fn limits(State(admin): State<Admin>) -> Answered<LineLimits> {

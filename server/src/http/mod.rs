@@ -10,6 +10,9 @@ mod connections;
 // A connection whose client reads too slowly is closed.
 mod paced;
 
+// A connection's bytes, counted and sent when it is their turn on the site's line.
+mod turns;
+
 // Request bodies, and the memory for them.
 mod intake;
 

@@ -89,9 +89,9 @@ pub(super) async fn bind(
     let (home_too, wanted) = (Arc::clone(&home), Arc::clone(&config));
     let open = move || Ok((Stores::open(&wanted, &home_too, &programs, http_at)?, open_records(&home_too)?));
     let (stores, (records, leases)) = aside(open).await?;
-    let doors = bind_doors(&config, &stores, &interface).await?;
-    let (tell, facts) = mpsc::channel(BACKLOG);
     let traffic = Traffic::new(config.sites.clone(), config.limits.clone());
+    let doors = bind_doors(&config, &stores, &interface, &traffic).await?;
+    let (tell, facts) = mpsc::channel(BACKLOG);
     let swarm = bind_swarm(&config, &home, &stores, interface.address, tell).await?;
     let own = Ipv4Net::new(interface.address, interface.prefix).ok();
     let peers = Peers::new(config.boot_peers, traffic.clone(), own);
@@ -99,16 +99,23 @@ pub(super) async fn bind(
     Ok(Bound { config, files, home, interface, stores, records, leases, doors, traffic, peers, swarm, facts })
 }
 
-async fn bind_doors(config: &Config, stores: &Stores, interface: &Interface) -> Result<Doors, Fault> {
+async fn bind_doors(
+    config: &Config,
+    stores: &Stores,
+    interface: &Interface,
+    traffic: &Traffic,
+) -> Result<Doors, Fault> {
     let web = http::bind(http_at(config, interface)).await.map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot serve HTTP").because(&error).hint(hint)
     })?;
-    let dhcp = bind_dhcp(config, stores)?;
+    let web = web.with_traffic(traffic.clone());
+    let dhcp = bind_dhcp(config, stores)?.with_traffic(traffic.clone());
     let tftp = tftp::bind(interface.address).map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot serve TFTP").because(&error).hint(hint)
     })?;
+    let tftp = tftp.with_traffic(traffic.clone());
     let admin = http::bind_admin(&config.socket).await.map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot open the admin socket").because(&error).hint(hint)

@@ -25,6 +25,7 @@ use crate::http;
 use crate::peers::Peers;
 use crate::provision::Provisioning;
 use crate::swarm::{self, SwarmFact};
+use crate::traffic::Traffic;
 
 /// Seconds after which a waiting machine reports again.
 pub(super) const POLL_SECONDS: u32 = 10;
@@ -41,6 +42,7 @@ pub(super) struct Wired {
     pub(super) stores: Stores,
     pub(super) doors: Doors,
     pub(super) swarm: swarm::Bound,
+    pub(super) traffic: Traffic,
     /// The receiving end of the channel on which the swarm reports.
     pub(super) facts: mpsc::Receiver<SwarmFact>,
     pub(super) fleet: FleetHandle,
@@ -86,7 +88,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         images: stores.images.clone(),
         kits: Arc::clone(&stores.kits),
         swarm: swarm.handle(),
-        traffic,
+        traffic: traffic.clone(),
         status: Arc::new(status),
         errands: api::Errands::default(),
         cancel: closing,
@@ -99,6 +101,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         stores,
         doors,
         swarm,
+        traffic,
         facts,
         fleet,
         fleet_task,

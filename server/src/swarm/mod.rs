@@ -19,6 +19,9 @@ mod seeder;
 // One agent's control stream.
 mod control;
 
+// Its bytes, counted.
+mod counted;
+
 // Repairs chunks that cannot be read.
 mod mend;
 

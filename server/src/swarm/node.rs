@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use common::id::{Hash, ImageId};
+use common::id::ImageId;
 use common::limits::{HELLO_EVERY, HELLOS_BURST};
-use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, ip, listen, peer_id, public_key};
+use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
 use common::swarm::manners::Budget;
 use common::swarm::serve::{Outlet, serve};
 use common::swarm::slots::Slots;
@@ -25,18 +24,25 @@ use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::{ToAgent, ToServer};
 
 use super::control::{self, FirstWord, Inbound, Word};
+use super::counted::Counted;
 use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
 use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
 use super::mend::{Mended, Mends, Outcome};
-use super::reachable::{SiteNet, nets_around, reachable};
+use super::reachable::{SiteNet, reachable};
 use super::release::Linger;
 use super::seeder::Seeder;
-use crate::peers::{Hold, Peers};
-use crate::traffic::{Kind, Traffic};
+use crate::peers::Peers;
+use crate::traffic::{Kind, SiteLine, Traffic, report_pace};
+
+// Boot files between agents.
+mod share;
 
 /// Facts queued for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
+
+/// The interval at which it is looked at how often agents are to report.
+const PACE_EVERY: Duration = Duration::from_secs(2);
 
 /// A node that listens on its address and does not run yet.
 pub struct Bound {
@@ -91,6 +97,7 @@ pub async fn bind(
         traffic: Traffic::default(),
         tasks: JoinSet::new(),
         rng_seed: common::swarm::splitmix::seed(&rng_seed),
+        paced_at: Duration::ZERO,
         began: Instant::now(),
     };
     Ok(Bound { handle: SwarmHandle { commands: send, addresses }, commands, node })
@@ -141,6 +148,8 @@ struct Control {
     remote: Multiaddr,
     /// None until the agent has said hello.
     out: Option<mpsc::Sender<ToAgent>>,
+    /// How often the agent was told to report; zero before it was.
+    pace: Duration,
 }
 
 struct Node {
@@ -165,6 +174,8 @@ struct Node {
     traffic: Traffic,
     tasks: JoinSet<()>,
     rng_seed: u64,
+    /// When agents were last told how often to report.
+    paced_at: Duration,
     began: Instant,
 }
 
@@ -217,11 +228,19 @@ impl Node {
                         }
                         self.streams += 1;
                         let stream_number = self.streams;
-                        let control = Control { stream: stream_number, peer, connection, remote, out: None };
+                        let control = Control {
+                            stream: stream_number,
+                            peer,
+                            connection,
+                            remote,
+                            out: None,
+                            pace: Duration::ZERO,
+                        };
                         if let Some(old) = self.controls.insert(agent, control) {
                             self.swarm.behaviour_mut().close(old.peer, old.connection);
                         }
                         let (images, inbox) = (Arc::clone(&self.images), self.inbox_in.clone());
+                        let stream = Counted::new(stream, self.line_to(&agent));
                         self.tasks.spawn(control::run(stream, agent, stream_number, images, inbox));
                     }
                     Protocol::Pull => {
@@ -263,9 +282,17 @@ impl Node {
         }
     }
 
-    fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
+    fn site_of(&self, agent: &PublicKey) -> Option<&str> {
         let admission = self.room_of.get(agent).and_then(|image| self.swarms.get(image)?.admission(agent));
-        let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
+        admission.map(|admission| admission.site.as_str())
+    }
+
+    fn line_to(&self, agent: &PublicKey) -> SiteLine {
+        self.traffic.to_site(self.site_of(agent).unwrap_or_default())
+    }
+
+    fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
+        let site = self.site_of(agent).unwrap_or_default().to_owned();
         let lines = self.traffic.to_site(&site).lines();
         let slots = self.slots.entry(site).or_insert_with(|| Slots::new(SENDING_PER_SITE));
         Outlet { slots: slots.clone(), lines }
@@ -369,42 +396,35 @@ impl Node {
         self.carry_out(image, out);
     }
 
-    /// The agent gives out small files, at the address from which it connected.
-    fn holding(&mut self, agent: PublicKey, image: ImageId, port: u16, objects: Vec<Hash>) {
-        let mac = self
-            .swarms
-            .get(&image)
-            .and_then(|swarm| swarm.admission(&agent))
-            .and_then(|admission| admission.machine()?.personality.boot_mac);
-        if let Some(ip) = self.controls.get(&agent).and_then(|control| ip(&control.remote)) {
-            self.peers.holding(agent, mac, SocketAddr::new(ip, port), objects.into_iter().collect());
+    /// Tells agents how often to report, where that has changed: they come and go, and lines turn out thinner.
+    fn set_paces(&mut self) {
+        let mut sites: HashMap<String, Vec<PublicKey>> = HashMap::new();
+        for agent in self.controls.iter().filter_map(|(agent, control)| control.out.as_ref().map(|_| agent)) {
+            sites.entry(self.site_of(agent).unwrap_or_default().to_owned()).or_default().push(*agent);
         }
-    }
-
-    /// Tells agents which small files to fetch and give out, and keeps those that others of their site need.
-    fn share(&mut self) {
-        let (holds, needed) = self.peers.tick();
-        for Hold { agent, objects, peers } in holds {
-            let Some(ip) = self.controls.get(&agent).and_then(|control| ip(&control.remote)) else {
-                continue;
-            };
-            let nets = nets_around(ip, &self.sites);
-            self.tell(agent, ToAgent::Hold { objects, peers, nets });
-        }
-        for swarm in self.swarms.values_mut() {
-            swarm.keep(&needed);
+        for (site, agents) in sites {
+            let pace = report_pace(agents.len(), self.traffic.rate_of(&site));
+            let millis = u32::try_from(pace.as_millis()).unwrap_or(u32::MAX);
+            for agent in agents {
+                let Some(control) = self.controls.get_mut(&agent) else { continue };
+                if std::mem::replace(&mut control.pace, pace) != pace {
+                    self.tell(agent, ToAgent::Pace { millis });
+                }
+            }
         }
     }
 
     fn tick(&mut self) {
         let now = self.now();
         self.share();
+        if now >= self.paced_at + PACE_EVERY {
+            self.paced_at = now;
+            self.set_paces();
+        }
         let (sent, lost) = self.seeder.take();
         for (agent, bytes) in sent {
             let Some(image) = self.room_of.get(&agent).copied() else { continue };
-            if let Some(admission) = self.swarms.get(&image).and_then(|swarm| swarm.admission(&agent)) {
-                self.traffic.sent(&admission.site, Kind::Chunks, bytes);
-            }
+            self.traffic.sent(self.site_of(&agent).unwrap_or_default(), Kind::Chunks, bytes);
             let out = self.swarms.get_mut(&image).map(|swarm| swarm.sent(agent, bytes, now));
             self.carry_out(image, out.unwrap_or_default());
         }

@@ -24,8 +24,10 @@ pub struct SiteTraffic {
     pub limit: Option<Rate>,
     /// The best rate that was measured while its line was busy; `None` as long as it never was for some seconds.
     pub measured: Option<Rate>,
-    /// Bytes by kind.
+    /// Bytes by kind, without the headers of TCP, IP and Ethernet, which add about a twentieth.
     pub sent: SentByKind,
+    /// Bytes that came from there over HTTP and the swarm's control streams: requests, reports, events.
+    pub received: u64,
 }
 
 /// The counts and limits of all lines. Cheap to clone; all clones are the same.
@@ -86,6 +88,10 @@ impl Traffic {
         self.0.book.lock().tally(site, now).add(kind, bytes, now);
     }
 
+    fn received(&self, site: &str, bytes: u64) {
+        self.0.book.lock().tally(site, self.0.began.elapsed()).receive(bytes);
+    }
+
     /// Counts `bytes` of this kind that were sent to the site of `address`.
     pub fn sent_to(&self, address: IpAddr, kind: Kind, bytes: u64) {
         self.sent(&self.site_of(address), kind, bytes);
@@ -127,6 +133,7 @@ impl Traffic {
             limit: limits.sites.get(site).copied(),
             measured: tally.measured(),
             sent: tally.sent(),
+            received: tally.received(),
         });
         shown.collect()
     }
@@ -168,6 +175,11 @@ impl SiteLine {
     /// Counts bytes that have passed and were sent.
     pub fn sent(&self, kind: Kind, bytes: usize) {
         self.traffic.sent(&self.site, kind, bytes as u64);
+    }
+
+    /// Counts bytes of requests and reports that came from there.
+    pub fn received(&self, bytes: usize) {
+        self.traffic.received(&self.site, bytes as u64);
     }
 
     /// Counts bytes that were sent without waiting: others wait the longer for it.

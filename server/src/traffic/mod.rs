@@ -17,6 +17,9 @@ mod limits;
 // The sites that are counted, a bounded number.
 mod book;
 
+// Core: how often agents report.
+mod reports;
+
 // The handle of the room.
 mod meter;
 
@@ -24,5 +27,6 @@ pub use self::book::OTHER_SITES;
 pub use self::limits::{LimitOrder, LineLimits};
 pub use self::meter::{SiteLine, SiteTraffic, Traffic};
 pub use self::rate::{NoRate, Rate};
+pub use self::reports::report_pace;
 pub use self::sites::{SiteRule, Sites};
 pub use self::tally::{Kind, SentByKind};

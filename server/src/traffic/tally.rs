@@ -29,6 +29,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    const ALL: [Self; 8] = [
+        Self::Dhcp,
+        Self::Tftp,
+        Self::BootFiles,
+        Self::Bundle,
+        Self::Manifest,
+        Self::Chunks,
+        Self::Answers,
+        Self::Control,
+    ];
+
     /// The class in which bytes of this kind wait.
     pub(super) fn class(self) -> Class {
         match self {
@@ -79,17 +91,17 @@ impl SentByKind {
     /// Bytes of all kinds.
     #[must_use]
     pub fn all(&self) -> u64 {
-        let each = [
-            Kind::Dhcp,
-            Kind::Tftp,
-            Kind::BootFiles,
-            Kind::Bundle,
-            Kind::Manifest,
-            Kind::Chunks,
-            Kind::Answers,
-            Kind::Control,
-        ];
-        each.map(|kind| self.of(kind)).iter().sum()
+        Kind::ALL.iter().map(|kind| self.of(*kind)).sum()
+    }
+
+    /// What was added since `before`, an earlier state of the same counts.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = Self::default();
+        for kind in Kind::ALL {
+            since.add(kind, self.of(kind).saturating_sub(before.of(kind)));
+        }
+        since
     }
 
     fn add(&mut self, kind: Kind, bytes: u64) {
@@ -114,6 +126,7 @@ const SECONDS: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     sent: SentByKind,
+    received: u64,
     last: Duration,
     /// Bytes in the second of `last`.
     in_second: u64,
@@ -136,20 +149,17 @@ impl Tally {
         self.in_second += bytes;
     }
 
+    /// Counts bytes that came from there.
+    pub(super) fn receive(&mut self, bytes: u64) {
+        self.received += bytes;
+    }
+
     /// Adds the counts of another site, which has no line in common with this one.
     pub(super) fn merge(&mut self, other: &Self, now: Duration) {
-        for (own, more) in [
-            (&mut self.sent.dhcp, other.sent.dhcp),
-            (&mut self.sent.tftp, other.sent.tftp),
-            (&mut self.sent.boot_files, other.sent.boot_files),
-            (&mut self.sent.bundle, other.sent.bundle),
-            (&mut self.sent.manifest, other.sent.manifest),
-            (&mut self.sent.chunks, other.sent.chunks),
-            (&mut self.sent.answers, other.sent.answers),
-            (&mut self.sent.control, other.sent.control),
-        ] {
-            *own += more;
+        for kind in Kind::ALL {
+            self.sent.add(kind, other.sent.of(kind));
         }
+        self.received += other.received;
         self.last = now;
     }
 
@@ -184,6 +194,11 @@ impl Tally {
     /// Bytes by kind.
     pub(super) fn sent(&self) -> SentByKind {
         self.sent
+    }
+
+    /// Bytes that came from there.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// The best rate over some seconds; `None` below the least limit, which is no busy line.

@@ -102,6 +102,7 @@ impl Session {
                 self.effects.push(Effect::Hold(Hold { objects, peers, nets }));
             }
             ToAgent::Heard => {}
+            ToAgent::Pace { millis } => self.paced(millis),
             ToAgent::Release => {
                 if !std::mem::replace(&mut self.released, true) {
                     self.effects.push(Effect::Tell(SwarmEvent::Release));

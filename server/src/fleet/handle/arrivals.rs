@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use common::hardware::CheckedHardware;
-use common::id::{Hash, JobId};
+use common::id::{DeploymentId, Hash, JobId};
 use common::plan::{Instruction, Verdict};
 use common::step::{EventBatch, Step, What};
 use common::trust::{PublicKey, Signed};
@@ -14,7 +14,7 @@ use common::wire::call_home::CallHome;
 use common::wire::http::EventsTaken;
 use jiff::Timestamp;
 
-use super::super::decide::Taken;
+use super::super::decide::{Taken, Whose};
 use super::super::provisioner::PlanRequest;
 use super::super::reports::{Arrival, Decided, Next};
 use super::super::request::FleetError;
@@ -142,5 +142,14 @@ impl FleetHandle {
     /// When the changes could not be committed, or the server is stopping.
     pub async fn remark(&self, job: JobId, step: Step, what: What) -> Result<(), FleetError> {
         self.tell(move |fleet, now| fleet.remark(job, step, what, now)).await
+    }
+
+    /// Logs something about a deployment as a whole, when it is over.
+    ///
+    /// # Errors
+    /// When the changes could not be committed, or the server is stopping.
+    pub async fn remark_order(&self, deployment: DeploymentId, text: String) -> Result<(), FleetError> {
+        let what = What::Note { text };
+        self.tell(move |fleet, now| fleet.log(now, Whose::Order(deployment), Step::Confirm, what)).await
     }
 }
