@@ -33,10 +33,10 @@ use super::reachable::{SiteNet, reachable};
 use super::release::Linger;
 use super::seeder::Seeder;
 use crate::peers::Peers;
-use crate::traffic::{Kind, SiteLine, Traffic, report_pace};
+use crate::traffic::{Kind, SiteLine, Traffic};
 
-// Boot files between agents.
-mod share;
+// What agents are told beside chunks.
+mod told;
 
 /// Facts queued for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
@@ -394,24 +394,6 @@ impl Node {
         self.seeder.take_in(agent, image, first.wire_image.wanted.len());
         let out = swarm.hello(agent, hello, first.wire_image, now);
         self.carry_out(image, out);
-    }
-
-    /// Tells agents how often to report, where that has changed: they come and go, and lines turn out thinner.
-    fn set_paces(&mut self) {
-        let mut sites: HashMap<String, Vec<PublicKey>> = HashMap::new();
-        for agent in self.controls.iter().filter_map(|(agent, control)| control.out.as_ref().map(|_| agent)) {
-            sites.entry(self.site_of(agent).unwrap_or_default().to_owned()).or_default().push(*agent);
-        }
-        for (site, agents) in sites {
-            let pace = report_pace(agents.len(), self.traffic.rate_of(&site));
-            let millis = u32::try_from(pace.as_millis()).unwrap_or(u32::MAX);
-            for agent in agents {
-                let Some(control) = self.controls.get_mut(&agent) else { continue };
-                if std::mem::replace(&mut control.pace, pace) != pace {
-                    self.tell(agent, ToAgent::Pace { millis });
-                }
-            }
-        }
     }
 
     fn tick(&mut self) {
