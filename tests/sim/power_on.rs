@@ -73,6 +73,8 @@ struct Site {
     image: f64,
     carried: f64,
     busy: f64,
+    /// Whether the line was once busy for long enough to know what it carries.
+    measured: bool,
     /// Whether its first machine dies while its kernel starts.
     scout_dies: bool,
 }
@@ -102,6 +104,7 @@ impl Site {
             image: 0.0,
             carried: 0.0,
             busy: 0.0,
+            measured: false,
             scout_dies,
         }
     }
@@ -145,7 +148,7 @@ impl Site {
             may_share: true,
             ordered: true,
             expected,
-            rate: (self.busy > 3.0).then_some(self.line as u64),
+            rate: self.measured.then_some(self.line as u64),
         };
         let files = BOOTED.to_vec();
         self.machines[n].doing = match sites.ask(&self.name, &asking, time(now)) {
@@ -188,6 +191,7 @@ impl Site {
             (share(From::Line), (0..self.machines.len()).map(|n| share(From::Peer(n))).collect());
         let moved = |from: From| if let From::Peer(n) = from { shares[n] } else { by_line };
         self.busy = if line > 0 { self.busy + TENTH } else { 0.0 };
+        self.measured |= self.busy > 3.0;
         self.carried += by_line * line as f64;
         if self.image < IMAGE && self.machines.iter().any(|machine| machine.doing == Doing::Serves) {
             self.image += by_line;

@@ -401,7 +401,7 @@ impl Loader {
             self.console.say(&failed.to_string());
             outbox.event(Step::Agent, What::Note { text: failed.to_string() }, None);
         };
-        server.object("the agent bundle", object, peers, &mut progress, &mut failed)
+        server.bundle_near(object, peers, &mut progress, &mut failed)
     }
 
     /// Lets the kernel find the bundle's firmware, and loads modules that the bundle adds to the loader's.

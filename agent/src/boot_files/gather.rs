@@ -20,7 +20,7 @@ pub(super) async fn gather(files: &BootFiles, hold: Hold, server: &Server) {
             let mut failed = |failed: &Failed| {
                 tracing::warn!(%failed, "going on with another, or with the server");
             };
-            server.object("a boot file", object, &peers, &mut |_| (), &mut failed)
+            server.object("a boot file", object, &peers, &mut failed)
         });
         match fetched.await {
             Ok(Ok(bytes)) => files.put(bytes),

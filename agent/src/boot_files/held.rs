@@ -49,7 +49,7 @@ struct Inner {
 
 /// The part of `available` bytes of memory that files may take.
 pub(super) fn room(available: u64) -> u64 {
-    (available / 8).min(ROOM_MAX)
+    (available / 4).min(ROOM_MAX)
 }
 
 /// Bytes of memory that can be used without swapping; 0 where the system does not say.
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_held_is_bounded_by_memory() {
         assert_eq!(room(0), 0);
-        assert_eq!(room(400 << 20), 50 << 20);
+        assert_eq!(room(400 << 20), 100 << 20);
         assert_eq!(room(64 << 30), 128 << 20);
         let files = files(10, &[]);
         files.put(b"12345678".to_vec());

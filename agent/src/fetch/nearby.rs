@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::causes::with_causes;
 use common::id::{Hash, ImageId};
+use common::limits::BUNDLE_BYTES_MAX;
 use common::manifest::Manifest;
 use common::wire::objects::{OBJECT, Object, PeerFault, object_path};
 
@@ -54,11 +55,47 @@ impl Server {
         what: &'static str,
         object: Object,
         peers: &[SocketAddr],
+        failed: &mut dyn FnMut(&Failed),
+    ) -> Result<Vec<u8>, FetchError> {
+        match self.object_at(what, object, peers, &mut |_| (), failed) {
+            Some(bytes) => Ok(bytes),
+            None => {
+                let path = format!("{OBJECT}/{}", object.hash);
+                self.download_whole(what, &path, object.hash, object.bytes, &mut |_| ())
+            }
+        }
+    }
+
+    /// As [`Server::bundle`], from the first of `peers` that has it, else from the server; neighbours that failed as in
+    /// [`Server::object`].
+    ///
+    /// # Errors
+    /// As [`Server::bundle`].
+    pub fn bundle_near(
+        &self,
+        object: Object,
+        peers: &[SocketAddr],
         progress: &mut dyn FnMut(u64),
         failed: &mut dyn FnMut(&Failed),
     ) -> Result<Vec<u8>, FetchError> {
+        match self.object_at("the agent bundle", object, peers, progress, failed) {
+            Some(bytes) => Ok(bytes),
+            None => self.bundle(object.hash, object.bytes, progress),
+        }
+    }
+
+    fn object_at(
+        &self,
+        what: &'static str,
+        object: Object,
+        peers: &[SocketAddr],
+        progress: &mut dyn FnMut(u64),
+        failed: &mut dyn FnMut(&Failed),
+    ) -> Option<Vec<u8>> {
         let path = format!("{OBJECT}/{}", object.hash);
-        let near = self.first_of(object.hash, peers, failed, |peer| {
+        // As for the server's own copy: nothing is asked for that memory cannot hold.
+        let peers = if object.bytes > BUNDLE_BYTES_MAX { &[] } else { peers };
+        self.first_of(object.hash, peers, failed, |peer| {
             let (mut have, since) = (Vec::new(), Instant::now());
             let mut in_time = |done| {
                 progress(done);
@@ -71,11 +108,7 @@ impl Server {
             } else {
                 Err(FetchError::WrongHash { got, wanted: object.hash })
             }
-        });
-        match near {
-            Some(bytes) => Ok(bytes),
-            None => self.download_whole(what, &path, object.hash, object.bytes, progress),
-        }
+        })
     }
 
     /// As [`Server::manifest`], from the first of `peers` that has it, else from the server; with its bytes.
@@ -164,7 +197,7 @@ mod tests {
         let client = Server::new(&server.url, KeyPair::from_secret([1; 32]).public()).unwrap();
         let faults = Mutex::new(vec![]);
         let mut failed = |failed: &Failed| faults.lock().push((failed.peer, failed.fault));
-        let got = client.object("a file", object(), peers, &mut |_| (), &mut failed).unwrap();
+        let got = client.object("a file", object(), peers, &mut failed).unwrap();
         let asked =
             server.requests().into_iter().map(|request| format!("{} {}", request.method, request.path));
         (got, faults.into_inner(), asked.collect())

@@ -19,6 +19,9 @@ use super::tftp::Files;
 use super::{AUTOEXEC, script};
 use crate::kit::{BootFiles, FileMark, ImportSpec, KitError, KitInfo, Kits, Progress, Source};
 
+/// The most kernels and loaders whose SHA-256 is remembered.
+const SHA256_MAX: usize = 1024;
+
 /// What machines can boot; replaced when a kit is imported or removed.
 #[derive(Debug, Clone, Default)]
 struct Booting {
@@ -26,8 +29,6 @@ struct Booting {
     programs: Files,
     /// The files of every kit: machines that began with another kit still fetch from that one.
     kits: Arc<BTreeMap<String, BootFiles>>,
-    /// The SHA-256 of each kernel and loader, by its BLAKE3. Kits do not record it: firmware alone wants it.
-    sha256: Arc<HashMap<Hash, [u8; 32]>>,
 }
 
 /// The boot kits, for machines and for an admin. One for the whole server.
@@ -35,6 +36,8 @@ struct Booting {
 pub struct BootKits {
     kits: Kits,
     settings: BootSettings,
+    /// The SHA-256 of kernels and loaders, by their BLAKE3. Kits do not record it: firmware alone wants it.
+    sha256: Mutex<HashMap<Hash, [u8; 32]>>,
     booting: watch::Sender<Booting>,
     programs: watch::Sender<Programs>,
     files: watch::Sender<Files>,
@@ -69,6 +72,7 @@ impl BootKits {
         Self {
             kits,
             settings,
+            sha256: Mutex::default(),
             booting: watch::Sender::default(),
             programs: watch::Sender::default(),
             files: watch::Sender::default(),
@@ -111,16 +115,27 @@ impl BootKits {
         }
     }
 
-    /// Kernel and loader of a kit with their hashes; `None` if they were not made or read whole.
+    /// The kernel or a loader of a kit with its hashes; `None` if it is not what was recorded: no neighbour is asked for
+    /// it then. Blocks: the first time it is read, 10 MB in a twentieth of a second.
     #[must_use]
-    pub fn hashed(&self, kit: &str) -> Option<(Hashed, Hashed)> {
-        let booting = self.booting.borrow();
-        let kit = booting.kits.get(kit)?;
-        let hashed = |mark: Option<FileMark>| {
-            let FileMark { bytes, blake3: hash } = mark?;
-            Some(Hashed { object: Object { hash, bytes }, sha256: *booting.sha256.get(&hash)? })
+    pub fn hashed(&self, kit: &str, file: &str) -> Option<Hashed> {
+        let (path, mark) = self.kit_file(kit, file)?;
+        let FileMark { bytes, blake3: hash } = mark?;
+        let known = self.sha256.lock().get(&hash).copied();
+        let sha256 = match known {
+            Some(sha256) => sha256,
+            None => {
+                let read = std::fs::read(path).ok().filter(|read| Hash::of(read) == hash)?;
+                let sha256 = Sha256::digest(&read).into();
+                let mut all = self.sha256.lock();
+                if all.len() >= SHA256_MAX {
+                    all.clear();
+                }
+                all.insert(hash, sha256);
+                sha256
+            }
         };
-        Some((hashed(kit.kernel.1)?, hashed(kit.loader.1)?))
+        Some(Hashed { object: Object { hash, bytes }, sha256 })
     }
 
     /// The path of the kernel or loader with this hash, of any kit.
@@ -207,21 +222,25 @@ impl BootKits {
     /// Reads the default kit's boot programs into memory and publishes them to DHCP and TFTP. Blocks.
     fn changed(&self) {
         let kits = Arc::new(self.kits.boot_files().unwrap_or_default());
-        let sha256 = Arc::new(sha256_of(&kits, &self.booting.borrow().sha256));
         let booting = match self.default_programs() {
-            Ok((kit, programs)) => Booting { kit: Some(kit), programs: Arc::new(programs), kits, sha256 },
+            Ok((kit, programs)) => Booting { kit: Some(kit), programs: Arc::new(programs), kits },
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "machines cannot be booted: no boot kit"
                 );
-                Booting { kits, sha256, ..Booting::default() }
+                Booting { kits, ..Booting::default() }
             }
         };
         let names = booting.programs.keys().filter(|name| *name != AUTOEXEC).cloned();
         self.programs.send_replace(Programs::new(names, self.settings.prefer.clone()));
         self.files.send_replace(Arc::clone(&booting.programs));
+        let kit = booting.kit.clone();
         self.booting.send_replace(booting);
+        // Read now, and not when forty machines ask at once.
+        for file in ["vmlinuz", "loader.img"] {
+            kit.as_ref().map(|kit| self.hashed(kit, file));
+        }
     }
 
     /// The default kit's name and its boot programs.
@@ -293,7 +312,9 @@ mod tests {
         let boot_kits = BootKits::new(bench.kits.clone(), settings);
         boot_kits.prepare();
         let kit = boot_kits.kit().unwrap();
-        let (kernel, loader) = boot_kits.hashed(&kit).unwrap();
+        let hashed = |boot_kits: &BootKits, file| boot_kits.hashed(&kit, file);
+        let (kernel, loader) =
+            (hashed(&boot_kits, "vmlinuz").unwrap(), hashed(&boot_kits, "loader.img").unwrap());
         for hashed in [kernel, loader] {
             let bytes = std::fs::read(boot_kits.by_hash(hashed.object.hash).unwrap()).unwrap();
             assert_eq!(bytes.len() as u64, hashed.object.bytes);
@@ -313,6 +334,6 @@ mod tests {
             },
         );
         again.prepare();
-        assert!(again.hashed(&kit).is_none());
+        assert!(hashed(&again, "vmlinuz").is_none());
     }
 }

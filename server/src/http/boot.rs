@@ -120,9 +120,11 @@ async fn neighbours(
     kit: &str,
 ) -> Result<Source, Refusal> {
     let address = ends.peer.ip();
-    let Some(site) = public.peers.site(address) else { return Ok(Source::Server) };
+    // A relay that passed the request on has everything, and is on the machine's own LAN.
+    let site = public.peers.site(address).filter(|_| ends.local.ip() == ends.own.ip());
+    let Some(site) = site else { return Ok(Source::Server) };
     let name = kit.to_owned();
-    let Some(files) = public.ask(move |source| source.hashed(&name)).await? else {
+    let Some(files) = public.ask(move |source| source.hashed(&name, "loader.img")).await? else {
         return Ok(Source::Server);
     };
     let check = from_peers::check(public.peers.mode(), ipxe);

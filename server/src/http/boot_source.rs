@@ -37,8 +37,8 @@ pub trait BootSource: Send + Sync + 'static {
     /// The encoded manifest of an image.
     fn manifest(&self, image: ImageId) -> Option<Bytes>;
 
-    /// Kernel and loader of a kit with the hashes by which a neighbour gives them out.
-    fn hashed(&self, kit: &str) -> Option<(Hashed, Hashed)>;
+    /// Kernel and loader of a kit, the latter by its file name, with the hashes by which neighbours give them out.
+    fn hashed(&self, kit: &str, loader: &str) -> Option<(Hashed, Hashed)>;
 
     /// The kernel, loader, bundle or manifest of this hash.
     fn object(&self, hash: Hash) -> Option<Content>;
@@ -84,8 +84,8 @@ impl BootSource for Stores {
         self.images.manifest_bytes(image).ok()
     }
 
-    fn hashed(&self, kit: &str) -> Option<(Hashed, Hashed)> {
-        self.kits.hashed(kit)
+    fn hashed(&self, kit: &str, loader: &str) -> Option<(Hashed, Hashed)> {
+        Some((self.kits.hashed(kit, "vmlinuz")?, self.kits.hashed(kit, loader)?))
     }
 
     fn object(&self, hash: Hash) -> Option<Content> {

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use common::id::{Hash, ImageId};
+use common::id::ImageId;
 use common::limits::{HELLO_EVERY, HELLOS_BURST};
-use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, ip, listen, peer_id, public_key};
+use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
 use common::swarm::manners::Budget;
 use common::swarm::serve::{Outlet, serve};
 use common::swarm::slots::Slots;
@@ -30,7 +29,7 @@ use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, Swar
 use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
 use super::mend::{Mended, Mends, Outcome};
-use super::reachable::{SiteNet, nets_around, reachable};
+use super::reachable::{SiteNet, reachable};
 use super::release::Linger;
 use super::seeder::Seeder;
 use crate::peers::{Hold, Peers};

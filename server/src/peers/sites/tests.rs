@@ -152,6 +152,18 @@ fn a_scout_that_dies_costs_at_most_ninety_seconds() {
 }
 
 #[test]
+fn a_line_that_breaks_for_a_minute_makes_no_second_scout() {
+    let mut world = World::new(THIN);
+    let went = world.until_all_go(12, |world, now| match now {
+        5 | 70 => world.sites.sign(SITE, who(1).address, at(now)),
+        120 => world.holds(1, true, now),
+        _ => {}
+    });
+    assert_eq!(went[0], 0);
+    assert!(went[1..].iter().all(|at| (120..=125).contains(at)), "{went:?}");
+}
+
+#[test]
 fn when_two_scouts_die_all_go_over_the_line() {
     let mut world = World::new(THIN);
     let went = world.until_all_go(12, |_, _| ());
