@@ -302,6 +302,7 @@ impl Machine {
             held: ChunkSet::new(rack.image.manifest.len()),
             disk: Arc::<Target>::clone(&target),
             keep_wire: false,
+            admitted: vec![],
             boot_files: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();

@@ -163,6 +163,7 @@ impl Machine {
             held: target.held.readable(),
             disk: Arc::new(target.held.clone()),
             keep_wire: false,
+            admitted: vec![],
             boot_files: self.context.boot_files.clone(),
         };
         let sink = Arc::clone(&self.context.sink);

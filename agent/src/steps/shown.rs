@@ -72,12 +72,4 @@ impl<F: Fn(&StepEvent) + Send + Sync> EventSink for Shown<F> {
     fn cancelled(&self) -> Option<String> {
         self.outbox.cancelled()
     }
-
-    fn pace(&self) -> Duration {
-        self.outbox.pace()
-    }
-
-    fn set_pace(&self, pace: Duration) {
-        self.outbox.set_pace(pace);
-    }
 }

@@ -119,6 +119,7 @@ pub(super) async fn joined_on(
         held: ChunkSet::new(manifest.len()),
         disk: Arc::new(target.held.clone()),
         keep_wire: false,
+        admitted: vec![],
         boot_files: None,
     };
     // Nothing listens at the seed's address: only this end of the client is used.

@@ -15,7 +15,7 @@ use common::plan::{Seed, Tuning};
 use common::step::Sources;
 use common::swarm::behaviour::NoNode;
 use common::swarm::serve::Frame;
-use common::trust::KeyPair;
+use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::{Form, Member};
 
 use super::event::SwarmEvent;
@@ -63,6 +63,9 @@ pub struct SwarmConfig {
     /// Whether chunks are handed over with the wire form that they came in, for a disk that keeps that: each takes its
     /// wire length more of memory while it waits to be written.
     pub keep_wire: bool,
+    /// Peers that may connect before the server has named any: a relay that is started while the server is gone serves
+    /// whom it was told of before.
+    pub admitted: Vec<PublicKey>,
     /// The small files that this machine gives out; none if it does not.
     pub boot_files: Option<BootFiles>,
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use common::id::Hash;
 use common::wire::objects::Object;
 use common::wire::relay::{BootFile, SiteBoot};
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
@@ -251,21 +252,6 @@ impl BootKits {
         let entry = (AUTOEXEC.to_owned(), Bytes::from(script::entry(self.settings.http)));
         Ok((kit.name().to_owned(), programs.chain([entry]).collect()))
     }
-}
-
-/// The SHA-256 of each file of `kits`, by its BLAKE3: those `known`, and the others read now, 20 MB of a kit in a tenth
-/// of a second. A file that has changed since it was recorded has none: no neighbour is asked for it.
-fn sha256_of(kits: &BTreeMap<String, BootFiles>, known: &HashMap<Hash, [u8; 32]>) -> HashMap<Hash, [u8; 32]> {
-    let files = kits.values().flat_map(|kit| [&kit.kernel, &kit.loader]);
-    let hashed = files.filter_map(|(path, mark)| {
-        let hash = mark.as_ref()?.blake3;
-        if let Some(sha256) = known.get(&hash) {
-            return Some((hash, *sha256));
-        }
-        let bytes = std::fs::read(path).ok().filter(|bytes| Hash::of(bytes) == hash)?;
-        Some((hash, Sha256::digest(&bytes).into()))
-    });
-    hashed.collect()
 }
 
 /// A boot program as a relay is told of it. Programs have 1 MB at most: hashing one takes a millisecond.

@@ -32,8 +32,11 @@ use super::mend::{Mended, Mends, Outcome};
 use super::reachable::{SiteNet, reachable};
 use super::release::Linger;
 use super::seeder::Seeder;
-use crate::peers::{Hold, Peers};
-use crate::traffic::{Kind, SiteLine, Traffic, report_pace};
+use crate::peers::Peers;
+use crate::traffic::{Kind, SiteLine, Traffic};
+
+// What agents are told beside chunks.
+mod told;
 
 /// Facts queued for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
@@ -145,7 +148,7 @@ struct Control {
     remote: Multiaddr,
     /// None until the agent has said hello.
     out: Option<mpsc::Sender<ToAgent>>,
-    /// How often the agent was told to report.
+    /// How often the agent was told to report; zero before it was.
     pace: Duration,
 }
 
@@ -231,7 +234,7 @@ impl Node {
                             connection,
                             remote,
                             out: None,
-                            pace: report_pace(1, None),
+                            pace: Duration::ZERO,
                         };
                         if let Some(old) = self.controls.insert(agent, control) {
                             self.swarm.behaviour_mut().close(old.peer, old.connection);
@@ -393,58 +396,13 @@ impl Node {
         self.carry_out(image, out);
     }
 
-    /// Tells agents how often to report, where that has changed: they come and go, and lines turn out thinner.
-    fn set_paces(&mut self) {
-        let mut sites: HashMap<String, Vec<PublicKey>> = HashMap::new();
-        for agent in self.controls.iter().filter_map(|(agent, control)| control.out.as_ref().map(|_| agent)) {
-            sites.entry(self.site_of(agent).unwrap_or_default().to_owned()).or_default().push(*agent);
-        }
-        for (site, agents) in sites {
-            let pace = report_pace(agents.len(), self.traffic.rate_of(&site));
-            let millis = u32::try_from(pace.as_millis()).unwrap_or(u32::MAX);
-            for agent in agents {
-                let Some(control) = self.controls.get_mut(&agent) else { continue };
-                if std::mem::replace(&mut control.pace, pace) != pace {
-                    self.tell(agent, ToAgent::Pace { millis });
-                }
-            }
-        }
-    }
-
-    /// The agent gives out small files, at the address from which it connected.
-    fn holding(&mut self, agent: PublicKey, image: ImageId, port: u16, objects: Vec<Hash>) {
-        let mac = self
-            .swarms
-            .get(&image)
-            .and_then(|swarm| swarm.admission(&agent))
-            .and_then(|admission| admission.machine()?.personality.boot_mac);
-        if let Some(ip) = self.controls.get(&agent).and_then(|control| ip(&control.remote)) {
-            self.peers.holding(agent, mac, SocketAddr::new(ip, port), objects.into_iter().collect());
-        }
-    }
-
-    /// Tells agents which small files to fetch and give out, and keeps those that others of their site need.
-    fn share(&mut self) {
-        let (holds, needed) = self.peers.tick();
-        for Hold { agent, objects, peers } in holds {
-            let Some(ip) = self.controls.get(&agent).and_then(|control| ip(&control.remote)) else {
-                continue;
-            };
-            let nets = nets_around(ip, &self.sites);
-            self.tell(agent, ToAgent::Hold { objects, peers, nets });
-        }
-        for swarm in self.swarms.values_mut() {
-            swarm.keep(&needed);
-        }
-    }
-
     fn tick(&mut self) {
         let now = self.now();
+        self.share();
         if now >= self.paced_at + PACE_EVERY {
             self.paced_at = now;
             self.set_paces();
         }
-        self.share();
         let (sent, lost) = self.seeder.take();
         for (agent, bytes) in sent {
             let Some(image) = self.room_of.get(&agent).copied() else { continue };

@@ -94,7 +94,7 @@ impl Fleet {
     }
 
     /// Adds to the effects who is to be woken because of the changes in them.
-    pub(super) fn wake(&mut self) {
+    pub(super) fn wake_waiters(&mut self) {
         if self.waiters.told.is_empty() {
             return;
         }
