@@ -14,6 +14,18 @@ pub const WIRE_CHUNK_BYTES_MAX: u32 = CHUNK_BYTES;
 /// from a file is checked against it before anything is allocated.
 pub const CHUNKS_MAX: u32 = 1 << 24;
 
+/// The most chunks of an old image that one delta builds on. Two builds of a Debian image: deltas over one base are
+/// 0.39 of the image, over two 0.221, over four 0.220; each costs its reader a read of 1 MiB and memory for it.
+pub const DELTA_BASES_MAX: usize = 2;
+
+/// The most old images that an image has deltas over: each takes about a quarter of the image on the server's disk and
+/// ten seconds of a processor for each 400 MiB at its import.
+pub const DELTA_SETS_MAX: usize = 2;
+
+/// The longest table of deltas that an agent takes into memory, in bytes: 130 bytes for each chunk, so of an image of
+/// 120 GiB without zeros. A longer one is not made.
+pub const DELTA_TABLE_BYTES_MAX: u64 = 16 << 20;
+
 /// The longest hardware report the server reads. A machine with 1,000 disks and 1,000 PCI functions needs
 /// about 600 KiB; deployers without a bound, or with one they did not announce, have failed on such machines.
 pub const REPORT_BYTES_MAX: usize = 4 << 20;

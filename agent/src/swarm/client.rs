@@ -16,6 +16,7 @@ use common::step::Sources;
 use common::swarm::behaviour::NoNode;
 use common::trust::KeyPair;
 
+use super::deltas::DeltaBases;
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
 
@@ -49,6 +50,8 @@ pub struct SwarmConfig {
     pub held: ChunkSet,
     /// Reads back chunks that are no longer in memory.
     pub disk: Arc<dyn HeldChunks>,
+    /// The deltas that it can decode; none when it holds no earlier build of the image.
+    pub deltas: Option<Arc<dyn DeltaBases>>,
 }
 
 impl std::fmt::Debug for SwarmConfig {

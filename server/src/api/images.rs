@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::admin::{Admin, Answered, JsonBody, answered, bounded};
-use super::shapes::{ImageAdd, ImageShown, ImageVerified};
+use super::shapes::{ImageAdd, ImageShown, ImageUpdate, ImageVerified};
 use super::tasks::{ProgressSender, inlet, task, written_by};
 use crate::http::blocking;
 use crate::http::refusal::Refusal;
-use crate::image::{AddSpec, Added, ImageError, ImageInfo, ImageSource, Images, PartitionTable};
+use crate::image::{AddSpec, Added, ImageError, ImageInfo, ImageSource, Images, PartitionTable, Update};
 
 pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<ImageShown>> {
     answered(move || Ok(admin.images.list().iter().map(shown).collect())).await
@@ -25,7 +25,9 @@ pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -
         let info = admin.images.get(&bounded(name)?).map_err(|error| refused(&error))?;
         // Finds the traits now where an earlier version added the image; what cannot be read `image verify` reports.
         let traits = admin.images.traits(info.id).ok();
-        Ok(ImageShown { traits, ..shown(&info) })
+        let updates = admin.images.updates(info.id).into_iter();
+        let updates = updates.map(|Update { from, wire_bytes }| ImageUpdate { from, wire_bytes }).collect();
+        Ok(ImageShown { traits, updates, ..shown(&info) })
     })
     .await
 }
@@ -172,6 +174,7 @@ pub(crate) fn shown(info: &ImageInfo) -> ImageShown {
         partition_table: table.to_owned(),
         source: format!("{} ({})", info.source, info.format),
         traits: info.traits.clone(),
+        updates: vec![],
     }
 }
 

@@ -384,6 +384,7 @@ mod tests {
             partition_table: "gpt".to_owned(),
             source: String::new(),
             traits: None,
+            updates: vec![],
         };
         let machines =
             vec![line(1, Some(disk("A")), None), line(2, Some(disk("B")), Some("held")), line(3, None, None)];

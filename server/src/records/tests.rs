@@ -59,6 +59,7 @@ fn image() -> ImageShown {
         partition_table: "gpt".to_owned(),
         source: "test".to_owned(),
         traits: None,
+        updates: vec![],
     }
 }
 

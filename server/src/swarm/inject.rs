@@ -47,6 +47,8 @@ const ACCUSED_MAX: usize = 2;
 struct Agent {
     site: String,
     held: ChunkSet,
+    /// The chunks that it can take as deltas.
+    deltas: ChunkSet,
     /// Whether the chunks that it holds count as available to others; false once it is believed to have sent a wrong
     /// one.
     trusted: bool,
@@ -77,6 +79,8 @@ struct Site {
     /// dropped when it is popped.
     open: Vec<ChunkIndex>,
     listed: ChunkSet,
+    /// Whether `open` is in the order of place, and not at random.
+    in_order: bool,
     /// When the first agent joined at this site.
     began: Duration,
     /// How many agents are at the site, and whether the uplink of any is known.
@@ -95,6 +99,14 @@ impl Site {
     fn reopen(&mut self, chunk: ChunkIndex) {
         if self.listed.insert(chunk) {
             self.open.push(chunk);
+        }
+    }
+
+    /// Puts what is open in the order of place, once, if an agent takes deltas: a delta's bases lie near its chunk on
+    /// the disk that is being overwritten, so in that order few of them have to be kept in memory.
+    fn in_order_for(&mut self, deltas: &ChunkSet) {
+        if !deltas.is_empty() && !std::mem::replace(&mut self.in_order, true) {
+            self.open.sort_unstable_by(|one, other| other.cmp(one));
         }
     }
 
@@ -158,7 +170,7 @@ impl Injector {
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Joined { agent, site, held } => self.joined(agent, site, &held, now),
+            Event::Joined { agent, site, held, deltas } => self.joined(agent, site, &held, deltas, now),
             Event::Left { agent } => self.left(agent),
             Event::Have { agent, chunks } => self.have(agent, &chunks, now, &mut effects),
             Event::Sent { agent, bytes } => self.sent(agent, bytes, now),
@@ -187,7 +199,7 @@ impl Injector {
         effects
     }
 
-    fn joined(&mut self, key: PublicKey, name: String, held: &ChunkSet, now: Duration) {
+    fn joined(&mut self, key: PublicKey, name: String, held: &ChunkSet, deltas: ChunkSet, now: Duration) {
         self.left(key);
         let (wanted, rng) = (&self.wanted, &mut self.rng);
         self.sites.entry(name.clone()).or_insert_with(|| {
@@ -199,6 +211,7 @@ impl Injector {
                 leased: ChunkSet::new(wanted.len()),
                 open,
                 listed: wanted.clone(),
+                in_order: false,
                 began: now,
                 agents: 0,
                 uplink_known: false,
@@ -211,6 +224,7 @@ impl Injector {
         let agent = Agent {
             site: name,
             held: ChunkSet::new(self.wanted.len()),
+            deltas,
             trusted: !self.is_accused(&key),
             leases: BTreeSet::new(),
             sole: 0,
@@ -225,6 +239,7 @@ impl Injector {
         };
         if let Some(site) = self.sites.get_mut(&agent.site) {
             site.agents += 1;
+            site.in_order_for(&agent.deltas);
         }
         self.agents.insert(key, agent);
         self.may_starve(now);

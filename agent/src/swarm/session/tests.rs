@@ -113,6 +113,7 @@ impl Agent {
             job: JobId(7),
             image: ImageId(Hash([3; 32])),
             wanted: set(0..CHUNKS),
+            deltas: ChunkSet::new(0),
             fetch_parallel: 16,
             upload_parallel: 4,
             write_backlog: 2,

@@ -83,6 +83,7 @@ fn image(name: &str) -> ImageShown {
         partition_table: "gpt".to_owned(),
         source: "test".to_owned(),
         traits: None,
+        updates: vec![],
     }
 }
 

@@ -110,6 +110,7 @@ fn image() -> ImageShown {
         partition_table: "gpt".to_owned(),
         source: "test".to_owned(),
         traits: None,
+        updates: vec![],
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn image() -> ImageShown {
         partition_table: "gpt".to_owned(),
         source: "test".to_owned(),
         traits: None,
+        updates: vec![],
     }
 }
 

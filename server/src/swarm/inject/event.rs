@@ -16,6 +16,8 @@ pub enum Event {
         site: String,
         /// The chunks that it holds.
         held: ChunkSet,
+        /// The chunks that it can take as deltas, which are a fraction of their ordinary form.
+        deltas: ChunkSet,
     },
     /// Its control stream has ended.
     Left {

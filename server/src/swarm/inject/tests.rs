@@ -27,7 +27,8 @@ fn injector(len: u32) -> Injector {
 }
 
 fn join(injector: &mut Injector, agent: u8, site: &str, held: ChunkSet, now: Duration) -> Vec<Effect> {
-    injector.handle(Event::Joined { agent: key(agent), site: site.to_owned(), held }, now)
+    let deltas = ChunkSet::new(0);
+    injector.handle(Event::Joined { agent: key(agent), site: site.to_owned(), held, deltas }, now)
 }
 
 fn leases(effects: &[Effect]) -> Vec<(PublicKey, ChunkIndex)> {
@@ -322,7 +323,7 @@ fn play(acts: &[Act]) -> Vec<Effect> {
                     held.insert(ChunkIndex(pick));
                 });
                 let site = if site { "a" } else { "b" }.to_owned();
-                Event::Joined { agent: key(agent), site, held }
+                Event::Joined { agent: key(agent), site, held, deltas: ChunkSet::new(0) }
             }
             Act::Leave(agent) => Event::Left { agent: key(agent) },
             Act::Have(agent, chunk) => Event::Have { agent: key(agent), chunks: vec![ChunkIndex(chunk)] },
