@@ -289,6 +289,19 @@ pub const TFTP_WINDOW_MAX: u16 = 16;
 /// The longest TFTP request, in bytes: async-tftp takes no more either.
 pub const TFTP_REQUEST_BYTES_MAX: usize = 4096;
 
+/// The longest that the server holds a relay's request for news. NAT keeps an idle TCP connection for hours (RFC 5382
+/// section 5), cheap routers and proxies for a minute.
+pub const RELAY_HOLD: Duration = Duration::from_secs(50);
+
+/// The longest request of a relay, in bytes: 250 bytes for each of its images, and some for itself.
+pub const RELAY_REQUEST_BYTES_MAX: usize = SMALL_BODY_BYTES;
+
+/// The longest answer to a relay, in bytes: 250 bytes for each machine of its site, and the keys of its swarms.
+pub const RELAY_ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// The most images that a relay may name in a request.
+pub const RELAY_IMAGES_MAX: usize = 128;
+
 const _: () = assert!(REPORT_BYTES_MAX + EVENTS_BYTES_MAX <= BODIES_BYTES_PER_ADDRESS);
 const _: () = assert!(BODIES_BYTES_PER_ADDRESS + BODIES_BYTES_RESERVED < BODIES_BYTES_MAX);
 const _: () = assert!(LONG_ERRANDS_MAX < ADMINS_MAX);

@@ -8,3 +8,6 @@ pub mod call_home;
 
 // Messages between the server and its agents, and between agents.
 pub mod swarm;
+
+// Messages between the server and a site's relay.
+pub mod relay;

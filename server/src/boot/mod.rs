@@ -7,6 +7,9 @@ pub mod choose;
 // Core: additional kernel arguments for the loader.
 pub mod arguments;
 
+// Core: what iPXE says of itself and of the NIC.
+pub mod ipxe;
+
 // Core: the text of the boot scripts.
 pub mod script;
 

@@ -11,6 +11,7 @@ use common::trust::PublicKey;
 use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
 
 use super::arguments::KernelArguments;
+use super::ipxe::Ipxe;
 use crate::fleet::boot_policy::Asker;
 
 /// Why a script cannot be made.
@@ -27,8 +28,8 @@ pub enum Visitor {
     /// The request has no `mac` at all: the answer is [`entry`], which requests the script again with everything that
     /// iPXE knows of its machine.
     First,
-    /// A machine with an Ethernet address.
-    Machine(Asker),
+    /// A machine with an Ethernet address, and what its iPXE says of itself.
+    Machine(Asker, Ipxe),
     /// A machine with another kind of address: InfiniBand has 8 bytes (`e0-07-1b-ff-ff-79-d0-84`). Its request has all
     /// that it can send, so it must never get [`entry`] again, or it would repeat the same request for ever, without a
     /// pause.
@@ -38,7 +39,7 @@ pub enum Visitor {
 /// Parses the query of `/boot.ipxe`; `None` is a value that could not be decoded. Malformed values are dropped.
 #[must_use]
 pub fn visitor<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) -> Visitor {
-    let (mut asker, mut asked) = (Asker::default(), false);
+    let (mut asker, mut ipxe, mut asked) = (Asker::default(), Ipxe::default(), false);
     for (name, value) in query {
         match name {
             "mac" => {
@@ -47,12 +48,12 @@ pub fn visitor<'q>(query: impl IntoIterator<Item = (&'q str, Option<&'q str>)>) 
             }
             "uuid" => asker.uuid = value.and_then(uuid),
             "serial" => asker.serial = value.and_then(serial),
-            _ => {}
+            _ => ipxe.take(name, value),
         }
     }
     match (asked, asker.mac) {
         (false, _) => Visitor::First,
-        (true, Some(_)) => Visitor::Machine(asker),
+        (true, Some(_)) => Visitor::Machine(asker, ipxe),
         (true, None) => Visitor::Odd(asker),
     }
 }
@@ -92,7 +93,8 @@ pub fn entry(server: SocketAddr) -> String {
          :ask\n\
          echo swarmboot: asking {server} what to do, as ${{netX/mac}}\n\
          chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
-         &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}} || goto failed\n\
+         &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
+         &nic=${{netX/busid}}&version=${{version:uristring}} || goto failed\n\
          {}",
         try_again("ask", "no answer from", &server)
     )
@@ -259,7 +261,8 @@ mod tests {
         let script = entry(server());
         assert!(script.contains(
             "chain --autofree --replace http://10.0.0.1:8069/boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}\
-             &serial=${serial:uristring}&platform=${platform}&buildarch=${buildarch} || goto failed\n"
+             &serial=${serial:uristring}&platform=${platform}&buildarch=${buildarch}\
+             &nic=${netX/busid}&version=${version:uristring} || goto failed\n"
         ));
         assert!(script.ends_with("sleep ${wait} ||\niseq ${wait} 30 || inc wait 4\ngoto ask\n"));
     }
@@ -318,7 +321,7 @@ mod tests {
             visitor([("mac", mac), ("uuid", uuid), ("serial", serial), ("x", "y")].map(|(n, v)| (n, Some(v))))
         };
         let known = |visitor| match visitor {
-            Visitor::Machine(asker) => asker,
+            Visitor::Machine(asker, _) => asker,
             other => panic!("{other:?}"),
         };
         let who = known(ask("52-54-00-00-00-01", "12345678-9ABC-DEF0-0102-030405060708", " S1 "));
@@ -347,7 +350,7 @@ mod tests {
         fn a_query_never_panics(mac in ".{0,40}", uuid in ".{0,40}", serial in ".{0,80}") {
             let pairs = [("mac", mac.as_str()), ("uuid", &uuid), ("serial", &serial)];
             let asker = visitor(pairs.map(|(name, value)| (name, Some(value))));
-            if let Visitor::Machine(Asker { uuid: Some(uuid), .. }) | Visitor::Odd(Asker { uuid: Some(uuid), .. }) = asker {
+            if let Visitor::Machine(Asker { uuid: Some(uuid), .. }, _) | Visitor::Odd(Asker { uuid: Some(uuid), .. }) = asker {
                 prop_assert!(uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
             }
         }

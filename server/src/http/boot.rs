@@ -36,7 +36,7 @@ async fn boot_script(
     let asked = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
     let (asker, ethernet) = match asked {
         Visitor::First => return Ok(as_script(script::entry(ends.local))),
-        Visitor::Machine(asker) => (asker, true),
+        Visitor::Machine(asker, _) => (asker, true),
         Visitor::Odd(asker) => (asker, false),
     };
     let (_, policy) = public.fleet.policies().borrow().of(&asker);
