@@ -230,4 +230,28 @@ mod tests {
         assert_eq!(store.since(1, 2), [ChunkIndex(1), ChunkIndex(2)]);
         assert_eq!(store.open(&puller, ImageId(Hash([2; 32]))), None);
     }
+
+    #[test]
+    fn a_delta_goes_to_who_asks_for_it_and_raw_bytes_to_all_others() {
+        let image = ImageId(Hash([1; 32]));
+        let puller = KeyPair::from_secret([1; 32]).public();
+        let store = Store::new(image, 10, 20, Arc::new(Disk));
+        let raw = Arc::new(vec![5; 30]);
+        let frame = Frame { form: Form::Delta, bytes: Arc::new(vec![9; 4]) };
+        let (own, other) = (Hash::of(&frame.bytes), Hash([4; 32]));
+        store.put(ChunkIndex(2), frame, Arc::downgrade(&raw));
+        let form = |delta: Option<Hash>| {
+            let frame = match delta {
+                Some(delta) => store.delta(&puller, image, ChunkIndex(2), delta),
+                None => store.frame(&puller, image, ChunkIndex(2)),
+            };
+            frame.map(|frame| (frame.form, frame.bytes.len()))
+        };
+        assert_eq!(form(Some(own)), Some((Form::Delta, 4)));
+        assert_eq!((form(None), form(Some(other))), (Some((Form::Raw, 30)), Some((Form::Raw, 30))));
+        drop(raw);
+        assert_eq!(form(None), Some((Form::Raw, 3)), "written, though the store was not told yet");
+        store.on_disk(ChunkIndex(2));
+        assert_eq!((form(None), form(Some(own))), (Some((Form::Raw, 3)), Some((Form::Delta, 4))));
+    }
 }

@@ -62,6 +62,48 @@ fn one_agent_alone_gets_everything_once() {
     assert!(!injector.lacking(&injector.agents[&key(1)]));
 }
 
+/// A delta is a fraction of its chunk, so where one agent can take it, no other is sent the chunk whole; in the order of
+/// place, because its bases are overwritten in that order.
+#[test]
+fn who_can_take_a_delta_gets_the_chunk_and_the_others_the_rest() {
+    for able in 1..4 {
+        let mut injector = injector(60);
+        let mut deltas = ChunkSet::new(60);
+        (0..40).for_each(|chunk| {
+            deltas.insert(ChunkIndex(chunk));
+        });
+        let mut first = vec![];
+        for agent in 0..4 {
+            let deltas = if agent < able { deltas.clone() } else { ChunkSet::new(0) };
+            let (agent, site, held) = (key(agent + 1), "a".to_owned(), ChunkSet::new(60));
+            first.extend(injector.handle(Event::Joined { agent, site, held, deltas }, at(0)));
+        }
+        let got = run(&mut injector, first, at(1));
+        assert_eq!(got.len(), 60, "each chunk once");
+        let takers: BTreeSet<PublicKey> = (1..=able).map(key).collect();
+        let wrong = got.iter().filter(|(agent, chunk)| chunk.0 < 40 && !takers.contains(agent));
+        // The first leases were given before the others had joined, all of them to an able one.
+        assert_eq!(wrong.count(), 0, "{able} of 4: {got:?}");
+        let order: Vec<u32> = got.iter().map(|(_, chunk)| chunk.0).collect();
+        let late = order.windows(2).filter(|pair| pair[1] + 8 < pair[0]).count();
+        assert_eq!(late, 0, "{order:?}");
+    }
+}
+
+/// An able agent that makes no progress loses its leases, and the chunks go whole to the others.
+#[test]
+fn a_silent_agent_that_could_take_deltas_holds_up_nobody() {
+    let mut injector = injector(10);
+    let (agent, site, held) = (key(1), "a".to_owned(), ChunkSet::new(10));
+    injector.handle(Event::Joined { agent, site, held, deltas: full(10) }, at(0));
+    assert!(leases(&join(&mut injector, 2, "a", ChunkSet::new(10), at(1))).is_empty());
+    let mut given = vec![];
+    for tick in 1..300 {
+        given.extend(leases(&injector.handle(Event::Tick, at(tick * 100))));
+    }
+    assert!(given.iter().any(|(agent, _)| *agent == key(2)), "{given:?}");
+}
+
 #[test]
 fn two_agents_get_half_each_and_each_chunk_leaves_once() {
     let mut injector = injector(100);
