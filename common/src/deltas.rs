@@ -171,13 +171,13 @@ impl Reader<'_> {
         for _ in 0..self.number()? {
             bases.push(Base { place: self.place()?, raw: Hash(self.take()?) });
         }
-        let mut deltas = BTreeMap::new();
+        let mut deltas: BTreeMap<ChunkIndex, Delta> = BTreeMap::new();
         for _ in 0..self.number()? {
             let chunk = self.place()?;
-            let delta = self.delta(bases.len())?;
-            if deltas.insert(chunk, delta).is_some() {
-                return Err(BadTable::Value("two deltas of one chunk"));
+            if deltas.last_key_value().is_some_and(|(last, _)| *last >= chunk) {
+                return Err(BadTable::Value("deltas out of order"));
             }
+            deltas.insert(chunk, self.delta(bases.len())?);
         }
         Ok(DeltaSet { from, bases, deltas })
     }

@@ -22,6 +22,10 @@ pub const DELTA_BASES_MAX: usize = 2;
 /// ten seconds of a processor for each 400 MiB at its import.
 pub const DELTA_SETS_MAX: usize = 2;
 
+/// The most chunks of an image that has deltas: an agent's hello names those that it can take as a bitmap, beside that
+/// of the chunks it holds, and both have to fit into one message.
+pub const DELTA_IMAGE_CHUNKS_MAX: u32 = 1 << 22;
+
 /// The longest table of deltas that an agent takes into memory, in bytes: 130 bytes for each chunk, so of an image of
 /// 120 GiB without zeros. A longer one is not made.
 pub const DELTA_TABLE_BYTES_MAX: u64 = 16 << 20;
@@ -307,6 +311,9 @@ const _: () = assert!(BODIES_BYTES_PER_ADDRESS + BODIES_BYTES_RESERVED < BODIES_
 const _: () = assert!(LONG_ERRANDS_MAX < ADMINS_MAX);
 const _: () = assert!(WIRE_CHUNK_BYTES_MAX <= CHUNK_BYTES);
 const _: () = assert!((CHUNKS_MAX as usize).div_ceil(8) < CONTROL_MESSAGE_BYTES_MAX);
+// In base64, four characters for each 24 chunks.
+const _: () =
+    assert!((CHUNKS_MAX as usize + DELTA_IMAGE_CHUNKS_MAX as usize) / 6 < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(USER_DATA_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 
 /// `text`, cut at a character boundary to at most `max` bytes.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use common::chunk::ChunkIndex;
 use common::deltas::{Base, Delta, DeltaSet, DeltaTable, encode};
 use common::id::{Hash, ImageId};
-use common::limits::{CHUNK_BYTES, DELTA_SETS_MAX, DELTA_TABLE_BYTES_MAX};
+use common::limits::{CHUNK_BYTES, DELTA_IMAGE_CHUNKS_MAX, DELTA_SETS_MAX, DELTA_TABLE_BYTES_MAX};
 use common::manifest::Manifest;
 use parking_lot::Mutex;
 
@@ -123,7 +123,8 @@ impl Images {
     /// Makes the deltas of an image over those that were added last, unless it has them; to be called while an add
     /// holds the gate. Returns what the admin should know.
     pub(super) fn make_deltas(&self, id: ImageId) -> Option<String> {
-        if self.has_deltas(id) {
+        let small = self.manifest(id).is_ok_and(|manifest| manifest.len() <= DELTA_IMAGE_CHUNKS_MAX);
+        if !small || self.has_deltas(id) {
             return None;
         }
         match self.table_of(id) {
