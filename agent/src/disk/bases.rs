@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::device::Device;
 use super::resume::held_already;
-use crate::swarm::DeltaBases;
+use crate::swarm::{DeltaBases, OverPrefix};
 
 /// The level at which copies are compressed: the writer waits for it. 400 MB/s, and a third of the bytes.
 const COPY_LEVEL: i32 = 1;
@@ -203,11 +203,7 @@ impl DeltaBases for Bases {
         self.set.deltas.get(&chunk).map(|delta| (delta.wire, delta.wire_len))
     }
 
-    fn decode(
-        &self,
-        chunk: ChunkIndex,
-        over: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, String>,
-    ) -> Result<Vec<u8>, String> {
+    fn decode(&self, chunk: ChunkIndex, over: &mut OverPrefix<'_>) -> Result<Vec<u8>, String> {
         let delta = self.set.deltas.get(&chunk).ok_or("it has no delta")?;
         let _alone = self.decoding.lock();
         let mut prefix = Vec::with_capacity(delta.bases.len() * CHUNK_BYTES as usize);

@@ -4,6 +4,9 @@ use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::Hash;
 use common::wire::swarm::FromPuller;
 
+/// Decodes a frame over the prefix that it is given, or says in words for the log why not.
+pub type OverPrefix<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, String> + 'a;
+
 /// Deltas that this machine can decode, because it holds their bases. Called on blocking threads, but for
 /// [`DeltaBases::usable`].
 pub trait DeltaBases: Send + Sync + 'static {
@@ -18,11 +21,7 @@ pub trait DeltaBases: Send + Sync + 'static {
     ///
     /// # Errors
     /// When one is not there any more, in words for the log, or `over` fails.
-    fn decode(
-        &self,
-        chunk: ChunkIndex,
-        over: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, String>,
-    ) -> Result<Vec<u8>, String>;
+    fn decode(&self, chunk: ChunkIndex, over: &mut OverPrefix<'_>) -> Result<Vec<u8>, String>;
     /// The delta of `chunk` did not give it: from now on it is not usable.
     fn refuse(&self, chunk: ChunkIndex);
 }

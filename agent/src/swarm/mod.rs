@@ -29,7 +29,7 @@ pub mod verify;
 
 pub use client::{HeldChunks, SwarmClient, SwarmConfig, SwarmEnds, SwarmError};
 pub use coming::GATHERED;
-pub use deltas::DeltaBases;
+pub use deltas::{DeltaBases, OverPrefix};
 pub use event::SwarmEvent;
 pub use pull::MOVED;
 pub use verify::VerifiedChunk;
