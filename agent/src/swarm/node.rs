@@ -120,7 +120,7 @@ fn session(
         seed: config.seed.key,
         seed_addresses,
         listening: listening.iter().map(ToString::to_string).collect(),
-        job: config.job,
+        member: config.member,
         image: config.image,
         wanted,
         deltas: config.deltas.as_ref().map_or_else(|| ChunkSet::new(0), |deltas| deltas.chunks()),

@@ -1,8 +1,11 @@
 //! The shared state of the machines' routes. Touches the fleet's handle and the boot source.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::limits::BODIES_PARSED_MAX;
+use common::trust::PublicKey;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::blocking::blocking;
@@ -10,6 +13,7 @@ use super::boot_source::BootSource;
 use super::complaints::Complaints;
 use super::intake::Intake;
 use super::refusal::Refusal;
+use super::replay::Seen;
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
 
@@ -25,6 +29,8 @@ pub(super) struct Public {
     /// Limits how many bodies are parsed at once, which takes memory and CPU.
     pub(super) parsers: Semaphore,
     pub(super) complaints: Complaints,
+    /// What relays have passed on, by their keys: only those of enrolled ones, so their number is bounded.
+    pub(super) passed: Mutex<HashMap<PublicKey, Seen>>,
 }
 
 impl std::fmt::Debug for Public {
@@ -48,6 +54,7 @@ impl Public {
             intake: Arc::default(),
             parsers: Semaphore::new(BODIES_PARSED_MAX),
             complaints: Complaints::default(),
+            passed: Mutex::default(),
         }
     }
 

@@ -46,6 +46,8 @@ const ACCUSED_MAX: usize = 2;
 #[derive(Debug)]
 struct Agent {
     site: String,
+    /// Whether it is a relay: it stays, and has the whole line into its LAN for sending.
+    is_relay: bool,
     held: ChunkSet,
     /// The chunks that it can take as deltas.
     deltas: ChunkSet,
@@ -170,7 +172,12 @@ impl Injector {
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Joined { agent, site, held, deltas } => self.joined(agent, site, &held, deltas, now),
+            Event::Joined { agent, site, held, deltas, is_relay } => {
+                self.joined(agent, site, &held, deltas, now);
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    agent.is_relay = is_relay;
+                }
+            }
             Event::Left { agent } => self.left(agent),
             Event::Have { agent, chunks } => self.have(agent, &chunks, now, &mut effects),
             Event::Sent { agent, bytes } => self.sent(agent, bytes, now),
@@ -223,6 +230,7 @@ impl Injector {
         });
         let agent = Agent {
             site: name,
+            is_relay: false,
             held: ChunkSet::new(self.wanted.len()),
             deltas,
             trusted: !self.is_accused(&key),

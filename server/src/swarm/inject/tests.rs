@@ -27,8 +27,8 @@ fn injector(len: u32) -> Injector {
 }
 
 fn join(injector: &mut Injector, agent: u8, site: &str, held: ChunkSet, now: Duration) -> Vec<Effect> {
-    let deltas = ChunkSet::new(0);
-    injector.handle(Event::Joined { agent: key(agent), site: site.to_owned(), held, deltas }, now)
+    let (site, deltas) = (site.to_owned(), ChunkSet::new(0));
+    injector.handle(Event::Joined { agent: key(agent), site, held, deltas, is_relay: false }, now)
 }
 
 fn leases(effects: &[Effect]) -> Vec<(PublicKey, ChunkIndex)> {
@@ -43,8 +43,8 @@ fn leases(effects: &[Effect]) -> Vec<(PublicKey, ChunkIndex)> {
 
 /// Serves and announces every lease at once until there are none left; returns which agent got which chunk.
 fn run(injector: &mut Injector, first: Vec<Effect>, now: Duration) -> Vec<(PublicKey, ChunkIndex)> {
-    let (mut todo, mut done) = (leases(&first), Vec::new());
-    while let Some((agent, chunk)) = todo.pop() {
+    let (mut todo, mut done) = (std::collections::VecDeque::from(leases(&first)), Vec::new());
+    while let Some((agent, chunk)) = todo.pop_front() {
         done.push((agent, chunk));
         let effects = injector.handle(Event::Have { agent, chunks: vec![chunk] }, now);
         todo.extend(leases(&effects));
@@ -76,7 +76,8 @@ fn who_can_take_a_delta_gets_the_chunk_and_the_others_the_rest() {
         for agent in 0..4 {
             let deltas = if agent < able { deltas.clone() } else { ChunkSet::new(0) };
             let (agent, site, held) = (key(agent + 1), "a".to_owned(), ChunkSet::new(60));
-            first.extend(injector.handle(Event::Joined { agent, site, held, deltas }, at(0)));
+            first
+                .extend(injector.handle(Event::Joined { agent, site, held, deltas, is_relay: false }, at(0)));
         }
         let got = run(&mut injector, first, at(1));
         assert_eq!(got.len(), 60, "each chunk once");
@@ -95,7 +96,7 @@ fn who_can_take_a_delta_gets_the_chunk_and_the_others_the_rest() {
 fn a_silent_agent_that_could_take_deltas_holds_up_nobody() {
     let mut injector = injector(10);
     let (agent, site, held) = (key(1), "a".to_owned(), ChunkSet::new(10));
-    injector.handle(Event::Joined { agent, site, held, deltas: full(10) }, at(0));
+    injector.handle(Event::Joined { agent, site, held, deltas: full(10), is_relay: false }, at(0));
     assert!(leases(&join(&mut injector, 2, "a", ChunkSet::new(10), at(1))).is_empty());
     let mut given = vec![];
     for tick in 1..300 {
@@ -114,6 +115,31 @@ fn two_agents_get_half_each_and_each_chunk_leaves_once() {
     assert_eq!((got.len(), distinct.len()), (100, 100));
     let one = got.iter().filter(|(agent, _)| *agent == key(1)).count();
     assert!((40..=60).contains(&one), "{one}");
+}
+
+#[test]
+fn a_relay_takes_the_first_copies_as_long_as_it_passes_them_on() {
+    let relay = |injector: &mut Injector| {
+        let (agent, site, held) = (key(9), "a".to_owned(), ChunkSet::new(100));
+        injector.handle(Event::Joined { agent, site, held, deltas: ChunkSet::new(0), is_relay: true }, at(0))
+    };
+    let mut injector = injector(100);
+    let mut first = join(&mut injector, 1, "a", ChunkSet::new(100), at(0));
+    first.extend(relay(&mut injector));
+    let got = run(&mut injector, first, at(1));
+    let others = got.iter().filter(|(agent, _)| *agent != key(9)).count();
+    assert!(got.len() == 100 && others <= SENDING_PER_SITE + 1, "{others} before it came");
+
+    let mut slow = self::injector(100);
+    let mut first = relay(&mut slow);
+    first.extend(join(&mut slow, 1, "a", ChunkSet::new(100), at(0)));
+    slow.sites.get_mut("a").unwrap().rate = 10_000_000;
+    let report = |agent, sent| Event::Speed { agent: key(agent), sent, sending: at(1000), from_peers: 0 };
+    first.extend(slow.handle(report(9, 5_000_000), at(500)));
+    first.extend(slow.handle(report(1, 5_000_000), at(500)));
+    let got = run(&mut slow, first, at(501));
+    let others = got.iter().filter(|(agent, _)| *agent != key(9)).count();
+    assert!((30..=70).contains(&others), "a line that is faster than it sends: {others}");
 }
 
 #[test]
@@ -365,7 +391,8 @@ fn play(acts: &[Act]) -> Vec<Effect> {
                     held.insert(ChunkIndex(pick));
                 });
                 let site = if site { "a" } else { "b" }.to_owned();
-                Event::Joined { agent: key(agent), site, held, deltas: ChunkSet::new(0) }
+                let deltas = ChunkSet::new(0);
+                Event::Joined { agent: key(agent), site, held, deltas, is_relay: agent == 1 }
             }
             Act::Leave(agent) => Event::Left { agent: key(agent) },
             Act::Have(agent, chunk) => Event::Have { agent: key(agent), chunks: vec![ChunkIndex(chunk)] },
