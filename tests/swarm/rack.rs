@@ -304,6 +304,7 @@ impl Machine {
             keep_wire: false,
             admitted: vec![],
             boot_files: None,
+            deltas: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();
         Self { client, ends, target, heard: vec![], pause: Duration::ZERO }

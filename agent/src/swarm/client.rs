@@ -18,6 +18,7 @@ use common::swarm::serve::Frame;
 use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::{Form, Member};
 
+use super::deltas::DeltaBases;
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
 use crate::boot_files::BootFiles;
@@ -68,6 +69,8 @@ pub struct SwarmConfig {
     pub admitted: Vec<PublicKey>,
     /// The small files that this machine gives out; none if it does not.
     pub boot_files: Option<BootFiles>,
+    /// The deltas that it can decode; none when it holds no earlier build of the image.
+    pub deltas: Option<Arc<dyn DeltaBases>>,
 }
 
 impl std::fmt::Debug for SwarmConfig {
