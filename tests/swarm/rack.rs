@@ -299,6 +299,7 @@ impl Machine {
             disk: Arc::<Target>::clone(&target),
             keep_wire: false,
             admitted: vec![],
+            deltas: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();
         Self { client, ends, target, heard: vec![], pause: Duration::ZERO }

@@ -18,6 +18,7 @@ use common::swarm::serve::Frame;
 use common::trust::{KeyPair, PublicKey};
 use common::wire::swarm::{Form, Member};
 
+use super::deltas::DeltaBases;
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
 
@@ -65,6 +66,8 @@ pub struct SwarmConfig {
     /// Peers that may connect before the server has named any: a relay that is started while the server is gone serves
     /// whom it was told of before.
     pub admitted: Vec<PublicKey>,
+    /// The deltas that it can decode; none when it holds no earlier build of the image.
+    pub deltas: Option<Arc<dyn DeltaBases>>,
 }
 
 impl std::fmt::Debug for SwarmConfig {

@@ -187,6 +187,7 @@ impl ImageMember {
             tuning,
             held,
             disk: Arc::new(ImageChunks { store, manifest: chunks, damaged }),
+            deltas: None,
             keep_wire: true,
             admitted: order.keys.clone(),
         }

@@ -22,7 +22,7 @@ fn noise(seed: u8) -> Vec<u8> {
 
 fn chunk(manifest: &Manifest, raw: &[Vec<u8>], at: u32) -> VerifiedChunk {
     let bytes = Arc::new(raw[at as usize].clone());
-    agent::swarm::verify::verify(manifest, ChunkIndex(at), Form::Raw, &bytes).unwrap()
+    agent::swarm::verify::verify(manifest, ChunkIndex(at), Form::Raw, &bytes, None).unwrap()
 }
 
 impl ChunkStore {

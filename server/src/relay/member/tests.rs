@@ -150,6 +150,7 @@ impl Bench {
             tuning: Tuning::default(),
             held: ChunkSet::new(CHUNKS),
             disk: Arc::<Disk>::clone(&disk),
+            deltas: None,
             keep_wire: false,
             admitted: vec![],
         };
