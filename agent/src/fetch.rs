@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use common::deltas::BadTable;
 use common::hardware::{HardwareReport, SentReport};
 use common::id::Hash;
 use common::limits::{VERDICT_BYTES_MAX, cut};
@@ -146,6 +147,12 @@ pub enum FetchError {
     /// The manifest's bytes are malformed or have another hash than the image's name.
     #[error("the manifest is not the one of this image")]
     Manifest(#[source] BadManifest),
+    /// The table of deltas has another hash than the plan names.
+    #[error("the table of deltas is not the one that the plan names")]
+    OtherDeltas,
+    /// The table of deltas is malformed, although it is the one that the plan names.
+    #[error("the table of deltas cannot be read")]
+    Deltas(#[source] BadTable),
 }
 
 impl FetchError {
@@ -165,7 +172,7 @@ impl FetchError {
             Self::Untrusted { .. } | Self::NotOurs { .. } | Self::OtherBatch | Self::Stale => {
                 "another server answers at this address, or the server's key has changed: boot again from its own network boot"
             }
-            Self::WrongHash { .. } | Self::Manifest(_) => {
+            Self::WrongHash { .. } | Self::Manifest(_) | Self::OtherDeltas | Self::Deltas(_) => {
                 "something on the way changes bytes, or the server's store is damaged: try `swarmboot image verify`"
             }
         }

@@ -188,6 +188,9 @@ pub struct Plan {
     /// Neighbours that may have the bundle and the manifest, to be tried before the server. Both are checked by hash.
     #[serde(default)]
     pub peers: Vec<SocketAddr>,
+    /// The hash of the image's table of deltas; none when it has no deltas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deltas: Option<Hash>,
 }
 
 #[cfg(test)]

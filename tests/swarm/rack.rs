@@ -302,6 +302,7 @@ impl Machine {
             held: ChunkSet::new(rack.image.manifest.len()),
             disk: Arc::<Target>::clone(&target),
             boot_files: None,
+            deltas: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();
         Self { client, ends, target, heard: vec![], pause: Duration::ZERO }

@@ -68,6 +68,7 @@ pub(super) fn plan_for(disk: &Disk, manifest: &Manifest, steps: &[Step]) -> Plan
         finish: Finish::Exit,
         bundle: None,
         peers: vec![],
+        deltas: None,
     }
 }
 
@@ -107,7 +108,7 @@ pub(super) async fn joined_on(
     };
     let skip = cleared(manifest, disk.size);
     let already = held_already(&*device, manifest, &skip, 1, &context.cancel, &|_| {}).same;
-    let target = Target::new(device, Arc::clone(manifest), already);
+    let target = Target::new(device, Arc::clone(manifest), already, None);
     let config = SwarmConfig {
         keypair: context.key.clone(),
         member: Member::Job(plan.job),
@@ -119,6 +120,7 @@ pub(super) async fn joined_on(
         held: ChunkSet::new(manifest.len()),
         disk: Arc::new(target.held.clone()),
         boot_files: None,
+        deltas: None,
     };
     // Nothing listens at the seed's address: only this end of the client is used.
     let (client, _) = SwarmClient::start(config).await.unwrap();

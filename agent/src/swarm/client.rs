@@ -17,6 +17,7 @@ use common::swarm::behaviour::NoNode;
 use common::trust::KeyPair;
 use common::wire::swarm::Member;
 
+use super::deltas::DeltaBases;
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
 use crate::boot_files::BootFiles;
@@ -53,6 +54,8 @@ pub struct SwarmConfig {
     pub disk: Arc<dyn HeldChunks>,
     /// The small files that this machine gives out; none if it does not.
     pub boot_files: Option<BootFiles>,
+    /// The deltas that it can decode; none when it holds no earlier build of the image.
+    pub deltas: Option<Arc<dyn DeltaBases>>,
 }
 
 impl std::fmt::Debug for SwarmConfig {

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError};
 use super::coming::Coming;
 use super::control;
+use super::deltas::{DeltaBases, request_for};
 use super::event::SwarmEvent;
 use super::processor::processor_time;
 use super::pull::{self, Holder};
@@ -73,6 +74,7 @@ impl SwarmClient {
             seed: config.seed.key,
             image: config.image,
             manifest: config.manifest,
+            deltas: config.deltas,
             store: Arc::new(store),
             slots: Slots::new(config.tuning.upload_parallel as usize),
             coming: Arc::default(),
@@ -121,6 +123,7 @@ fn session(
         member: config.member,
         image: config.image,
         wanted,
+        deltas: config.deltas.as_ref().map_or_else(|| ChunkSet::new(0), |deltas| deltas.chunks()),
         fetch_parallel: config.tuning.fetch_parallel.max(1) as usize,
         upload_parallel: config.tuning.upload_parallel as usize,
         write_backlog,
@@ -154,6 +157,7 @@ struct Node {
     seed: PublicKey,
     image: ImageId,
     manifest: Arc<Manifest>,
+    deltas: Option<Arc<dyn DeltaBases>>,
     store: Arc<Store>,
     slots: Slots,
     /// Counts chunks that are arriving, over all pull streams.
@@ -273,7 +277,8 @@ impl Node {
                 }
             }
             Effect::Ask { dial, chunk } => {
-                if !self.ask(dial, FromPuller::Get { chunk }) {
+                let request = request_for(chunk, self.deltas.as_deref());
+                if !self.ask(dial, request) {
                     return Some(Event::NotAsked(dial));
                 }
             }
@@ -293,7 +298,7 @@ impl Node {
             }
             Effect::Keep(chunk) => {
                 if let Some(InHand::Verified(frame, verified)) = in_hand.take() {
-                    self.store.put(chunk, frame);
+                    self.store.put(chunk, frame, verified.weak());
                     self.ready.push_back(verified);
                 }
             }
@@ -440,10 +445,10 @@ impl Node {
     }
 
     fn check(&mut self, from: PublicKey, chunk: ChunkIndex, form: Form, bytes: Vec<u8>) {
-        let manifest = Arc::clone(&self.manifest);
+        let (manifest, deltas) = (Arc::clone(&self.manifest), self.deltas.clone());
         self.checks.spawn_blocking(move || {
             let bytes = Arc::new(bytes);
-            let result = verify(&manifest, chunk, form, &bytes);
+            let result = verify(&manifest, chunk, form, &bytes, deltas.as_deref());
             Checked { from, chunk, frame: Frame { form, bytes }, result }
         });
     }

@@ -42,6 +42,11 @@ pub trait BootSource: Send + Sync + 'static {
 
     /// The kernel, loader, bundle or manifest of this hash.
     fn object(&self, hash: Hash) -> Option<Content>;
+
+    /// The table of an image's deltas; none (the default) when it has no deltas.
+    fn deltas(&self, _image: ImageId) -> Option<Bytes> {
+        None
+    }
 }
 
 /// The server's stores as a [`BootSource`].
@@ -92,5 +97,9 @@ impl BootSource for Stores {
         let file = self.kits.by_hash(hash).or_else(|| self.bundles.path(hash)).map(Bytestore::File);
         let bytes = file.or_else(|| self.manifest(ImageId(hash)).map(Bytestore::Memory))?;
         Some(Content { bytes, media: "application/octet-stream", tag: Some(hash.to_string()) })
+    }
+
+    fn deltas(&self, image: ImageId) -> Option<Bytes> {
+        self.images.delta_table(image).map(|(bytes, _)| bytes)
     }
 }

@@ -1,5 +1,8 @@
 //! The session's decisions, one by one: whom it dials and blames, what it tells, when it gives up and stops serving.
 
+// How often it reports.
+mod pace;
+
 use common::id::{Hash, JobId};
 use common::trust::KeyPair;
 use common::wire::call_home::SeedMark;
@@ -113,6 +116,7 @@ impl Agent {
             member: Member::Job(JobId(7)),
             image: ImageId(Hash([3; 32])),
             wanted: set(0..CHUNKS),
+            deltas: ChunkSet::new(0),
             fetch_parallel: 16,
             upload_parallel: 4,
             write_backlog: 2,
@@ -404,23 +408,6 @@ fn it_reports_its_line_every_second() {
     assert_eq!((agent.session.sources().peers, agent.session.sources().peer_chunks), (10, 1));
 }
 
-/// Behind a thin line thirty agents' reports are a part of the traffic: the server says how often it wants them. Speed
-/// is a sign of life too, so it comes every three seconds whatever the server says.
-#[test]
-fn it_reports_as_often_as_the_server_wants() {
-    for (millis, told, seconds) in [(2000, 2, 2), (32_000, 32, 3), (1, 1, 1), (u32::MAX, 60, 3)] {
-        let mut agent = Agent::started();
-        let wanted = SwarmEvent::Pace(Duration::from_secs(told));
-        let heard = agent.hears(ToAgent::Pace { millis }, 10);
-        assert_eq!(heard.contains(&Effect::Tell(wanted)), told != 1, "{heard:?}");
-        let reports = (1..=240).filter(|tick| {
-            let effects = agent.session.handle(Event::Tick(Load::default()), at(tick * 50));
-            said(&effects).iter().any(|word| matches!(word, ToServer::Speed { .. }))
-        });
-        assert_eq!(reports.count(), 12 / seconds, "{millis}");
-    }
-}
-
 #[test]
 fn a_slow_disk_pauses_the_asking() {
     let mut agent = Agent::started();
@@ -482,4 +469,27 @@ fn a_server_that_was_started_again_hears_all_that_it_must_know() {
     };
     assert_eq!(*held, set(0..CHUNKS));
     assert_eq!(*corrupt, ToServer::Corrupt { neighbour: key(4), chunk: ChunkIndex(3) });
+}
+
+/// A delta whose bases are gone: nobody is blamed, the log is told once, and the chunk is requested again at once.
+#[test]
+fn a_delta_that_cannot_be_decoded_is_requested_again_and_blames_nobody() {
+    let mut agent = Agent::started();
+    let dials = dialled(&agent.tick(5)).into_iter();
+    let mut own = dials.filter(|(_, to, protocol)| *to == key(SEED) && *protocol == Protocol::Pull);
+    let Some((dial, ..)) = own.next() else { panic!("the server is not dialled") };
+    agent.session.handle(Event::Opened(dial), at(6));
+    agent.pulls(SEED, dial, Pulled::Holding(ChunkSet::new(CHUNKS)), 7);
+    agent.hears(ToAgent::Lease { chunks: vec![ChunkIndex(1), ChunkIndex(2)] }, 10);
+    for (chunk, noted) in [(1, 1), (2, 0)] {
+        let chunk = ChunkIndex(chunk);
+        agent.pulls(SEED, dial, Pulled::Arrived { chunk, bytes: 100 }, 20);
+        let wrong = NotTheChunk::Undecoded("the earlier build is overwritten".to_owned());
+        let effects = agent.session.handle(Event::Wrong { from: key(SEED), chunk, wrong }, at(30));
+        assert!(effects.contains(&Effect::Ask { dial, chunk }), "{effects:?}");
+        let notes = effects.iter().filter(|effect| matches!(effect, Effect::Tell(SwarmEvent::Note(_))));
+        assert_eq!(notes.count(), noted);
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Tell(SwarmEvent::Corrupt { .. }))));
+    }
+    assert_eq!(agent.session.server_wrong, 0);
 }
