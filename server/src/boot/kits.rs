@@ -7,12 +7,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use common::id::Hash;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::choose::Programs;
 use super::tftp::Files;
 use super::{AUTOEXEC, script};
 use crate::kit::{BootFiles, FileMark, ImportSpec, KitError, KitInfo, Kits, Progress, Source};
+use crate::tailor::{Bundles, Loaders, PciId};
+
+/// The file name of a kit's general loader.
+const GENERAL: &str = "loader.img";
+/// What the file names of small loaders begin and end with; between them is their hash.
+const SMALL: (&str, &str) = ("loader-", ".img");
+/// The most kinds of NICs whose small loader is remembered: ids are easily forged.
+const NICS_MAX: usize = 1024;
 
 /// What machines can boot; replaced when a kit is imported or removed.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +38,10 @@ struct Booting {
 pub struct BootKits {
     kits: Kits,
     settings: BootSettings,
+    loaders: Loaders,
+    bundles: Arc<Bundles>,
+    /// The file name of the loader for each NIC of the default kit; emptied when that changes.
+    named: Mutex<HashMap<PciId, String>>,
     booting: watch::Sender<Booting>,
     programs: watch::Sender<Programs>,
     files: watch::Sender<Files>,
@@ -56,12 +70,16 @@ pub struct Wanted {
 }
 
 impl BootKits {
-    /// Wraps `kits`; nothing is read before [`BootKits::prepare`].
+    /// Wraps `kits`, of which small loaders are made with the agent of `bundles`; nothing is read before
+    /// [`BootKits::prepare`].
     #[must_use]
-    pub fn new(kits: Kits, settings: BootSettings) -> Self {
+    pub fn new(kits: Kits, settings: BootSettings, loaders: Loaders, bundles: Arc<Bundles>) -> Self {
         Self {
             kits,
             settings,
+            loaders,
+            bundles,
+            named: Mutex::default(),
             booting: watch::Sender::default(),
             programs: watch::Sender::default(),
             files: watch::Sender::default(),
@@ -99,9 +117,62 @@ impl BootKits {
         let kit = kits.get(kit)?;
         match file {
             "vmlinuz" => Some(kit.kernel.clone()),
-            "loader.img" => Some(kit.loader.clone()),
-            _ => None,
+            GENERAL => Some(kit.loader.clone()),
+            _ => {
+                let hash: Hash = file.strip_prefix(SMALL.0)?.strip_suffix(SMALL.1)?.parse().ok()?;
+                let path = self.loaders.path(hash)?;
+                let bytes = std::fs::metadata(&path).ok()?.len();
+                Some((path, Some(FileMark { bytes, blake3: hash })))
+            }
         }
+    }
+
+    /// The file name of the loader for machines that boot the default kit from `nic`: the small one, which is built
+    /// when the first such machine asks, or the general one where the NIC is not known, the kit has no driver for it or
+    /// no small one can be built, which is logged. Blocks, at first for seconds.
+    #[must_use]
+    pub fn loader_for(&self, nic: Option<PciId>) -> String {
+        let Some(nic) = nic else { return GENERAL.to_owned() };
+        if let Some(name) = self.named.lock().get(&nic) {
+            return name.clone();
+        }
+        let small = self.kits.default_kit().map_err(|error| error.to_string()).and_then(|kit| {
+            self.loaders.small(&kit, &self.bundles, nic).map_err(|error| common::causes::with_causes(&error))
+        });
+        let name = match small {
+            Ok(Some((hash, bytes))) => {
+                tracing::info!(%nic, bytes, "machines with this NIC get a small loader");
+                format!("{}{hash}{}", SMALL.0, SMALL.1)
+            }
+            Ok(None) => {
+                tracing::info!(%nic, "the kit has no driver for this NIC: its machines get the general loader");
+                GENERAL.to_owned()
+            }
+            // Not remembered: a disk that is full now may have room later.
+            Err(why) => {
+                tracing::warn!(%nic, why, "no small loader can be made: the general one is sent");
+                return GENERAL.to_owned();
+            }
+        };
+        let mut named = self.named.lock();
+        if named.len() >= NICS_MAX {
+            named.clear();
+        }
+        named.insert(nic, name.clone());
+        name
+    }
+
+    /// The path of the zstd frame of a module or firmware file of any kit, by the hash of the file; `None` when no kit
+    /// has it, or it cannot be read, which is logged. Blocks.
+    #[must_use]
+    pub fn driver(&self, hash: Hash) -> Option<PathBuf> {
+        let kits = Arc::clone(&self.booting.borrow().kits);
+        let path = kits.values().find_map(|kit| kit.drivers.get(&hash))?;
+        self.loaders.driver(path, hash).unwrap_or_else(|error| {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(file = %path.display(), error, "a driver cannot be sent");
+            None
+        })
     }
 
     /// The bytes of a network boot program of the default kit.
@@ -156,6 +227,7 @@ impl BootKits {
 
     /// Reads the default kit's boot programs into memory and publishes them to DHCP and TFTP. Blocks.
     fn changed(&self) {
+        self.named.lock().clear();
         let kits = Arc::new(self.kits.boot_files().unwrap_or_default());
         let booting = match self.default_programs() {
             Ok((kit, programs)) => Booting { kit: Some(kit), programs: Arc::new(programs), kits },
@@ -195,8 +267,14 @@ mod tests {
             http: ([127, 0, 0, 1], 0).into(),
             prefer: None,
         };
-        let boot_kits = BootKits::new(bench.kits.clone(), settings);
+        let agent = bench.dir.path().join("loader");
+        let bundles = Arc::new(Bundles::open(bench.dir.path(), &agent).unwrap());
+        let loaders = Loaders::open(bench.dir.path()).unwrap();
+        let boot_kits = BootKits::new(bench.kits.clone(), settings, loaders, bundles);
         boot_kits.prepare();
+        let nic = PciId { vendor: 0x10ec, device: 0x8168 };
+        let small = boot_kits.loader_for(Some(nic));
+        assert!(small.starts_with("loader-"), "{small}");
         let kit = boot_kits.kit().unwrap();
         for index in ["kit.json", "modules.json"] {
             std::fs::write(bench.dir.path().join("kits").join(&kit).join(index), "").unwrap();
@@ -204,5 +282,13 @@ mod tests {
         assert!(boot_kits.kit_file(&kit, "vmlinuz").is_some());
         assert!(boot_kits.kit_file(&kit, "loader.img").is_some());
         assert!(boot_kits.kit_file("another", "vmlinuz").is_none());
+        let (path, mark) = boot_kits.kit_file(&kit, &small).unwrap();
+        assert_eq!(Hash::of(&std::fs::read(path).unwrap()), mark.unwrap().blake3);
+        assert_eq!(boot_kits.loader_for(Some(nic)), small);
+        assert_eq!(boot_kits.loader_for(Some(PciId { vendor: 1, device: 1 })), "loader.img");
+        assert_eq!(boot_kits.loader_for(None), "loader.img");
+        for strange in ["loader-.img", "loader-00.img", "loader-../../../etc/passwd.img"] {
+            assert!(boot_kits.kit_file(&kit, strange).is_none(), "{strange}");
+        }
     }
 }

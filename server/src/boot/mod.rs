@@ -10,6 +10,9 @@ pub mod arguments;
 // Core: what iPXE says of itself and of the NIC.
 pub mod ipxe;
 
+// Core: which machines get a small loader.
+pub mod small;
+
 // Core: the text of the boot scripts.
 pub mod script;
 

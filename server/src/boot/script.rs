@@ -17,7 +17,7 @@ use crate::fleet::boot_policy::Asker;
 /// Why a script cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
-    /// The kit's name has other characters, is empty or too long.
+    /// The kit's name, or its loader's, has other characters, is empty or too long.
     #[error("the boot kit's name {0:?} is not made of letters, digits and `.`, `_`, `+`, `-`")]
     KitName(String),
 }
@@ -109,6 +109,8 @@ pub struct Load<'a> {
     pub key: &'a PublicKey,
     /// The boot kit's name, as in `/boot/{kit}/`.
     pub kit: &'a str,
+    /// The file name of the loader's initramfs, as in `/boot/{kit}/{loader}`.
+    pub loader: &'a str,
     /// Additional kernel arguments from the configuration.
     pub kernel_arguments: &'a KernelArguments,
 }
@@ -122,7 +124,9 @@ pub struct Load<'a> {
 /// forty machines boot with half a command line.
 pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     checked_kit(load.kit)?;
+    checked_kit(load.loader)?;
     let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
+    let loader = load.loader;
     // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel ignores it (pxelinux always sends it). The
     // serial console comes last, so that it is /dev/console: what a rack's admin sees.
     Ok(format!(
@@ -132,7 +136,7 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
          echo swarmboot: {server} sends the loader to ${{netX/mac}}\n\
          kernel --name vmlinuz {server}/boot/{kit}/vmlinuz initrd=loader.img console=tty0 console=ttyS0,115200 \
          {CMDLINE_SERVER}={server} {CMDLINE_KEY}={key} {CMDLINE_MAC}=${{netX/mac}}{extra} || goto failed\n\
-         initrd --name loader.img {server}/boot/{kit}/loader.img || goto failed\n\
+         initrd --name loader.img {server}/boot/{kit}/{loader} || goto failed\n\
          boot || goto failed\n\
          :again\n\
          chain --autofree --replace {server}/boot.ipxe || goto failed\n\
@@ -215,8 +219,8 @@ mod tests {
     }
 
     fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
-        let kernel_arguments: KernelArguments = arguments.join(" ").parse().unwrap();
-        load(&Load { server: server(), key: &key(), kit, kernel_arguments: &kernel_arguments })
+        let (kernel_arguments, loader) = (arguments.join(" ").parse().unwrap(), "loader.img");
+        load(&Load { server: server(), key: &key(), kit, loader, kernel_arguments: &kernel_arguments })
     }
 
     fn all() -> [String; 4] {
@@ -358,7 +362,8 @@ mod tests {
         #[test]
         fn arguments_stay_on_their_line(argument in ".{0,40}") {
             if let Ok(kernel_arguments) = argument.parse() {
-                let load = Load { server: server(), key: &key(), kit: "k", kernel_arguments: &kernel_arguments };
+                let (kit, loader) = ("k", "loader.img");
+                let load = Load { server: server(), key: &key(), kit, loader, kernel_arguments: &kernel_arguments };
                 let script = super::load(&load).unwrap();
                 let plain = loaded("k", &["x"]).unwrap();
                 prop_assert_eq!(script.lines().count(), plain.lines().count());

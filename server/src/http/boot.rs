@@ -17,6 +17,7 @@ use super::refusal::Refusal;
 use super::server::Ends;
 use crate::boot::script::{self, Visitor};
 use crate::fleet::boot_policy::{BootPolicy, ScriptSays, Sighting};
+use crate::tailor::PciId;
 
 /// The routes that machines fetch from before they have reported anything.
 pub(super) fn routes() -> Router<Arc<Public>> {
@@ -34,10 +35,10 @@ async fn boot_script(
 ) -> Result<Response, Refusal> {
     let pairs = query_pairs(query.as_deref().unwrap_or_default());
     let asked = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
-    let (asker, ethernet) = match asked {
+    let (asker, ethernet, nic) = match asked {
         Visitor::First => return Ok(as_script(script::entry(ends.local))),
-        Visitor::Machine(asker, _) => (asker, true),
-        Visitor::Odd(asker) => (asker, false),
+        Visitor::Machine(asker, ipxe) => (asker, true, ipxe.nic),
+        Visitor::Odd(asker) => (asker, false, None),
     };
     let (_, policy) = public.fleet.policies().borrow().of(&asker);
     let kit = match policy {
@@ -47,7 +48,10 @@ async fn boot_script(
         BootPolicy::BootDisk | BootPolicy::Ignore => false,
     };
     let (text, says) = match (kit, policy) {
-        (true, _) => (load_script(&public, ends).await?, ScriptSays::Load),
+        (true, _) => {
+            let nic = nic.filter(|_| asker.mac.is_some_and(|mac| public.gives_small_loader(mac)));
+            (load_script(&public, ends, nic).await?, ScriptSays::Load)
+        }
         (false, BootPolicy::Unknown) if !ethernet => {
             (script::boot_disk(ends.local, NOT_ETHERNET), ScriptSays::BootDiskNoEthernet)
         }
@@ -63,9 +67,9 @@ async fn boot_script(
 /// Shown on a machine that netboots over another network than Ethernet.
 const NOT_ETHERNET: &str = "its network card has no Ethernet address, and nothing else is served";
 
-async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
-    let kit = public.ask(|source| source.kit()).await?;
-    let Some(kit) = kit else {
+async fn load_script(public: &Public, ends: Ends, nic: Option<PciId>) -> Result<String, Refusal> {
+    let named = public.ask(move |source| Some((source.kit()?, source.loader_for(nic)))).await?;
+    let Some((kit, loader)) = named else {
         tracing::warn!(machine = %ends.peer.ip(), "a machine asks for the loader, but there is no boot kit");
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is no boot kit")
             .hint("`swarmboot kit import` makes one; the machine asks again"));
@@ -74,6 +78,7 @@ async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
         server: ends.local,
         key: &public.fleet.key(),
         kit: &kit,
+        loader: &loader,
         kernel_arguments: &public.kernel_arguments,
     };
     script::load(&load).map_err(|error| {

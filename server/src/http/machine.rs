@@ -17,7 +17,7 @@ use common::limits::{EVENTS_BYTES_MAX, EVENTS_PER_BATCH_MAX, REPORT_BYTES_MAX};
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::trust::{Signed, Untrusted};
-use common::wire::http::{CONFIRM, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT};
+use common::wire::http::{CONFIRM, DRIVER, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT};
 
 use jiff::Timestamp;
 
@@ -38,6 +38,7 @@ pub(super) fn routes() -> Router<Arc<Public>> {
         .route(REPORT, post(report))
         .route(EVENTS, post(events))
         .route(&format!("{}/{{hash}}", common::wire::http::BUNDLE), get(bundle))
+        .route(&format!("{DRIVER}/{{hash}}"), get(driver))
         .route(&format!("{MANIFEST}/{{image}}"), get(manifest))
         .route(&format!("{CONFIRM}/{{token}}"), get(confirm).post(confirm))
 }
@@ -67,6 +68,8 @@ async fn report(
         }
     })?;
     drop(turn);
+    let macs: Vec<_> = checked.report().nics.iter().map(|nic| nic.mac).collect();
+    public.has_reported(macs);
     Ok(Json(
         public
             .fleet
@@ -120,6 +123,22 @@ async fn bundle(
     let content = public.ask(move |source| source.bundle(hash)).await?;
     let content = content.ok_or_else(|| {
         Refusal::absent("there is no such bundle").hint("report again: it is built for each plan")
+    })?;
+    answer(&method, &headers, content, Box::new(|_| ())).await
+}
+
+/// A module or firmware file that a small loader lacks.
+async fn driver(
+    State(public): State<Arc<Public>>,
+    Path(hash): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let hash: Hash = hash.parse().map_err(|_| Refusal::absent("that is no driver's hash"))?;
+    let content = public.ask(move |source| source.driver(hash)).await?;
+    let content = content.ok_or_else(|| {
+        Refusal::absent("no boot kit has this driver")
+            .hint("restart the machine: its kit was replaced or removed")
     })?;
     answer(&method, &headers, content, Box::new(|_| ())).await
 }

@@ -1,8 +1,11 @@
 //! The shared state of the machines' routes. Touches the fleet's handle and the boot source.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use common::id::Mac;
 use common::limits::BODIES_PARSED_MAX;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::blocking::blocking;
@@ -11,6 +14,7 @@ use super::complaints::Complaints;
 use super::intake::Intake;
 use super::refusal::Refusal;
 use crate::boot::arguments::KernelArguments;
+use crate::boot::small::Trials;
 use crate::fleet::FleetHandle;
 
 /// What the handlers of the machines' routes share.
@@ -25,6 +29,9 @@ pub(super) struct Public {
     /// Limits how many bodies are parsed at once, which takes memory and CPU.
     pub(super) parsers: Semaphore,
     pub(super) complaints: Complaints,
+    /// Which machines get a small loader, and when this server began to remember.
+    trials: Mutex<Trials>,
+    since: Instant,
 }
 
 impl std::fmt::Debug for Public {
@@ -48,7 +55,20 @@ impl Public {
             intake: Arc::default(),
             parsers: Semaphore::new(BODIES_PARSED_MAX),
             complaints: Complaints::default(),
+            trials: Mutex::default(),
+            since: Instant::now(),
         }
+    }
+
+    /// Whether the machine with this address, which asks for its script, gets a small loader.
+    pub(super) fn gives_small_loader(&self, mac: Mac) -> bool {
+        self.trials.lock().gives(mac, self.since.elapsed())
+    }
+
+    /// A machine with these addresses has reported.
+    pub(super) fn has_reported(&self, macs: impl IntoIterator<Item = Mac>) {
+        let mut trials = self.trials.lock();
+        macs.into_iter().for_each(|mac| trials.reported(mac));
     }
 
     /// Calls the boot source on a blocking thread, because it may read a disk.

@@ -187,6 +187,7 @@ impl Draft {
         let config = tree.read(&format!("boot/config-{release}")).ok();
         let config = config.as_deref().map(String::from_utf8_lossy);
         self.record.compression = kernel::compression_for(config.as_deref());
+        self.record.xz = kernel::can_unpack_xz(config.as_deref());
         self.put(store::KERNEL, &image)
     }
 

@@ -51,6 +51,10 @@ pub(crate) struct Record {
     pub(crate) warnings: Vec<String>,
     /// How the loader's initramfs is compressed, for when it is made again.
     pub(crate) compression: super::archive::Compression,
+    /// Whether its kernel can unpack xz, which makes small loaders a tenth smaller than zstd; kits of earlier versions
+    /// do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) xz: bool,
     /// The hash of the loader program inside `loader.img`.
     pub(crate) loader: Hash,
     /// Every file but this one, by its path in the kit.
@@ -178,7 +182,11 @@ impl Kits {
         let served = |record: Record| {
             let dir = self.dir.join(&record.name);
             let file = |name: &str| (dir.join(name), record.files.get(name).copied());
-            (record.name.clone(), BootFiles { kernel: file(KERNEL), loader: file(LOADER) })
+            let (kernel, loader) = (file(KERNEL), file(LOADER));
+            let is_driver = |path: &str| path.starts_with("modules/") || path.starts_with("firmware/");
+            let drivers = record.files.iter().filter(|(path, _)| is_driver(path));
+            let drivers = drivers.map(|(path, mark)| (mark.blake3, dir.join(path))).collect();
+            (record.name.clone(), BootFiles { kernel, loader, drivers })
         };
         Ok(self.records()?.into_iter().map(served).collect())
     }
@@ -293,6 +301,8 @@ pub struct BootFiles {
     pub kernel: (PathBuf, Option<FileMark>),
     /// The loader's initramfs; no mark in a kit whose record lacks it.
     pub loader: (PathBuf, Option<FileMark>),
+    /// Modules and firmware, by their hashes.
+    pub drivers: HashMap<Hash, PathBuf>,
 }
 
 /// One kit, with its record and module index in memory.
@@ -359,6 +369,30 @@ impl Kit {
         if FileMark::of(&bytes) == *mark { Ok(bytes) } else { Err(KitError::Changed(path)) }
     }
 
+    /// The length and hash of each of its files at the import, by its path in the kit, ascending.
+    pub fn marks(&self) -> impl Iterator<Item = (&str, FileMark)> {
+        let files = self.record.files.iter().filter(|(path, _)| *path != LOADER);
+        files.map(|(path, mark)| (path.as_str(), *mark))
+    }
+
+    /// The hash of its index of modules, by which machine and server see that they mean the same drivers.
+    #[must_use]
+    pub fn drivers(&self) -> Option<Hash> {
+        self.mark(MODULES).map(|mark| mark.blake3)
+    }
+
+    /// Where a file of the kit is.
+    #[must_use]
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
+    }
+
+    /// How its small loaders are compressed.
+    #[must_use]
+    pub fn small_compression(&self) -> super::archive::Compression {
+        if self.record.xz { super::archive::Compression::Xz } else { self.record.compression }
+    }
+
     /// The length and hash that a file of the kit had at the import; `None` if it is no part of the kit.
     #[must_use]
     pub fn mark(&self, file: &str) -> Option<FileMark> {
@@ -384,6 +418,7 @@ impl Record {
             sources,
             warnings: vec![],
             compression: super::archive::Compression::Zstd,
+            xz: false,
             loader: Hash([0; 32]),
             files: BTreeMap::new(),
         }

@@ -57,7 +57,7 @@ fn equal_machines_share_one_bundle_that_is_built_once() {
     let path = bundles.path(results[0].0).unwrap();
     let bytes = fs::read(&path).unwrap();
     assert_eq!((Hash::of(&bytes), bytes.len() as u64), results[0]);
-    assert!(bundles.building.lock().is_empty());
+    assert!(bundles.built.is_idle());
 
     // A bundle on the disk is found after a restart; one that was deleted is built again, to the same bytes.
     let again = Bundles::open(bench.dir.path(), &agent).unwrap();
