@@ -43,6 +43,9 @@ pub mod swarm;
 // Everything that must outlive the process, in SQLite.
 pub mod records;
 
+// Magic packets, which switch machines on.
+pub mod magic;
+
 // Parses numbers with units.
 pub mod units;
 

@@ -14,6 +14,7 @@ use common::plan::Tuning;
 use common::swarm::behaviour::Protocol;
 use common::swarm::splitmix::SplitMix64;
 use common::trust::PublicKey;
+use common::wire::swarm::Member;
 
 use crate::lines::Holder;
 use crate::names::{IMAGE, full, job};
@@ -69,7 +70,7 @@ impl Machine {
             seed,
             seed_addresses: Vec::from_iter(address.parse()),
             listening: vec![address.to_owned()],
-            job: job(number),
+            member: Member::Job(job(number)),
             image: IMAGE,
             wanted: full(chunks),
             fetch_parallel: tuning.fetch_parallel as usize,

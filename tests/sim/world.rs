@@ -163,7 +163,7 @@ impl World {
             assert_eq!(machine.done.is_some(), machine.held.count() == self.chunks);
         }
         for node in self.server.swarm.status().nodes {
-            let machine = usize::try_from(node.job.0).ok().and_then(|number| self.machines.get(number));
+            let machine = node.job.and_then(|job| self.machines.get(usize::try_from(job.0).ok()?));
             let held = machine.map_or(0, |machine| machine.held.count());
             assert!(node.held <= held, "the server believes more");
         }

@@ -15,7 +15,7 @@ use agent::swarm::SwarmEvent;
 use pest::{Pest, pest};
 use rack::{Machine, Rack, image};
 use rogue::{Manner, rogue};
-use server::swarm::SwarmFact;
+use server::swarm::{Party, SwarmFact};
 
 const MIB: u32 = 1 << 20;
 
@@ -202,7 +202,10 @@ async fn a_rotten_chunk_is_had_again_from_a_machine_that_has_it() {
     let mut second = Machine::start_unknown(&rack, 2).await;
     second.finish(&rack).await;
     assert_eq!(rack.rotten(), 0);
-    rack.hears(|fact| matches!(fact, SwarmFact::ChunkMended { from: Some(job), .. } if job.0 == 1)).await;
+    rack.hears(
+        |fact| matches!(fact, SwarmFact::ChunkMended { from: Some(Party::Job(job)), .. } if job.0 == 1),
+    )
+    .await;
     assert_eq!(second.client.sources().server_chunks, 12);
     rack.stop(vec![first, second]).await;
 }

@@ -9,7 +9,7 @@ use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::{ImageId, JobId};
 use common::swarm::behaviour::{self, MeshEvent, Protocol, build};
 use common::swarm::frame::{self, BadStream};
-use common::wire::swarm::{FromHolder, FromPuller, ToAgent, ToServer};
+use common::wire::swarm::{FromHolder, FromPuller, Member, ToAgent, ToServer};
 use futures::{AsyncReadExt as _, StreamExt as _};
 use libp2p::Stream;
 use libp2p::swarm::SwarmEvent;
@@ -129,7 +129,7 @@ pub(crate) async fn pest(rack: &Rack, number: u8, manner: Pest) -> Running {
         rack.seed.addresses.iter().map(|address| address.parse().unwrap()).collect();
     let image = rack.image.id;
     let hello = ToServer::Hello {
-        job: JobId(number.into()),
+        member: Member::Job(JobId(number.into())),
         image,
         addresses: vec![],
         held: ChunkSet::new(rack.image.manifest.len()),

@@ -13,8 +13,10 @@ use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
 use common::plan::{Seed, Tuning};
 use common::swarm::splitmix::SplitMix64;
 use common::trust::KeyPair;
-use common::wire::swarm::{Form, Personality};
-use server::swarm::{Admission, Bound, ChunkSource, Gather, LimitOrder, SwarmFact, SwarmHandle, bind};
+use common::wire::swarm::{Form, Member, Personality};
+use server::swarm::{
+    Admission, Bound, ChunkSource, Gather, LimitOrder, MachinePart, Part, Party, SwarmFact, SwarmHandle, bind,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -197,13 +199,15 @@ impl Rack {
         };
         let admission = Admission {
             key: key(number).public(),
-            deployment: DeploymentId(1),
-            job: JobId(number.into()),
             image: self.image.id,
             name,
             site: site.to_owned(),
-            personality,
-            gather: wanted.map(|wanted| Gather { wanted, seconds: 60 }),
+            part: Part::Machine(Box::new(MachinePart {
+                deployment: DeploymentId(1),
+                job: JobId(number.into()),
+                personality,
+                gather: wanted.map(|wanted| Gather { wanted, seconds: 60 }),
+            })),
         };
         self.handle().admit(admission).await.unwrap();
     }
@@ -229,7 +233,7 @@ impl Rack {
     }
 
     pub(crate) async fn accused(&self, number: u8) -> bool {
-        let guilty = |fact: &SwarmFact| matches!(fact, SwarmFact::Corrupt { from, .. } if *from == Some(JobId(number.into())));
+        let guilty = |fact: &SwarmFact| matches!(fact, SwarmFact::Corrupt { from, .. } if *from == Some(Party::Job(JobId(number.into()))));
         let found = async {
             while !self.facts.lock().unwrap().iter().any(guilty) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -285,7 +289,7 @@ impl Machine {
         let tuning = Tuning { cache_bytes: 8 << 20, write_backlog: 4, ..Tuning::default() };
         let config = SwarmConfig {
             keypair: key(number),
-            job: JobId(number.into()),
+            member: Member::Job(JobId(number.into())),
             image: rack.image.id,
             manifest: Arc::clone(&rack.image.manifest),
             seed: rack.seed.clone(),

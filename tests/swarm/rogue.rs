@@ -12,7 +12,7 @@ use common::swarm::frame::{self, BadStream};
 use common::swarm::serve::{ChunkProvider, Frame, Outlet, serve};
 use common::swarm::slots::Slots;
 use common::trust::PublicKey;
-use common::wire::swarm::{Form, FromHolder, FromPuller, Neighbour, ToAgent, ToServer};
+use common::wire::swarm::{Form, FromHolder, FromPuller, Member, Neighbour, ToAgent, ToServer};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::Stream;
 use libp2p::swarm::SwarmEvent;
@@ -153,7 +153,7 @@ pub(crate) async fn rogue(rack: &Rack, number: u8, manner: Manner) -> JoinHandle
     let shop = Arc::new(Shop { image: Arc::clone(&rack.image), manner, news: watch::Sender::new(0) });
     let image = rack.image.id;
     let hello = ToServer::Hello {
-        job: JobId(number.into()),
+        member: Member::Job(JobId(number.into())),
         image,
         addresses: own.iter().map(ToString::to_string).collect(),
         held: shop.all(),

@@ -24,6 +24,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "image",
             "swarm",
             "api/shapes",
+            "magic",
             "noise",
             "fault",
             "units",

@@ -10,7 +10,7 @@ use common::manifest::{Chunk, Manifest};
 use common::plan::Plan;
 use common::step::{Sources, Step};
 use common::trust::KeyPair;
-use common::wire::swarm::Personality;
+use common::wire::swarm::{Member, Personality};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -151,7 +151,7 @@ impl Machine {
         let target = self.target.as_ref().ok_or(StepError::NotJoined)?;
         let config = SwarmConfig {
             keypair: self.context.key.clone(),
-            job: self.plan.job,
+            member: Member::Job(self.plan.job),
             image: self.plan.image,
             manifest: Arc::clone(&target.manifest),
             seed: self.plan.seed.clone(),

@@ -77,7 +77,7 @@ async fn listen(
     while let Some(event) = events.recv().await {
         match event {
             SwarmEvent::Welcome(personality) => {
-                heard.send_modify(|heard| heard.personality = Some(*personality));
+                heard.send_modify(|heard| heard.personality = personality.map(|personality| *personality));
             }
             SwarmEvent::Gather { arrived, wanted, seconds } => {
                 heard.send_modify(|heard| heard.gather = Some((arrived, wanted, seconds)));

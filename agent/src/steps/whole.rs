@@ -12,7 +12,7 @@ use common::manifest::Manifest;
 use common::plan::{DiskIdentity, Finish, Plan, Seed, Tuning};
 use common::step::Step;
 use common::trust::KeyPair;
-use common::wire::swarm::Personality;
+use common::wire::swarm::{Member, Personality};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -108,7 +108,7 @@ pub(super) async fn joined_on(
     let target = Target::new(device, Arc::clone(manifest), already);
     let config = SwarmConfig {
         keypair: context.key.clone(),
-        job: plan.job,
+        member: Member::Job(plan.job),
         image: ImageId(Hash([0; 32])),
         manifest: Arc::clone(manifest),
         seed: plan.seed.clone(),

@@ -9,12 +9,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::{ImageId, JobId};
+use common::id::ImageId;
 use common::manifest::Manifest;
 use common::plan::{Seed, Tuning};
 use common::step::Sources;
 use common::swarm::behaviour::NoNode;
 use common::trust::KeyPair;
+use common::wire::swarm::Member;
 
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
@@ -33,8 +34,8 @@ pub trait HeldChunks: Send + Sync + 'static {
 pub struct SwarmConfig {
     /// The machine's boot key, made anew at each boot.
     pub keypair: KeyPair,
-    /// The job of the plan, sent in the hello: the server knows the machine by it.
-    pub job: JobId,
+    /// The job of the plan, or that this is a relay; sent in the hello, for the server knows the machine by it.
+    pub member: Member,
     /// The name of the image, by which peers ask for its chunks.
     pub image: ImageId,
     /// The image's manifest, checked against its name.
@@ -54,7 +55,7 @@ pub struct SwarmConfig {
 impl std::fmt::Debug for SwarmConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SwarmConfig")
-            .field("job", &self.job)
+            .field("member", &self.member)
             .field("image", &self.image)
             .field("listen", &self.listen)
             .finish_non_exhaustive()

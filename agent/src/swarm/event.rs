@@ -7,7 +7,7 @@ use common::wire::swarm::Personality;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SwarmEvent {
     /// The server's welcome, with what to personalise; only the first of a run is told.
-    Welcome(Box<Personality>),
+    Welcome(Option<Box<Personality>>),
     /// The gate is closed; repeated whenever more machines have arrived.
     Gather {
         /// Machines that have arrived.

@@ -118,7 +118,7 @@ fn session(
         seed: config.seed.key,
         seed_addresses,
         listening: listening.iter().map(ToString::to_string).collect(),
-        job: config.job,
+        member: config.member,
         image: config.image,
         wanted,
         fetch_parallel: config.tuning.fetch_parallel.max(1) as usize,

@@ -27,11 +27,11 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::{ImageId, JobId};
+use common::id::ImageId;
 use common::step::Sources;
 use common::swarm::behaviour::Protocol;
 use common::trust::PublicKey;
-use common::wire::swarm::{Neighbour, ToServer};
+use common::wire::swarm::{Member, Neighbour, ToServer};
 
 use super::event::SwarmEvent;
 use links::{Links, Target};
@@ -60,8 +60,8 @@ pub struct SessionConfig {
     pub seed_addresses: Vec<Multiaddr>,
     /// This agent's listen addresses, as multiaddrs: the server passes them on to neighbours.
     pub listening: Vec<String>,
-    /// The job, by which the server knows the machine; sent in the hello.
-    pub job: JobId,
+    /// The job, by which the server knows the machine, or that this is a relay; sent in the hello.
+    pub member: Member,
     /// The image that this agent fetches; sent in the hello.
     pub image: ImageId,
     /// The image's chunks that have to be fetched: all but zeros and repetitions of an earlier chunk.
@@ -254,7 +254,7 @@ impl Session {
         // The hello lists all chunks that are held.
         self.news.clear();
         self.say(ToServer::Hello {
-            job: self.config.job,
+            member: self.config.member,
             image: self.config.image,
             addresses: self.config.listening.clone(),
             held: self.scheduler.held().clone(),

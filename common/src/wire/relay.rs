@@ -387,16 +387,18 @@ pub struct SiteImage {
 pub struct Stage {
     /// The number of the order, for log lines.
     pub number: u64,
-    /// Whether the time that the admin gave has come: the server's clock decides, and sends this part again then.
+    /// Whether it is to be fetched by now: the time that the admin gave has come by the server's clock, or machines of
+    /// the site take the image. This part is sent again then.
     pub due: bool,
-    /// The most bytes per second that fetching it may take; none for no bound but the line's.
+    /// The most bytes per second that fetching it may take; none for no bound but the line's, also while machines of the
+    /// site take the image.
     pub limit: Option<u64>,
 }
 
 /// A machine to wake with a magic packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {
-    /// Counts up from 1 over the server's life: a relay obeys each number once.
+    /// Grows with each order, over restarts of the server too: a relay obeys each number once.
     pub number: u64,
     /// The machine, for log lines.
     pub machine: MachineId,
@@ -416,7 +418,7 @@ pub struct Via {
     pub local: SocketAddr,
     /// The nonce of a [`StateAnswer`], of the last quarter of an hour.
     pub nonce: String,
-    /// Counts up from 1 with each request under this nonce, whichever order they arrive in.
+    /// Counts up from 1 with each request that the relay's process passes on; they may arrive in another order.
     pub count: u64,
     /// The request line, by [`Via::request`]: the header of one request cannot be put on another.
     pub request: Hash,

@@ -73,14 +73,24 @@ pub enum Bottleneck {
     Cpu,
 }
 
+/// What a node takes part in a swarm as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Member {
+    /// The agent of a machine, whose disk the image is written to.
+    Job(JobId),
+    /// A site's relay: it holds chunks for good, and nobody waits for it.
+    Relay,
+}
+
 /// A message of an agent to the server on its control stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ToServer {
     /// The first message. Sent again on every new stream, so the server may restart.
     Hello {
-        /// The job that its plan is of.
-        job: JobId,
+        /// The job that its plan is of; or that it is a relay.
+        member: Member,
         /// The image that it fetches, whose swarm it joins.
         image: ImageId,
         /// Its listen addresses, as multiaddrs.
@@ -128,8 +138,8 @@ pub enum ToServer {
 pub enum ToAgent {
     /// The answer to `Hello`: the server knows the agent's job.
     Welcome {
-        /// What the installed OS is configured with.
-        personality: Personality,
+        /// What the installed OS is configured with; none for a relay.
+        personality: Option<Personality>,
     },
     /// The gate is closed: wait until the machines have arrived, or for this long. Sent again as the counts change.
     Gather {

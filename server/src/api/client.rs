@@ -60,6 +60,14 @@ impl Client {
         whole::<serde_json::Value>(self.send(Method::DELETE, path, empty()).await?).await.map(drop)
     }
 
+    /// Sends a DELETE for `path` and reads the JSON response.
+    ///
+    /// # Errors
+    /// When no server answers, or with the server's refusal.
+    pub async fn delete_for<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
+        whole(self.send(Method::DELETE, path, empty()).await?).await
+    }
+
     /// Starts a long task and passes each progress line and note to `on_line` until it is done; returns its result.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The admin's routes for images, and the conversion of images and their errors to shapes. Touches the image store, and
 //! asks the fleet which jobs need an image.
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -17,15 +18,23 @@ use crate::http::refusal::Refusal;
 use crate::image::{AddSpec, Added, ImageError, ImageInfo, ImageSource, Images, PartitionTable};
 
 pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<ImageShown>> {
-    answered(move || Ok(admin.images.list().iter().map(shown).collect())).await
+    let staged = admin.fleet.staged(None).await?;
+    answered(move || {
+        let at = |image| staged.iter().filter(|staged| staged.image == image).cloned().collect();
+        let list = admin.images.list();
+        Ok(list.iter().map(|info| ImageShown { staged: at(info.id), ..shown(info) }).collect())
+    })
+    .await
 }
 
 pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<ImageShown> {
+    let staged = admin.fleet.staged(None).await?;
     answered(move || {
         let info = admin.images.get(&bounded(name)?).map_err(|error| refused(&error))?;
+        let staged = staged.into_iter().filter(|staged| staged.image == info.id).collect();
         // Finds the traits now where an earlier version added the image; what cannot be read `image verify` reports.
         let traits = admin.images.traits(info.id).ok();
-        Ok(ImageShown { traits, ..shown(&info) })
+        Ok(ImageShown { traits, staged, ..shown(&info) })
     })
     .await
 }
@@ -140,15 +149,19 @@ pub(super) async fn remove(
     let needed = admin.fleet.needs_image(info.id).await?;
     // While the image has another name, its data stays for the jobs that need it.
     let images = admin.images.clone();
-    answered(move || {
+    let (id, last) = blocking(move || {
         let names = images.list().iter().filter(|other| other.id == info.id).count();
         let needed = needed.filter(|_| names < 2);
         let removed = images.remove(&name, needed.as_deref()).map_err(|error| refused(&error))?;
         tracing::info!(image = removed.image.name, freed_bytes = removed.freed_bytes, "an image was removed");
-        drop(no_orders);
-        Ok(serde_json::json!({}))
+        Ok::<_, Refusal>((info.id, names < 2))
     })
-    .await
+    .await??;
+    if last {
+        admin.fleet.image_gone(id).await?;
+    }
+    drop(no_orders);
+    Ok(Json(serde_json::json!({})))
 }
 
 /// An image as a shape.
@@ -172,6 +185,7 @@ pub(crate) fn shown(info: &ImageInfo) -> ImageShown {
         partition_table: table.to_owned(),
         source: format!("{} ({})", info.source, info.format),
         traits: info.traits.clone(),
+        staged: vec![],
     }
 }
 

@@ -22,6 +22,9 @@ mod fleet;
 // Routes for the swarm's status and the limits on lines.
 mod swarm;
 
+// Routes for relays, staged images and machines to wake.
+mod relays;
+
 // The route of the log, page by page and followed.
 mod log;
 

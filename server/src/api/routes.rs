@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use super::admin::{Admin, Answered, answered};
 use super::shapes::{PREFIX, ServerStatus};
-use super::{fleet, images, kits, log, swarm};
+use super::{fleet, images, kits, log, relays, swarm};
 use crate::http::refusal::Refusal;
 
 /// The longest request body, in bytes: an order with user-data and keys fits several times.
@@ -24,8 +24,12 @@ pub fn routes(admin: Admin) -> Router {
         .route("/images/{name}", get(images::show).put(images::upload).delete(images::remove))
         .route("/images/{name}/verify", post(images::verify))
         .route("/images/{name}/export", get(images::export))
+        .route("/images/{name}/stage", post(relays::stage))
         .route("/machines", get(fleet::machines).post(fleet::command))
+        .route("/machines/wake", post(relays::wake))
         .route("/machines/{machine}", get(fleet::machine))
+        .route("/relays", get(relays::list).post(relays::invite))
+        .route("/relays/{name}", delete(relays::revoke))
         .route("/deployments", get(fleet::deployments).post(fleet::order))
         .route("/deployments/retry", post(fleet::retry))
         .route("/deployments/{id}", get(fleet::deployment))

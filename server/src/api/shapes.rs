@@ -15,8 +15,13 @@
 //! | `POST /images/{name}/verify` | | lines, `TaskLine<ImageVerified>` |
 //! | `GET /images/{name}/export` | | the raw image |
 //! | `DELETE /images/{name}` | | `{}` |
+//! | `POST /images/{name}/stage` | [`ImageStage`] | list of [`Staged`], of this image |
 //! | `GET /machines`, `GET /machines/{machine}` | | [`MachineShown`], one or a list |
 //! | `POST /machines` | [`MachineCommand`] | list of [`MachineChanged`] |
+//! | `POST /machines/wake` | [`MachineWake`] | list of [`MachineChanged`] |
+//! | `GET /relays` | | list of [`RelayShown`] |
+//! | `POST /relays` | [`RelayInvite`] | [`RelayInvited`] |
+//! | `DELETE /relays/{name}` | | [`RelayShown`] |
 //! | `GET /deployments`, `GET /deployments/{id}` | | [`DeploymentShown`], one or a list |
 //! | `POST /deployments` | [`DeployOrder`] | [`DeployAnswer`] |
 //! | `POST /deployments/{id}/cancel` | [`Cancel`] | [`DeploymentShown`] |
@@ -31,6 +36,9 @@
 
 // Shapes of boot kits and images.
 mod stores;
+
+// Relays, and which images are staged at them.
+mod relay;
 
 // Which machines a request is about.
 mod selection;
@@ -66,7 +74,12 @@ use serde::{Deserialize, Serialize};
 pub use deployment::{
     Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobShown, JobState, Shown, ShownLine,
 };
-pub use machine::{Doubt, MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState};
+pub use machine::{
+    Doubt, MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState, MachineWake,
+};
+pub use relay::{
+    ImageStage, RelayHolds, RelayInvite, RelayInvited, RelayShown, RelayState, Staged, StagedAt,
+};
 pub use retry::{Retry, RetryLine, RetryShown};
 pub use selection::Selection;
 pub use silence::Silence;

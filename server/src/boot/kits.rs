@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::id::Hash;
+use common::wire::relay::{BootFile, SiteBoot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -181,6 +182,29 @@ impl BootKits {
         self.booting.borrow().programs.get(file).cloned()
     }
 
+    /// What a relay is told of the files that machines boot with, without the relay's own name and site. A file whose
+    /// hash an earlier version did not record is left out: the relay passes it on instead.
+    #[must_use]
+    pub fn site_boot(&self) -> SiteBoot {
+        let booting = self.booting.borrow().clone();
+        let file = |name: &str| {
+            let kit = booting.kit.as_ref()?;
+            let files = booting.kits.get(kit)?;
+            let (_, mark) = if name == "vmlinuz" { &files.kernel } else { &files.loader };
+            let FileMark { bytes, blake3 } = (*mark)?;
+            Some(BootFile { name: name.to_owned(), hash: blake3, bytes, path: format!("/boot/{kit}/{name}") })
+        };
+        let programs = booting.programs.iter().filter(|(name, _)| *name != AUTOEXEC);
+        let mut programs: Vec<BootFile> = programs.map(|(name, bytes)| program(name, bytes)).collect();
+        programs.sort_by(|one, other| one.name.cmp(&other.name));
+        SiteBoot {
+            files: ["vmlinuz", "loader.img"].into_iter().filter_map(file).collect(),
+            programs,
+            prefer: self.settings.prefer.clone(),
+            ..SiteBoot::default()
+        }
+    }
+
     /// Puts this server's loader into kits that were made with another version of it, and publishes what machines can
     /// boot. Blocks.
     pub fn prepare(&self) {
@@ -252,6 +276,16 @@ impl BootKits {
         // An iPXE that DHCP cannot give a script (the signed one) fetches this file from where it came from.
         let entry = (AUTOEXEC.to_owned(), Bytes::from(script::entry(self.settings.http)));
         Ok((kit.name().to_owned(), programs.chain([entry]).collect()))
+    }
+}
+
+/// A boot program as a relay is told of it. Programs have 1 MB at most: hashing one takes a millisecond.
+fn program(name: &str, bytes: &Bytes) -> BootFile {
+    BootFile {
+        name: name.to_owned(),
+        hash: Hash::of(bytes),
+        bytes: bytes.len() as u64,
+        path: format!("/nbp/{name}"),
     }
 }
 

@@ -7,7 +7,11 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use common::id::DeploymentId;
 use common::step::Step;
 
+pub use self::relay::{Relay, Stage};
 use crate::config::Flags;
+
+// Relays, and images that are staged at them.
+mod relay;
 
 /// The default path of the admin socket.
 pub const SOCKET: &str = "/run/swarmboot/swarmboot.sock";
@@ -64,6 +68,9 @@ pub enum Command {
     /// Deployments: orders to write an image to machines.
     #[command(subcommand)]
     Deploy(Deploy),
+    /// Relays: a branch's own server, which machines there boot from.
+    #[command(subcommand)]
+    Relay(Relay),
     /// Every step of every machine.
     Logs(Logs),
     /// Who holds which chunks of an image, and who was sent what.
@@ -155,6 +162,12 @@ pub enum Image {
         /// Its name.
         name: String,
     },
+    /// Bring an image to the relays of a site ahead of its day.
+    #[command(
+        after_help = "Example:\n  swarmboot image stage debian-12 --site branch --not-before 22:00 --limit \
+                            5M\n  swarmboot image stage debian-12 --site branch --remove"
+    )]
+    Stage(Stage),
 }
 
 /// Which machines.
@@ -220,6 +233,9 @@ pub enum Machine {
     },
     /// Delete the records of them; their events stay.
     Forget(Change),
+    /// Switch them on with magic packets: by their site's relays, or by the server
+    /// on its own network.
+    Wake(Change),
 }
 
 /// A change to machines.

@@ -383,6 +383,7 @@ mod tests {
             sector_bytes: 512,
             partition_table: "gpt".to_owned(),
             source: String::new(),
+            staged: vec![],
             traits: None,
         };
         let machines =

@@ -30,6 +30,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Image) -> Res
         Image::Show { name } => screen.image(&client.get(&format!("/images/{name}")).await?)?,
         Image::Verify { name } => return verify(client, screen, &name).await,
         Image::Export { name, file } => export(client, &name, &file).await?,
+        Image::Stage(stage) => super::relay::stage(client, screen, stage).await?,
         Image::Remove { name } => client.delete(&format!("/images/{name}")).await?,
     }
     Ok(ExitCode::SUCCESS)

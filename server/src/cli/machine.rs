@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use super::args::{Change, Machine, Which};
 use super::client::{Client, url_part};
 use super::show::Screen;
-use crate::api::shapes::{MachineAction, MachineChanged, MachineCommand, MachineShown, Selection};
+use crate::api::shapes::{
+    MachineAction, MachineChanged, MachineCommand, MachineShown, MachineWake, Selection,
+};
 use crate::fault::Fault;
 
 /// How many machines are requested at once.
@@ -29,6 +31,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> R
         Machine::Hold(change) => carry_out(client, screen, change, MachineAction::Hold).await?,
         Machine::Release(change) => carry_out(client, screen, change, MachineAction::Release).await?,
         Machine::Forget(change) => carry_out(client, screen, change, MachineAction::Forget).await?,
+        Machine::Wake(change) => wake(client, screen, change).await?,
         Machine::Merge { machine, into, dry_run } => {
             let change = Change { dry_run, ..one(machine) };
             carry_out(client, screen, change, MachineAction::Merge { into }).await?;
@@ -79,6 +82,12 @@ async fn carry_out(
     let command = MachineCommand { selection: selection(change.which)?, action, dry_run: change.dry_run };
     let changed: Vec<MachineChanged> = client.post("/machines", &command).await?;
     screen.changed(&changed)
+}
+
+async fn wake(client: &Client, screen: &Screen, change: Change) -> Result<(), Fault> {
+    let order = MachineWake { selection: selection(change.which)?, dry_run: change.dry_run };
+    let woken: Vec<MachineChanged> = client.post("/machines/wake", &order).await?;
+    screen.changed(&woken)
 }
 
 fn label_action(labels: &[String]) -> Result<MachineAction, Fault> {

@@ -16,6 +16,7 @@ mod image;
 mod kit;
 mod logs;
 mod machine;
+mod relay;
 mod swarm;
 
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ async fn run(args: Args) -> Result<ExitCode, Fault> {
         Command::Machine(command) => machine::run(&client, &screen, command).await,
         Command::Deploy(command) => deploy::run(&client, &screen, command).await,
         Command::Logs(query) => logs::run(&client, &screen, query).await,
+        Command::Relay(command) => relay::run(&client, &screen, command).await,
         Command::Swarm(command) => swarm::run(&client, &screen, command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "swarmboot", &mut std::io::stdout());

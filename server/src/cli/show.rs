@@ -10,7 +10,9 @@ use comfy_table::{Table, presets};
 use common::text::bytes;
 use serde::Serialize;
 
-use self::words::{disks, event_line, hardware, job_line, or_dash, sent_copies, step_words, when};
+use self::words::{
+    disks, event_line, hardware, job_line, or_dash, sent_copies, staged_lines, step_words, when,
+};
 use super::args::Output;
 use crate::api::shapes::{
     DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, ImageTraits, JobShown, KitShown, LogEvent,
@@ -144,7 +146,8 @@ impl Screen {
                 when(image.added),
             ]);
         }
-        print_table(&rows)
+        print_table(&rows)?;
+        images.iter().flat_map(staged_lines).try_for_each(|line| print_line(&line))
     }
 
     /// Prints one image, with its traits.

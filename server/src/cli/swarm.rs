@@ -71,6 +71,7 @@ fn show(screen: &Screen, swarms: &[SwarmStatus]) -> Result<(), Fault> {
 fn row(swarm: &SwarmStatus, node: &NodeStatus) -> [String; 8] {
     let held_up = match node.bottleneck {
         _ if !node.connected => "not connected",
+        _ if node.job.is_none() => "relay",
         _ if node.sealed => "done",
         Some(Bottleneck::Net) => "net",
         Some(Bottleneck::Disk) => "disk",

@@ -17,6 +17,7 @@ use super::decide::{Effects, Fleet, Settings};
 use super::handle::FleetHandle;
 use super::nonce::Nonces;
 use super::provisioner::Provisioner;
+use super::relays::RelayTable;
 use super::request::{Answer, FleetError, Request};
 use super::state::Change;
 use super::store::{KnownHardware, Store, StoreError};
@@ -69,17 +70,18 @@ pub fn start(
         .spawn(move || match Actor::over(store, settings, beside, &runtime) {
             Ok(actor) => {
                 // The caller of `start` waits for this.
-                let _ = opened.send(Ok(actor.policies.subscribe()));
+                let _ = opened.send(Ok((actor.policies.subscribe(), actor.relays.subscribe())));
                 actor.run(waiting, &runtime);
             }
             Err(error) => drop(opened.send(Err(error))),
         })
         .map_err(FleetError::Thread)?;
-    let policies = ready.recv().map_err(|_| FleetError::Stopping)??;
+    let (policies, relays) = ready.recv().map_err(|_| FleetError::Stopping)??;
     let nonces = Nonces::new(&keys.secret(), Timestamp::now());
     let tailors = Arc::new(Semaphore::new(TAILORS_MAX));
     let orders = Arc::new(Semaphore::new(super::handle::ORDERS_MAX as usize));
-    let handle = FleetHandle { requests, policies, events, provisioner, nonces, keys, log, tailors, orders };
+    let handle =
+        FleetHandle { requests, policies, relays, events, provisioner, nonces, keys, log, tailors, orders };
     Ok((handle.clone(), FleetTask { thread, handle }))
 }
 
@@ -88,6 +90,7 @@ struct Actor {
     fleet: Fleet,
     store: Box<dyn Store>,
     policies: watch::Sender<Arc<BootPolicies>>,
+    relays: watch::Sender<Arc<RelayTable>>,
     events: broadcast::Sender<Arc<LogEvent>>,
     provisioner: Arc<dyn Provisioner>,
 }
@@ -105,7 +108,8 @@ impl Actor {
             tracing::error!(what = row.words, "a record cannot be read and is set aside");
         }
         let policies = watch::Sender::new(Arc::new(fleet.state.policies(fleet.settings.discover)));
-        Ok(Self { fleet, store, policies, events, provisioner })
+        let relays = watch::Sender::new(Arc::new(fleet.relay_table(Timestamp::now())));
+        Ok(Self { fleet, store, policies, relays, events, provisioner })
     }
 
     fn run(mut self, mut waiting: mpsc::Receiver<Request>, runtime: &tokio::runtime::Handle) {
@@ -143,6 +147,7 @@ impl Actor {
                     if !dismissed.is_empty() && dismissals.blocking_send(dismissed).is_err() {
                         tracing::warn!("the swarm does not take dismissals");
                     }
+                    self.tell_relays();
                     answers.into_iter().for_each(|answer| answer(Ok(())));
                 }
                 Err(error) => self.fall_back(error, &changes, answers, runtime),
@@ -155,13 +160,32 @@ impl Actor {
         }
     }
 
+    /// Publishes what relays are told, if that has changed.
+    fn tell_relays(&self) {
+        if self.fleet.state.relays.is_empty() {
+            return;
+        }
+        let table = self.fleet.relay_table(Timestamp::now());
+        self.relays.send_if_modified(|published| {
+            let is_news = **published != table;
+            if is_news {
+                *published = Arc::new(table);
+            }
+            is_news
+        });
+    }
+
     fn announce(&self, changes: Vec<Change>) {
         let mut moved = false;
         for change in changes {
             match change {
                 Change::Event(event) => drop(self.events.send(Arc::new(*event))),
                 Change::Machine(_) | Change::Job(_) | Change::Forget(_) | Change::Frozen(_) => moved = true,
-                Change::Hardware(..) | Change::Deployment(_) => {}
+                Change::Hardware(..)
+                | Change::Deployment(_)
+                | Change::Relay(_)
+                | Change::Stage(_)
+                | Change::Unstage(_) => {}
             }
         }
         if moved {

@@ -56,6 +56,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::job::{Effect, Job, JobEvent};
 use super::machine::{Machine, restored};
+use super::presence::Relays;
 use super::silence::Seen;
 use super::state::{Change, State};
 use crate::api::shapes::{JobState, MachineState};
@@ -66,7 +67,7 @@ use trails::Trails;
 use whose::Said;
 
 pub use boots::{AtWork, REPORT_LIFE};
-pub use settings::{Settings, SiteRule};
+pub use settings::{Settings, SiteRule, site_of};
 pub(super) use whose::Whose;
 
 /// What the actor has to do after a decision: commit the changes first, then the rest.
@@ -100,6 +101,7 @@ pub struct Fleet {
     looked_for_secrets: Option<Timestamp>,
     /// How many events and reports of machines that nobody let in were over their limits and left out.
     pub left_out: u64,
+    pub(super) relays: Relays,
     /// Whether the disk of the records is nearly full: machines that nobody let in are not recorded then.
     pub is_tight: bool,
 }
@@ -138,6 +140,7 @@ impl Fleet {
             budgets: Budgets::default(),
             looked_for_secrets: None,
             left_out: 0,
+            relays: Relays::default(),
             is_tight: false,
         }
     }
@@ -347,6 +350,7 @@ impl Fleet {
             self.happen(job, JobEvent::Tick, now);
         }
         self.expire(now);
+        self.miss_relays(now);
         self.notice_silence(now);
         if self.looked_for_secrets.is_none_or(|at| now.duration_since(at) >= SignedDuration::from_mins(1)) {
             self.looked_for_secrets = Some(now);

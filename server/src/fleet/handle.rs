@@ -14,6 +14,9 @@ mod looking;
 // Reading and following the log.
 mod log;
 
+// Relays: what admins order of them, and what they say.
+mod relays;
+
 use std::sync::Arc;
 
 use common::trust::{KeyPair, PublicKey};
@@ -24,6 +27,7 @@ use super::boot_policy::{BootPolicies, Sighting};
 use super::decide::{Fleet, REPORT_LIFE};
 use super::nonce::Nonces;
 use super::provisioner::Provisioner;
+use super::relays::RelayTable;
 use super::request::{FleetError, Request, Work};
 use super::store::Log;
 use crate::api::shapes::LogEvent;
@@ -36,6 +40,7 @@ pub(super) const ORDERS_MAX: u32 = 64;
 pub struct FleetHandle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) policies: watch::Receiver<Arc<BootPolicies>>,
+    pub(super) relays: watch::Receiver<Arc<RelayTable>>,
     pub(super) events: broadcast::Sender<Arc<LogEvent>>,
     pub(super) provisioner: Arc<dyn Provisioner>,
     pub(super) keys: KeyPair,
@@ -111,6 +116,12 @@ impl FleetHandle {
     pub fn begun(&self, nonce: &str) -> Option<Timestamp> {
         let now = Timestamp::now();
         self.nonces.given(nonce, now).filter(|begun| now.duration_since(*begun) <= REPORT_LIFE)
+    }
+
+    /// When this nonce was given, however long ago; `None` if it is not of this start of the server.
+    #[must_use]
+    pub fn given(&self, nonce: &str) -> Option<Timestamp> {
+        self.nonces.given(nonce, Timestamp::now())
     }
 
     /// Queues a sighting of DHCP, TFTP or HTTP. Never waits, so that they do not: drops it when the queue is full.

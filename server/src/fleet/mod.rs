@@ -43,6 +43,12 @@ pub mod order;
 // Core: a deployment, one order for many machines.
 pub mod deployment;
 
+// Core: relays and staged images, as they are on record.
+pub mod relay;
+
+// Core: the relays that are there.
+mod presence;
+
 // Core: the state of the fleet, and its changes.
 pub mod state;
 
@@ -69,6 +75,9 @@ mod freeze;
 
 // Core, part of the fleet: the expiry of orders.
 mod expiry;
+
+// Core, part of the fleet: relays, what they say and are told.
+pub mod relays;
 
 // Core: machines, jobs and deployments as the API shows them.
 mod show;

@@ -17,7 +17,7 @@ use super::machine::is_blank;
 use super::provisioner::{NoPlan, Provision};
 use super::reports::REFUSED_POLL_SECONDS;
 use crate::api::shapes::Warning;
-use crate::swarm::{Admission, Gather};
+use crate::swarm::{Admission, Gather, MachinePart, Part};
 
 /// How long a gate waits, in seconds, when the order does not say.
 const GATE_SECONDS: u64 = 600;
@@ -133,13 +133,15 @@ impl Fleet {
             .map(|wanted| Gather { wanted, seconds: ordered.gather_seconds.unwrap_or(GATE_SECONDS) });
         Some(Admission {
             key: job.key?,
-            deployment: job.deployment,
-            job: job.id,
             image: order.image,
             name: machine.shown_name(),
             site: machine.site.clone(),
-            personality,
-            gather,
+            part: Part::Machine(Box::new(MachinePart {
+                deployment: job.deployment,
+                job: job.id,
+                personality,
+                gather,
+            })),
         })
     }
 }

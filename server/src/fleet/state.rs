@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use common::hardware::CheckedHardware;
-use common::id::{DeploymentId, JobId, Mac, MachineId};
+use common::id::{DeploymentId, ImageId, JobId, Mac, MachineId};
 use common::trust::PublicKey;
 
 use super::boot_policy::{Asker, BootPolicies, KnownBy, Shown};
@@ -13,6 +13,7 @@ use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
 use super::marks::Fingerprint;
+use super::relay::{Relay, StageOrder};
 use crate::api::shapes::{Frozen, LogEvent, Silence};
 
 /// One change of the fleet's state.
@@ -30,6 +31,12 @@ pub enum Change {
     Job(Box<Job>),
     /// The fleet is frozen, or with `None` no longer.
     Frozen(Option<Frozen>),
+    /// A relay is new or changed.
+    Relay(Box<Relay>),
+    /// An image is staged at a site, or when and how fast has changed.
+    Stage(Box<StageOrder>),
+    /// The order of this number to stage an image is over.
+    Unstage(u64),
     /// An event for the log; events are only ever added.
     Event(Box<LogEvent>),
 }
@@ -71,6 +78,12 @@ pub struct State {
     pub jobs: BTreeMap<JobId, Job>,
     /// Set while the fleet is frozen.
     pub frozen: Option<Frozen>,
+    /// Every relay, by its number, revoked or not.
+    pub relays: BTreeMap<u64, Relay>,
+    /// The images that are staged, by the numbers of the orders.
+    pub stages: BTreeMap<u64, StageOrder>,
+    /// The highest number of an order to stage, so that none is given again.
+    pub last_stage: u64,
     /// The number of the last event.
     pub last_event: u64,
     /// The highest number of a machine ever given, so that none is given again after a machine was forgotten.
@@ -130,6 +143,12 @@ impl State {
                 // The commit of this change overwrites the row that could not be read.
                 self.set_aside.retain(|row| row.kind != RowKind::Freeze);
             }
+            Change::Relay(relay) => drop(self.relays.insert(relay.number, (**relay).clone())),
+            Change::Stage(order) => {
+                self.last_stage = self.last_stage.max(order.number);
+                self.stages.insert(order.number, (**order).clone());
+            }
+            Change::Unstage(number) => drop(self.stages.remove(number)),
             Change::Event(event) => self.last_event = self.last_event.max(event.id),
         }
     }
@@ -211,6 +230,25 @@ impl State {
         let all = self.sharing(&shown.print()).into_iter().filter_map(|id| self.machines.get(&id));
         let known: Vec<KnownBy> = all.map(Machine::known_by).collect();
         shown.settle(known.iter()).and_then(|known_by| self.machines.get(&known_by.machine))
+    }
+
+    /// The relay of this name that is not revoked.
+    #[must_use]
+    pub fn relay_named(&self, name: &str) -> Option<&Relay> {
+        self.relays.values().find(|relay| relay.name == name && relay.revoked.is_none())
+    }
+
+    /// The relay with this key: the one that is not revoked, else the one that was invited last.
+    #[must_use]
+    pub fn relay_by_key(&self, key: &PublicKey) -> Option<&Relay> {
+        let with_it = self.relays.values().filter(|relay| relay.enrolled.is_some_and(|(own, _)| own == *key));
+        with_it.max_by_key(|relay| (relay.revoked.is_none(), relay.number))
+    }
+
+    /// The order to stage this image at this site.
+    #[must_use]
+    pub fn staged(&self, image: ImageId, site: &str) -> Option<&StageOrder> {
+        self.stages.values().find(|order| order.image == image && order.site == site)
     }
 
     /// The jobs of a deployment, ended or not.

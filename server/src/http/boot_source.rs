@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::id::{Hash, ImageId};
+use common::wire::relay::SiteBoot;
 
 use super::content::{Bytestore, Content};
 use crate::boot::BootKits;
@@ -32,6 +33,11 @@ pub trait BootSource: Send + Sync + 'static {
 
     /// The agent bundle of this hash, while it is kept.
     fn bundle(&self, hash: Hash) -> Option<Content>;
+
+    /// What a relay is told of the files that machines boot with; its name and its site are filled in by the caller.
+    fn site_boot(&self) -> SiteBoot {
+        SiteBoot::default()
+    }
 
     /// The encoded manifest of an image.
     fn manifest(&self, image: ImageId) -> Option<Bytes>;
@@ -76,6 +82,10 @@ impl BootSource for Stores {
         let path = self.bundles.path(hash)?;
         let tag = Some(hash.to_string());
         Some(Content { bytes: Bytestore::File(path), media: "application/octet-stream", tag })
+    }
+
+    fn site_boot(&self) -> SiteBoot {
+        self.kits.site_boot()
     }
 
     fn manifest(&self, image: ImageId) -> Option<Bytes> {

@@ -37,6 +37,17 @@ impl Complaints {
         is_news
     }
 
+    /// Logs that a request which claims to be passed on by a relay came from `peer` and was refused because of `cause`,
+    /// if the rate limit allows; returns whether it did.
+    pub(super) fn passed_on_refused(&self, peer: IpAddr, cause: &str) -> bool {
+        let cause = cut(cause, CAUSE_BYTES_MAX);
+        let is_news = self.is_news(peer, cause, Instant::now());
+        if is_news {
+            tracing::warn!(%peer, ?cause, "a request that a relay is said to pass on was refused");
+        }
+        is_news
+    }
+
     fn is_news(&self, peer: IpAddr, cause: &str, now: Instant) -> bool {
         // A panic while the lock is held cannot leave half a change: each is one insert or removal.
         let mut said = self.0.lock();

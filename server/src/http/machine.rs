@@ -73,7 +73,7 @@ async fn report(
     Ok(Json(
         public
             .fleet
-            .report(checked, From { peer: address, server: Some(ends.local.ip()), begun, digest })
+            .report(checked, From { peer: address, server: Some(ends.own.ip()), begun, digest })
             .await?,
     ))
 }
@@ -179,7 +179,7 @@ async fn confirm(
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Refusal> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| {
         Refusal::new(StatusCode::BAD_REQUEST, format!("that is no signed {what}"))
             .because(error)
@@ -187,7 +187,7 @@ fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, 
     })
 }
 
-fn untrusted(error: Untrusted) -> Refusal {
+pub(super) fn untrusted(error: Untrusted) -> Refusal {
     let status = match error {
         Untrusted::Signature { .. } => StatusCode::FORBIDDEN,
         Untrusted::Key(_) | Untrusted::Content(_) => StatusCode::BAD_REQUEST,

@@ -34,6 +34,15 @@ mod boot;
 // Routes of later steps: reports, events, bundles, calls home.
 mod machine;
 
+// Routes of relays: enrolment, and what is new for them.
+mod relay;
+
+// Requests that relays pass on for machines.
+mod via;
+
+// Core: headers that were sent before.
+mod replay;
+
 // Refused reports, in the server's log.
 mod complaints;
 
@@ -66,10 +75,12 @@ pub fn public(
     Router::new()
         .merge(boot::routes())
         .merge(machine::routes())
+        .merge(relay::routes())
         .fallback(async || Refusal::absent("there is nothing here"))
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with this")
         })
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&public), via::layer))
         .with_state(public)
 }
 

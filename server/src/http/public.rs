@@ -1,10 +1,12 @@
 //! The shared state of the machines' routes. Touches the fleet's handle and the boot source.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use common::id::Mac;
 use common::limits::BODIES_PARSED_MAX;
+use common::trust::PublicKey;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -13,6 +15,7 @@ use super::boot_source::BootSource;
 use super::complaints::Complaints;
 use super::intake::Intake;
 use super::refusal::Refusal;
+use super::replay::Seen;
 use crate::boot::arguments::KernelArguments;
 use crate::boot::small::Trials;
 use crate::fleet::FleetHandle;
@@ -32,6 +35,8 @@ pub(super) struct Public {
     /// Which machines get a small loader, and when this server began to remember.
     trials: Mutex<Trials>,
     since: Instant,
+    /// What relays have passed on, by their keys: only those of enrolled ones, so their number is bounded.
+    pub(super) passed: Mutex<HashMap<PublicKey, Seen>>,
 }
 
 impl std::fmt::Debug for Public {
@@ -57,6 +62,7 @@ impl Public {
             complaints: Complaints::default(),
             trials: Mutex::default(),
             since: Instant::now(),
+            passed: Mutex::default(),
         }
     }
 

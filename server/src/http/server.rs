@@ -86,15 +86,17 @@ impl HttpError {
 pub struct Ends {
     /// The client's address.
     pub peer: SocketAddr,
-    /// Which of the server's addresses the client connected to.
+    /// Which of the server's addresses the client connected to, or the relay's address that passed its request on.
     pub local: SocketAddr,
+    /// Which of the server's own addresses the request came to.
+    pub own: SocketAddr,
 }
 
 impl Ends {
     /// For a connection without addresses: over the admin's socket.
     const NONE: Self = {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        Self { peer: nowhere, local: nowhere }
+        Self { peer: nowhere, local: nowhere, own: nowhere }
     };
 }
 
@@ -147,7 +149,7 @@ impl Listener for Bound {
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_user_timeout(Some(STALLED));
         let _ = socket.set_keepalive(true);
-        Ok((Paced::new(stream), Ends { peer, local }))
+        Ok((Paced::new(stream), Ends { peer, local, own: local }))
     }
 }
 

@@ -3,6 +3,9 @@
 // A server without sockets.
 mod bench;
 
+// Relays, and what they pass on.
+mod relays;
+
 // Orders do what their dry run showed.
 mod orders;
 
@@ -63,7 +66,7 @@ async fn a_blank_machine_comes_to_its_os() {
     let again = report(1, 2, &[Contents::Data]);
     let Instruction::Deploy(plan) = bench.report(again, &second).await else { panic!("no plan") };
     assert_eq!((plan.job, plan.attempt), (job, 2));
-    let personality = bench.rooms.admitted.lock()[1].personality.clone();
+    let personality = bench.rooms.admitted.lock()[1].machine().unwrap().personality.clone();
     assert_eq!(personality.hostname, "m1");
     assert!(bench.told(&second, job, 1, Step::Seal, done()).await.cancelled.is_none());
     bench.told(&second, job, 2, Step::Reboot, What::Started).await;

@@ -28,6 +28,9 @@ mod write;
 // Reads the state from rows.
 mod read;
 
+// Relays and staged images.
+mod relays;
+
 // The step log.
 mod log;
 

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use super::error::RecordsError;
+use super::relays;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{all, instant, number, parse, text, unsigned, word};
 use crate::api::shapes::{DeployOrder, Doubt, Frozen, MachineState};
@@ -61,8 +62,15 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
         match name.as_str() {
             "machine" => state.last_machine = unsigned(last),
             "job" => state.last_job = unsigned(last),
+            "stage" => state.last_stage = unsigned(last),
             _ => {}
         }
+    }
+    for relay in readable(connection, relays::RELAYS, "relay", relays::relay, &mut aside)? {
+        state.adopt(&Change::Relay(Box::new(relay)));
+    }
+    for order in readable(connection, relays::STAGES, "the order to stage", relays::stage, &mut aside)? {
+        state.adopt(&Change::Stage(Box::new(order)));
     }
     state.frozen = load_frozen(connection, &mut aside)?;
     let sql = "select coalesce(max(id), 0) from events";

@@ -126,6 +126,31 @@ insert into marks (mac, machine, weak) select mac, machine, 0 from macs;
 drop table macs;
 alter table machines add column doubts text;
 ",
+    "
+create table relays (
+    id bigint primary key,
+    name text not null,
+    site text not null,
+    invitation text not null,
+    invited bigint not null,
+    expires bigint not null,
+    relay_key text,
+    enrolled bigint,
+    revoked bigint,
+    version text,
+    last_seen bigint
+);
+create table stages (
+    id bigint primary key,
+    image text not null,
+    image_name text not null,
+    wire_bytes bigint not null,
+    site text not null,
+    not_before bigint,
+    rate bigint,
+    ordered bigint not null
+);
+",
 ];
 
 /// The schema version that this program writes.

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use rusqlite::{Transaction, params};
 
 use super::error::RecordsError;
-use super::log;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{Written, json, number, run};
+use super::{log, relays};
 use crate::api::shapes::Frozen;
 use crate::fleet::boot_policy::IdleBoot;
 use crate::fleet::deployment::Deployment;
@@ -33,6 +33,12 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> Written {
         Change::Deployment(deployment) => write_deployment(transaction, deployment),
         Change::Job(job) => write_job(transaction, job),
         Change::Frozen(frozen) => write_frozen(transaction, frozen.as_ref()),
+        Change::Relay(relay) => relays::write_relay(transaction, relay),
+        Change::Stage(order) => {
+            count(transaction, "stage", order.number)?;
+            relays::write_stage(transaction, order)
+        }
+        Change::Unstage(id) => run(transaction, "delete from stages where id = $1", params![number(*id)]),
         Change::Event(event) => log::write(transaction, event),
     }
 }

@@ -8,7 +8,7 @@ use common::step::{Step, What};
 use tokio::sync::mpsc;
 
 use crate::fleet::FleetHandle;
-use crate::swarm::SwarmFact;
+use crate::swarm::{Party, SwarmFact};
 
 /// Writes the swarm's events into the log until the swarm has ended.
 pub(super) async fn log(mut facts: mpsc::Receiver<SwarmFact>, fleet: FleetHandle) {
@@ -35,21 +35,18 @@ async fn words(fact: SwarmFact, fleet: &FleetHandle) -> Vec<(JobId, Step, String
             vec![(job, Step::Linger, "nobody needs it as a seed any more".to_owned())]
         }
         SwarmFact::Corrupt { by, from, chunk } => {
-            let sender = name(from, fleet).await;
-            let finder = name(Some(by), fleet).await;
-            let mut notes = vec![(
-                by,
-                Step::Transfer,
-                format!("chunk {} from {sender} failed its hash: thrown away", chunk.0),
-            )];
-            notes.extend(from.map(|job| {
-                (
-                    job,
-                    Step::Linger,
-                    format!("sent {finder} wrong bytes for chunk {}: look at its memory and disk", chunk.0),
-                )
-            }));
-            notes
+            let sender = name(from.as_ref(), fleet).await;
+            let finder = name(Some(&by), fleet).await;
+            let found = job_of(&by).map(|job| {
+                let text = format!("chunk {} from {sender} failed its hash: thrown away", chunk.0);
+                (job, Step::Transfer, text)
+            });
+            let sent = from.as_ref().and_then(job_of).map(|job| {
+                let text =
+                    format!("sent {finder} wrong bytes for chunk {}: look at its memory and disk", chunk.0);
+                (job, Step::Linger, text)
+            });
+            found.into_iter().chain(sent).collect()
         }
         SwarmFact::Starving { job } => {
             let text =
@@ -68,7 +65,7 @@ async fn words(fact: SwarmFact, fleet: &FleetHandle) -> Vec<(JobId, Step, String
         SwarmFact::ChunkMended { image, chunk, from } => {
             let jobs = fleet.jobs_of_image(image).await.unwrap_or_default();
             let whence = match from {
-                Some(job) => format!("{} had it", name(Some(job), fleet).await),
+                Some(party) => format!("{} had it", name(Some(&party), fleet).await),
                 None => "the image store has it".to_owned(),
             };
             let text = format!("chunk {} of the image can be read again: {whence}", chunk.0);
@@ -82,7 +79,19 @@ async fn words(fact: SwarmFact, fleet: &FleetHandle) -> Vec<(JobId, Step, String
     }
 }
 
-async fn name(job: Option<JobId>, fleet: &FleetHandle) -> String {
-    let Some(job) = job else { return "a machine that has left".to_owned() };
-    fleet.name_of_job(job).await.ok().flatten().unwrap_or_else(|| job.to_string())
+fn job_of(party: &Party) -> Option<JobId> {
+    match party {
+        Party::Job(job) => Some(*job),
+        Party::Relay(_) => None,
+    }
+}
+
+async fn name(party: Option<&Party>, fleet: &FleetHandle) -> String {
+    match party {
+        Some(Party::Job(job)) => {
+            fleet.name_of_job(*job).await.ok().flatten().unwrap_or_else(|| job.to_string())
+        }
+        Some(Party::Relay(name)) => format!("the relay {name}"),
+        None => "a machine that has left".to_owned(),
+    }
 }

@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use common::chunk::ChunkSet;
-use common::id::{ImageId, JobId};
+use common::id::ImageId;
 use common::limits::{CONTROL_WORD_EVERY, CONTROL_WORDS_BURST};
 use common::swarm::frame::{self, BadStream};
 use common::swarm::manners::{Budget, Told, message_bytes_max};
 use common::trust::PublicKey;
-use common::wire::swarm::{ToAgent, ToServer};
+use common::wire::swarm::{Member, ToAgent, ToServer};
 
 use super::handle::ChunkSource;
 use super::image_swarm::{Hello, WireImage};
@@ -43,7 +43,7 @@ pub(super) enum Word {
 
 #[derive(Debug)]
 pub(super) struct FirstWord {
-    pub(super) job: JobId,
+    pub(super) member: Member,
     pub(super) image: ImageId,
     pub(super) hello: Hello,
     pub(super) wire_image: WireImage,
@@ -127,7 +127,7 @@ async fn first_word(
     out: mpsc::Sender<ToAgent>,
 ) -> Result<FirstWord, BadStream> {
     let first = timeout(SILENCE, frame::read(from)).await;
-    let ToServer::Hello { job, image, addresses, held, started } =
+    let ToServer::Hello { member, image, addresses, held, started } =
         first.map_err(|_| BadStream::Stalled(SILENCE.as_secs()))??
     else {
         return Err(BadStream::Manners("the first message is not a hello"));
@@ -152,5 +152,5 @@ async fn first_word(
         own.insert(chunk);
     });
     let hello = Hello { addresses, held: own, started };
-    Ok(FirstWord { job, image, hello, wire_image, out })
+    Ok(FirstWord { member, image, hello, wire_image, out })
 }

@@ -11,7 +11,7 @@ use common::id::{DeploymentId, ImageId, JobId};
 use common::manifest::Manifest;
 use common::swarm::behaviour::NoNode;
 use common::trust::PublicKey;
-use common::wire::swarm::{Form, Personality};
+use common::wire::swarm::{Form, Member, Personality};
 
 use super::limits::{LimitOrder, LineLimits};
 use crate::api::shapes::SwarmStatus;
@@ -58,25 +58,78 @@ pub struct Gather {
     pub seconds: u64,
 }
 
-/// One machine that may take part, as the fleet describes it. A second admission with the same key replaces the first.
+/// One machine or relay that may take part, as the fleet describes it. A second admission with the same key replaces the
+/// first.
 #[derive(Debug, Clone)]
 pub struct Admission {
-    /// The key that the machine made at this boot, under which its agent connects.
+    /// The key that the machine made at this boot, or the relay for this image, under which it connects.
     pub key: PublicKey,
+    /// The image it takes, whose swarm it joins.
+    pub image: ImageId,
+    /// Its name in the log, in `swarm status` and for its peers.
+    pub name: String,
+    /// Its site: machines of one site are each other's neighbours, and share their first copies.
+    pub site: String,
+    /// What it takes part as.
+    pub part: Part,
+}
+
+/// What a member of a swarm takes part as.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// A machine, whose disk the image is written to.
+    Machine(Box<MachinePart>),
+    /// A site's relay: it holds chunks for good, its neighbours are all machines of its site, and nobody waits for it.
+    Relay,
+}
+
+/// What only a machine has in a swarm.
+#[derive(Debug, Clone)]
+pub struct MachinePart {
     /// The deployment it is part of, whose gate it waits at.
     pub deployment: DeploymentId,
     /// Its job, by which facts name it.
     pub job: JobId,
-    /// The image it takes, whose swarm it joins.
-    pub image: ImageId,
-    /// The machine's name in the log, in `swarm status` and for its peers.
-    pub name: String,
-    /// Its site: machines of one site are each other's neighbours, and share their first copies.
-    pub site: String,
     /// What its OS is given: hostname, keys, user-data. It goes over the control stream, which is encrypted.
     pub personality: Personality,
     /// The gate it waits at; none when its transfer begins at once.
     pub gather: Option<Gather>,
+}
+
+impl Admission {
+    /// What it has as a machine; `None` for a relay.
+    #[must_use]
+    pub fn machine(&self) -> Option<&MachinePart> {
+        match &self.part {
+            Part::Machine(machine) => Some(machine),
+            Part::Relay => None,
+        }
+    }
+
+    /// The job, by which facts name it; `None` for a relay.
+    #[must_use]
+    pub fn job(&self) -> Option<JobId> {
+        self.machine().map(|machine| machine.job)
+    }
+
+    /// What its hello has to say.
+    pub(super) fn member(&self) -> Member {
+        self.job().map_or(Member::Relay, Member::Job)
+    }
+
+    /// How facts name it.
+    pub(super) fn party(&self) -> Party {
+        self.job().map_or_else(|| Party::Relay(self.name.clone()), Party::Job)
+    }
+}
+
+/// A member of a swarm, as facts name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Party {
+    /// The machine with this job.
+    Job(JobId),
+    /// The relay of this name.
+    Relay(String),
 }
 
 /// What happened in the swarm. Sent in order on a bounded channel; the swarm waits for nobody: when that is full, facts
@@ -112,10 +165,10 @@ pub enum SwarmFact {
     },
     /// A chunk failed its hash.
     Corrupt {
-        /// The job whose agent found it.
-        by: JobId,
-        /// The job whose agent sent it; `None` when that is not in the swarm any more.
-        from: Option<JobId>,
+        /// Who found it.
+        by: Party,
+        /// Who sent it; `None` when that is not in the swarm any more.
+        from: Option<Party>,
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
@@ -139,9 +192,8 @@ pub enum SwarmFact {
         image: ImageId,
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
-        /// The job of the machine that sent it; `None` when the store could read it again or repaired it from its
-        /// source.
-        from: Option<JobId>,
+        /// Who sent it; `None` when the store could read it again or repaired it from its source.
+        from: Option<Party>,
     },
 }
 

@@ -21,7 +21,7 @@ use common::id::{DeploymentId, ImageId};
 use common::trust::PublicKey;
 use common::wire::swarm::{Bottleneck, Neighbour, ToAgent, ToServer};
 
-use super::handle::{Admission, SwarmFact};
+use super::handle::{Admission, Part, SwarmFact};
 use super::inject::{Effect, Event, Injector};
 use super::release::{Linger, Presence, releasable};
 use crate::api::shapes::{NodeStatus, SwarmStatus};
@@ -143,6 +143,15 @@ impl ImageSwarm {
         self.members.is_empty()
     }
 
+    /// Whether a machine takes part, or a relay that lacks chunks: relays that have everything stay for good, and are no
+    /// news.
+    pub(super) fn is_active(&self) -> bool {
+        let wanted = self.wire_image.as_ref().map_or(u32::MAX, |wire_image| wire_image.wanted.count());
+        let takes_part =
+            |presence: &Presence| !presence.is_relay || presence.connected && presence.held.count() < wanted;
+        self.members.values().any(|member| takes_part(&member.presence))
+    }
+
     pub(super) fn admission(&self, key: &PublicKey) -> Option<&Admission> {
         self.members.get(key).map(|member| &member.admission)
     }
@@ -154,7 +163,10 @@ impl ImageSwarm {
 
     /// Admits a machine, or replaces the admission of one that is a member.
     pub fn admit(&mut self, admission: Admission, now: Duration) {
-        let presence = Presence::new(admission.site.clone(), now);
+        let presence = match &admission.part {
+            Part::Machine(_) => Presence::new(admission.site.clone(), now),
+            Part::Relay => Presence::of_relay(admission.site.clone(), now),
+        };
         let key = admission.key;
         if let Some(member) = self.members.get_mut(&key) {
             member.expelled = None;
@@ -212,11 +224,9 @@ impl ImageSwarm {
         member.stranded = false;
         member.presence.join(now);
         member.started |= hello.started;
-        let personality = member.admission.personality.clone();
-        let mut out = vec![
-            Out::Tell(key, ToAgent::Welcome { personality }),
-            Out::Fact(SwarmFact::Joined { job: member.admission.job }),
-        ];
+        let personality = member.admission.machine().map(|machine| machine.personality.clone());
+        let mut out = vec![Out::Tell(key, ToAgent::Welcome { personality })];
+        out.extend(member.admission.job().map(|job| Out::Fact(SwarmFact::Joined { job })));
         self.stale = true;
         out.extend(self.knock(key, hello.held, now));
         out
@@ -229,8 +239,9 @@ impl ImageSwarm {
         member.started = true;
         member.presence.gain(now);
         let (site, held) = (member.admission.site.clone(), member.presence.held.clone());
+        let is_relay = member.presence.is_relay;
         let mut out = vec![Out::Tell(key, ToAgent::Start)];
-        out.extend(self.inject(Event::Joined { agent: key, site, held }, now));
+        out.extend(self.inject(Event::Joined { agent: key, site, held, is_relay }, now));
         out
     }
 
@@ -240,7 +251,9 @@ impl ImageSwarm {
             return vec![];
         };
         member.presence.leave(now);
-        let mut out = vec![Out::Fact(SwarmFact::Left { job: member.admission.job, cause })];
+        let job = member.admission.job();
+        let mut out: Vec<Out> =
+            job.map(|job| Out::Fact(SwarmFact::Left { job, cause })).into_iter().collect();
         self.stale = true;
         out.extend(self.inject(Event::Left { agent: key }, now));
         out
@@ -251,7 +264,7 @@ impl ImageSwarm {
         let Some(member) = self.members.get_mut(&key) else {
             return vec![];
         };
-        let job = member.admission.job;
+        let (job, party) = (member.admission.job(), member.admission.party());
         match message {
             // A second hello on one stream says nothing new.
             ToServer::Hello { .. } => vec![],
@@ -272,15 +285,16 @@ impl ImageSwarm {
                 out
             }
             ToServer::Sealed => {
-                let news = member.presence.seal(now);
-                if news { vec![Out::Fact(SwarmFact::Sealed { job })] } else { vec![] }
+                // A relay has no disk to seal: what it says of one is nothing.
+                let news = job.filter(|_| member.presence.seal(now));
+                news.map(|job| Out::Fact(SwarmFact::Sealed { job })).into_iter().collect()
             }
             ToServer::Corrupt { neighbour, chunk } => {
                 if !complain(member) {
                     return vec![];
                 }
-                let from = self.admission(&neighbour).map(|admission| admission.job);
-                let mut out = vec![Out::Fact(SwarmFact::Corrupt { by: job, from, chunk })];
+                let from = self.admission(&neighbour).map(Admission::party);
+                let mut out = vec![Out::Fact(SwarmFact::Corrupt { by: party, from, chunk })];
                 out.extend(self.inject(Event::Corrupt { by: key, from: neighbour }, now));
                 out
             }
@@ -343,7 +357,7 @@ impl ImageSwarm {
             if let Some(member) = self.members.get_mut(&key) {
                 member.presence.released = true;
                 out.push(Out::Tell(key, ToAgent::Release));
-                out.push(Out::Fact(SwarmFact::Released { job: member.admission.job }));
+                out.extend(member.admission.job().map(|job| Out::Fact(SwarmFact::Released { job })));
             }
         }
         out
@@ -368,7 +382,7 @@ impl ImageSwarm {
                 }
                 Effect::Spare { .. } => self.stale = true,
                 Effect::CutOff { agent } => {
-                    let job = self.members.get(&agent).map(|member| member.admission.job);
+                    let job = self.members.get(&agent).and_then(|member| member.admission.job());
                     out.extend(job.map(|job| Out::Fact(SwarmFact::Starving { job })));
                 }
             }
@@ -382,7 +396,7 @@ impl ImageSwarm {
         let nodes = self.members.iter().map(|(key, member)| {
             let counts = self.injector.as_ref().map_or((0, 0), |injector| injector.counts(key));
             NodeStatus {
-                job: member.admission.job,
+                job: member.admission.job(),
                 name: member.admission.name.clone(),
                 site: member.admission.site.clone(),
                 connected: member.presence.connected,

@@ -46,6 +46,8 @@ const ACCUSED_MAX: usize = 2;
 #[derive(Debug)]
 struct Agent {
     site: String,
+    /// Whether it is a relay: it stays, and has the whole line into its LAN for sending.
+    is_relay: bool,
     held: ChunkSet,
     /// Whether the chunks that it holds count as available to others; false once it is believed to have sent a wrong
     /// one.
@@ -158,7 +160,12 @@ impl Injector {
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Joined { agent, site, held } => self.joined(agent, site, &held, now),
+            Event::Joined { agent, site, held, is_relay } => {
+                self.joined(agent, site, &held, now);
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    agent.is_relay = is_relay;
+                }
+            }
             Event::Left { agent } => self.left(agent),
             Event::Have { agent, chunks } => self.have(agent, &chunks, now, &mut effects),
             Event::Sent { agent, bytes } => self.sent(agent, bytes, now),
@@ -210,6 +217,7 @@ impl Injector {
         });
         let agent = Agent {
             site: name,
+            is_relay: false,
             held: ChunkSet::new(self.wanted.len()),
             trusted: !self.is_accused(&key),
             leases: BTreeSet::new(),

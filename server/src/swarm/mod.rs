@@ -31,6 +31,8 @@ mod reachable;
 // The task that runs the server's libp2p node.
 mod node;
 
-pub use handle::{Admission, ChunkSource, Gather, Stopped, SwarmError, SwarmFact, SwarmHandle};
+pub use handle::{
+    Admission, ChunkSource, Gather, MachinePart, Part, Party, Stopped, SwarmError, SwarmFact, SwarmHandle,
+};
 pub use limits::{LimitOrder, LineLimits, NoRate, Rate};
 pub use node::{Bound, SiteNet, bind};

@@ -294,7 +294,8 @@ impl Node {
                 reply.send(swarm.is_some_and(|swarm| swarm.is_here(&key))).ok();
             }
             Command::Status(reply) => {
-                reply.send(self.swarms.values().map(ImageSwarm::status).collect()).ok();
+                let active = self.swarms.values().filter(|swarm| swarm.is_active());
+                reply.send(active.map(ImageSwarm::status).collect()).ok();
             }
         }
     }
@@ -353,10 +354,11 @@ impl Node {
     fn hello(&mut self, agent: PublicKey, image: ImageId, first: FirstWord) {
         let now = self.now();
         let Some(swarm) = self.swarms.get_mut(&image) else { return };
-        let job = swarm.admission(&agent).map(|admission| admission.job);
+        let member = swarm.admission(&agent).map(Admission::member);
         let Some(control) = self.controls.get_mut(&agent) else { return };
-        if job != Some(first.job) || image != first.image {
-            tracing::warn!(agent = %agent.short(), job = %first.job, "came for a job or image that is not its own");
+        if member != Some(first.member) || image != first.image {
+            let came_as = first.member;
+            tracing::warn!(agent = %agent.short(), ?came_as, "came for a job or image that is not its own");
             self.hang_up(&agent);
             return;
         }

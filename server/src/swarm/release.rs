@@ -19,6 +19,9 @@ pub struct Linger {
     pub idle: Duration,
     /// A sealed machine may leave after this, even if others still need chunks.
     pub longest: Duration,
+    /// A relay that holds everything serves so many machines of its site alone: while no more need chunks, the sealed
+    /// ones may leave. A relay has one disk and one network card, as each of them has.
+    pub by_relay: usize,
 }
 
 impl Default for Linger {
@@ -28,6 +31,7 @@ impl Default for Linger {
             expected: Duration::from_secs(120),
             idle: Duration::from_secs(5 * 60),
             longest: Duration::from_secs(30 * 60),
+            by_relay: 8,
         }
     }
 }
@@ -45,6 +49,8 @@ pub struct Presence {
     pub sealed: Option<Duration>,
     /// Whether it was sent its release.
     pub released: bool,
+    /// Whether it is a relay: it is never released, and nobody waits for it.
+    pub is_relay: bool,
     /// When it was admitted, or last connected or disconnected.
     changed: Duration,
     /// When it last got a chunk, connected, or was told to start.
@@ -65,7 +71,14 @@ impl Presence {
     #[must_use]
     pub fn new(site: String, now: Duration) -> Self {
         let held = ChunkSet::new(0);
-        Self { site, connected: false, held, sealed: None, released: false, changed: now, gained: now }
+        let (connected, released, is_relay) = (false, false, false);
+        Self { site, connected, held, sealed: None, released, is_relay, changed: now, gained: now }
+    }
+
+    /// A relay that was admitted and has not connected yet.
+    #[must_use]
+    pub fn of_relay(site: String, now: Duration) -> Self {
+        Self { is_relay: true, ..Self::new(site, now) }
     }
 
     /// Its control stream is open.
@@ -103,7 +116,7 @@ impl Presence {
 
     /// Why it needs chunks from others; `None` when it has all `wanted`, or has taken too long.
     fn need(&self, wanted: u32, linger: Linger, now: Duration) -> Option<Need> {
-        let lacks = self.sealed.is_none() && self.held.count() < wanted;
+        let lacks = !self.is_relay && self.sealed.is_none() && self.held.count() < wanted;
         match self.connected {
             _ if !lacks => None,
             true => (now < self.gained + linger.idle).then_some(Need::Here),
@@ -124,13 +137,22 @@ pub fn releasable(
         .values()
         .filter_map(|presence| Some((presence.site.as_str(), presence.need(wanted, linger, now)?)))
         .collect();
+    let is_full = |presence: &&&Presence| {
+        presence.is_relay && presence.connected && wanted > 0 && presence.held.count() >= wanted
+    };
+    let is_left_to_relays = |site: &str| {
+        let relays = seats.values().filter(is_full).filter(|relay| relay.site == site).count();
+        let needy = needy.iter().filter(|(at, need)| *at == site && *need == Need::Here).count();
+        relays > 0 && needy <= relays * linger.by_relay
+    };
     let free = |presence: &Presence| {
         let Some(sealed) = presence.sealed else { return false };
         let needed = needy.iter().any(|(site, need)| {
             let patience = if *need == Need::Here { linger.longest } else { linger.expected };
             *site == presence.site && now < sealed + patience
         });
-        presence.connected && !presence.released && now >= sealed + linger.grace && !needed
+        let stays = needed && !is_left_to_relays(&presence.site);
+        presence.connected && !presence.released && now >= sealed + linger.grace && !stays
     };
     seats.iter().filter(|(_, presence)| free(presence)).map(|(key, _)| *key).collect()
 }
@@ -185,6 +207,27 @@ mod tests {
         for (what, other, now, goes) in cases {
             assert_eq!(may_go(&other, now), goes, "{what}");
         }
+    }
+
+    #[test]
+    fn a_relay_that_holds_everything_lets_machines_leave_earlier() {
+        let key = |number: u8| KeyPair::from_secret([number; 32]).public();
+        let relay = |held| Presence { is_relay: true, ..presence("a", held, None) };
+        let goes = |relay: &Presence, needy: u8| {
+            let (sealed, lacking) = (presence("a", 4, Some(10)), presence("a", 3, None));
+            let others = (0..needy).map(|number| (key(10 + number), &lacking));
+            let seats: BTreeMap<_, _> =
+                [(key(1), &sealed), (key(2), relay)].into_iter().chain(others).collect();
+            let out = releasable(&seats, 4, Linger::default(), at(11));
+            assert!(!out.contains(&key(2)), "a relay is not released");
+            out.contains(&key(1))
+        };
+        assert!(goes(&relay(3), 0), "nobody waits for a relay");
+        assert!(!goes(&relay(3), 1), "a relay that lacks chunks stands for nobody");
+        assert!(goes(&relay(4), 1) && goes(&relay(4), 8), "it serves those that are left");
+        assert!(!goes(&relay(4), 9), "there are too many of them for it alone");
+        assert!(!goes(&Presence { connected: false, ..relay(4) }, 1), "it is not there");
+        assert!(!goes(&Presence { site: "b".to_owned(), ..relay(4) }, 1), "it is elsewhere");
     }
 
     #[test]

@@ -5,10 +5,10 @@ use common::limits::CHUNK_BYTES;
 use common::swarm::splitmix::SplitMix64;
 use common::wire::call_home::SeedMark;
 use common::wire::swarm::{Personality, ToServer};
-use server::swarm::Admission;
 use server::swarm::image_swarm::{Hello, ImageSwarm, Out, WireImage};
 use server::swarm::inject::SENDING_PER_SITE;
 use server::swarm::release::Linger;
+use server::swarm::{Admission, MachinePart, Part};
 
 use crate::lines::Holder;
 use crate::machine::Machine;
@@ -20,21 +20,23 @@ fn admission(number: usize, machine: &Machine) -> Admission {
     let name = format!("m{number}");
     Admission {
         key: machine.key,
-        deployment: DeploymentId(1),
-        job: job(number),
         image: IMAGE,
         name: name.clone(),
         site: format!("{:03}", machine.spec.site),
-        personality: Personality {
-            hostname: name,
-            ssh_keys: vec![],
-            user_data: None,
-            instance_id: String::new(),
-            confirm_url: None,
-            seed_mark: SeedMark::default(),
-            boot_mac: None,
-        },
-        gather: None,
+        part: Part::Machine(Box::new(MachinePart {
+            deployment: DeploymentId(1),
+            job: job(number),
+            personality: Personality {
+                hostname: name,
+                ssh_keys: vec![],
+                user_data: None,
+                instance_id: String::new(),
+                confirm_url: None,
+                seed_mark: SeedMark::default(),
+                boot_mac: None,
+            },
+            gather: None,
+        })),
     }
 }
 

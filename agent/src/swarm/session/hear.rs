@@ -75,7 +75,7 @@ impl Session {
                     self.links.want(pull, self.config.seed_addresses.clone(), now);
                 }
                 if !std::mem::replace(&mut self.welcomed, true) {
-                    self.effects.push(Effect::Tell(SwarmEvent::Welcome(Box::new(personality))));
+                    self.effects.push(Effect::Tell(SwarmEvent::Welcome(personality.map(Box::new))));
                 }
             }
             ToAgent::Gather { arrived, wanted, seconds } => {

@@ -1,9 +1,9 @@
 //! The session's decisions, one by one: whom it dials and blames, what it tells, when it gives up and stops serving.
 
-use common::id::Hash;
+use common::id::{Hash, JobId};
 use common::trust::KeyPair;
 use common::wire::call_home::SeedMark;
-use common::wire::swarm::{Personality, ToAgent};
+use common::wire::swarm::{Member, Personality, ToAgent};
 
 use super::*;
 use crate::swarm::verify::NotTheChunk;
@@ -44,7 +44,7 @@ fn neighbour(number: u8, addresses: &[&str]) -> Neighbour {
 
 fn welcome() -> ToAgent {
     ToAgent::Welcome {
-        personality: Personality {
+        personality: Some(Personality {
             hostname: "m2".to_owned(),
             ssh_keys: vec![],
             user_data: None,
@@ -52,7 +52,7 @@ fn welcome() -> ToAgent {
             confirm_url: None,
             seed_mark: SeedMark::default(),
             boot_mac: None,
-        },
+        }),
     }
 }
 
@@ -110,7 +110,7 @@ impl Agent {
             seed: key(SEED),
             seed_addresses: vec!["/ip4/10.0.0.1/tcp/4001".parse().unwrap()],
             listening: vec!["/ip4/10.0.0.2/tcp/4001".to_owned()],
-            job: JobId(7),
+            member: Member::Job(JobId(7)),
             image: ImageId(Hash([3; 32])),
             wanted: set(0..CHUNKS),
             fetch_parallel: 16,

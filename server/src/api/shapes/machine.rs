@@ -119,6 +119,16 @@ pub struct MachineCommand {
     pub dry_run: bool,
 }
 
+/// A request to wake machines with magic packets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MachineWake {
+    /// The machines to wake.
+    pub selection: Selection,
+    /// Whether this is a dry run, which only shows what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
 /// What can be done with a machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

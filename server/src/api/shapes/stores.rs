@@ -6,7 +6,7 @@ use common::id::ImageId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ImageTraits;
+use super::{ImageTraits, Staged};
 
 /// One source of a boot kit's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +99,9 @@ pub struct ImageShown {
     /// since.
     #[serde(default)]
     pub traits: Option<ImageTraits>,
+    /// Where it is staged.
+    #[serde(default)]
+    pub staged: Vec<Staged>,
 }
 
 /// What `image verify` found.

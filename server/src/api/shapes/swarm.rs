@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// One agent in the swarm, as `swarm status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// The job that it carries out.
-    pub job: JobId,
-    /// The machine's name; its id where no admin has named it.
+    /// The job that it carries out; `None` for a relay.
+    pub job: Option<JobId>,
+    /// The machine's name, or its id where no admin has named it; a relay's name.
     pub name: String,
     /// The site it was last seen at.
     pub site: String,

@@ -3,13 +3,32 @@
 use common::step::Sources;
 use common::text::{bytes, percent};
 
-use crate::api::shapes::{JobShown, LogEvent, MachineShown};
+use crate::api::shapes::{ImageShown, JobShown, LogEvent, MachineShown, StagedAt};
 
 /// How many bytes the server sent, and how many copies of `wire` bytes that is.
 #[must_use]
 pub(in crate::cli) fn sent_copies(sent: u64, wire: u64) -> String {
     let hundredths = u128::from(sent) * 100 / u128::from(wire.max(1));
     format!("the server sent {} = {}.{:02} copies", bytes(sent), hundredths / 100, hundredths % 100)
+}
+
+/// Where an image is staged, a line a relay.
+pub(super) fn staged_lines(image: &ImageShown) -> Vec<String> {
+    let of_site = |site: &str, relays: &[StagedAt]| -> Vec<String> {
+        let line =
+            |at: &StagedAt| format!("{} is staged at {site}: {} has {}", image.name, at.relay, has(at));
+        relays.iter().map(line).collect()
+    };
+    image.staged.iter().flat_map(|staged| of_site(&staged.site, &staged.relays)).collect()
+}
+
+/// How much a relay has of an image, and what keeps it from going on.
+pub(in crate::cli) fn has(at: &StagedAt) -> String {
+    let held = at.chunks.map_or_else(
+        || "nothing yet".to_owned(),
+        |(held, total)| format!("{}%", percent(held.into(), total.into())),
+    );
+    at.trouble.iter().fold(held, |held, trouble| format!("{held}: {trouble}"))
 }
 
 /// `text`, or a dash where it is empty, so that no cell of a table is blank.
@@ -65,7 +84,7 @@ pub(super) fn job_line(job: &JobShown) -> String {
 }
 
 /// A time for people, in UTC to the second.
-pub(super) fn when(at: jiff::Timestamp) -> String {
+pub(in crate::cli) fn when(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 

@@ -24,7 +24,8 @@ impl Fleet {
             Whose::Machine(id) => Speaker::Stranger(*id),
             Whose::Stranger(name) => Speaker::Somebody((*name).to_owned()),
             // Caused by an admin, so not limited.
-            Whose::Order(_) | Whose::Server => return true,
+            // What relays cause is logged once for each change, and there are few of them.
+            Whose::Order(_) | Whose::Server | Whose::Relay(_) | Whose::Site(_) => return true,
         };
         let may = match speaker {
             Speaker::Job(_) | Speaker::Machine(_) => true,
@@ -53,6 +54,8 @@ impl Fleet {
             Whose::Stranger(name) => (None, None, Some(name.to_owned())),
             Whose::Order(id) => (None, None, Some(id.to_string())),
             Whose::Server => (None, None, Some("server".to_owned())),
+            Whose::Relay(name) => (None, None, Some(format!("relay {name}"))),
+            Whose::Site(name) => (None, None, Some(format!("site {name}"))),
         };
         let deployment = match whose {
             Whose::Order(id) => Some(id),
@@ -97,6 +100,8 @@ impl Fleet {
             Whose::Stranger(name) => (*name).to_owned(),
             Whose::Order(id) => id.to_string(),
             Whose::Server => "server".to_owned(),
+            Whose::Relay(name) => format!("relay {name}"),
+            Whose::Site(name) => format!("site {name}"),
         };
         let key = (who, step.clone(), subject.to_owned());
         if let Some((before, then)) = self.said.get_mut(&key)

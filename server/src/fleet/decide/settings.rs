@@ -46,15 +46,21 @@ pub struct Settings {
     pub url: String,
 }
 
+/// The site of an address by these rules: that of a named subnet, else its /24.
+#[must_use]
+pub fn site_of(rules: &[SiteRule], address: Ipv4Addr) -> String {
+    let inside = rules.iter().filter(|rule| rule.subnet.contains(&address));
+    // The longest prefix is the most specific.
+    let named = inside.max_by_key(|rule| rule.subnet.prefix_len());
+    let [a, b, c, _] = address.octets();
+    named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
+}
+
 impl Settings {
     /// The site of an address: that of a named subnet, else its /24.
     #[must_use]
     pub fn site_of(&self, address: Ipv4Addr) -> String {
-        let inside = self.sites.iter().filter(|rule| rule.subnet.contains(&address));
-        // The longest prefix is the most specific.
-        let named = inside.max_by_key(|rule| rule.subnet.prefix_len());
-        let [a, b, c, _] = address.octets();
-        named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
+        site_of(&self.sites, address)
     }
 
     /// The token with which the OS of this attempt calls home. Derived, so that it is not recorded and a restarted

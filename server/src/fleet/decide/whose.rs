@@ -16,6 +16,10 @@ pub(in crate::fleet) enum Whose<'a> {
     Stranger(&'a str),
     /// A deployment as a whole.
     Order(DeploymentId),
+    /// A relay, by its name.
+    Relay(&'a str),
+    /// A site as a whole, by its name.
+    Site(&'a str),
     /// The server itself.
     Server,
 }

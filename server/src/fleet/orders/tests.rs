@@ -82,6 +82,7 @@ fn image(name: &str) -> ImageShown {
         sector_bytes: 512,
         partition_table: "gpt".to_owned(),
         source: "test".to_owned(),
+        staged: vec![],
         traits: None,
     }
 }

@@ -109,6 +109,7 @@ fn image() -> ImageShown {
         sector_bytes: 512,
         partition_table: "gpt".to_owned(),
         source: "test".to_owned(),
+        staged: vec![],
         traits: None,
     }
 }

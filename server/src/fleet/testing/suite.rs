@@ -6,12 +6,14 @@ use std::sync::Arc;
 use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, Hash, ImageId, JobId, MachineId};
 use common::step::{Sources, Step, What};
+use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::deployment::Deployment;
 use super::super::job::Job;
 use super::super::machine::Machine;
 use super::super::marks::Fingerprint;
+use super::super::relay::{Relay, StageOrder};
 use super::super::state::{Change, State};
 use super::super::store::{KnownHardware, LogFilter, Store};
 use crate::api::shapes::{Frozen, LogEvent};
@@ -106,6 +108,36 @@ pub(crate) fn event(id: u64, job: Option<u64>, step: Step, what: What) -> Change
     }))
 }
 
+/// A relay that was invited, or one that has been enrolled and revoked since.
+fn relay(number: u64, revoked: bool) -> Change {
+    let key = |number| KeyPair::from_secret([number; 32]).public();
+    Change::Relay(Box::new(Relay {
+        number,
+        name: format!("branch-{number}"),
+        site: "branch".to_owned(),
+        invitation: key(1),
+        invited: at(1),
+        expires: at(2),
+        enrolled: revoked.then(|| (key(2), at(2))),
+        revoked: revoked.then(|| at(3)),
+        version: revoked.then(|| "1.0".to_owned()),
+        last_seen: revoked.then(|| at(3)),
+    }))
+}
+
+fn stage(number: u64, not_before: Option<Timestamp>) -> Change {
+    Change::Stage(Box::new(StageOrder {
+        number,
+        image: ImageId(Hash::of(b"debian")),
+        image_name: "debian".to_owned(),
+        wire_bytes: 7,
+        site: format!("branch {number}"),
+        not_before,
+        limit: not_before.map(|_| "5M".parse().unwrap()),
+        ordered: at(4),
+    }))
+}
+
 fn note(id: u64) -> Change {
     event(id, None, Step::Loader, What::Note { text: "'; drop table events; --".to_owned() })
 }
@@ -119,6 +151,10 @@ fn known() -> Vec<Change> {
         Change::Deployment(Box::new(deployment(1))),
         job(1, 1),
         Change::Frozen(Some(Frozen { since: at(3), reason: Some("audit".to_owned()) })),
+        relay(1, false),
+        relay(2, true),
+        stage(1, None),
+        stage(2, Some(at(9))),
         note(1),
     ]
 }
@@ -127,7 +163,8 @@ fn known() -> Vec<Change> {
 fn plain(state: &State) -> String {
     let numbers = (state.last_event, state.last_machine, state.last_job, state.last_deployment);
     let (machines, orders, jobs) = (&state.machines, &state.deployments, &state.jobs);
-    format!("{machines:#?}\n{orders:#?}\n{jobs:#?}\n{numbers:?}\n{:?}", state.frozen)
+    let relays = (&state.relays, &state.stages, state.last_stage);
+    format!("{machines:#?}\n{orders:#?}\n{jobs:#?}\n{numbers:?}\n{:?}\n{relays:#?}", state.frozen)
 }
 
 async fn load(store: &mut Box<dyn Store>) -> State {
@@ -165,6 +202,9 @@ pub(crate) async fn what_is_committed_is_loaded_again(bench: &impl Bench) {
         Change::Deployment(Box::new(closed)),
         Change::Frozen(None),
         Change::Forget(MachineId(2)),
+        relay(1, true),
+        stage(1, Some(at(8))),
+        Change::Unstage(2),
     ];
     later.iter().for_each(|change| expected.adopt(change));
     store.commit(&later).await.unwrap();

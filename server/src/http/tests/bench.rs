@@ -56,6 +56,7 @@ pub(super) fn image() -> ImageShown {
         partition_table: "gpt".to_owned(),
         source: "test".to_owned(),
         traits: None,
+        staged: vec![],
     }
 }
 
@@ -83,7 +84,7 @@ impl Provisioner for Rooms {
             "image": request.image, "image_bytes": 1,
             "target": disk,
             "steps": ["join", "transfer", "seal", "linger", "reboot"],
-            "seed": {"key": server_key().public(), "addresses": []},
+            "seed": {"key": server_key().public(), "addresses": request.server.into_iter().collect::<Vec<_>>()},
             "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
             "finish": request.finish, "bundle": null,
         });
@@ -191,7 +192,7 @@ impl Bench {
     pub(super) async fn call(&self, request: Request<Body>) -> Response<Body> {
         let mut request = request;
         let end = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 8069);
-        request.extensions_mut().insert(Ends { peer: end(7), local: end(1) });
+        request.extensions_mut().insert(Ends { peer: end(7), local: end(1), own: end(1) });
         hyper_util::service::TowerToHyperService::new(self.routes.clone()).call(request).await.unwrap()
     }
 

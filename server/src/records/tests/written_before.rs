@@ -21,7 +21,9 @@ fn fixture(dir: &Path) -> PathBuf {
 /// Every row of every table, as text in a fixed order.
 fn rows(path: &Path) -> Vec<String> {
     let connection = Connection::open(path).unwrap();
-    let tables = "select name from sqlite_master where type = 'table' order by name";
+    // The versions of the schema differ: a later step adds tables.
+    let tables =
+        "select name from sqlite_master where type = 'table' and name <> 'schema_version' order by name";
     let tables: Vec<String> = all(&connection, tables, |row| row.get(0));
     let of = |table: &String| {
         let columns: Vec<String> =
@@ -180,9 +182,9 @@ fn records_of_a_later_version_are_refused_and_left_untouched() {
         connection.close().unwrap();
         let before = std::fs::read(&path).unwrap();
         let error = Records::open(&path).unwrap_err();
-        assert!(matches!(error, RecordsError::Newer { found: 99, known: 4, .. }), "{error}");
+        assert!(matches!(error, RecordsError::Newer { found: 99, known: 5, .. }), "{error}");
         let told = error.to_string();
-        assert!(told.contains("schema 99") && told.contains("program's 4"), "{told}");
+        assert!(told.contains("schema 99") && told.contains("program's 5"), "{told}");
         assert!(std::fs::read(&path).unwrap() == before, "the file of a later version was changed ({mode})");
     }
 }

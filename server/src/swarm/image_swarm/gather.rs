@@ -20,10 +20,10 @@ impl ImageSwarm {
             return vec![];
         };
         member.presence.held = held;
-        let deployment = member.admission.deployment;
-        if member.started || member.admission.gather.is_none() {
+        let machine = member.admission.machine().filter(|machine| machine.gather.is_some());
+        let Some(deployment) = machine.filter(|_| !member.started).map(|machine| machine.deployment) else {
             return self.start(key, now);
-        }
+        };
         if *self.gates.entry(deployment).or_insert(Gate::Shut(now)) == Gate::Open {
             return self.start(key, now);
         }
@@ -36,7 +36,7 @@ impl ImageSwarm {
 
     fn waiting(&self, deployment: DeploymentId) -> Vec<PublicKey> {
         let waits = |member: &Member| {
-            member.admission.deployment == deployment
+            member.admission.machine().is_some_and(|machine| machine.deployment == deployment)
                 && member.presence.connected
                 && !member.started
                 && member.expelled.is_none()
@@ -47,7 +47,7 @@ impl ImageSwarm {
     /// How many machines a shut gate waits for, and until when; `None` when it is open or nobody waits.
     fn shut_gate(&self, deployment: DeploymentId, waiting: &[PublicKey]) -> Option<(u32, Duration)> {
         let gate = self.gates.get(&deployment)?;
-        let mut gathers = waiting.iter().filter_map(|key| self.members.get(key)?.admission.gather);
+        let mut gathers = waiting.iter().filter_map(|key| self.members.get(key)?.admission.machine()?.gather);
         let gather = gathers.next()?;
         Some((gather.wanted, gate.until(gather)?))
     }
@@ -65,7 +65,7 @@ impl ImageSwarm {
         let mut jobs: Vec<JobId> = waiting
             .iter()
             .filter_map(|key| self.members.get(key))
-            .map(|member| member.admission.job)
+            .filter_map(|member| member.admission.job())
             .collect();
         jobs.sort_unstable();
         let mut out = vec![Out::Fact(SwarmFact::GatherOpened { jobs })];
@@ -100,7 +100,7 @@ impl ImageSwarm {
     /// Drops the gates of deployments that have no members any more.
     pub(super) fn forget_gates(&mut self) {
         let here: BTreeSet<DeploymentId> =
-            self.members.values().map(|member| member.admission.deployment).collect();
+            self.members.values().filter_map(|member| Some(member.admission.machine()?.deployment)).collect();
         self.gates.retain(|deployment, _| here.contains(deployment));
     }
 }

@@ -39,7 +39,7 @@ impl ImageSwarm {
         if !self.lost.remove(chunk) {
             return vec![];
         }
-        let from = from.and_then(|key| Some(self.admission(&key)?.job));
+        let from = from.and_then(|key| Some(self.admission(&key)?.party()));
         let mut out = vec![Out::Fact(SwarmFact::ChunkMended { image: self.image, chunk, from })];
         out.extend(self.inject(Event::Mended(chunk), now));
         out

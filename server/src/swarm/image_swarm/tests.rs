@@ -6,6 +6,8 @@ use common::limits::GATHER_SECONDS_MAX;
 use common::trust::KeyPair;
 use common::wire::swarm::Personality;
 
+use super::super::handle::MachinePart;
+
 use super::super::handle::Gather;
 use super::topology::neighbours_of;
 use super::*;
@@ -19,23 +21,29 @@ fn at(millis: u64) -> Duration {
 }
 
 fn admission(number: u8, gather: Option<Gather>) -> Admission {
+    of(1, number, gather)
+}
+
+fn of(deployment: u64, number: u8, gather: Option<Gather>) -> Admission {
     Admission {
         key: key(number),
-        deployment: DeploymentId(1),
-        job: JobId(number.into()),
         image: ImageId(Hash([0; 32])),
         name: format!("m{number}"),
         site: "a".to_owned(),
-        personality: Personality {
-            hostname: format!("m{number}"),
-            ssh_keys: vec![],
-            user_data: None,
-            instance_id: String::new(),
-            confirm_url: None,
-            seed_mark: common::wire::call_home::SeedMark::default(),
-            boot_mac: None,
-        },
-        gather,
+        part: Part::Machine(Box::new(MachinePart {
+            deployment: DeploymentId(deployment),
+            job: JobId(number.into()),
+            personality: Personality {
+                hostname: format!("m{number}"),
+                ssh_keys: vec![],
+                user_data: None,
+                instance_id: String::new(),
+                confirm_url: None,
+                seed_mark: common::wire::call_home::SeedMark::default(),
+                boot_mac: None,
+            },
+            gather,
+        })),
     }
 }
 
@@ -122,6 +130,43 @@ fn agents_of_a_site_are_told_of_each_other_and_of_leaving() {
 }
 
 #[test]
+fn a_relay_is_a_neighbour_of_all_and_nobodys_job() {
+    let relay = || Admission { part: Part::Relay, ..admission(9, None) };
+    let gather = Some(Gather { wanted: 2, seconds: 60 });
+    let mut swarm = swarm();
+    swarm.admit(relay(), at(0));
+    let out = hello(&mut swarm, 9, false, at(0));
+    assert!(told(&out, 9).contains(&&ToAgent::Welcome { personality: None }));
+    assert!(told(&out, 9).contains(&&ToAgent::Start), "it waits at no gate");
+    assert!(swarm.is_active(), "it fetches");
+    assert!(!out.iter().any(|out| matches!(out, Out::Fact(_))), "it has no job to tell of");
+
+    swarm.admit(admission(1, gather), at(1));
+    assert!(
+        !told(&hello(&mut swarm, 1, false, at(1)), 1).contains(&&ToAgent::Start),
+        "it does not count as a machine"
+    );
+    let neighbours = |out: &[Out], number| -> Vec<PublicKey> {
+        let lists = told(out, number).into_iter().filter_map(|word| match word {
+            ToAgent::Neighbours { list, .. } => Some(list.iter().map(|other| other.key).collect::<Vec<_>>()),
+            _ => None,
+        });
+        lists.flatten().collect()
+    };
+    let out = swarm.tick(at(100));
+    assert_eq!((neighbours(&out, 1), neighbours(&out, 9)), (vec![key(9)], vec![key(1)]));
+    let chunks = (0..8).map(ChunkIndex).collect();
+    swarm.message(key(9), ToServer::Have { chunks }, at(200));
+    let out = swarm.message(key(9), ToServer::Sealed, at(200));
+    assert!(out.is_empty(), "it has no disk to seal: {out:?}");
+    swarm.expel(key(1), None, at(300));
+    swarm.tick(at(10_000));
+    assert!(!swarm.is_active() && !swarm.is_empty(), "it stays, and is no news");
+    assert!(told(&swarm.tick(at(9_000_000)), 9).is_empty(), "it is not released");
+    assert!(swarm.left(key(9), "gone".to_owned(), at(9_000_000)).is_empty());
+}
+
+#[test]
 fn a_cancelled_agent_is_told_and_then_forgotten() {
     let mut swarm = swarm();
     swarm.admit(admission(1, None), at(0));
@@ -187,10 +232,6 @@ fn knowing_is_mutual_and_the_graph_is_whole() {
         }
         assert!(reached.into_iter().all(|reached| reached), "{len}");
     }
-}
-
-fn of(deployment: u64, number: u8, gather: Option<Gather>) -> Admission {
-    Admission { deployment: DeploymentId(deployment), ..admission(number, gather) }
 }
 
 fn starts(out: &[Out], number: u8) -> bool {

@@ -8,6 +8,10 @@ use common::wire::swarm::{Neighbour, ToAgent};
 
 use super::{ImageSwarm, Out};
 
+/// A relay is a neighbour of all agents of its site up to this many: each is a connection of it. Of more, it is one of
+/// every second, third...: the others get its chunks from those.
+const RELAY_NEIGHBOURS_MAX: usize = 128;
+
 /// Up to so many agents of a site are all neighbours; of more, each has about 2 log2 of their number: more than the
 /// natural logarithm, which keeps the graph connected when some leave.
 const FULL_MESH_MAX: usize = 16;
@@ -15,17 +19,28 @@ const FULL_MESH_MAX: usize = 16;
 impl ImageSwarm {
     /// Sends each connected agent its list of neighbours, if that has changed since it was last sent.
     pub(super) fn tell_neighbours(&mut self) -> Vec<Out> {
-        let mut sites: BTreeMap<String, Vec<PublicKey>> = BTreeMap::new();
+        let mut sites: BTreeMap<String, (Vec<PublicKey>, Vec<PublicKey>)> = BTreeMap::new();
         for (key, member) in &self.members {
             if member.presence.connected && member.expelled.is_none() && !member.presence.released {
-                sites.entry(member.admission.site.clone()).or_default().push(*key);
+                let (machines, relays) = sites.entry(member.admission.site.clone()).or_default();
+                if member.presence.is_relay { relays } else { machines }.push(*key);
             }
         }
         let mut out = Vec::new();
-        for keys in sites.values() {
-            for (at, key) in keys.iter().enumerate() {
-                let others = neighbours_of(at, keys.len()).into_iter().filter_map(|at| keys.get(at));
-                let list: Vec<Neighbour> = others.filter_map(|other| self.neighbour(other)).collect();
+        for (machines, relays) in sites.values() {
+            let apart = machines.len().div_ceil(RELAY_NEIGHBOURS_MAX).max(1);
+            let near = |at: usize| if at.is_multiple_of(apart) { &relays[..] } else { &[] };
+            let of_machines = machines.iter().enumerate().map(|(at, key)| {
+                let others = neighbours_of(at, machines.len()).into_iter().filter_map(|at| machines.get(at));
+                (key, others.chain(near(at)).collect::<Vec<_>>())
+            });
+            let of_relays = relays.iter().map(|key| {
+                let others = relays.iter().filter(|other| *other != key);
+                (key, machines.iter().step_by(apart).chain(others).collect::<Vec<_>>())
+            });
+            for (key, others) in of_machines.chain(of_relays) {
+                let list: Vec<Neighbour> =
+                    others.into_iter().filter_map(|other| self.neighbour(other)).collect();
                 let news = (list, self.is_spared(key));
                 if let Some(member) = self.members.get_mut(key)
                     && member.told.as_ref() != Some(&news)

@@ -16,6 +16,8 @@ pub enum Event {
         site: String,
         /// The chunks that it holds.
         held: ChunkSet,
+        /// Whether it is a relay, which takes the first copies of its site.
+        is_relay: bool,
     },
     /// Its control stream has ended.
     Left {

@@ -79,7 +79,8 @@ impl Injector {
 
     /// The agent to lease `chunk` to: the one with the fewest leases and chunks that it alone holds, in proportion to
     /// its uplink. An agent whose uplink is below a quarter of the median, whose last lease expired, that is not
-    /// trusted or that has passed nothing on so far is taken only if there is no other.
+    /// trusted or that has passed nothing on so far is taken only if there is no other. A relay comes first, as long as
+    /// it sends as fast as the site's line brings: it stays, and it is not busy with a disk of a machine that waits.
     pub(super) fn taker(&mut self, site: &str, chunk: ChunkIndex, now: Duration) -> Option<PublicKey> {
         let here: Vec<(&PublicKey, &Agent)> = self
             .agents
@@ -105,10 +106,13 @@ impl Injector {
             // Load per uplink, in thousandths of the median's.
             load.saturating_mul(1000).saturating_mul(median) / uplink(agent)
         };
+        let line = self.sites.get(site).map_or(0, |site| site.rate);
+        let leads = |agent: &Agent| agent.is_relay && agent.uplink.is_none_or(|uplink| uplink >= line);
+        let may = |agent: &Agent| agent.leases.len() < if leads(agent) { AGENT_CHUNKS_ALONE } else { most };
         let fitting: Vec<(u64, PublicKey)> = here
             .into_iter()
-            .filter(|(_, agent)| agent.leases.len() < most && (!any_good || !bad(agent)))
-            .map(|(key, agent)| (rank(agent), *key))
+            .filter(|(_, agent)| may(agent) && (!any_good || !bad(agent)))
+            .map(|(key, agent)| (if leads(agent) { 0 } else { rank(agent).max(1) }, *key))
             .collect();
         let best = fitting.iter().map(|(rank, _)| *rank).min()?;
         let equal: Vec<PublicKey> =

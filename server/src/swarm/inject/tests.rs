@@ -27,7 +27,7 @@ fn injector(len: u32) -> Injector {
 }
 
 fn join(injector: &mut Injector, agent: u8, site: &str, held: ChunkSet, now: Duration) -> Vec<Effect> {
-    injector.handle(Event::Joined { agent: key(agent), site: site.to_owned(), held }, now)
+    injector.handle(Event::Joined { agent: key(agent), site: site.to_owned(), held, is_relay: false }, now)
 }
 
 fn leases(effects: &[Effect]) -> Vec<(PublicKey, ChunkIndex)> {
@@ -42,8 +42,8 @@ fn leases(effects: &[Effect]) -> Vec<(PublicKey, ChunkIndex)> {
 
 /// Serves and announces every lease at once until there are none left; returns which agent got which chunk.
 fn run(injector: &mut Injector, first: Vec<Effect>, now: Duration) -> Vec<(PublicKey, ChunkIndex)> {
-    let (mut todo, mut done) = (leases(&first), Vec::new());
-    while let Some((agent, chunk)) = todo.pop() {
+    let (mut todo, mut done) = (std::collections::VecDeque::from(leases(&first)), Vec::new());
+    while let Some((agent, chunk)) = todo.pop_front() {
         done.push((agent, chunk));
         let effects = injector.handle(Event::Have { agent, chunks: vec![chunk] }, now);
         todo.extend(leases(&effects));
@@ -71,6 +71,31 @@ fn two_agents_get_half_each_and_each_chunk_leaves_once() {
     assert_eq!((got.len(), distinct.len()), (100, 100));
     let one = got.iter().filter(|(agent, _)| *agent == key(1)).count();
     assert!((40..=60).contains(&one), "{one}");
+}
+
+#[test]
+fn a_relay_takes_the_first_copies_as_long_as_it_passes_them_on() {
+    let relay = |injector: &mut Injector| {
+        let (agent, site, held) = (key(9), "a".to_owned(), ChunkSet::new(100));
+        injector.handle(Event::Joined { agent, site, held, is_relay: true }, at(0))
+    };
+    let mut injector = injector(100);
+    let mut first = join(&mut injector, 1, "a", ChunkSet::new(100), at(0));
+    first.extend(relay(&mut injector));
+    let got = run(&mut injector, first, at(1));
+    let others = got.iter().filter(|(agent, _)| *agent != key(9)).count();
+    assert!(got.len() == 100 && others <= SENDING_PER_SITE + 1, "{others} before it came");
+
+    let mut slow = self::injector(100);
+    let mut first = relay(&mut slow);
+    first.extend(join(&mut slow, 1, "a", ChunkSet::new(100), at(0)));
+    slow.sites.get_mut("a").unwrap().rate = 10_000_000;
+    let report = |agent, sent| Event::Speed { agent: key(agent), sent, sending: at(1000), from_peers: 0 };
+    first.extend(slow.handle(report(9, 5_000_000), at(500)));
+    first.extend(slow.handle(report(1, 5_000_000), at(500)));
+    let got = run(&mut slow, first, at(501));
+    let others = got.iter().filter(|(agent, _)| *agent != key(9)).count();
+    assert!((30..=70).contains(&others), "a line that is faster than it sends: {others}");
 }
 
 #[test]
@@ -322,7 +347,7 @@ fn play(acts: &[Act]) -> Vec<Effect> {
                     held.insert(ChunkIndex(pick));
                 });
                 let site = if site { "a" } else { "b" }.to_owned();
-                Event::Joined { agent: key(agent), site, held }
+                Event::Joined { agent: key(agent), site, held, is_relay: agent == 1 }
             }
             Act::Leave(agent) => Event::Left { agent: key(agent) },
             Act::Have(agent, chunk) => Event::Have { agent: key(agent), chunks: vec![ChunkIndex(chunk)] },
