@@ -41,8 +41,9 @@ pub struct BootKits {
     settings: BootSettings,
     loaders: Loaders,
     bundles: Arc<Bundles>,
-    /// The file name of the loader for each NIC of the default kit; emptied when that changes.
-    named: Mutex<HashMap<PciId, String>>,
+    /// The hash of the small loader for each NIC of the default kit, none where it has no driver for it; emptied when
+    /// that kit changes.
+    small: Mutex<HashMap<PciId, Option<Hash>>>,
     booting: watch::Sender<Booting>,
     programs: watch::Sender<Programs>,
     files: watch::Sender<Files>,
@@ -80,7 +81,7 @@ impl BootKits {
             settings,
             loaders,
             bundles,
-            named: Mutex::default(),
+            small: Mutex::default(),
             booting: watch::Sender::default(),
             programs: watch::Sender::default(),
             files: watch::Sender::default(),
@@ -133,34 +134,38 @@ impl BootKits {
     /// no small one can be built, which is logged. Blocks, at first for seconds.
     #[must_use]
     pub fn loader_for(&self, nic: Option<PciId>) -> String {
-        let Some(nic) = nic else { return GENERAL.to_owned() };
-        if let Some(name) = self.named.lock().get(&nic) {
-            return name.clone();
+        let general = || GENERAL.to_owned();
+        let named = |hash: Hash| format!("{}{hash}{}", SMALL.0, SMALL.1);
+        let Some(nic) = nic else { return general() };
+        match self.small.lock().get(&nic) {
+            None => {}
+            Some(None) => return general(),
+            // One that was deleted for others is built again.
+            Some(Some(hash)) if self.loaders.path(*hash).is_none() => {}
+            Some(Some(hash)) => return named(*hash),
         }
         let small = self.kits.default_kit().map_err(|error| error.to_string()).and_then(|kit| {
             self.loaders.small(&kit, &self.bundles, nic).map_err(|error| common::causes::with_causes(&error))
         });
-        let name = match small {
-            Ok(Some((hash, bytes))) => {
-                tracing::info!(%nic, bytes, "machines with this NIC get a small loader");
-                format!("{}{hash}{}", SMALL.0, SMALL.1)
-            }
-            Ok(None) => {
-                tracing::info!(%nic, "the kit has no driver for this NIC: its machines get the general loader");
-                GENERAL.to_owned()
-            }
+        let small = match small {
+            Ok(small) => small,
             // Not remembered: a disk that is full now may have room later.
             Err(why) => {
                 tracing::warn!(%nic, why, "no small loader can be made: the general one is sent");
-                return GENERAL.to_owned();
+                return general();
             }
         };
-        let mut named = self.named.lock();
-        if named.len() >= NICS_MAX {
-            named.clear();
+        match small {
+            Some((_, bytes)) => tracing::info!(%nic, bytes, "machines with this NIC get a small loader"),
+            None => tracing::info!(%nic, "the kit has no driver for this NIC: the general loader is sent"),
         }
-        named.insert(nic, name.clone());
-        name
+        let hash = small.map(|(hash, _)| hash);
+        let mut remembered = self.small.lock();
+        if remembered.len() >= NICS_MAX {
+            remembered.clear();
+        }
+        remembered.insert(nic, hash);
+        hash.map_or_else(general, named)
     }
 
     /// The path of the zstd frame of a module or firmware file of any kit, by the hash of the file; `None` when no kit
@@ -251,7 +256,7 @@ impl BootKits {
 
     /// Reads the default kit's boot programs into memory and publishes them to DHCP and TFTP. Blocks.
     fn changed(&self) {
-        self.named.lock().clear();
+        self.small.lock().clear();
         let kits = Arc::new(self.kits.boot_files().unwrap_or_default());
         let booting = match self.default_programs() {
             Ok((kit, programs)) => Booting { kit: Some(kit), programs: Arc::new(programs), kits },
@@ -309,7 +314,11 @@ mod tests {
         let nic = PciId { vendor: 0x10ec, device: 0x8168 };
         let small = boot_kits.loader_for(Some(nic));
         assert!(small.starts_with("loader-"), "{small}");
+        assert_eq!(boot_kits.loader_for(Some(PciId { vendor: 1, device: 1 })), "loader.img");
         let kit = boot_kits.kit().unwrap();
+        // What was deleted for others is built again.
+        std::fs::remove_file(boot_kits.kit_file(&kit, &small).unwrap().0).unwrap();
+        assert_eq!(boot_kits.loader_for(Some(nic)), small);
         for index in ["kit.json", "modules.json"] {
             std::fs::write(bench.dir.path().join("kits").join(&kit).join(index), "").unwrap();
         }
@@ -319,7 +328,6 @@ mod tests {
         let (path, mark) = boot_kits.kit_file(&kit, &small).unwrap();
         assert_eq!(Hash::of(&std::fs::read(path).unwrap()), mark.unwrap().blake3);
         assert_eq!(boot_kits.loader_for(Some(nic)), small);
-        assert_eq!(boot_kits.loader_for(Some(PciId { vendor: 1, device: 1 })), "loader.img");
         assert_eq!(boot_kits.loader_for(None), "loader.img");
         for strange in ["loader-.img", "loader-00.img", "loader-../../../etc/passwd.img"] {
             assert!(boot_kits.kit_file(&kit, strange).is_none(), "{strange}");
