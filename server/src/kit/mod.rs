@@ -32,6 +32,9 @@ mod members;
 // Reads `.deb` files.
 mod deb;
 
+// iPXE's own archive, and the version of an iPXE.
+mod ipxe;
+
 // Core: parses kernel images.
 mod kernel;
 

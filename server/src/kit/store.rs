@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::current::Current;
 use super::error::{KitError, Result, reading, writing};
+use super::ipxe;
 
 /// The version of `kit.json` that this program writes and reads.
 const FORMAT: u32 = 1;
@@ -82,6 +83,10 @@ pub struct KitInfo {
     pub firmware: usize,
     /// The file names of its network boot programs.
     pub boot_programs: Vec<String>,
+    /// The version of its iPXE for UEFI; none where the program does not tell.
+    pub ipxe: Option<String>,
+    /// Whether that iPXE can check what it fetches from other machines.
+    pub verifies: bool,
     /// Bytes of the kernel.
     pub kernel_bytes: u64,
     /// Bytes of the loader's initramfs, compressed.
@@ -130,7 +135,7 @@ impl Kits {
     pub fn list(&self) -> Result<Vec<KitInfo>> {
         let default = self.default_name()?;
         let records = self.records()?;
-        Ok(records.iter().map(|record| info_of(record, default.as_deref())).collect())
+        Ok(records.iter().map(|record| self.info_of(record, default.as_deref())).collect())
     }
 
     /// What is known of the kit `name`.
@@ -139,7 +144,7 @@ impl Kits {
     /// When there is no such kit, or it cannot be read.
     pub fn info(&self, name: &str) -> Result<KitInfo> {
         let default = self.default_name()?;
-        Ok(info_of(&self.record(name)?, default.as_deref()))
+        Ok(self.info_of(&self.record(name)?, default.as_deref()))
     }
 
     /// The kit `name`, with its module index.
@@ -213,6 +218,37 @@ impl Kits {
         fs::remove_dir_all(&doomed).map_err(writing(&doomed))
     }
 
+    fn info_of(&self, record: &Record, default: Option<&str>) -> KitInfo {
+        let count = |folder: &str| record.files.keys().filter(|path| path.starts_with(folder)).count();
+        let bytes = |file: &str| record.files.get(file).map_or(0, |mark| mark.bytes);
+        // The one that is preferred for UEFI; a program that cannot be read names no version.
+        let program =
+            ["boot/snponly.efi", "boot/ipxe.efi"].into_iter().find(|file| record.files.contains_key(*file));
+        let program = program.and_then(|file| fs::read(self.dir.join(&record.name).join(file)).ok());
+        let ipxe = program.and_then(|bytes| ipxe::version(&bytes));
+        KitInfo {
+            name: record.name.clone(),
+            default: default == Some(&record.name),
+            kernel: record.kernel.clone(),
+            architecture: record.architecture.clone(),
+            imported_at: record.imported_at,
+            sources: record.sources.clone(),
+            modules: count("modules/"),
+            firmware: count("firmware/"),
+            boot_programs: record
+                .files
+                .keys()
+                .filter_map(|path| path.strip_prefix("boot/").map(str::to_owned))
+                .collect(),
+            verifies: ipxe.as_deref().is_some_and(ipxe::verifies),
+            ipxe,
+            kernel_bytes: bytes(KERNEL),
+            loader_bytes: bytes(LOADER),
+            total_bytes: record.files.values().map(|mark| mark.bytes).sum(),
+            warnings: record.warnings.clone(),
+        }
+    }
+
     fn default_name(&self) -> Result<Option<String>> {
         let records = self.records()?;
         let path = self.dir.join(DEFAULT_MARK);
@@ -267,30 +303,6 @@ impl Kits {
             return Err(KitError::Index { path, source: serde::de::Error::custom(wrong) });
         }
         Ok(record)
-    }
-}
-
-fn info_of(record: &Record, default: Option<&str>) -> KitInfo {
-    let count = |folder: &str| record.files.keys().filter(|path| path.starts_with(folder)).count();
-    let bytes = |file: &str| record.files.get(file).map_or(0, |mark| mark.bytes);
-    KitInfo {
-        name: record.name.clone(),
-        default: default == Some(&record.name),
-        kernel: record.kernel.clone(),
-        architecture: record.architecture.clone(),
-        imported_at: record.imported_at,
-        sources: record.sources.clone(),
-        modules: count("modules/"),
-        firmware: count("firmware/"),
-        boot_programs: record
-            .files
-            .keys()
-            .filter_map(|path| path.strip_prefix("boot/").map(str::to_owned))
-            .collect(),
-        kernel_bytes: bytes(KERNEL),
-        loader_bytes: bytes(LOADER),
-        total_bytes: record.files.values().map(|mark| mark.bytes).sum(),
-        warnings: record.warnings.clone(),
     }
 }
 
