@@ -14,6 +14,7 @@ use std::time::Duration;
 use common::causes::with_causes;
 use common::hardware::HardwareReport;
 use common::id::MachineId;
+use common::modules::INIT;
 use common::plan::{Instruction, Plan, Verdict};
 use common::step::{Step, What};
 use common::trust::{KeyPair, Signed};
@@ -26,6 +27,7 @@ use crate::boot::drivers::{Drivers, DriversError};
 use crate::boot::handover::{self, DIR, Handover, HandoverError, PID1_ARGUMENT};
 use crate::boot::init;
 use crate::boot::network::{self, Attachment, LeaseKeeper, NetworkError};
+use crate::boot::watchdog::Watchdog;
 use crate::fetch::wait::{Lookout, ToldToWait};
 use crate::fetch::{Failed, FetchError, Server};
 use crate::inspect::{self, Reporter};
@@ -134,6 +136,8 @@ struct Loader {
     console: Console,
     pair: Option<KeyPair>,
     drivers: Option<Drivers>,
+    /// Runs in a small loader until the server has answered a report.
+    watchdog: Option<Watchdog>,
     /// Events that were not delivered when the last try ended.
     backlog: Backlog,
     /// The running step, under which a failure is reported.
@@ -155,6 +159,7 @@ pub fn run() -> ! {
         console: console.clone(),
         pair: None,
         drivers: None,
+        watchdog: None,
         backlog: Backlog::default(),
         doing: Step::Loader,
         introduced: false,
@@ -230,7 +235,12 @@ impl Loader {
     fn load_drivers(&mut self) {
         if self.drivers.is_none() {
             match Drivers::open(Path::new("/")) {
-                Ok(drivers) => self.drivers = Some(drivers),
+                Ok(drivers) => {
+                    if drivers.agent().is_some() {
+                        self.watchdog = Watchdog::start(self.console.clone());
+                    }
+                    self.drivers = Some(drivers);
+                }
                 Err(error) => return self.no_drivers(&error),
             }
         }
@@ -243,7 +253,8 @@ impl Loader {
                 drivers.kernel()
             ));
         }
-        drivers.settle(QUIET, DEVICES);
+        // Without a server nothing is fetched, which is all that can fail.
+        let _ = drivers.settle(QUIET, DEVICES, None);
         if let Err(error) = init::mount_firmware_variables() {
             self.console.failed("setting up", &error, "Secure Boot will look switched off");
         }
@@ -251,6 +262,20 @@ impl Loader {
         for failed in drivers.take_failed() {
             self.console.say(&format!("kernel module {failed}"));
         }
+    }
+
+    /// Fetches and loads the drivers that a small loader lacks: the report is to list every NIC and disk.
+    fn fetch_drivers(&mut self, server: &Server) -> Result<(), FetchError> {
+        let Some(drivers) = self.drivers.as_mut().filter(|drivers| drivers.agent().is_some()) else {
+            return Ok(());
+        };
+        let before = drivers.loaded();
+        let fetched = drivers.settle(QUIET, DEVICES, Some(server));
+        self.console.say(&format!("{} more kernel modules loaded", drivers.loaded() - before));
+        for failed in drivers.take_failed() {
+            self.console.say(&format!("kernel module {failed}"));
+        }
+        fetched
     }
 
     fn no_drivers(&self, error: &DriversError) {
@@ -274,6 +299,7 @@ impl Loader {
         outbox.event(Step::Loader, What::Done { text: on(&attachment) }, None);
         let keeper =
             LeaseKeeper::start(attachment.clone(), self.console.clone()).map_err(LoaderError::Lease)?;
+        self.fetch_drivers(server)?;
         let (machine, plan, verdict, asked_ms) =
             self.report(invocation, server, pair, outbox, &attachment)?;
         self.console.say(&format!(
@@ -285,15 +311,19 @@ impl Loader {
         self.doing = Step::Agent;
         let Some((hash, bytes)) = plan.bundle else { return Err(LoaderError::NoBundle) };
         outbox.event(Step::Agent, What::Started, None);
-        let object = Object { hash, bytes };
-        let archive = self.fetch_bundle(server, outbox, object, &plan.peers)?;
-        let agent = bundle::unpack(&archive, Path::new(BUNDLE_DIR))?;
-        if inspect::system::memory_bytes(Path::new("/")) >= MEMORY_PLENTY {
-            handover::leave_bundle(&archive);
-        }
-        drop(archive);
-        self.use_bundle();
-        let text = format!("{} bytes, {}", bytes, hash.short());
+        let (agent, text) = if self.drivers.as_ref().and_then(Drivers::agent) == Some(hash) {
+            (Path::new("/").join(INIT), format!("came with the loader, {}", hash.short()))
+        } else {
+            let object = Object { hash, bytes };
+            let archive = self.fetch_bundle(server, outbox, object, &plan.peers)?;
+            let agent = bundle::unpack(&archive, Path::new(BUNDLE_DIR))?;
+            if inspect::system::memory_bytes(Path::new("/")) >= MEMORY_PLENTY {
+                handover::leave_bundle(&archive);
+            }
+            drop(archive);
+            self.use_bundle();
+            (agent, format!("{} bytes, {}", bytes, hash.short()))
+        };
         outbox.event(Step::Agent, What::Done { text }, None);
         let _ = outbox.flush(LAST_WORDS);
         let handover = Handover {
@@ -357,6 +387,7 @@ impl Loader {
             };
             unanswered = 0;
             self.introduced = true;
+            self.watchdog = None;
             outbox.release();
             match verdict.instruction {
                 Instruction::Deploy(plan) => return Ok((verdict.machine, *plan, signed, asked_ms)),
@@ -413,6 +444,8 @@ impl Loader {
             self.console.failed("naming the firmware to the kernel", &error, "going on without it");
         }
         match Drivers::open(Path::new(BUNDLE_DIR)) {
+            // The loader's own drivers are all that this machine needs.
+            Ok(drivers) if drivers.is_empty() => {}
             Ok(mut drivers) => {
                 drivers.settle_added(QUIET, DEVICES);
                 for failed in drivers.take_failed() {
@@ -423,15 +456,14 @@ impl Loader {
         }
     }
 
-    /// Becomes the agent by `execve`. The loader's modules and firmware are deleted first, to free memory.
+    /// Becomes the agent by `execve`. The loader's modules and unused firmware are deleted first, to free memory.
     fn start_agent(&mut self, agent: &Path) -> Result<Infallible, LoaderError> {
         let name = CString::new(agent.as_os_str().as_bytes())
             .map_err(|_| LoaderError::Start(std::io::ErrorKind::InvalidInput.into()))?;
         let argument = CString::new(PID1_ARGUMENT)
             .map_err(|_| LoaderError::Start(std::io::ErrorKind::InvalidInput.into()))?;
-        for used in ["/lib/modules", "/lib/firmware"] {
-            // All modules for this machine's devices are loaded by now. A folder may be missing.
-            let _ = fs::remove_dir_all(used);
+        if let Some(drivers) = &self.drivers {
+            drivers.forget();
         }
         self.console.say("starting the agent");
         let no_environment: [CString; 0] = [];
