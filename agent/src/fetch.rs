@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use common::deltas::{BadTable, DeltaTable};
+use common::deltas::BadTable;
 use common::hardware::{HardwareReport, SentReport};
 use common::id::{Hash, ImageId};
 use common::limits::{DELTA_TABLE_BYTES_MAX, VERDICT_BYTES_MAX, cut};

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use common::chunk::{ChunkIndex, ChunkSet};
+use common::chunk::ChunkIndex;
 use common::id::{Hash, ImageId};
 use common::manifest::Manifest;
 use common::step::Sources;
@@ -13,7 +13,6 @@ use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id
 use common::swarm::frame::BadStream;
 use common::swarm::serve::{Frame, Outlet, serve};
 use common::swarm::slots::Slots;
-use common::swarm::splitmix;
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, FromPuller, ToServer};
 use futures::StreamExt as _;
@@ -32,7 +31,7 @@ use super::deltas::{DeltaBases, request_for};
 use super::event::SwarmEvent;
 use super::processor::processor_time;
 use super::pull::{self, Holder};
-use super::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, SessionConfig, TICK};
+use super::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, TICK};
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
 use crate::boot_files::{BootFiles, changed};
@@ -62,7 +61,7 @@ impl SwarmClient {
         let sources = Arc::new(Mutex::new(Sources::default()));
         let cancel = CancellationToken::new();
 
-        let session = session(&config, seed_addresses, &listening, chunks_in.max_capacity());
+        let session = Session::new(config.session(seed_addresses, &listening, chunks_in.max_capacity()));
         let store = Store::new(
             config.image,
             config.manifest.len(),
@@ -105,36 +104,6 @@ impl SwarmClient {
     }
 }
 
-/// The session of a machine with `config`, before its first event.
-fn session(
-    config: &SwarmConfig,
-    seed_addresses: Vec<Multiaddr>,
-    listening: &[Multiaddr],
-    write_backlog: usize,
-) -> Session {
-    let own = config.keypair.public();
-    let mut wanted = ChunkSet::new(config.manifest.len());
-    config.manifest.places().into_keys().for_each(|chunk| {
-        wanted.insert(chunk);
-    });
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Session::new(SessionConfig {
-        own,
-        seed: config.seed.key,
-        seed_addresses,
-        listening: listening.iter().map(ToString::to_string).collect(),
-        member: config.member,
-        image: config.image,
-        wanted,
-        deltas: config.deltas.as_ref().map_or_else(|| ChunkSet::new(0), |deltas| deltas.chunks()),
-        fetch_parallel: config.tuning.fetch_parallel.max(1) as usize,
-        upload_parallel: config.tuning.upload_parallel as usize,
-        write_backlog,
-        cores: u32::try_from(cores).unwrap_or(1),
-        rng_seed: splitmix::seed(&own.bytes()),
-    })
-}
-
 /// The sender of messages to the task of a stream that this agent dialled.
 enum Stream {
     Pull(mpsc::Sender<FromPuller>),
@@ -162,7 +131,6 @@ struct Node {
     manifest: Arc<Manifest>,
     deltas: Option<Arc<dyn DeltaBases>>,
     store: Arc<Store>,
-    /// Whether chunks are handed over with the wire form that they came in.
     keep_wire: bool,
     slots: Slots,
     /// Counts chunks that are arriving, over all pull streams.

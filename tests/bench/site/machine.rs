@@ -169,7 +169,7 @@ fn loader(spec: &Spec, booted: &Booted) -> Result<Order> {
     let (hash, bytes) = plan.bundle.context("the plan names no bundle")?;
     outbox.event(Step::Agent, What::Started, None);
     let bundle = server.bundle_near(Object { hash, bytes }, &plan.peers, &mut |_| (), &mut |failed| {
-        mark("missed", 0, &failed.to_string())
+        mark("missed", 0, &failed.to_string());
     })?;
     mark("got", bundle.len() as u64, &format!("bundle {hash}"));
     outbox.event(Step::Agent, What::Done { text: format!("{bytes} bytes, {}", hash.short()) }, None);
