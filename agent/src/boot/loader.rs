@@ -26,6 +26,7 @@ use crate::boot::console::Console;
 use crate::boot::drivers::{Drivers, DriversError};
 use crate::boot::handover::{self, DIR, Handover, HandoverError, PID1_ARGUMENT};
 use crate::boot::init;
+use crate::boot::memory::{SHORT_OF_MEMORY, memory_is_plenty, memory_is_short};
 use crate::boot::network::{self, Attachment, LeaseKeeper, NetworkError};
 use crate::boot::watchdog::Watchdog;
 use crate::fetch::wait::{Lookout, ToldToWait};
@@ -61,30 +62,9 @@ const RANDOM_BITS: u32 = 256;
 /// Bytes of the bundle between two progress events.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
-/// Memory, as the kernel sees it, below which it cannot unpack the whole loader, or the agent does not start: with 192
-/// MiB the loader works and the bundle does not fit, with 256 MiB (204 seen) all works.
-const MEMORY_LEAST: u64 = 200 << 20;
-
-/// Memory from which the loader leaves the bundle's archive to the agent: with less, the agent would have no room for it.
-const MEMORY_PLENTY: u64 = 400 << 20;
-
-/// The console's text where memory is short.
-const SHORT_OF_MEMORY: &str =
-    "this machine has too little memory: 512 MiB are needed, and parts of the loader may be missing already";
-
 /// The console's text while the kernel has no random numbers.
 const NO_RANDOM: &str = "waiting for the kernel to gather random numbers, which can take many minutes: this processor makes none; \
      give a virtual machine a virtio-rng device, or a processor model with RDRAND";
-
-/// Whether the kernel sees less memory than the loader and the agent need.
-fn memory_is_short() -> bool {
-    is_short(crate::inspect::system::memory_bytes(Path::new("/")))
-}
-
-fn is_short(bytes: u64) -> bool {
-    // An unreadable /proc gives 0.
-    bytes != 0 && bytes < MEMORY_LEAST
-}
 
 /// Why one try ended without reaching the agent; the next one begins after a back-off.
 #[derive(Debug, thiserror::Error)]
@@ -317,7 +297,7 @@ impl Loader {
             let object = Object { hash, bytes };
             let archive = self.fetch_bundle(server, outbox, object, &plan.peers)?;
             let agent = bundle::unpack(&archive, Path::new(BUNDLE_DIR))?;
-            if inspect::system::memory_bytes(Path::new("/")) >= MEMORY_PLENTY {
+            if memory_is_plenty() {
                 handover::leave_bundle(&archive);
             }
             drop(archive);
@@ -386,9 +366,7 @@ impl Loader {
                 }
             };
             unanswered = 0;
-            self.introduced = true;
-            self.watchdog = None;
-            outbox.release();
+            self.has_reported(outbox);
             match verdict.instruction {
                 Instruction::Deploy(plan) => return Ok((verdict.machine, *plan, signed, asked_ms)),
                 Instruction::BootDisk { reason } => {
@@ -410,6 +388,13 @@ impl Loader {
                 }
             }
         }
+    }
+
+    /// The server knows this machine's key from now on, and the small loader has done its work.
+    fn has_reported(&mut self, outbox: &EventOutbox) {
+        self.introduced = true;
+        self.watchdog = None;
+        outbox.release();
     }
 
     fn fetch_bundle(
@@ -505,12 +490,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_named_before_drivers_are_blamed() {
-        // The kernel's view of machines with 144, 168, 192, 256 and 512 MiB, and of an unreadable /proc.
-        let seen = [(97, true), (120, true), (143, true), (204, false), (455, false), (0, false)];
-        for (mib, short) in seen {
-            assert_eq!(is_short(mib << 20), short, "{mib} MiB");
-        }
+    fn what_a_person_can_do_is_one_sentence() {
         assert!(NO_RANDOM.contains("virtio-rng") && !NO_RANDOM.contains("  "), "{NO_RANDOM}");
     }
 }
