@@ -301,6 +301,9 @@ impl Machine {
             tuning,
             held: ChunkSet::new(rack.image.manifest.len()),
             disk: Arc::<Target>::clone(&target),
+            keep_wire: false,
+            admitted: vec![],
+            boot_files: None,
             deltas: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();

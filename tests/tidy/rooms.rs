@@ -10,6 +10,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
         "server",
         &[
             "cli",
+            "relay",
             "serve",
             "config",
             "provision",
@@ -23,6 +24,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "kit",
             "image",
             "swarm",
+            "peers",
             "api/shapes",
             "traffic",
             "magic",
@@ -31,7 +33,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "units",
         ],
     ),
-    ("agent", &["steps", "disk", "swarm", "boot", "outbox", "fetch", "inspect"]),
+    ("agent", &["steps", "disk", "swarm", "boot_files", "boot", "outbox", "fetch", "inspect"]),
     (
         "common",
         &[

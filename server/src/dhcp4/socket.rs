@@ -109,6 +109,9 @@ impl Bound {
             if self.programs.has_changed().unwrap_or(false) {
                 self.profile.programs = self.programs.borrow_and_update().clone();
             }
+            if self.discovery.has_changed().unwrap_or(false) {
+                self.profile.discovery = *self.discovery.borrow_and_update();
+            }
             let packet = if port == Port::Dhcp { &dhcp[..length] } else { &pxe[..length] };
             self.answer(&mut server, &mut checks, Held { packet: packet.to_vec(), port, source });
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::decide::Settings;
+use super::decide::{Settings, WaiterBounds};
 use crate::traffic::Sites;
 
 /// Settings with discovery, without sites, and with nothing that is ever deleted or expires.
@@ -21,6 +21,7 @@ pub fn settings() -> Settings {
     Settings {
         discover: true,
         poll_seconds: 5,
+        waiters: WaiterBounds::default(),
         confirm_within: SignedDuration::from_mins(15),
         order_expires: None,
         keep_events: None,
@@ -30,5 +31,6 @@ pub fn settings() -> Settings {
         token_key: [3; 32],
         own: Arc::default(),
         url: String::new(),
+        seeds: vec![],
     }
 }

@@ -102,6 +102,10 @@ impl Ends {
     };
 }
 
+/// Cancelled when the server stops: a request that waits for something is answered then.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Leaving(pub(super) CancellationToken);
+
 /// The machines' TCP listener, bound but not yet accepting.
 #[derive(Debug)]
 pub struct Bound {
@@ -161,7 +165,8 @@ impl Listener for Bound {
         let _ = socket.set_keepalive(true);
         let sending = Sending::default();
         let turns = Turns::new(self.traffic.to(peer.ip()), sending.clone());
-        Ok(Accepted { stream: Paced::new(stream, turns), ends: Ends { peer, local, own: local }, sending })
+        let ends = Ends { peer, local, own: local };
+        Ok(Accepted { stream: Paced::new(stream, turns), ends, sending })
     }
 }
 
@@ -286,8 +291,10 @@ fn attend<D: Listener>(
     turn: (tokio::sync::OwnedSemaphorePermit, Place),
 ) {
     let Accepted { stream, ends, sending } = accepted;
+    let stops = Leaving(connections.leaving.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ends);
+        request.extensions_mut().insert(stops.clone());
         one_slash(request.uri_mut());
         sending.answers(request.uri().path());
         let answer = tower_call(router.clone(), request);

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
 use super::aside::aside;
@@ -17,6 +18,7 @@ use crate::dhcp4::{self, Interface, LeaseStore, Mode, Network, Range};
 use crate::fault::Fault;
 use crate::fleet::store::Store;
 use crate::http;
+use crate::peers::Peers;
 use crate::records::{LeaseBook, Records};
 use crate::swarm::{self, SwarmFact};
 use crate::traffic::{SiteRule, Traffic};
@@ -51,6 +53,8 @@ pub(super) struct Bound {
     pub(super) doors: Doors,
     /// Counts what every task sends, and limits it.
     pub(super) traffic: Traffic,
+    /// Which machines give boot files to others of their site.
+    pub(super) peers: Peers,
     pub(super) swarm: swarm::Bound,
     /// The receiving end of the channel on which the swarm reports.
     pub(super) facts: mpsc::Receiver<SwarmFact>,
@@ -89,8 +93,10 @@ pub(super) async fn bind(
     let doors = bind_doors(&config, &stores, &interface, &traffic).await?;
     let (tell, facts) = mpsc::channel(BACKLOG);
     let swarm = bind_swarm(&config, &home, &stores, interface.address, tell).await?;
-    let swarm = swarm.with_traffic(traffic.clone());
-    Ok(Bound { config, files, home, interface, stores, records, leases, doors, traffic, swarm, facts })
+    let own = Ipv4Net::new(interface.address, interface.prefix).ok();
+    let peers = Peers::new(config.boot_peers, traffic.clone(), own);
+    let swarm = swarm.with_traffic(traffic.clone()).with_peers(peers.clone());
+    Ok(Bound { config, files, home, interface, stores, records, leases, doors, traffic, peers, swarm, facts })
 }
 
 async fn bind_doors(
@@ -146,7 +152,7 @@ fn bind_dhcp(config: &Config, stores: &Stores) -> Result<dhcp4::Bound, Fault> {
         interface: config.interface.clone(),
         mode,
         http_port: config.http_port,
-        discovery: config.discovery,
+        discovery: tokio::sync::watch::channel(config.discovery).1,
         programs: stores.kits.programs(),
         sites: config.sites.rules().iter().map(|rule| rule.subnet).collect(),
         authoritative: config.authoritative,

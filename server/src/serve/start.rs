@@ -11,7 +11,7 @@ use super::bind::BACKLOG;
 use super::status::mode_words;
 use super::stores::Stores;
 use super::supervisor::Ends;
-use super::supervisor::Supervisor;
+use super::supervisor::{Supervisor, done};
 use super::wire::Wired;
 use super::{carried, facts, leases};
 use crate::fault::Fault;
@@ -59,12 +59,6 @@ pub(super) async fn start_swarm(
     supervisor.worker("swarm", done(node.run(inner.clone())));
     supervisor.worker("swarm facts", done(facts::log(told, fleet.clone())));
     fleet.readmit().await.map_err(|error| Fault::failed("cannot go on with running jobs").because(&error))
-}
-
-/// Gives a task that cannot fail the type of one that can.
-async fn done(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
-    task.await;
-    Ok(())
 }
 
 async fn pass_on_sightings(mut sighted: mpsc::Receiver<fleet::boot_policy::Sighting>, fleet: FleetHandle) {

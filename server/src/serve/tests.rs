@@ -104,6 +104,7 @@ async fn start_again(count: u32) -> Again {
         bundles: Arc::new(Bundles::open(dir.path(), &program).unwrap()),
         swarm: handle.clone(),
         key: keys.public(),
+        peers: Default::default(),
     });
     let settings = Settings {
         poll_seconds: POLL_SECONDS,
@@ -167,6 +168,7 @@ fn config(dir: &Path) -> Config {
         keep_bytes: None,
         reserve_bytes: 0,
         connections_per_address: 64,
+        boot_peers: Default::default(),
         uefi_program: None,
         kernel_args: Default::default(),
         log: "info".to_owned(),

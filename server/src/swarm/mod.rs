@@ -25,7 +25,7 @@ mod counted;
 // Repairs chunks that cannot be read.
 mod mend;
 
-// The addresses that an agent's peers are told.
+// The addresses that an agent's peers are told, and whom it serves boot files.
 mod reachable;
 
 // The task that runs the server's libp2p node.
@@ -34,4 +34,5 @@ mod node;
 pub use handle::{
     Admission, ChunkSource, Gather, MachinePart, Part, Party, Stopped, SwarmError, SwarmFact, SwarmHandle,
 };
-pub use node::{Bound, SiteNet, bind};
+pub use node::{Bound, bind};
+pub use reachable::SiteNet;

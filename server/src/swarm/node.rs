@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use ipnet::Ipv4Net;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::mpsc;
@@ -22,7 +21,7 @@ use common::swarm::manners::Budget;
 use common::swarm::serve::{Outlet, serve};
 use common::swarm::slots::Slots;
 use common::trust::{KeyPair, PublicKey};
-use common::wire::swarm::ToAgent;
+use common::wire::swarm::{ToAgent, ToServer};
 
 use super::control::{self, FirstWord, Inbound, Word};
 use super::counted::Counted;
@@ -30,25 +29,20 @@ use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, Swar
 use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
 use super::mend::{Mended, Mends, Outcome};
-use super::reachable::reachable;
+use super::reachable::{SiteNet, reachable};
 use super::release::Linger;
 use super::seeder::Seeder;
-use crate::traffic::{Kind, SiteLine, Traffic, report_pace};
+use crate::peers::Peers;
+use crate::traffic::{Kind, SiteLine, Traffic};
+
+// What agents are told beside chunks.
+mod told;
 
 /// Facts queued for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
 
 /// The interval at which it is looked at how often agents are to report.
 const PACE_EVERY: Duration = Duration::from_secs(2);
-
-/// A subnet that belongs to a site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteNet {
-    /// The site's name, as in an admission.
-    pub site: String,
-    /// Its agents may be told to peers at addresses of this subnet.
-    pub subnet: Ipv4Net,
-}
 
 /// A node that listens on its address and does not run yet.
 pub struct Bound {
@@ -95,6 +89,7 @@ pub async fn bind(
         greetings: HashMap::new(),
         pullers: HashMap::new(),
         sites: vec![],
+        peers: Peers::default(),
         room_of: HashMap::new(),
         controls: HashMap::new(),
         streams: 0,
@@ -127,6 +122,13 @@ impl Bound {
     #[must_use]
     pub fn with_sites(mut self, sites: Vec<SiteNet>) -> Self {
         self.node.sites = sites;
+        self
+    }
+
+    /// Says where agents that give out small files are known; without this call it is known to nobody else.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Peers) -> Self {
+        self.node.peers = peers;
         self
     }
 
@@ -164,6 +166,7 @@ struct Node {
     greetings: HashMap<PublicKey, Budget>,
     pullers: HashMap<PublicKey, AbortHandle>,
     sites: Vec<SiteNet>,
+    peers: Peers,
     room_of: HashMap<PublicKey, ImageId>,
     controls: HashMap<PublicKey, Control>,
     streams: u64,
@@ -348,6 +351,7 @@ impl Node {
         let Some(image) = self.room_of.get(&agent).copied() else { return };
         match word {
             Word::Hello(first) => self.hello(agent, image, *first),
+            Word::Message(ToServer::Holding { port, objects }) => self.holding(agent, image, port, objects),
             Word::Message(message) => {
                 let out = self.swarms.get_mut(&image).map(|swarm| swarm.message(agent, message, now));
                 self.carry_out(image, out.unwrap_or_default());
@@ -366,6 +370,7 @@ impl Node {
         let Some(control) = self.controls.remove(agent) else {
             return false;
         };
+        self.peers.gone(agent);
         self.swarm.behaviour_mut().close(control.peer, control.connection);
         control.out.is_some()
     }
@@ -391,26 +396,9 @@ impl Node {
         self.carry_out(image, out);
     }
 
-    /// Tells agents how often to report, where that has changed: they come and go, and lines turn out thinner.
-    fn set_paces(&mut self) {
-        let mut sites: HashMap<String, Vec<PublicKey>> = HashMap::new();
-        for agent in self.controls.iter().filter_map(|(agent, control)| control.out.as_ref().map(|_| agent)) {
-            sites.entry(self.site_of(agent).unwrap_or_default().to_owned()).or_default().push(*agent);
-        }
-        for (site, agents) in sites {
-            let pace = report_pace(agents.len(), self.traffic.rate_of(&site));
-            let millis = u32::try_from(pace.as_millis()).unwrap_or(u32::MAX);
-            for agent in agents {
-                let Some(control) = self.controls.get_mut(&agent) else { continue };
-                if std::mem::replace(&mut control.pace, pace) != pace {
-                    self.tell(agent, ToAgent::Pace { millis });
-                }
-            }
-        }
-    }
-
     fn tick(&mut self) {
         let now = self.now();
+        self.share();
         if now >= self.paced_at + PACE_EVERY {
             self.paced_at = now;
             self.set_paces();

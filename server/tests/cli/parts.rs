@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use server::api;
 use server::api::shapes::ServerStatus;
 use server::boot::{BootKits, BootSettings};
-use server::fleet::decide::Settings;
+use server::fleet::decide::{Settings, WaiterBounds};
 use server::fleet::{self, FleetHandle};
 use server::http;
 use server::image::Images;
@@ -74,6 +74,7 @@ impl Parts {
             bundles: Arc::clone(&stores.bundles),
             swarm: swarm.clone(),
             key: keys.public(),
+            peers: server::peers::Peers::default(),
         };
         let records = Records::open(&state.join("records.sqlite")).unwrap();
         let (fleet, task) =
@@ -156,6 +157,7 @@ fn settings() -> Settings {
     Settings {
         discover: true,
         poll_seconds: 10,
+        waiters: WaiterBounds::default(),
         confirm_within: SignedDuration::from_mins(30),
         keep_events: None,
         keep_bytes: None,
@@ -165,6 +167,7 @@ fn settings() -> Settings {
         own: Arc::default(),
         order_expires: Some(SignedDuration::from_hours(7 * 24)),
         url: "http://10.0.0.1:8069".to_owned(),
+        seeds: vec![],
     }
 }
 

@@ -92,6 +92,13 @@ impl Session {
         });
     }
 
+    /// Tells the server which small files this machine gives out; again after each hello.
+    pub(super) fn say_holding(&mut self) {
+        if let Some((port, objects)) = self.holding.clone() {
+            self.say(ToServer::Holding { port, objects });
+        }
+    }
+
     /// What fetching waited for most, from the last report to the last tick.
     pub(super) fn held_up(&mut self) -> Option<Bottleneck> {
         let passed = self.ticked.saturating_sub(self.report.since);

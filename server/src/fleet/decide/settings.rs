@@ -2,20 +2,42 @@
 //! token with which an OS calls home. Touches `common`, `fleet::own`, `traffic`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::id::JobId;
+use common::limits::{WAIT_TIME, WAITERS_MAX, WAITERS_PER_ADDRESS};
 use jiff::SignedDuration;
 
 use super::super::own::Own;
 use crate::traffic::Sites;
+
+/// Bounds on the requests with which machines wait for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaiterBounds {
+    /// Requests that are open at once.
+    pub all: usize,
+    /// Those of one address.
+    pub per_address: usize,
+    /// How long each is open.
+    pub time: Duration,
+}
+
+impl Default for WaiterBounds {
+    /// The bounds of a server whose limit on open files allows them.
+    fn default() -> Self {
+        Self { all: WAITERS_MAX, per_address: WAITERS_PER_ADDRESS, time: WAIT_TIME }
+    }
+}
 
 /// Settings for the whole fleet, fixed while the server runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Whether unknown machines get the loader, to report their hardware.
     pub discover: bool,
-    /// Seconds after which a waiting machine reports again.
+    /// Seconds after which a waiting machine reports again where it cannot wait with an open request.
     pub poll_seconds: u32,
+    /// Bounds on the open requests of waiting machines.
+    pub waiters: WaiterBounds,
     /// How long an installed OS may take to call home.
     pub confirm_within: SignedDuration,
     /// How long an order waits for a machine that does not report; `None` is for ever.
@@ -34,6 +56,8 @@ pub struct Settings {
     pub own: Arc<Own>,
     /// Where machines reach the server, such as `http://10.0.0.1:8069`.
     pub url: String,
+    /// Where the swarm listens, as multiaddrs: relays are told.
+    pub seeds: Vec<String>,
 }
 
 impl Settings {

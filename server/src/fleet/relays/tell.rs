@@ -145,7 +145,11 @@ impl Fleet {
             told.keys.sort_unstable();
             told.keys.dedup();
         }
-        SiteWork { images: images.into_values().collect(), wake: self.wakes_of(site, now) }
+        SiteWork {
+            images: images.into_values().collect(),
+            seeds: self.settings.seeds.clone(),
+            wake: self.wakes_of(site, now),
+        }
     }
 
     fn running_at<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a Job> {
