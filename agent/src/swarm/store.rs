@@ -12,6 +12,7 @@ use common::chunk::{ChunkIndex, ChunkSet};
 use common::id::{Hash, ImageId};
 use common::swarm::serve::{ChunkProvider, Frame};
 use common::trust::PublicKey;
+use common::wire::swarm::Form;
 
 use super::client::HeldChunks;
 
@@ -195,7 +196,6 @@ mod tests {
     use super::*;
     use common::id::Hash;
     use common::trust::KeyPair;
-    use common::wire::swarm::Form;
 
     struct Disk;
     impl HeldChunks for Disk {

@@ -18,7 +18,7 @@ use common::causes::with_causes;
 use common::id::Hash;
 use common::limits::REPORT_BYTES_MAX;
 use common::trust::PublicKey;
-use common::wire::http::{BUNDLE, CMDLINE_KEY, MANIFEST};
+use common::wire::http::{BUNDLE, CMDLINE_KEY, DELTAS, MANIFEST};
 use common::wire::relay::VIA_HEADER;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -89,6 +89,7 @@ impl Web {
             .route("/nbp/{file}", get(file))
             .route(&format!("{BUNDLE}/{{hash}}"), get(file))
             .route(&format!("{MANIFEST}/{{image}}"), get(file))
+            .route(&format!("{DELTAS}/{{image}}"), get(file))
             .route("/v1/relay/{*path}", any(nothing))
             .route("/v1/{*path}", any(pass_on))
             .fallback(nothing)
