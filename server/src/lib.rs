@@ -43,6 +43,12 @@ pub mod image;
 // Steps 7 to 13 on the server's side: the first seed, and which chunk is sent to which machine.
 pub mod swarm;
 
+// Boot files from machine to machine within a site, and who goes first.
+pub mod peers;
+
+// What the server sends, by kind and site, and what lines may carry.
+pub mod traffic;
+
 // Everything that must outlive the process, in SQLite.
 pub mod records;
 

@@ -196,6 +196,7 @@ mod tests {
     use super::*;
     use common::id::Hash;
     use common::trust::KeyPair;
+    use common::wire::swarm::Form;
 
     struct Disk;
     impl HeldChunks for Disk {

@@ -17,6 +17,7 @@ use super::rivals::{Ears, Rival};
 use super::wire::{self, Frames, Interface, InterfaceError, Routed};
 use crate::boot::choose::Programs;
 use crate::boot::tftp::{Served, roomy};
+use crate::traffic::Traffic;
 
 /// The configuration of DHCP.
 #[derive(Debug, Clone)]
@@ -124,6 +125,7 @@ pub struct Bound {
     pub(super) discovery: watch::Receiver<bool>,
     pub(super) networks: Networks,
     pub(super) served: watch::Sender<Served>,
+    pub(super) traffic: Traffic,
 }
 
 /// Opens both ports on the interface. Must be called inside a tokio runtime.
@@ -193,6 +195,7 @@ pub(super) fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> 
         discovery,
         networks,
         served,
+        traffic: Traffic::default(),
     })
 }
 

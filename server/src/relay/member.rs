@@ -193,6 +193,7 @@ impl ImageMember {
             tuning,
             held,
             disk: Arc::new(ImageChunks { store, manifest: chunks, damaged }),
+            boot_files: None,
             deltas: None,
             keep_wire: true,
             admitted: order.keys.clone(),
@@ -348,6 +349,7 @@ impl Attempt<'_> {
             | SwarmEvent::Gather { .. }
             | SwarmEvent::Start
             | SwarmEvent::Complete
+            | SwarmEvent::Pace(_)
             | SwarmEvent::Release => {}
         }
         None

@@ -19,6 +19,7 @@ use common::id::Hash;
 use common::limits::REPORT_BYTES_MAX;
 use common::trust::PublicKey;
 use common::wire::http::{BUNDLE, CMDLINE_KEY, DELTAS, MANIFEST};
+use common::wire::objects::OBJECT;
 use common::wire::relay::VIA_HEADER;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -90,6 +91,7 @@ impl Web {
             .route(&format!("{BUNDLE}/{{hash}}"), get(file))
             .route(&format!("{MANIFEST}/{{image}}"), get(file))
             .route(&format!("{DELTAS}/{{image}}"), get(file))
+            .route(&format!("{OBJECT}/{{hash}}"), get(file))
             .route("/v1/relay/{*path}", any(nothing))
             .route("/v1/{*path}", any(pass_on))
             .fallback(nothing)
@@ -135,7 +137,7 @@ impl Web {
             return Ok(Wanted { hash: file.hash, bytes: Some(file.bytes), path: path.to_owned() });
         }
         let hash = match path.rsplit_once('/') {
-            Some((BUNDLE | MANIFEST, hash)) => {
+            Some((BUNDLE | MANIFEST | OBJECT, hash)) => {
                 hash.parse().map_err(|_| Refusal::absent("that is no file's hash"))?
             }
             _ => self.hash_at(path).await?,
@@ -183,9 +185,10 @@ impl Web {
             Visitor::Machine(asker, _) | Visitor::Odd(asker) => asker,
         };
         match self.site.borrow().alone(asker) {
-            Alone::Wait => {
-                script::wait(ends.local, "something is to be installed, and the server cannot be reached")
-            }
+            Alone::Wait => script::wait_because(
+                ends.local,
+                "something is to be installed, and the server cannot be reached",
+            ),
             Alone::BootDisk => {
                 script::boot_disk(ends.local, "the server cannot be reached, and nothing is ordered")
             }

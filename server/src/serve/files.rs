@@ -5,6 +5,7 @@
 use common::limits::{CONNECTIONS_MAX, FILES_RESERVED, FILES_WANTED};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::fleet::decide::WaiterBounds;
 use crate::http::ConnectionBounds;
 
 /// How many files this process may have open.
@@ -35,6 +36,14 @@ impl Files {
         ConnectionBounds { all, per_address: per_address.min(all) }
     }
 
+    /// The bounds on the open requests of waiting machines, each of which has one of these connections: three quarters
+    /// of them, and half of each address'.
+    pub(super) fn waiters(self, per_address: usize) -> WaiterBounds {
+        let door = self.door(per_address);
+        let per_address = (door.per_address / 2).max(1);
+        WaiterBounds { all: door.all / 4 * 3, per_address, ..WaiterBounds::default() }
+    }
+
     /// A warning for the admin when the limit is too low for a large rack.
     pub(crate) fn warning(self) -> Option<String> {
         (self.0 < FILES_WANTED).then(|| {
@@ -60,6 +69,8 @@ mod tests {
         {
             let bounds = Files(limit).door(64);
             assert_eq!((bounds.all, bounds.per_address), (all, 64.min(all)), "{limit}");
+            let waiters = Files(limit).waiters(64);
+            assert!(waiters.all < bounds.all && waiters.per_address < bounds.per_address, "{limit}");
             assert!(limit < 512 || bounds.all as u64 + FILES_RESERVED as u64 <= limit, "{limit}");
         }
     }

@@ -46,6 +46,9 @@ mod leases;
 // Events of the swarm, written into the log.
 mod facts;
 
+// What lines carried while a deployment ran, written into the log.
+mod carried;
+
 // The server's own status and warnings.
 mod status;
 

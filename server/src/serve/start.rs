@@ -13,7 +13,7 @@ use super::stores::Stores;
 use super::supervisor::Ends;
 use super::supervisor::{Supervisor, done};
 use super::wire::Wired;
-use super::{facts, leases};
+use super::{carried, facts, leases};
 use crate::fault::Fault;
 use crate::fleet::{self, FleetHandle};
 use crate::swarm::{self, SwarmFact};
@@ -39,6 +39,7 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
     let bounds = files.door(config.connections_per_address);
     supervisor.listener("http", done(doors.web.run(wired.public, bounds, ends.outer.clone())));
     supervisor.listener("admin", done(doors.admin.run(wired.private, ends.outer.clone())));
+    supervisor.worker("traffic", done(carried::log(fleet.clone(), wired.traffic, ends.inner.clone())));
     supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet)));
     supervisor.worker("leases", done(leases::keep(leases_changed, leases)));
     supervisor.last("fleet", wired.fleet_task.run(ends.last.clone()));

@@ -151,6 +151,7 @@ impl Bench {
             tuning: Tuning::default(),
             held: ChunkSet::new(CHUNKS),
             disk: Arc::<Disk>::clone(&disk),
+            boot_files: None,
             deltas: None,
             keep_wire: false,
             admitted: vec![],
