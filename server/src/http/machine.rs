@@ -194,7 +194,8 @@ async fn deltas(
     let image = ImageId(image.parse().map_err(|_| Refusal::absent("that is no image's id"))?);
     let bytes = public.ask(move |source| source.deltas(image)).await?;
     let bytes = bytes.ok_or_else(|| Refusal::absent("the image has no deltas"))?;
-    let content = Content { bytes: Bytestore::Memory(bytes), media: "application/octet-stream", tag: None };
+    let tag = Some(Hash::of(&bytes).to_string());
+    let content = Content { bytes: Bytestore::Memory(bytes), media: "application/octet-stream", tag };
     answer(&method, &headers, content, Box::new(|_| ())).await
 }
 
