@@ -162,7 +162,7 @@ mod tests {
         for other in ["", "1.2", "10.0.0.1", "1.2.x", "a.b.c", "1.3.6.1.5.5.7"] {
             assert_eq!(version(&program(other)), None, "{other}");
         }
-        assert_eq!(version(b"MZ\0shim\02.0.0\0"), None, "another program");
+        assert_eq!(version(b"MZ\x00shim\x002.0.0\x00"), None, "another program");
         let table = [("2.0.0+dfsg-5", true), ("10.0.0", true), ("1.21.1", false), ("x", false)];
         for (version, can) in table {
             assert_eq!(verifies(version), can, "{version}");

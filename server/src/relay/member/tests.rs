@@ -155,7 +155,6 @@ impl Bench {
             deltas: None,
             keep_wire: false,
             admitted: vec![],
-            boot_files: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();
         Machine { client, ends, disk }
