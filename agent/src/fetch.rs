@@ -8,16 +8,16 @@
 
 use std::time::Duration;
 
-use common::deltas::{BadTable, DeltaTable};
+use common::deltas::BadTable;
 use common::hardware::{HardwareReport, SentReport};
-use common::id::{Hash, ImageId};
-use common::limits::{DELTA_TABLE_BYTES_MAX, VERDICT_BYTES_MAX, cut};
+use common::id::Hash;
+use common::limits::{VERDICT_BYTES_MAX, cut};
 use common::manifest::BadManifest;
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::text::harmless;
 use common::trust::{KeyPair, PublicKey, Signed, Untrusted};
-use common::wire::http::{DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, REPORT, Refused};
+use common::wire::http::{EVENTS, EventsTaken, IDENTITY, Identity, REPORT, Refused};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, Uri, header};
@@ -261,21 +261,6 @@ impl Server {
         let signed: Signed<EventsTaken> = self.post(what, EVENTS, batch, STALLED)?;
         let taken = signed.open(&self.key).map_err(|source| FetchError::Untrusted { what, source })?;
         if taken.batch == batch.digest() { Ok(taken) } else { Err(FetchError::OtherBatch) }
-    }
-
-    /// Fetches the table of deltas of `image`, whose hash a plan names.
-    ///
-    /// # Errors
-    /// When it cannot be fetched, is too long, or another one.
-    pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
-        let what = "the table of deltas";
-        let url = format!("{}{DELTAS}/{image}", self.base);
-        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-        let bytes = read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)?;
-        if Hash::of(&bytes) != hash {
-            return Err(FetchError::OtherDeltas);
-        }
-        DeltaTable::from_bytes(&bytes).map_err(FetchError::Deltas)
     }
 
     fn post<T: Serialize, R: DeserializeOwned>(

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::swarm::{DeltaBases, SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent, VerifiedChunk};
-use async_speed_limit::Limiter;
 use common::causes::with_causes;
 use common::chunk::ChunkSet;
 use common::deltas::DeltaTable;
 use common::id::ImageId;
 use common::limits::DELTA_TABLE_BYTES_MAX;
+use common::line::{Class, Line};
 use common::manifest::Manifest;
 use common::plan::{Seed, Tuning};
 use common::trust::{KeyPair, PublicKey};
@@ -151,12 +151,12 @@ impl ImageMember {
             Ok(started) => started,
             Err(error) => return self.in_trouble(Trouble::Other { text: with_causes(&error) }, AGAIN),
         };
-        let limiter = Limiter::new(order.limit.map_or(f64::INFINITY, |limit| limit as f64));
+        let line = Line::new(order.limit);
         let mut attempt = Attempt {
             member: self,
             manifest,
             client,
-            limiter,
+            line,
             paid: 0,
             fetches: fetch && room,
             whole: needed == 0,
@@ -197,6 +197,8 @@ impl ImageMember {
             deltas: None,
             keep_wire: true,
             admitted: order.keys.clone(),
+            // Boot files come from the relay's own cache.
+            boot_files: None,
         }
     }
 
@@ -247,7 +249,8 @@ struct Attempt<'a> {
     member: &'a mut ImageMember,
     manifest: Arc<Manifest>,
     client: SwarmClient,
-    limiter: Limiter,
+    /// What the order lets it take from the server.
+    line: Line,
     /// Bytes from the server that the limit has been applied to.
     paid: u64,
     /// Whether chunks are taken: there is room. While they are not, the client soon stops to ask for more.
@@ -307,7 +310,7 @@ impl Attempt<'_> {
         let due = usize::try_from(server.saturating_sub(self.paid)).unwrap_or(usize::MAX);
         self.paid = server;
         tokio::select! {
-            () = self.limiter.consume(due) => {}
+            () = self.line.pass(Class::Chunks, due) => {}
             () = self.member.cancel.cancelled() => {}
         }
         Ok(())
@@ -348,8 +351,8 @@ impl Attempt<'_> {
             SwarmEvent::Welcome(_)
             | SwarmEvent::Gather { .. }
             | SwarmEvent::Start
-            | SwarmEvent::Complete
             | SwarmEvent::Pace(_)
+            | SwarmEvent::Complete
             | SwarmEvent::Release => {}
         }
         None

@@ -1,5 +1,8 @@
 //! The session's decisions, one by one: whom it dials and blames, what it tells, when it gives up and stops serving.
 
+// How often it reports.
+mod pace;
+
 use common::id::{Hash, JobId};
 use common::trust::KeyPair;
 use common::wire::call_home::SeedMark;

@@ -155,6 +155,7 @@ impl Bench {
             deltas: None,
             keep_wire: false,
             admitted: vec![],
+            boot_files: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();
         Machine { client, ends, disk }
