@@ -11,6 +11,7 @@ use common::trust::PublicKey;
 use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
 
 use super::arguments::KernelArguments;
+use super::from_peers::{self, FAULTS, FromPeers};
 use super::ipxe::Ipxe;
 use crate::fleet::boot_policy::Asker;
 
@@ -92,11 +93,34 @@ pub fn entry(server: SocketAddr) -> String {
          set wait:int32 2\n\
          :ask\n\
          echo swarmboot: asking {server} what to do, as ${{netX/mac}}\n\
-         chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
-         &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
-         &nic=${{netX/busid}}&version=${{version:uristring}} || goto failed\n\
-         {}",
+         {}{}",
+        question(&server),
         try_again("ask", "no answer from", &server)
+    )
+}
+
+/// The script of a machine that waits for a neighbour to have its boot files: it asks again after so many seconds.
+#[must_use]
+pub fn wait(server: SocketAddr, seconds: u32) -> String {
+    let server = url(server);
+    format!(
+        "#!ipxe\n\
+         set wait:int32 2\n\
+         echo swarmboot: a neighbour of ${{netX/mac}} fetches the boot files first; asking again in {seconds} s\n\
+         sleep {seconds} ||\n\
+         :ask\n\
+         {}{}",
+        question(&server),
+        try_again("ask", "no answer from", &server)
+    )
+}
+
+/// Requests the script with the machine's identity, and what its iPXE says of itself.
+fn question(server: &str) -> String {
+    format!(
+        "chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
+         &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
+         &nic=${{netX/busid}}&version=${{version:uristring}} || goto failed\n"
     )
 }
 
@@ -111,6 +135,8 @@ pub struct Load<'a> {
     pub kit: &'a str,
     /// Additional kernel arguments from the configuration.
     pub kernel_arguments: &'a KernelArguments,
+    /// Neighbours that have kernel and loader, to be tried before the server.
+    pub from_peers: Option<FromPeers<'a>>,
 }
 
 /// The script that starts kernel and loader; after a failed download it requests the script again, because the
@@ -125,14 +151,23 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
     // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel ignores it (pxelinux always sends it). The
     // serial console comes last, so that it is /dev/console: what a rack's admin sees.
+    let arguments = format!(
+        "initrd=loader.img console=tty0 console=ttyS0,115200 {CMDLINE_SERVER}={server} {CMDLINE_KEY}={key} \
+         {CMDLINE_MAC}=${{netX/mac}}{extra}"
+    );
+    let (neighbours, faults, start) = match &load.from_peers {
+        Some(from) => (from_peers::lines(from, &server, &arguments), format!("?${{{FAULTS}}}"), ":start\n"),
+        None => (String::new(), String::new(), ""),
+    };
     Ok(format!(
         "#!ipxe\n\
          set wait:int32 10\n\
          imgfree\n\
          echo swarmboot: {server} sends the loader to ${{netX/mac}}\n\
-         kernel --name vmlinuz {server}/boot/{kit}/vmlinuz initrd=loader.img console=tty0 console=ttyS0,115200 \
-         {CMDLINE_SERVER}={server} {CMDLINE_KEY}={key} {CMDLINE_MAC}=${{netX/mac}}{extra} || goto failed\n\
+         {neighbours}\
+         kernel --name vmlinuz {server}/boot/{kit}/vmlinuz{faults} {arguments} || goto failed\n\
          initrd --name loader.img {server}/boot/{kit}/loader.img || goto failed\n\
+         {start}\
          boot || goto failed\n\
          :again\n\
          chain --autofree --replace {server}/boot.ipxe || goto failed\n\
@@ -176,6 +211,23 @@ pub fn ignored(server: SocketAddr) -> String {
     boot_disk(server, "it is not served here")
 }
 
+/// The script for a machine that must not boot its own disk and cannot be told more yet, because of `because`, which is a
+/// constant: it waits, and begins again from the first script.
+#[must_use]
+pub fn wait_because(server: SocketAddr, because: &'static str) -> String {
+    let server = url(server);
+    format!(
+        "#!ipxe\n\
+         set wait:int32 10\n\
+         :again\n\
+         echo swarmboot: {because}; ${{netX/mac}} asks {server} again in 10 s\n\
+         sleep 10 ||\n\
+         chain --autofree --replace {server}/boot.ipxe || goto failed\n\
+         {}",
+        try_again("again", "no answer from", &server)
+    )
+}
+
 /// Prints what failed (iPXE itself has just printed why), waits 2 to 30 seconds, longer each time, and goes on at
 /// `label`: a back-off, so that forty machines that wait for a server do not flood it when it comes back.
 fn try_again(label: &str, what: &str, server: &str) -> String {
@@ -203,8 +255,12 @@ fn checked_kit(kit: &str) -> Result<(), ScriptError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use common::id::Hash;
+    use common::wire::objects::Object;
     use proptest::prelude::*;
+
+    use super::super::from_peers::{Check, Hashed};
+    use super::*;
 
     fn server() -> SocketAddr {
         "10.0.0.1:8069".parse().unwrap()
@@ -216,11 +272,30 @@ mod tests {
 
     fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
         let kernel_arguments: KernelArguments = arguments.join(" ").parse().unwrap();
-        load(&Load { server: server(), key: &key(), kit, kernel_arguments: &kernel_arguments })
+        load(&Load {
+            server: server(),
+            key: &key(),
+            kit,
+            kernel_arguments: &kernel_arguments,
+            from_peers: None,
+        })
     }
 
-    fn all() -> [String; 4] {
+    fn at_neighbours(check: Check) -> String {
+        let kernel_arguments: KernelArguments = "".parse().unwrap();
+        let file = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 1 }, sha256: [n; 32] };
+        let peers = ["10.1.0.8:8069".parse().unwrap(), "10.1.0.9:8069".parse().unwrap()];
+        let from = FromPeers { peers: &peers, kernel: file(1), loader: file(2), check };
+        let kernel_arguments = &kernel_arguments;
+        load(&Load { server: server(), key: &key(), kit: "k", kernel_arguments, from_peers: Some(from) })
+            .unwrap()
+    }
+
+    fn all() -> [String; 7] {
         [
+            wait(server(), 5),
+            at_neighbours(Check::Hash),
+            at_neighbours(Check::None),
             entry(server()),
             loaded("debian-12", &[]).unwrap(),
             boot_disk(server(), "nothing is ordered for it"),
@@ -296,6 +371,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_neighbour_failed_at_is_told_to_the_server() {
+        let script = at_neighbours(Check::Hash);
+        assert!(script.contains("set faults ${faults}&peer=10.1.0.8:8069&fault=slow\n"), "{script}");
+        assert!(script.contains("set faults ${faults}&peer=10.1.0.9:8069&fault=wrong\n"), "{script}");
+        assert!(
+            script.contains("kernel --name vmlinuz http://10.0.0.1:8069/boot/k/vmlinuz?${faults} initrd=")
+        );
+    }
+
+    #[test]
     fn efi_leaves_with_an_error_and_bios_by_the_first_disk_that_boots() {
         let script = boot_disk(server(), "it is deployed");
         assert!(
@@ -358,7 +443,7 @@ mod tests {
         #[test]
         fn arguments_stay_on_their_line(argument in ".{0,40}") {
             if let Ok(kernel_arguments) = argument.parse() {
-                let load = Load { server: server(), key: &key(), kit: "k", kernel_arguments: &kernel_arguments };
+                let load = Load { server: server(), key: &key(), kit: "k", kernel_arguments: &kernel_arguments, from_peers: None };
                 let script = super::load(&load).unwrap();
                 let plain = loaded("k", &["x"]).unwrap();
                 prop_assert_eq!(script.lines().count(), plain.lines().count());
