@@ -22,6 +22,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode, Uri, header};
 
+use self::bases::Bases;
+
+// The URLs under which the server is reached.
+mod bases;
+
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -150,6 +155,11 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// Whether another URL may answer where this one did not: nothing came, or a relay does not reach the server.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Refused { status: 502..=504, .. })
+    }
+
     /// What a person can do about the error, for the console and the log.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -184,24 +194,32 @@ fn sentence(body: &Refused) -> String {
 /// The client of one server. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Server {
-    base: String,
+    bases: Bases,
     key: PublicKey,
     http: ureq::Agent,
 }
 
 impl Server {
-    /// A client of the server at `url` (plain HTTP, an address and a port, no path), whose answers `key` has to sign.
+    /// A client of the server at `urls` (plain HTTP, an address and a port, no path), whose answers `key` has to sign.
+    /// Several have commas between them: a relay's first, then the server's own.
     ///
     /// # Errors
-    /// When `url` has another form.
-    pub fn new(url: &str, key: PublicKey) -> Result<Self, FetchError> {
-        Ok(Self { base: base_of(url)?, key, http: http() })
+    /// When one of them has another form.
+    pub fn new(urls: &str, key: PublicKey) -> Result<Self, FetchError> {
+        let bases = urls.split(',').map(base_of).collect::<Result<_, _>>()?;
+        Ok(Self { bases: Bases::new(bases), key, http: http() })
     }
 
-    /// The server's base URL, without a slash at its end.
+    /// The base URL in use, without a slash at its end.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.base
+        self.bases.url()
+    }
+
+    /// All base URLs, as [`Server::new`] takes them.
+    #[must_use]
+    pub fn urls(&self) -> String {
+        self.bases.urls()
     }
 
     /// The key that has to sign the server's answers.
@@ -215,7 +233,7 @@ impl Server {
     /// # Errors
     /// When nothing answers, or something that is not a swarmboot server.
     pub fn identity(&self) -> Result<Identity, FetchError> {
-        identity_of(&self.base)
+        self.bases.ask(FetchError::is_silence, identity_of)
     }
 
     /// Sends `report`, signed with `pair`. The verdict, and its signed form to pass on.
@@ -299,9 +317,11 @@ impl Server {
         let what = "the manifest";
         let chunks = image_bytes.div_ceil(u64::from(CHUNK_BYTES)).min(u64::from(CHUNKS_MAX));
         let max = MANIFEST_HEADER_BYTES + chunks * MANIFEST_ENTRY_BYTES;
-        let url = format!("{}{MANIFEST}/{image}", self.base);
-        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-        let bytes = read_all(what, &url, accept(what, response)?, max)?;
+        let bytes = self.bases.ask(FetchError::is_silence, |base| {
+            let url = format!("{base}{MANIFEST}/{image}");
+            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
+            read_all(what, &url, accept(what, response)?, max)
+        })?;
         Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)
     }
 
@@ -312,18 +332,20 @@ impl Server {
         body: &T,
         patience: Duration,
     ) -> Result<R, FetchError> {
-        let url = format!("{}{path}", self.base);
         let body = serde_json::to_vec(body).map_err(|source| FetchError::Content { what, source })?;
-        let response = self
-            .http
-            .post(&url)
-            .config()
-            .timeout_recv_response(Some(patience))
-            .build()
-            .header(header::CONTENT_TYPE, "application/json")
-            .send(&body[..])
-            .map_err(|source| unreachable(what, &url, source))?;
-        let answer = read_all(what, &url, accept(what, response)?, VERDICT_BYTES_MAX as u64)?;
+        let answer = self.bases.ask(FetchError::is_silence, |base| {
+            let url = format!("{base}{path}");
+            let response = self
+                .http
+                .post(&url)
+                .config()
+                .timeout_recv_response(Some(patience))
+                .build()
+                .header(header::CONTENT_TYPE, "application/json")
+                .send(&body[..])
+                .map_err(|source| unreachable(what, &url, source))?;
+            read_all(what, &url, accept(what, response)?, VERDICT_BYTES_MAX as u64)
+        })?;
         serde_json::from_slice(&answer).map_err(|source| FetchError::Content { what, source })
     }
 
@@ -336,12 +358,14 @@ impl Server {
         have: &mut Vec<u8>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), FetchError> {
-        let url = format!("{}{path}", self.base);
-        let mut request = self.http.get(&url);
-        if !have.is_empty() {
-            request = request.header(header::RANGE, format!("bytes={}-", have.len()));
-        }
-        let response = accept(what, request.call().map_err(|source| unreachable(what, &url, source))?)?;
+        let response = self.bases.ask(FetchError::is_silence, |base| {
+            let url = format!("{base}{path}");
+            let mut request = self.http.get(&url);
+            if !have.is_empty() {
+                request = request.header(header::RANGE, format!("bytes={}-", have.len()));
+            }
+            accept(what, request.call().map_err(|source| unreachable(what, &url, source))?)
+        })?;
         let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
             && starts_at(response.headers().get(header::CONTENT_RANGE)) == Some(have.len() as u64);
         if !goes_on {

@@ -85,17 +85,20 @@ fn serial(text: &str) -> Option<String> {
 /// answer take this script's place, so that its `exit` reaches the firmware and does not come back here as a
 /// failure to try again.
 #[must_use]
-pub fn entry(server: SocketAddr) -> String {
-    let server = url(server);
+pub fn entry(server: SocketAddr, fallback: Option<SocketAddr>) -> String {
+    let (server, fallback) = (url(server), fallback.map(url));
     format!(
         "#!ipxe\n\
          set wait:int32 2\n\
          :ask\n\
          echo swarmboot: asking {server} what to do, as ${{netX/mac}}\n\
-         chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
-         &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
-         &nic=${{netX/busid}}&version=${{version:uristring}} || goto failed\n\
+         {} || goto failed\n\
          {}",
+        either(&server, fallback.as_deref(), |server| format!(
+            "chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
+             &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
+             &nic=${{netX/busid}}&version=${{version:uristring}}"
+        )),
         try_again("ask", "no answer from", &server)
     )
 }
@@ -105,6 +108,8 @@ pub fn entry(server: SocketAddr) -> String {
 pub struct Load<'a> {
     /// The server's HTTP address, as the machine reaches it.
     pub server: SocketAddr,
+    /// The server's own address, where `server` is a relay: each download is tried there when the relay fails.
+    pub fallback: Option<SocketAddr>,
     /// The server's public key, which the loader trusts from here on.
     pub key: &'a PublicKey,
     /// The boot kit's name, as in `/boot/{kit}/`.
@@ -123,22 +128,41 @@ pub struct Load<'a> {
 pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     checked_kit(load.kit)?;
     let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
+    let fallback = load.fallback.map(url);
+    let each = |command: &dyn Fn(&str) -> String| either(&server, fallback.as_deref(), command);
+    let servers = fallback.as_ref().map_or_else(|| server.clone(), |fallback| format!("{server},{fallback}"));
     // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel ignores it (pxelinux always sends it). The
     // serial console comes last, so that it is /dev/console: what a rack's admin sees.
+    let arguments = format!(
+        "initrd=loader.img console=tty0 console=ttyS0,115200 {CMDLINE_SERVER}={servers} {CMDLINE_KEY}={key} \
+         {CMDLINE_MAC}=${{netX/mac}}{extra}"
+    );
+    let kernel = |server: &str| format!("kernel --name vmlinuz {server}/boot/{kit}/vmlinuz {arguments}");
+    let initrd = |server: &str| format!("initrd --name loader.img {server}/boot/{kit}/loader.img");
+    let again = |server: &str| format!("chain --autofree --replace {server}/boot.ipxe");
     Ok(format!(
         "#!ipxe\n\
          set wait:int32 10\n\
          imgfree\n\
          echo swarmboot: {server} sends the loader to ${{netX/mac}}\n\
-         kernel --name vmlinuz {server}/boot/{kit}/vmlinuz initrd=loader.img console=tty0 console=ttyS0,115200 \
-         {CMDLINE_SERVER}={server} {CMDLINE_KEY}={key} {CMDLINE_MAC}=${{netX/mac}}{extra} || goto failed\n\
-         initrd --name loader.img {server}/boot/{kit}/loader.img || goto failed\n\
+         {} || goto failed\n\
+         {} || goto failed\n\
          boot || goto failed\n\
          :again\n\
-         chain --autofree --replace {server}/boot.ipxe || goto failed\n\
+         {} || goto failed\n\
          {}",
+        each(&kernel),
+        each(&initrd),
+        each(&again),
         try_again("again", "could not start the loader from", &server)
     ))
+}
+
+/// A command of a script with the server's URL, and the same with that of the fallback for when it fails: iPXE runs what
+/// stands behind `||` only then.
+fn either(server: &str, fallback: Option<&str>, command: impl Fn(&str) -> String) -> String {
+    let first = command(server);
+    fallback.map_or_else(|| first.clone(), |fallback| format!("{first} || {}", command(fallback)))
 }
 
 /// The script that boots a machine's own disk, printing `because`, which is a constant.
@@ -216,16 +240,49 @@ mod tests {
 
     fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
         let kernel_arguments: KernelArguments = arguments.join(" ").parse().unwrap();
-        load(&Load { server: server(), key: &key(), kit, kernel_arguments: &kernel_arguments })
+        load(&Load {
+            server: server(),
+            fallback: None,
+            key: &key(),
+            kit,
+            kernel_arguments: &kernel_arguments,
+        })
     }
 
     fn all() -> [String; 4] {
         [
-            entry(server()),
+            entry(server(), None),
             loaded("debian-12", &[]).unwrap(),
             boot_disk(server(), "nothing is ordered for it"),
             ignored(server()),
         ]
+    }
+
+    #[test]
+    fn a_relay_comes_first_and_the_server_when_it_fails() {
+        let (relay, own) = ("10.1.0.2:8069".parse().unwrap(), Some(server()));
+        let kernel_arguments = "quiet".parse().unwrap();
+        let load = Load {
+            server: relay,
+            fallback: own,
+            key: &key(),
+            kit: "debian-12",
+            kernel_arguments: &kernel_arguments,
+        };
+        let loaded = super::load(&load).unwrap();
+        for script in [entry(relay, own), loaded.clone()] {
+            for line in script.lines().filter(|line| line.contains("http://10.1.0.2:8069/")) {
+                let (first, then) = line.split_once(" || ").unwrap();
+                assert!(first.contains("http://10.1.0.2:8069/"), "{line}");
+                let wanted = format!("{} || goto failed", first.replace("10.1.0.2", "10.0.0.1"));
+                let words = wanted.replace(
+                    "http://10.0.0.1:8069,http://10.0.0.1:8069",
+                    "http://10.1.0.2:8069,http://10.0.0.1:8069",
+                );
+                assert_eq!(then, words);
+            }
+        }
+        assert!(loaded.contains(" swarmboot.server=http://10.1.0.2:8069,http://10.0.0.1:8069 "), "{loaded}");
     }
 
     #[test]
@@ -258,7 +315,7 @@ mod tests {
 
     #[test]
     fn the_first_script_asks_with_everything_and_for_ever() {
-        let script = entry(server());
+        let script = entry(server(), None);
         assert!(script.contains(
             "chain --autofree --replace http://10.0.0.1:8069/boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}\
              &serial=${serial:uristring}&platform=${platform}&buildarch=${buildarch}\
@@ -269,7 +326,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_half_a_minute_and_stay_there() {
-        for script in [entry(server()), loaded("k", &[]).unwrap()] {
+        for script in [entry(server(), None), loaded("k", &[]).unwrap()] {
             let (_, after) = script.split_once("set wait:int32 ").unwrap();
             let mut wait: u32 = after.lines().next().unwrap().parse().unwrap();
             // What `iseq ${wait} 30 || inc wait 4` does; a start that steps over 30 would grow for ever.

@@ -35,7 +35,7 @@ async fn boot_script(
     let pairs = query_pairs(query.as_deref().unwrap_or_default());
     let asked = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
     let (asker, ethernet) = match asked {
-        Visitor::First => return Ok(as_script(script::entry(ends.local))),
+        Visitor::First => return Ok(as_script(script::entry(ends.local, ends.fallback()))),
         Visitor::Machine(asker, _) => (asker, true),
         Visitor::Odd(asker) => (asker, false),
     };
@@ -72,6 +72,7 @@ async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
     };
     let load = script::Load {
         server: ends.local,
+        fallback: ends.fallback(),
         key: &public.fleet.key(),
         kit: &kit,
         kernel_arguments: &public.kernel_arguments,

@@ -11,17 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use common::limits::{ADMINS_MAX, HEAD_BYTES_MAX, HEAD_TIME, STALLED};
+use common::limits::{ADMINS_MAX, CONNECTIONS_PER_RELAY, HEAD_BYTES_MAX, HEAD_TIME, STALLED};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{ConnectionBounds, CountsByAddress, Place};
 use super::paced::Paced;
+use crate::fleet::relays::RelayTable;
 
 /// The longest TCP segment, both ways: with its headers 1,460 bytes, as TFTP's longest packet. Firmware and iPXE do not
 /// discover a path's real MTU, so where a tunnel or a switch silently drops larger packets, the kernel would stop at
@@ -93,6 +94,12 @@ pub struct Ends {
 }
 
 impl Ends {
+    /// The server's own address, where the request was passed on by a relay.
+    #[must_use]
+    pub fn fallback(&self) -> Option<SocketAddr> {
+        (self.own != self.local).then_some(self.own)
+    }
+
     /// For a connection without addresses: over the admin's socket.
     const NONE: Self = {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -105,6 +112,7 @@ impl Ends {
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    relays: Option<watch::Receiver<Arc<RelayTable>>>,
 }
 
 /// Binds the machines' TCP listener.
@@ -119,7 +127,7 @@ pub async fn bind(address: SocketAddr) -> Result<Bound, HttpError> {
     if let Err(error) = socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES_MAX) {
         tracing::warn!(%error, "TCP segments stay as long as the interface allows");
     }
-    Ok(Bound { listener, address })
+    Ok(Bound { listener, address, relays: None })
 }
 
 impl Bound {
@@ -127,6 +135,25 @@ impl Bound {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Allows the relays of `table` as many connections as their sites' machines need.
+    #[must_use]
+    pub fn with_relays(mut self, table: watch::Receiver<Arc<RelayTable>>) -> Self {
+        self.relays = Some(table);
+        self
+    }
+
+    /// How many connections `address` may have within `bounds`: that of a relay has its whole site's.
+    pub(super) fn most_of(&self, address: IpAddr, bounds: ConnectionBounds) -> usize {
+        let is_relays = |table: &watch::Receiver<Arc<RelayTable>>| table.borrow().is_relays(address);
+        match &self.relays {
+            // Half of all connections are left to machines that ask the server themselves.
+            Some(table) if is_relays(table) => {
+                CONNECTIONS_PER_RELAY.min(bounds.all / 2).max(bounds.per_address)
+            }
+            _ => bounds.per_address,
+        }
     }
 
     /// Serves `router` within `bounds` until `cancel`, then finishes the open requests.
@@ -140,6 +167,10 @@ impl Bound {
 impl Listener for Bound {
     type Stream = Paced<TcpStream>;
     const HEAD_MAX: Option<usize> = Some(HEAD_BYTES_MAX);
+
+    fn per_address(&self, address: IpAddr, bounds: ConnectionBounds) -> usize {
+        self.most_of(address, bounds)
+    }
 
     async fn accept(&self) -> io::Result<(Self::Stream, Ends)> {
         let (stream, peer) = self.listener.accept().await?;
@@ -224,6 +255,11 @@ trait Listener {
     /// The longest head of a request, in bytes; `None` for hyper's default.
     const HEAD_MAX: Option<usize>;
 
+    /// How many connections `address` may have within `bounds`.
+    fn per_address(&self, _address: IpAddr, bounds: ConnectionBounds) -> usize {
+        bounds.per_address
+    }
+
     /// The next connection. Cancel safe: dropping the future loses none.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Ends)>> + Send;
 }
@@ -246,7 +282,9 @@ async fn receive<D: Listener>(
         };
         match accepted {
             // A connection beyond an address's share is closed at once; the client retries when another has ended.
-            (Ok(turn), Ok((stream, ends))) => match counts.enter(ends.peer.ip(), bounds.per_address) {
+            (Ok(turn), Ok((stream, ends))) => match counts
+                .enter(ends.peer.ip(), listener.per_address(ends.peer.ip(), bounds))
+            {
                 Some(place) => attend::<D>(stream, ends, router.clone(), &connections, (turn, place)),
                 None => tracing::debug!(peer = %ends.peer, "an address has all the connections it may have"),
             },
