@@ -9,15 +9,20 @@
 use std::io::Read;
 use std::time::Duration;
 
+use common::deltas::{BadTable, DeltaTable};
 use common::hardware::{HardwareReport, SentReport};
 use common::id::{Hash, ImageId};
-use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX, VERDICT_BYTES_MAX, cut};
+use common::limits::{
+    BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX, DELTA_TABLE_BYTES_MAX, VERDICT_BYTES_MAX, cut,
+};
 use common::manifest::{BadManifest, Manifest};
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::text::harmless;
 use common::trust::{KeyPair, PublicKey, Signed, Untrusted};
-use common::wire::http::{BUNDLE, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, Refused};
+use common::wire::http::{
+    BUNDLE, DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, Refused,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode, Uri, header};
@@ -152,6 +157,12 @@ pub enum FetchError {
     /// The manifest's bytes are malformed or have another hash than the image's name.
     #[error("the manifest is not the one of this image")]
     Manifest(#[source] BadManifest),
+    /// The table of deltas has another hash than the plan names.
+    #[error("the table of deltas is not the one that the plan names")]
+    OtherDeltas,
+    /// The table of deltas is malformed, although it is the one that the plan names.
+    #[error("the table of deltas cannot be read")]
+    Deltas(#[source] BadTable),
 }
 
 impl FetchError {
@@ -176,7 +187,7 @@ impl FetchError {
             Self::Untrusted { .. } | Self::NotOurs { .. } | Self::OtherBatch | Self::Stale => {
                 "another server answers at this address, or the server's key has changed: boot again from its own network boot"
             }
-            Self::WrongHash { .. } | Self::Manifest(_) => {
+            Self::WrongHash { .. } | Self::Manifest(_) | Self::OtherDeltas | Self::Deltas(_) => {
                 "something on the way changes bytes, or the server's store is damaged: try `swarmboot image verify`"
             }
         }
@@ -323,6 +334,21 @@ impl Server {
             read_all(what, &url, accept(what, response)?, max)
         })?;
         Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)
+    }
+
+    /// Fetches the table of deltas of `image`, whose hash a plan names.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, is too long, or another one.
+    pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
+        let what = "the table of deltas";
+        let url = format!("{}{DELTAS}/{image}", self.base);
+        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
+        let bytes = read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)?;
+        if Hash::of(&bytes) != hash {
+            return Err(FetchError::OtherDeltas);
+        }
+        DeltaTable::from_bytes(&bytes).map_err(FetchError::Deltas)
     }
 
     fn post<T: Serialize, R: DeserializeOwned>(

@@ -38,6 +38,9 @@ pub mod chunk;
 // The list of an image's chunks, whose hash is the image's name.
 pub mod manifest;
 
+// A second wire form of chunks that are like an earlier image's.
+pub mod deltas;
+
 // Partition tables: read, and changed for a disk.
 pub mod table;
 

@@ -14,6 +14,22 @@ pub const WIRE_CHUNK_BYTES_MAX: u32 = CHUNK_BYTES;
 /// from a file is checked against it before anything is allocated.
 pub const CHUNKS_MAX: u32 = 1 << 24;
 
+/// The most chunks of an old image that one delta builds on. Two builds of a Debian image: deltas over one base are
+/// 0.39 of the image, over two 0.221, over four 0.220; each costs its reader a read of 1 MiB and memory for it.
+pub const DELTA_BASES_MAX: usize = 2;
+
+/// The most old images that an image has deltas over: each takes about a quarter of the image on the server's disk and
+/// ten seconds of a processor for each 400 MiB at its import.
+pub const DELTA_SETS_MAX: usize = 2;
+
+/// The most chunks of an image that has deltas: an agent's hello names those that it can take as a bitmap, beside that
+/// of the chunks it holds, and both have to fit into one message.
+pub const DELTA_IMAGE_CHUNKS_MAX: u32 = 1 << 22;
+
+/// The longest table of deltas that an agent takes into memory, in bytes: 130 bytes for each chunk, so of an image of
+/// 120 GiB without zeros. A longer one is not made.
+pub const DELTA_TABLE_BYTES_MAX: u64 = 16 << 20;
+
 /// The longest hardware report the server reads. A machine with 1,000 disks and 1,000 PCI functions needs
 /// about 600 KiB; deployers without a bound, or with one they did not announce, have failed on such machines.
 pub const REPORT_BYTES_MAX: usize = 4 << 20;
@@ -299,6 +315,9 @@ const _: () = assert!(BODIES_BYTES_PER_ADDRESS + BODIES_BYTES_RESERVED < BODIES_
 const _: () = assert!(LONG_ERRANDS_MAX < ADMINS_MAX);
 const _: () = assert!(WIRE_CHUNK_BYTES_MAX <= CHUNK_BYTES);
 const _: () = assert!((CHUNKS_MAX as usize).div_ceil(8) < CONTROL_MESSAGE_BYTES_MAX);
+// In base64, four characters for each 24 chunks.
+const _: () =
+    assert!((CHUNKS_MAX as usize + DELTA_IMAGE_CHUNKS_MAX as usize) / 6 < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(USER_DATA_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 
 /// `text`, cut at a character boundary to at most `max` bytes.

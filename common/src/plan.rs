@@ -183,6 +183,9 @@ pub struct Plan {
     pub finish: Finish,
     /// The agent bundle for this machine, and its length in bytes; none for an ordinary process.
     pub bundle: Option<(Hash, u64)>,
+    /// The hash of the image's table of deltas; none when it has no deltas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deltas: Option<Hash>,
 }
 
 #[cfg(test)]

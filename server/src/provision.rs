@@ -46,6 +46,7 @@ impl Provisioning {
                 size: manifest.size(),
                 sector_bytes: manifest.sector_bytes(),
                 wire_bytes: info.wire_bytes,
+                deltas: self.images.delta_table(request.image).map(|(_, hash)| hash),
                 first: self.images.first_bytes(request.image).map_err(NoPlan::failed)?,
             },
             target: request.disk.clone(),

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::disk;
 use lab::process::{Beside, Used};
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::wait;
 use lab::wires::{Host, Line, Wires};
+use lab::{disk, images};
 use serde_json::Value;
 
 use crate::result::Measured;
@@ -46,6 +46,9 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
     let image = scenario.image(&scratch.file("image"))?;
     let arguments = ["--interface", "eth0", "--proxy-dhcp"];
     let mut server = Server::start_with(&rig.server.net, scratch.path(), &arguments)?;
+    if scenario.twist == Twist::Rebuilt {
+        server.run(["image", "add", "earlier", &images::earlier()?.display().to_string()])?;
+    }
     server.run(["image", "add", "bench", &image.display().to_string(), "--no-table"])?;
     let agent = |number: usize| start(&rig, scenario, &scratch, number);
     let mut agents = vec![];
@@ -81,6 +84,9 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
         ensure!(wrong.is_empty(), "disk {number} differs from the image at {wrong:?}");
     }
     let mut measured = read(scenario, &server, &order)?;
+    if scenario.twist == Twist::Rebuilt {
+        measured.copy_bytes = server.json(["image", "show", "bench"])?["wire_bytes"].as_u64();
+    }
     let own = server.used().unwrap_or_default().cpu_seconds - server_before.cpu_seconds;
     measured.cpu_seconds = used.iter().map(|used| used.cpu_seconds).sum::<f64>() + own.max(0.0);
     measured.peak_bytes = used.iter().map(|used| used.peak_bytes).max().unwrap_or(0);
@@ -91,6 +97,9 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
 
 /// Makes a machine's disk: blank, or with most of the image for a reinstallation.
 fn lay_out(scenario: &Scenario, image: &Path, target: &PathBuf) -> Result<()> {
+    if scenario.twist == Twist::Rebuilt {
+        return disk::holding(target, &images::earlier()?, scenario.bytes()).map(drop);
+    }
     let Twist::Reinstall(percent) = scenario.twist else {
         return disk::allocated(target, scenario.bytes()).map(drop);
     };

@@ -16,6 +16,8 @@ pub(crate) struct Measured {
     pub(crate) last_own: f64,
     /// Payload bytes that left the server; 0 where the program does not say.
     pub(crate) from_server: u64,
+    /// Bytes of one copy of the image as sent, where copies are counted in those; `None` where in raw bytes.
+    pub(crate) copy_bytes: Option<u64>,
     /// Bytes that the interfaces counted: out of the server, and into each site.
     pub(crate) server_bytes: u64,
     pub(crate) site_bytes: Vec<u64>,
@@ -51,15 +53,20 @@ impl Row {
         Some(self.measured.last_own * rate / over(self.scenario.bytes(), 1))
     }
 
+    fn copy_bytes(&self) -> u64 {
+        self.measured.copy_bytes.unwrap_or(self.scenario.bytes())
+    }
+
     /// How many copies of the image left the server, as payload.
     pub(crate) fn egress(&self) -> f64 {
-        over(self.measured.from_server, self.scenario.bytes())
+        over(self.measured.from_server, self.copy_bytes())
     }
 
     /// How many copies of the image went into each site by the interface's count, which includes headers and messages.
     /// Nothing is subtracted for those: large packets are counted before they are segmented, with one header for many.
     pub(crate) fn wan(&self) -> Vec<f64> {
-        self.measured.site_bytes.iter().map(|bytes| over(*bytes, self.scenario.bytes())).collect()
+        let copy = self.copy_bytes();
+        self.measured.site_bytes.iter().map(|bytes| over(*bytes, copy)).collect()
     }
 
     fn cpu_per_gib(&self) -> Option<f64> {
@@ -105,7 +112,7 @@ impl Row {
 
     fn cells(&self) -> Vec<String> {
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
-        let wire = over(self.measured.server_bytes, self.scenario.bytes());
+        let wire = over(self.measured.server_bytes, self.copy_bytes());
         let wan: Vec<String> = self.wan().iter().map(|copies| format!("{copies:.3}")).collect();
         vec![
             self.scenario.name.to_owned(),

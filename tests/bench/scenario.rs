@@ -48,7 +48,10 @@ impl Peer {
     pub(crate) fn can(self, scenario: &Scenario) -> bool {
         // These scenarios are swarmboot's own: a disk that holds most of the image, machines that come one by one, a
         // server that is restarted.
-        let own = matches!(scenario.twist, Twist::Reinstall(_) | Twist::Staggered(_) | Twist::ServerKilled);
+        let own = matches!(
+            scenario.twist,
+            Twist::Reinstall(_) | Twist::Rebuilt | Twist::Staggered(_) | Twist::ServerKilled
+        );
         if own || scenario.content == Content::Debian && !matches!(self, Self::CurlDd | Self::Http) {
             return false;
         }
@@ -81,6 +84,8 @@ pub(crate) enum Twist {
     Staggered(f64),
     /// The disks hold the image already, but for so many chunks of a hundred.
     Reinstall(u64),
+    /// The disks hold an earlier build of the image, which the server has as well.
+    Rebuilt,
     /// The server is killed when every chunk has left it.
     ServerKilled,
 }
@@ -267,6 +272,11 @@ pub(crate) fn all() -> Vec<Scenario> {
     let mut debian = Scenario::new("alone, real image", 100.0, 100.0, 1);
     debian.content = Content::Debian;
     debian.bars.rival = Some((Peer::CurlDd, 1.0));
+    let mut rebuilt = Scenario::new("rebuilt image, one site behind 20", 400.0, 200.0, 4)
+        .behind(96, &[(20.0, 4)])
+        .twist(Twist::Rebuilt)
+        .bars(None, None, Some(0.35));
+    rebuilt.content = Content::Debian;
     let mut alone = Scenario::new("alone, random bytes", 100.0, 100.0, 1);
     alone.mib = 128;
     alone.bars.rival = Some((Peer::CurlDd, 1.05));
@@ -307,6 +317,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             Some(0.06),
             None,
         ),
+        rebuilt,
         Scenario::new("server killed", 50.0, 200.0, 8).twist(Twist::ServerKilled),
     ]
 }

@@ -4,7 +4,10 @@
 # from virtio, SATA, NVMe and SCSI disks, say on the serial console who they are, grow to the disk's size, take their
 # name from a CIDATA file system and call home.
 #
-#     tests/lab/image.sh [DIRECTORY]      default target/lab; prints the paths of the two images
+#     tests/lab/image.sh [DIRECTORY] [earlier]      default target/lab; prints the paths of the two images
+#
+# With `earlier` they are an earlier build of the same: from the release alone, without its updates, and with file systems
+# of other UUIDs.
 #
 # Nothing is mounted and no loop device is used: mmdebstrap makes a directory, mke2fs -d turns it into ext4, mtools
 # fill the EFI system partition, and GRUB's BIOS part is laid into the disk by hand, because grub-install wants a
@@ -14,7 +17,7 @@ set -eu
 umask 022
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
 
-dir="${1:-target/lab}"
+dir="${1:-target/lab}" build="${2:-}"
 mkdir -p "$dir"
 dir="$(cd "$dir" && pwd)"
 . /etc/os-release
@@ -30,6 +33,11 @@ disk_sectors=2045952                      # 999 MiB: ends one MiB after the root
 # One base for all four disks' drivers; UUIDs are fixed so that two builds of one script differ as little as they can.
 root_uuid_a=5b0a0000-0000-4000-8000-00000000000a
 root_uuid_b=5b0b0000-0000-4000-8000-00000000000b
+
+if [ "$build" = earlier ]; then
+    root_uuid_a=5b0c0000-0000-4000-8000-00000000000c
+    root_uuid_b=5b0d0000-0000-4000-8000-00000000000d
+fi
 
 kernel_arguments='ro console=ttyS0,115200n8 mitigations=off audit=0'
 
@@ -65,7 +73,7 @@ done
 
 # ---------------------------------------------------------------------------------------------- cached already?
 
-key="$({ cat -- "$0"; echo "${ID:-} ${VERSION_CODENAME:-}"; } | sha256sum | cut -c1-16)"
+key="$({ cat -- "$0"; echo "${ID:-} ${VERSION_CODENAME:-} $build"; } | sha256sum | cut -c1-16)"
 exec 9>"$dir/.image.lock"
 flock 9
 if [ "$(cat "$dir/image.key" 2>/dev/null)" = "$key" ] && [ -s "$dir/debian-a.img" ] && [ -s "$dir/debian-b.img" ]; then
@@ -139,6 +147,22 @@ done
     exit 1
 }
 
+if [ "$build" = earlier ]; then
+    # Of deb822 paragraphs and of lines, those that offer the release itself, for nothing but that.
+    file="$work/release.sources" list="$work/release.list"
+    cat "${sources[@]}" | grep -v '^#' | awk -v name="$VERSION_CODENAME" '
+        BEGIN { RS = ""; FS = "\n" }
+        { out = ""; fits = 0
+          for (at = 1; at <= NF; at++) {
+              line = $at
+              if (line ~ /^Suites:/) { if ((" " line " ") ~ (" " name " ")) fits = 1; line = "Suites: " name }
+              out = out line "\n"
+          }
+          if (fits) print out }' >"$file"
+    cat "${sources[@]}" | awk -v name="$VERSION_CODENAME" '$1 == "deb" && ($3 == name || $4 == name)' >"$list"
+    sources=()
+    for file in "$file" "$list"; do [ ! -s "$file" ] || sources+=("$file"); done
+fi
 say "building the root file system (${VERSION_CODENAME}) from ${sources[*]}"
 options=()
 for path in "${excluded[@]}"; do options+=(--dpkgopt="path-exclude=$path"); done

@@ -31,6 +31,15 @@ pub fn debian() -> Result<Images> {
     }
 }
 
+/// An earlier build of image A: from the release alone, without its updates, and with a file system of another UUID.
+///
+/// # Errors
+/// When it cannot be built; the script has printed why on standard error.
+pub fn earlier() -> Result<PathBuf> {
+    let images = script_with("image.sh", "earlier", &["earlier"])?;
+    images.into_iter().next().context("image.sh named no image")
+}
+
 /// The packages for `kit import --deb …`: a kernel with all its drivers, and iPXE.
 ///
 /// # Errors
@@ -63,12 +72,18 @@ pub fn variant(kind: &str, out: &Path) -> Result<PathBuf> {
 
 /// Runs one of our scripts and returns the paths that it prints.
 fn script(name: &str) -> Result<Vec<PathBuf>> {
+    script_with(name, "", &[])
+}
+
+/// The same, with its results in `folder` of the cache, and more arguments.
+fn script_with(name: &str, folder: &str, more: &[&str]) -> Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cache = std::env::var_os("SWARMBOOT_LAB").map_or_else(|| root.join("target/lab"), PathBuf::from);
     let path = root.join("tests/lab").join(name);
     let result = Command::new("bash")
         .arg(&path)
-        .arg(cache)
+        .arg(cache.join(folder))
+        .args(more)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

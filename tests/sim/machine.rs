@@ -73,6 +73,7 @@ impl Machine {
             member: Member::Job(job(number)),
             image: IMAGE,
             wanted: full(chunks),
+            deltas: ChunkSet::new(0),
             fetch_parallel: tuning.fetch_parallel as usize,
             upload_parallel: tuning.upload_parallel as usize,
             write_backlog: tuning.write_backlog as usize,

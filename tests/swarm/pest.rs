@@ -134,6 +134,7 @@ pub(crate) async fn pest(rack: &Rack, number: u8, manner: Pest) -> Running {
         addresses: vec![],
         held: ChunkSet::new(rack.image.manifest.len()),
         started: true,
+        deltas: ChunkSet::new(0),
     };
     let pulled = Arc::new(AtomicU32::new(0));
     let (leases, mut leased) = mpsc::channel(64);

@@ -297,6 +297,7 @@ impl Machine {
             tuning,
             held: ChunkSet::new(rack.image.manifest.len()),
             disk: Arc::<Target>::clone(&target),
+            deltas: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();
         Self { client, ends, target, heard: vec![], pause: Duration::ZERO }

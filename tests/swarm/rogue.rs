@@ -158,6 +158,7 @@ pub(crate) async fn rogue(rack: &Rack, number: u8, manner: Manner) -> JoinHandle
         addresses: own.iter().map(ToString::to_string).collect(),
         held: shop.all(),
         started: true,
+        deltas: ChunkSet::new(0),
     };
     // It admits every node that the rack may start.
     let all = (1..10).filter_map(|number| behaviour::peer_id(&key(number).public()).ok()).collect();

@@ -40,6 +40,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "step",
             "manifest",
             "table",
+            "deltas",
             "chunk",
             "modules",
             "hardware",

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use common::chunk::{ChunkIndex, ChunkSet};
@@ -14,6 +14,7 @@ use common::id::Hash;
 use common::manifest::{Chunk, Manifest};
 use parking_lot::{Mutex, MutexGuard};
 
+use super::bases::Bases;
 use super::device::Device;
 
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub struct Held {
     device: Arc<dyn Device>,
     manifest: Arc<Manifest>,
     state: Arc<Mutex<State>>,
+    bases: Option<Arc<Bases>>,
 }
 
 impl Held {
@@ -36,7 +38,33 @@ impl Held {
     #[must_use]
     pub fn new(device: Arc<dyn Device>, manifest: Arc<Manifest>, already: ChunkSet) -> Self {
         let state = State { written: already.clone(), durable: already, back: BTreeMap::new() };
-        Self { device, manifest, state: Arc::new(Mutex::new(state)) }
+        Self { device, manifest, state: Arc::new(Mutex::new(state)), bases: None }
+    }
+
+    /// The same, with what the disk holds of an earlier build.
+    #[must_use]
+    pub fn with_bases(self, bases: Option<Arc<Bases>>) -> Self {
+        Self { bases, ..self }
+    }
+
+    /// What the disk holds of an earlier build, for deltas.
+    #[must_use]
+    pub fn bases(&self) -> Option<&Arc<Bases>> {
+        self.bases.as_ref()
+    }
+
+    /// The places of these chunks are about to be overwritten.
+    pub(super) fn overwriting(&self, chunks: RangeInclusive<u32>) {
+        if let Some(bases) = &self.bases {
+            bases.overwriting(chunks);
+        }
+    }
+
+    /// `chunk` has come: it needs its bases no longer.
+    pub(super) fn passed(&self, chunk: ChunkIndex) {
+        if let Some(bases) = &self.bases {
+            bases.passed(chunk);
+        }
     }
 
     /// The raw bytes of `chunk`, if it is written or held back; none for zeros. Blocks on the disk.

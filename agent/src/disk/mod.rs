@@ -17,6 +17,9 @@ pub mod resume;
 // Which chunks are written, which of them are durable, and their bytes for peers.
 pub mod held;
 
+// Chunks of an earlier build on the disk, over which deltas are decoded.
+pub mod bases;
+
 // The first writes of a job: clear what would boot, and what the old system left.
 pub mod clear;
 

@@ -238,5 +238,5 @@ pub(crate) fn verified(manifest: &Manifest, raw: &[u8], index: u32) -> crate::sw
     let start = (index as usize) << 20;
     let bytes = &raw[start..raw.len().min(start + (1 << 20))];
     let (chunk, bytes) = (common::chunk::ChunkIndex(index), std::sync::Arc::new(bytes.to_vec()));
-    crate::swarm::verify::verify(manifest, chunk, common::wire::swarm::Form::Raw, &bytes).unwrap()
+    crate::swarm::verify::verify(manifest, chunk, common::wire::swarm::Form::Raw, &bytes, None).unwrap()
 }

@@ -233,6 +233,7 @@ impl Work {
     fn place(&self, chunk: VerifiedChunk, batch: &mut BTreeMap<ChunkIndex, Arc<Vec<u8>>>) {
         let only = [chunk.index()];
         let places = self.places.get(&chunk.index()).map_or(&only[..], Vec::as_slice);
+        self.held.passed(chunk.index());
         let bytes = chunk.into_bytes();
         for &place in places {
             if self.held.has(place) {
@@ -252,6 +253,7 @@ impl Work {
         for (chunk, bytes) in batch {
             let offset = chunk.offset();
             let span = Span::of(&self.manifest, chunk);
+            self.held.overwriting(chunk.0..=chunk.0);
             self.device.write_at(offset, &bytes).map_err(|cause| WriteError::Chunk { span, cause })?;
             self.held.wrote(chunk);
             self.since_sync.push(chunk);
@@ -276,6 +278,7 @@ impl Work {
         let last = ChunkIndex(first.0 + count - 1);
         let (offset, end) = (first.offset(), last.offset() + u64::from(self.manifest.raw_len(last)));
         let span = Span::of(&self.manifest, first);
+        self.held.overwriting(first.0..=last.0);
         self.device.zero_at(offset, end - offset).map_err(|cause| WriteError::Zeros { span, end, cause })?;
         for chunk in (first.0..=last.0).map(ChunkIndex) {
             self.held.wrote(chunk);

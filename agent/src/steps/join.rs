@@ -4,14 +4,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use common::causes::with_causes;
+use common::chunk::ChunkSet;
+use common::manifest::Manifest;
 use tokio::task::spawn_blocking;
 
 use super::error::StepError;
 use super::machine::{Machine, Target};
 use super::run::StepReporter;
+use crate::disk::bases::Bases;
 use crate::disk::device::Device;
 use crate::disk::resume::held_already;
 use crate::disk::{clear, find};
+use crate::swarm::DeltaBases as _;
 
 pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
     if machine.target.is_none() {
@@ -42,16 +47,52 @@ async fn open(machine: &Machine, reporter: &StepReporter) -> Result<Target, Step
     }
     let manifest = Arc::new(manifest);
     let skip = clear::cleared(&manifest, disk.size);
+    let gone = skip.clone();
     let mut random = [0; 8];
     getrandom::fill(&mut random)?;
-    let (cancel, reporter) = (machine.context.cancel.clone(), reporter.clone());
+    let random = u64::from_le_bytes(random);
+    let (cancel, told) = (machine.context.cancel.clone(), reporter.clone());
     let (opened, listed) = (Arc::clone(&device), Arc::clone(&manifest));
     let scan = spawn_blocking(move || {
         let total = listed.size();
-        let progress = |done| reporter.progress(done, total, None);
-        held_already(&*opened, &listed, &skip, u64::from_le_bytes(random), &cancel, &progress)
+        let progress = |done| told.progress(done, total, None);
+        held_already(&*opened, &listed, &skip, random, &cancel, &progress)
     })
     .await?;
     machine.check_cancelled()?;
-    Ok(Target::new(device, manifest, scan.same))
+    let bases = earlier_build(machine, reporter, &device, &manifest, (&scan.same, gone), random).await?;
+    machine.check_cancelled()?;
+    Ok(Target::new(device, manifest, scan.same, bases))
+}
+
+/// What the disk holds of an earlier build of the image, of which the server has deltas. Without it every chunk is
+/// fetched whole, so only the log is told what fails.
+async fn earlier_build(
+    machine: &Machine,
+    reporter: &StepReporter,
+    device: &Arc<dyn Device>,
+    manifest: &Arc<Manifest>,
+    (held, gone): (&ChunkSet, ChunkSet),
+    random: u64,
+) -> Result<Option<Arc<Bases>>, StepError> {
+    let Some(hash) = machine.plan.deltas else { return Ok(None) };
+    let (server, image) = (machine.context.server.clone(), machine.plan.image);
+    let table = match spawn_blocking(move || server.deltas(image, hash)).await? {
+        Ok(table) => table,
+        Err(error) => {
+            reporter.note(format!("chunks are fetched whole: {}", with_causes(&error)));
+            return Ok(None);
+        }
+    };
+    let (device, manifest, held) = (Arc::clone(device), Arc::clone(manifest), held.clone());
+    let (cancel, copies_max) = (machine.context.cancel.clone(), machine.plan.tuning.cache_bytes / 2);
+    let found = spawn_blocking(move || {
+        Bases::find(&device, table, &manifest, (&held, &gone), copies_max, random, &cancel)
+    });
+    let bases = found.await?.map(Arc::new);
+    if let Some(bases) = &bases {
+        let count = bases.chunks().count();
+        reporter.note(format!("the disk holds an earlier build: {count} chunks are fetched as deltas"));
+    }
+    Ok(bases)
 }

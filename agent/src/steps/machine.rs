@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::error::StepError;
 use super::membership::{Heard, Membership};
 use super::run::EventSink;
+use crate::disk::bases::Bases;
 use crate::disk::device::Device;
 use crate::disk::held::Held;
 use crate::disk::seal::Seal;
 use crate::fetch::Server;
-use crate::swarm::SwarmConfig;
+use crate::swarm::{DeltaBases, SwarmConfig};
 
 /// How often a waiting step checks for a cancel and for progress.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
@@ -64,7 +65,12 @@ pub(super) struct Target {
 
 impl Target {
     /// A target that holds the chunks of `already`, as its scan found.
-    pub(super) fn new(device: Arc<dyn Device>, manifest: Arc<Manifest>, already: ChunkSet) -> Self {
+    pub(super) fn new(
+        device: Arc<dyn Device>,
+        manifest: Arc<Manifest>,
+        already: ChunkSet,
+        bases: Option<Arc<Bases>>,
+    ) -> Self {
         let places = manifest.places();
         let (mut disk_bytes, mut unsent_bytes) = (0, 0);
         for (index, chunk) in manifest.iter() {
@@ -75,7 +81,7 @@ impl Target {
                 unsent_bytes += bytes;
             }
         }
-        let held = Held::new(Arc::clone(&device), Arc::clone(&manifest), already);
+        let held = Held::new(Arc::clone(&device), Arc::clone(&manifest), already).with_bases(bases);
         Self { device, manifest, held, disk_bytes, unsent_bytes, cleared: false }
     }
 }
@@ -149,6 +155,12 @@ impl Machine {
     pub(super) async fn take_part(&mut self) -> Result<(), StepError> {
         self.leave().await;
         let target = self.target.as_ref().ok_or(StepError::NotJoined)?;
+        let bases = target.held.bases().cloned();
+        let mut tuning = self.plan.tuning.clone();
+        if bases.is_some() {
+            // The other half is for copies of what is overwritten.
+            tuning.cache_bytes /= 2;
+        }
         let config = SwarmConfig {
             keypair: self.context.key.clone(),
             member: Member::Job(self.plan.job),
@@ -156,9 +168,10 @@ impl Machine {
             manifest: Arc::clone(&target.manifest),
             seed: self.plan.seed.clone(),
             listen: self.context.listen.clone(),
-            tuning: self.plan.tuning.clone(),
+            tuning,
             held: target.held.readable(),
             disk: Arc::new(target.held.clone()),
+            deltas: bases.map(|bases| bases as Arc<dyn DeltaBases>),
         };
         let sink = Arc::clone(&self.context.sink);
         self.membership = Some(Membership::join(config, sink, self.now.subscribe()).await?);

@@ -67,6 +67,7 @@ pub(super) fn plan_for(disk: &Disk, manifest: &Manifest, steps: &[Step]) -> Plan
         tuning: Tuning { sync_bytes: u64::from(CHUNK_BYTES), write_backlog: 2, ..Tuning::default() },
         finish: Finish::Exit,
         bundle: None,
+        deltas: None,
     }
 }
 
@@ -105,7 +106,7 @@ pub(super) async fn joined_on(
     };
     let skip = cleared(manifest, disk.size);
     let already = held_already(&*device, manifest, &skip, 1, &context.cancel, &|_| {}).same;
-    let target = Target::new(device, Arc::clone(manifest), already);
+    let target = Target::new(device, Arc::clone(manifest), already, None);
     let config = SwarmConfig {
         keypair: context.key.clone(),
         member: Member::Job(plan.job),
@@ -116,6 +117,7 @@ pub(super) async fn joined_on(
         tuning: plan.tuning.clone(),
         held: ChunkSet::new(manifest.len()),
         disk: Arc::new(target.held.clone()),
+        deltas: None,
     };
     // Nothing listens at the seed's address: only this end of the client is used.
     let (client, _) = SwarmClient::start(config).await.unwrap();

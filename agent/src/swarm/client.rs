@@ -17,6 +17,7 @@ use common::swarm::behaviour::NoNode;
 use common::trust::KeyPair;
 use common::wire::swarm::Member;
 
+use super::deltas::DeltaBases;
 use super::event::SwarmEvent;
 use super::verify::VerifiedChunk;
 
@@ -50,6 +51,8 @@ pub struct SwarmConfig {
     pub held: ChunkSet,
     /// Reads back chunks that are no longer in memory.
     pub disk: Arc<dyn HeldChunks>,
+    /// The deltas that it can decode; none when it holds no earlier build of the image.
+    pub deltas: Option<Arc<dyn DeltaBases>>,
 }
 
 impl std::fmt::Debug for SwarmConfig {

@@ -5,6 +5,9 @@
 mod client;
 mod event;
 
+// What the machine holds of an earlier build of its image.
+mod deltas;
+
 // The chunks that can be served to peers.
 mod store;
 
@@ -26,6 +29,7 @@ pub mod verify;
 
 pub use client::{HeldChunks, SwarmClient, SwarmConfig, SwarmEnds, SwarmError};
 pub use coming::GATHERED;
+pub use deltas::{DeltaBases, OverPrefix};
 pub use event::SwarmEvent;
 pub use pull::MOVED;
 pub use verify::VerifiedChunk;

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Command, SwarmClient, SwarmConfig, SwarmEnds, SwarmError};
 use super::coming::Coming;
 use super::control;
+use super::deltas::{DeltaBases, request_for};
 use super::event::SwarmEvent;
 use super::pull::{self, Holder};
 use super::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, SessionConfig, TICK};
@@ -74,6 +75,7 @@ impl SwarmClient {
             seed: config.seed.key,
             image: config.image,
             manifest: config.manifest,
+            deltas: config.deltas,
             store: Arc::new(store),
             slots: Slots::new(config.tuning.upload_parallel as usize),
             coming: Arc::default(),
@@ -121,6 +123,7 @@ fn session(
         member: config.member,
         image: config.image,
         wanted,
+        deltas: config.deltas.as_ref().map_or_else(|| ChunkSet::new(0), |deltas| deltas.chunks()),
         fetch_parallel: config.tuning.fetch_parallel.max(1) as usize,
         upload_parallel: config.tuning.upload_parallel as usize,
         write_backlog,
@@ -154,6 +157,7 @@ struct Node {
     seed: PublicKey,
     image: ImageId,
     manifest: Arc<Manifest>,
+    deltas: Option<Arc<dyn DeltaBases>>,
     store: Arc<Store>,
     slots: Slots,
     /// Counts chunks that are arriving, over all pull streams.
@@ -270,7 +274,8 @@ impl Node {
                 }
             }
             Effect::Ask { dial, chunk } => {
-                if !self.ask(dial, FromPuller::Get { chunk }) {
+                let request = request_for(chunk, self.deltas.as_deref());
+                if !self.ask(dial, request) {
                     return Some(Event::NotAsked(dial));
                 }
             }
@@ -290,7 +295,7 @@ impl Node {
             }
             Effect::Keep(chunk) => {
                 if let Some(InHand::Verified(frame, verified)) = in_hand.take() {
-                    self.store.put(chunk, frame);
+                    self.store.put(chunk, frame, verified.weak());
                     self.ready.push_back(verified);
                 }
             }
@@ -432,10 +437,10 @@ impl Node {
     }
 
     fn check(&mut self, from: PublicKey, chunk: ChunkIndex, form: Form, bytes: Vec<u8>) {
-        let manifest = Arc::clone(&self.manifest);
+        let (manifest, deltas) = (Arc::clone(&self.manifest), self.deltas.clone());
         self.checks.spawn_blocking(move || {
             let bytes = Arc::new(bytes);
-            let result = verify(&manifest, chunk, form, &bytes);
+            let result = verify(&manifest, chunk, form, &bytes, deltas.as_deref());
             Checked { from, chunk, frame: Frame { form, bytes }, result }
         });
     }

@@ -113,7 +113,7 @@ impl Puller {
             tokio::select! {
                 request = requests.recv() => {
                     let Some(request) = request else { return Ok(()) };
-                    if let FromPuller::Get { chunk } = request {
+                    if let FromPuller::Get { chunk } | FromPuller::GetDelta { chunk, .. } = request {
                         self.asked.lock().insert(chunk);
                     }
                     write(&mut writer, &request).await?;

@@ -66,6 +66,8 @@ pub struct SessionConfig {
     pub image: ImageId,
     /// The image's chunks that have to be fetched: all but zeros and repetitions of an earlier chunk.
     pub wanted: ChunkSet,
+    /// Those that it can take as deltas; sent in the hello. Of length 0 when there are none.
+    pub deltas: ChunkSet,
     /// The most chunks requested or being checked at once, at least one.
     pub fetch_parallel: usize,
     /// The most chunks sent to peers at once; one while this agent is spared.
@@ -105,6 +107,8 @@ pub struct Session {
     broken: bool,
     /// Whether the server spares this agent: its peers request only chunks from it that no other holds.
     spared: bool,
+    /// Whether the log has been told that a delta could not be decoded.
+    undecoded: bool,
     /// Whether the log has been told that the server is gone.
     server_lost: bool,
     /// How many chunks from the server failed their hash.
@@ -145,6 +149,7 @@ impl Session {
             released: false,
             broken: false,
             spared: false,
+            undecoded: false,
             server_lost: false,
             server_wrong: 0,
             heard: Duration::ZERO,
@@ -259,6 +264,7 @@ impl Session {
             addresses: self.config.listening.clone(),
             held: self.scheduler.held().clone(),
             started: self.started,
+            deltas: self.config.deltas.clone(),
         });
         // A server that was restarted has forgotten who sent wrong chunks.
         let accused: Vec<(PublicKey, ChunkIndex)> = self.scheduler.accused().collect();

@@ -3,13 +3,13 @@
 //! [`HeldChunks`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::ImageId;
+use common::id::{Hash, ImageId};
 use common::swarm::serve::{ChunkProvider, Frame};
 use common::trust::PublicKey;
 use common::wire::swarm::Form;
@@ -70,6 +70,8 @@ struct State {
     /// Every chunk held, in the order in which it came to be held.
     log: Vec<ChunkIndex>,
     cache: Cache,
+    /// Raw bytes of chunks that came as deltas, for as long as they wait for the disk: for pullers without the bases.
+    raws: HashMap<ChunkIndex, Weak<Vec<u8>>>,
     sent: u64,
 }
 
@@ -88,6 +90,7 @@ impl Store {
             on_disk: ChunkSet::new(chunks),
             log: Vec::new(),
             cache: Cache { bytes_max: cache_bytes, ..Cache::default() },
+            raws: HashMap::new(),
             sent: 0,
         };
         Self { image, disk, state: Mutex::new(state), news: watch::Sender::new(0) }
@@ -107,10 +110,13 @@ impl Store {
         news
     }
 
-    /// Adds a verified chunk, in the form in which it came. True if it was not held before.
-    pub(super) fn put(&self, chunk: ChunkIndex, frame: Frame) -> bool {
+    /// Adds a verified chunk, in the form in which it came; `raw` are its raw bytes on their way to the disk. True if it was not held before.
+    pub(super) fn put(&self, chunk: ChunkIndex, frame: Frame, raw: Weak<Vec<u8>>) -> bool {
         self.with(|state| {
-            let State { cache, on_disk, .. } = state;
+            let State { cache, on_disk, raws, .. } = state;
+            if frame.form == Form::Delta {
+                raws.insert(chunk, raw);
+            }
             cache.put(chunk, frame, on_disk);
             self.hold(state, chunk)
         })
@@ -120,6 +126,7 @@ impl Store {
     pub(super) fn on_disk(&self, chunk: ChunkIndex) -> bool {
         self.with(|state| {
             state.on_disk.insert(chunk);
+            state.raws.remove(&chunk);
             self.hold(state, chunk)
         })
     }
@@ -144,9 +151,35 @@ impl ChunkProvider for Store {
     }
 
     fn frame(&self, _puller: &PublicKey, _image: ImageId, chunk: ChunkIndex) -> Option<Frame> {
-        let (cached, on_disk) = self.with(|state| (state.cache.get(chunk), state.on_disk.contains(chunk)));
-        if cached.is_some() || !on_disk {
-            return cached;
+        self.send(chunk, None)
+    }
+
+    fn delta(&self, _: &PublicKey, _: ImageId, chunk: ChunkIndex, delta: Hash) -> Option<Frame> {
+        self.send(chunk, Some(delta))
+    }
+
+    fn sent(&self, _puller: &PublicKey, _chunk: ChunkIndex, bytes: usize, _done: bool) {
+        self.with(|state| state.sent += bytes as u64);
+    }
+}
+
+impl Store {
+    /// What is sent of `chunk` to a puller that can decode the delta `delta`: the form in memory, unless that is another
+    /// delta; then the raw bytes.
+    fn send(&self, chunk: ChunkIndex, delta: Option<Hash>) -> Option<Frame> {
+        let (cached, on_disk, raw) = self.with(|state| {
+            (state.cache.get(chunk), state.on_disk.contains(chunk), state.raws.get(&chunk).cloned())
+        });
+        let fits = |frame: &Frame| frame.form != Form::Delta || delta == Some(Hash::of(&frame.bytes));
+        if let Some(frame) = cached.filter(fits) {
+            return Some(frame);
+        }
+        if let Some(bytes) = raw.as_ref().and_then(Weak::upgrade) {
+            return Some(Frame { form: Form::Raw, bytes });
+        }
+        // The disk may have it a little before the session is told so.
+        if !on_disk && raw.is_none() {
+            return None;
         }
         match self.disk.read(chunk) {
             Ok(bytes) => Some(Frame { form: Form::Raw, bytes: Arc::new(bytes) }),
@@ -155,10 +188,6 @@ impl ChunkProvider for Store {
                 None
             }
         }
-    }
-
-    fn sent(&self, _puller: &PublicKey, _chunk: ChunkIndex, bytes: usize, _done: bool) {
-        self.with(|state| state.sent += bytes as u64);
     }
 }
 
@@ -181,24 +210,48 @@ mod tests {
         let puller = KeyPair::from_secret([1; 32]).public();
         let store = Store::new(image, 10, 20, Arc::new(Disk));
         let frame = |byte| Frame { form: Form::Wire, bytes: Arc::new(vec![byte; 10]) };
-        assert!(store.put(ChunkIndex(0), frame(0)));
-        assert!(store.put(ChunkIndex(1), frame(1)));
+        assert!(store.put(ChunkIndex(0), frame(0), Weak::new()));
+        assert!(store.put(ChunkIndex(1), frame(1), Weak::new()));
         let get = |chunk| store.frame(&puller, image, ChunkIndex(chunk)).map(|frame| frame.form);
         assert_eq!(get(0), Some(Form::Wire));
-        assert!(store.put(ChunkIndex(2), frame(2)));
+        assert!(store.put(ChunkIndex(2), frame(2), Weak::new()));
         let wire = Some(Form::Wire);
         assert_eq!(
             (get(0), get(1), get(2)),
             (wire, wire, wire),
             "none is on the disk yet: half as much again"
         );
-        assert!(store.put(ChunkIndex(3), frame(3)));
+        assert!(store.put(ChunkIndex(3), frame(3), Weak::new()));
         assert_eq!((get(0), get(1), get(3)), (None, wire, wire));
         assert!(!store.on_disk(ChunkIndex(0)) && !store.on_disk(ChunkIndex(3)));
         assert_eq!(get(0), Some(Form::Raw));
-        assert!(store.put(ChunkIndex(4), frame(4)));
+        assert!(store.put(ChunkIndex(4), frame(4), Weak::new()));
         assert_eq!((get(1), get(3), get(4)), (wire, Some(Form::Raw), wire), "what is on the disk goes first");
         assert_eq!(store.since(1, 2), [ChunkIndex(1), ChunkIndex(2)]);
         assert_eq!(store.open(&puller, ImageId(Hash([2; 32]))), None);
+    }
+
+    #[test]
+    fn a_delta_goes_to_who_asks_for_it_and_raw_bytes_to_all_others() {
+        let image = ImageId(Hash([1; 32]));
+        let puller = KeyPair::from_secret([1; 32]).public();
+        let store = Store::new(image, 10, 20, Arc::new(Disk));
+        let raw = Arc::new(vec![5; 30]);
+        let frame = Frame { form: Form::Delta, bytes: Arc::new(vec![9; 4]) };
+        let (own, other) = (Hash::of(&frame.bytes), Hash([4; 32]));
+        store.put(ChunkIndex(2), frame, Arc::downgrade(&raw));
+        let form = |delta: Option<Hash>| {
+            let frame = match delta {
+                Some(delta) => store.delta(&puller, image, ChunkIndex(2), delta),
+                None => store.frame(&puller, image, ChunkIndex(2)),
+            };
+            frame.map(|frame| (frame.form, frame.bytes.len()))
+        };
+        assert_eq!(form(Some(own)), Some((Form::Delta, 4)));
+        assert_eq!((form(None), form(Some(other))), (Some((Form::Raw, 30)), Some((Form::Raw, 30))));
+        drop(raw);
+        assert_eq!(form(None), Some((Form::Raw, 3)), "written, though the store was not told yet");
+        store.on_disk(ChunkIndex(2));
+        assert_eq!((form(None), form(Some(own))), (Some((Form::Raw, 3)), Some((Form::Delta, 4))));
     }
 }

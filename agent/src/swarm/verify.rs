@@ -4,10 +4,13 @@
 use std::sync::Arc;
 
 use common::chunk::ChunkIndex;
+use common::deltas::decode;
 use common::id::Hash;
 use common::limits::CHUNK_BYTES;
-use common::manifest::{Encoding, Manifest};
+use common::manifest::{Encoding, Manifest, StoredChunk};
 use common::wire::swarm::Form;
+
+use super::deltas::DeltaBases;
 
 /// Raw bytes of a chunk whose hash is the manifest's.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,6 +36,11 @@ impl VerifiedChunk {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The chunk's raw bytes, for as long as somebody else keeps them.
+    pub(super) fn weak(&self) -> std::sync::Weak<Vec<u8>> {
+        Arc::downgrade(&self.bytes)
     }
 
     /// The chunk's raw bytes; a chunk that came uncompressed shares them with the swarm's cache.
@@ -68,9 +76,13 @@ pub enum NotTheChunk {
     /// its sender is not to blame.
     #[error("the image's own wire form is damaged: {0}")]
     Image(String),
+    /// A delta has the right hash, but its bases are not there any more: neither its sender nor the image is to blame,
+    /// and the chunk is requested whole.
+    #[error("{0}")]
+    Undecoded(String),
 }
 
-/// Checks what came for `index`. The wire form is checked before it is decompressed, so that only bytes
+/// Checks what came for `index`; `deltas` are those that this machine can decode. The wire form is checked before it is decompressed, so that only bytes
 /// that the server has vouched for reach the decoder.
 ///
 /// # Errors
@@ -80,12 +92,17 @@ pub fn verify(
     index: ChunkIndex,
     form: Form,
     bytes: &Arc<Vec<u8>>,
+    deltas: Option<&dyn DeltaBases>,
 ) -> Result<VerifiedChunk, NotTheChunk> {
     let stored = manifest.stored(index).ok_or(NotTheChunk::Unknown(index.0))?;
     let raw_len = manifest.raw_len(index);
     if form == Form::Raw {
         check(bytes, raw_len, stored.raw)?;
         return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes) });
+    }
+    if form == Form::Delta {
+        let deltas = deltas.ok_or(NotTheChunk::Unknown(index.0))?;
+        return decoded(index, raw_len, &stored, bytes, deltas);
     }
     check(bytes, stored.wire_len, stored.wire)?;
     let raw = match stored.encoding {
@@ -104,6 +121,31 @@ pub fn verify(
     Ok(VerifiedChunk { index, bytes: raw })
 }
 
+/// Checks the frame of a delta that came for `index`, decodes it over the bases in `deltas`, and checks the raw bytes. If
+/// they are not the chunk's, that delta is refused from then on.
+fn decoded(
+    index: ChunkIndex,
+    raw_len: u32,
+    stored: &StoredChunk,
+    frame: &[u8],
+    deltas: &dyn DeltaBases,
+) -> Result<VerifiedChunk, NotTheChunk> {
+    let (wire, wire_len) = deltas.known(index).ok_or(NotTheChunk::Unknown(index.0))?;
+    check(frame, wire_len, wire)?;
+    let decoded = deltas.decode(index, &mut |prefix| {
+        let raw = decode(frame, prefix, raw_len).map_err(|error| error.to_string())?;
+        check(&raw, raw_len, stored.raw).map_err(|error| format!("the delta gives other bytes: {error}"))?;
+        Ok(raw)
+    });
+    match decoded {
+        Ok(raw) => Ok(VerifiedChunk { index, bytes: Arc::new(raw) }),
+        Err(why) => {
+            deltas.refuse(index);
+            Err(NotTheChunk::Undecoded(why))
+        }
+    }
+}
+
 fn check(bytes: &[u8], wanted: u32, hash: Hash) -> Result<(), NotTheChunk> {
     if bytes.len() != wanted as usize {
         return Err(NotTheChunk::Length { wanted, got: bytes.len() });
@@ -114,7 +156,7 @@ fn check(bytes: &[u8], wanted: u32, hash: Hash) -> Result<(), NotTheChunk> {
 
 #[cfg(test)]
 mod tests {
-    use common::manifest::{Chunk, StoredChunk};
+    use common::manifest::Chunk;
 
     use super::*;
 
@@ -134,9 +176,9 @@ mod tests {
         let raw = vec![7; 4096];
         for encoding in [Encoding::Raw, Encoding::Zstd] {
             let (manifest, wire) = image(&raw, encoding);
-            let chunk = verify(&manifest, ChunkIndex(0), Form::Wire, &wire).unwrap();
+            let chunk = verify(&manifest, ChunkIndex(0), Form::Wire, &wire, None).unwrap();
             assert_eq!(chunk.bytes(), raw);
-            let chunk = verify(&manifest, ChunkIndex(0), Form::Raw, &Arc::new(raw.clone())).unwrap();
+            let chunk = verify(&manifest, ChunkIndex(0), Form::Raw, &Arc::new(raw.clone()), None).unwrap();
             assert_eq!(chunk.bytes(), raw);
         }
     }
@@ -148,16 +190,16 @@ mod tests {
         for at in 0..wire.len() {
             let mut wrong = wire.to_vec();
             wrong[at] ^= 1;
-            let refused = verify(&manifest, ChunkIndex(0), Form::Wire, &Arc::new(wrong));
+            let refused = verify(&manifest, ChunkIndex(0), Form::Wire, &Arc::new(wrong), None);
             assert!(matches!(refused, Err(NotTheChunk::Hash { .. })), "{at}");
         }
         let short = Arc::new(wire[1..].to_vec());
-        let refused = verify(&manifest, ChunkIndex(0), Form::Wire, &short);
+        let refused = verify(&manifest, ChunkIndex(0), Form::Wire, &short, None);
         assert!(matches!(refused, Err(NotTheChunk::Length { .. })));
-        let refused = verify(&manifest, ChunkIndex(1), Form::Wire, &wire);
+        let refused = verify(&manifest, ChunkIndex(1), Form::Wire, &wire, None);
         assert_eq!(refused, Err(NotTheChunk::Unknown(1)));
         // The wire form sent as if it were the raw bytes.
-        assert!(verify(&manifest, ChunkIndex(0), Form::Raw, &wire).is_err());
+        assert!(verify(&manifest, ChunkIndex(0), Form::Raw, &wire, None).is_err());
     }
 
     #[test]
@@ -166,7 +208,7 @@ mod tests {
         let Some(mut stored) = good.stored(ChunkIndex(0)) else { panic!("stored") };
         stored.raw = Hash::of(b"other");
         let bad = Manifest::new(4096, 512, vec![Chunk::Stored(stored)]).unwrap();
-        let refused = verify(&bad, ChunkIndex(0), Form::Wire, &wire);
+        let refused = verify(&bad, ChunkIndex(0), Form::Wire, &wire, None);
         assert!(matches!(refused, Err(NotTheChunk::Image(_))));
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use crate::chunk::{ChunkIndex, ChunkSet};
-use crate::id::ImageId;
+use crate::id::{Hash, ImageId};
 use crate::limits::CHUNK_PATIENCE;
 use crate::swarm::frame::{self, BadStream};
 use crate::swarm::slots::Slots;
@@ -63,6 +63,11 @@ pub trait ChunkProvider: Send + Sync + 'static {
     fn news(&self) -> watch::Receiver<usize>;
     /// The chunk, if it is held and `puller` may have it now.
     fn frame(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex) -> Option<Frame>;
+    /// The chunk as the delta of this hash; unless the provider has deltas, and this one at hand, as
+    /// [`ChunkProvider::frame`] gives it.
+    fn delta(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex, _delta: Hash) -> Option<Frame> {
+        self.frame(puller, image, chunk)
+    }
     /// Counts `bytes` more of `chunk` that were sent to `puller`; `done` with the last of them.
     fn sent(&self, puller: &PublicKey, chunk: ChunkIndex, bytes: usize, done: bool);
 }
@@ -76,10 +81,13 @@ pub struct Outlet {
     pub lines: Vec<Limiter>,
 }
 
+/// A requested chunk, and the delta as which it may be sent.
+type Wanted = (ChunkIndex, Option<Hash>);
+
 /// Chunks that one puller requested and that are not sent yet.
 #[derive(Debug, Default)]
 struct Queue {
-    chunks: Mutex<VecDeque<ChunkIndex>>,
+    chunks: Mutex<VecDeque<Wanted>>,
     filled: Notify,
     /// Chunks that are arriving at the puller from all holders, by its last `Coming` message.
     coming: Arc<AtomicU32>,
@@ -87,8 +95,23 @@ struct Queue {
 
 impl Queue {
     // The lock is held for a push or a pop, never over an await.
-    fn with<T>(&self, act: impl FnOnce(&mut VecDeque<ChunkIndex>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut VecDeque<Wanted>) -> T) -> T {
         act(&mut self.chunks.lock())
+    }
+
+    fn add(&self, wanted: Wanted) -> Result<(), BadStream> {
+        let fits = self.with(|list| {
+            let fits = list.len() < PULL_QUEUE_MAX;
+            if fits {
+                list.push_back(wanted);
+            }
+            fits
+        });
+        if !fits {
+            return Err(BadStream::Manners("more chunks asked for than may be at once"));
+        }
+        self.filled.notify_one();
+        Ok(())
     }
 }
 
@@ -123,20 +146,9 @@ async fn listen(from: &mut (impl AsyncRead + Unpin + Send), queue: &Queue) -> Re
     loop {
         match frame::read(from).await? {
             FromPuller::Open { .. } => return Err(BadStream::Manners("opened twice")),
-            FromPuller::Get { chunk } => {
-                let fits = queue.with(|list| {
-                    let fits = list.len() < PULL_QUEUE_MAX;
-                    if fits {
-                        list.push_back(chunk);
-                    }
-                    fits
-                });
-                if !fits {
-                    return Err(BadStream::Manners("more chunks asked for than may be at once"));
-                }
-                queue.filled.notify_one();
-            }
-            FromPuller::Cancel { chunk } => queue.with(|list| list.retain(|other| *other != chunk)),
+            FromPuller::Get { chunk } => queue.add((chunk, None))?,
+            FromPuller::GetDelta { chunk, delta } => queue.add((chunk, Some(delta)))?,
+            FromPuller::Cancel { chunk } => queue.with(|list| list.retain(|(other, _)| *other != chunk)),
             FromPuller::Coming { chunks } => queue.coming.store(chunks, Ordering::Relaxed),
         }
     }
@@ -191,11 +203,15 @@ impl<W: AsyncWrite + Unpin + Send, S: ChunkProvider> Sender<'_, W, S> {
             }
         };
         // Taken from the queue only now, so that a puller can still cancel it.
-        let Some(chunk) = self.queue.with(VecDeque::pop_front) else {
+        let Some((chunk, delta)) = self.queue.with(VecDeque::pop_front) else {
             return Ok(());
         };
         let (provider, puller, image) = (Arc::clone(&self.provider), self.puller, self.image);
-        let read = tokio::task::spawn_blocking(move || provider.frame(&puller, image, chunk)).await;
+        let read = tokio::task::spawn_blocking(move || match delta {
+            Some(delta) => provider.delta(&puller, image, chunk, delta),
+            None => provider.frame(&puller, image, chunk),
+        });
+        let read = read.await;
         match read.ok().flatten() {
             Some(frame) => self.send(chunk, &frame).await,
             None => watched(frame::write(&mut self.out, &FromHolder::Unavailable { chunk })).await,

@@ -10,6 +10,7 @@
 //! | `POST /v1/report` | `Signed<SentReport>` by its own key, with the nonce of [`Identity`] | `Signed<Verdict>` |
 //! | `GET /v1/bundle/{hash}` | | agent bundle: a zstd-compressed cpio archive |
 //! | `GET /v1/manifest/{image}` | | the manifest's bytes |
+//! | `GET /v1/deltas/{image}` | | the table of the image's deltas |
 //! | `POST /v1/events` | `Signed<EventBatch>` by the machine's key | `Signed<EventsTaken>` |
 //! | `POST /v1/confirm/{token}` | [`super::call_home::CallHome`] as JSON, or anything else | the installed OS is up |
 
@@ -28,6 +29,8 @@ pub const IDENTITY: &str = "/v1/identity";
 pub const BUNDLE: &str = "/v1/bundle";
 /// Manifests, each under its image.
 pub const MANIFEST: &str = "/v1/manifest";
+/// Tables of deltas, each under its image.
+pub const DELTAS: &str = "/v1/deltas";
 /// Where an installed OS calls home, each under its token.
 pub const CONFIRM: &str = "/v1/confirm";
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call_home::SeedMark;
 use crate::chunk::{ChunkIndex, ChunkSet};
-use crate::id::{ImageId, JobId, Mac};
+use crate::id::{Hash, ImageId, JobId, Mac};
 use crate::trust::PublicKey;
 use crate::user_data::UserData;
 
@@ -99,6 +99,8 @@ pub enum ToServer {
         held: ChunkSet,
         /// Whether it was told to start before: the connection broke, or the server restarted. It skips the gate.
         started: bool,
+        /// The chunks that it can take as deltas, because it holds their bases; of length 0 when there are none.
+        deltas: ChunkSet,
     },
     /// It holds more chunks.
     Have {
@@ -200,6 +202,13 @@ pub enum FromPuller {
         /// The chunk, by its place in the manifest.
         chunk: ChunkIndex,
     },
+    /// Send this chunk as this delta if it is at hand, else as after `Get`.
+    GetDelta {
+        /// The chunk, by its place in the manifest.
+        chunk: ChunkIndex,
+        /// The hash of the delta's frame, whose bases the puller holds.
+        delta: Hash,
+    },
     /// The chunk is not wanted any more: do not send it, unless sending has begun. There is no answer.
     Cancel {
         /// The chunk, by its place in the manifest.
@@ -222,6 +231,8 @@ pub enum Form {
     /// The chunk's raw bytes, read from a disk; checked by its raw hash. Never recompressed: another
     /// zstd would give other bytes.
     Raw,
+    /// The frame of the delta that was asked for; checked by its hash in the image's table of deltas.
+    Delta,
 }
 
 /// A message of the holder, the node that was dialled, to the puller.

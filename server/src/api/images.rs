@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::admin::{Admin, Answered, JsonBody, answered, bounded};
-use super::shapes::{ImageAdd, ImageShown, ImageVerified};
+use super::shapes::{ImageAdd, ImageShown, ImageUpdate, ImageVerified};
 use super::tasks::{ProgressSender, inlet, task, written_by};
 use crate::http::blocking;
 use crate::http::refusal::Refusal;
-use crate::image::{AddSpec, Added, ImageError, ImageInfo, ImageSource, Images, PartitionTable};
+use crate::image::{AddSpec, Added, ImageError, ImageInfo, ImageSource, Images, PartitionTable, Update};
 
 pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<ImageShown>> {
     let staged = admin.fleet.staged(None).await?;
@@ -34,7 +34,9 @@ pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -
         let staged = staged.into_iter().filter(|staged| staged.image == info.id).collect();
         // Finds the traits now where an earlier version added the image; what cannot be read `image verify` reports.
         let traits = admin.images.traits(info.id).ok();
-        Ok(ImageShown { traits, staged, ..shown(&info) })
+        let updates = admin.images.updates(info.id).into_iter();
+        let updates = updates.map(|Update { from, wire_bytes }| ImageUpdate { from, wire_bytes }).collect();
+        Ok(ImageShown { traits, staged, updates, ..shown(&info) })
     })
     .await
 }
@@ -186,6 +188,7 @@ pub(crate) fn shown(info: &ImageInfo) -> ImageShown {
         source: format!("{} ({})", info.source, info.format),
         traits: info.traits.clone(),
         staged: vec![],
+        updates: vec![],
     }
 }
 

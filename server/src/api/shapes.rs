@@ -83,7 +83,7 @@ pub use relay::{
 pub use retry::{Retry, RetryLine, RetryShown};
 pub use selection::Selection;
 pub use silence::Silence;
-pub use stores::{ImageAdd, ImageShown, ImageVerified, KitImport, KitShown, KitSource};
+pub use stores::{ImageAdd, ImageShown, ImageUpdate, ImageVerified, KitImport, KitShown, KitSource};
 pub use swarm::{NodeStatus, SwarmStatus};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};

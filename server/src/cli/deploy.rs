@@ -385,6 +385,7 @@ mod tests {
             source: String::new(),
             staged: vec![],
             traits: None,
+            updates: vec![],
         };
         let machines =
             vec![line(1, Some(disk("A")), None), line(2, Some(disk("B")), Some("held")), line(3, None, None)];

@@ -7,7 +7,7 @@ pub(super) mod words;
 use std::io::Write as _;
 
 use comfy_table::{Table, presets};
-use common::text::bytes;
+use common::text::{bytes, percent};
 use serde::Serialize;
 
 use self::words::{
@@ -15,8 +15,8 @@ use self::words::{
 };
 use super::args::Output;
 use crate::api::shapes::{
-    DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, ImageTraits, JobShown, KitShown, LogEvent,
-    MachineChanged, MachineShown, RetryLine, ServerStatus, Warning,
+    DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, ImageTraits, ImageUpdate, JobShown,
+    KitShown, LogEvent, MachineChanged, MachineShown, RetryLine, ServerStatus, Warning,
 };
 use crate::fault::Fault;
 
@@ -157,7 +157,15 @@ impl Screen {
     pub fn image(&self, image: &ImageShown) -> Result<(), Fault> {
         self.images(std::slice::from_ref(image))?;
         let lines = image.traits.as_ref().filter(|_| !self.wants_json()).map(ImageTraits::lines);
-        lines.into_iter().flatten().try_for_each(|(what, said)| print_line(&format!("{what:<20} {said}")))
+        lines.into_iter().flatten().try_for_each(|(what, said)| print_line(&format!("{what:<20} {said}")))?;
+        if self.wants_json() {
+            return Ok(());
+        }
+        image.updates.iter().try_for_each(|ImageUpdate { from, wire_bytes }| {
+            let share = percent(*wire_bytes, image.wire_bytes);
+            let what = format!("over {from}");
+            print_line(&format!("{what:<20} {} on the wire, {share} % of it", bytes(*wire_bytes)))
+        })
     }
 
     /// Prints machines as a table, and below it what is concluded about silent ones.

@@ -35,6 +35,11 @@ pub trait BootSource: Send + Sync + 'static {
 
     /// The encoded manifest of an image.
     fn manifest(&self, image: ImageId) -> Option<Bytes>;
+
+    /// The table of an image's deltas; none (the default) when it has no deltas.
+    fn deltas(&self, _image: ImageId) -> Option<Bytes> {
+        None
+    }
 }
 
 /// The server's stores as a [`BootSource`].
@@ -75,5 +80,9 @@ impl BootSource for Stores {
 
     fn manifest(&self, image: ImageId) -> Option<Bytes> {
         self.images.manifest_bytes(image).ok()
+    }
+
+    fn deltas(&self, image: ImageId) -> Option<Bytes> {
+        self.images.delta_table(image).map(|(bytes, _)| bytes)
     }
 }

@@ -17,7 +17,7 @@ use common::limits::{EVENTS_BYTES_MAX, EVENTS_PER_BATCH_MAX, REPORT_BYTES_MAX};
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::trust::{Signed, Untrusted};
-use common::wire::http::{CONFIRM, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT};
+use common::wire::http::{CONFIRM, DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT};
 
 use jiff::Timestamp;
 
@@ -39,6 +39,7 @@ pub(super) fn routes() -> Router<Arc<Public>> {
         .route(EVENTS, post(events))
         .route(&format!("{}/{{hash}}", common::wire::http::BUNDLE), get(bundle))
         .route(&format!("{MANIFEST}/{{image}}"), get(manifest))
+        .route(&format!("{DELTAS}/{{image}}"), get(deltas))
         .route(&format!("{CONFIRM}/{{token}}"), get(confirm).post(confirm))
 }
 
@@ -138,6 +139,19 @@ async fn manifest(
         media: "application/octet-stream",
         tag: Some(image.to_string()),
     };
+    answer(&method, &headers, content, Box::new(|_| ())).await
+}
+
+async fn deltas(
+    State(public): State<Arc<Public>>,
+    Path(image): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let image = ImageId(image.parse().map_err(|_| Refusal::absent("that is no image's id"))?);
+    let bytes = public.ask(move |source| source.deltas(image)).await?;
+    let bytes = bytes.ok_or_else(|| Refusal::absent("the image has no deltas"))?;
+    let content = Content { bytes: Bytestore::Memory(bytes), media: "application/octet-stream", tag: None };
     answer(&method, &headers, content, Box::new(|_| ())).await
 }
 

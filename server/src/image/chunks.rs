@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use common::chunk::ChunkIndex;
-use common::id::ImageId;
+use common::id::{Hash, ImageId};
 use common::manifest::Manifest;
 use common::wire::swarm::Form;
 
@@ -22,6 +22,10 @@ impl ChunkSource for Images {
         let manifest = self.manifest(image).map_err(io::Error::other)?;
         let stored = manifest.stored(chunk).ok_or(io::ErrorKind::NotFound)?;
         scarce::patiently(|| self.wire_chunk(&stored)).map(Vec::from)
+    }
+
+    fn delta(&self, image: ImageId, chunk: ChunkIndex, delta: Hash) -> Option<Vec<u8>> {
+        self.delta_frame(image, chunk, delta)
     }
 
     fn mend(&self, image: ImageId, chunk: ChunkIndex) -> io::Result<()> {

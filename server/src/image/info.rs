@@ -89,6 +89,15 @@ pub struct Added {
     pub notes: Vec<String>,
 }
 
+/// What an image costs a site whose machines hold another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// The name of the image that they hold.
+    pub from: String,
+    /// Bytes that one copy takes on the network.
+    pub wire_bytes: u64,
+}
+
 /// The result of removing an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {

@@ -16,6 +16,11 @@ pub(super) fn manifest_key(id: ImageId) -> String {
     format!("manifests/{id}")
 }
 
+/// The key of an image's table of deltas.
+pub(super) fn table_key(id: ImageId) -> String {
+    format!("deltas/{id}")
+}
+
 /// The key of the record of an image's name.
 pub(super) fn name_key(name: &str) -> String {
     format!("names/{name}.json")

@@ -35,6 +35,10 @@ impl Images {
         let wire = match form {
             Form::Wire => bytes,
             Form::Raw => wire_form(&chunk, bytes)?,
+            // Was not asked for.
+            Form::Delta => {
+                return Err(ImageError::ChunkDamaged { wire: chunk.wire, why: "and a delta came" });
+            }
         };
         self.replace_chunk(&chunk, &wire)
     }

@@ -35,6 +35,9 @@ mod facts;
 // Cuts raw bytes into chunks, on all cores.
 mod import;
 
+// Core: which chunks of an old image are like a new one's.
+mod anchors;
+
 // Storage of named blobs, and its implementation in files.
 mod blobs;
 
@@ -70,7 +73,9 @@ mod tests;
 
 pub use blobs::Blobs;
 pub use error::ImageError;
-pub use info::{AddSpec, Added, DamagedChunk, ImageInfo, PartitionTable, Progress, Removed, VerifyReport};
+pub use info::{
+    AddSpec, Added, DamagedChunk, ImageInfo, PartitionTable, Progress, Removed, Update, VerifyReport,
+};
 pub use qcow2::QcowError;
 #[cfg(fuzzing)]
 pub use qcow2::try_qcow2;

@@ -4,6 +4,7 @@
 //! ```text
 //! chunks/ab/<wire hash>   the wire form of a chunk; its name is its checksum
 //! manifests/<image id>    likewise
+//! deltas/<image id>       the table of its deltas; their frames are among the chunks
 //! names/<name>.json       an `ImageInfo`; written last: what has no name does not exist
 //! unclean                 there while an add or a remove is under way
 //! ```
@@ -11,6 +12,10 @@
 //! Invariants: a name is written only after its manifest and all its chunks are durable; a chunk is deleted
 //! only while no add is under way and when no manifest has it; if any name or manifest cannot be read,
 //! nothing is deleted.
+
+// The second wire form of chunks that are like an earlier image's.
+mod deltas;
+mod table;
 
 // Which names are allowed, and their records.
 mod names;
@@ -39,6 +44,7 @@ use super::keys::{UNCLEAN, chunk_key, manifest_key, name_key};
 use super::source::Source;
 use crate::api::shapes::{BiosBoot, ImageTraits, UefiBoot};
 use names::{check_name, read_names};
+use table::Stored;
 
 /// A shorter beginning of an id would match too many images.
 const PREFIX_DIGITS_MIN: usize = 4;
@@ -58,6 +64,7 @@ struct Inner {
     blobs: Box<dyn Blobs>,
     names: RwLock<BTreeMap<String, ImageInfo>>,
     manifests: Mutex<HashMap<ImageId, (Arc<Manifest>, Bytes)>>,
+    tables: Mutex<HashMap<ImageId, Option<Arc<Stored>>>>,
     /// The first chunk that was read last, by [`Images::first_bytes`].
     first: Mutex<Option<(ImageId, Bytes)>>,
     /// Held for reading by every add, and for writing while unneeded blobs are deleted.
@@ -93,6 +100,7 @@ impl Images {
             blobs,
             names: RwLock::new(names),
             manifests: Mutex::default(),
+            tables: Mutex::default(),
             first: Mutex::default(),
             gate: RwLock::default(),
             sweep: AtomicBool::new(is_unclean),
@@ -159,7 +167,10 @@ impl Images {
         };
         let imported = import.run(&mut source, progress)?;
         let traits = self.look(&imported.manifest)?;
-        self.commit(spec.name, origin, source.format(), imported, traits)
+        let mut added = self.commit(spec.name, origin, source.format(), imported, traits)?;
+        let not_made = self.make_deltas(added.image.id);
+        added.notes.extend(not_made);
+        Ok(added)
     }
 
     /// Makes an image of a finished import: the manifest is written first, the name last.
@@ -394,6 +405,7 @@ impl Images {
         if !others {
             self.0.blobs.delete(&manifest_key(image.id)).map_err(write)?;
             self.0.manifests.lock().remove(&image.id);
+            self.0.tables.lock().remove(&image.id);
         }
         self.0.blobs.settle().map_err(write)?;
         drop(one);

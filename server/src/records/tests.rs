@@ -60,6 +60,7 @@ fn image() -> ImageShown {
         source: "test".to_owned(),
         staged: vec![],
         traits: None,
+        updates: vec![],
     }
 }
 

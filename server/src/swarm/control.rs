@@ -127,7 +127,7 @@ async fn first_word(
     out: mpsc::Sender<ToAgent>,
 ) -> Result<FirstWord, BadStream> {
     let first = timeout(SILENCE, frame::read(from)).await;
-    let ToServer::Hello { member, image, addresses, held, started } =
+    let ToServer::Hello { member, image, addresses, held, started, deltas } =
         first.map_err(|_| BadStream::Stalled(SILENCE.as_secs()))??
     else {
         return Err(BadStream::Manners("the first message is not a hello"));
@@ -144,13 +144,13 @@ async fn first_word(
     let Some(wire_image) = wire_image.await.ok().flatten() else {
         return Err(BadStream::Manners("wants an image that is not here"));
     };
-    if held.len() != wire_image.wanted.len() {
-        return Err(BadStream::Manners("says it holds chunks of another image"));
+    if held.len() != wire_image.wanted.len() || ![0, held.len()].contains(&deltas.len()) {
+        return Err(BadStream::Manners("says it holds or can take chunks of another image"));
     }
     let mut own = ChunkSet::new(held.len());
     held.iter().filter(|chunk| wire_image.wanted.contains(*chunk)).for_each(|chunk| {
         own.insert(chunk);
     });
-    let hello = Hello { addresses, held: own, started };
+    let hello = Hello { addresses, held: own, started, deltas };
     Ok(FirstWord { member, image, hello, wire_image, out })
 }

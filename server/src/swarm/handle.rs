@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use common::chunk::ChunkIndex;
-use common::id::{DeploymentId, ImageId, JobId};
+use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::manifest::Manifest;
 use common::swarm::behaviour::NoNode;
 use common::trust::PublicKey;
@@ -25,6 +25,10 @@ pub trait ChunkSource: Send + Sync + 'static {
     /// # Errors
     /// When it is not here or cannot be read.
     fn wire_chunk(&self, image: ImageId, chunk: ChunkIndex) -> std::io::Result<Vec<u8>>;
+    /// The frame `delta` of the delta of `chunk`; `None` (the default) when there is no such delta, or it is damaged.
+    fn delta(&self, _image: ImageId, _chunk: ChunkIndex, _delta: Hash) -> Option<Vec<u8>> {
+        None
+    }
     /// Repairs a damaged chunk from the file that the image was made from, if that is still there.
     ///
     /// # Errors

@@ -75,6 +75,8 @@ pub struct Hello {
     pub held: ChunkSet,
     /// Whether it passed its gate before this stream: an agent that reconnects does not wait again.
     pub started: bool,
+    /// The chunks that it can take as deltas; of length 0 when there are none.
+    pub deltas: ChunkSet,
 }
 
 /// The part of an image that is transferred: holes are not.
@@ -93,6 +95,7 @@ struct Member {
     addresses: Vec<String>,
     told: Option<(Vec<Neighbour>, bool)>,
     started: bool,
+    deltas: ChunkSet,
     complaints: u32,
     from_server: u64,
     from_peers: u64,
@@ -179,6 +182,7 @@ impl ImageSwarm {
             addresses: vec![],
             told: None,
             started: false,
+            deltas: ChunkSet::new(0),
             complaints: 0,
             from_server: 0,
             from_peers: 0,
@@ -224,6 +228,7 @@ impl ImageSwarm {
         member.stranded = false;
         member.presence.join(now);
         member.started |= hello.started;
+        member.deltas = hello.deltas;
         let personality = member.admission.machine().map(|machine| machine.personality.clone());
         let mut out = vec![Out::Tell(key, ToAgent::Welcome { personality })];
         out.extend(member.admission.job().map(|job| Out::Fact(SwarmFact::Joined { job })));
@@ -239,9 +244,9 @@ impl ImageSwarm {
         member.started = true;
         member.presence.gain(now);
         let (site, held) = (member.admission.site.clone(), member.presence.held.clone());
-        let is_relay = member.presence.is_relay;
+        let (deltas, is_relay) = (member.deltas.clone(), member.presence.is_relay);
         let mut out = vec![Out::Tell(key, ToAgent::Start)];
-        out.extend(self.inject(Event::Joined { agent: key, site, held, is_relay }, now));
+        out.extend(self.inject(Event::Joined { agent: key, site, held, deltas, is_relay }, now));
         out
     }
 

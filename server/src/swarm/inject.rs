@@ -49,6 +49,8 @@ struct Agent {
     /// Whether it is a relay: it stays, and has the whole line into its LAN for sending.
     is_relay: bool,
     held: ChunkSet,
+    /// The chunks that it can take as deltas.
+    deltas: ChunkSet,
     /// Whether the chunks that it holds count as available to others; false once it is believed to have sent a wrong
     /// one.
     trusted: bool,
@@ -79,6 +81,8 @@ struct Site {
     /// dropped when it is popped.
     open: Vec<ChunkIndex>,
     listed: ChunkSet,
+    /// Whether `open` is in the order of place, and not at random.
+    in_order: bool,
     /// When the first agent joined at this site.
     began: Duration,
     /// How many agents are at the site, and whether the uplink of any is known.
@@ -97,6 +101,14 @@ impl Site {
     fn reopen(&mut self, chunk: ChunkIndex) {
         if self.listed.insert(chunk) {
             self.open.push(chunk);
+        }
+    }
+
+    /// Puts what is open in the order of place, once, if an agent takes deltas: a delta's bases lie near its chunk on
+    /// the disk that is being overwritten, so in that order few of them have to be kept in memory.
+    fn in_order_for(&mut self, deltas: &ChunkSet) {
+        if !deltas.is_empty() && !std::mem::replace(&mut self.in_order, true) {
+            self.open.sort_unstable_by(|one, other| other.cmp(one));
         }
     }
 
@@ -160,8 +172,8 @@ impl Injector {
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Joined { agent, site, held, is_relay } => {
-                self.joined(agent, site, &held, now);
+            Event::Joined { agent, site, held, deltas, is_relay } => {
+                self.joined(agent, site, &held, deltas, now);
                 if let Some(agent) = self.agents.get_mut(&agent) {
                     agent.is_relay = is_relay;
                 }
@@ -194,7 +206,7 @@ impl Injector {
         effects
     }
 
-    fn joined(&mut self, key: PublicKey, name: String, held: &ChunkSet, now: Duration) {
+    fn joined(&mut self, key: PublicKey, name: String, held: &ChunkSet, deltas: ChunkSet, now: Duration) {
         self.left(key);
         let (wanted, rng) = (&self.wanted, &mut self.rng);
         self.sites.entry(name.clone()).or_insert_with(|| {
@@ -206,6 +218,7 @@ impl Injector {
                 leased: ChunkSet::new(wanted.len()),
                 open,
                 listed: wanted.clone(),
+                in_order: false,
                 began: now,
                 agents: 0,
                 uplink_known: false,
@@ -219,6 +232,7 @@ impl Injector {
             site: name,
             is_relay: false,
             held: ChunkSet::new(self.wanted.len()),
+            deltas,
             trusted: !self.is_accused(&key),
             leases: BTreeSet::new(),
             sole: 0,
@@ -233,6 +247,7 @@ impl Injector {
         };
         if let Some(site) = self.sites.get_mut(&agent.site) {
             site.agents += 1;
+            site.in_order_for(&agent.deltas);
         }
         self.agents.insert(key, agent);
         self.may_starve(now);

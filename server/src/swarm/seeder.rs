@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::ImageId;
+use common::id::{Hash, ImageId};
 use common::limits::SENDS_PER_LEASE_MAX;
 use common::swarm::serve::{ChunkProvider, Frame};
 use common::trust::PublicKey;
@@ -102,6 +102,26 @@ impl ChunkProvider for Seeder {
     }
 
     fn frame(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex) -> Option<Frame> {
+        self.send(puller, image, chunk, None)
+    }
+
+    fn delta(&self, puller: &PublicKey, image: ImageId, chunk: ChunkIndex, delta: Hash) -> Option<Frame> {
+        self.send(puller, image, chunk, Some(delta))
+    }
+
+    fn sent(&self, puller: &PublicKey, _chunk: ChunkIndex, bytes: usize, _done: bool) {
+        self.with(|state| *state.sent.entry(*puller).or_default() += bytes as u64);
+    }
+}
+
+impl Seeder {
+    fn send(
+        &self,
+        puller: &PublicKey,
+        image: ImageId,
+        chunk: ChunkIndex,
+        delta: Option<Hash>,
+    ) -> Option<Frame> {
         // Counted before it is read: a peer that disconnects at the last byte has cost the server's line as much.
         let may = self.with(|state| {
             let left = state.granted.get_mut(puller)?.get_mut(&chunk)?;
@@ -109,6 +129,9 @@ impl ChunkProvider for Seeder {
             Some(())
         });
         may?;
+        if let Some(bytes) = delta.and_then(|delta| self.source.delta(image, chunk, delta)) {
+            return Some(Frame { form: Form::Delta, bytes: Arc::new(bytes) });
+        }
         match self.source.wire_chunk(image, chunk) {
             Ok(bytes) => Some(Frame { form: Form::Wire, bytes: Arc::new(bytes) }),
             Err(error) => {
@@ -120,9 +143,5 @@ impl ChunkProvider for Seeder {
                 None
             }
         }
-    }
-
-    fn sent(&self, puller: &PublicKey, _chunk: ChunkIndex, bytes: usize, _done: bool) {
-        self.with(|state| *state.sent.entry(*puller).or_default() += bytes as u64);
     }
 }

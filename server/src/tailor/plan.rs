@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use common::hardware::{Bus, CheckedHardware, Contents, Disk, Kinship, List, Unusable};
-use common::id::{DeploymentId, ImageId, JobId};
+use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan, Seed};
 use common::step::Step;
 use common::table::{self, LayoutError, Partition, lay_out};
@@ -25,6 +25,8 @@ pub struct ImageFacts {
     pub sector_bytes: u32,
     /// Bytes of all its chunks as they are sent, compressed; bounds the agent's cache.
     pub wire_bytes: u64,
+    /// The hash of its table of deltas; `None` when it has no deltas.
+    pub deltas: Option<Hash>,
     /// Its first MiB, with the partition table: what the agent will do to the table is tried on it, before any disk is
     /// cleared.
     pub first: Bytes,
@@ -254,6 +256,7 @@ pub fn plan(hardware: &CheckedHardware, request: &Request) -> Result<Plan, Refus
         tuning: tuning(report, disk, request.image.wire_bytes),
         finish: request.finish,
         bundle: None,
+        deltas: request.image.deltas,
     })
 }
 

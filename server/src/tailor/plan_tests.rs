@@ -57,6 +57,7 @@ fn request(rule: &str) -> Request {
             size: 4 * GIB,
             sector_bytes: 512,
             wire_bytes: GIB / 4,
+            deltas: None,
             first: mbr(&[(0x83, 2048, (4 << 21) - 2048)]),
         },
         target: rule.parse().unwrap(),

@@ -86,10 +86,10 @@ impl World {
         let (agent, now) = (self.machines[from].key, self.time());
         let swarm = &mut self.server.swarm;
         let out = match word {
-            ToServer::Hello { addresses, held, started, .. } => {
+            ToServer::Hello { addresses, held, started, deltas, .. } => {
                 let wire_bytes = u64::from(self.chunks) * u64::from(CHUNK_BYTES);
                 let image = WireImage { wanted: full(self.chunks), wire_bytes };
-                swarm.hello(agent, Hello { addresses, held, started }, image, now)
+                swarm.hello(agent, Hello { addresses, held, started, deltas }, image, now)
             }
             word => swarm.message(agent, word, now),
         };

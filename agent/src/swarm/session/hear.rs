@@ -150,6 +150,13 @@ impl Session {
     }
 
     pub(super) fn wrong(&mut self, from: PublicKey, chunk: ChunkIndex, wrong: &NotTheChunk, now: Duration) {
+        if let NotTheChunk::Undecoded(why) = wrong {
+            if !std::mem::replace(&mut self.undecoded, true) {
+                self.note(format!("chunks are fetched whole whose deltas cannot be used here: {why}"));
+            }
+            self.schedule(schedule::Event::Undecoded { from, chunk }, now);
+            return;
+        }
         let event = SwarmEvent::Corrupt { from: self.name(&from), chunk, cause: wrong.to_string() };
         self.effects.push(Effect::Tell(event));
         self.schedule(schedule::Event::Corrupt { from, chunk }, now);

@@ -54,6 +54,8 @@ pub(super) enum Event {
     Verified { chunk: ChunkIndex },
     /// A chunk for which [`Scheduler::arrived`] gave true has failed its check.
     Corrupt { from: PublicKey, chunk: ChunkIndex },
+    /// A chunk for which [`Scheduler::arrived`] gave true is missing again, by nobody's fault.
+    Undecoded { from: PublicKey, chunk: ChunkIndex },
     /// `from` will not send this chunk.
     Unavailable { from: PublicKey, chunk: ChunkIndex },
     /// These chunks are on the disk.
@@ -199,6 +201,7 @@ impl Scheduler {
                 self.take_back(&mut effects);
             }
             Event::Corrupt { from, chunk } => self.corrupt(from, chunk, &mut effects),
+            Event::Undecoded { from, chunk } => self.give_back(from, chunk),
             Event::Unavailable { from, chunk } => self.unavailable(from, chunk, now, &mut effects),
             Event::Tick => {
                 self.take_back(&mut effects);

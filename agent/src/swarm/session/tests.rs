@@ -113,6 +113,7 @@ impl Agent {
             member: Member::Job(JobId(7)),
             image: ImageId(Hash([3; 32])),
             wanted: set(0..CHUNKS),
+            deltas: ChunkSet::new(0),
             fetch_parallel: 16,
             upload_parallel: 4,
             write_backlog: 2,
@@ -465,4 +466,27 @@ fn a_server_that_was_started_again_hears_all_that_it_must_know() {
     };
     assert_eq!(*held, set(0..CHUNKS));
     assert_eq!(*corrupt, ToServer::Corrupt { neighbour: key(4), chunk: ChunkIndex(3) });
+}
+
+/// A delta whose bases are gone: nobody is blamed, the log is told once, and the chunk is requested again at once.
+#[test]
+fn a_delta_that_cannot_be_decoded_is_requested_again_and_blames_nobody() {
+    let mut agent = Agent::started();
+    let dials = dialled(&agent.tick(5)).into_iter();
+    let mut own = dials.filter(|(_, to, protocol)| *to == key(SEED) && *protocol == Protocol::Pull);
+    let Some((dial, ..)) = own.next() else { panic!("the server is not dialled") };
+    agent.session.handle(Event::Opened(dial), at(6));
+    agent.pulls(SEED, dial, Pulled::Holding(ChunkSet::new(CHUNKS)), 7);
+    agent.hears(ToAgent::Lease { chunks: vec![ChunkIndex(1), ChunkIndex(2)] }, 10);
+    for (chunk, noted) in [(1, 1), (2, 0)] {
+        let chunk = ChunkIndex(chunk);
+        agent.pulls(SEED, dial, Pulled::Arrived { chunk, bytes: 100 }, 20);
+        let wrong = NotTheChunk::Undecoded("the earlier build is overwritten".to_owned());
+        let effects = agent.session.handle(Event::Wrong { from: key(SEED), chunk, wrong }, at(30));
+        assert!(effects.contains(&Effect::Ask { dial, chunk }), "{effects:?}");
+        let notes = effects.iter().filter(|effect| matches!(effect, Effect::Tell(SwarmEvent::Note(_))));
+        assert_eq!(notes.count(), noted);
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Tell(SwarmEvent::Corrupt { .. }))));
+    }
+    assert_eq!(agent.session.server_wrong, 0);
 }

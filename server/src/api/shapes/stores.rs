@@ -102,6 +102,19 @@ pub struct ImageShown {
     /// Where it is staged.
     #[serde(default)]
     pub staged: Vec<Staged>,
+    /// What it costs a site whose machines hold another image, for those of this server where that is less than all of
+    /// it; empty in a list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub updates: Vec<ImageUpdate>,
+}
+
+/// What an image costs a site whose machines hold another one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImageUpdate {
+    /// The name of the image that they hold.
+    pub from: String,
+    /// Bytes that one copy takes on the network.
+    pub wire_bytes: u64,
 }
 
 /// What `image verify` found.

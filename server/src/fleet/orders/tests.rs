@@ -84,6 +84,7 @@ fn image(name: &str) -> ImageShown {
         source: "test".to_owned(),
         staged: vec![],
         traits: None,
+        updates: vec![],
     }
 }
 

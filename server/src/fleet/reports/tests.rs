@@ -111,6 +111,7 @@ fn image() -> ImageShown {
         source: "test".to_owned(),
         staged: vec![],
         traits: None,
+        updates: vec![],
     }
 }
 

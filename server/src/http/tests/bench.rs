@@ -57,6 +57,7 @@ pub(super) fn image() -> ImageShown {
         source: "test".to_owned(),
         traits: None,
         staged: vec![],
+        updates: vec![],
     }
 }
 

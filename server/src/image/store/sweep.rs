@@ -56,10 +56,11 @@ impl Images {
         for &id in &named {
             let manifest = self.manifest(id).map_err(io::Error::other)?;
             needed.extend(stored(&manifest).map(|chunk| chunk_key(&chunk.wire)));
+            needed.extend(self.delta_keys(id)?);
         }
         needed.extend(named.into_iter().map(manifest_key));
         let mut freed = 0;
-        for folder in ["manifests", "chunks"] {
+        for folder in ["manifests", "deltas", "chunks"] {
             for key in self.0.blobs.list(folder)? {
                 if !needed.contains(&key) {
                     freed += self.0.blobs.delete(&key)?;

@@ -1,6 +1,7 @@
 //! The tests of the image store, over blobs in memory, and over real files where these matter.
 
 mod bench;
+mod deltas;
 mod qcow2;
 mod refused;
 mod source;

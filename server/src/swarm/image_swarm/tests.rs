@@ -56,7 +56,7 @@ fn hello(swarm: &mut ImageSwarm, number: u8, started: bool, now: Duration) -> Ve
     (0..8).for_each(|chunk| {
         wanted.insert(ChunkIndex(chunk));
     });
-    let hello = Hello { addresses: vec![], held: ChunkSet::new(8), started };
+    let hello = Hello { addresses: vec![], held: ChunkSet::new(8), started, deltas: ChunkSet::new(0) };
     swarm.hello(key(number), hello, WireImage { wanted, wire_bytes: 8 << 20 }, now)
 }
 

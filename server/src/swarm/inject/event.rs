@@ -16,6 +16,8 @@ pub enum Event {
         site: String,
         /// The chunks that it holds.
         held: ChunkSet,
+        /// The chunks that it can take as deltas, which are a fraction of their ordinary form.
+        deltas: ChunkSet,
         /// Whether it is a relay, which takes the first copies of its site.
         is_relay: bool,
     },

@@ -81,13 +81,13 @@ impl Injector {
     /// its uplink. An agent whose uplink is below a quarter of the median, whose last lease expired, that is not
     /// trusted or that has passed nothing on so far is taken only if there is no other. A relay comes first, as long as
     /// it sends as fast as the site's line brings: it stays, and it is not busy with a disk of a machine that waits.
+    /// Where any can take the chunk as a delta, only such an agent gets it, even if it has to wait until one has room.
     pub(super) fn taker(&mut self, site: &str, chunk: ChunkIndex, now: Duration) -> Option<PublicKey> {
         let here: Vec<(&PublicKey, &Agent)> = self
             .agents
             .iter()
             .filter(|(_, agent)| agent.site == site && !agent.held.contains(chunk))
             .collect();
-        let most = if here.len() == 1 { AGENT_CHUNKS_ALONE } else { AGENT_CHUNKS };
         let mut uplinks: Vec<u64> = here.iter().filter_map(|(_, agent)| agent.uplink).collect();
         let median = median(&mut uplinks).unwrap_or(1);
         let uplink = |agent: &Agent| agent.uplink.unwrap_or(median).max(1);
@@ -101,6 +101,8 @@ impl Injector {
                 || unproven(agent)
         };
         let any_good = here.iter().any(|(_, agent)| !bad(agent));
+        let able = here.iter().filter(|(_, agent)| !bad(agent) && agent.deltas.contains(chunk)).count();
+        let most = if here.len() == 1 || able == 1 { AGENT_CHUNKS_ALONE } else { AGENT_CHUNKS };
         let rank = |agent: &Agent| {
             let load = u64::try_from(agent.sole + agent.leases.len() + 1).unwrap_or(u64::MAX);
             // Load per uplink, in thousandths of the median's.
@@ -112,6 +114,7 @@ impl Injector {
         let fitting: Vec<(u64, PublicKey)> = here
             .into_iter()
             .filter(|(_, agent)| may(agent) && (!any_good || !bad(agent)))
+            .filter(|(_, agent)| able == 0 || agent.deltas.contains(chunk))
             .map(|(key, agent)| (if leads(agent) { 0 } else { rank(agent).max(1) }, *key))
             .collect();
         let best = fitting.iter().map(|(rank, _)| *rank).min()?;

@@ -27,7 +27,8 @@ fn injector(len: u32) -> Injector {
 }
 
 fn join(injector: &mut Injector, agent: u8, site: &str, held: ChunkSet, now: Duration) -> Vec<Effect> {
-    injector.handle(Event::Joined { agent: key(agent), site: site.to_owned(), held, is_relay: false }, now)
+    let (site, deltas) = (site.to_owned(), ChunkSet::new(0));
+    injector.handle(Event::Joined { agent: key(agent), site, held, deltas, is_relay: false }, now)
 }
 
 fn leases(effects: &[Effect]) -> Vec<(PublicKey, ChunkIndex)> {
@@ -61,6 +62,49 @@ fn one_agent_alone_gets_everything_once() {
     assert!(!injector.lacking(&injector.agents[&key(1)]));
 }
 
+/// A delta is a fraction of its chunk, so where one agent can take it, no other is sent the chunk whole; in the order of
+/// place, because its bases are overwritten in that order.
+#[test]
+fn who_can_take_a_delta_gets_the_chunk_and_the_others_the_rest() {
+    for able in 1..4 {
+        let mut injector = injector(60);
+        let mut deltas = ChunkSet::new(60);
+        (0..40).for_each(|chunk| {
+            deltas.insert(ChunkIndex(chunk));
+        });
+        let mut first = vec![];
+        for agent in 0..4 {
+            let deltas = if agent < able { deltas.clone() } else { ChunkSet::new(0) };
+            let (agent, site, held) = (key(agent + 1), "a".to_owned(), ChunkSet::new(60));
+            first
+                .extend(injector.handle(Event::Joined { agent, site, held, deltas, is_relay: false }, at(0)));
+        }
+        let got = run(&mut injector, first, at(1));
+        assert_eq!(got.len(), 60, "each chunk once");
+        let takers: BTreeSet<PublicKey> = (1..=able).map(key).collect();
+        let wrong = got.iter().filter(|(agent, chunk)| chunk.0 < 40 && !takers.contains(agent));
+        // The first leases were given before the others had joined, all of them to an able one.
+        assert_eq!(wrong.count(), 0, "{able} of 4: {got:?}");
+        let order: Vec<u32> = got.iter().map(|(_, chunk)| chunk.0).collect();
+        let late = order.windows(2).filter(|pair| pair[1] + 8 < pair[0]).count();
+        assert_eq!(late, 0, "{order:?}");
+    }
+}
+
+/// An able agent that makes no progress loses its leases, and the chunks go whole to the others.
+#[test]
+fn a_silent_agent_that_could_take_deltas_holds_up_nobody() {
+    let mut injector = injector(10);
+    let (agent, site, held) = (key(1), "a".to_owned(), ChunkSet::new(10));
+    injector.handle(Event::Joined { agent, site, held, deltas: full(10), is_relay: false }, at(0));
+    assert!(leases(&join(&mut injector, 2, "a", ChunkSet::new(10), at(1))).is_empty());
+    let mut given = vec![];
+    for tick in 1..300 {
+        given.extend(leases(&injector.handle(Event::Tick, at(tick * 100))));
+    }
+    assert!(given.iter().any(|(agent, _)| *agent == key(2)), "{given:?}");
+}
+
 #[test]
 fn two_agents_get_half_each_and_each_chunk_leaves_once() {
     let mut injector = injector(100);
@@ -77,7 +121,7 @@ fn two_agents_get_half_each_and_each_chunk_leaves_once() {
 fn a_relay_takes_the_first_copies_as_long_as_it_passes_them_on() {
     let relay = |injector: &mut Injector| {
         let (agent, site, held) = (key(9), "a".to_owned(), ChunkSet::new(100));
-        injector.handle(Event::Joined { agent, site, held, is_relay: true }, at(0))
+        injector.handle(Event::Joined { agent, site, held, deltas: ChunkSet::new(0), is_relay: true }, at(0))
     };
     let mut injector = injector(100);
     let mut first = join(&mut injector, 1, "a", ChunkSet::new(100), at(0));
@@ -347,7 +391,8 @@ fn play(acts: &[Act]) -> Vec<Effect> {
                     held.insert(ChunkIndex(pick));
                 });
                 let site = if site { "a" } else { "b" }.to_owned();
-                Event::Joined { agent: key(agent), site, held, is_relay: agent == 1 }
+                let deltas = ChunkSet::new(0);
+                Event::Joined { agent: key(agent), site, held, deltas, is_relay: agent == 1 }
             }
             Act::Leave(agent) => Event::Left { agent: key(agent) },
             Act::Have(agent, chunk) => Event::Have { agent: key(agent), chunks: vec![ChunkIndex(chunk)] },
