@@ -6,28 +6,26 @@
 //! server's key and to name our key or our batch, and bundles and manifests have to have the hash that a verdict names.
 //! Every body is bounded before it is read. Touches the network; `limits`, `trust`, `wire::http`.
 
-use std::io::Read;
 use std::time::Duration;
 
-use common::deltas::{BadTable, DeltaTable};
+use common::deltas::BadTable;
 use common::hardware::{HardwareReport, SentReport};
-use common::id::{Hash, ImageId};
-use common::limits::{
-    BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX, DELTA_TABLE_BYTES_MAX, VERDICT_BYTES_MAX, cut,
-};
-use common::manifest::{BadManifest, Manifest};
+use common::id::Hash;
+use common::limits::{VERDICT_BYTES_MAX, cut};
+use common::manifest::BadManifest;
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::text::harmless;
 use common::trust::{KeyPair, PublicKey, Signed, Untrusted};
-use common::wire::http::{
-    BUNDLE, DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, Refused,
-};
+use common::wire::http::{EVENTS, EventsTaken, IDENTITY, Identity, REPORT, Refused};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::{Response, StatusCode, Uri, header};
+use ureq::http::{Response, Uri, header};
 
 use self::bases::Bases;
+
+// Downloads of bundles, manifests and tables of deltas.
+mod download;
 
 // The URLs under which the server is reached.
 mod bases;
@@ -47,16 +45,8 @@ const STALLED: Duration = Duration::from_secs(20);
 /// The timeout of the answer to a report, before which the server may have to build a bundle.
 const ANSWER: Duration = Duration::from_secs(120);
 
-/// The most tries of a download in a row that bring no new byte.
-const FRUITLESS_TRIES: u32 = 4;
-
 /// The longest error body that is read, in bytes.
 const REFUSED_BYTES_MAX: u64 = 16 << 10;
-
-/// The most bytes of a manifest's header, and of one of its entries (hashes, length, encoding), rounded up: only a
-/// bound for reading; the manifest itself is checked by its hash.
-const MANIFEST_HEADER_BYTES: u64 = 256;
-const MANIFEST_ENTRY_BYTES: u64 = 72;
 
 /// Why a request to the server failed. `what` is a noun such as `the agent bundle`.
 #[derive(Debug, thiserror::Error)]
@@ -283,74 +273,6 @@ impl Server {
         if taken.batch == batch.digest() { Ok(taken) } else { Err(FetchError::OtherBatch) }
     }
 
-    /// Downloads the agent bundle `hash` of `bytes` bytes into memory; resumes where a broken try stopped. `progress`
-    /// is called with the count of bytes so far.
-    ///
-    /// # Errors
-    /// When it is longer than `BUNDLE_BYTES_MAX`, cannot be fetched, or has another hash.
-    pub fn bundle(
-        &self,
-        hash: Hash,
-        bytes: u64,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Vec<u8>, FetchError> {
-        let what = "the agent bundle";
-        if bytes > BUNDLE_BYTES_MAX {
-            return Err(FetchError::TooLong { what, bytes, max: BUNDLE_BYTES_MAX });
-        }
-        let mut have = Vec::new();
-        let mut fruitless = 0;
-        while (have.len() as u64) < bytes {
-            let before = have.len();
-            let stopped =
-                match self.download_on(what, &format!("{BUNDLE}/{hash}"), bytes, &mut have, progress) {
-                    Ok(()) => continue,
-                    Err(refused @ (FetchError::Refused { .. } | FetchError::TooLong { .. })) => {
-                        return Err(refused);
-                    }
-                    Err(stopped) => stopped,
-                };
-            fruitless = if have.len() > before { 0 } else { fruitless + 1 };
-            if fruitless == FRUITLESS_TRIES {
-                return Err(stopped);
-            }
-            std::thread::sleep(Duration::from_millis(500) * 2u32.pow(fruitless));
-        }
-        let got = Hash::of(&have);
-        if got == hash { Ok(have) } else { Err(FetchError::WrongHash { got, wanted: hash }) }
-    }
-
-    /// Fetches the manifest of `image`, whose size is `image_bytes` bytes.
-    ///
-    /// # Errors
-    /// When it cannot be fetched, is longer than an image of that size can need, or is another image's.
-    pub fn manifest(&self, image: ImageId, image_bytes: u64) -> Result<Manifest, FetchError> {
-        let what = "the manifest";
-        let chunks = image_bytes.div_ceil(u64::from(CHUNK_BYTES)).min(u64::from(CHUNKS_MAX));
-        let max = MANIFEST_HEADER_BYTES + chunks * MANIFEST_ENTRY_BYTES;
-        let bytes = self.bases.ask(FetchError::is_silence, |base| {
-            let url = format!("{base}{MANIFEST}/{image}");
-            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-            read_all(what, &url, accept(what, response)?, max)
-        })?;
-        Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)
-    }
-
-    /// Fetches the table of deltas of `image`, whose hash a plan names.
-    ///
-    /// # Errors
-    /// When it cannot be fetched, is too long, or another one.
-    pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
-        let what = "the table of deltas";
-        let url = format!("{}{DELTAS}/{image}", self.base);
-        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-        let bytes = read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)?;
-        if Hash::of(&bytes) != hash {
-            return Err(FetchError::OtherDeltas);
-        }
-        DeltaTable::from_bytes(&bytes).map_err(FetchError::Deltas)
-    }
-
     fn post<T: Serialize, R: DeserializeOwned>(
         &self,
         what: &'static str,
@@ -373,55 +295,6 @@ impl Server {
             read_all(what, &url, accept(what, response)?, VERDICT_BYTES_MAX as u64)
         })?;
         serde_json::from_slice(&answer).map_err(|source| FetchError::Content { what, source })
-    }
-
-    /// One try to extend `have` to `bytes` bytes, with a range request from its present length.
-    fn download_on(
-        &self,
-        what: &'static str,
-        path: &str,
-        bytes: u64,
-        have: &mut Vec<u8>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<(), FetchError> {
-        let response = self.bases.ask(FetchError::is_silence, |base| {
-            let url = format!("{base}{path}");
-            let mut request = self.http.get(&url);
-            if !have.is_empty() {
-                request = request.header(header::RANGE, format!("bytes={}-", have.len()));
-            }
-            accept(what, request.call().map_err(|source| unreachable(what, &url, source))?)
-        })?;
-        let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
-            && starts_at(response.headers().get(header::CONTENT_RANGE)) == Some(have.len() as u64);
-        if !goes_on {
-            // A server without ranges sends the whole body again.
-            have.clear();
-        }
-        if let Some(announced) = response.body().content_length()
-            && announced > bytes - have.len() as u64
-        {
-            return Err(FetchError::TooLong { what, bytes: announced, max: bytes });
-        }
-        let mut body = response.into_body().into_reader();
-        let mut block = [0; 16 << 10];
-        loop {
-            let room = usize::try_from(bytes - have.len() as u64).unwrap_or(usize::MAX).min(block.len());
-            if room == 0 {
-                return Ok(());
-            }
-            let stopped = match body.read(&mut block[..room]) {
-                Ok(0) => std::io::Error::from(std::io::ErrorKind::UnexpectedEof),
-                Ok(len) => {
-                    have.extend_from_slice(&block[..len]);
-                    progress(have.len() as u64);
-                    continue;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => error,
-            };
-            return Err(FetchError::Broken { what, got: have.len() as u64, wanted: bytes, source: stopped });
-        }
     }
 }
 
@@ -514,9 +387,4 @@ fn read_all(
         ureq::Error::BodyExceedsLimit(_) => FetchError::TooLong { what, bytes: max.saturating_add(1), max },
         error => unreachable(what, url, error),
     })
-}
-
-/// The offset at which a `Content-Range: bytes 100-199/200` starts.
-fn starts_at(range: Option<&header::HeaderValue>) -> Option<u64> {
-    range?.to_str().ok()?.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }

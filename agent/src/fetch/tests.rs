@@ -1,7 +1,8 @@
 //! Tests of the client with servers that break off, send a wrong length or too much, or lack the right key.
 
 use common::causes::with_causes;
-use common::id::MachineId;
+use common::id::{ImageId, MachineId};
+use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES};
 use common::manifest::{Chunk, Manifest};
 use common::plan::Instruction;
 

@@ -415,7 +415,13 @@ mod tests {
         #[test]
         fn arguments_stay_on_their_line(argument in ".{0,40}") {
             if let Ok(kernel_arguments) = argument.parse() {
-                let load = Load { server: server(), key: &key(), kit: "k", kernel_arguments: &kernel_arguments };
+                let load = Load {
+                    server: server(),
+                    fallback: None,
+                    key: &key(),
+                    kit: "k",
+                    kernel_arguments: &kernel_arguments,
+                };
                 let script = super::load(&load).unwrap();
                 let plain = loaded("k", &["x"]).unwrap();
                 prop_assert_eq!(script.lines().count(), plain.lines().count());
