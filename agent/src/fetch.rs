@@ -8,32 +8,39 @@
 
 use std::time::Duration;
 
-use common::deltas::BadTable;
+use common::deltas::{BadTable, DeltaTable};
 use common::hardware::{HardwareReport, SentReport};
-use common::id::Hash;
-use common::limits::{VERDICT_BYTES_MAX, cut};
+use common::id::{Hash, ImageId};
+use common::limits::{DELTA_TABLE_BYTES_MAX, VERDICT_BYTES_MAX, cut};
 use common::manifest::BadManifest;
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::text::harmless;
 use common::trust::{KeyPair, PublicKey, Signed, Untrusted};
-use common::wire::http::{EVENTS, EventsTaken, IDENTITY, Identity, REPORT, Refused};
+use common::wire::http::{DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, REPORT, Refused};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, Uri, header};
 
-use self::bases::Bases;
-
-// Downloads of bundles, manifests and tables of deltas.
-mod download;
-
 // The URLs under which the server is reached.
 mod bases;
+
+// Bundles and manifests, whole, with the right hash.
+mod download;
+
+// Small files from neighbours.
+mod nearby;
+
+// Waiting for an order with a request that stays open.
+pub mod wait;
 
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+
+use self::bases::Bases;
+pub use nearby::Failed;
 
 /// The timeout of opening a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -208,7 +215,7 @@ impl Server {
     /// When one of them has another form.
     pub fn new(urls: &str, key: PublicKey) -> Result<Self, FetchError> {
         let bases = urls.split(',').map(base_of).collect::<Result<_, _>>()?;
-        Ok(Self { bases: Bases::new(bases), key, http: http() })
+        Ok(Self { bases: Bases::new(bases), key, http: http(STALLED) })
     }
 
     /// The base URL in use, without a slash at its end.
@@ -273,6 +280,23 @@ impl Server {
         if taken.batch == batch.digest() { Ok(taken) } else { Err(FetchError::OtherBatch) }
     }
 
+    /// Fetches the table of deltas of `image`, whose hash a plan names.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, is too long, or another one.
+    pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
+        let what = "the table of deltas";
+        let bytes = self.bases.ask(FetchError::is_silence, |base| {
+            let url = format!("{base}{DELTAS}/{image}");
+            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
+            read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)
+        })?;
+        if Hash::of(&bytes) != hash {
+            return Err(FetchError::OtherDeltas);
+        }
+        DeltaTable::from_bytes(&bytes).map_err(FetchError::Deltas)
+    }
+
     fn post<T: Serialize, R: DeserializeOwned>(
         &self,
         what: &'static str,
@@ -288,6 +312,8 @@ impl Server {
                 .post(&url)
                 .config()
                 .timeout_recv_response(Some(patience))
+                // That of each read counts here too, and is shorter.
+                .timeout_per_read(Some(patience))
                 .build()
                 .header(header::CONTENT_TYPE, "application/json")
                 .send(&body[..])
@@ -305,7 +331,7 @@ impl Server {
 pub fn identity_of(url: &str) -> Result<Identity, FetchError> {
     let what = "the server's identity";
     let url = format!("{}{IDENTITY}", base_of(url)?);
-    let response = http().get(&url).call().map_err(|source| unreachable(what, &url, source))?;
+    let response = http(STALLED).get(&url).call().map_err(|source| unreachable(what, &url, source))?;
     let answer = read_all(what, &url, accept(what, response)?, VERDICT_BYTES_MAX as u64)?;
     serde_json::from_slice(&answer).map_err(|source| FetchError::Content { what, source })
 }
@@ -321,17 +347,18 @@ fn base_of(url: &str) -> Result<String, FetchError> {
     if bare { Ok(format!("http://{authority}")) } else { Err(wrong()) }
 }
 
-fn http() -> ureq::Agent {
+/// A client that waits so long for the next bytes.
+fn http(patience: Duration) -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         // A proxy in the environment of whoever tries the agent on a spare box is meant for the internet.
         .proxy(None)
         .max_redirects(0)
         .user_agent(concat!("swarmboot-agent/", env!("CARGO_PKG_VERSION")))
-        .timeout_connect(Some(CONNECT))
-        .timeout_recv_response(Some(STALLED))
-        .timeout_per_read(Some(STALLED))
-        .timeout_per_write(Some(STALLED))
+        .timeout_connect(Some(CONNECT.min(patience)))
+        .timeout_recv_response(Some(patience))
+        .timeout_per_read(Some(patience))
+        .timeout_per_write(Some(patience))
         .build()
         .into()
 }

@@ -13,6 +13,10 @@ pub mod outbox;
 // PID 1: mounts, console, drivers, network, the loader's loop, and the hand-over from loader to agent.
 pub mod boot;
 
+// Boot files that this machine gives out to others of its site.
+#[cfg(feature = "swarm")]
+pub mod boot_files;
+
 // Steps 7 to 9 and 13: chunks from the server and from peers.
 #[cfg(feature = "swarm")]
 pub mod swarm;

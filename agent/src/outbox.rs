@@ -42,6 +42,10 @@ pub const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// How long after a batch the next one waits for more events: one POST for a burst, and still at once for a person.
 const GATHER: Duration = Duration::from_millis(200);
 
+/// The shortest time between two progress events of a step as long as the server wants no other: a person reads no
+/// faster, and forty machines share one log.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
 /// The interval of empty batches while there are no events: their answers tell whether the job was cancelled.
 const ASK_EVERY: Duration = Duration::from_secs(15);
 
@@ -99,6 +103,8 @@ struct Shared {
     state: Mutex<State>,
     /// Notified of new events, of a flush, of each delivery and of the end.
     changed: Condvar,
+    /// The shortest time between two progress events of a step.
+    pace: Mutex<Duration>,
     started: Instant,
     started_ms: u64,
 }
@@ -175,6 +181,7 @@ impl EventOutbox {
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
+            pace: Mutex::new(PROGRESS_EVERY),
             started: Instant::now(),
             started_ms: backlog.at_ms,
         });
@@ -226,6 +233,17 @@ impl EventOutbox {
     #[must_use]
     pub fn cancelled(&self) -> Option<String> {
         self.shared.lock().cancelled.clone()
+    }
+
+    /// The shortest time between two progress events of a step.
+    #[must_use]
+    pub fn pace(&self) -> Duration {
+        *self.shared.pace.lock()
+    }
+
+    /// Sets that time, as the server wants it.
+    pub fn set_pace(&self, pace: Duration) {
+        *self.shared.pace.lock() = pace;
     }
 
     /// The error of the last try to deliver; none after a success.

@@ -1,7 +1,7 @@
 //! What swarmboot's server and agent share: the formats of data, and the messages between them.
 //!
 //! Nothing in here runs: no socket, no clock, no file (except the `swarm` feature, which adds the libp2p behaviour that
-//! both ends of a swarm connection share). The modules are in the order in which a machine meets them.
+//! both ends of a swarm connection share, and lines with a limit). The modules are in the order in which a machine meets them.
 //!
 //! The terms, each with one meaning everywhere: a **machine** is a computer that is or will be managed; an **image** is
 //! what is written to its disk, named by the hash of its **manifest**, which lists its **chunks**; the **loader**
@@ -65,6 +65,10 @@ pub mod wire;
 // What the tests of all crates share.
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+
+// A line with a limit, which several kinds of bytes share; off for the loader.
+#[cfg(feature = "swarm")]
+pub mod line;
 
 // Connections and streams of the swarm over libp2p; off for the loader.
 #[cfg(feature = "swarm")]

@@ -72,6 +72,28 @@ pub const FILES_RESERVED: usize = 256;
 /// Open files below which the server warns: 2,000 machines have two connections of the swarm and one of HTTP each.
 pub const FILES_WANTED: u64 = 16_384;
 
+/// How long the request of a waiting machine is left unanswered. NATs of home routers and mobile lines forget a silent
+/// TCP connection after one to five minutes (RFC 5382 asks for two hours), and HTTP proxies give up an answer after 60 s
+/// (nginx, cloud balancers) or 50 s (HAProxy's example). One exchange takes about 1,200 bytes with all headers.
+pub const WAIT_TIME: Duration = Duration::from_secs(48);
+
+/// The longest request of a waiting machine, in bytes: it has a key, a hash and a signature.
+pub const WAIT_BYTES_MAX: usize = 1 << 10;
+
+/// Requests of waiting machines that are left unanswered at once: 2,000 machines, and a quarter of the connections for
+/// everything else. A machine beyond that asks every half minute instead.
+pub const WAITERS_MAX: usize = CONNECTIONS_MAX / 4 * 3;
+
+/// ...and of those, from one address: half of its connections. Thirty machines behind a translated address fit.
+pub const WAITERS_PER_ADDRESS: usize = CONNECTIONS_PER_ADDRESS / 2;
+
+/// Machines that are woken at once, and then as many in each [`WAKES_EVERY`]: each reports at once, with up to 60 KiB, so
+/// that this is 15 MiB of the 96 that the bodies of reports may take, and takes as long as 256 reports do.
+pub const WAKES_AT_ONCE: usize = 256;
+
+/// See [`WAKES_AT_ONCE`].
+pub const WAKES_EVERY: Duration = Duration::from_millis(500);
+
 /// Connections of admins at once.
 pub const ADMINS_MAX: usize = 64;
 
@@ -165,6 +187,10 @@ pub const STRANGER_EVENTS: Rate = Rate { at_once: 100, one_in_ms: 20_000 };
 
 /// Lines in the log for all of those together: 2,000 machines at once, and then 86,400 a day, which is 20 MB.
 pub const STRANGERS_EVENTS: Rate = Rate { at_once: 20_000, one_in_ms: 1000 };
+
+/// The most sites whose traffic is counted by name. A site is named after the network of any address that the server
+/// sends to; beyond it, the one that was silent the longest is counted among the others.
+pub const SITES_COUNTED_MAX: usize = 1_000;
 
 /// The most rate limits that are remembered of each kind.
 pub const BUDGETS_MAX: usize = 10_000;

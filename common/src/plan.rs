@@ -1,6 +1,8 @@
 //! The server's verdict on a hardware report, and the plan that an agent carries out. Both are signed and bound to the
 //! boot key of one boot, so an old one is refused. Owns these types; touches `disks`, `id`, `step`, `trust`.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::disks::{self, Bus, Disk, Kinship};
@@ -183,6 +185,9 @@ pub struct Plan {
     pub finish: Finish,
     /// The agent bundle for this machine, and its length in bytes; none for an ordinary process.
     pub bundle: Option<(Hash, u64)>,
+    /// Neighbours that may have the bundle and the manifest, to be tried before the server. Both are checked by hash.
+    #[serde(default)]
+    pub peers: Vec<SocketAddr>,
     /// The hash of the image's table of deltas; none when it has no deltas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deltas: Option<Hash>,

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::boot::arguments::{BadArguments, KernelArguments};
 use crate::fault::Fault;
-use crate::fleet::decide::SiteRule;
-use crate::swarm::{LineLimits, Rate};
+use crate::peers::BootPeers;
+use crate::traffic::{LineLimits, Rate, SiteRule, Sites};
 use crate::units;
 
 // The flags of `swarmboot serve`.
@@ -85,7 +85,7 @@ pub struct Config {
     /// The TCP port of the swarm.
     pub swarm_port: u16,
     /// Which addresses are at which site; all others are at a site for each /24.
-    pub sites: Vec<SiteRule>,
+    pub sites: Sites,
     /// The limits on what the server sends in all, and into each site.
     pub limits: LineLimits,
     /// The network boot program that UEFI machines get; `None` for the best one that the kit has.
@@ -100,6 +100,8 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// How many HTTP connections one address may have at once.
     pub connections_per_address: usize,
+    /// Whether firmware takes kernel and loader from machines of its site.
+    pub boot_peers: BootPeers,
     /// The filter of the log, in the syntax of tracing.
     pub log: String,
     /// Whether the log is written as JSON lines.
@@ -129,6 +131,7 @@ struct File {
     keep_events_size: Option<String>,
     disk_reserve: Option<String>,
     connections_per_address: Option<usize>,
+    boot_peers: Option<BootPeers>,
     site: Vec<Site>,
 }
 
@@ -191,6 +194,7 @@ impl Config {
             keep_bytes: kept.bytes,
             reserve_bytes: kept.reserve,
             connections_per_address: kept.connections_per_address,
+            boot_peers: file.boot_peers.unwrap_or_default(),
             uefi_program: flags.uefi_program.or(file.uefi_program),
             kernel_args,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
@@ -238,7 +242,11 @@ fn kept(file: &File) -> Result<Kept, Fault> {
     Ok(Kept { events, bytes, reserve, connections_per_address: connections })
 }
 
-fn read(path: &Path) -> Result<File, Fault> {
+/// Reads a configuration file.
+///
+/// # Errors
+/// When it cannot be read or understood.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Fault> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Fault::usage(format!("cannot read the configuration file {}", path.display())).because(&error)
     })?;
@@ -273,7 +281,11 @@ fn order_expires(given: Option<String>) -> Result<Option<SignedDuration>, Fault>
     }
 }
 
-fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
+/// The port of `--flag`, or the default.
+///
+/// # Errors
+/// When it is 0.
+pub(crate) fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
     match given.unwrap_or(default) {
         0 => Err(Fault::usage(format!("--{flag} 0: machines must know the port beforehand"))),
         port => Ok(port),
@@ -281,7 +293,7 @@ fn port(given: Option<u16>, default: u16, flag: &str) -> Result<u16, Fault> {
 }
 
 /// The sites' subnets, and the limits on lines.
-fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Vec<SiteRule>, LineLimits), Fault> {
+fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Sites, LineLimits), Fault> {
     let rate = |text: String| {
         text.parse::<Rate>().map_err(|error| {
             Fault::usage(format!("the limit `{text}` makes no sense")).because(&error).hint("write 20M or 1G")
@@ -306,10 +318,14 @@ fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Vec<SiteRule>, Lin
             rules.push(SiteRule { subnet, site: name.clone() });
         }
     }
-    Ok((rules, limits))
+    Ok((rules.into(), limits))
 }
 
-fn parse_range(text: &str) -> Result<Addresses, Fault> {
+/// Parses `FIRST-LAST`.
+///
+/// # Errors
+/// When it is no range of IPv4 addresses.
+pub(crate) fn parse_range(text: &str) -> Result<Addresses, Fault> {
     let wrong = |why: &str| {
         Fault::usage(format!("`{text}` is no address range: {why}"))
             .hint("write --dhcp-range 10.0.0.100-10.0.0.200")
@@ -364,7 +380,7 @@ mod tests {
         let text = "limit = '100M'\n[[site]]\nname = 'branch'\nsubnets = ['10.2.0.7/24', '10.3.0.0/16']\n\
                     limit = '20M'\n[[site]]\nname = 'lab'\nsubnets = []";
         let config = merged(flags(), text).unwrap();
-        let subnets: Vec<String> = config.sites.iter().map(|rule| rule.subnet.to_string()).collect();
+        let subnets: Vec<String> = config.sites.rules().iter().map(|rule| rule.subnet.to_string()).collect();
         assert_eq!(subnets, ["10.2.0.0/24", "10.3.0.0/16"]);
         let shown = |rate: &Rate| rate.to_string();
         assert_eq!(config.limits.server.as_ref().map(shown).as_deref(), Some("100 Mbit/s"));
@@ -379,6 +395,15 @@ mod tests {
             assert!(merged(flags(), wrong).is_err(), "{wrong}");
         }
         assert!(toml::from_str::<File>("[[site]]\nname = 'a'\nsubnets = ['10.0.0.0/40']").is_err());
+    }
+
+    #[test]
+    fn neighbours_are_trusted_only_when_that_is_asked_for() {
+        assert_eq!(merged(flags(), "").unwrap().boot_peers, BootPeers::Verified);
+        assert_eq!(merged(flags(), "boot_peers = 'any'").unwrap().boot_peers, BootPeers::Any);
+        assert_eq!(merged(flags(), "boot_peers = 'off'").unwrap().boot_peers, BootPeers::Off);
+        let wrong = toml::from_str::<File>("boot_peers = 'yes'").unwrap_err().to_string();
+        assert!(wrong.contains("`verified`, `any`, `off`"), "{wrong}");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 // The command line: parses what an admin typed, and prints the answers.
 pub mod cli;
 
+// A branch's own server: answers, caches and seeds at a site, and keeps no records.
+pub mod relay;
+
 // Starts and stops the server: binds everything before anything runs.
 pub mod serve;
 
@@ -39,6 +42,12 @@ pub mod image;
 
 // Steps 7 to 13 on the server's side: the first seed, and which chunk is sent to which machine.
 pub mod swarm;
+
+// Boot files from machine to machine within a site, and who goes first.
+pub mod peers;
+
+// What the server sends, by kind and site, and what lines may carry.
+pub mod traffic;
 
 // Everything that must outlive the process, in SQLite.
 pub mod records;

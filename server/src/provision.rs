@@ -1,20 +1,23 @@
 //! Provides what the fleet needs from other modules: plans from the tailor, images from their store, modules from the
-//! default kit, bundles, and the admission of machines to the swarm. Decides nothing. Touches those modules; blocks,
-//! except for requests to the swarm.
+//! default kit, bundles, the neighbours that may have them, and the admission of machines to the swarm. Decides nothing.
+//! Touches those modules; blocks, except for requests to the swarm.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use common::hardware::{CheckedHardware, Firmware};
+use common::id::Hash;
 use common::plan::{Plan, Seed};
 use common::trust::PublicKey;
 use common::wire::http::Refused;
+use common::wire::objects::Object;
 
 use crate::api::shapes::{ImageShown, Warning};
 use crate::api::{image_refused, image_shown};
 use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::image::Images;
 use crate::kit::Kits;
+use crate::peers::{Peers, Who};
 use crate::swarm::{Admission, SwarmHandle};
 use crate::tailor::{self, Bundles, ImageFacts, Request};
 
@@ -31,6 +34,8 @@ pub struct Provisioning {
     pub swarm: SwarmHandle,
     /// The server's public key, by which agents recognise the first seed.
     pub key: PublicKey,
+    /// Which machines of a site may give bundle and manifest to others.
+    pub peers: Peers,
 }
 
 impl Provisioning {
@@ -58,6 +63,17 @@ impl Provisioning {
         })
     }
 
+    /// The bundle for `hardware`, built if it was not built before; none for an agent that runs as an ordinary process,
+    /// which has its drivers already.
+    fn bundle(&self, hardware: &CheckedHardware) -> Result<Option<(Hash, u64)>, NoPlan> {
+        if hardware.report().firmware == Firmware::None {
+            return Ok(None);
+        }
+        let kit = self.kits.default_kit().map_err(NoPlan::failed)?;
+        let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
+        self.bundles.get_or_build(&kit, &needs).map(Some).map_err(NoPlan::failed)
+    }
+
     /// What an admin should know before `plan` is carried out on `hardware`. If the image's chunks cannot be read,
     /// there are no warnings about it: the transfer will report that.
     fn warnings_of(&self, request: &PlanRequest, hardware: &CheckedHardware, plan: &Plan) -> Vec<Warning> {
@@ -68,6 +84,25 @@ impl Provisioning {
         let fit = |traits| tailor::warnings(report.firmware, traits, request.personalise);
         warnings.extend(traits.as_ref().map(fit).unwrap_or_default());
         warnings
+    }
+
+    /// Neighbours of the machine that may have its bundle or its manifest.
+    fn neighbours(&self, request: &PlanRequest, hardware: &CheckedHardware, plan: &Plan) -> Vec<SocketAddr> {
+        let Some(address) = request.reporter else { return vec![] };
+        let boot_nic = hardware.report().nics.iter().find(|nic| nic.boot);
+        let who = Who { mac: boot_nic.map(|nic| nic.mac), address };
+        let bundle = plan.bundle.map(|(hash, bytes)| Object { hash, bytes });
+        let manifest = self.images.manifest_bytes(plan.image).ok();
+        let manifest = manifest.map(|text| Object { hash: plan.image.0, bytes: text.len() as u64 });
+        let mut peers: Vec<SocketAddr> = vec![];
+        for file in bundle.into_iter().chain(manifest) {
+            for peer in self.peers.of(file, who) {
+                if !peers.contains(&peer) {
+                    peers.push(peer);
+                }
+            }
+        }
+        peers
     }
 
     /// The swarm's first seed, at the address at which the machine reached the server.
@@ -103,15 +138,17 @@ impl Provisioner for Provisioning {
     fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan> {
         let wanted = self.request(request)?;
         let mut plan = tailor::plan(hardware, &wanted).map_err(refused)?;
-        // An agent that runs as an ordinary process has its drivers already.
-        if hardware.report().firmware != Firmware::None {
-            let kit = self.kits.default_kit().map_err(NoPlan::failed)?;
-            let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
-            plan.bundle = Some(self.bundles.get_or_build(&kit, &needs).map_err(NoPlan::failed)?);
-        }
+        plan.bundle = self.bundle(hardware)?;
+        plan.peers = self.neighbours(request, hardware, &plan);
         let target = target_words(hardware, &plan);
         let warnings = self.warnings_of(request, hardware, &plan);
         Ok(Provision { plan, target, warnings })
+    }
+
+    fn prepare(&self, hardware: &CheckedHardware) {
+        if let Err(error) = self.bundle(hardware) {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a bundle could not be built ahead");
+        }
     }
 
     fn admit(&self, admission: Admission) -> Soon<'_, ()> {

@@ -1,6 +1,6 @@
-//! The benchmark: the swarm's time over the least that the lines allow, for each scenario of the table, with real
-//! programs on shaped lines. `tests/bench/run` sets everything up and starts it; words on its command line choose the
-//! scenarios whose names contain them, `--short` a few with small images, `--memory` those that measure an agent's
+//! The benchmark: the swarm's time over the least that the lines allow, for each scenario of the table, and everything
+//! that a site behind a thin line takes, with real programs on shaped lines. `tests/bench/run` sets everything up and
+//! starts it; words on its command line choose the scenarios whose names contain them, `--short` a few with small images, `--memory` those that measure an agent's
 //! memory, `--floor` what libp2p alone takes, `--slack 1.5` how far above the bars times may be before it fails,
 //! `--peers` that other programs run as well, `--slower 2` that every line is so many times slower, so that
 //! improvements in processor time show.
@@ -21,6 +21,9 @@ mod peers;
 // A run of nothing but libp2p.
 mod floor;
 
+// Everything that a site takes over its line, from power-on to the installed system.
+mod site;
+
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
@@ -29,7 +32,21 @@ use lab::wait;
 use crate::result::{HEAD, Row, line};
 use crate::scenario::{Peer, Scenario};
 
+/// As in the agent: the machines of the site benchmark run its code.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "machine") {
+        return match site::machine::main(&words[1..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("this machine ends: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match wait::stop_on_signals().and_then(|()| run()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -42,6 +59,7 @@ fn main() -> ExitCode {
 
 struct Wish {
     scenarios: Vec<Scenario>,
+    sites: Vec<site::Row>,
     slack: f64,
     peers: bool,
     floor: bool,
@@ -50,11 +68,12 @@ struct Wish {
 fn wish() -> Result<Wish> {
     let (mut words, mut all, mut slack) = (vec![], scenario::all(), 1.0);
     let (mut peers, mut floor, mut slower) = (false, false, 1.0);
+    let mut sites = site::all();
     let mut arguments = std::env::args().skip(1);
     while let Some(word) = arguments.next() {
         match word.as_str() {
-            "--short" => all = scenario::short(),
-            "--memory" => all = scenario::memory(),
+            "--short" => (all, sites) = (scenario::short(), vec![]),
+            "--memory" => (all, sites) = (scenario::memory(), vec![]),
             "--peers" => peers = true,
             "--floor" => floor = true,
             "--slack" => slack = number(&word, arguments.next())?,
@@ -62,14 +81,19 @@ fn wish() -> Result<Wish> {
             _ => words.push(word),
         }
     }
-    let chosen = |scenario: &Scenario| {
-        words.is_empty() || words.iter().any(|word| scenario.name.contains(word.as_str()))
-    };
+    let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     ensure!(slower > 0.0, "--slower needs a number above zero");
-    let scenarios: Vec<Scenario> =
-        all.into_iter().filter(chosen).map(|scenario| scenario.slower(slower)).collect();
-    ensure!(!scenarios.is_empty(), "no scenario is called {}", words.join(" or "));
-    Ok(Wish { scenarios, slack, peers, floor })
+    let scenarios: Vec<Scenario> = all
+        .into_iter()
+        .filter(|scenario| chosen(scenario.name))
+        .map(|scenario| scenario.slower(slower))
+        .collect();
+    // A word that is a site row's whole name means that row alone.
+    let exact = |row: &site::Row| words.iter().any(|word| word == row.name);
+    let any_exact = sites.iter().any(exact);
+    sites.retain(|row| if any_exact { exact(row) } else { chosen(row.name) });
+    ensure!(!(scenarios.is_empty() && sites.is_empty()), "no scenario is called {}", words.join(" or "));
+    Ok(Wish { scenarios, sites, slack, peers, floor })
 }
 
 fn number(word: &str, value: Option<String>) -> Result<f64> {
@@ -78,12 +102,24 @@ fn number(word: &str, value: Option<String>) -> Result<f64> {
 }
 
 fn run() -> Result<bool> {
-    let Wish { scenarios, slack, peers, floor } = wish()?;
+    let Wish { scenarios, sites, slack, peers, floor } = wish()?;
     if floor {
         return floor::run().map(|()| true);
     }
-    println!("{HEAD}");
     let mut good = true;
+    if !sites.is_empty() {
+        println!("{}", site::HEAD);
+    }
+    for row in sites {
+        for figure in site::run(&row).with_context(|| row.name.to_owned())? {
+            println!("{}", site::line(&row, &figure));
+            good &= !figure.misses(slack);
+        }
+    }
+    if scenarios.is_empty() {
+        return Ok(good);
+    }
+    println!("{HEAD}");
     for mut scenario in scenarios {
         scenario.measure()?;
         let measured = ours::run(&scenario).with_context(|| scenario.name.to_owned())?;

@@ -162,7 +162,7 @@ fn order(scenario: &Scenario, server: &Server<'_>) -> Result<String> {
 /// Waits until one copy of the image has left the server.
 fn once_all_is_out(server: &Server<'_>) -> Result<()> {
     server.wait_json("the last chunk to leave the server", &["swarm", "status"], LIMIT, |status| {
-        let swarm = status.get(0)?;
+        let swarm = status["images"].get(0)?;
         (swarm["injected_bytes"].as_u64()? >= swarm["wire_bytes"].as_u64()?).then_some(())
     })
 }

@@ -48,6 +48,14 @@ pub fn kit_packages() -> Result<Vec<PathBuf>> {
     script("kernel.sh")
 }
 
+/// The package with iPXE 2.0, which can check a file's hash, for `kit import --ipxe`.
+///
+/// # Errors
+/// When it cannot be fetched; the script has printed why on standard error.
+pub fn ipxe() -> Result<PathBuf> {
+    script("ipxe.sh")?.pop().context("ipxe.sh named no package")
+}
+
 /// The arguments of a `kit import` of these packages.
 #[must_use]
 pub fn kit_import(packages: &[PathBuf]) -> Vec<String> {

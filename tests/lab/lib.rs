@@ -47,6 +47,19 @@ mod uefi;
 // Another DHCP server on the segment.
 pub mod dnsmasq;
 
+// A branch's own DHCP server, and the DHCP relay agent of its router.
+pub mod branch;
+
+// A branch of virtual machines behind a thin line.
+pub mod away;
+
+// A neighbour that flips a bit in what it gives out.
+pub mod liar;
+
+// iPXE's scripts, and the network side of firmware, as programs.
+pub mod ipxe;
+pub mod netboot;
+
 // The server under test, and its command line.
 pub mod server;
 

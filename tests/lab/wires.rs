@@ -103,6 +103,14 @@ impl Wires {
         Ok(Self { core, sites, hosts: std::cell::Cell::new(0), _allowed: allowed })
     }
 
+    /// The router of `site`, with its LAN on `br0` and, behind a line, the line on `wan`.
+    ///
+    /// # Errors
+    /// When there is no such site.
+    pub fn router(&self, site: usize) -> Result<&Net> {
+        self.site(site)
+    }
+
     fn site(&self, site: usize) -> Result<&Net> {
         match site {
             0 => Ok(&self.core),
@@ -195,7 +203,8 @@ fn lan(number: u8) -> Result<Net> {
     Ok(net)
 }
 
-fn shape(net: &Net, interface: &str, rate: Mbit) -> Result<()> {
+/// Limits what `interface` of `net` sends to `rate`.
+pub(crate) fn shape(net: &Net, interface: &str, rate: Mbit) -> Result<()> {
     let Some(rate) = rate else { return Ok(()) };
     let (burst, latency) = if rate < SLOW {
         (SLOW_BURST, LATENCY - SLOW_BURST * 8.0 / (rate * 1000.0))

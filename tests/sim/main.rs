@@ -14,6 +14,9 @@ mod machine;
 mod post;
 mod world;
 
+// Boot files into sites that are switched on together.
+mod power_on;
+
 // Names of the server, the machines and the image, and a machine's description.
 mod names;
 mod spec;

@@ -143,16 +143,16 @@ async fn a_stranger_is_not_let_in_and_a_cancelled_machine_is_told() {
 async fn a_limited_line_carries_no_more_until_the_limit_is_lifted() {
     for site in [true, false] {
         let rack = Rack::start(image(7, 256, MIB)).await;
-        rack.limit(site, Some("16M")).await;
+        rack.limit(site, Some("16M"));
         let begun = Instant::now();
         let mut machine = Machine::start(&rack, 1, None).await;
         machine.chunks(5).await;
-        // 5 MiB of chunks at 95 % of 16 Mbit/s, minus what the token bucket lets through at first.
+        // 5 MiB of chunks at 95 % of 16 Mbit/s, minus what is let through at first.
         let least =
             Duration::from_secs_f64(f64::from(5 * MIB) * 8.0 / (16e6 * 0.95)) - Duration::from_millis(300);
         assert!(begun.elapsed() >= least, "{:?} for what takes {least:?}", begun.elapsed());
         // At that rate the whole image would take longer than the rack's timeout.
-        rack.limit(site, None).await;
+        rack.limit(site, None);
         machine.finish(&rack).await;
         rack.stop(vec![machine]).await;
     }

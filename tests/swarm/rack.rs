@@ -15,8 +15,9 @@ use common::swarm::splitmix::SplitMix64;
 use common::trust::KeyPair;
 use common::wire::swarm::{Form, Member, Personality};
 use server::swarm::{
-    Admission, Bound, ChunkSource, Gather, LimitOrder, MachinePart, Part, Party, SwarmFact, SwarmHandle, bind,
+    Admission, Bound, ChunkSource, Gather, MachinePart, Part, Party, SwarmFact, SwarmHandle, bind,
 };
+use server::traffic::{LimitOrder, Traffic};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -100,6 +101,7 @@ pub(crate) struct Rack {
     running: Mutex<Option<Running>>,
     facts: Arc<Mutex<Vec<SwarmFact>>>,
     rotten: Rotten,
+    traffic: Traffic,
 }
 
 async fn bound(
@@ -128,10 +130,11 @@ fn run(bound: Bound) -> Running {
 impl Rack {
     pub(crate) async fn start(image: Arc<Image>) -> Self {
         let (facts, rotten) = (Arc::default(), Rotten::default());
-        let bound = bound(&image, ANY, &facts, &rotten).await;
+        let traffic = Traffic::default();
+        let bound = bound(&image, ANY, &facts, &rotten).await.with_traffic(traffic.clone());
         let addresses = bound.handle().addresses().to_vec();
         let seed = Seed { key: key(200).public(), addresses };
-        Self { image, seed, running: Mutex::new(Some(run(bound))), facts, rotten }
+        Self { image, seed, running: Mutex::new(Some(run(bound))), facts, rotten, traffic }
     }
 
     pub(crate) async fn kill_server(&self) {
@@ -142,6 +145,7 @@ impl Rack {
 
     pub(crate) async fn restart_server(&mut self) {
         let bound = bound(&self.image, &self.seed.addresses[0], &self.facts, &self.rotten).await;
+        let bound = bound.with_traffic(self.traffic.clone());
         *self.running.lock().unwrap() = Some(run(bound));
     }
 
@@ -217,10 +221,10 @@ impl Rack {
     }
 
     /// Limits what is sent into the machines' site, or all that the server sends.
-    pub(crate) async fn limit(&self, site: bool, rate: Option<&str>) {
+    pub(crate) fn limit(&self, site: bool, rate: Option<&str>) {
         let rate = rate.map(|rate| rate.parse().unwrap());
         let order = LimitOrder { site: site.then(|| "lab".to_owned()), rate };
-        self.handle().limit(Some(order)).await.unwrap();
+        self.traffic.limit(order);
     }
 
     /// How many copies of the image have left the server.
@@ -297,6 +301,9 @@ impl Machine {
             tuning,
             held: ChunkSet::new(rack.image.manifest.len()),
             disk: Arc::<Target>::clone(&target),
+            keep_wire: false,
+            admitted: vec![],
+            boot_files: None,
             deltas: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();

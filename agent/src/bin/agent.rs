@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::boot_files;
 use agent::disk::find::{TargetError, as_disk};
 use agent::fetch::{Server, identity_of};
 use agent::inspect::{self, Reporter};
@@ -61,7 +62,7 @@ enum Command {
                       --size 4294967296 --name spare-1\n\nEverything on the target is lost once an order \
                       for it is carried out."
     )]
-    Run(Run),
+    Run(Box<Run>),
     /// As the first process of a machine, after the loader.
     #[command(hide = true)]
     Pid1,
@@ -98,6 +99,11 @@ struct Run {
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
 
+    /// Give out boot files to others of this site at this address and port,
+    /// such as 0.0.0.0:8069: on a spare box beside machines that boot.
+    #[arg(long, value_name = "ADDR:PORT")]
+    serve_boot_files: Option<SocketAddr>,
+
     /// End after the first order, even if it failed; otherwise wait for
     /// another one.
     #[arg(long)]
@@ -119,7 +125,7 @@ enum Output {
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Pid1 => pid1::run(),
-        Command::Run(run) => process(run),
+        Command::Run(run) => process(*run),
     }
 }
 
@@ -166,9 +172,17 @@ fn work(run: &Run, server_key: PublicKey, listen: String) -> anyhow::Result<Exit
         site: run.site.clone(),
     };
     let cancel = CancellationToken::new();
+    let runtime = runtime().context("cannot start the runtime")?;
+    let given_out = run.serve_boot_files.map(|at| {
+        // Which networks are served, the server says.
+        boot_files::open(at, vec![]).with_context(|| format!("cannot give out boot files at {at}"))
+    });
+    let (boot_files, keeper) = given_out.transpose()?.unzip();
+    let keeping = keeper.map(|keeper| runtime.spawn(keeper.run(server.clone(), cancel.child_token())));
     let life = Life {
         asking: Asking { server, key, report: report_as_process(reporter, disk) },
         listen,
+        boot_files,
         cancel: cancel.clone(),
         host: Arc::new(Process {
             target: run.target.clone(),
@@ -178,9 +192,13 @@ fn work(run: &Run, server_key: PublicKey, listen: String) -> anyhow::Result<Exit
             cancel: cancel.clone(),
         }),
     };
-    let runtime = runtime().context("cannot start the runtime")?;
-    runtime.spawn(interrupted(cancel));
+    runtime.spawn(interrupted(cancel.clone()));
     let end = life.live(&runtime, None, Backlog::default());
+    cancel.cancel();
+    if let Some(keeping) = keeping {
+        // A task that panicked has ended, too; its panic was printed.
+        runtime.block_on(keeping).ok();
+    }
     // Threads that hang at a dead disk must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(5));
     Ok(match end? {

@@ -56,6 +56,8 @@ pub struct Drivers {
     asked: HashSet<String>,
     tried: HashSet<String>,
     loaded: u32,
+    /// How many of those the kernel did not have before.
+    added: u32,
     failed: Vec<String>,
 }
 
@@ -79,6 +81,7 @@ impl Drivers {
             asked: HashSet::new(),
             tried: HashSet::new(),
             loaded: 0,
+            added: 0,
             failed: vec![],
         })
     }
@@ -106,6 +109,23 @@ impl Drivers {
         for name in ALWAYS {
             self.load_with_needs(name);
         }
+        self.look_until(quiet, patience);
+    }
+
+    /// As [`Drivers::settle`], but does not wait where the kernel has the modules for all devices already, since then no
+    /// device can appear because of this: a bundle has most often no others than the loader, and a machine that waits for
+    /// an order is to start its agent at once.
+    pub fn settle_added(&mut self, quiet: Duration, patience: Duration) {
+        for name in ALWAYS {
+            self.load_with_needs(name);
+        }
+        self.load_new();
+        if self.added > 0 {
+            self.look_until(quiet, patience);
+        }
+    }
+
+    fn look_until(&mut self, quiet: Duration, patience: Duration) {
         let begun = Instant::now();
         let mut last_new = begun;
         loop {
@@ -141,8 +161,11 @@ impl Drivers {
             if !self.tried.insert(module.name.clone()) {
                 continue;
             }
-            match load(&self.dir.join(&module.path)) {
-                Ok(()) => self.loaded += 1,
+            match load(&module.name, &self.dir.join(&module.path)) {
+                Ok(added) => {
+                    self.loaded += 1;
+                    self.added += u32::from(added);
+                }
                 // There is no such hardware after all, or another driver has it: usual where several modules match.
                 Err(Errno::ENODEV) => {}
                 Err(errno) => self.failed.push(format!("{}: {}", module.name, explain(errno))),
@@ -151,10 +174,15 @@ impl Drivers {
     }
 }
 
-fn load(file: &Path) -> Result<(), Errno> {
+/// Loads the module `name` from `file`; false if the kernel had it before, which it says only after reading the file.
+fn load(name: &str, file: &Path) -> Result<bool, Errno> {
+    if Path::new("/sys/module").join(name).is_dir() {
+        return Ok(false);
+    }
     let open = File::open(file).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
     match finit_module(&open, c"", ModuleInitFlags::empty()) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
         Err(errno) => Err(errno),
     }
 }

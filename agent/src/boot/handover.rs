@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use common::id::Hash;
 use common::plan::Verdict;
 use common::trust::{KeyPair, PublicKey, Signed};
 use serde::Serialize;
@@ -34,6 +35,7 @@ const VERDICT: &str = "verdict.json";
 const ASKED: &str = "asked.json";
 const LEASE: &str = "lease.json";
 const EVENTS: &str = "events.json";
+const BUNDLE: &str = "bundle";
 
 /// Why the loader could not write what the agent needs, or the agent could not read it.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +132,23 @@ pub fn leave(dir: &Path, handover: &Handover) -> Result<(), HandoverError> {
     write_json(&dir.join(ASKED), &handover.asked_ms)?;
     write_json(&dir.join(LEASE), &handover.attachment)?;
     write_json(&dir.join(EVENTS), &handover.backlog)
+}
+
+/// Leaves the bundle's archive for the agent, which gives it out to others of its kind. Only where memory is plenty: it
+/// stands there unpacked as well.
+pub fn leave_bundle(archive: &[u8]) {
+    // It can be fetched again, so failing costs nothing but that.
+    let _ = fs::create_dir_all(DIR).map(|()| write(&Path::new(DIR).join(BUNDLE), archive));
+}
+
+/// The archive that the loader left, if it is the bundle `hash`. It is deleted: the agent holds it from now on.
+#[must_use]
+pub fn take_bundle(hash: Option<Hash>) -> Option<Vec<u8>> {
+    let path = Path::new(DIR).join(BUNDLE);
+    let bytes = fs::read(&path).ok();
+    // An agent that is started again takes it from its neighbours.
+    let _ = fs::remove_file(&path);
+    bytes.filter(|bytes| Some(Hash::of(bytes)) == hash)
 }
 
 fn read(path: &Path) -> Result<String, HandoverError> {

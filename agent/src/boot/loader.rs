@@ -5,16 +5,19 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
 use common::causes::with_causes;
-use common::id::{Hash, MachineId};
+use common::hardware::HardwareReport;
+use common::id::MachineId;
 use common::plan::{Instruction, Plan, Verdict};
 use common::step::{Step, What};
 use common::trust::{KeyPair, Signed};
+use common::wire::objects::Object;
 
 use crate::boot::bundle::{self, BundleError};
 use crate::boot::cmdline::{BadCmdline, Invocation};
@@ -23,7 +26,8 @@ use crate::boot::drivers::{Drivers, DriversError};
 use crate::boot::handover::{self, DIR, Handover, HandoverError, PID1_ARGUMENT};
 use crate::boot::init;
 use crate::boot::network::{self, Attachment, LeaseKeeper, NetworkError};
-use crate::fetch::{FetchError, Server};
+use crate::fetch::wait::{Lookout, ToldToWait};
+use crate::fetch::{Failed, FetchError, Server};
 use crate::inspect::{self, Reporter};
 use crate::outbox::{Backlog, EventOutbox};
 
@@ -58,6 +62,9 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 /// Memory, as the kernel sees it, below which it cannot unpack the whole loader, or the agent does not start: with 192
 /// MiB the loader works and the bundle does not fit, with 256 MiB (204 seen) all works.
 const MEMORY_LEAST: u64 = 200 << 20;
+
+/// Memory from which the loader leaves the bundle's archive to the agent: with less, the agent would have no room for it.
+const MEMORY_PLENTY: u64 = 400 << 20;
 
 /// The console's text where memory is short.
 const SHORT_OF_MEMORY: &str =
@@ -278,8 +285,12 @@ impl Loader {
         self.doing = Step::Agent;
         let Some((hash, bytes)) = plan.bundle else { return Err(LoaderError::NoBundle) };
         outbox.event(Step::Agent, What::Started, None);
-        let archive = self.fetch_bundle(server, outbox, hash, bytes)?;
+        let object = Object { hash, bytes };
+        let archive = self.fetch_bundle(server, outbox, object, &plan.peers)?;
         let agent = bundle::unpack(&archive, Path::new(BUNDLE_DIR))?;
+        if inspect::system::memory_bytes(Path::new("/")) >= MEMORY_PLENTY {
+            handover::leave_bundle(&archive);
+        }
         drop(archive);
         self.use_bundle();
         let text = format!("{} bytes, {}", bytes, hash.short());
@@ -363,7 +374,8 @@ impl Loader {
                         self.console.say(&now);
                         said = now;
                     }
-                    std::thread::sleep(Duration::from_secs(u64::from(seconds.clamp(1, 600))));
+                    let told = ToldToWait { report: verdict.report, seconds };
+                    server.wait(pair, told, &mut Hardware { reported: report, reporter: &reporter });
                 }
             }
         }
@@ -373,17 +385,23 @@ impl Loader {
         &self,
         server: &Server,
         outbox: &EventOutbox,
-        hash: Hash,
-        bytes: u64,
+        object: Object,
+        peers: &[SocketAddr],
     ) -> Result<Vec<u8>, FetchError> {
-        self.console.say(&format!("fetching the agent, {} KiB", bytes.div_ceil(1024)));
+        let total = object.bytes;
+        self.console.say(&format!("fetching the agent, {} KiB", total.div_ceil(1024)));
         let mut told = 0;
-        server.bundle(hash, bytes, &mut |done| {
+        let mut progress = |done| {
             if done >= told + PROGRESS_BYTES {
                 told = done;
-                outbox.event(Step::Agent, What::Progress { done, total: bytes }, None);
+                outbox.event(Step::Agent, What::Progress { done, total }, None);
             }
-        })
+        };
+        let mut failed = |failed: &Failed| {
+            self.console.say(&failed.to_string());
+            outbox.event(Step::Agent, What::Note { text: failed.to_string() }, None);
+        };
+        server.bundle_near(object, peers, &mut progress, &mut failed)
     }
 
     /// Lets the kernel find the bundle's firmware, and loads modules that the bundle adds to the loader's.
@@ -396,7 +414,7 @@ impl Loader {
         }
         match Drivers::open(Path::new(BUNDLE_DIR)) {
             Ok(mut drivers) => {
-                drivers.settle(QUIET, DEVICES);
+                drivers.settle_added(QUIET, DEVICES);
                 for failed in drivers.take_failed() {
                     self.console.say(&format!("kernel module {failed}"));
                 }
@@ -421,6 +439,24 @@ impl Loader {
             Ok(never) => match never {},
             Err(errno) => Err(LoaderError::Start(errno.into())),
         }
+    }
+}
+
+/// The hardware as it was reported, to be compared with what is there.
+struct Hardware<'a> {
+    reported: HardwareReport,
+    reporter: &'a Reporter,
+}
+
+impl Lookout for Hardware<'_> {
+    fn has_changed(&mut self) -> bool {
+        init::reap();
+        inspect::report(Path::new("/"), self.reporter) != self.reported
+    }
+
+    /// PID 1 waits for ever.
+    fn is_over(&self) -> bool {
+        false
     }
 }
 

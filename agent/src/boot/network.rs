@@ -409,7 +409,10 @@ impl LeaseKeeper {
     #[must_use]
     pub fn stop(mut self) -> Option<Attachment> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().and_then(|thread| thread.join().ok())
+        self.thread.take().and_then(|thread| {
+            thread.thread().unpark();
+            thread.join().ok()
+        })
     }
 }
 
@@ -428,7 +431,7 @@ fn keep(mut attachment: Attachment, console: &Console, stop: &AtomicBool) -> Att
     let mut client = Client::resume(attachment.mac, seed(attachment.mac), uptime_ms(), lease);
     let mut socket = None;
     while !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(LOOK);
+        std::thread::park_timeout(LOOK);
         let now_ms = uptime_ms();
         // The socket is open only while something is asked: one on port 68 also receives the answers to other programs.
         if socket.is_none() && now_ms >= client.due_ms() {

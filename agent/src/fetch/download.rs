@@ -1,14 +1,13 @@
-//! Downloads of bundles, manifests and tables of deltas: whole, resumed where they broke, and with the hash that a signed
-//! plan names. Every body is bounded before it is read. Touches the network.
+//! Downloads of bundles and manifests: whole, resumed where they broke, and with the hash that a signed plan names. Every
+//! body is bounded before it is read. Touches the network.
 
 use std::io::Read as _;
 use std::time::Duration;
 
-use common::deltas::DeltaTable;
 use common::id::{Hash, ImageId};
-use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX, DELTA_TABLE_BYTES_MAX};
+use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX};
 use common::manifest::Manifest;
-use common::wire::http::{BUNDLE, DELTAS, MANIFEST};
+use common::wire::http::{BUNDLE, MANIFEST};
 use ureq::http::{StatusCode, header};
 
 use super::{FetchError, Server, accept, read_all, unreachable};
@@ -33,22 +32,35 @@ impl Server {
         bytes: u64,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<u8>, FetchError> {
-        let what = "the agent bundle";
+        self.download_whole("the agent bundle", &format!("{BUNDLE}/{hash}"), hash, bytes, progress)
+    }
+
+    pub(super) fn download_whole(
+        &self,
+        what: &'static str,
+        path: &str,
+        hash: Hash,
+        bytes: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<u8>, FetchError> {
         if bytes > BUNDLE_BYTES_MAX {
             return Err(FetchError::TooLong { what, bytes, max: BUNDLE_BYTES_MAX });
         }
         let mut have = Vec::new();
         let mut fruitless = 0;
+        let mut go_on = |done| {
+            progress(done);
+            true
+        };
         while (have.len() as u64) < bytes {
             let before = have.len();
-            let stopped =
-                match self.download_on(what, &format!("{BUNDLE}/{hash}"), bytes, &mut have, progress) {
-                    Ok(()) => continue,
-                    Err(refused @ (FetchError::Refused { .. } | FetchError::TooLong { .. })) => {
-                        return Err(refused);
-                    }
-                    Err(stopped) => stopped,
-                };
+            let stopped = match self.download_on(what, path, bytes, &mut have, &mut go_on) {
+                Ok(()) => continue,
+                Err(refused @ (FetchError::Refused { .. } | FetchError::TooLong { .. })) => {
+                    return Err(refused);
+                }
+                Err(stopped) => stopped,
+            };
             fruitless = if have.len() > before { 0 } else { fruitless + 1 };
             if fruitless == FRUITLESS_TRIES {
                 return Err(stopped);
@@ -59,47 +71,41 @@ impl Server {
         if got == hash { Ok(have) } else { Err(FetchError::WrongHash { got, wanted: hash }) }
     }
 
-    /// Fetches the manifest of `image`, whose size is `image_bytes` bytes.
+    /// Fetches the manifest of `image`, whose size is `image_bytes` bytes; with its bytes.
     ///
     /// # Errors
     /// When it cannot be fetched, is longer than an image of that size can need, or is another image's.
-    pub fn manifest(&self, image: ImageId, image_bytes: u64) -> Result<Manifest, FetchError> {
+    pub fn manifest(&self, image: ImageId, image_bytes: u64) -> Result<(Manifest, Vec<u8>), FetchError> {
+        self.manifest_at(&format!("{MANIFEST}/{image}"), image, image_bytes)
+    }
+
+    pub(super) fn manifest_at(
+        &self,
+        path: &str,
+        image: ImageId,
+        image_bytes: u64,
+    ) -> Result<(Manifest, Vec<u8>), FetchError> {
         let what = "the manifest";
         let chunks = image_bytes.div_ceil(u64::from(CHUNK_BYTES)).min(u64::from(CHUNKS_MAX));
         let max = MANIFEST_HEADER_BYTES + chunks * MANIFEST_ENTRY_BYTES;
         let bytes = self.bases.ask(FetchError::is_silence, |base| {
-            let url = format!("{base}{MANIFEST}/{image}");
+            let url = format!("{base}{path}");
             let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
             read_all(what, &url, accept(what, response)?, max)
         })?;
-        Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)
+        let manifest = Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)?;
+        Ok((manifest, bytes))
     }
 
-    /// Fetches the table of deltas of `image`, whose hash a plan names.
-    ///
-    /// # Errors
-    /// When it cannot be fetched, is too long, or another one.
-    pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
-        let what = "the table of deltas";
-        let bytes = self.bases.ask(FetchError::is_silence, |base| {
-            let url = format!("{base}{DELTAS}/{image}");
-            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-            read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)
-        })?;
-        if Hash::of(&bytes) != hash {
-            return Err(FetchError::OtherDeltas);
-        }
-        DeltaTable::from_bytes(&bytes).map_err(FetchError::Deltas)
-    }
-
-    /// One try to extend `have` to `bytes` bytes, with a range request from its present length.
-    fn download_on(
+    /// One try to extend `have` to `bytes` bytes, with a range request from its present length. `go_on` is called with
+    /// the count of bytes so far, and ends it by saying no.
+    pub(super) fn download_on(
         &self,
         what: &'static str,
         path: &str,
         bytes: u64,
         have: &mut Vec<u8>,
-        progress: &mut dyn FnMut(u64),
+        go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(), FetchError> {
         let response = self.bases.ask(FetchError::is_silence, |base| {
             let url = format!("{base}{path}");
@@ -131,8 +137,10 @@ impl Server {
                 Ok(0) => std::io::Error::from(std::io::ErrorKind::UnexpectedEof),
                 Ok(len) => {
                     have.extend_from_slice(&block[..len]);
-                    progress(have.len() as u64);
-                    continue;
+                    if go_on(have.len() as u64) {
+                        continue;
+                    }
+                    std::io::Error::from(std::io::ErrorKind::TimedOut)
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => error,

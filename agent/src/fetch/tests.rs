@@ -7,6 +7,9 @@ use common::manifest::{Chunk, Manifest};
 use common::plan::Instruction;
 
 use super::testing::{Answer, Request, TestServer};
+use common::id::ImageId;
+use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES};
+
 use super::*;
 
 fn keys() -> (KeyPair, KeyPair) {
@@ -166,7 +169,8 @@ fn a_manifest_is_the_one_asked_for() {
     let bytes = manifest.to_bytes();
     let server = TestServer::start(move |_| Answer::Whole(200, vec![], bytes.clone()));
     let client = Server::new(&server.url, keys().0.public()).unwrap();
-    assert_eq!(client.manifest(manifest.id(), manifest.size()).unwrap(), manifest);
+    let encoded = manifest.to_bytes();
+    assert_eq!(client.manifest(manifest.id(), manifest.size()).unwrap(), (manifest.clone(), encoded));
     let other = ImageId(Hash::of(b"other"));
     assert!(matches!(client.manifest(other, manifest.size()), Err(FetchError::Manifest(_))));
 }

@@ -16,6 +16,7 @@ use crate::disk::bases::Bases;
 use crate::disk::device::Device;
 use crate::disk::resume::held_already;
 use crate::disk::{clear, find};
+use crate::fetch::Failed;
 use crate::swarm::DeltaBases as _;
 
 pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Result<String, StepError> {
@@ -37,7 +38,15 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
 
 async fn open(machine: &Machine, reporter: &StepReporter) -> Result<Target, StepError> {
     let (server, plan) = (machine.context.server.clone(), machine.plan.clone());
-    let manifest = spawn_blocking(move || server.manifest(plan.image, plan.image_bytes)).await??;
+    let noted = reporter.clone();
+    let fetched = spawn_blocking(move || {
+        let mut failed = |failed: &Failed| noted.note(failed.to_string());
+        server.manifest_near(plan.image, plan.image_bytes, &plan.peers, &mut failed)
+    });
+    let (manifest, bytes) = fetched.await??;
+    if let Some(boot_files) = &machine.context.boot_files {
+        boot_files.put(bytes);
+    }
     let (wanted, disks) = (&machine.plan.target, &machine.context.disks);
     let disk = find::choose(wanted, disks, manifest.size(), manifest.sector_bytes())?;
     let device: Arc<dyn Device> = Arc::new(find::open(disk)?);

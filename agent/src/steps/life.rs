@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::machine::{Context, Machine};
 use super::run::{Ended, EventSink, walk};
 use super::shown::Shown;
+use crate::boot_files::BootFiles;
+use crate::fetch::wait::{Lookout, ToldToWait};
 use crate::fetch::{FetchError, Server};
 use crate::outbox::{Attempt, Backlog, EventOutbox};
 
@@ -27,6 +29,10 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// The longest back-off between two reports.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Seconds between two reports, where the server keeps no request open, of an agent whose job has ended while the server
+/// does not know that yet.
+const ENDED_SECONDS: u32 = 60;
 
 /// How long a job that has ended waits for the server to take its last events.
 const LAST_WORDS: Duration = Duration::from_secs(30);
@@ -114,6 +120,8 @@ pub struct Life<H> {
     pub asking: Asking,
     /// Where it listens for peers, as a multiaddr.
     pub listen: String,
+    /// The small files that it gives out; none if it does not.
+    pub boot_files: Option<BootFiles>,
     /// Ends a job at a point where that is safe, and a wait for orders at once.
     pub cancel: CancellationToken,
     /// The surroundings: PID 1 or an ordinary process.
@@ -181,6 +189,7 @@ impl<H: Host> Life<H> {
             sink: Arc::new(Shown::new(outbox.clone(), H::PACE, show)),
             disks: self.host.disks()?,
             listen: self.listen.clone(),
+            boot_files: self.boot_files.clone(),
             cancel: self.cancel.clone(),
         })
     }
@@ -227,35 +236,87 @@ impl Asking {
         let mut pause = PAUSE;
         loop {
             let asking = self.clone();
-            let asked = spawn_blocking(move || asking.server.report(&asking.key, &(asking.report)())).await;
-            let (text, wait) = match asked {
-                Ok(Ok((verdict, _))) => match verdict.instruction {
-                    Instruction::Deploy(plan) if done != Some(Attempt::of(&plan)) => {
-                        return Answer::Plan(verdict.machine, plan);
+            let asked = spawn_blocking(move || {
+                let report = (asking.report)();
+                (asking.server.report(&asking.key, &report), report)
+            })
+            .await;
+            let (text, rest) = match asked {
+                Ok((Ok((verdict, _)), report)) => {
+                    let wait = |seconds| {
+                        Rest::Open(ToldToWait { report: verdict.report, seconds }, Box::new(report))
+                    };
+                    match verdict.instruction {
+                        Instruction::Deploy(plan) if done != Some(Attempt::of(&plan)) => {
+                            return Answer::Plan(verdict.machine, plan);
+                        }
+                        Instruction::BootDisk { reason } => return Answer::BootDisk(reason),
+                        Instruction::Deploy(plan) => (
+                            format!("{} has ended here; waiting for another order", plan.job),
+                            wait(ENDED_SECONDS),
+                        ),
+                        Instruction::Wait { seconds, reason } => (
+                            format!("this is machine {}: waiting ({reason})", verdict.machine),
+                            wait(seconds),
+                        ),
                     }
-                    Instruction::BootDisk { reason } => return Answer::BootDisk(reason),
-                    Instruction::Deploy(plan) => {
-                        (format!("{} has ended here; waiting for another order", plan.job), PAUSE_MAX)
-                    }
-                    Instruction::Wait { seconds, reason } => {
-                        let wait = Duration::from_secs(u64::from(seconds.clamp(1, 600)));
-                        (format!("this is machine {}: waiting ({reason})", verdict.machine), wait)
-                    }
-                },
-                Ok(Err(error)) => {
-                    pause = (pause * 2).min(PAUSE_MAX);
-                    (unanswered(&error), pause)
                 }
-                Err(error) => (error.to_string(), pause),
+                Ok((Err(error), _)) => {
+                    pause = (pause * 2).min(PAUSE_MAX);
+                    (unanswered(&error), Rest::BackOff(pause))
+                }
+                Err(error) => (error.to_string(), Rest::BackOff(pause)),
             };
             if text != said {
                 say(&text);
                 said = text;
             }
-            if cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            if cancel.run_until_cancelled(self.rest(rest, cancel)).await.is_none() {
                 return Answer::Stopped;
             }
         }
+    }
+
+    /// Waits until the next report. When that is cancelled, the blocking thread ends with its open request.
+    async fn rest(&self, rest: Rest, cancel: &CancellationToken) {
+        let (told, reported) = match rest {
+            Rest::BackOff(pause) => return tokio::time::sleep(pause).await,
+            Rest::Open(told, reported) => (told, reported),
+        };
+        let (asking, cancel) = (self.clone(), cancel.clone());
+        let make = Arc::clone(&self.report);
+        let waited = spawn_blocking(move || {
+            asking.server.wait(&asking.key, told, &mut Hardware { reported, make, cancel });
+        });
+        if waited.await.is_err() {
+            // The panic was shown; a report that panics as well must not be made again and again without a pause.
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// What is done until the next report.
+enum Rest {
+    /// There was no answer to the last one.
+    BackOff(Duration),
+    /// The answer to this one was to wait.
+    Open(ToldToWait, Box<HardwareReport>),
+}
+
+/// The hardware as it was reported, to be compared with what is there.
+struct Hardware {
+    reported: Box<HardwareReport>,
+    make: Arc<dyn Fn() -> HardwareReport + Send + Sync>,
+    cancel: CancellationToken,
+}
+
+impl Lookout for Hardware {
+    fn has_changed(&mut self) -> bool {
+        (self.make)() != *self.reported
+    }
+
+    fn is_over(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 }
 
@@ -366,6 +427,7 @@ mod tests {
                 report: Arc::new(move || report.clone()),
             },
             listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
+            boot_files: None,
             cancel: CancellationToken::new(),
             host: Arc::new(Told { lines: Mutex::default(), goes_on }),
         };

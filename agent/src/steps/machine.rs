@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::StepError;
 use super::membership::{Heard, Membership};
 use super::run::EventSink;
+use crate::boot_files::BootFiles;
 use crate::disk::bases::Bases;
 use crate::disk::device::Device;
 use crate::disk::held::Held;
@@ -40,6 +41,8 @@ pub(super) struct Context {
     pub(super) disks: Vec<Disk>,
     /// Where to listen for peers, as a multiaddr.
     pub(super) listen: String,
+    /// The small files that this machine gives out; none if it does not.
+    pub(super) boot_files: Option<BootFiles>,
     /// Ends the job at a point where that is safe.
     pub(super) cancel: CancellationToken,
 }
@@ -171,6 +174,9 @@ impl Machine {
             tuning,
             held: target.held.readable(),
             disk: Arc::new(target.held.clone()),
+            keep_wire: false,
+            admitted: vec![],
+            boot_files: self.context.boot_files.clone(),
             deltas: bases.map(|bases| bases as Arc<dyn DeltaBases>),
         };
         let sink = Arc::clone(&self.context.sink);

@@ -89,6 +89,7 @@ async fn listen(
                 note(format!("chunk {} from {from} was thrown away: {cause}", chunk.0));
             }
             SwarmEvent::Note(text) => note(text),
+            SwarmEvent::Pace(pace) => sink.set_pace(pace),
             SwarmEvent::Release => heard.send_modify(|heard| heard.released = true),
             SwarmEvent::Cancel(reason) => heard.send_modify(|heard| heard.cancelled = Some(reason)),
             SwarmEvent::Broken(cause) => heard.send_modify(|heard| heard.broken = Some(cause)),

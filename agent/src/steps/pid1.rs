@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,18 +12,21 @@ use std::time::Duration;
 
 use common::causes::with_causes;
 use common::hardware::Disk;
-use common::id::MachineId;
+use common::id::{Hash, MachineId};
 use common::plan::{Finish, Instruction, Plan, Verdict};
 use common::step::StepEvent;
 use common::trust::{PublicKey, Signed, Untrusted};
+use common::wire::objects::OBJECTS_PORT;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::life::{Asking, End, Host, Life, Outcome, runtime};
 use super::run::EventSink;
 use crate::boot::console::Console;
-use crate::boot::handover::{Handover, HandoverError, take_over};
+use crate::boot::handover::{Handover, HandoverError, take_bundle, take_over};
 use crate::boot::init;
 use crate::boot::network::LeaseKeeper;
+use crate::boot_files::{self, BootFiles, Net};
 use crate::fetch::{FetchError, Server};
 use crate::inspect::{self, Reporter};
 
@@ -137,15 +141,19 @@ fn live(console: &Console) -> Result<Then, NoJob> {
         name: None,
         site: None,
     };
+    let net = (attachment.lease.address, attachment.lease.prefix);
     let _lease = LeaseKeeper::start(attachment, console.clone()).map_err(NoJob::Lease)?;
     let report = Arc::new(move || inspect::report(Path::new("/"), &reporter));
+    let runtime = runtime().map_err(NoJob::Runtime)?;
+    let cancel = CancellationToken::new();
+    let boot_files = give_out(console, net, plan.bundle.map(|(hash, _)| hash), &server, &runtime, &cancel);
     let life = Life {
         asking: Asking { server, key: machine_key, report },
         listen: LISTEN.to_owned(),
-        cancel: CancellationToken::new(),
+        boot_files,
+        cancel: cancel.clone(),
         host: Arc::new(FirstProcess { console: console.clone() }),
     };
-    let runtime = runtime().map_err(NoJob::Runtime)?;
     if expired {
         console.say("the order is too old by now: asking again");
     }
@@ -157,6 +165,32 @@ fn live(console: &Console) -> Result<Then, NoJob> {
         End::BootDisk(reason) => Then::Restart(format!("restarting: {reason}")),
         End::Stopped => Then::Restart("restarting".to_owned()),
     })
+}
+
+/// Gives out small files to machines of this network, first of all the bundle that the loader left. Without it the
+/// machine works as well.
+fn give_out(
+    console: &Console,
+    net: Net,
+    bundle: Option<Hash>,
+    server: &Server,
+    runtime: &Runtime,
+    cancel: &CancellationToken,
+) -> Option<BootFiles> {
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, OBJECTS_PORT));
+    let (boot_files, keeper) = match boot_files::open(everywhere, vec![net]) {
+        Ok(opened) => opened,
+        Err(error) => {
+            console.failed("giving out boot files", &error, "going on without it");
+            return None;
+        }
+    };
+    if let Some(bytes) = take_bundle(bundle) {
+        boot_files.put(bytes);
+    }
+    // PID 1 never ends but with the machine, so nobody waits for it.
+    runtime.spawn(keeper.run(server.clone(), cancel.clone()));
+    Some(boot_files)
 }
 
 /// The order that the loader handed over, checked.

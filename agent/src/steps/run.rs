@@ -19,9 +19,6 @@ const TRIES: u32 = 3;
 /// The back-off before the second try; each further one is four times as long.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// The shortest time between two progress events of a step: a person reads no faster, and forty machines share one log.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-
 /// Takes the events of a job: the outbox, or a test's list.
 pub trait EventSink: Send + Sync {
     /// Takes an event, without waiting for the network.
@@ -29,6 +26,12 @@ pub trait EventSink: Send + Sync {
 
     /// The server's reason for cancelling the job; none while it has not.
     fn cancelled(&self) -> Option<String>;
+
+    /// The shortest time between two progress events of a step.
+    fn pace(&self) -> Duration;
+
+    /// Sets that time, as the server wants it.
+    fn set_pace(&self, pace: Duration);
 }
 
 impl EventSink for crate::outbox::EventOutbox {
@@ -38,6 +41,14 @@ impl EventSink for crate::outbox::EventOutbox {
 
     fn cancelled(&self) -> Option<String> {
         Self::cancelled(self)
+    }
+
+    fn pace(&self) -> Duration {
+        Self::pace(self)
+    }
+
+    fn set_pace(&self, pace: Duration) {
+        Self::set_pace(self, pace);
     }
 }
 
@@ -62,12 +73,12 @@ impl StepReporter {
         Self { sink, step, told: Arc::default() }
     }
 
-    /// Reports that `done` of `total` is done. At most once a second; calls in between are dropped.
+    /// Reports that `done` of `total` is done. As often as the server wants it at the most; calls in between are dropped.
     pub fn progress(&self, done: u64, total: u64, sources: Option<Sources>) {
         let now = Instant::now();
         {
             let mut told = self.told.lock();
-            if told.is_some_and(|last| now - last < PROGRESS_EVERY) {
+            if told.is_some_and(|last| now - last < self.sink.pace()) {
                 return;
             }
             *told = Some(now);
@@ -182,6 +193,12 @@ pub(crate) mod tests {
         fn cancelled(&self) -> Option<String> {
             None
         }
+
+        fn pace(&self) -> Duration {
+            Duration::from_secs(3)
+        }
+
+        fn set_pace(&self, _: Duration) {}
     }
 
     struct Fake(VecDeque<Result<String, StepError>>);
@@ -263,6 +280,17 @@ pub(crate) mod tests {
         assert!(end.is_err());
         assert_eq!(lines.iter().filter(|line| line.contains("started")).count(), 3);
         assert!(lines.last().unwrap().ends_with("for good"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_is_told_as_often_as_the_server_wants() {
+        let lines = Arc::new(Lines::default());
+        let reporter = StepReporter::new(lines.clone(), Step::Transfer);
+        for done in 0..10 {
+            reporter.progress(done, 10, None);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(lines.all(), ["transfer 0/10", "transfer 3/10", "transfer 6/10", "transfer 9/10"]);
     }
 
     /// Steps of other owners are left out; an unknown step is refused by `Work`.

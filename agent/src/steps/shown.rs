@@ -61,6 +61,14 @@ impl<F: Fn(&StepEvent) + Send + Sync> EventSink for Shown<F> {
         self.outbox.event(step, what, sources);
     }
 
+    fn pace(&self) -> Duration {
+        self.outbox.pace()
+    }
+
+    fn set_pace(&self, pace: Duration) {
+        self.outbox.set_pace(pace);
+    }
+
     fn cancelled(&self) -> Option<String> {
         self.outbox.cancelled()
     }

@@ -67,6 +67,7 @@ pub(super) fn plan_for(disk: &Disk, manifest: &Manifest, steps: &[Step]) -> Plan
         tuning: Tuning { sync_bytes: u64::from(CHUNK_BYTES), write_backlog: 2, ..Tuning::default() },
         finish: Finish::Exit,
         bundle: None,
+        peers: vec![],
         deltas: None,
     }
 }
@@ -103,6 +104,7 @@ pub(super) async fn joined_on(
         disks: vec![disk.clone()],
         listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
         cancel: CancellationToken::new(),
+        boot_files: None,
     };
     let skip = cleared(manifest, disk.size);
     let already = held_already(&*device, manifest, &skip, 1, &context.cancel, &|_| {}).same;
@@ -117,6 +119,9 @@ pub(super) async fn joined_on(
         tuning: plan.tuning.clone(),
         held: ChunkSet::new(manifest.len()),
         disk: Arc::new(target.held.clone()),
+        keep_wire: false,
+        admitted: vec![],
+        boot_files: None,
         deltas: None,
     };
     // Nothing listens at the seed's address: only this end of the client is used.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use libp2p::Multiaddr;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -14,12 +15,16 @@ use common::manifest::Manifest;
 use common::plan::{Seed, Tuning};
 use common::step::Sources;
 use common::swarm::behaviour::NoNode;
-use common::trust::KeyPair;
-use common::wire::swarm::Member;
+use common::swarm::serve::Frame;
+use common::swarm::splitmix;
+use common::trust::{KeyPair, PublicKey};
+use common::wire::swarm::{Form, Member};
 
 use super::deltas::DeltaBases;
 use super::event::SwarmEvent;
+use super::session::SessionConfig;
 use super::verify::VerifiedChunk;
+use crate::boot_files::BootFiles;
 
 /// Reads chunks back from the disk that are no longer in memory. Called on blocking threads, not on the swarm's task.
 pub trait HeldChunks: Send + Sync + 'static {
@@ -29,6 +34,14 @@ pub trait HeldChunks: Send + Sync + 'static {
     /// # Errors
     /// When they cannot be read.
     fn read(&self, chunk: ChunkIndex) -> std::io::Result<Vec<u8>>;
+
+    /// The chunk in the form in which it is sent to peers: raw, unless the disk keeps the wire form.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn frame(&self, chunk: ChunkIndex) -> std::io::Result<Frame> {
+        Ok(Frame { form: Form::Raw, bytes: Arc::new(self.read(chunk)?) })
+    }
 }
 
 /// What a machine brings to the swarm: keys, image, addresses, bounds and the chunks that it has already.
@@ -51,8 +64,48 @@ pub struct SwarmConfig {
     pub held: ChunkSet,
     /// Reads back chunks that are no longer in memory.
     pub disk: Arc<dyn HeldChunks>,
+    /// Whether chunks are handed over with the wire form that they came in, for a disk that keeps that: each takes its
+    /// wire length more of memory while it waits to be written.
+    pub keep_wire: bool,
+    /// Peers that may connect before the server has named any: a relay that is started while the server is gone serves
+    /// whom it was told of before.
+    pub admitted: Vec<PublicKey>,
+    /// The small files that this machine gives out; none if it does not.
+    pub boot_files: Option<BootFiles>,
     /// The deltas that it can decode; none when it holds no earlier build of the image.
     pub deltas: Option<Arc<dyn DeltaBases>>,
+}
+
+impl SwarmConfig {
+    /// What its session is made of; `listening` is where it listens, and so many chunks may wait to be written.
+    pub(super) fn session(
+        &self,
+        seed_addresses: Vec<Multiaddr>,
+        listening: &[Multiaddr],
+        write_backlog: usize,
+    ) -> SessionConfig {
+        let own = self.keypair.public();
+        let mut wanted = ChunkSet::new(self.manifest.len());
+        self.manifest.places().into_keys().for_each(|chunk| {
+            wanted.insert(chunk);
+        });
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        SessionConfig {
+            own,
+            seed: self.seed.key,
+            seed_addresses,
+            listening: listening.iter().map(ToString::to_string).collect(),
+            member: self.member,
+            image: self.image,
+            wanted,
+            deltas: self.deltas.as_ref().map_or_else(|| ChunkSet::new(0), |deltas| deltas.chunks()),
+            fetch_parallel: self.tuning.fetch_parallel.max(1) as usize,
+            upload_parallel: self.tuning.upload_parallel as usize,
+            write_backlog,
+            cores: u32::try_from(cores).unwrap_or(1),
+            rng_seed: splitmix::seed(&own.bytes()),
+        }
+    }
 }
 
 impl std::fmt::Debug for SwarmConfig {

@@ -1,5 +1,7 @@
 //! Core: the swarm's events, as the steps receive them. Touches `common`'s messages.
 
+use std::time::Duration;
+
 use common::chunk::ChunkIndex;
 use common::wire::swarm::Personality;
 
@@ -32,6 +34,8 @@ pub enum SwarmEvent {
     },
     /// A line for the log: a neighbour that cannot be reached, the server gone or back.
     Note(String),
+    /// How often to report progress from now on.
+    Pace(Duration),
     /// This agent need not serve peers any longer: the server says so, or the server and the pullers are gone.
     Release,
     /// The job is cancelled: stop without sealing.

@@ -21,6 +21,9 @@ mod coming;
 // Core: every decision about the server and the neighbours.
 pub mod session;
 
+// What the process has used of its processors.
+mod processor;
+
 // The task that owns the libp2p swarm and carries those decisions out.
 mod node;
 

@@ -4,24 +4,20 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::ImageId;
+use common::chunk::ChunkIndex;
+use common::id::{Hash, ImageId};
 use common::manifest::Manifest;
 use common::step::Sources;
 use common::swarm::behaviour::{Mesh, MeshEvent, Protocol, build, listen, peer_id, public_key};
 use common::swarm::frame::BadStream;
 use common::swarm::serve::{Frame, Outlet, serve};
 use common::swarm::slots::Slots;
-use common::swarm::splitmix;
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, FromPuller, ToServer};
 use futures::StreamExt as _;
 use libp2p::swarm::{ConnectionId, SwarmEvent as NetworkEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::{TimeVal, TimeValLike as _};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -33,10 +29,12 @@ use super::coming::Coming;
 use super::control;
 use super::deltas::{DeltaBases, request_for};
 use super::event::SwarmEvent;
+use super::processor::processor_time;
 use super::pull::{self, Holder};
-use super::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, SessionConfig, TICK};
+use super::session::{Backlog, Dial, Effect, Event, Load, Pulled, Session, TICK};
 use super::store::Store;
 use super::verify::{NotTheChunk, VerifiedChunk, verify};
+use crate::boot_files::{BootFiles, changed};
 
 /// Events that may wait for a busy step before the oldest is dropped.
 const EVENTS_WAITING_MAX: usize = 4096;
@@ -54,6 +52,8 @@ impl SwarmClient {
         if seed_addresses.is_empty() {
             return Err(SwarmError::Seed);
         }
+        let admitted = config.admitted.iter().filter_map(|key| peer_id(key).ok()).collect();
+        swarm.behaviour_mut().allow(admitted);
         let listening = listen(&mut swarm, &config.listen).await?;
         let (commands, commands_out) = mpsc::channel(64);
         let (chunks_in, chunks) = mpsc::channel(config.tuning.write_backlog.max(1) as usize);
@@ -61,7 +61,7 @@ impl SwarmClient {
         let sources = Arc::new(Mutex::new(Sources::default()));
         let cancel = CancellationToken::new();
 
-        let session = session(&config, seed_addresses, &listening, chunks_in.max_capacity());
+        let session = Session::new(config.session(seed_addresses, &listening, chunks_in.max_capacity()));
         let store = Store::new(
             config.image,
             config.manifest.len(),
@@ -77,6 +77,7 @@ impl SwarmClient {
             manifest: config.manifest,
             deltas: config.deltas,
             store: Arc::new(store),
+            keep_wire: config.keep_wire,
             slots: Slots::new(config.tuning.upload_parallel as usize),
             coming: Arc::default(),
             swarm,
@@ -94,42 +95,13 @@ impl SwarmClient {
             events: events_in,
             told: VecDeque::new(),
             sources: Arc::clone(&sources),
+            boot_files: config.boot_files,
             began: Instant::now(),
         };
         node.decide(Event::OnDisk(config.held.iter().collect()));
         let task = tokio::spawn(node.run(commands_out, pulls_out, control_out, cancel.clone()));
         Ok((Self { commands, sources, cancel, task }, SwarmEnds { chunks, events }))
     }
-}
-
-/// The session of a machine with `config`, before its first event.
-fn session(
-    config: &SwarmConfig,
-    seed_addresses: Vec<Multiaddr>,
-    listening: &[Multiaddr],
-    write_backlog: usize,
-) -> Session {
-    let own = config.keypair.public();
-    let mut wanted = ChunkSet::new(config.manifest.len());
-    config.manifest.places().into_keys().for_each(|chunk| {
-        wanted.insert(chunk);
-    });
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Session::new(SessionConfig {
-        own,
-        seed: config.seed.key,
-        seed_addresses,
-        listening: listening.iter().map(ToString::to_string).collect(),
-        member: config.member,
-        image: config.image,
-        wanted,
-        deltas: config.deltas.as_ref().map_or_else(|| ChunkSet::new(0), |deltas| deltas.chunks()),
-        fetch_parallel: config.tuning.fetch_parallel.max(1) as usize,
-        upload_parallel: config.tuning.upload_parallel as usize,
-        write_backlog,
-        cores: u32::try_from(cores).unwrap_or(1),
-        rng_seed: splitmix::seed(&own.bytes()),
-    })
 }
 
 /// The sender of messages to the task of a stream that this agent dialled.
@@ -159,6 +131,8 @@ struct Node {
     manifest: Arc<Manifest>,
     deltas: Option<Arc<dyn DeltaBases>>,
     store: Arc<Store>,
+    /// Whether chunks are handed over with the wire form that they came in.
+    keep_wire: bool,
     slots: Slots,
     /// Counts chunks that are arriving, over all pull streams.
     coming: Arc<Coming>,
@@ -180,6 +154,7 @@ struct Node {
     events: mpsc::Sender<SwarmEvent>,
     told: VecDeque<SwarmEvent>,
     sources: Arc<Mutex<Sources>>,
+    boot_files: Option<BootFiles>,
     began: Instant,
 }
 
@@ -194,6 +169,7 @@ impl Node {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commanded = true;
+        let mut small = self.boot_files.as_ref().map(BootFiles::held);
         loop {
             let (chunks, events) = (self.chunks.clone(), self.events.clone());
             let room = async {
@@ -229,6 +205,7 @@ impl Node {
                         _ => self.told.clear(),
                     }
                 }
+                Some(objects) = changed(&mut small) => self.holding(objects),
                 _ = tick.tick() => self.tick(),
             }
             self.look_at_backlog();
@@ -295,6 +272,7 @@ impl Node {
             }
             Effect::Keep(chunk) => {
                 if let Some(InHand::Verified(frame, verified)) = in_hand.take() {
+                    let verified = if self.keep_wire { verified.with(frame.clone()) } else { verified };
                     self.store.put(chunk, frame, verified.weak());
                     self.ready.push_back(verified);
                 }
@@ -302,6 +280,11 @@ impl Node {
             Effect::Offer(chunks) => {
                 for chunk in chunks {
                     self.store.on_disk(chunk);
+                }
+            }
+            Effect::Hold(hold) => {
+                if let Some(boot_files) = &self.boot_files {
+                    boot_files.order(hold);
                 }
             }
             Effect::EndChunks => self.chunks = None,
@@ -458,6 +441,12 @@ impl Node {
         }
     }
 
+    fn holding(&mut self, objects: Vec<Hash>) {
+        if let Some(port) = self.boot_files.as_ref().map(BootFiles::port) {
+            self.decide(Event::Holding { port, objects });
+        }
+    }
+
     fn command(&mut self, command: Command) {
         self.decide(match command {
             Command::Held(chunks) => Event::OnDisk(chunks),
@@ -479,16 +468,4 @@ impl Node {
             self.decide(Event::Backlog(backlog));
         }
     }
-}
-
-/// The processor time, user and system, that this process has used so far; zero if the kernel does not say.
-fn processor_time() -> Duration {
-    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
-        return Duration::ZERO;
-    };
-    let time = |value: TimeVal| {
-        let micros = value.num_microseconds();
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-    };
-    time(used.user_time()) + time(used.system_time())
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::id::ImageId;
+use common::id::{Hash, ImageId};
 use common::step::Sources;
 use common::swarm::behaviour::Protocol;
 use common::trust::PublicKey;
@@ -99,6 +99,8 @@ pub struct Session {
     sources: Sources,
     report: Report,
     load: Load,
+    /// The port at which this machine gives out small files, and which; none if it does not.
+    holding: Option<(u16, Vec<Hash>)>,
     welcomed: bool,
     started: bool,
     complete: bool,
@@ -113,6 +115,8 @@ pub struct Session {
     server_lost: bool,
     /// How many chunks from the server failed their hash.
     server_wrong: u32,
+    /// How often the server wants to hear of progress.
+    pace: Duration,
     /// When a message of the server or a verified chunk from anywhere last came.
     heard: Duration,
     server_heard: Duration,
@@ -142,6 +146,7 @@ impl Session {
             sources: Sources::default(),
             report: Report::default(),
             load: Load::default(),
+            holding: None,
             welcomed: false,
             started: false,
             complete: false,
@@ -152,6 +157,7 @@ impl Session {
             undecoded: false,
             server_lost: false,
             server_wrong: 0,
+            pace: report::EVERY,
             heard: Duration::ZERO,
             server_heard: Duration::ZERO,
             uploaded_at: Duration::ZERO,
@@ -182,6 +188,10 @@ impl Session {
             Event::BadPuller { key, cause } => self.blame(key, &format!("breaks the protocol: {cause}")),
             Event::Deaf { cause } => {
                 self.note(format!("peers cannot reach this machine any more: {cause}"));
+            }
+            Event::Holding { port, objects } => {
+                self.holding = Some((port, objects));
+                self.say_holding();
             }
             Event::Tick(load) => self.tick(load, now),
         }

@@ -181,8 +181,8 @@ impl Store {
         if !on_disk && raw.is_none() {
             return None;
         }
-        match self.disk.read(chunk) {
-            Ok(bytes) => Some(Frame { form: Form::Raw, bytes: Arc::new(bytes) }),
+        match self.disk.frame(chunk) {
+            Ok(frame) => Some(frame),
             Err(error) => {
                 tracing::warn!(chunk = chunk.0, %error, "a chunk cannot be read back for a peer");
                 None
@@ -196,6 +196,7 @@ mod tests {
     use super::*;
     use common::id::Hash;
     use common::trust::KeyPair;
+    use common::wire::swarm::Form;
 
     struct Disk;
     impl HeldChunks for Disk {

@@ -8,6 +8,7 @@ use common::deltas::decode;
 use common::id::Hash;
 use common::limits::CHUNK_BYTES;
 use common::manifest::{Encoding, Manifest, StoredChunk};
+use common::swarm::serve::Frame;
 use common::wire::swarm::Form;
 
 use super::deltas::DeltaBases;
@@ -17,6 +18,8 @@ use super::deltas::DeltaBases;
 pub struct VerifiedChunk {
     index: ChunkIndex,
     bytes: Arc<Vec<u8>>,
+    /// The wire form that it came in, where the receiver keeps that.
+    wire: Option<Arc<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for VerifiedChunk {
@@ -36,6 +39,21 @@ impl VerifiedChunk {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The chunk as it can be sent on: in its wire form, if it came in that and the receiver asked for it
+    /// ([`super::SwarmConfig::keep_wire`]), else raw.
+    #[must_use]
+    pub fn into_frame(self) -> Frame {
+        match self.wire {
+            Some(bytes) => Frame { form: Form::Wire, bytes },
+            None => Frame { form: Form::Raw, bytes: self.bytes },
+        }
+    }
+
+    /// The same chunk with the frame that it came in, if that is its wire form.
+    pub(super) fn with(self, frame: Frame) -> Self {
+        Self { wire: (frame.form == Form::Wire).then_some(frame.bytes), ..self }
     }
 
     /// The chunk's raw bytes, for as long as somebody else keeps them.
@@ -98,7 +116,7 @@ pub fn verify(
     let raw_len = manifest.raw_len(index);
     if form == Form::Raw {
         check(bytes, raw_len, stored.raw)?;
-        return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes) });
+        return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes), wire: None });
     }
     if form == Form::Delta {
         let deltas = deltas.ok_or(NotTheChunk::Unknown(index.0))?;
@@ -108,7 +126,7 @@ pub fn verify(
     let raw = match stored.encoding {
         // Wire form and raw bytes are the same bytes with the same hash: checked once.
         Encoding::Raw if stored.raw == stored.wire && stored.wire_len == raw_len => {
-            return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes) });
+            return Ok(VerifiedChunk { index, bytes: Arc::clone(bytes), wire: None });
         }
         Encoding::Raw => Arc::clone(bytes),
         Encoding::Zstd => {
@@ -118,7 +136,7 @@ pub fn verify(
         }
     };
     check(&raw, raw_len, stored.raw).map_err(|error| NotTheChunk::Image(error.to_string()))?;
-    Ok(VerifiedChunk { index, bytes: raw })
+    Ok(VerifiedChunk { index, bytes: raw, wire: None })
 }
 
 /// Checks the frame of a delta that came for `index`, decodes it over the bases in `deltas`, and checks the raw bytes. If
@@ -138,7 +156,7 @@ fn decoded(
         Ok(raw)
     });
     match decoded {
-        Ok(raw) => Ok(VerifiedChunk { index, bytes: Arc::new(raw) }),
+        Ok(raw) => Ok(VerifiedChunk { index, bytes: Arc::new(raw), wire: None }),
         Err(why) => {
             deltas.refuse(index);
             Err(NotTheChunk::Undecoded(why))

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use async_speed_limit::Limiter;
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -18,6 +17,7 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 use crate::chunk::{ChunkIndex, ChunkSet};
 use crate::id::{Hash, ImageId};
 use crate::limits::CHUNK_PATIENCE;
+use crate::line::{Class, Line};
 use crate::swarm::frame::{self, BadStream};
 use crate::swarm::slots::Slots;
 use crate::trust::PublicKey;
@@ -34,10 +34,6 @@ pub const NEWS: Duration = Duration::from_millis(20);
 
 /// The interval of `Waiting` messages to a puller whose turn has not come, so that it knows the holder is alive.
 pub const WAITING: Duration = Duration::from_secs(1);
-
-/// Bytes written at once over a limited line: so few that a hundred pullers that share a few Mbit/s all see progress
-/// before they take the connection for dead.
-const PACED: usize = 8 << 10;
 
 /// The most chunks in one `Have` message.
 const NEWS_MAX: usize = 65_536;
@@ -77,8 +73,9 @@ pub trait ChunkProvider: Send + Sync + 'static {
 pub struct Outlet {
     /// How many chunks are sent at once, and to whom next.
     pub slots: Slots,
-    /// Rate limits of the lines that chunks are sent over; they may change at any time.
-    pub lines: Vec<Limiter>,
+    /// The lines that chunks are sent over, whose limits may change at any time; the thinnest first, so that a piece
+    /// takes its turn on a line that others need only when it can go on.
+    pub lines: Vec<Line>,
 }
 
 /// A requested chunk, and the delta as which it may be sent.
@@ -222,12 +219,12 @@ impl<W: AsyncWrite + Unpin + Send, S: ChunkProvider> Sender<'_, W, S> {
         let len = u32::try_from(frame.bytes.len()).map_err(|_| BadStream::ChunkLength(u32::MAX))?;
         watched(frame::write(&mut self.out, &FromHolder::Chunk { chunk, form: frame.form, len })).await?;
         let mut left = frame.bytes.len();
-        let limited = self.outlet.lines.iter().any(|line| line.speed_limit().is_finite());
         // Waiting for our own rate limits is not counted as the reader's slowness.
         let mut waited = Duration::ZERO;
-        for piece in frame.bytes.chunks(if limited { PACED } else { frame::STRIDE }) {
+        let most = self.outlet.lines.iter().map(Line::piece).min().unwrap_or(frame::STRIDE);
+        for piece in frame.bytes.chunks(most.min(frame::STRIDE)) {
             for line in &self.outlet.lines {
-                line.consume(piece.len()).await;
+                line.pass(Class::Chunks, piece.len()).await;
             }
             let begun = Instant::now();
             watched(frame::write_piece(&mut self.out, piece)).await?;

@@ -10,6 +10,7 @@
 //! | `POST /v1/report` | `Signed<SentReport>` by its own key, with the nonce of [`Identity`] | `Signed<Verdict>` |
 //! | `GET /v1/bundle/{hash}` | | agent bundle: a zstd-compressed cpio archive |
 //! | `GET /v1/manifest/{image}` | | the manifest's bytes |
+//! | `POST /v1/wait` | `Signed<WaitRequest>` by the machine's key | `Signed<WaitAnswer>`, when there is news or after a while |
 //! | `GET /v1/deltas/{image}` | | the table of the image's deltas |
 //! | `POST /v1/events` | `Signed<EventBatch>` by the machine's key | `Signed<EventsTaken>` |
 //! | `POST /v1/confirm/{token}` | [`super::call_home::CallHome`] as JSON, or anything else | the installed OS is up |
@@ -21,6 +22,8 @@ use crate::trust::{PublicKey, Signable};
 
 /// Where a machine sends its hardware report.
 pub const REPORT: &str = "/v1/report";
+/// Where a machine waits until its report would be answered otherwise.
+pub const WAIT: &str = "/v1/wait";
 /// Where an agent sends its step events.
 pub const EVENTS: &str = "/v1/events";
 /// Where the server says who it is, unsigned.
@@ -68,6 +71,52 @@ pub struct EventsTaken {
 
 impl Signable for EventsTaken {
     const DOMAIN: &'static str = "swarmboot events taken 1";
+}
+
+/// The request of a machine that was told to wait. The server leaves it unanswered until a report would be answered
+/// otherwise, or for a while: so an order reaches the machine at once, and waiting costs some hundred bytes a minute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitRequest {
+    /// The key of the machine's boot, which signs the request.
+    pub key: PublicKey,
+    /// The machine's last report, by [`crate::trust::Signed::digest`].
+    pub report: Hash,
+    /// The number of this request among those after that report, counted from one: a recorded one bears a number that
+    /// the server has seen.
+    pub number: u64,
+}
+
+impl Signable for WaitRequest {
+    const DOMAIN: &'static str = "swarmboot wait 1";
+}
+
+/// The answer to a [`WaitRequest`]. Signed, because a machine that believed a forged one would report for ever or wait
+/// for ever; what the machine is to do then still comes from the verdict on its next report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitAnswer {
+    /// The request that this answers, by [`crate::trust::Signed::digest`].
+    pub request: Hash,
+    /// What has come of it.
+    pub news: News,
+    /// Milliseconds before the machine does what follows, so that many machines do not do it in the same moment.
+    #[serde(default)]
+    pub pause_ms: u32,
+}
+
+impl Signable for WaitAnswer {
+    const DOMAIN: &'static str = "swarmboot news 1";
+}
+
+/// What has come of a [`WaitRequest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum News {
+    /// Nothing has changed: wait on.
+    None,
+    /// A report would be answered otherwise than the last one: report.
+    Report,
+    /// The server does not know that report, because it was restarted or the machine was forgotten: report.
+    Unknown,
 }
 
 /// An error body: what, why and what to do, for a person.

@@ -6,6 +6,9 @@ pub mod http;
 // The body of an installed OS's call home.
 pub mod call_home;
 
+// Small files by hash, which machines of a site take from each other.
+pub mod objects;
+
 // Messages between the server and its agents, and between agents.
 pub mod swarm;
 

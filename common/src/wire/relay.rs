@@ -363,6 +363,8 @@ pub struct SiteWork {
     /// The images that are staged here, or that jobs of this site's machines are for. An image that is not in the list
     /// any more need not be kept.
     pub images: Vec<SiteImage>,
+    /// Where the server listens as the swarm's first seed, as multiaddrs.
+    pub seeds: Vec<String>,
     /// Machines to wake; an order stays in the list for some minutes.
     pub wake: Vec<Wake>,
 }

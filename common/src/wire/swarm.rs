@@ -3,12 +3,15 @@
 //! dialled to the dialler, because yamux 0.14 can freeze for good when both ends push (rust-yamux#227).
 //!
 //! Framing, the same on both: `u32` big-endian length, then that many bytes of CBOR. After the frame of a
-//! [`FromHolder::Chunk`] follow exactly `len` bytes of the chunk, outside CBOR. Touches `chunk`, `id`,
+//! [`FromHolder::Chunk`] follow exactly `len` bytes of the chunk, outside CBOR. Touches `chunk`, `id`, `objects`,
 //! `trust`, `user_data`.
+
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use super::call_home::SeedMark;
+use super::objects::Object;
 use crate::chunk::{ChunkIndex, ChunkSet};
 use crate::id::{Hash, ImageId, JobId, Mac};
 use crate::trust::PublicKey;
@@ -21,6 +24,9 @@ pub const PULL_PROTOCOL: &str = "/swarmboot/pull/1";
 
 /// The most chunks requested and not yet sent on one stream; one more breaks the protocol.
 pub const PULL_QUEUE_MAX: usize = 64;
+
+/// The most small files that one agent gives out: kernel, loader and bundle of a dozen kinds of machine.
+pub const OBJECTS_HELD_MAX: usize = 64;
 
 /// Another agent of the same image and site, as the server describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,8 +113,8 @@ pub enum ToServer {
         /// The chunks that are new since the hello and the last of these.
         chunks: Vec<ChunkIndex>,
     },
-    /// A speed report: payload bytes since the last one, and how long that took. Sent every second even if nothing
-    /// moved, so it is also the sign of life; the answer is [`ToAgent::Heard`].
+    /// A speed report: payload bytes since the last one, and how long that took. Sent every second, or as seldom as
+    /// [`ToAgent::Pace`] says, even if nothing moved, so it is also the sign of life; the answer is [`ToAgent::Heard`].
     Speed {
         /// Wire bytes sent to peers.
         sent: u64,
@@ -132,6 +138,13 @@ pub enum ToServer {
     },
     /// Its disk is sealed: from now on it only serves.
     Sealed,
+    /// It gives out small files over HTTP: after each hello, and after each change.
+    Holding {
+        /// The TCP port, at the address from which this connection comes.
+        port: u16,
+        /// All files that it gives out, [`OBJECTS_HELD_MAX`] at the most.
+        objects: Vec<Hash>,
+    },
 }
 
 /// A message of the server to an agent on its control stream.
@@ -174,12 +187,29 @@ pub enum ToAgent {
     },
     /// The answer to `Speed`: the server is alive.
     Heard,
+    /// From now on report progress and speed this often: the reports of all machines share a thin line with the
+    /// chunks. A second where the agent was told nothing.
+    Pace {
+        /// Milliseconds between two reports.
+        millis: u32,
+    },
     /// The agent need not serve peers any longer.
     Release,
     /// Chunks that this agent lacks cannot be had: the server cannot read them, and no machine holds them.
     Broken {
         /// Which chunks, and what to do, for the log.
         reason: String,
+    },
+    /// Fetch these small files, check them by their hash, and give them out to machines of the site. The answer is
+    /// `Holding`, once they are here.
+    Hold {
+        /// The files.
+        objects: Vec<Object>,
+        /// Neighbours that have them, to be tried before the server.
+        peers: Vec<SocketAddr>,
+        /// The site's subnets, address and prefix length: only machines at these addresses, and of the agent's own
+        /// network, are served.
+        nets: Vec<(Ipv4Addr, u8)>,
     },
     /// The job is cancelled: stop without sealing.
     Cancel {

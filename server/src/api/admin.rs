@@ -18,6 +18,7 @@ use crate::http::blocking;
 use crate::http::refusal::Refusal;
 use crate::image::Images;
 use crate::swarm::SwarmHandle;
+use crate::traffic::Traffic;
 
 /// The longest name in a path, in bytes.
 const NAME_MAX: usize = 256;
@@ -31,8 +32,10 @@ pub struct Admin {
     pub images: Images,
     /// The boot kits, and which of them machines boot.
     pub kits: Arc<BootKits>,
-    /// The swarm's status, and the limits on lines.
+    /// The swarm's status.
     pub swarm: SwarmHandle,
+    /// What was sent where, and the limits on lines.
+    pub traffic: Traffic,
     /// The server's status, computed anew at each call. Blocks, because it reads the stores.
     pub status: Arc<dyn Fn() -> ServerStatus + Send + Sync>,
     /// Limits the long requests, which are fewer than the connections.

@@ -28,9 +28,9 @@
 //! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
 //! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
-//! | `GET /swarm` | | list of [`SwarmStatus`], one per image |
-//! | `GET /swarm/limits` | | [`crate::swarm::LineLimits`] |
-//! | `POST /swarm/limits` | [`crate::swarm::LimitOrder`] | [`crate::swarm::LineLimits`] |
+//! | `GET /swarm` | | [`SwarmShown`] |
+//! | `GET /swarm/limits` | | [`crate::traffic::LineLimits`] |
+//! | `POST /swarm/limits` | [`crate::traffic::LimitOrder`] | [`crate::traffic::LineLimits`] |
 //!
 //! An error is a [`common::wire::http::Refused`] with a status of 4xx or 5xx.
 
@@ -84,7 +84,7 @@ pub use retry::{Retry, RetryLine, RetryShown};
 pub use selection::Selection;
 pub use silence::Silence;
 pub use stores::{ImageAdd, ImageShown, ImageUpdate, ImageVerified, KitImport, KitShown, KitSource};
-pub use swarm::{NodeStatus, SwarmStatus};
+pub use swarm::{NodeStatus, SwarmShown, SwarmStatus};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};
 

@@ -1,5 +1,5 @@
-//! The admin's routes for the swarm: its status, and the limits on lines. Touches the swarm's handle, and asks the
-//! fleet which sites there are.
+//! The admin's routes for the swarm: its status, and the limits on lines. Touches the swarm's handle and the counts
+//! of what was sent, and asks the fleet which sites there are.
 
 use std::collections::BTreeSet;
 
@@ -8,19 +8,21 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::admin::{Admin, Answered, JsonBody};
-use super::shapes::SwarmStatus;
+use super::shapes::SwarmShown;
 use crate::http::refusal::Refusal;
-use crate::swarm::{LimitOrder, LineLimits, Stopped};
+use crate::swarm::Stopped;
+use crate::traffic::{LimitOrder, LineLimits};
 
 /// How many sites an error message names.
 const SITES_SHOWN: usize = 20;
 
-pub(super) async fn status(State(admin): State<Admin>) -> Answered<Vec<SwarmStatus>> {
-    admin.swarm.status().await.map(Json).map_err(no_swarm)
+pub(super) async fn status(State(admin): State<Admin>) -> Answered<SwarmShown> {
+    let images = admin.swarm.status().await.map_err(no_swarm)?;
+    Ok(Json(SwarmShown { images, sites: admin.traffic.shown() }))
 }
 
 pub(super) async fn limits(State(admin): State<Admin>) -> Answered<LineLimits> {
-    admin.swarm.limit(None).await.map(Json).map_err(no_swarm)
+    Ok(Json(admin.traffic.limits()))
 }
 
 pub(super) async fn limit(
@@ -30,12 +32,12 @@ pub(super) async fn limit(
     if let Some(site) = &order.site {
         // A limit for a misspelt site would limit nothing, and nobody would notice.
         let sites = admin.fleet.sites().await?;
-        let limited = admin.swarm.limit(None).await.map_err(no_swarm)?.sites;
+        let limited = admin.traffic.limits().sites;
         if !sites.contains(site) && !limited.contains_key(site) {
             return Err(no_site(site, &sites));
         }
     }
-    admin.swarm.limit(Some(order)).await.map(Json).map_err(no_swarm)
+    Ok(Json(admin.traffic.limit(order)))
 }
 
 fn no_site(site: &str, known: &BTreeSet<String>) -> Refusal {

@@ -10,6 +10,9 @@ pub mod arguments;
 // Core: what iPXE says of itself and of the NIC.
 pub mod ipxe;
 
+// Core: the lines of scripts that fetch kernel and loader from neighbours.
+pub mod from_peers;
+
 // Core: the text of the boot scripts.
 pub mod script;
 

@@ -11,6 +11,7 @@ use common::trust::PublicKey;
 use common::wire::http::{CMDLINE_KEY, CMDLINE_MAC, CMDLINE_SERVER};
 
 use super::arguments::KernelArguments;
+use super::from_peers::{self, FAULTS, FromPeers};
 use super::ipxe::Ipxe;
 use crate::fleet::boot_policy::Asker;
 
@@ -92,15 +93,38 @@ pub fn entry(server: SocketAddr, fallback: Option<SocketAddr>) -> String {
          set wait:int32 2\n\
          :ask\n\
          echo swarmboot: asking {server} what to do, as ${{netX/mac}}\n\
-         {} || goto failed\n\
-         {}",
-        either(&server, fallback.as_deref(), |server| format!(
+         {}{}",
+        question(&server, fallback.as_deref()),
+        try_again("ask", "no answer from", &server)
+    )
+}
+
+/// The script of a machine that waits for a neighbour to have its boot files: it asks again after so many seconds.
+#[must_use]
+pub fn wait(server: SocketAddr, fallback: Option<SocketAddr>, seconds: u32) -> String {
+    let (server, fallback) = (url(server), fallback.map(url));
+    format!(
+        "#!ipxe\n\
+         set wait:int32 2\n\
+         echo swarmboot: a neighbour of ${{netX/mac}} fetches the boot files first; asking again in {seconds} s\n\
+         sleep {seconds} ||\n\
+         :ask\n\
+         {}{}",
+        question(&server, fallback.as_deref()),
+        try_again("ask", "no answer from", &server)
+    )
+}
+
+/// Requests the script with the machine's identity, and what its iPXE says of itself.
+fn question(server: &str, fallback: Option<&str>) -> String {
+    let ask = |server: &str| {
+        format!(
             "chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
              &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
              &nic=${{netX/busid}}&version=${{version:uristring}}"
-        )),
-        try_again("ask", "no answer from", &server)
-    )
+        )
+    };
+    format!("{} || goto failed\n", either(server, fallback, ask))
 }
 
 /// The parameters of [`load`].
@@ -116,6 +140,8 @@ pub struct Load<'a> {
     pub kit: &'a str,
     /// Additional kernel arguments from the configuration.
     pub kernel_arguments: &'a KernelArguments,
+    /// Neighbours that have kernel and loader, to be tried before the server.
+    pub from_peers: Option<FromPeers<'a>>,
 }
 
 /// The script that starts kernel and loader; after a failed download it requests the script again, because the
@@ -137,7 +163,12 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
         "initrd=loader.img console=tty0 console=ttyS0,115200 {CMDLINE_SERVER}={servers} {CMDLINE_KEY}={key} \
          {CMDLINE_MAC}=${{netX/mac}}{extra}"
     );
-    let kernel = |server: &str| format!("kernel --name vmlinuz {server}/boot/{kit}/vmlinuz {arguments}");
+    let (neighbours, faults, start) = match &load.from_peers {
+        Some(from) => (from_peers::lines(from, &server, &arguments), format!("?${{{FAULTS}}}"), ":start\n"),
+        None => (String::new(), String::new(), ""),
+    };
+    let kernel =
+        |server: &str| format!("kernel --name vmlinuz {server}/boot/{kit}/vmlinuz{faults} {arguments}");
     let initrd = |server: &str| format!("initrd --name loader.img {server}/boot/{kit}/loader.img");
     let again = |server: &str| format!("chain --autofree --replace {server}/boot.ipxe");
     Ok(format!(
@@ -145,8 +176,10 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
          set wait:int32 10\n\
          imgfree\n\
          echo swarmboot: {server} sends the loader to ${{netX/mac}}\n\
+         {neighbours}\
          {} || goto failed\n\
          {} || goto failed\n\
+         {start}\
          boot || goto failed\n\
          :again\n\
          {} || goto failed\n\
@@ -200,6 +233,23 @@ pub fn ignored(server: SocketAddr) -> String {
     boot_disk(server, "it is not served here")
 }
 
+/// The script for a machine that must not boot its own disk and cannot be told more yet, because of `because`, which is a
+/// constant: it waits, and begins again from the first script.
+#[must_use]
+pub fn wait_because(server: SocketAddr, because: &'static str) -> String {
+    let server = url(server);
+    format!(
+        "#!ipxe\n\
+         set wait:int32 10\n\
+         :again\n\
+         echo swarmboot: {because}; ${{netX/mac}} asks {server} again in 10 s\n\
+         sleep 10 ||\n\
+         chain --autofree --replace {server}/boot.ipxe || goto failed\n\
+         {}",
+        try_again("again", "no answer from", &server)
+    )
+}
+
 /// Prints what failed (iPXE itself has just printed why), waits 2 to 30 seconds, longer each time, and goes on at
 /// `label`: a back-off, so that forty machines that wait for a server do not flood it when it comes back.
 fn try_again(label: &str, what: &str, server: &str) -> String {
@@ -227,8 +277,12 @@ fn checked_kit(kit: &str) -> Result<(), ScriptError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use common::id::Hash;
+    use common::wire::objects::Object;
     use proptest::prelude::*;
+
+    use super::super::from_peers::{Check, Hashed};
+    use super::*;
 
     fn server() -> SocketAddr {
         "10.0.0.1:8069".parse().unwrap()
@@ -238,19 +292,30 @@ mod tests {
         common::trust::KeyPair::from_secret([7; 32]).public()
     }
 
-    fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
-        let kernel_arguments: KernelArguments = arguments.join(" ").parse().unwrap();
-        load(&Load {
-            server: server(),
-            fallback: None,
-            key: &key(),
-            kit,
-            kernel_arguments: &kernel_arguments,
-        })
+    fn made(kernel_arguments: &KernelArguments, kit: &str) -> Result<String, ScriptError> {
+        load(&Load { server: server(), fallback: None, key: &key(), kit, kernel_arguments, from_peers: None })
     }
 
-    fn all() -> [String; 4] {
+    fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
+        made(&arguments.join(" ").parse().unwrap(), kit)
+    }
+
+    fn at_neighbours(check: Check) -> String {
+        let kernel_arguments: KernelArguments = "".parse().unwrap();
+        let file = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 1 }, sha256: [n; 32] };
+        let peers = ["10.1.0.8:8069".parse().unwrap(), "10.1.0.9:8069".parse().unwrap()];
+        let from = FromPeers { peers: &peers, kernel: file(1), loader: file(2), check };
+        let kernel_arguments = &kernel_arguments;
+        let (server, key) = (server(), key());
+        load(&Load { server, fallback: None, key: &key, kit: "k", kernel_arguments, from_peers: Some(from) })
+            .unwrap()
+    }
+
+    fn all() -> [String; 7] {
         [
+            wait(server(), None, 5),
+            at_neighbours(Check::Hash),
+            at_neighbours(Check::None),
             entry(server(), None),
             loaded("debian-12", &[]).unwrap(),
             boot_disk(server(), "nothing is ordered for it"),
@@ -260,29 +325,19 @@ mod tests {
 
     #[test]
     fn a_relay_comes_first_and_the_server_when_it_fails() {
-        let (relay, own) = ("10.1.0.2:8069".parse().unwrap(), Some(server()));
-        let kernel_arguments = "quiet".parse().unwrap();
-        let load = Load {
-            server: relay,
-            fallback: own,
-            key: &key(),
-            kit: "debian-12",
-            kernel_arguments: &kernel_arguments,
-        };
+        let (server, fallback) = ("10.1.0.2:8069".parse().unwrap(), Some(server()));
+        let (kernel_arguments, key) = (&"quiet".parse().unwrap(), &key());
+        let load = Load { server, fallback, key, kit: "k", kernel_arguments, from_peers: None };
         let loaded = super::load(&load).unwrap();
-        for script in [entry(relay, own), loaded.clone()] {
-            for line in script.lines().filter(|line| line.contains("http://10.1.0.2:8069/")) {
-                let (first, then) = line.split_once(" || ").unwrap();
-                assert!(first.contains("http://10.1.0.2:8069/"), "{line}");
-                let wanted = format!("{} || goto failed", first.replace("10.1.0.2", "10.0.0.1"));
-                let words = wanted.replace(
-                    "http://10.0.0.1:8069,http://10.0.0.1:8069",
-                    "http://10.1.0.2:8069,http://10.0.0.1:8069",
-                );
-                assert_eq!(then, words);
+        assert!(loaded.contains(" swarmboot.server=http://10.1.0.2:8069,http://10.0.0.1:8069 "), "{loaded}");
+        for script in [entry(server, fallback), wait(server, fallback, 5), loaded] {
+            let relays = script.lines().filter(|line| line.contains("http://10.1.0.2:8069/"));
+            assert!(relays.clone().count() > 0, "{script}");
+            for (first, then) in relays.map(|line| line.split_once(" || ").unwrap()) {
+                let own = first.replace("http://10.1.0.2:8069/", "http://10.0.0.1:8069/");
+                assert_eq!(then, format!("{own} || goto failed"));
             }
         }
-        assert!(loaded.contains(" swarmboot.server=http://10.1.0.2:8069,http://10.0.0.1:8069 "), "{loaded}");
     }
 
     #[test]
@@ -353,6 +408,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_neighbour_failed_at_is_told_to_the_server() {
+        let script = at_neighbours(Check::Hash);
+        assert!(script.contains("set faults ${faults}&peer=10.1.0.8:8069&fault=slow\n"), "{script}");
+        assert!(script.contains("set faults ${faults}&peer=10.1.0.9:8069&fault=wrong\n"), "{script}");
+        assert!(
+            script.contains("kernel --name vmlinuz http://10.0.0.1:8069/boot/k/vmlinuz?${faults} initrd=")
+        );
+    }
+
+    #[test]
     fn efi_leaves_with_an_error_and_bios_by_the_first_disk_that_boots() {
         let script = boot_disk(server(), "it is deployed");
         assert!(
@@ -415,14 +480,7 @@ mod tests {
         #[test]
         fn arguments_stay_on_their_line(argument in ".{0,40}") {
             if let Ok(kernel_arguments) = argument.parse() {
-                let load = Load {
-                    server: server(),
-                    fallback: None,
-                    key: &key(),
-                    kit: "k",
-                    kernel_arguments: &kernel_arguments,
-                };
-                let script = super::load(&load).unwrap();
+                let script = made(&kernel_arguments, "k").unwrap();
                 let plain = loaded("k", &["x"]).unwrap();
                 prop_assert_eq!(script.lines().count(), plain.lines().count());
             }

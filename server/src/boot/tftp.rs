@@ -17,6 +17,9 @@ mod gate;
 // The files, as async-tftp's handler.
 mod library;
 
+// Core: repetitions that the line itself has caused.
+mod repeats;
+
 // One transfer, relayed between a machine and async-tftp.
 mod carry;
 
@@ -41,6 +44,7 @@ use self::library::{Library, Ticket, Tickets};
 use self::request::{Packet, Read, Refusal};
 use crate::fleet::boot_policy::Sighting;
 use crate::noise::Noise;
+use crate::traffic::{Kind, Traffic};
 
 const TIMEOUT: Duration = Duration::from_millis(250);
 /// How many timeouts in a row: 5 s, after which a machine has lost power.
@@ -100,6 +104,7 @@ impl TftpError {
 pub struct Bound {
     socket: UdpSocket,
     address: Ipv4Addr,
+    traffic: Traffic,
 }
 
 /// Opens port 69 at the interface's `address`.
@@ -116,7 +121,7 @@ fn bind_at(at: SocketAddrV4) -> Result<Bound, TftpError> {
     let socket = UdpSocket::bind(at).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
     roomy(&socket);
-    Ok(Bound { socket, address: *at.ip() })
+    Ok(Bound { socket, address: *at.ip(), traffic: Traffic::default() })
 }
 
 /// Asks for a larger receive buffer, so that a rack of machines can send requests in one instant. Root may exceed the
@@ -129,6 +134,13 @@ pub(crate) fn roomy(socket: &impl std::os::fd::AsFd) {
 }
 
 impl Bound {
+    /// Counts what is sent there, and obeys its limits; without this call there are none.
+    #[must_use]
+    pub fn with_traffic(mut self, traffic: Traffic) -> Self {
+        self.traffic = traffic;
+        self
+    }
+
     /// Serves `files` to the networks in `served` until `cancel`, which also ends running transfers. Every transfer
     /// that got beyond its first block is reported when it ends.
     ///
@@ -149,6 +161,7 @@ impl Bound {
         let front = Front {
             socket,
             address: self.address,
+            traffic: self.traffic,
             files,
             served,
             library: at,
@@ -203,6 +216,7 @@ impl Transfers {
 struct Front {
     socket: tokio::net::UdpSocket,
     address: Ipv4Addr,
+    traffic: Traffic,
     files: watch::Receiver<Files>,
     served: watch::Receiver<Served>,
     library: SocketAddr,
@@ -275,8 +289,9 @@ impl Front {
             socket.set_nonblocking(true)?;
             socket.send_to(&refusal.packet(), client)
         });
-        if let Err(error) = sent {
-            tracing::debug!(%client, %error, "a TFTP refusal could not be sent");
+        match sent {
+            Ok(bytes) => self.traffic.to((*client.ip()).into()).charge(Kind::Tftp, bytes),
+            Err(error) => tracing::debug!(%client, %error, "a TFTP refusal could not be sent"),
         }
     }
 
@@ -288,7 +303,8 @@ impl Front {
             Admission::Full => return self.refuse(client, Refusal::Busy, &read.shown),
         };
         let opened = async {
-            let carriage = Carriage::open(self.address, client, self.library).await?;
+            let line = self.traffic.to((*client.ip()).into());
+            let carriage = Carriage::open(self.address, client, self.library, line).await?;
             let inner = carriage.address()?;
             Ok::<_, io::Error>((carriage, inner))
         };

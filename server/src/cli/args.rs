@@ -415,8 +415,8 @@ pub enum Swarm {
     Status,
     /// Show or change how much may go out, while chunks are being sent too.
     ///
-    /// Counts what chunks take on the line. Holds until the server stops; the
-    /// configuration file (`limit`, and `limit` of a `[[site]]`) has what stays.
+    /// Covers all that machines are sent; boot files go before chunks. Holds until
+    /// the server stops; the configuration file (`limit`, and `limit` of a `[[site]]`) has what stays.
     #[command(
         after_help = "Example:\n  swarmboot swarm limit\n  swarmboot swarm limit 50M\n  swarmboot swarm \
                             limit 20M --site branch\n  swarmboot swarm limit none --site branch"

@@ -11,7 +11,7 @@ use super::show::words::{has, when};
 use super::show::{Screen, talk};
 use crate::api::shapes::{ImageStage, RelayHolds, RelayInvite, RelayInvited, RelayShown, RelayState, Staged};
 use crate::fault::Fault;
-use crate::swarm::Rate;
+use crate::traffic::Rate;
 use crate::units;
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Relay) -> Result<ExitCode, Fault> {

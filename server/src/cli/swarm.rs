@@ -1,4 +1,5 @@
-//! `swarmboot swarm`: shows what each agent has and what slows it down, and sets limits on lines. Touches the admin
+//! `swarmboot swarm`: shows what each agent has and what slows it down, what was sent into each site,
+//! and sets limits on lines. Touches the admin
 //! socket.
 
 use std::process::ExitCode;
@@ -10,18 +11,19 @@ use super::args::Swarm;
 use super::client::Client;
 use super::show::Screen;
 use super::show::words::sent_copies;
-use crate::api::shapes::{NodeStatus, SwarmStatus};
+use crate::api::shapes::{NodeStatus, SwarmShown, SwarmStatus};
 use crate::fault::Fault;
-use crate::swarm::{LimitOrder, LineLimits, Rate};
+use crate::traffic::{LimitOrder, LineLimits, Rate, SentByKind, SiteTraffic};
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Swarm) -> Result<ExitCode, Fault> {
     match command {
         Swarm::Status => {
-            let status: Vec<SwarmStatus> = client.get("/swarm").await?;
+            let status: SwarmShown = client.get("/swarm").await?;
             if screen.wants_json() {
                 screen.json(&status)?;
             } else {
-                show(screen, &status)?;
+                show(screen, &status.images)?;
+                show_sites(screen, &status.sites)?;
             }
         }
         Swarm::Limit { rate, site } => {
@@ -90,9 +92,42 @@ fn row(swarm: &SwarmStatus, node: &NodeStatus) -> [String; 8] {
     ]
 }
 
+/// A row for each site, and one for all of them: what the server's own line carried.
+fn show_sites(screen: &Screen, sites: &[SiteTraffic]) -> Result<(), Fault> {
+    if sites.is_empty() {
+        return Ok(());
+    }
+    let head =
+        ["INTO", "BOOT", "BUNDLES", "MANIFESTS", "CHUNKS", "ANSWERS", "CONTROL", "ALL", "RECEIVED", "LIMIT"];
+    let all = |of: fn(&SentByKind) -> u64| bytes(sites.iter().map(|site| of(&site.sent)).sum());
+    let cells = |name: &str, of: &dyn Fn(fn(&SentByKind) -> u64) -> String, received: u64, limit: String| {
+        [
+            name.to_owned(),
+            of(|sent| sent.dhcp + sent.tftp + sent.boot_files),
+            of(|sent| sent.bundle),
+            of(|sent| sent.manifest),
+            of(|sent| sent.chunks),
+            of(|sent| sent.answers),
+            of(|sent| sent.control),
+            of(SentByKind::all),
+            bytes(received),
+            limit,
+        ]
+    };
+    let each = sites
+        .iter()
+        .map(|site| cells(&site.site, &|of| bytes(of(&site.sent)), site.received, rate_shown(site.limit)));
+    let received = sites.iter().map(|site| site.received).sum();
+    let sum = (sites.len() > 1).then(|| cells("all sites", &all, received, "-".to_owned()));
+    screen.rows(&head, each.chain(sum))
+}
+
+fn rate_shown(rate: Option<Rate>) -> String {
+    rate.map_or_else(|| "none".to_owned(), |rate| rate.to_string())
+}
+
 fn show_limits(screen: &Screen, limits: &LineLimits) -> Result<(), Fault> {
-    let rate = |rate: Option<Rate>| rate.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
-    let server = std::iter::once(["the server's line".to_owned(), rate(limits.server)]);
-    let sites = limits.sites.iter().map(|(site, of)| [format!("into {site}"), rate(Some(*of))]);
+    let server = std::iter::once(["the server's line".to_owned(), rate_shown(limits.server)]);
+    let sites = limits.sites.iter().map(|(site, of)| [format!("into {site}"), rate_shown(Some(*of))]);
     screen.rows(&["LINE", "LIMIT"], server.chain(sites))
 }

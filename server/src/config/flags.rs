@@ -48,7 +48,7 @@ pub struct Flags {
     /// TCP port of HTTP boot and the machines' reports [default: 8069].
     #[arg(long, value_name = "PORT")]
     pub http_port: Option<u16>,
-    /// What the server may send into the swarm at the most, such as 50M, in bits
+    /// What the server may send to machines at the most, such as 50M, in bits
     /// per second; can be changed with `swarmboot swarm limit` [default: all].
     #[arg(long, env = "SWARMBOOT_LIMIT", value_name = "RATE")]
     pub limit: Option<String>,

@@ -17,6 +17,7 @@ use super::rivals::{Ears, Rival};
 use super::wire::{self, Frames, Interface, InterfaceError, Routed};
 use crate::boot::choose::Programs;
 use crate::boot::tftp::{Served, roomy};
+use crate::traffic::Traffic;
 
 /// The configuration of DHCP.
 #[derive(Debug, Clone)]
@@ -27,8 +28,9 @@ pub struct Config {
     pub mode: Mode,
     /// The TCP port of the machines' HTTP.
     pub http_port: u16,
-    /// Whether machines are answered that no admin has named, approved or ordered anything for.
-    pub discovery: bool,
+    /// Whether machines are answered that no admin has named, approved or ordered anything for; a relay's server may change
+    /// it.
+    pub discovery: watch::Receiver<bool>,
     /// The boot programs that TFTP and HTTP serve; changes when a boot kit is imported.
     pub programs: watch::Receiver<Programs>,
     /// The networks of configured sites, which are served besides the interface's own.
@@ -120,8 +122,10 @@ pub struct Bound {
     pub(super) authoritative: bool,
     pub(super) client_port: u16,
     pub(super) programs: watch::Receiver<Programs>,
+    pub(super) discovery: watch::Receiver<bool>,
     pub(super) networks: Networks,
     pub(super) served: watch::Sender<Served>,
+    pub(super) traffic: Traffic,
 }
 
 /// Opens both ports on the interface. Must be called inside a tokio runtime.
@@ -167,10 +171,10 @@ pub(super) fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> 
         place: interface.place(),
         http_port: config.http_port,
         mode: config.mode,
-        discovery: config.discovery,
+        discovery: *config.discovery.borrow(),
         programs: config.programs.borrow().clone(),
     };
-    let programs = config.programs;
+    let (programs, discovery) = (config.programs, config.discovery);
     let own = Ipv4Net::new(interface.address, interface.prefix).map(|network| network.trunc());
     let networks = Networks::new(own.into_iter().chain(config.sites).collect());
     let served = watch::Sender::new(Arc::new(networks.all()));
@@ -188,8 +192,10 @@ pub(super) fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> 
         authoritative,
         client_port,
         programs,
+        discovery,
         networks,
         served,
+        traffic: Traffic::default(),
     })
 }
 

@@ -28,6 +28,7 @@ use super::wire::{self, Interface};
 use crate::boot::tftp::Served;
 use crate::fleet::boot_policy::{BootPolicies, Sighting};
 use crate::noise::Noise;
+use crate::traffic::{Kind, Traffic};
 
 impl Bound {
     /// The interface that is served.
@@ -46,6 +47,13 @@ impl Bound {
     #[must_use]
     pub fn rivals(&self) -> watch::Receiver<Vec<Rival>> {
         self.rivals.subscribe()
+    }
+
+    /// Counts what is sent there. DHCP waits for no limit: it is few bytes, and firmware gives up soon.
+    #[must_use]
+    pub fn with_traffic(mut self, traffic: Traffic) -> Self {
+        self.traffic = traffic;
+        self
     }
 
     /// Serves until `cancel`. The boot policies are read without waiting; sightings and changed leases are sent without
@@ -100,6 +108,9 @@ impl Bound {
             let SocketAddr::V4(source) = source else { continue };
             if self.programs.has_changed().unwrap_or(false) {
                 self.profile.programs = self.programs.borrow_and_update().clone();
+            }
+            if self.discovery.has_changed().unwrap_or(false) {
+                self.profile.discovery = *self.discovery.borrow_and_update();
             }
             let packet = if port == Port::Dhcp { &dhcp[..length] } else { &pxe[..length] };
             self.answer(&mut server, &mut checks, Held { packet: packet.to_vec(), port, source });
@@ -193,8 +204,16 @@ impl Bound {
                 None => wire::send(socket, &self.interface, bytes, everyone(68)),
             },
         };
-        if let Err(error) = sent {
-            noise.warn(|unsaid| tracing::warn!(%error, ?to, unsaid, "a DHCP answer could not be sent"));
+        let address = match to {
+            Destination::Unicast(to) if !to.ip().is_broadcast() => *to.ip(),
+            // On the server's own link.
+            _ => self.interface.address,
+        };
+        match sent {
+            Ok(()) => self.traffic.sent_to(address.into(), Kind::Dhcp, bytes.len() as u64),
+            Err(error) => {
+                noise.warn(|unsaid| tracing::warn!(%error, ?to, unsaid, "a DHCP answer could not be sent"));
+            }
         }
     }
 }

@@ -145,7 +145,7 @@ fn serve(first: u8, last: u8) -> Served {
         interface: "srv".to_owned(),
         mode: Mode::Full(network),
         http_port: 8069,
-        discovery: true,
+        discovery: tokio::sync::watch::channel(true).1,
         programs: watch::channel(beside().programs).1,
         sites: vec![],
         authoritative: false,

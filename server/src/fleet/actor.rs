@@ -4,21 +4,23 @@
 //! error, and the state is loaded from the records again. Touches the clock, the store, `fleet`'s cores, and the
 //! provisioner.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::hardware::CheckedHardware;
 use common::trust::{KeyPair, PublicKey};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::boot_policy::BootPolicies;
-use super::decide::{Effects, Fleet, Settings};
+use super::decide::{Effects, Fleet, Heard, Settings, Wake};
 use super::handle::FleetHandle;
 use super::nonce::Nonces;
 use super::provisioner::Provisioner;
 use super::relays::RelayTable;
-use super::request::{Answer, FleetError, Request};
+use super::request::{Answer, FleetError, Request, Waiter};
 use super::state::Change;
 use super::store::{KnownHardware, Store, StoreError};
 use crate::api::shapes::LogEvent;
@@ -35,6 +37,9 @@ const FOLLOW_MAX: usize = 4096;
 /// Plans made and bundles built at once: each build takes a core and some tens of MiB.
 const TAILORS_MAX: usize = 4;
 
+/// The most machines of orders whose bundles are still to be built ahead.
+const AHEAD_MAX: usize = 2048;
+
 /// The interval of `Fleet::tick`.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -46,6 +51,7 @@ const RETENTION: Duration = Duration::from_secs(60);
 pub struct FleetTask {
     thread: std::thread::JoinHandle<()>,
     handle: FleetHandle,
+    ahead: mpsc::Receiver<Arc<CheckedHardware>>,
 }
 
 /// Starts the fleet's thread with the state that `store` keeps. The provisioner is asked for images, plans and
@@ -80,9 +86,21 @@ pub fn start(
     let nonces = Nonces::new(&keys.secret(), Timestamp::now());
     let tailors = Arc::new(Semaphore::new(TAILORS_MAX));
     let orders = Arc::new(Semaphore::new(super::handle::ORDERS_MAX as usize));
-    let handle =
-        FleetHandle { requests, policies, relays, events, provisioner, nonces, keys, log, tailors, orders };
-    Ok((handle.clone(), FleetTask { thread, handle }))
+    let (ahead, asked_ahead) = mpsc::channel(AHEAD_MAX);
+    let handle = FleetHandle {
+        requests,
+        policies,
+        relays,
+        events,
+        provisioner,
+        nonces,
+        keys,
+        log,
+        tailors,
+        ahead,
+        orders,
+    };
+    Ok((handle.clone(), FleetTask { thread, handle, ahead: asked_ahead }))
 }
 
 /// Everything that the fleet's thread owns.
@@ -93,6 +111,8 @@ struct Actor {
     relays: watch::Sender<Arc<RelayTable>>,
     events: broadcast::Sender<Arc<LogEvent>>,
     provisioner: Arc<dyn Provisioner>,
+    /// Who is told of news, by the key of the machine that waits.
+    waiters: HashMap<PublicKey, oneshot::Sender<Wake>>,
 }
 
 impl Actor {
@@ -109,7 +129,7 @@ impl Actor {
         }
         let policies = watch::Sender::new(Arc::new(fleet.state.policies(fleet.settings.discover)));
         let relays = watch::Sender::new(Arc::new(fleet.relay_table(Timestamp::now())));
-        Ok(Self { fleet, store, policies, relays, events, provisioner })
+        Ok(Self { fleet, store, policies, relays, events, provisioner, waiters: HashMap::new() })
     }
 
     fn run(mut self, mut waiting: mpsc::Receiver<Request>, runtime: &tokio::runtime::Handle) {
@@ -130,6 +150,7 @@ impl Actor {
             for request in group.drain(..) {
                 match request {
                     Request::Work(work) => answers.push(work(&mut self.fleet, Timestamp::now())),
+                    Request::Wait(waiter) => answers.push(self.wait(*waiter, Timestamp::now())),
                     Request::Tick(answer) => {
                         self.pass_time(Timestamp::now(), runtime);
                         answers.push(answer);
@@ -138,7 +159,7 @@ impl Actor {
                     Request::Stop => open = false,
                 }
             }
-            let Effects { changes, dismissed } = self.fleet.take_effects();
+            let Effects { changes, dismissed, woken } = self.fleet.take_effects();
             match runtime.block_on(self.store.commit(&changes)) {
                 Ok(()) => {
                     self.announce(changes);
@@ -152,11 +173,34 @@ impl Actor {
                 }
                 Err(error) => self.fall_back(error, &changes, answers, runtime),
             }
+            // Also after a failure: who is woken for nothing reports once, and who is not woken waits.
+            for wake in woken {
+                if let Some(waiter) = self.waiters.remove(&wake.key) {
+                    let _ = waiter.send(wake);
+                }
+            }
         }
         drop(dismissals);
         let left = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(2), porter).await });
         if left.is_err() {
             tracing::warn!("the swarm was not told of all who left it");
+        }
+    }
+
+    fn wait(&mut self, waiter: Waiter, now: Timestamp) -> Answer {
+        let Waiter { request, address, reply, woken } = waiter;
+        let heard = self.fleet.wait(&request, address, now);
+        if let Heard::Waits(_) = heard {
+            // An earlier request of the same boot is answered by this: its connection broke, or a copy of it came.
+            self.waiters.insert(request.key, woken);
+        }
+        Box::new(move |written| drop(reply.send(written.map(|()| heard))))
+    }
+
+    /// Forgets the waiters whose connection has ended or whose time is over.
+    fn let_waiters_go(&mut self) {
+        for (key, _) in self.waiters.extract_if(|_, waiter| waiter.is_closed()) {
+            self.fleet.waits_no_more(&key);
         }
     }
 
@@ -221,6 +265,7 @@ impl Actor {
 
     fn pass_time(&mut self, now: Timestamp, runtime: &tokio::runtime::Handle) {
         let free = runtime.block_on(self.store.free_bytes());
+        self.let_waiters_go();
         self.fleet.is_tight = free.is_some_and(|free| free < self.fleet.settings.reserve_bytes);
         self.fleet.tick(now);
     }
@@ -251,7 +296,8 @@ impl FleetTask {
     /// # Errors
     /// When the fleet's thread ended by itself.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), FleetError> {
-        let Self { thread, handle } = self;
+        let Self { thread, handle, ahead } = self;
+        let building = tokio::spawn(build_ahead(ahead, handle.clone(), cancel.clone()));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut retention = tokio::time::interval(RETENTION);
@@ -276,7 +322,24 @@ impl FleetTask {
         // Requests that are queued are still done: this one comes after all of them.
         handle.requests.send(Request::Stop).await.map_err(|_| FleetError::Stopping)?;
         drop(handle);
+        building.await.map_err(FleetError::Worker)?;
         let join = tokio::task::spawn_blocking(move || thread.join()).await.map_err(FleetError::Worker)?;
         join.map_err(|_| FleetError::Stopping)
+    }
+}
+
+/// Builds bundles ahead, one at a time, until `cancel`: so all but one of the tailors' places stay free for machines that
+/// have asked for their plan.
+async fn build_ahead(
+    mut asked: mpsc::Receiver<Arc<CheckedHardware>>,
+    handle: FleetHandle,
+    cancel: CancellationToken,
+) {
+    while let Some(Some(hardware)) = cancel.run_until_cancelled(asked.recv()).await {
+        let Ok(_permit) = handle.tailors.acquire().await else { return };
+        let provisioner = Arc::clone(&handle.provisioner);
+        if let Err(error) = tokio::task::spawn_blocking(move || provisioner.prepare(&hardware)).await {
+            tracing::error!(%error, "building a bundle ahead failed");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! publishes this table whenever it changes. Also what these listeners report to the fleet ([`Sighting`]). Touches
 //! `common`, `fleet::marks`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use common::id::{Mac, MachineId};
 
@@ -136,6 +136,10 @@ pub struct BootPolicies {
     by_uuid: HashMap<String, Vec<usize>>,
     /// Machines whose identity is in doubt, for the warning.
     pub doubted: Vec<MachineId>,
+    /// Machines with an order to carry out.
+    ordered: HashSet<MachineId>,
+    /// Of those, how many at each site have not begun it.
+    expected: HashMap<String, usize>,
 }
 
 impl BootPolicies {
@@ -149,6 +153,26 @@ impl BootPolicies {
             self.by_uuid.entry(uuid.clone()).or_default().push(at);
         }
         self.known.push((known_by, policy));
+    }
+
+    /// Notes that there is an order for `machine`, which was last seen at `site`, and whether it has begun it.
+    pub fn order(&mut self, machine: MachineId, site: &str, begun: bool) {
+        self.ordered.insert(machine);
+        if !begun {
+            *self.expected.entry(site.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Whether there is an order for `machine` to carry out.
+    #[must_use]
+    pub fn is_ordered(&self, machine: MachineId) -> bool {
+        self.ordered.contains(&machine)
+    }
+
+    /// How many machines of `site` have an order that they have not begun.
+    #[must_use]
+    pub fn expected(&self, site: &str) -> usize {
+        self.expected.get(site).copied().unwrap_or(0)
     }
 
     /// The policy for a request of `asker`, with the machine that it is; `None` and `Unknown` if it is not known.
@@ -299,6 +323,8 @@ impl std::fmt::Display for ClientKind {
 pub enum ScriptSays {
     /// The loader.
     Load,
+    /// To wait until a neighbour has kernel and loader.
+    Wait,
     /// The OS on the machine's own disk.
     BootDisk,
     /// Its own disk, because it shows no Ethernet address, which the loader needs.
@@ -309,6 +335,7 @@ impl std::fmt::Display for ScriptSays {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Load => "load",
+            Self::Wait => "wait for a neighbour that fetches kernel and loader",
             Self::BootDisk => "boot disk",
             Self::BootDiskNoEthernet => "boot disk: it shows no Ethernet address (InfiniBand?)",
         })
@@ -363,6 +390,13 @@ pub enum Sighting {
         /// The address that sent it.
         address: std::net::IpAddr,
         /// What the check of the report found.
+        why: String,
+    },
+    /// A machine was sent to a neighbour for boot files, and says that it got none, or wrong ones.
+    NeighbourFailed {
+        /// The address of the machine that says so.
+        address: std::net::IpAddr,
+        /// Which neighbour, and what it did.
         why: String,
     },
     /// The OS of a known machine asked DHCP for an address, as it does when it starts.

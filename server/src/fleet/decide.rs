@@ -45,6 +45,12 @@ mod trails;
 // What is concluded when a machine falls silent.
 mod silences;
 
+// Machines that wait for an order with an open request: what they were told.
+mod waiters;
+
+// Who of them is woken.
+mod wake;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -64,10 +70,13 @@ use crate::api::shapes::{JobState, MachineState};
 use boots::{Boots, SILENT};
 use budget::Budgets;
 use trails::Trails;
+use waiters::Waiters;
 use whose::Said;
 
+pub(super) use bars::Bar;
 pub use boots::{AtWork, REPORT_LIFE};
-pub use settings::{Settings, SiteRule, site_of};
+pub use settings::{Settings, WaiterBounds};
+pub use waiters::{Heard, Wake};
 pub(super) use whose::Whose;
 
 /// What the actor has to do after a decision: commit the changes first, then the rest.
@@ -77,6 +86,8 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// Keys whose admission to the swarm ends, each with the reason that its agent is told, if any.
     pub dismissed: Vec<(PublicKey, Option<String>)>,
+    /// Machines that wait and are to report now, in this order.
+    pub woken: Vec<Wake>,
 }
 
 /// The state of the fleet and the effects that are still to be carried out ([`Effects`]). One thread owns it.
@@ -99,6 +110,7 @@ pub struct Fleet {
     pub dropped: u64,
     budgets: Budgets,
     looked_for_secrets: Option<Timestamp>,
+    waiters: Waiters,
     /// How many events and reports of machines that nobody let in were over their limits and left out.
     pub left_out: u64,
     pub(super) relays: Relays,
@@ -139,6 +151,7 @@ impl Fleet {
             dropped: 0,
             budgets: Budgets::default(),
             looked_for_secrets: None,
+            waiters: Waiters::default(),
             left_out: 0,
             relays: Relays::default(),
             is_tight: false,
@@ -148,7 +161,7 @@ impl Fleet {
     /// All sites: those of the settings, and those of machines on record.
     #[must_use]
     pub fn sites(&self) -> BTreeSet<String> {
-        let named = self.settings.sites.iter().map(|rule| &rule.site);
+        let named = self.settings.sites.rules().iter().map(|rule| &rule.site);
         named.chain(self.state.machines.values().map(|machine| &machine.site)).cloned().collect()
     }
 
@@ -187,6 +200,7 @@ impl Fleet {
 
     /// Takes the effects since the last call.
     pub fn take_effects(&mut self) -> Effects {
+        self.wake_waiters();
         std::mem::take(&mut self.after)
     }
 

@@ -75,6 +75,7 @@ impl Deployment {
             gather: ordered.gather.is_some(),
             finish: if report.firmware == Firmware::None { Finish::Exit } else { ordered.finish },
             server,
+            reporter: None,
         }
     }
 

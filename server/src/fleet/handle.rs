@@ -19,6 +19,7 @@ mod relays;
 
 use std::sync::Arc;
 
+use common::hardware::CheckedHardware;
 use common::trust::{KeyPair, PublicKey};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
@@ -48,6 +49,8 @@ pub struct FleetHandle {
     pub(super) log: Arc<dyn Log>,
     /// A permit is held while a plan is made and its bundle is built.
     pub(super) tailors: Arc<Semaphore>,
+    /// Hardware of machines that are about to be ordered something for, so that their bundles are built ahead.
+    pub(super) ahead: mpsc::Sender<Arc<CheckedHardware>>,
     /// A permit is held by each order from when its image is looked up until it is placed.
     pub(super) orders: Arc<Semaphore>,
 }
@@ -84,6 +87,15 @@ impl FleetHandle {
     #[cfg(test)]
     pub(crate) async fn age(&self) {
         self.tell(|fleet, _| fleet.boots.age()).await.unwrap();
+    }
+
+    /// How many machines wait with an open request.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    #[cfg(test)]
+    pub(crate) async fn waiting(&self) -> Result<usize, FleetError> {
+        self.look(Fleet::waiting).await
     }
 
     async fn look<T: Send + 'static>(

@@ -304,16 +304,20 @@ impl Fleet {
 
     /// Opens a job for `machine` from the oldest open deployment that takes it; `None` if there is none.
     pub(super) fn take_open(&mut self, machine: MachineId, now: Timestamp) -> Option<Job> {
-        let known = self.state.machines.get(&machine)?;
-        if self.state.frozen.is_some() || self.unavailable(known).is_some() {
+        let id = self.open_for(self.state.machines.get(&machine)?)?;
+        self.open_job(id, machine, None, now)
+    }
+
+    /// The oldest open deployment that would take `machine` if it reported now.
+    pub(super) fn open_for(&self, machine: &Machine) -> Option<DeploymentId> {
+        if self.state.frozen.is_some() || self.unavailable(machine).is_some() {
             return None;
         }
-        let had = |order: &Deployment| self.state.jobs_of(order.id).any(|job| job.machine == machine);
+        let had = |order: &Deployment| self.state.jobs_of(order.id).any(|job| job.machine == machine.id);
         let open =
             self.state.deployments.values().filter(|order| order.open && !order.request.names_machines());
-        let taken = |order: &&Deployment| order.takes(known, self.state.jobs_of(order.id).count());
-        let id = open.filter(taken).find(|order| !had(order))?.id;
-        self.open_job(id, machine, None, now)
+        let taken = |order: &&Deployment| order.takes(machine, self.state.jobs_of(order.id).count());
+        open.filter(taken).find(|order| !had(order)).map(|order| order.id)
     }
 
     /// Cancels a deployment, or its jobs for the selected machines.

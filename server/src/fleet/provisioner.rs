@@ -38,6 +38,8 @@ pub struct PlanRequest {
     pub finish: Finish,
     /// The server's address that the machine reported to, at which its agent reaches the swarm; `None` if unknown.
     pub server: Option<std::net::IpAddr>,
+    /// The address that the machine reported from; `None` if unknown.
+    pub reporter: Option<std::net::IpAddr>,
 }
 
 /// The disk that a plan would write.
@@ -108,6 +110,10 @@ pub trait Provisioner: Send + Sync + 'static {
     /// # Errors
     /// When the machine gets no plan, or the bundle cannot be built.
     fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan>;
+
+    /// Builds ahead what a plan for `hardware` needs, so that it is there when the machine asks. Blocking and slow, as
+    /// `tailor`, which reports what goes wrong.
+    fn prepare(&self, _hardware: &CheckedHardware) {}
 
     /// Admits a machine to the swarm; a second admission with the same key replaces the first.
     fn admit(&self, admission: Admission) -> Soon<'_, ()>;

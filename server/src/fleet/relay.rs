@@ -4,7 +4,7 @@ use common::id::ImageId;
 use common::trust::PublicKey;
 use jiff::Timestamp;
 
-use crate::swarm::Rate;
+use crate::traffic::Rate;
 
 /// A relay, from its invitation on. Kept when it is revoked, so that it can be told so.
 #[derive(Debug, Clone, PartialEq, Eq)]

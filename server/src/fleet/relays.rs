@@ -123,15 +123,15 @@ impl Fleet {
 
     /// A relay is at a site whose machines are known by their addresses: a named one, or a network of 256 addresses.
     fn check_site(&self, site: &str) -> Result<(), Refused> {
-        let is_named = self.settings.sites.iter().any(|rule| rule.site == site);
+        let is_named = self.settings.sites.rules().iter().any(|rule| rule.site == site);
         let is_network = site
             .parse::<Ipv4Net>()
-            .is_ok_and(|net| net.prefix_len() == 24 && self.settings.site_of(net.addr()) == site);
+            .is_ok_and(|net| net.prefix_len() == 24 && self.settings.sites.of(net.addr().into()) == site);
         if is_named || is_network {
             return Ok(());
         }
         let named: std::collections::BTreeSet<&str> =
-            self.settings.sites.iter().map(|rule| rule.site.as_str()).collect();
+            self.settings.sites.rules().iter().map(|rule| rule.site.as_str()).collect();
         let named: Vec<&str> = named.into_iter().take(20).collect();
         let cause = match named.as_slice() {
             [] => "the configuration names no site".to_owned(),

@@ -12,7 +12,7 @@ use common::trust::PublicKey;
 use jiff::Timestamp;
 
 use super::boot_policy::IdleBoot;
-use super::decide::{AtWork, Fleet, REPORT_LIFE, Whose};
+use super::decide::{AtWork, Bar, Fleet, REPORT_LIFE, Whose};
 use super::identity::{Fingerprint, Who, shared};
 use super::machine::{Boot, Machine, has_bootable_disk};
 use super::provisioner::PlanRequest;
@@ -28,6 +28,8 @@ pub(super) const REFUSED_POLL_SECONDS: u32 = 30;
 pub struct Decided {
     /// The machine that reported, known or new; number 0 if it was not recorded.
     pub machine: MachineId,
+    /// Whether the report was recorded and decided about, so that its instruction holds until something changes.
+    pub taken: bool,
     /// Its instruction, or what has to be done before there is one.
     pub next: Next,
 }
@@ -70,7 +72,7 @@ impl Fleet {
         let report = hardware.report();
         let wait = |machine, seconds, reason: &str| {
             let order = Instruction::Wait { seconds, reason: reason.to_owned() };
-            Decided { machine, next: Next::Tell(order) }
+            Decided { machine, taken: false, next: Next::Tell(order) }
         };
         if let Some(machine) = self.boots.is_over(&report.key, arrival.begun) {
             self.dropped += 1;
@@ -97,7 +99,7 @@ impl Fleet {
                         was silent for long enough";
             let what = What::Note { text: text.to_owned() };
             self.log_once(now, Whose::Machine(id), Step::Inspect, what);
-            return Decided { machine: id, next: Next::AtWork(agent) };
+            return Decided { machine: id, taken: false, next: Next::AtWork(agent) };
         }
         if !self.inspect(id, hardware, shown, doubts, arrival.address, now) {
             // Nothing was recorded, so it has no number; the machine asks again.
@@ -111,7 +113,7 @@ impl Fleet {
             self.absorb(id, sighting, now);
         }
         let next = self.decide(id, hardware, arrival.address, now);
-        Decided { machine: id, next }
+        Decided { machine: id, taken: true, next }
     }
 
     /// Records the report of machine `id`. False, with nothing recorded, when limits on unknown machines forbid it.
@@ -258,10 +260,7 @@ impl Fleet {
         if let Some(site) = report.site.as_ref().filter(|_| let_in && report.firmware == Firmware::None) {
             return site.clone();
         }
-        match address {
-            Some(IpAddr::V4(address)) => self.settings.site_of(address),
-            _ => "local".to_owned(),
-        }
+        address.map_or_else(|| "local".to_owned(), |address| self.settings.sites.of(address))
     }
 
     fn decide(
@@ -287,16 +286,21 @@ impl Fleet {
                 return Next::Tailor(Box::new(request), Arc::clone(hardware));
             }
         }
+        let reason = self.reason(id, bar);
+        Next::Tell(self.send_away(machine, hardware.report(), reason, now))
+    }
+
+    /// Why machine `id`, which gets no plan, gets none; `bar` says whether something forbids it.
+    pub(super) fn reason(&self, id: MachineId, bar: Option<Bar>) -> String {
         let refused = self.state.newest_job(id).filter(|job| job.state == JobState::Refused);
-        let reason = match (bar, refused) {
+        match (bar, refused) {
             (Some(bar), _) => bar.to_string(),
             (None, Some(job)) => format!(
                 "what was ordered was refused ({}); `swarmboot deploy retry` orders it again",
                 job.cause.as_deref().unwrap_or("no reason is known")
             ),
             (None, None) => "nothing is ordered for this machine".to_owned(),
-        };
-        Next::Tell(self.send_away(machine, hardware.report(), reason, now))
+        }
     }
 
     fn send_away(

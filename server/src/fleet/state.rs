@@ -14,7 +14,7 @@ use super::job::Job;
 use super::machine::Machine;
 use super::marks::Fingerprint;
 use super::relay::{Relay, StageOrder};
-use crate::api::shapes::{Frozen, LogEvent, Silence};
+use crate::api::shapes::{Frozen, JobState, LogEvent, Silence};
 
 /// One change of the fleet's state.
 #[derive(Debug, Clone)]
@@ -273,8 +273,12 @@ impl State {
     pub fn policies(&self, discover: bool) -> BootPolicies {
         let mut table = BootPolicies::default();
         for machine in self.machines.values() {
-            let policy = machine.policy(self.newest_job(machine.id), discover, self.frozen.is_some());
+            let job = self.newest_job(machine.id);
+            let policy = machine.policy(job, discover, self.frozen.is_some());
             table.insert(machine.known_by(), policy);
+            if let Some(job) = job.filter(|job| job.wants_plan()) {
+                table.order(machine.id, &machine.site, job.state == JobState::Running);
+            }
             if !machine.doubts.is_empty() {
                 table.doubted.push(machine.id);
             }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::decide::Settings;
+use super::decide::{Settings, WaiterBounds};
+use crate::traffic::Sites;
 
 /// Settings with discovery, without sites, and with nothing that is ever deleted or expires.
 #[must_use]
@@ -20,14 +21,16 @@ pub fn settings() -> Settings {
     Settings {
         discover: true,
         poll_seconds: 5,
+        waiters: WaiterBounds::default(),
         confirm_within: SignedDuration::from_mins(15),
         order_expires: None,
         keep_events: None,
         keep_bytes: None,
         reserve_bytes: 0,
-        sites: vec![],
+        sites: Sites::default(),
         token_key: [3; 32],
         own: Arc::default(),
         url: String::new(),
+        seeds: vec![],
     }
 }

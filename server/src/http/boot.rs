@@ -2,6 +2,7 @@
 //! in a path becomes a file name: names are compared with those of the boot files. Reads the fleet's boot policies, and
 //! reports to it what was sent.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,14 +10,19 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use common::limits::cut;
+use common::id::MachineId;
 
 use super::content::{Bytestore, Content, answer};
+use super::objects::take_faults;
 use super::public::Public;
+use super::query::query_pairs;
 use super::refusal::Refusal;
 use super::server::Ends;
+use crate::boot::from_peers::{self, Check, FromPeers, Hashed};
+use crate::boot::ipxe::Ipxe;
 use crate::boot::script::{self, Visitor};
-use crate::fleet::boot_policy::{BootPolicy, ScriptSays, Sighting};
+use crate::fleet::boot_policy::{Asker, BootPolicy, ScriptSays, Sighting};
+use crate::peers::{Advice, Asking, Who};
 
 /// The routes that machines fetch from before they have reported anything.
 pub(super) fn routes() -> Router<Arc<Public>> {
@@ -34,12 +40,12 @@ async fn boot_script(
 ) -> Result<Response, Refusal> {
     let pairs = query_pairs(query.as_deref().unwrap_or_default());
     let asked = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
-    let (asker, ethernet) = match asked {
+    let (asker, ipxe, ethernet) = match asked {
         Visitor::First => return Ok(as_script(script::entry(ends.local, ends.fallback()))),
-        Visitor::Machine(asker, _) => (asker, true),
-        Visitor::Odd(asker) => (asker, false),
+        Visitor::Machine(asker, ipxe) => (asker, ipxe, true),
+        Visitor::Odd(asker) => (asker, Ipxe::default(), false),
     };
-    let (_, policy) = public.fleet.policies().borrow().of(&asker);
+    let (machine, policy) = public.fleet.policies().borrow().of(&asker);
     let kit = match policy {
         BootPolicy::Load => true,
         // The loader supports Ethernet only, and would search for an Ethernet interface for ever.
@@ -47,7 +53,7 @@ async fn boot_script(
         BootPolicy::BootDisk | BootPolicy::Ignore => false,
     };
     let (text, says) = match (kit, policy) {
-        (true, _) => (load_script(&public, ends).await?, ScriptSays::Load),
+        (true, _) => load_script(&public, ends, &asker, machine, &ipxe).await?,
         (false, BootPolicy::Unknown) if !ethernet => {
             (script::boot_disk(ends.local, NOT_ETHERNET), ScriptSays::BootDiskNoEthernet)
         }
@@ -63,12 +69,28 @@ async fn boot_script(
 /// Shown on a machine that netboots over another network than Ethernet.
 const NOT_ETHERNET: &str = "its network card has no Ethernet address, and nothing else is served";
 
-async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
+async fn load_script(
+    public: &Public,
+    ends: Ends,
+    asker: &Asker,
+    machine: Option<MachineId>,
+    ipxe: &Ipxe,
+) -> Result<(String, ScriptSays), Refusal> {
     let kit = public.ask(|source| source.kit()).await?;
     let Some(kit) = kit else {
         tracing::warn!(machine = %ends.peer.ip(), "a machine asks for the loader, but there is no boot kit");
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is no boot kit")
             .hint("`swarmboot kit import` makes one; the machine asks again"));
+    };
+    let source = neighbours(public, ends, asker, machine, ipxe, &kit).await?;
+    let from_peers = match &source {
+        Source::Wait(seconds) => {
+            return Ok((script::wait(ends.local, ends.fallback(), *seconds), ScriptSays::Wait));
+        }
+        Source::Server => None,
+        Source::Peers { peers, files: (kernel, loader), check } => {
+            Some(FromPeers { peers, kernel: *kernel, loader: *loader, check: *check })
+        }
     };
     let load = script::Load {
         server: ends.local,
@@ -76,10 +98,66 @@ async fn load_script(public: &Public, ends: Ends) -> Result<String, Refusal> {
         key: &public.fleet.key(),
         kit: &kit,
         kernel_arguments: &public.kernel_arguments,
+        from_peers,
     };
-    script::load(&load).map_err(|error| {
+    let text = script::load(&load).map_err(|error| {
         tracing::error!(%error, "the boot script cannot be made");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the boot script cannot be made").because(error)
+    })?;
+    Ok((text, ScriptSays::Load))
+}
+
+/// Where a machine takes kernel and loader from.
+enum Source {
+    Server,
+    Peers { peers: Vec<SocketAddr>, files: (Hashed, Hashed), check: Check },
+    Wait(u32),
+}
+
+async fn neighbours(
+    public: &Public,
+    ends: Ends,
+    asker: &Asker,
+    machine: Option<MachineId>,
+    ipxe: &Ipxe,
+    kit: &str,
+) -> Result<Source, Refusal> {
+    let address = ends.peer.ip();
+    // A relay that passed the request on has everything, and is on the machine's own LAN.
+    let site = public.peers.site(address).filter(|_| ends.local.ip() == ends.own.ip());
+    let Some(site) = site else { return Ok(Source::Server) };
+    let name = kit.to_owned();
+    let Some(files) = public.ask(move |source| source.hashed(&name, "loader.img")).await? else {
+        return Ok(Source::Server);
+    };
+    let check = from_peers::check(public.peers.mode(), ipxe);
+    if let Err(Some(why)) = check {
+        public.unchecked.call_once(|| {
+            tracing::info!(
+                machine = %address,
+                why = why.words(),
+                "a machine takes kernel and loader from the server and not from a neighbour, which could give it others; \
+                 `boot_peers = \"any\"` lets such machines trust their neighbours (said once)"
+            );
+        });
+    }
+    let (ordered, expected) = {
+        let policies = public.fleet.policies();
+        let policies = policies.borrow();
+        (machine.is_some_and(|machine| policies.is_ordered(machine)), policies.expected(&site))
+    };
+    let asking = Asking {
+        who: Who { mac: asker.mac, address },
+        files: &[files.0.object, files.1.object],
+        may_share: check.is_ok(),
+        ordered,
+        expected,
+        rate: public.peers.rate(&site),
+    };
+    Ok(match (public.peers.ask(&site, &asking), check) {
+        (Advice::Wait(seconds), _) => Source::Wait(seconds),
+        (Advice::Peers(peers), Ok(check)) => Source::Peers { peers, files, check },
+        (Advice::Server | Advice::Peers(_), _) => Source::Server,
     })
 }
 
@@ -96,14 +174,17 @@ async fn kit_file(
     State(public): State<Arc<Public>>,
     Extension(ends): Extension<Ends>,
     Path((kit, file)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    take_faults(&public, ends, query.as_deref());
     let name = file.clone();
     let content = public.ask(move |source| source.kit_file(&kit, &file)).await?;
     let content = content.ok_or_else(|| Refusal::absent("no boot kit has such a file"))?;
-    let fleet = public.fleet.clone();
+    let (fleet, peers) = (public.fleet.clone(), public.peers.clone());
     let told = Box::new(move |bytes| {
+        peers.sign(ends.peer.ip());
         fleet.sighting(Sighting::LoaderFile { address: ends.peer.ip(), file: name, bytes });
     });
     answer(&method, &headers, content, told).await
@@ -136,53 +217,4 @@ pub fn try_query(query: &str) {
     let pairs = query_pairs(query);
     assert!(pairs.len() <= 16);
     let _ = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
-}
-
-/// The pairs of a query, decoded: at most 16, each part cut to 256 bytes. A value that cannot be decoded is `None`,
-/// because it counts that it was sent at all.
-fn query_pairs(query: &str) -> Vec<(String, Option<String>)> {
-    let pair = |text: &str| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        Some((decoded(cut(name, 256))?, decoded(cut(value, 256))))
-    };
-    query.split('&').take(16).filter_map(pair).collect()
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                let mut byte = [0];
-                hex::decode_to_slice(digits, &mut byte).ok()?;
-                byte[0]
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_is_read_with_suspicion() {
-        let pairs = query_pairs("mac=52-54&serial=a%20b+c&bad=%zz&cut=%4&raw=%ff&empty=");
-        let wanted = [
-            ("mac", Some("52-54")),
-            ("serial", Some("a b c")),
-            ("bad", None),
-            ("cut", None),
-            ("raw", None),
-            ("empty", Some("")),
-        ];
-        let wanted: Vec<_> = wanted.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).into();
-        assert_eq!(pairs, wanted);
-        assert_eq!(query_pairs(&"x=1&".repeat(1000)).len(), 16);
-    }
 }

@@ -10,6 +10,7 @@ use common::wire::relay::SiteBoot;
 
 use super::content::{Bytestore, Content};
 use crate::boot::BootKits;
+use crate::boot::from_peers::Hashed;
 use crate::image::Images;
 use crate::tailor::Bundles;
 
@@ -35,6 +36,12 @@ pub trait BootSource: Send + Sync + 'static {
 
     /// The encoded manifest of an image.
     fn manifest(&self, image: ImageId) -> Option<Bytes>;
+
+    /// Kernel and loader of a kit, the latter by its file name, with the hashes by which neighbours give them out.
+    fn hashed(&self, kit: &str, loader: &str) -> Option<(Hashed, Hashed)>;
+
+    /// The kernel, loader, bundle or manifest of this hash.
+    fn object(&self, hash: Hash) -> Option<Content>;
 
     /// The table of an image's deltas; none (the default) when it has no deltas.
     fn deltas(&self, _image: ImageId) -> Option<Bytes> {
@@ -80,6 +87,16 @@ impl BootSource for Stores {
 
     fn manifest(&self, image: ImageId) -> Option<Bytes> {
         self.images.manifest_bytes(image).ok()
+    }
+
+    fn hashed(&self, kit: &str, loader: &str) -> Option<(Hashed, Hashed)> {
+        Some((self.kits.hashed(kit, "vmlinuz")?, self.kits.hashed(kit, loader)?))
+    }
+
+    fn object(&self, hash: Hash) -> Option<Content> {
+        let file = self.kits.by_hash(hash).or_else(|| self.bundles.path(hash)).map(Bytestore::File);
+        let bytes = file.or_else(|| self.manifest(ImageId(hash)).map(Bytestore::Memory))?;
+        Some(Content { bytes, media: "application/octet-stream", tag: Some(hash.to_string()) })
     }
 
     fn deltas(&self, image: ImageId) -> Option<Bytes> {

@@ -2,8 +2,10 @@
 //! believes `Content-Length`; iPXE and the loader resume with a range after a broken connection. Touches the files that
 //! it is given, and never a path from a request.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -26,6 +28,17 @@ pub enum Bytestore {
     File(PathBuf),
     /// In memory.
     Memory(Bytes),
+    /// On its way to here; its length is known already.
+    Growing(Arc<dyn Growing>),
+}
+
+/// Bytes of which some are still to come.
+pub trait Growing: Send + Sync + fmt::Debug {
+    /// How many there will be in all.
+    fn bytes(&self) -> u64;
+
+    /// Those from `start` on, `len` of them, each piece as soon as it is there. Ends with an error when they do not come.
+    fn read(&self, start: u64, len: u64) -> Pieces;
 }
 
 /// A response body, before ranges are applied.
@@ -80,6 +93,7 @@ pub async fn answer(
 enum Open {
     File(tokio::fs::File),
     Memory(Bytes),
+    Growing(Arc<dyn Growing>),
 }
 
 async fn open(bytes: Bytestore) -> Result<(Open, u64), Refusal> {
@@ -87,6 +101,10 @@ async fn open(bytes: Bytestore) -> Result<(Open, u64), Refusal> {
         Bytestore::Memory(bytes) => {
             let len = bytes.len() as u64;
             Ok((Open::Memory(bytes), len))
+        }
+        Bytestore::Growing(growing) => {
+            let len = growing.bytes();
+            Ok((Open::Growing(growing), len))
         }
         Bytestore::File(path) => {
             let failed = |error: std::io::Error| match error.kind() {
@@ -102,7 +120,8 @@ async fn open(bytes: Bytestore) -> Result<(Open, u64), Refusal> {
     }
 }
 
-type Pieces = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
+/// A body's bytes, piece by piece.
+pub type Pieces = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
 
 impl Open {
     async fn stream(self, start: u64, len: u64) -> Result<Pieces, Refusal> {
@@ -119,6 +138,7 @@ impl Open {
                 })?;
                 Ok(Box::pin(ReaderStream::with_capacity(file.take(len), READ_BYTES)))
             }
+            Self::Growing(growing) => Ok(growing.read(start, len)),
         }
     }
 }

@@ -21,20 +21,20 @@ use super::refusal::Refusal;
 
 /// Reads request bodies, and counts the memory of those that are held at once.
 #[derive(Debug, Default)]
-pub(super) struct Intake(Mutex<Ledger>);
+pub(crate) struct Intake(Mutex<Ledger>);
 
 /// A body that was read, with its share of the memory for all bodies; dropping it frees that share.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// The whole body, as it was sent.
-    pub(super) bytes: Bytes,
+    pub(crate) bytes: Bytes,
     _share: Share,
 }
 
 impl Intake {
     /// Reads the whole body, if it is at most `max` bytes, is not too slow, and there is memory left. `what` names it
     /// in errors.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         self: &Arc<Self>,
         address: IpAddr,
         headers: &HeaderMap,

@@ -13,18 +13,19 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use common::hardware::{CheckedHardware, SentReport};
 use common::id::{Hash, ImageId};
-use common::limits::{EVENTS_BYTES_MAX, EVENTS_PER_BATCH_MAX, REPORT_BYTES_MAX};
+use common::limits::{EVENTS_BYTES_MAX, EVENTS_PER_BATCH_MAX, REPORT_BYTES_MAX, WAIT_BYTES_MAX};
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::trust::{Signed, Untrusted};
-use common::wire::http::{CONFIRM, DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT};
-
+use common::wire::http::{
+    CONFIRM, DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, WAIT, WaitAnswer, WaitRequest,
+};
 use jiff::Timestamp;
 
 use super::content::{Bytestore, Content, answer};
 use super::public::Public;
 use super::refusal::Refusal;
-use super::server::Ends;
+use super::server::{Ends, Leaving};
 use crate::fleet::boot_policy::Sighting;
 use crate::fleet::{FleetError, FleetHandle, From};
 
@@ -36,6 +37,7 @@ pub(super) fn routes() -> Router<Arc<Public>> {
     Router::new()
         .route(IDENTITY, get(identity))
         .route(REPORT, post(report))
+        .route(WAIT, post(wait))
         .route(EVENTS, post(events))
         .route(&format!("{}/{{hash}}", common::wire::http::BUNDLE), get(bundle))
         .route(&format!("{MANIFEST}/{{image}}"), get(manifest))
@@ -58,6 +60,7 @@ async fn report(
     body: Body,
 ) -> Result<Json<Signed<Verdict>>, Refusal> {
     let address = ends.peer.ip();
+    public.peers.sign(address);
     // Its memory is counted until the report is decided.
     let taken = public.intake.read(address, &headers, body, REPORT_BYTES_MAX, "hardware report").await?;
     let turn = public.parsers.acquire().await.map_err(|_| Refusal::from(FleetError::Stopping))?;
@@ -92,6 +95,24 @@ fn believed(fleet: &FleetHandle, bytes: &[u8]) -> Result<(CheckedHardware, Times
     Ok((checked, begun, signed.digest()))
 }
 
+/// Stays unanswered until there is news for the machine. It costs a connection and no thread meanwhile.
+async fn wait(
+    State(public): State<Arc<Public>>,
+    Extension(ends): Extension<Ends>,
+    Extension(leaving): Extension<Leaving>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Signed<WaitAnswer>>, Refusal> {
+    let address = ends.peer.ip();
+    let (request, digest) = {
+        let taken = public.intake.read(address, &headers, body, WAIT_BYTES_MAX, "request to wait").await?;
+        let _turn = public.parsers.acquire().await.map_err(|_| Refusal::from(FleetError::Stopping))?;
+        let signed: Signed<WaitRequest> = parse(&taken.bytes, "request to wait")?;
+        (signed.open_self_signed(|request| request.key).map_err(untrusted)?, signed.digest())
+    };
+    Ok(Json(public.fleet.wait(request, (address, digest), leaving.0.cancelled()).await?))
+}
+
 async fn events(
     State(public): State<Arc<Public>>,
     Extension(ends): Extension<Ends>,
@@ -113,6 +134,7 @@ async fn events(
 
 async fn bundle(
     State(public): State<Arc<Public>>,
+    Extension(ends): Extension<Ends>,
     Path(hash): Path<String>,
     method: Method,
     headers: HeaderMap,
@@ -122,7 +144,8 @@ async fn bundle(
     let content = content.ok_or_else(|| {
         Refusal::absent("there is no such bundle").hint("report again: it is built for each plan")
     })?;
-    answer(&method, &headers, content, Box::new(|_| ())).await
+    let peers = public.peers.clone();
+    answer(&method, &headers, content, Box::new(move |_| peers.sign(ends.peer.ip()))).await
 }
 
 async fn manifest(

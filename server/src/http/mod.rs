@@ -10,6 +10,9 @@ mod connections;
 // A connection whose client reads too slowly is closed.
 mod paced;
 
+// A connection's bytes, counted and sent when it is their turn on the site's line.
+mod turns;
+
 // Request bodies, and the memory for them.
 mod intake;
 
@@ -28,8 +31,14 @@ mod boot_source;
 // The shared state of the machines' routes.
 mod public;
 
+// Core: the query of a request.
+mod query;
+
 // Routes of step 2: scripts, kernels, loaders, boot programs.
 mod boot;
+
+// Routes of small files by hash, and what machines say of neighbours.
+mod objects;
 
 // Routes of later steps: reports, events, bundles, calls home.
 mod machine;
@@ -56,10 +65,13 @@ pub(crate) use blocking::blocking;
 pub use boot::try_query;
 pub use boot_source::{BootSource, Stores};
 pub use connections::ConnectionBounds;
+pub(crate) use intake::Intake;
+pub(crate) use query::query_pairs;
 pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
 
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
+use crate::peers::Peers;
 use public::Public;
 use refusal::Refusal;
 
@@ -70,10 +82,12 @@ pub fn public(
     boot_source: Arc<dyn BootSource>,
     kernel_arguments: KernelArguments,
     discover: bool,
+    peers: Peers,
 ) -> Router {
-    let public = Arc::new(Public::new(fleet, boot_source, kernel_arguments, discover));
+    let public = Arc::new(Public::new(fleet, boot_source, kernel_arguments, discover, peers));
     Router::new()
         .merge(boot::routes())
+        .merge(objects::routes())
         .merge(machine::routes())
         .merge(relay::routes())
         .fallback(async || Refusal::absent("there is nothing here"))

@@ -16,6 +16,7 @@ use super::refusal::Refusal;
 use super::replay::Seen;
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;
+use crate::peers::Peers;
 
 /// What the handlers of the machines' routes share.
 pub(super) struct Public {
@@ -29,6 +30,9 @@ pub(super) struct Public {
     /// Limits how many bodies are parsed at once, which takes memory and CPU.
     pub(super) parsers: Semaphore,
     pub(super) complaints: Complaints,
+    pub(super) peers: Peers,
+    /// Whether the log has been told why some machines take nothing from neighbours.
+    pub(super) unchecked: std::sync::Once,
     /// What relays have passed on, by their keys: only those of enrolled ones, so their number is bounded.
     pub(super) passed: Mutex<HashMap<PublicKey, Seen>>,
 }
@@ -45,6 +49,7 @@ impl Public {
         boot_source: Arc<dyn BootSource>,
         kernel_arguments: KernelArguments,
         discover: bool,
+        peers: Peers,
     ) -> Self {
         Self {
             fleet,
@@ -54,6 +59,8 @@ impl Public {
             intake: Arc::default(),
             parsers: Semaphore::new(BODIES_PARSED_MAX),
             complaints: Complaints::default(),
+            peers,
+            unchecked: std::sync::Once::new(),
             passed: Mutex::default(),
         }
     }

@@ -69,6 +69,7 @@ impl From<FleetError> for Refusal {
         let (status, hint) = match &error {
             FleetError::Refused(body) => return body.clone().into(),
             FleetError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "try again when it is back"),
+            FleetError::Repeated => (StatusCode::CONFLICT, "number each request higher than the one before"),
             FleetError::Events(_) => (StatusCode::CONFLICT, "report the hardware first, under this key"),
             FleetError::Unwritten(_) | FleetError::Records(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "look whether the server's disk is full or failing")

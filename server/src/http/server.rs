@@ -22,7 +22,9 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::{ConnectionBounds, CountsByAddress, Place};
 use super::paced::Paced;
+use super::turns::{Sending, Turns};
 use crate::fleet::relays::RelayTable;
+use crate::traffic::Traffic;
 
 /// The longest TCP segment, both ways: with its headers 1,460 bytes, as TFTP's longest packet. Firmware and iPXE do not
 /// discover a path's real MTU, so where a tunnel or a switch silently drops larger packets, the kernel would stop at
@@ -107,12 +109,17 @@ impl Ends {
     };
 }
 
+/// Cancelled when the server stops: a request that waits for something is answered then.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Leaving(pub(super) CancellationToken);
+
 /// The machines' TCP listener, bound but not yet accepting.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
     relays: Option<watch::Receiver<Arc<RelayTable>>>,
+    traffic: Traffic,
 }
 
 /// Binds the machines' TCP listener.
@@ -127,7 +134,7 @@ pub async fn bind(address: SocketAddr) -> Result<Bound, HttpError> {
     if let Err(error) = socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES_MAX) {
         tracing::warn!(%error, "TCP segments stay as long as the interface allows");
     }
-    Ok(Bound { listener, address, relays: None })
+    Ok(Bound { listener, address, relays: None, traffic: Traffic::default() })
 }
 
 impl Bound {
@@ -156,6 +163,13 @@ impl Bound {
         }
     }
 
+    /// Counts what is sent there, and obeys its limits; without this call there are none.
+    #[must_use]
+    pub fn with_traffic(mut self, traffic: Traffic) -> Self {
+        self.traffic = traffic;
+        self
+    }
+
     /// Serves `router` within `bounds` until `cancel`, then finishes the open requests.
     pub async fn run(self, router: Router, bounds: ConnectionBounds, cancel: CancellationToken) {
         let connections = receive(&self, bounds, router, &cancel).await;
@@ -172,7 +186,7 @@ impl Listener for Bound {
         self.most_of(address, bounds)
     }
 
-    async fn accept(&self) -> io::Result<(Self::Stream, Ends)> {
+    async fn accept(&self) -> io::Result<Accepted<Self::Stream>> {
         let (stream, peer) = self.listener.accept().await?;
         let local = stream.local_addr().unwrap_or(self.address);
         let socket = socket2::SockRef::from(&stream);
@@ -180,7 +194,10 @@ impl Listener for Bound {
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_user_timeout(Some(STALLED));
         let _ = socket.set_keepalive(true);
-        Ok((Paced::new(stream), Ends { peer, local, own: local }))
+        let sending = Sending::default();
+        let turns = Turns::new(self.traffic.to(peer.ip()), sending.clone());
+        let ends = Ends { peer, local, own: local };
+        Ok(Accepted { stream: Paced::new(stream, turns), ends, sending })
     }
 }
 
@@ -241,10 +258,17 @@ impl Listener for AdminBound {
     /// Images are uploaded here, so hyper may choose how large its buffer is.
     const HEAD_MAX: Option<usize> = None;
 
-    async fn accept(&self) -> io::Result<(UnixStream, Ends)> {
+    async fn accept(&self) -> io::Result<Accepted<UnixStream>> {
         let (stream, _) = self.listener.accept().await?;
-        Ok((stream, Ends::NONE))
+        Ok(Accepted { stream, ends: Ends::NONE, sending: Sending::default() })
     }
+}
+
+/// An accepted connection.
+struct Accepted<S> {
+    stream: S,
+    ends: Ends,
+    sending: Sending,
 }
 
 /// Accepts connections: what differs between the TCP port and the Unix socket.
@@ -261,7 +285,7 @@ trait Listener {
     }
 
     /// The next connection. Cancel safe: dropping the future loses none.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Ends)>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<Accepted<Self::Stream>>> + Send;
 }
 
 /// Accepts connections until `cancel`, at most as many at once as `bounds` say; returns those that are still open.
@@ -282,11 +306,13 @@ async fn receive<D: Listener>(
         };
         match accepted {
             // A connection beyond an address's share is closed at once; the client retries when another has ended.
-            (Ok(turn), Ok((stream, ends))) => match counts
-                .enter(ends.peer.ip(), listener.per_address(ends.peer.ip(), bounds))
+            (Ok(turn), Ok(accepted)) => match counts
+                .enter(accepted.ends.peer.ip(), listener.per_address(accepted.ends.peer.ip(), bounds))
             {
-                Some(place) => attend::<D>(stream, ends, router.clone(), &connections, (turn, place)),
-                None => tracing::debug!(peer = %ends.peer, "an address has all the connections it may have"),
+                Some(place) => attend::<D>(accepted, router.clone(), &connections, (turn, place)),
+                None => {
+                    tracing::debug!(peer = %accepted.ends.peer, "an address has all the connections it may have");
+                }
             },
             (_, Err(error)) => refused_by_kernel(&error).await,
             (Err(_), _) => break,
@@ -297,15 +323,18 @@ async fn receive<D: Listener>(
 
 /// Spawns a task that serves one connection until the client closes it or the server stops.
 fn attend<D: Listener>(
-    stream: D::Stream,
-    ends: Ends,
+    accepted: Accepted<D::Stream>,
     router: Router,
     connections: &Connections,
     turn: (tokio::sync::OwnedSemaphorePermit, Place),
 ) {
+    let Accepted { stream, ends, sending } = accepted;
+    let stops = Leaving(connections.leaving.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ends);
+        request.extensions_mut().insert(stops.clone());
         one_slash(request.uri_mut());
+        sending.answers(request.uri().path());
         let answer = tower_call(router.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });

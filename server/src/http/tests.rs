@@ -12,8 +12,14 @@ mod orders;
 // Hostile requests.
 mod strangers;
 
+// Machines that wait for an order with an open request, by the machines' own client.
+mod waiting;
+
 // Requests as firmware makes them, over a real port.
 mod firmware;
+
+// Boot files from neighbours.
+mod neighbours;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};

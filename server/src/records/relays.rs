@@ -8,7 +8,7 @@ use rusqlite::{Row, Transaction, params};
 use super::error::RecordsError;
 use super::values::{Written, instant, number, run, text, unsigned};
 use crate::fleet::relay::{Relay, StageOrder};
-use crate::swarm::Rate;
+use crate::traffic::Rate;
 
 /// The query whose rows [`relay`] reads.
 pub(super) const RELAYS: &str = "select id, name, site, invitation, invited, expires, relay_key, enrolled,

@@ -4,7 +4,7 @@
 use crate::fault::Fault;
 
 /// Runs `work` on a blocking thread and waits for its result.
-pub(super) async fn aside<T: Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
 use super::aside::aside;
@@ -15,11 +16,12 @@ use crate::boot::tftp;
 use crate::config::{Addresses, Config};
 use crate::dhcp4::{self, Interface, LeaseStore, Mode, Network, Range};
 use crate::fault::Fault;
-use crate::fleet;
 use crate::fleet::store::Store;
 use crate::http;
+use crate::peers::Peers;
 use crate::records::{LeaseBook, Records};
 use crate::swarm::{self, SwarmFact};
+use crate::traffic::{SiteRule, Traffic};
 
 /// How many sightings, changed leases or facts of the swarm wait in a channel; a power cut brings a few for each of
 /// 2,000 machines at once.
@@ -49,6 +51,10 @@ pub(super) struct Bound {
     pub(super) records: Box<dyn Store>,
     pub(super) leases: Box<dyn LeaseStore>,
     pub(super) doors: Doors,
+    /// Counts what every task sends, and limits it.
+    pub(super) traffic: Traffic,
+    /// Which machines give boot files to others of their site.
+    pub(super) peers: Peers,
     pub(super) swarm: swarm::Bound,
     /// The receiving end of the channel on which the swarm reports.
     pub(super) facts: mpsc::Receiver<SwarmFact>,
@@ -83,22 +89,33 @@ pub(super) async fn bind(
     let (home_too, wanted) = (Arc::clone(&home), Arc::clone(&config));
     let open = move || Ok((Stores::open(&wanted, &home_too, &programs, http_at)?, open_records(&home_too)?));
     let (stores, (records, leases)) = aside(open).await?;
-    let doors = bind_doors(&config, &stores, &interface).await?;
+    let traffic = Traffic::new(config.sites.clone(), config.limits.clone());
+    let doors = bind_doors(&config, &stores, &interface, &traffic).await?;
     let (tell, facts) = mpsc::channel(BACKLOG);
     let swarm = bind_swarm(&config, &home, &stores, interface.address, tell).await?;
-    Ok(Bound { config, files, home, interface, stores, records, leases, doors, swarm, facts })
+    let own = Ipv4Net::new(interface.address, interface.prefix).ok();
+    let peers = Peers::new(config.boot_peers, traffic.clone(), own);
+    let swarm = swarm.with_traffic(traffic.clone()).with_peers(peers.clone());
+    Ok(Bound { config, files, home, interface, stores, records, leases, doors, traffic, peers, swarm, facts })
 }
 
-async fn bind_doors(config: &Config, stores: &Stores, interface: &Interface) -> Result<Doors, Fault> {
+async fn bind_doors(
+    config: &Config,
+    stores: &Stores,
+    interface: &Interface,
+    traffic: &Traffic,
+) -> Result<Doors, Fault> {
     let web = http::bind(http_at(config, interface)).await.map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot serve HTTP").because(&error).hint(hint)
     })?;
-    let dhcp = bind_dhcp(config, stores)?;
+    let web = web.with_traffic(traffic.clone());
+    let dhcp = bind_dhcp(config, stores)?.with_traffic(traffic.clone());
     let tftp = tftp::bind(interface.address).map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot serve TFTP").because(&error).hint(hint)
     })?;
+    let tftp = tftp.with_traffic(traffic.clone());
     let admin = http::bind_admin(&config.socket).await.map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot open the admin socket").because(&error).hint(hint)
@@ -135,9 +152,9 @@ fn bind_dhcp(config: &Config, stores: &Stores) -> Result<dhcp4::Bound, Fault> {
         interface: config.interface.clone(),
         mode,
         http_port: config.http_port,
-        discovery: config.discovery,
+        discovery: tokio::sync::watch::channel(config.discovery).1,
         programs: stores.kits.programs(),
-        sites: config.sites.iter().map(|rule| rule.subnet).collect(),
+        sites: config.sites.rules().iter().map(|rule| rule.subnet).collect(),
         authoritative: config.authoritative,
     };
     dhcp4::bind(settings).map_err(|error| {
@@ -163,7 +180,6 @@ async fn bind_swarm(
                 ),
             )
         })?;
-    let net =
-        |rule: &fleet::decide::SiteRule| swarm::SiteNet { site: rule.site.clone(), subnet: rule.subnet };
-    Ok(node.with_limits(config.limits.clone()).with_sites(config.sites.iter().map(net).collect()))
+    let net = |rule: &SiteRule| swarm::SiteNet { site: rule.site.clone(), subnet: rule.subnet };
+    Ok(node.with_sites(config.sites.rules().iter().map(net).collect()))
 }

@@ -5,15 +5,16 @@
 use common::limits::{CONNECTIONS_MAX, FILES_RESERVED, FILES_WANTED};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::fleet::decide::WaiterBounds;
 use crate::http::ConnectionBounds;
 
 /// How many files this process may have open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Files(u64);
+pub(crate) struct Files(u64);
 
 impl Files {
     /// Raises the soft limit to the hard one, and gives the limit that then holds; 1024 where it cannot be read.
-    pub(super) fn raise() -> Self {
+    pub(crate) fn raise() -> Self {
         let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Self(1024) };
         if soft >= hard {
             return Self(soft);
@@ -29,14 +30,22 @@ impl Files {
 
     /// The bounds on the machines' HTTP connections: a quarter of what is left beside the reserve. TFTP gets as much,
     /// and the swarm two files for each machine.
-    pub(super) fn door(self, per_address: usize) -> ConnectionBounds {
+    pub(crate) fn door(self, per_address: usize) -> ConnectionBounds {
         let left = usize::try_from(self.0).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED);
         let all = (left / 4).clamp(16, CONNECTIONS_MAX);
         ConnectionBounds { all, per_address: per_address.min(all) }
     }
 
+    /// The bounds on the open requests of waiting machines, each of which has one of these connections: three quarters
+    /// of them, and half of each address'.
+    pub(super) fn waiters(self, per_address: usize) -> WaiterBounds {
+        let door = self.door(per_address);
+        let per_address = (door.per_address / 2).max(1);
+        WaiterBounds { all: door.all / 4 * 3, per_address, ..WaiterBounds::default() }
+    }
+
     /// A warning for the admin when the limit is too low for a large rack.
-    pub(super) fn warning(self) -> Option<String> {
+    pub(crate) fn warning(self) -> Option<String> {
         (self.0 < FILES_WANTED).then(|| {
             format!(
                 "only {} files may be open at once, which is enough for about {} machines: raise the hard limit to {} \
@@ -60,6 +69,8 @@ mod tests {
         {
             let bounds = Files(limit).door(64);
             assert_eq!((bounds.all, bounds.per_address), (all, 64.min(all)), "{limit}");
+            let waiters = Files(limit).waiters(64);
+            assert!(waiters.all < bounds.all && waiters.per_address < bounds.per_address, "{limit}");
             assert!(limit < 512 || bounds.all as u64 + FILES_RESERVED as u64 <= limit, "{limit}");
         }
     }

@@ -31,7 +31,11 @@ impl Home {
     }
 }
 
-fn identity(path: &Path) -> Result<KeyPair, Fault> {
+/// The key pair in the file `path`; a new one, written there, when there is no such file.
+///
+/// # Errors
+/// When the file holds no key, or cannot be read or written.
+pub(crate) fn identity(path: &Path) -> Result<KeyPair, Fault> {
     match fs::read_to_string(path) {
         Ok(text) => {
             let mut secret = [0; 32];

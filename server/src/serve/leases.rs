@@ -8,7 +8,7 @@ use crate::dhcp4::{Lease, LeaseStore};
 use crate::fault::Fault;
 
 /// What was kept in earlier runs.
-pub(super) async fn load(mut store: Box<dyn LeaseStore>) -> Result<(Box<dyn LeaseStore>, Vec<Lease>), Fault> {
+pub(crate) async fn load(mut store: Box<dyn LeaseStore>) -> Result<(Box<dyn LeaseStore>, Vec<Lease>), Fault> {
     aside(move || {
         let kept = Handle::current().block_on(store.load());
         let kept = kept.map_err(|error| Fault::failed("cannot read the leases").because(&error))?;
@@ -18,7 +18,7 @@ pub(super) async fn load(mut store: Box<dyn LeaseStore>) -> Result<(Box<dyn Leas
 }
 
 /// Saves each changed lease, one by one, on a blocking thread. Ends when DHCP has closed the channel.
-pub(super) async fn keep(mut changed: mpsc::Receiver<Lease>, mut store: Box<dyn LeaseStore>) {
+pub(crate) async fn keep(mut changed: mpsc::Receiver<Lease>, mut store: Box<dyn LeaseStore>) {
     let writer = tokio::task::spawn_blocking(move || {
         while let Some(lease) = changed.blocking_recv() {
             if let Err(error) = Handle::current().block_on(store.save(&lease)) {

@@ -46,6 +46,9 @@ mod leases;
 // Events of the swarm, written into the log.
 mod facts;
 
+// What lines carried while a deployment ran, written into the log.
+mod carried;
+
 // The server's own status and warnings.
 mod status;
 
@@ -54,10 +57,14 @@ mod network;
 
 use std::time::Duration;
 
+pub(crate) use self::aside::aside;
+pub(crate) use self::files::Files;
+pub(crate) use self::home::identity;
+pub(crate) use self::leases::{keep as keep_leases, load as load_leases};
 use self::programs::Programs;
-use self::signals::StopSignals;
+pub(crate) use self::signals::StopSignals;
 pub use self::stores::Stores;
-use self::supervisor::{Ends, Supervisor};
+pub(crate) use self::supervisor::{Ends, Supervisor, done};
 use crate::config::Config;
 use crate::fault::Fault;
 
@@ -70,7 +77,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When something cannot be bound, or a task ends early.
 pub async fn run(config: Config) -> Result<(), Fault> {
-    log_to_stderr(&config)?;
+    log_to_stderr(&config.log, config.log_json)?;
     serve(config, Programs::beside_us).await
 }
 
@@ -116,14 +123,18 @@ async fn stop(stores: &Stores, supervisor: &mut Supervisor, ends: &Ends) -> Resu
     supervisor.last_ended().await
 }
 
-fn log_to_stderr(config: &Config) -> Result<(), Fault> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(|error| {
-        Fault::usage(format!("`{}` is no log filter", config.log))
+/// Sends the log, as `filter` lets it through, to standard error.
+///
+/// # Errors
+/// When `filter` is none of tracing's.
+pub(crate) fn log_to_stderr(filter: &str, json: bool) -> Result<(), Fault> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {
+        Fault::usage(format!("`{filter}` is no log filter"))
             .because(&error)
             .hint("write info, debug, or server::dhcp4=debug")
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = if config.log_json { log.json().try_init() } else { log.with_ansi(false).try_init() };
+    let set = if json { log.json().try_init() } else { log.with_ansi(false).try_init() };
     // Setting it fails only when this process has a log already, as in tests.
     drop(set);
     Ok(())

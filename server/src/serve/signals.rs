@@ -6,14 +6,14 @@ use crate::fault::Fault;
 
 /// Receives the signals to stop. Registered before anything is opened: a service manager may stop a server that is still
 /// starting, and that is no failure.
-pub(super) struct StopSignals {
+pub(crate) struct StopSignals {
     term: Signal,
     int: Signal,
 }
 
 impl StopSignals {
     /// Registers both handlers; from now on the signals no longer end the process by themselves.
-    pub(super) fn listen() -> Result<Self, Fault> {
+    pub(crate) fn listen() -> Result<Self, Fault> {
         let on = |kind| {
             signal(kind)
                 .map_err(|error| Fault::failed("cannot listen for the signal to stop").because(&error))
@@ -22,7 +22,7 @@ impl StopSignals {
     }
 
     /// Returns at the next signal.
-    pub(super) async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
@@ -30,7 +30,7 @@ impl StopSignals {
     }
 
     /// Returns at the next signal; the one after that exits the process at once.
-    pub(super) async fn asked(mut self) {
+    pub(crate) async fn asked(mut self) {
         self.next().await;
         tracing::info!("stopping; a second signal leaves at once");
         tokio::spawn(async move {

@@ -11,9 +11,9 @@ use super::bind::BACKLOG;
 use super::status::mode_words;
 use super::stores::Stores;
 use super::supervisor::Ends;
-use super::supervisor::Supervisor;
+use super::supervisor::{Supervisor, done};
 use super::wire::Wired;
-use super::{facts, leases};
+use super::{carried, facts, leases};
 use crate::fault::Fault;
 use crate::fleet::{self, FleetHandle};
 use crate::swarm::{self, SwarmFact};
@@ -40,6 +40,7 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
     let web = doors.web.with_relays(fleet.relays());
     supervisor.listener("http", done(web.run(wired.public, bounds, ends.outer.clone())));
     supervisor.listener("admin", done(doors.admin.run(wired.private, ends.outer.clone())));
+    supervisor.worker("traffic", done(carried::log(fleet.clone(), wired.traffic, ends.inner.clone())));
     supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet)));
     supervisor.worker("leases", done(leases::keep(leases_changed, leases)));
     supervisor.last("fleet", wired.fleet_task.run(ends.last.clone()));
@@ -59,12 +60,6 @@ pub(super) async fn start_swarm(
     supervisor.worker("swarm", done(node.run(inner.clone())));
     supervisor.worker("swarm facts", done(facts::log(told, fleet.clone())));
     fleet.readmit().await.map_err(|error| Fault::failed("cannot go on with running jobs").because(&error))
-}
-
-/// Gives a task that cannot fail the type of one that can.
-async fn done(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
-    task.await;
-    Ok(())
 }
 
 async fn pass_on_sightings(mut sighted: mpsc::Receiver<fleet::boot_policy::Sighting>, fleet: FleetHandle) {

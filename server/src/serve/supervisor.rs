@@ -12,27 +12,27 @@ type Ended = (&'static str, Result<(), Fault>);
 
 /// Cancels three groups of tasks, in this order: the listeners and what the admin follows, the swarm, the fleet.
 #[derive(Debug, Default)]
-pub(super) struct Ends {
-    pub(super) outer: CancellationToken,
-    pub(super) inner: CancellationToken,
-    pub(super) last: CancellationToken,
+pub(crate) struct Ends {
+    pub(crate) outer: CancellationToken,
+    pub(crate) inner: CancellationToken,
+    pub(crate) last: CancellationToken,
 }
 
 /// The running tasks, in the order in which they end: the listeners, the workers that they send to, the last one.
 #[derive(Debug, Default)]
-pub(super) struct Supervisor {
+pub(crate) struct Supervisor {
     listeners: JoinSet<Ended>,
     workers: JoinSet<Ended>,
     last: JoinSet<Ended>,
 }
 
 impl Supervisor {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Starts a task that takes requests from outside.
-    pub(super) fn listener<E: Error + 'static>(
+    pub(crate) fn listener<E: Error + 'static>(
         &mut self,
         name: &'static str,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
@@ -41,7 +41,7 @@ impl Supervisor {
     }
 
     /// Starts a task that the listeners send to. It ends when they have.
-    pub(super) fn worker<E: Error + 'static>(
+    pub(crate) fn worker<E: Error + 'static>(
         &mut self,
         name: &'static str,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
@@ -50,7 +50,7 @@ impl Supervisor {
     }
 
     /// Starts the task that ends last, because all others send to it: the fleet.
-    pub(super) fn last<E: Error + 'static>(
+    pub(crate) fn last<E: Error + 'static>(
         &mut self,
         name: &'static str,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
@@ -59,7 +59,7 @@ impl Supervisor {
     }
 
     /// Returns when `stop` does, or with an error when a task ended before that.
-    pub(super) async fn watch(&mut self, stop: impl Future<Output = ()>) -> Result<(), Fault> {
+    pub(crate) async fn watch(&mut self, stop: impl Future<Output = ()>) -> Result<(), Fault> {
         let ended = tokio::select! {
             () = stop => return Ok(()),
             Some(ended) = self.listeners.join_next() => ended,
@@ -77,23 +77,29 @@ impl Supervisor {
     }
 
     /// Waits until all listeners are closed.
-    pub(super) async fn listeners_closed(&mut self) {
+    pub(crate) async fn listeners_closed(&mut self) {
         while self.listeners.join_next().await.is_some() {}
     }
 
     /// Waits until all workers have ended.
-    pub(super) async fn workers_ended(&mut self) {
+    pub(crate) async fn workers_ended(&mut self) {
         while self.workers.join_next().await.is_some() {}
     }
 
     /// Waits until the last task has ended, and returns its error.
-    pub(super) async fn last_ended(&mut self) -> Result<(), Fault> {
+    pub(crate) async fn last_ended(&mut self) -> Result<(), Fault> {
         match self.last.join_next().await {
             Some(Ok((_, result))) => result,
             Some(Err(error)) => Err(Fault::failed("the last task failed").because(&error)),
             None => Ok(()),
         }
     }
+}
+
+/// Gives a task that cannot fail the type of one that can.
+pub(crate) async fn done(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    task.await;
+    Ok(())
 }
 
 async fn named<E: Error + 'static>(name: &'static str, task: impl Future<Output = Result<(), E>>) -> Ended {

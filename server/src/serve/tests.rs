@@ -29,6 +29,7 @@ use crate::provision::Provisioning;
 use crate::records::Records;
 use crate::swarm;
 use crate::tailor::Bundles;
+use crate::traffic::{LineLimits, Sites};
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -103,6 +104,7 @@ async fn start_again(count: u32) -> Again {
         bundles: Arc::new(Bundles::open(dir.path(), &program).unwrap()),
         swarm: handle.clone(),
         key: keys.public(),
+        peers: Default::default(),
     });
     let settings = Settings {
         poll_seconds: POLL_SECONDS,
@@ -160,12 +162,13 @@ fn config(dir: &Path) -> Config {
         socket: dir.join("admin.sock"),
         http_port: 0,
         swarm_port: 0,
-        sites: vec![],
-        limits: swarm::LineLimits::default(),
+        sites: Sites::default(),
+        limits: LineLimits::default(),
         keep_events: None,
         keep_bytes: None,
         reserve_bytes: 0,
         connections_per_address: 64,
+        boot_peers: Default::default(),
         uefi_program: None,
         kernel_args: Default::default(),
         log: "info".to_owned(),

@@ -22,10 +22,12 @@ use crate::fault::Fault;
 use crate::fleet::decide::Settings;
 use crate::fleet::{self, FleetHandle, FleetTask};
 use crate::http;
+use crate::peers::Peers;
 use crate::provision::Provisioning;
 use crate::swarm::{self, SwarmFact};
+use crate::traffic::Traffic;
 
-/// Seconds after which a waiting machine reports again.
+/// Seconds after which a waiting machine reports again where it cannot wait with an open request.
 pub(super) const POLL_SECONDS: u32 = 10;
 
 /// How long an installed OS may take to call home. A server with a lot of memory tests it for minutes first.
@@ -40,6 +42,7 @@ pub(super) struct Wired {
     pub(super) stores: Stores,
     pub(super) doors: Doors,
     pub(super) swarm: swarm::Bound,
+    pub(super) traffic: Traffic,
     /// The receiving end of the channel on which the swarm reports.
     pub(super) facts: mpsc::Receiver<SwarmFact>,
     pub(super) fleet: FleetHandle,
@@ -57,10 +60,12 @@ pub(super) struct Wired {
 /// Connects what is `bound`. Cancelling `closing` ends what an admin follows or uploads.
 pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
     let (url, status) = (bound.url(), status::status(&bound));
-    let Bound { config, files, home, stores, records, leases, doors, swarm, facts, .. } = bound;
+    let Bound { config, files, home, stores, records, leases, doors, traffic, peers, swarm, facts, .. } =
+        bound;
     let start = {
-        let (provisioning, keys) = (provisioning(&stores, &home, swarm.handle()), home.keys.clone());
-        let settings = settings(&config, &home, &url);
+        let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
+        let keys = home.keys.clone();
+        let settings = settings(&config, files, &home, (&url, swarm.handle().addresses()));
         move || {
             fleet::start(records, provisioning, keys, settings)
                 .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
@@ -76,12 +81,14 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     };
     let Stores { images, kits, bundles } = stores.clone();
     let boot_source = Arc::new(http::Stores { kits, bundles, images });
-    let public = http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery);
+    let public =
+        http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery, peers);
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),
         kits: Arc::clone(&stores.kits),
         swarm: swarm.handle(),
+        traffic: traffic.clone(),
         status: Arc::new(status),
         errands: api::Errands::default(),
         cancel: closing,
@@ -94,6 +101,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         stores,
         doors,
         swarm,
+        traffic,
         facts,
         fleet,
         fleet_task,
@@ -104,20 +112,23 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     })
 }
 
-fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle) -> Arc<Provisioning> {
+fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle, peers: Peers) -> Arc<Provisioning> {
     Arc::new(Provisioning {
         images: stores.images.clone(),
         kits: stores.kits.store().clone(),
         bundles: Arc::clone(&stores.bundles),
         swarm,
         key: home.keys.public(),
+        peers,
     })
 }
 
-fn settings(config: &Config, home: &Home, url: &str) -> Settings {
+/// The fleet's settings; `url` and `seeds` are where machines reach the server's HTTP and its swarm.
+fn settings(config: &Config, files: Files, home: &Home, (url, seeds): (&str, &[String])) -> Settings {
     Settings {
         discover: config.discovery,
         poll_seconds: POLL_SECONDS,
+        waiters: files.waiters(config.connections_per_address),
         confirm_within: CONFIRM_WITHIN,
         keep_events: config.keep_events,
         keep_bytes: config.keep_bytes,
@@ -127,5 +138,6 @@ fn settings(config: &Config, home: &Home, url: &str) -> Settings {
         own: Arc::new(own::read(std::path::Path::new("/"))),
         order_expires: config.order_expires,
         url: url.to_owned(),
+        seeds: seeds.to_vec(),
     }
 }

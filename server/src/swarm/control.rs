@@ -14,7 +14,7 @@ use common::limits::{CONTROL_WORD_EVERY, CONTROL_WORDS_BURST};
 use common::swarm::frame::{self, BadStream};
 use common::swarm::manners::{Budget, Told, message_bytes_max};
 use common::trust::PublicKey;
-use common::wire::swarm::{Member, ToAgent, ToServer};
+use common::wire::swarm::{Member, OBJECTS_HELD_MAX, ToAgent, ToServer};
 
 use super::handle::ChunkSource;
 use super::image_swarm::{Hello, WireImage};
@@ -115,7 +115,13 @@ impl Bounds {
         match message {
             ToServer::Hello { .. } => return Err(BadStream::Manners("said hello twice")),
             ToServer::Have { chunks } => self.told.more(chunks)?,
-            ToServer::Speed { .. } | ToServer::Corrupt { .. } | ToServer::Sealed => {}
+            ToServer::Holding { objects, .. } if objects.len() > OBJECTS_HELD_MAX => {
+                return Err(BadStream::Manners("holds more files than an agent may"));
+            }
+            ToServer::Speed { .. }
+            | ToServer::Corrupt { .. }
+            | ToServer::Sealed
+            | ToServer::Holding { .. } => {}
         }
         Ok(self.words.spend(now))
     }

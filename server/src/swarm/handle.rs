@@ -13,7 +13,6 @@ use common::swarm::behaviour::NoNode;
 use common::trust::PublicKey;
 use common::wire::swarm::{Form, Member, Personality};
 
-use super::limits::{LimitOrder, LineLimits};
 use crate::api::shapes::SwarmStatus;
 
 /// Reads and repairs the chunks of images. Every call may block on a disk; the swarm makes them off its own task.
@@ -221,7 +220,6 @@ pub(super) enum Command {
     Expel { key: PublicKey, reason: Option<String> },
     IsHere(PublicKey, oneshot::Sender<bool>),
     Status(oneshot::Sender<Vec<SwarmStatus>>),
-    Limit(Option<LimitOrder>, oneshot::Sender<LineLimits>),
 }
 
 /// Sends requests to the swarm's task. Cheap to clone.
@@ -266,16 +264,6 @@ impl SwarmHandle {
     pub async fn status(&self) -> Result<Vec<SwarmStatus>, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Status(reply)).await.map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
-    }
-
-    /// Carries out `order`, if there is one, and returns the rate limits that are then in force.
-    ///
-    /// # Errors
-    /// When the swarm has ended.
-    pub async fn limit(&self, order: Option<LimitOrder>) -> Result<LineLimits, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Limit(order, reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
 

@@ -13,7 +13,7 @@ mod topology;
 mod lost;
 mod search;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
@@ -36,6 +36,10 @@ const RELEASE_TICKS: usize = 100;
 
 /// Reports of corrupt chunks taken from one agent: a bound on what a broken one writes to the log.
 const COMPLAINTS_MAX: u32 = 200;
+
+/// How long a sealed machine stays at the most to give out boot files: those that were switched on together have asked
+/// by then.
+const KEPT_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// How long an expelled agent stays a member and connected, so that the message that ends its part reaches it.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -118,6 +122,8 @@ pub struct ImageSwarm {
     gates: BTreeMap<DeploymentId, Gate>,
     lost: Lost,
     linger: Linger,
+    /// Agents that give out boot files which machines of their site still need.
+    kept: BTreeSet<PublicKey>,
     rng_seed: u64,
     injected: u64,
     /// Whether members came, left or were spared since lists of neighbours were last sent.
@@ -136,6 +142,7 @@ impl ImageSwarm {
             gates: BTreeMap::new(),
             lost: Lost::default(),
             linger,
+            kept: BTreeSet::new(),
             rng_seed,
             injected: 0,
             stale: false,
@@ -271,8 +278,8 @@ impl ImageSwarm {
         };
         let (job, party) = (member.admission.job(), member.admission.party());
         match message {
-            // A second hello on one stream says nothing new.
-            ToServer::Hello { .. } => vec![],
+            // A second hello on one stream says nothing new; files are the node's.
+            ToServer::Hello { .. } | ToServer::Holding { .. } => vec![],
             ToServer::Have { chunks } => {
                 let news = chunks.iter().filter(|chunk| member.presence.held.insert(**chunk)).count();
                 if news > 0 {
@@ -347,6 +354,18 @@ impl ImageSwarm {
         self.members.values().map(|member| member.admission.site.as_str())
     }
 
+    /// The agents that give out boot files which machines of their site still need; replaces those of the last call.
+    pub(super) fn keep(&mut self, needed: &BTreeSet<PublicKey>) {
+        if self.kept != *needed {
+            self.kept.clone_from(needed);
+        }
+    }
+
+    /// Whether the agent stays for its boot files alone. Its machine waits for its new OS, so not for long.
+    fn is_kept(&self, key: &PublicKey, presence: &Presence, now: Duration) -> bool {
+        self.kept.contains(key) && presence.sealed.is_some_and(|sealed| now < sealed + KEPT_MAX)
+    }
+
     fn release(&mut self, now: Duration) -> Vec<Out> {
         let wanted = self.wire_image.as_ref().map_or(u32::MAX, |wire_image| wire_image.wanted.count());
         let seats: BTreeMap<PublicKey, &Presence> = self
@@ -358,7 +377,9 @@ impl ImageSwarm {
         let mut out = Vec::new();
         // Not all at once: each that restarts asks for an address and boot programs, and draws power.
         let most = seats.len().div_ceil(RELEASE_TICKS);
-        for key in releasable(&seats, wanted, self.linger, now).into_iter().take(most) {
+        let mut free = releasable(&seats, wanted, self.linger, now);
+        free.retain(|key| !seats.get(key).is_some_and(|presence| self.is_kept(key, presence, now)));
+        for key in free.into_iter().take(most) {
             if let Some(member) = self.members.get_mut(&key) {
                 member.presence.released = true;
                 out.push(Out::Tell(key, ToAgent::Release));

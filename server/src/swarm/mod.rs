@@ -16,16 +16,16 @@ pub mod image_swarm;
 // Serves leased chunks on pull streams.
 mod seeder;
 
-// Rate limits of the server's line and of each site.
-mod limits;
-
 // One agent's control stream.
 mod control;
+
+// Its bytes, counted.
+mod counted;
 
 // Repairs chunks that cannot be read.
 mod mend;
 
-// The addresses that an agent's peers are told.
+// The addresses that an agent's peers are told, and whom it serves boot files.
 mod reachable;
 
 // The task that runs the server's libp2p node.
@@ -34,5 +34,5 @@ mod node;
 pub use handle::{
     Admission, ChunkSource, Gather, MachinePart, Part, Party, Stopped, SwarmError, SwarmFact, SwarmHandle,
 };
-pub use limits::{LimitOrder, LineLimits, NoRate, Rate};
-pub use node::{Bound, SiteNet, bind};
+pub use node::{Bound, bind};
+pub use reachable::SiteNet;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use ipnet::Ipv4Net;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::mpsc;
@@ -22,29 +21,28 @@ use common::swarm::manners::Budget;
 use common::swarm::serve::{Outlet, serve};
 use common::swarm::slots::Slots;
 use common::trust::{KeyPair, PublicKey};
-use common::wire::swarm::ToAgent;
+use common::wire::swarm::{ToAgent, ToServer};
 
 use super::control::{self, FirstWord, Inbound, Word};
+use super::counted::Counted;
 use super::handle::{Admission, ChunkSource, Command, SwarmError, SwarmFact, SwarmHandle};
 use super::image_swarm::{ImageSwarm, Out, TICK};
 use super::inject::SENDING_PER_SITE;
-use super::limits::{Limits, LineLimits};
 use super::mend::{Mended, Mends, Outcome};
-use super::reachable::reachable;
+use super::reachable::{SiteNet, reachable};
 use super::release::Linger;
 use super::seeder::Seeder;
+use crate::peers::Peers;
+use crate::traffic::{Kind, SiteLine, Traffic};
+
+// What agents are told beside chunks.
+mod told;
 
 /// Facts queued for a busy fleet before the oldest is dropped.
 const FACTS_WAITING_MAX: usize = 65_536;
 
-/// A subnet that belongs to a site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteNet {
-    /// The site's name, as in an admission.
-    pub site: String,
-    /// Its agents may be told to peers at addresses of this subnet.
-    pub subnet: Ipv4Net,
-}
+/// The interval at which it is looked at how often agents are to report.
+const PACE_EVERY: Duration = Duration::from_secs(2);
 
 /// A node that listens on its address and does not run yet.
 pub struct Bound {
@@ -91,13 +89,15 @@ pub async fn bind(
         greetings: HashMap::new(),
         pullers: HashMap::new(),
         sites: vec![],
+        peers: Peers::default(),
         room_of: HashMap::new(),
         controls: HashMap::new(),
         streams: 0,
         slots: HashMap::new(),
-        limits: Limits::new(LineLimits::default()),
+        traffic: Traffic::default(),
         tasks: JoinSet::new(),
         rng_seed: common::swarm::splitmix::seed(&rng_seed),
+        paced_at: Duration::ZERO,
         began: Instant::now(),
     };
     Ok(Bound { handle: SwarmHandle { commands: send, addresses }, commands, node })
@@ -110,10 +110,10 @@ impl Bound {
         self.handle.clone()
     }
 
-    /// Sets the rate limits of the server's line and of each site; without this call there are none.
+    /// Counts what is sent there, and obeys the limits that it has now; without this call there are none.
     #[must_use]
-    pub fn with_limits(mut self, limits: LineLimits) -> Self {
-        self.node.limits = Limits::new(limits);
+    pub fn with_traffic(mut self, traffic: Traffic) -> Self {
+        self.node.traffic = traffic;
         self
     }
 
@@ -122,6 +122,13 @@ impl Bound {
     #[must_use]
     pub fn with_sites(mut self, sites: Vec<SiteNet>) -> Self {
         self.node.sites = sites;
+        self
+    }
+
+    /// Says where agents that give out small files are known; without this call it is known to nobody else.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Peers) -> Self {
+        self.node.peers = peers;
         self
     }
 
@@ -141,6 +148,8 @@ struct Control {
     remote: Multiaddr,
     /// None until the agent has said hello.
     out: Option<mpsc::Sender<ToAgent>>,
+    /// How often the agent was told to report; zero before it was.
+    pace: Duration,
 }
 
 struct Node {
@@ -157,13 +166,16 @@ struct Node {
     greetings: HashMap<PublicKey, Budget>,
     pullers: HashMap<PublicKey, AbortHandle>,
     sites: Vec<SiteNet>,
+    peers: Peers,
     room_of: HashMap<PublicKey, ImageId>,
     controls: HashMap<PublicKey, Control>,
     streams: u64,
     slots: HashMap<String, Slots>,
-    limits: Limits,
+    traffic: Traffic,
     tasks: JoinSet<()>,
     rng_seed: u64,
+    /// When agents were last told how often to report.
+    paced_at: Duration,
     began: Instant,
 }
 
@@ -216,11 +228,19 @@ impl Node {
                         }
                         self.streams += 1;
                         let stream_number = self.streams;
-                        let control = Control { stream: stream_number, peer, connection, remote, out: None };
+                        let control = Control {
+                            stream: stream_number,
+                            peer,
+                            connection,
+                            remote,
+                            out: None,
+                            pace: Duration::ZERO,
+                        };
                         if let Some(old) = self.controls.insert(agent, control) {
                             self.swarm.behaviour_mut().close(old.peer, old.connection);
                         }
                         let (images, inbox) = (Arc::clone(&self.images), self.inbox_in.clone());
+                        let stream = Counted::new(stream, self.line_to(&agent));
                         self.tasks.spawn(control::run(stream, agent, stream_number, images, inbox));
                     }
                     Protocol::Pull => {
@@ -262,10 +282,18 @@ impl Node {
         }
     }
 
-    fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
+    fn site_of(&self, agent: &PublicKey) -> Option<&str> {
         let admission = self.room_of.get(agent).and_then(|image| self.swarms.get(image)?.admission(agent));
-        let site = admission.map(|admission| admission.site.clone()).unwrap_or_default();
-        let lines = self.limits.lines(&site);
+        admission.map(|admission| admission.site.as_str())
+    }
+
+    fn line_to(&self, agent: &PublicKey) -> SiteLine {
+        self.traffic.to_site(self.site_of(agent).unwrap_or_default())
+    }
+
+    fn outlet_to(&mut self, agent: &PublicKey) -> Outlet {
+        let site = self.site_of(agent).unwrap_or_default().to_owned();
+        let lines = self.traffic.to_site(&site).lines();
         let slots = self.slots.entry(site).or_insert_with(|| Slots::new(SENDING_PER_SITE));
         Outlet { slots: slots.clone(), lines }
     }
@@ -282,15 +310,9 @@ impl Node {
                     self.carry_out(image, out);
                 }
             }
-            Command::Limit(order, reply) => {
-                if let Some(order) = order {
-                    self.limits.set(order);
-                }
-                // Whoever asked may have stopped waiting.
-                reply.send(self.limits.shown().clone()).ok();
-            }
             Command::IsHere(key, reply) => {
                 let swarm = self.room_of.get(&key).and_then(|image| self.swarms.get(image));
+                // Whoever asked may have stopped waiting.
                 reply.send(swarm.is_some_and(|swarm| swarm.is_here(&key))).ok();
             }
             Command::Status(reply) => {
@@ -329,6 +351,7 @@ impl Node {
         let Some(image) = self.room_of.get(&agent).copied() else { return };
         match word {
             Word::Hello(first) => self.hello(agent, image, *first),
+            Word::Message(ToServer::Holding { port, objects }) => self.holding(agent, image, port, objects),
             Word::Message(message) => {
                 let out = self.swarms.get_mut(&image).map(|swarm| swarm.message(agent, message, now));
                 self.carry_out(image, out.unwrap_or_default());
@@ -347,6 +370,7 @@ impl Node {
         let Some(control) = self.controls.remove(agent) else {
             return false;
         };
+        self.peers.gone(agent);
         self.swarm.behaviour_mut().close(control.peer, control.connection);
         control.out.is_some()
     }
@@ -374,9 +398,15 @@ impl Node {
 
     fn tick(&mut self) {
         let now = self.now();
+        self.share();
+        if now >= self.paced_at + PACE_EVERY {
+            self.paced_at = now;
+            self.set_paces();
+        }
         let (sent, lost) = self.seeder.take();
         for (agent, bytes) in sent {
             let Some(image) = self.room_of.get(&agent).copied() else { continue };
+            self.traffic.sent(self.site_of(&agent).unwrap_or_default(), Kind::Chunks, bytes);
             let out = self.swarms.get_mut(&image).map(|swarm| swarm.sent(agent, bytes, now));
             self.carry_out(image, out.unwrap_or_default());
         }
@@ -396,7 +426,6 @@ impl Node {
         if self.swarms.len() < before {
             let sites: HashSet<&str> = self.swarms.values().flat_map(ImageSwarm::sites).collect();
             self.slots.retain(|site, _| sites.contains(site.as_str()));
-            self.limits.keep(&sites);
         }
     }
 

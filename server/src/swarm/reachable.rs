@@ -1,12 +1,34 @@
-//! Core: at which addresses an agent's peers are told to reach it. Owns that choice; touches nothing but addresses.
+//! Core: at which addresses an agent's peers are told to reach it, and whom it serves boot files. Owns that choice;
+//! touches nothing but addresses.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 
 use common::swarm::behaviour::ip;
+
+/// A subnet that belongs to a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteNet {
+    /// The site's name, as in an admission.
+    pub site: String,
+    /// Its agents may be told to peers at addresses of this subnet.
+    pub subnet: Ipv4Net,
+}
+
+/// The subnets, address and prefix length, of the site that `address` is at: those of the configuration, else its /24.
+/// An agent there gives out boot files to no others.
+pub(super) fn nets_around(address: IpAddr, sites: &[SiteNet]) -> Vec<(Ipv4Addr, u8)> {
+    let IpAddr::V4(address) = address.to_canonical() else { return vec![] };
+    let around = sites.iter().filter(|net| net.subnet.contains(&address));
+    let site = around.max_by_key(|net| net.subnet.prefix_len()).map(|net| net.site.as_str());
+    let nets = sites.iter().filter(|net| Some(net.site.as_str()) == site);
+    let nets: Vec<(Ipv4Addr, u8)> =
+        nets.map(|net| (net.subnet.network(), net.subnet.prefix_len())).take(ADDRESSES_MAX).collect();
+    if nets.is_empty() { vec![(address, 24)] } else { nets }
+}
 
 /// Addresses of one agent that are read, and that its peers are told, at the most.
 const ADDRESSES_MAX: usize = 8;
@@ -61,6 +83,18 @@ mod tests {
         assert_eq!(reachable(&remote, &own, &near), ["/ip4/10.0.0.7/tcp/4001", "/ip4/172.17.0.1/tcp/4001"]);
         let local: Multiaddr = "/ip4/127.0.0.1/tcp/51234".parse().unwrap();
         assert_eq!(reachable(&local, &own[..1], &[]), ["/ip4/127.0.0.1/tcp/4001"]);
+    }
+
+    #[test]
+    fn boot_files_are_for_the_site() {
+        let net =
+            |site: &str, subnet: &str| SiteNet { site: site.to_owned(), subnet: subnet.parse().unwrap() };
+        let sites = [net("a", "10.1.0.0/16"), net("a", "10.9.0.0/24"), net("lab", "10.1.2.0/24")];
+        let around = |ip: &str| nets_around(ip.parse().unwrap(), &sites);
+        assert_eq!(around("10.9.0.7"), [([10, 1, 0, 0].into(), 16), ([10, 9, 0, 0].into(), 24)]);
+        assert_eq!(around("10.1.2.7"), [([10, 1, 2, 0].into(), 24)]);
+        assert_eq!(around("192.0.2.7"), [([192, 0, 2, 7].into(), 24)]);
+        assert!(around("fe80::1").is_empty());
     }
 
     #[test]

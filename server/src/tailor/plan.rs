@@ -256,6 +256,7 @@ pub fn plan(hardware: &CheckedHardware, request: &Request) -> Result<Plan, Refus
         tuning: tuning(report, disk, request.image.wire_bytes),
         finish: request.finish,
         bundle: None,
+        peers: vec![],
         deltas: request.image.deltas,
     })
 }

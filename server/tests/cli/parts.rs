@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use server::api;
 use server::api::shapes::ServerStatus;
 use server::boot::{BootKits, BootSettings};
-use server::fleet::decide::Settings;
+use server::fleet::decide::{Settings, WaiterBounds};
 use server::fleet::{self, FleetHandle};
 use server::http;
 use server::image::Images;
@@ -26,6 +26,7 @@ use server::records::Records;
 use server::serve::Stores;
 use server::swarm;
 use server::tailor::Bundles;
+use server::traffic::{Sites, Traffic};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +74,7 @@ impl Parts {
             bundles: Arc::clone(&stores.bundles),
             swarm: swarm.clone(),
             key: keys.public(),
+            peers: server::peers::Peers::default(),
         };
         let records = Records::open(&state.join("records.sqlite")).unwrap();
         let (fleet, task) =
@@ -85,6 +87,7 @@ impl Parts {
             images: stores.images.clone(),
             kits: Arc::clone(&stores.kits),
             swarm,
+            traffic: Traffic::default(),
             status,
             errands: api::Errands::default(),
             cancel: cancel.clone(),
@@ -154,15 +157,17 @@ fn settings() -> Settings {
     Settings {
         discover: true,
         poll_seconds: 10,
+        waiters: WaiterBounds::default(),
         confirm_within: SignedDuration::from_mins(30),
         keep_events: None,
         keep_bytes: None,
         reserve_bytes: 0,
-        sites: vec![],
+        sites: Sites::default(),
         token_key: KEY,
         own: Arc::default(),
         order_expires: Some(SignedDuration::from_hours(7 * 24)),
         url: "http://10.0.0.1:8069".to_owned(),
+        seeds: vec![],
     }
 }
 

@@ -180,6 +180,8 @@ impl World {
             }
             Effect::Offer(_) | Effect::EndChunks => {}
             Effect::Tell(event) => return self.step(at, event),
+            // Machines here give out no boot files: `power_on` has those.
+            Effect::Hold(_) => {}
         }
         None
     }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use common::chunk::{ChunkIndex, ChunkSet};
+use common::id::Hash;
 use common::swarm::behaviour::Protocol;
 use common::trust::PublicKey;
 use common::wire::swarm::{ToAgent, ToServer};
 
 use super::links::Dial;
+use crate::boot_files::Hold;
 use crate::swarm::event::SwarmEvent;
 use crate::swarm::verify::NotTheChunk;
 
@@ -130,6 +132,13 @@ pub enum Event {
         /// The cause, for the log.
         cause: String,
     },
+    /// The small files that this machine gives out: at the beginning, and after each change.
+    Holding {
+        /// The TCP port at which it does.
+        port: u16,
+        /// Their hashes.
+        objects: Vec<Hash>,
+    },
     /// Time has passed; every [`TICK`](super::TICK).
     Tick(Load),
 }
@@ -188,6 +197,8 @@ pub enum Effect {
     Offer(Vec<ChunkIndex>),
     /// Every chunk was handed over: close the channel to the writer.
     EndChunks,
+    /// Fetch these small files, and give them out.
+    Hold(Hold),
     /// Send an event to the steps; notes are for the log.
     Tell(SwarmEvent),
 }

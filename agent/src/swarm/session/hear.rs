@@ -12,6 +12,7 @@ use libp2p::Multiaddr;
 
 use super::schedule;
 use super::{Effect, Pulled, Session};
+use crate::boot_files::Hold;
 use crate::swarm::event::SwarmEvent;
 use crate::swarm::verify::NotTheChunk;
 
@@ -69,6 +70,7 @@ impl Session {
         }
         match word {
             ToAgent::Welcome { personality } => {
+                self.say_holding();
                 // The server ends pull streams of an agent that it does not know yet.
                 if !self.complete {
                     let pull = (self.config.seed, Protocol::Pull);
@@ -96,7 +98,11 @@ impl Session {
             }
             ToAgent::Lease { chunks } => self.schedule(schedule::Event::Leased(chunks), now),
             ToAgent::Revoke { chunks } => self.schedule(schedule::Event::Revoked(chunks), now),
+            ToAgent::Hold { objects, peers, nets } => {
+                self.effects.push(Effect::Hold(Hold { objects, peers, nets }));
+            }
             ToAgent::Heard => {}
+            ToAgent::Pace { millis } => self.paced(millis),
             ToAgent::Release => {
                 if !std::mem::replace(&mut self.released, true) {
                     self.effects.push(Effect::Tell(SwarmEvent::Release));

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The interval of reports to the server as long as it has asked for no other.
+pub(super) const EVERY: Duration = Duration::from_secs(1);
+
 /// What was sent and received since the last speed report.
 #[derive(Debug, Default)]
 pub(super) struct Report {

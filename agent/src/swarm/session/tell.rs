@@ -6,13 +6,17 @@ use std::time::Duration;
 use common::chunk::ChunkIndex;
 use common::wire::swarm::{Bottleneck, ToServer};
 
-use super::report::Report;
+use super::report::{self, Report};
 use super::schedule;
 use super::{Effect, Load, Session, TICK};
 use crate::swarm::event::SwarmEvent;
 
-/// The interval of speed reports to the server, which also show that this agent is alive.
-const REPORT: Duration = Duration::from_secs(1);
+/// The longest interval of speed reports, whatever the server asks for: they also show that this agent is alive and
+/// gets something from its peers, which the server wants to know within six seconds (`STARVING` of its injection).
+const SPEED_SLOWEST: Duration = Duration::from_secs(3);
+
+/// The longest interval of any report that the server may ask for.
+const SLOWEST: Duration = Duration::from_secs(60);
 
 /// The session gives up after this long without a message of the server or a verified chunk.
 const FORSAKEN: Duration = Duration::from_secs(600);
@@ -39,7 +43,7 @@ impl Session {
             self.waits.fetching(TICK, self.disk_is_behind());
         }
         (self.ticked, self.load) = (now, load);
-        if now >= self.report.since + REPORT {
+        if now >= self.report.since + self.pace.min(SPEED_SLOWEST) {
             self.report();
         }
         self.despair(now);
@@ -49,6 +53,14 @@ impl Session {
     pub(super) fn not_said(&mut self, chunks: Vec<ChunkIndex>) {
         if self.control.is_some() {
             self.news.splice(0..0, chunks);
+        }
+    }
+
+    /// The server says how often to report.
+    pub(super) fn paced(&mut self, millis: u32) {
+        let pace = Duration::from_millis(millis.into()).clamp(report::EVERY, SLOWEST);
+        if std::mem::replace(&mut self.pace, pace) != pace {
+            self.effects.push(Effect::Tell(SwarmEvent::Pace(pace)));
         }
     }
 
@@ -78,6 +90,13 @@ impl Session {
             millis: millis(passed),
             bottleneck,
         });
+    }
+
+    /// Tells the server which small files this machine gives out; again after each hello.
+    pub(super) fn say_holding(&mut self) {
+        if let Some((port, objects)) = self.holding.clone() {
+            self.say(ToServer::Holding { port, objects });
+        }
     }
 
     /// What fetching waited for most, from the last report to the last tick.

@@ -1,8 +1,11 @@
-//! The status of swarms in the admin's API: what each agent has, and where it came from. Touches `common`.
+//! The status of swarms in the admin's API: what each agent has, and where it came from. Touches `common` and
+//! the shapes of `traffic`.
 
 use common::id::{ImageId, JobId};
 use common::wire::swarm::Bottleneck;
 use serde::{Deserialize, Serialize};
+
+use crate::traffic::SiteTraffic;
 
 /// One agent in the swarm, as `swarm status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,15 @@ pub struct NodeStatus {
     pub sealed: bool,
     /// What slowed it down when it last reported; `None` when it was fetching nothing.
     pub bottleneck: Option<Bottleneck>,
+}
+
+/// What `swarm status` shows: who has what, and what was sent where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmShown {
+    /// Each image's swarm that has members.
+    pub images: Vec<SwarmStatus>,
+    /// Each site that was sent anything since the server started, by name.
+    pub sites: Vec<SiteTraffic>,
 }
 
 /// The status of one image's swarm.

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use common::limits::{TFTP_PACKET_BYTES_MAX, TFTP_UNANSWERED_MAX};
 use tokio::net::UdpSocket;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::library::Ticket;
+use super::repeats::Repeats;
+use crate::traffic::{Kind, SiteLine};
 
 /// The loopback loses packets only when a socket's buffer is full; then the request is sent again.
 const INNER_TIMEOUT: Duration = Duration::from_millis(500);
@@ -32,6 +35,9 @@ pub(super) struct Carriage {
     library: SocketAddr,
     heard: bool,
     unanswered: u32,
+    line: SiteLine,
+    repeats: Repeats,
+    began: Instant,
 }
 
 /// How a transfer ended for the machine.
@@ -45,11 +51,25 @@ pub(super) enum End {
 
 impl Carriage {
     /// Opens both sockets: a port of `local` connected to the machine, and one of the loopback for `library`.
-    pub(super) async fn open(local: Ipv4Addr, client: SocketAddrV4, library: SocketAddr) -> io::Result<Self> {
+    pub(super) async fn open(
+        local: Ipv4Addr,
+        client: SocketAddrV4,
+        library: SocketAddr,
+        line: SiteLine,
+    ) -> io::Result<Self> {
         let outer = UdpSocket::bind((local, 0)).await?;
         outer.connect(client).await?;
         let inner = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        Ok(Self { outer, inner, library, heard: false, unanswered: 0 })
+        Ok(Self {
+            outer,
+            inner,
+            library,
+            heard: false,
+            unanswered: 0,
+            line,
+            repeats: Repeats::default(),
+            began: Instant::now(),
+        })
     }
 
     /// The address that async-tftp sees as its client.
@@ -68,16 +88,19 @@ impl Carriage {
         let room = self.enter(request, ticket, hang_up).await?;
         let Some((room, first, length)) = room else { return Ok(End::HungUp) };
         let (mut down, mut up) = (first, [0; TFTP_PACKET_BYTES_MAX]);
-        if !self.forward(&down[..length]).await {
+        if !self.forward(&down[..length], hang_up).await {
             return Ok(End::HungUp);
         }
         loop {
+            // In this order, so that what async-tftp repeated while a packet waited for the line is seen before the
+            // machine's next answer.
             tokio::select! {
+                biased;
                 () = ticket.done.cancelled() => return Ok(End::Done),
                 () = hang_up.cancelled() => return Ok(End::HungUp),
                 got = self.inner.recv_from(&mut down) => {
                     let (length, _) = got?;
-                    if !self.forward(&down[..length]).await {
+                    if !self.forward(&down[..length], hang_up).await {
                         return Ok(End::HungUp);
                     }
                 }
@@ -86,6 +109,7 @@ impl Carriage {
                     match up[..length] {
                         [0, ACK, ..] => {
                             self.heard = true;
+                            self.repeats.acknowledged();
                             heard();
                             self.inner.send_to(&up[..length], room).await?;
                         }
@@ -121,8 +145,16 @@ impl Carriage {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// Sends a packet to the machine; `false` when the transfer is over.
-    async fn forward(&mut self, packet: &[u8]) -> bool {
+    /// Sends a packet to the machine when its turn on the site's line has come: later, never not at all. `false` when
+    /// the transfer is over.
+    async fn forward(&mut self, packet: &[u8], hang_up: &CancellationToken) -> bool {
+        if self.repeats.knows(packet, self.now_ms()) {
+            return true;
+        }
+        let turn = self.line.pass(Kind::Tftp, packet.len());
+        if hang_up.run_until_cancelled(turn).await.is_none() {
+            return false;
+        }
         if !self.heard {
             self.unanswered += 1;
             if self.unanswered > TFTP_UNANSWERED_MAX {
@@ -133,8 +165,17 @@ impl Carriage {
             // The machine has closed that port: its ICMP error says so.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => false,
             // A packet that could not be sent is like a lost one; async-tftp sends it again.
-            Ok(_) | Err(_) => packet.get(1) != Some(&ERROR),
+            Err(_) => packet.get(1) != Some(&ERROR),
+            Ok(bytes) => {
+                self.line.sent(Kind::Tftp, bytes);
+                self.repeats.sent(packet, self.now_ms());
+                packet.get(1) != Some(&ERROR)
+            }
         }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Makes async-tftp end an aborted transfer: acknowledges whatever it sends, until it reads on and gets an error.

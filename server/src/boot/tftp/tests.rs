@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::traffic::LimitOrder;
 
 fn files() -> Files {
     let program: Bytes = (0..50_000_u32).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect();
     Arc::new(HashMap::from([
         ("snponly.efi".to_owned(), program),
         ("undionly.kpxe".to_owned(), Bytes::from_static(b"program")),
+        ("short.efi".to_owned(), Bytes::from_static(&[7; 8000])),
         ("autoexec.ipxe".to_owned(), Bytes::from_static(b"#!ipxe\n")),
     ]))
 }
@@ -25,7 +27,12 @@ struct Bench {
 
 impl Bench {
     fn open() -> Self {
-        let bound = bind_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::over(Traffic::default())
+    }
+
+    /// A server whose lines are these.
+    fn over(traffic: Traffic) -> Self {
+        let bound = bind_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap().with_traffic(traffic);
         let at = bound.socket.local_addr().unwrap();
         let (sightings, seen) = mpsc::channel(8);
         let cancel = CancellationToken::new();
@@ -230,4 +237,30 @@ async fn a_taken_port_is_named_with_what_to_do() {
     assert!(
         error.to_string().contains(&at.port().to_string()) && error.hint().contains("another TFTP server")
     );
+}
+
+/// A line of 1 Mbit/s that others keep busy, so that each packet waits longer than async-tftp does for an answer: it
+/// comes later, and once.
+#[tokio::test]
+async fn a_packet_that_waits_for_the_line_is_sent_once() {
+    let traffic = Traffic::default();
+    traffic.limit(LimitOrder { site: None, rate: Some("1M".parse().unwrap()) });
+    let others = traffic.to_site("elsewhere");
+    let busy = tokio::spawn(async move {
+        loop {
+            others.charge(Kind::Chunks, 50_000);
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+    });
+    let bench = Bench::over(traffic.clone());
+    let mut rom = Rom::at(11).await;
+    let (bytes, _) = rom.fetch(bench.at, &request("short.efi", &["blksize", "1428"])).await;
+    busy.abort();
+    assert_eq!(bytes, files()["short.efi"]);
+    let shown = traffic.shown();
+    let tftp: u64 = shown.iter().map(|site| site.sent.tftp).sum();
+    // Six blocks with their heads, and the answer to the options.
+    assert!((8_000 + 6 * 4..8_100).contains(&tftp), "{tftp} in {shown:?}");
+    bench.cancel.cancel();
+    bench.task.await.unwrap().unwrap();
 }

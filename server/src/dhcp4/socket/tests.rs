@@ -16,7 +16,7 @@ fn config(interface: &str, mode: Mode) -> Config {
         interface: interface.to_owned(),
         mode,
         http_port: 8069,
-        discovery: true,
+        discovery: tokio::sync::watch::channel(true).1,
         programs,
         sites: vec![],
         authoritative: false,

@@ -1,22 +1,32 @@
-//! Core, part of the fleet: the settings for the whole fleet, and what is derived from them alone: the site of an
-//! address, and the token with which an OS calls home. Touches `common`, `fleet::own`.
+//! Core, part of the fleet: the settings for the whole fleet, and what is derived from them alone: the
+//! token with which an OS calls home. Touches `common`, `fleet::own`, `traffic`.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::id::JobId;
-use ipnet::Ipv4Net;
+use common::limits::{WAIT_TIME, WAITERS_MAX, WAITERS_PER_ADDRESS};
 use jiff::SignedDuration;
 
 use super::super::own::Own;
+use crate::traffic::Sites;
 
-/// A subnet whose machines are at one site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteRule {
-    /// If several subnets contain an address, the one with the longest prefix decides its site.
-    pub subnet: Ipv4Net,
-    /// The name of that site.
-    pub site: String,
+/// Bounds on the requests with which machines wait for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaiterBounds {
+    /// Requests that are open at once.
+    pub all: usize,
+    /// Those of one address.
+    pub per_address: usize,
+    /// How long each is open.
+    pub time: Duration,
+}
+
+impl Default for WaiterBounds {
+    /// The bounds of a server whose limit on open files allows them.
+    fn default() -> Self {
+        Self { all: WAITERS_MAX, per_address: WAITERS_PER_ADDRESS, time: WAIT_TIME }
+    }
 }
 
 /// Settings for the whole fleet, fixed while the server runs.
@@ -24,8 +34,10 @@ pub struct SiteRule {
 pub struct Settings {
     /// Whether unknown machines get the loader, to report their hardware.
     pub discover: bool,
-    /// Seconds after which a waiting machine reports again.
+    /// Seconds after which a waiting machine reports again where it cannot wait with an open request.
     pub poll_seconds: u32,
+    /// Bounds on the open requests of waiting machines.
+    pub waiters: WaiterBounds,
     /// How long an installed OS may take to call home.
     pub confirm_within: SignedDuration,
     /// How long an order waits for a machine that does not report; `None` is for ever.
@@ -37,32 +49,18 @@ pub struct Settings {
     /// Free bytes on the records' disk below which machines that nobody let in are not recorded.
     pub reserve_bytes: u64,
     /// Named sites; a machine in none of them is at a site named after its /24.
-    pub sites: Vec<SiteRule>,
+    pub sites: Sites,
     /// The secret key that call-home tokens are derived from.
     pub token_key: [u8; 32],
     /// The marks of the machine that the server runs on.
     pub own: Arc<Own>,
     /// Where machines reach the server, such as `http://10.0.0.1:8069`.
     pub url: String,
-}
-
-/// The site of an address by these rules: that of a named subnet, else its /24.
-#[must_use]
-pub fn site_of(rules: &[SiteRule], address: Ipv4Addr) -> String {
-    let inside = rules.iter().filter(|rule| rule.subnet.contains(&address));
-    // The longest prefix is the most specific.
-    let named = inside.max_by_key(|rule| rule.subnet.prefix_len());
-    let [a, b, c, _] = address.octets();
-    named.map_or_else(|| format!("{a}.{b}.{c}.0/24"), |rule| rule.site.clone())
+    /// Where the swarm listens, as multiaddrs: relays are told.
+    pub seeds: Vec<String>,
 }
 
 impl Settings {
-    /// The site of an address: that of a named subnet, else its /24.
-    #[must_use]
-    pub fn site_of(&self, address: Ipv4Addr) -> String {
-        site_of(&self.sites, address)
-    }
-
     /// The token with which the OS of this attempt calls home. Derived, so that it is not recorded and a restarted
     /// server still recognises it.
     #[must_use]

@@ -49,7 +49,7 @@ impl Fleet {
                 if let Some(machine) = self.seen(&asker, None, now) {
                     self.remember(address, machine);
                     let seen = match says {
-                        ScriptSays::Load => Seen::ToldToLoad,
+                        ScriptSays::Load | ScriptSays::Wait => Seen::ToldToLoad,
                         ScriptSays::BootDisk | ScriptSays::BootDiskNoEthernet => Seen::ToldOwnDisk,
                     };
                     self.trace(machine, seen, now);
@@ -61,6 +61,9 @@ impl Fleet {
                 self.trace_address(address, Seen::LoaderFile { file: file.clone() }, now);
                 let text = format!("{file} over http, {bytes} bytes");
                 self.saw_address(address, (&file, "http".to_owned()), text, now);
+            }
+            Sighting::NeighbourFailed { address, why } => {
+                self.saw_address(address, ("neighbour", why.clone()), why, now);
             }
             Sighting::RefusedReport { address, why } => {
                 let text = format!("a hardware report was refused: {why}");
@@ -131,7 +134,7 @@ impl Fleet {
             fingerprint.weaken(|_| true);
         }
         let id = MachineId(self.state.last_machine + 1);
-        let site = relay.map_or_else(|| "local".to_owned(), |relay| self.settings.site_of(relay));
+        let site = relay.map_or_else(|| "local".to_owned(), |relay| self.settings.sites.of(relay.into()));
         self.put_machine(Machine::new(id, fingerprint, site, now));
         Some(id)
     }

@@ -4,20 +4,22 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::hardware::CheckedHardware;
-use common::id::{Hash, JobId};
+use common::id::{DeploymentId, Hash, JobId};
 use common::plan::{Instruction, Verdict};
 use common::step::{EventBatch, Step, What};
 use common::trust::{PublicKey, Signed};
 use common::wire::call_home::CallHome;
-use common::wire::http::EventsTaken;
+use common::wire::http::{EventsTaken, News, WaitAnswer, WaitRequest};
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
-use super::super::decide::Taken;
+use super::super::decide::{Heard, Taken, Whose};
 use super::super::provisioner::PlanRequest;
 use super::super::reports::{Arrival, Decided, Next};
-use super::super::request::FleetError;
+use super::super::request::{FleetError, Request, Waiter};
 use super::FleetHandle;
 use crate::api::shapes::JobState;
 use crate::swarm::Admission;
@@ -25,6 +27,15 @@ use crate::swarm::Admission;
 /// How long a verdict is valid, in seconds: fetching an agent's bundle may take long over a slow line that forty
 /// machines share.
 const VERDICT_SECONDS: u32 = 2 * 3600;
+
+/// How long a machine pauses whose server has no place for another open request.
+const FULL_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a machine pauses whose server stops: it may be restarted, which takes some seconds.
+const STOPPING_PAUSE: Duration = Duration::from_secs(3);
+
+/// The longest pause of a machine that has to report because the server was restarted.
+const UNKNOWN_PAUSE_MS: u64 = 10_000;
 
 /// How a report was received.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +63,13 @@ impl FleetHandle {
         let arrival = Arrival { address: Some(peer), begun, gone: false };
         let arrive = |arrival| {
             let hardware = Arc::clone(&hardware);
-            self.ask(move |fleet, now| fleet.arrived(&hardware, arrival, now))
+            self.ask(move |fleet, now| {
+                let decided = fleet.arrived(&hardware, arrival, now);
+                if let (true, Next::Tell(order)) = (decided.taken, &decided.next) {
+                    fleet.answered(&key, digest, order);
+                }
+                decided
+            })
         };
         let mut decided = arrive(arrival).await?;
         if let Next::AtWork(agent) = decided.next
@@ -60,12 +77,13 @@ impl FleetHandle {
         {
             decided = arrive(Arrival { gone: true, ..arrival }).await?;
         }
-        let Decided { machine, next } = decided;
+        let Decided { machine, next, .. } = decided;
         let order = match next {
             Next::Tell(order) => order,
             Next::AtWork(agent) => agent.order(),
             Next::Tailor(request, hardware) => {
-                self.tailor(PlanRequest { server, ..*request }, hardware, key).await?
+                let request = PlanRequest { server, reporter: Some(peer), ..*request };
+                self.tailor(request, hardware, (key, digest)).await?
             }
         };
         Ok(self.keys.sign(&Verdict {
@@ -81,7 +99,7 @@ impl FleetHandle {
         &self,
         request: PlanRequest,
         hardware: Arc<CheckedHardware>,
-        key: PublicKey,
+        (key, digest): (PublicKey, Hash),
     ) -> Result<Instruction, FleetError> {
         let job = request.job;
         let permit = self.tailors.acquire().await.map_err(|_| FleetError::Stopping)?;
@@ -90,7 +108,13 @@ impl FleetHandle {
             .await
             .map_err(FleetError::Worker)?;
         drop(permit);
-        let (order, admission) = self.ask(move |fleet, now| fleet.tailored(job, key, made, now)).await?;
+        let (order, admission) = self
+            .ask(move |fleet, now| {
+                let (order, admission) = fleet.tailored(job, key, made, now);
+                fleet.answered(&key, digest, &order);
+                (order, admission)
+            })
+            .await?;
         if let Some(admission) = admission {
             self.provisioner.admit(admission).await;
         }
@@ -114,6 +138,42 @@ impl FleetHandle {
             self.provisioner.admit(admission).await;
         }
         Ok(count)
+    }
+
+    /// Waits with a machine for news: until a report of it would be answered otherwise, the settings' time is over, or
+    /// `leaving` returns because the server stops. `digest` is the hash of the signed request.
+    ///
+    /// # Errors
+    /// When the request is a replay, its arrival could not be committed, or the server is stopping.
+    pub async fn wait(
+        &self,
+        request: WaitRequest,
+        (address, digest): (IpAddr, Hash),
+        leaving: impl Future<Output = ()>,
+    ) -> Result<Signed<WaitAnswer>, FleetError> {
+        let (woken, wake) = oneshot::channel();
+        let (reply, heard) = oneshot::channel();
+        let key = request.key;
+        let waiter = Request::Wait(Box::new(Waiter { request, address, reply, woken }));
+        self.requests.send(waiter).await.map_err(|_| FleetError::Stopping)?;
+        let (news, pause) = match heard.await.map_err(|_| FleetError::Stopping)?? {
+            Heard::Repeated => return Err(FleetError::Repeated),
+            // Thousands may ask in the moment in which a restarted server is back.
+            Heard::Unknown => (News::Unknown, Duration::from_millis(spread(&key, UNKNOWN_PAUSE_MS))),
+            Heard::News => (News::Report, Duration::ZERO),
+            Heard::Full => (News::None, FULL_PAUSE),
+            Heard::Waits(time) => tokio::select! {
+                woken = wake => match woken {
+                    Ok(wake) => (News::Report, wake.pause),
+                    // A later request of the same boot took its place.
+                    Err(_) => (News::None, Duration::ZERO),
+                },
+                () = tokio::time::sleep(time) => (News::None, Duration::ZERO),
+                () = leaving => (News::None, STOPPING_PAUSE),
+            },
+        };
+        let pause_ms = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
+        Ok(self.keys.sign(&WaitAnswer { request: digest, news, pause_ms }))
     }
 
     /// Takes a batch of events whose signature by the key in it has been checked; `digest` is the hash of the signed
@@ -142,4 +202,19 @@ impl FleetHandle {
     pub async fn remark(&self, job: JobId, step: Step, what: What) -> Result<(), FleetError> {
         self.tell(move |fleet, now| fleet.remark(job, step, what, now)).await
     }
+
+    /// Logs something about a deployment as a whole, when it is over.
+    ///
+    /// # Errors
+    /// When the changes could not be committed, or the server is stopping.
+    pub async fn remark_order(&self, deployment: DeploymentId, text: String) -> Result<(), FleetError> {
+        let what = What::Note { text };
+        self.tell(move |fleet, now| fleet.log(now, Whose::Order(deployment), Step::Confirm, what)).await
+    }
+}
+
+/// A number below `below` that is another for each key: keys are random.
+fn spread(key: &PublicKey, below: u64) -> u64 {
+    let [a, b, ..] = key.bytes();
+    u64::from(u16::from_be_bytes([a, b])) % below
 }

@@ -65,12 +65,18 @@ impl FleetHandle {
         Ok(DeployAnswer { deployment: Some(deployment), image, machines: lines, frozen: None })
     }
 
-    /// Asks the tailor which disk it would write on each machine whose hardware is known.
+    /// Asks the tailor which disk it would write on each machine whose hardware is known, and has their bundles built: a
+    /// machine that waits asks for its plan as soon as the order is placed.
     async fn preview(
         &self,
         candidates: Vec<Candidate>,
         accepted: Vec<String>,
     ) -> Result<Vec<DeployLine>, FleetError> {
+        for candidate in candidates.iter().filter(|candidate| candidate.refused.is_none()) {
+            // When the queue is full, the bundle is built when the machine asks for its plan.
+            let hardware = candidate.request.iter().map(|(_, hardware)| Arc::clone(hardware));
+            hardware.for_each(|hardware| drop(self.ahead.try_send(hardware)));
+        }
         let provisioner = Arc::clone(&self.provisioner);
         tokio::task::spawn_blocking(move || {
             let line = |candidate: Candidate| {

@@ -12,7 +12,7 @@ use super::super::presence::{is_away, words};
 use super::super::relay::{Relay, StageOrder};
 use super::super::state::Change;
 use crate::api::shapes::{ImageShown, ImageStage, Staged, StagedAt};
-use crate::swarm::Rate;
+use crate::traffic::Rate;
 
 /// The most images that are staged, at all sites together.
 const STAGES_MAX: usize = 4096;

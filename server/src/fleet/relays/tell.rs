@@ -12,17 +12,18 @@ use common::wire::relay::{SiteImage, SiteMachine, SiteMachines, SitePolicy, Site
 use jiff::Timestamp;
 
 use super::super::boot_policy::BootPolicy;
-use super::super::decide::{Fleet, SiteRule, site_of};
+use super::super::decide::Fleet;
 use super::super::job::Job;
 use super::super::machine::Machine;
 use super::super::presence::{Presence, is_away};
 use crate::api::shapes::JobState;
+use crate::traffic::Sites;
 
 /// All relays with what each is told. Compared with the one before, so that what is the same wakes nobody.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RelayTable {
     relays: BTreeMap<PublicKey, RelayView>,
-    sites: Arc<[SiteRule]>,
+    sites: Sites,
 }
 
 /// One relay, as HTTP sees it.
@@ -54,10 +55,7 @@ impl RelayTable {
     /// Whether a machine at `address` is at the site of `relay`.
     #[must_use]
     pub fn is_at(&self, relay: &RelayView, address: IpAddr) -> bool {
-        match address.to_canonical() {
-            IpAddr::V4(address) => site_of(&self.sites, address) == relay.site,
-            IpAddr::V6(_) => false,
-        }
+        address.to_canonical().is_ipv4() && self.sites.of(address) == relay.site
     }
 
     /// Whether a relay that is not revoked was last heard of from `address`.
@@ -100,7 +98,7 @@ impl Fleet {
             relays.insert(key, view);
         }
         // Nobody is passed on by a relay where there is none.
-        let sites = if relays.is_empty() { Arc::default() } else { self.settings.sites.clone().into() };
+        let sites = if relays.is_empty() { Sites::default() } else { self.settings.sites.clone() };
         RelayTable { relays, sites }
     }
 
@@ -147,7 +145,11 @@ impl Fleet {
             told.keys.sort_unstable();
             told.keys.dedup();
         }
-        SiteWork { images: images.into_values().collect(), wake: self.wakes_of(site, now) }
+        SiteWork {
+            images: images.into_values().collect(),
+            seeds: self.settings.seeds.clone(),
+            wake: self.wakes_of(site, now),
+        }
     }
 
     fn running_at<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a Job> {

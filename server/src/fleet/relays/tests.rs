@@ -6,11 +6,11 @@ use common::testing;
 use common::trust::KeyPair;
 use common::wire::relay::{InviteWord, Known, SitePolicy, StateRequest, Trouble};
 
-use super::super::decide::SiteRule;
 use super::super::state::State;
 use super::*;
 use crate::api::shapes::{ImageShown, ImageStage, MachineWake, Selection, Staged};
 use crate::fleet::boot_policy::{Answered, Asker, ClientKind, Sighting};
+use crate::traffic::SiteRule;
 
 const SERVER: [u8; 32] = [9; 32];
 
@@ -24,7 +24,7 @@ fn key(number: u8) -> KeyPair {
 
 fn fleet() -> Fleet {
     let rule = |subnet: &str, site: &str| SiteRule { subnet: subnet.parse().unwrap(), site: site.to_owned() };
-    let sites = vec![rule("10.1.0.0/16", "branch"), rule("10.2.0.0/16", "attic")];
+    let sites = vec![rule("10.1.0.0/16", "branch"), rule("10.2.0.0/16", "attic")].into();
     Fleet::new(
         State::default(),
         crate::fleet::decide::Settings { sites, ..crate::fleet::testing::settings() },

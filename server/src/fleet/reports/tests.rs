@@ -161,7 +161,7 @@ fn report(fleet: &mut Fleet, marks: &Marks, key: &KeyPair, now: Timestamp) -> Go
 }
 
 fn arrive(fleet: &mut Fleet, marks: &Marks, key: &KeyPair, arrival: Arrival, now: Timestamp) -> Got {
-    let Decided { machine, next } = fleet.arrived(&marks.report(key), arrival, now);
+    let Decided { machine, next, .. } = fleet.arrived(&marks.report(key), arrival, now);
     match next {
         Next::Tell(_) => Got::Told(machine),
         Next::AtWork(_) => Got::AtWork(machine),

@@ -16,6 +16,7 @@ use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::testing;
 use common::trust::{KeyPair, PublicKey, Signed};
 use common::wire::http::{EventsTaken, Refused};
+use common::wire::objects::Object;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use jiff::{SignedDuration, Timestamp};
@@ -24,12 +25,15 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::super::content::{Bytestore, Content};
+use super::super::server::Leaving;
 use super::super::{BootSource, Ends, public};
 use crate::api::shapes::{DeployOrder, ImageShown, Warning};
+use crate::boot::from_peers::Hashed;
 use crate::fleet::FleetHandle;
 use crate::fleet::boot_policy::{Asker, BootPolicy};
-use crate::fleet::decide::Settings;
+use crate::fleet::decide::{Settings, WaiterBounds};
 use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
+use crate::peers::Peers;
 use crate::records::Records;
 use crate::swarm::Admission;
 
@@ -133,6 +137,15 @@ impl BootSource for Rooms {
     fn manifest(&self, image: ImageId) -> Option<Bytes> {
         (image == self::image().id).then(|| Bytes::from_static(b"SBMF"))
     }
+
+    fn hashed(&self, _: &str, _: &str) -> Option<(Hashed, Hashed)> {
+        let hashed = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 8 << 20 }, sha256: [n; 32] };
+        Some((hashed(0xaa), hashed(0xbb)))
+    }
+
+    fn object(&self, hash: Hash) -> Option<Content> {
+        self.bundle(hash)
+    }
 }
 
 pub(super) fn server_key() -> KeyPair {
@@ -144,6 +157,7 @@ pub(super) struct Bench {
     pub(super) fleet: FleetHandle,
     pub(super) rooms: Arc<Rooms>,
     pub(super) routes: Router,
+    pub(super) peers: Peers,
     pub(super) dir: tempfile::TempDir,
     pub(super) task: tokio::task::JoinHandle<Result<(), crate::fleet::FleetError>>,
     pub(super) cancel: CancellationToken,
@@ -154,13 +168,24 @@ impl Bench {
         Self::over(tempfile::tempdir().unwrap(), true)
     }
 
+    /// A server that leaves the requests of waiting machines open for `time`.
+    pub(super) fn patient(time: std::time::Duration) -> Self {
+        let waiters = WaiterBounds { time, ..WaiterBounds::default() };
+        Self::with(tempfile::tempdir().unwrap(), true, waiters)
+    }
+
     pub(super) fn over(dir: tempfile::TempDir, discover: bool) -> Self {
+        Self::with(dir, discover, WaiterBounds::default())
+    }
+
+    fn with(dir: tempfile::TempDir, discover: bool, waiters: WaiterBounds) -> Self {
         let kernel = dir.path().join("kernel");
         let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
         std::fs::write(&kernel, bytes).unwrap();
         let rooms = Arc::new(Rooms { kit: Some(kernel), ..Rooms::default() });
         let settings = Settings {
             discover,
+            waiters,
             order_expires: Some(SignedDuration::from_hours(168)),
             url: "http://10.0.0.1:8069".to_owned(),
             ..crate::fleet::testing::settings()
@@ -171,8 +196,11 @@ impl Bench {
             crate::fleet::start(Box::new(records), provisioner, server_key(), settings).unwrap();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(task.run(cancel.clone()));
-        let routes = public(fleet.clone(), Arc::clone(&rooms) as _, "quiet".parse().unwrap(), discover);
-        Self { fleet, rooms, routes, dir, task, cancel }
+        let peers = Peers::default();
+        let kernel_arguments = "quiet".parse().unwrap();
+        let routes =
+            public(fleet.clone(), Arc::clone(&rooms) as _, kernel_arguments, discover, peers.clone());
+        Self { fleet, rooms, routes, peers, dir, task, cancel }
     }
 
     pub(super) async fn restart(self) -> Self {
@@ -185,6 +213,7 @@ impl Bench {
         let mut request = request;
         let end = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 8069);
         request.extensions_mut().insert(Ends { peer: end(7), local: end(1), own: end(1) });
+        request.extensions_mut().insert(Leaving::default());
         hyper_util::service::TowerToHyperService::new(self.routes.clone()).call(request).await.unwrap()
     }
 

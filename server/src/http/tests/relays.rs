@@ -157,7 +157,8 @@ async fn a_request_is_not_held_for_ever() {
     let bench = with_relay().await;
     let knows = known(&state(&bench, &relay(1), Known::default()).await);
     let source = Arc::clone(&bench.rooms) as _;
-    let public = Public::new(bench.fleet.clone(), source, "quiet".parse().unwrap(), true);
+    let public =
+        Public::new(bench.fleet.clone(), source, "quiet".parse().unwrap(), true, bench.peers.clone());
     let hold = std::time::Duration::from_millis(20);
     let told = super::super::relay::held(&public, &relay(1).public(), 1, knows, hold).await.unwrap();
     assert_eq!(told, News::State(Box::default()));

@@ -30,7 +30,7 @@ use crate::fleet::store::LogFilter;
 pub(super) const BOUNDS: ConnectionBounds = ConnectionBounds { all: 128, per_address: 64 };
 
 /// Serves `bench` at a port of the loopback.
-async fn open(bench: &Bench, bounds: ConnectionBounds) -> (SocketAddr, CancellationToken) {
+pub(super) async fn open(bench: &Bench, bounds: ConnectionBounds) -> (SocketAddr, CancellationToken) {
     let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (at, cancel) = (bound.address(), CancellationToken::new());
     tokio::spawn(bound.run(bench.routes.clone(), bounds, cancel.clone()));
