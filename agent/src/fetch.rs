@@ -8,16 +8,16 @@
 
 use std::time::Duration;
 
-use common::deltas::{BadTable, DeltaTable};
+use common::deltas::BadTable;
 use common::hardware::{HardwareReport, SentReport};
-use common::id::{Hash, ImageId};
-use common::limits::{DELTA_TABLE_BYTES_MAX, VERDICT_BYTES_MAX, cut};
+use common::id::Hash;
+use common::limits::{VERDICT_BYTES_MAX, cut};
 use common::manifest::BadManifest;
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::text::harmless;
 use common::trust::{KeyPair, PublicKey, Signed, Untrusted};
-use common::wire::http::{DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, REPORT, Refused};
+use common::wire::http::{EVENTS, EventsTaken, IDENTITY, Identity, REPORT, Refused};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, Uri, header};
@@ -33,6 +33,9 @@ mod nearby;
 
 // Waiting for an order with a request that stays open.
 pub mod wait;
+
+// Modules and firmware that a small loader lacks.
+mod driver;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -151,6 +154,12 @@ pub enum FetchError {
         /// The hash in the plan.
         wanted: Hash,
     },
+    /// A driver's frame cannot be decompressed, or has other bytes than the boot kit's index says.
+    #[error("a driver came damaged: not the file with hash {}", wanted.short())]
+    Driver {
+        /// The hash of the file in the loader's list.
+        wanted: Hash,
+    },
     /// The manifest's bytes are malformed or have another hash than the image's name.
     #[error("the manifest is not the one of this image")]
     Manifest(#[source] BadManifest),
@@ -183,6 +192,9 @@ impl FetchError {
             Self::Random(_) => "this kernel lacks something usual",
             Self::Untrusted { .. } | Self::NotOurs { .. } | Self::OtherBatch | Self::Stale => {
                 "another server answers at this address, or the server's key has changed: boot again from its own network boot"
+            }
+            Self::Driver { .. } => {
+                "something on the way changes bytes, or the server's boot kit is damaged: import it anew"
             }
             Self::WrongHash { .. } | Self::Manifest(_) | Self::OtherDeltas | Self::Deltas(_) => {
                 "something on the way changes bytes, or the server's store is damaged: try `swarmboot image verify`"
@@ -280,21 +292,13 @@ impl Server {
         if taken.batch == batch.digest() { Ok(taken) } else { Err(FetchError::OtherBatch) }
     }
 
-    /// Fetches the table of deltas of `image`, whose hash a plan names.
-    ///
-    /// # Errors
-    /// When it cannot be fetched, is too long, or another one.
-    pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
-        let what = "the table of deltas";
-        let bytes = self.bases.ask(FetchError::is_silence, |base| {
-            let url = format!("{base}{DELTAS}/{image}");
+    /// The whole body at `path`, of at most `max` bytes.
+    fn get_all(&self, what: &'static str, path: &str, max: u64) -> Result<Vec<u8>, FetchError> {
+        self.bases.ask(FetchError::is_silence, |base| {
+            let url = format!("{base}{path}");
             let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-            read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)
-        })?;
-        if Hash::of(&bytes) != hash {
-            return Err(FetchError::OtherDeltas);
-        }
-        DeltaTable::from_bytes(&bytes).map_err(FetchError::Deltas)
+            read_all(what, &url, accept(what, response)?, max)
+        })
     }
 
     fn post<T: Serialize, R: DeserializeOwned>(

@@ -4,13 +4,14 @@
 use std::io::Read as _;
 use std::time::Duration;
 
+use common::deltas::DeltaTable;
 use common::id::{Hash, ImageId};
-use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX};
+use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX, DELTA_TABLE_BYTES_MAX};
 use common::manifest::Manifest;
-use common::wire::http::{BUNDLE, MANIFEST};
+use common::wire::http::{BUNDLE, DELTAS, MANIFEST};
 use ureq::http::{StatusCode, header};
 
-use super::{FetchError, Server, accept, read_all, unreachable};
+use super::{FetchError, Server, accept, unreachable};
 
 /// The most tries of a download in a row that bring no new byte.
 const FRUITLESS_TRIES: u32 = 4;
@@ -88,13 +89,22 @@ impl Server {
         let what = "the manifest";
         let chunks = image_bytes.div_ceil(u64::from(CHUNK_BYTES)).min(u64::from(CHUNKS_MAX));
         let max = MANIFEST_HEADER_BYTES + chunks * MANIFEST_ENTRY_BYTES;
-        let bytes = self.bases.ask(FetchError::is_silence, |base| {
-            let url = format!("{base}{path}");
-            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-            read_all(what, &url, accept(what, response)?, max)
-        })?;
+        let bytes = self.get_all(what, path, max)?;
         let manifest = Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)?;
         Ok((manifest, bytes))
+    }
+
+    /// Fetches the table of deltas of `image`, whose hash a plan names.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, is too long, or another one.
+    pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
+        let bytes =
+            self.get_all("the table of deltas", &format!("{DELTAS}/{image}"), DELTA_TABLE_BYTES_MAX)?;
+        if Hash::of(&bytes) != hash {
+            return Err(FetchError::OtherDeltas);
+        }
+        DeltaTable::from_bytes(&bytes).map_err(FetchError::Deltas)
     }
 
     /// One try to extend `have` to `bytes` bytes, with a range request from its present length. `go_on` is called with

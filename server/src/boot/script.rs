@@ -18,7 +18,7 @@ use crate::fleet::boot_policy::Asker;
 /// Why a script cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
-    /// The kit's name has other characters, is empty or too long.
+    /// The kit's name, or its loader's, has other characters, is empty or too long.
     #[error("the boot kit's name {0:?} is not made of letters, digits and `.`, `_`, `+`, `-`")]
     KitName(String),
 }
@@ -138,6 +138,8 @@ pub struct Load<'a> {
     pub key: &'a PublicKey,
     /// The boot kit's name, as in `/boot/{kit}/`.
     pub kit: &'a str,
+    /// The file name of the loader's initramfs, as in `/boot/{kit}/{loader}`.
+    pub loader: &'a str,
     /// Additional kernel arguments from the configuration.
     pub kernel_arguments: &'a KernelArguments,
     /// Neighbours that have kernel and loader, to be tried before the server.
@@ -153,7 +155,9 @@ pub struct Load<'a> {
 /// forty machines boot with half a command line.
 pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     checked_kit(load.kit)?;
+    checked_kit(load.loader)?;
     let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
+    let loader = load.loader;
     let fallback = load.fallback.map(url);
     let each = |command: &dyn Fn(&str) -> String| either(&server, fallback.as_deref(), command);
     let servers = fallback.as_ref().map_or_else(|| server.clone(), |fallback| format!("{server},{fallback}"));
@@ -169,7 +173,7 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     };
     let kernel =
         |server: &str| format!("kernel --name vmlinuz {server}/boot/{kit}/vmlinuz{faults} {arguments}");
-    let initrd = |server: &str| format!("initrd --name loader.img {server}/boot/{kit}/loader.img");
+    let initrd = |server: &str| format!("initrd --name loader.img {server}/boot/{kit}/{loader}");
     let again = |server: &str| format!("chain --autofree --replace {server}/boot.ipxe");
     Ok(format!(
         "#!ipxe\n\
@@ -293,7 +297,8 @@ mod tests {
     }
 
     fn made(kernel_arguments: &KernelArguments, kit: &str) -> Result<String, ScriptError> {
-        load(&Load { server: server(), fallback: None, key: &key(), kit, kernel_arguments, from_peers: None })
+        let (server, key, loader) = (server(), &key(), "loader.img");
+        load(&Load { server, fallback: None, key, kit, loader, kernel_arguments, from_peers: None })
     }
 
     fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
@@ -305,10 +310,9 @@ mod tests {
         let file = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 1 }, sha256: [n; 32] };
         let peers = ["10.1.0.8:8069".parse().unwrap(), "10.1.0.9:8069".parse().unwrap()];
         let from = FromPeers { peers: &peers, kernel: file(1), loader: file(2), check };
-        let kernel_arguments = &kernel_arguments;
-        let (server, key) = (server(), key());
-        load(&Load { server, fallback: None, key: &key, kit: "k", kernel_arguments, from_peers: Some(from) })
-            .unwrap()
+        let (server, key, kernel_arguments) = (server(), &key(), &kernel_arguments);
+        let (fallback, kit, loader, from_peers) = (None, "k", "loader.img", Some(from));
+        load(&Load { server, fallback, key, kit, loader, kernel_arguments, from_peers }).unwrap()
     }
 
     fn all() -> [String; 7] {
@@ -327,7 +331,8 @@ mod tests {
     fn a_relay_comes_first_and_the_server_when_it_fails() {
         let (server, fallback) = ("10.1.0.2:8069".parse().unwrap(), Some(server()));
         let (kernel_arguments, key) = (&"quiet".parse().unwrap(), &key());
-        let load = Load { server, fallback, key, kit: "k", kernel_arguments, from_peers: None };
+        let (kit, loader) = ("k", "loader.img");
+        let load = Load { server, fallback, key, kit, loader, kernel_arguments, from_peers: None };
         let loaded = super::load(&load).unwrap();
         assert!(loaded.contains(" swarmboot.server=http://10.1.0.2:8069,http://10.0.0.1:8069 "), "{loaded}");
         for script in [entry(server, fallback), wait(server, fallback, 5), loaded] {
