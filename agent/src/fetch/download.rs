@@ -11,7 +11,7 @@ use common::manifest::Manifest;
 use common::wire::http::{BUNDLE, DELTAS, MANIFEST};
 use ureq::http::{StatusCode, header};
 
-use super::{FetchError, Server, accept, read_all, unreachable};
+use super::{FetchError, Server, accept, unreachable};
 
 /// The most tries of a download in a row that bring no new byte.
 const FRUITLESS_TRIES: u32 = 4;
@@ -89,11 +89,7 @@ impl Server {
         let what = "the manifest";
         let chunks = image_bytes.div_ceil(u64::from(CHUNK_BYTES)).min(u64::from(CHUNKS_MAX));
         let max = MANIFEST_HEADER_BYTES + chunks * MANIFEST_ENTRY_BYTES;
-        let bytes = self.bases.ask(FetchError::is_silence, |base| {
-            let url = format!("{base}{path}");
-            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-            read_all(what, &url, accept(what, response)?, max)
-        })?;
+        let bytes = self.get_all(what, path, max)?;
         let manifest = Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)?;
         Ok((manifest, bytes))
     }

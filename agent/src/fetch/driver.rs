@@ -7,7 +7,7 @@ use common::limits::DRIVER_BYTES_MAX;
 use common::modules::RemoteFile;
 use common::wire::http::DRIVER;
 
-use super::{FetchError, Server, accept, read_all, unreachable};
+use super::{FetchError, Server};
 
 impl Server {
     /// Fetches a module or firmware file of the boot kit, decompressed.
