@@ -8,16 +8,16 @@
 
 use std::time::Duration;
 
-use common::deltas::{BadTable, DeltaTable};
+use common::deltas::BadTable;
 use common::hardware::{HardwareReport, SentReport};
-use common::id::{Hash, ImageId};
-use common::limits::{DELTA_TABLE_BYTES_MAX, VERDICT_BYTES_MAX, cut};
+use common::id::Hash;
+use common::limits::{VERDICT_BYTES_MAX, cut};
 use common::manifest::BadManifest;
 use common::plan::Verdict;
 use common::step::EventBatch;
 use common::text::harmless;
 use common::trust::{KeyPair, PublicKey, Signed, Untrusted};
-use common::wire::http::{DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, REPORT, Refused};
+use common::wire::http::{EVENTS, EventsTaken, IDENTITY, Identity, REPORT, Refused};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, Uri, header};
@@ -30,6 +30,9 @@ mod nearby;
 
 // Waiting for an order with a request that stays open.
 pub mod wait;
+
+// Modules and firmware that a small loader lacks.
+mod driver;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -147,6 +150,12 @@ pub enum FetchError {
         /// The hash in the plan.
         wanted: Hash,
     },
+    /// A driver's frame cannot be decompressed, or has other bytes than the boot kit's index says.
+    #[error("a driver came damaged: not the file with hash {}", wanted.short())]
+    Driver {
+        /// The hash of the file in the loader's list.
+        wanted: Hash,
+    },
     /// The manifest's bytes are malformed or have another hash than the image's name.
     #[error("the manifest is not the one of this image")]
     Manifest(#[source] BadManifest),
@@ -174,6 +183,9 @@ impl FetchError {
             Self::Random(_) => "this kernel lacks something usual",
             Self::Untrusted { .. } | Self::NotOurs { .. } | Self::OtherBatch | Self::Stale => {
                 "another server answers at this address, or the server's key has changed: boot again from its own network boot"
+            }
+            Self::Driver { .. } => {
+                "something on the way changes bytes, or the server's boot kit is damaged: import it anew"
             }
             Self::WrongHash { .. } | Self::Manifest(_) | Self::OtherDeltas | Self::Deltas(_) => {
                 "something on the way changes bytes, or the server's store is damaged: try `swarmboot image verify`"
@@ -261,21 +273,6 @@ impl Server {
         let signed: Signed<EventsTaken> = self.post(what, EVENTS, batch, STALLED)?;
         let taken = signed.open(&self.key).map_err(|source| FetchError::Untrusted { what, source })?;
         if taken.batch == batch.digest() { Ok(taken) } else { Err(FetchError::OtherBatch) }
-    }
-
-    /// Fetches the table of deltas of `image`, whose hash a plan names.
-    ///
-    /// # Errors
-    /// When it cannot be fetched, is too long, or another one.
-    pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
-        let what = "the table of deltas";
-        let url = format!("{}{DELTAS}/{image}", self.base);
-        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-        let bytes = read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)?;
-        if Hash::of(&bytes) != hash {
-            return Err(FetchError::OtherDeltas);
-        }
-        DeltaTable::from_bytes(&bytes).map_err(FetchError::Deltas)
     }
 
     fn post<T: Serialize, R: DeserializeOwned>(

@@ -85,7 +85,7 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Measured> {
     }
     let mut measured = read(scenario, &server, &order)?;
     if scenario.twist == Twist::Rebuilt {
-        measured.copy_bytes = server.json(["image", "show", "bench"])?["wire_bytes"].as_u64();
+        measured.copy_bytes = server.json(["image", "show", "bench"])?[0]["wire_bytes"].as_u64();
     }
     let own = server.used().unwrap_or_default().cpu_seconds - server_before.cpu_seconds;
     measured.cpu_seconds = used.iter().map(|used| used.cpu_seconds).sum::<f64>() + own.max(0.0);

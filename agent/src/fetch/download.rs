@@ -4,10 +4,11 @@
 use std::io::Read as _;
 use std::time::Duration;
 
+use common::deltas::DeltaTable;
 use common::id::{Hash, ImageId};
-use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX};
+use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNKS_MAX, DELTA_TABLE_BYTES_MAX};
 use common::manifest::Manifest;
-use common::wire::http::{BUNDLE, MANIFEST};
+use common::wire::http::{BUNDLE, DELTAS, MANIFEST};
 use ureq::http::{StatusCode, header};
 
 use super::{FetchError, Server, accept, read_all, unreachable};
@@ -93,6 +94,21 @@ impl Server {
         let bytes = read_all(what, &url, accept(what, response)?, max)?;
         let manifest = Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)?;
         Ok((manifest, bytes))
+    }
+
+    /// Fetches the table of deltas of `image`, whose hash a plan names.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, is too long, or another one.
+    pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
+        let what = "the table of deltas";
+        let url = format!("{}{DELTAS}/{image}", self.base);
+        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
+        let bytes = read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)?;
+        if Hash::of(&bytes) != hash {
+            return Err(FetchError::OtherDeltas);
+        }
+        DeltaTable::from_bytes(&bytes).map_err(FetchError::Deltas)
     }
 
     /// One try to extend `have` to `bytes` bytes, with a range request from its present length. `go_on` is called with

@@ -195,6 +195,24 @@ mod tests {
         }
     }
 
+    /// What an idle line saves up is gone in an instant: otherwise a line that was idle for a minute would carry a
+    /// minute's bytes at once, and a switch's buffers would drop them.
+    #[test]
+    fn an_idle_line_saves_up_little() {
+        let mut pace = Pace::new(Some(1_000_000));
+        let begun = Duration::from_secs(60);
+        let mut sent = 0;
+        loop {
+            pace.ask(Class::Boot, 1_000);
+            if pace.next().is_none_or(|(_, at)| at > begun) {
+                break;
+            }
+            pace.go(begun);
+            sent += 1_000;
+        }
+        assert!((20_000..=22_000).contains(&sent), "{sent}");
+    }
+
     /// A class whose queue was empty is owed nothing for that time.
     #[test]
     fn nothing_is_owed_for_a_time_when_nobody_waited() {

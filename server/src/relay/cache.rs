@@ -85,11 +85,6 @@ impl FileCache {
         Ok(Self(Arc::new(shared)))
     }
 
-    /// Bytes that the cache may still take without dropping a file.
-    pub(super) fn free(&self) -> u64 {
-        self.0.state.lock().index.free()
-    }
-
     /// The file, from the disk or as it comes. Returns as soon as its length is known.
     ///
     /// # Errors

@@ -39,6 +39,18 @@ mod programs;
 // What machines fetch and report over HTTP.
 mod web;
 
+// The chunks of images, on the disk.
+mod chunks;
+
+// The chunks of an earlier build, over which a rebuilt image is taken.
+mod bases;
+
+// A relay in the swarm of one image.
+mod member;
+
+// Which images it takes part in.
+mod seeds;
+
 // DHCP leases over a restart.
 mod leases;
 

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cache::FileCache;
+use super::chunks::ChunkStore;
 use super::config::Config;
 use super::enrol;
 use super::home::Home;
 use super::leases::LeaseFile;
 use super::programs::BootPrograms;
+use super::seeds::Seeds;
 use super::site::Site;
 use super::sync::Sync;
 use super::upstream::Upstream;
@@ -84,7 +86,7 @@ pub(super) async fn start(
         policies: watch::Sender::default(),
     };
     let doors = bind(&config, &interface, http, &told).await?;
-    let cache = open_cache(&config, &upstream, ends).await?;
+    let (cache, store) = open_caches(&config, &upstream, ends).await?;
     let enrolment = enrol::enrolment(&mut home, &upstream, config.invite.clone()).await?;
     if enrolment.revoked {
         return Err(enrol::revoked(&enrolment));
@@ -92,7 +94,18 @@ pub(super) async fn start(
 
     let site = watch::Sender::new(Arc::new(Site::default().with(home.site())));
     let via = Arc::new(ViaSigner::new(home.keys.clone()));
-    let (_images, images) = watch::channel(vec![]);
+    let (tell, images) = watch::channel(vec![]);
+    let seeds = Seeds {
+        keys: home.keys.clone(),
+        server: enrolment.server,
+        listen: (interface.address, config.swarm_port),
+        store: store.clone(),
+        cache: cache.clone(),
+        upstream: upstream.clone(),
+        site: site.subscribe(),
+        images: tell,
+    };
+    supervisor.worker("images", done(seeds.run(ends.inner.child_token())));
     tracing::info!(
         %http, server = upstream.url(), name = enrolment.name, site = enrolment.site, key = %home.keys.public(),
         "the relay serves"
@@ -106,10 +119,9 @@ pub(super) async fn start(
     let programs =
         BootPrograms { cache: cache.clone(), site: site.subscribe(), http, programs, files, discovers };
     supervisor.worker("boot programs", done(programs.run(ends.inner.clone())));
-    let wake = wake::run(site.subscribe(), config.interface.clone(), interface.address, ends.inner.clone());
+    let wake = wake::run(site.subscribe(), interface.address, ends.inner.clone());
     supervisor.worker("wake", done(wake));
-    let space = cache.clone();
-    let free = Box::new(move || space.free());
+    let free = Box::new(move || store.free());
     let sync = Sync { home, enrolment, upstream, via, http, free, site, images };
     let (end, ended) = oneshot::channel();
     supervisor.worker("state", done(sync.run(end, ends.inner.clone())));
@@ -155,13 +167,22 @@ async fn bind(
     Ok(Doors { web, dhcp, tftp })
 }
 
-/// Opens the cache of files, on a blocking thread.
-async fn open_cache(config: &Config, upstream: &Upstream, ends: &Ends) -> Result<FileCache, Fault> {
-    let (dir, upstream, cancel) = (config.state.join("files"), upstream.clone(), ends.inner.clone());
-    let bytes_max = config.cache_bytes / FILES_PART;
+/// Opens the caches of files and of images, on a blocking thread.
+async fn open_caches(
+    config: &Config,
+    upstream: &Upstream,
+    ends: &Ends,
+) -> Result<(FileCache, ChunkStore), Fault> {
+    let (dir, upstream, cancel) = (config.state.clone(), upstream.clone(), ends.inner.clone());
+    let files_max = config.cache_bytes / FILES_PART;
+    let chunks_max = config.cache_bytes - files_max;
     aside(move || {
-        FileCache::open(dir.clone(), bytes_max, upstream, cancel).map_err(|error| {
-            Fault::failed(format!("cannot open the cache in {}", dir.display()))
+        let open = || {
+            let files = FileCache::open(dir.join("files"), files_max, upstream, cancel)?;
+            Ok::<_, std::io::Error>((files, ChunkStore::open(dir.join("images"), chunks_max)?))
+        };
+        open().map_err(|error| {
+            Fault::failed(format!("cannot open the caches in {}", dir.display()))
                 .because(&error)
                 .hint("the state folder must be writable, with room on its disk")
         })

@@ -26,7 +26,7 @@ use crate::fault::Fault;
 /// How long an answer may take beyond the time that the server holds it.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The pauses between tries while the server cannot be asked.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// The shortest time between two requests that only say how far images have come.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// How soon the server is told that an image has begun, is whole or does not go on.
@@ -79,12 +79,9 @@ impl NoNews {
     }
 }
 
-/// What the log was told last, so that it is not told every few seconds.
+/// What the log was told last, and when, so that it is not told every few seconds.
 #[derive(Default)]
-struct Told {
-    trouble: Option<(String, Instant)>,
-    version: bool,
-}
+struct Told(Option<(String, Instant)>);
 
 impl Sync {
     /// Runs until `cancel`. When the server revokes the relay, `end` is told why the process is to end.
@@ -112,13 +109,13 @@ impl Sync {
             };
             match news {
                 Ok(Some(answer)) => {
-                    if told.trouble.take().is_some() {
+                    if told.0.take().is_some() {
                         tracing::info!("the server answers again");
                     }
                     pause = AGAIN.0;
                     self.via.renew(answer.nonce.clone());
                     nonce = Some(answer.nonce);
-                    if let Err(end) = self.heed(answer.news, &mut told).await {
+                    if let Err(end) = self.heed(answer.news).await {
                         return end;
                     }
                 }
@@ -189,7 +186,7 @@ impl Sync {
         self.site.borrow().known()
     }
 
-    async fn heed(&mut self, news: News, told: &mut Told) -> Result<(), Fault> {
+    async fn heed(&mut self, news: News) -> Result<(), Fault> {
         match news {
             News::State(state) if *state == SiteState::default() => {}
             News::State(state) => {
@@ -205,16 +202,12 @@ impl Sync {
                 return Err(revoked(&enrolment));
             }
             News::Version { server, wire } => {
-                if !std::mem::replace(&mut told.version, true) {
-                    tracing::error!(
-                        server,
-                        wire,
-                        own = env!("CARGO_PKG_VERSION"),
-                        own_wire = RELAY_WIRE,
-                        "the server is of another version and tells this relay nothing: machines are answered as last told; install the server's version here"
-                    );
-                }
-                tokio::time::sleep(AGAIN.1).await;
+                return Err(Fault::failed(format!(
+                    "the server has version {server} and this relay {}, which do not understand each other (messages \
+                     {wire} and {RELAY_WIRE})",
+                    env!("CARGO_PKG_VERSION")
+                ))
+                .hint("install the server's program here; until then machines go to the server"));
             }
         }
         Ok(())
@@ -226,14 +219,14 @@ impl Told {
     fn trouble(&mut self, error: &NoNews) {
         let now = Instant::now();
         let text = error.to_string();
-        let again = self.trouble.as_ref().is_none_or(|(last, at)| *last != text || now >= *at + REPEATED);
+        let again = self.0.as_ref().is_none_or(|(last, at)| *last != text || now >= *at + REPEATED);
         if again {
             tracing::warn!(
                 error = with_causes(error),
                 hint = error.hint(),
                 "the server tells no news: machines are answered as last told"
             );
-            self.trouble = Some((text, now));
+            self.0 = Some((text, now));
         }
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::rate::Rate;
 
-/// What one agent's reports of one period take on the line, both ways, with the headers of TCP, IP and Ethernet: a batch
-/// with one progress event and its answer, a speed report and its answer.
+/// What one agent's reports of one period take on the line, both ways, with the headers of TCP, IP and Ethernet. By the
+/// sizes of the messages 1.7 kB: a batch with one progress event 821 bytes, its answer 446, a speed report 194, its
+/// answer 106, acknowledgements 132. The rest is for the chunks that the agent announces.
 const REPORT_BYTES: u64 = 2_500;
 
 /// Reports may take one byte of so many.

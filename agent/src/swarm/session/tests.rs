@@ -8,6 +8,7 @@ use common::wire::swarm::{Member, Personality, ToAgent};
 use super::*;
 use crate::swarm::verify::NotTheChunk;
 
+// What it reports, and how often.
 mod reports;
 
 const SEED: u8 = 1;

@@ -1,4 +1,5 @@
-//! The grammar of `swarmboot relay` and `swarmboot image stage`. Touches `clap`'s types only.
+//! The grammar of `swarmboot relay` and `swarmboot image stage`; flags of a relay are in `relay`. Touches `clap`'s types
+//! only.
 
 use clap::{Args as ClapArgs, Subcommand};
 
@@ -21,6 +22,8 @@ pub enum Relay {
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
     },
+    /// Run the relay of a site: on a host there, with the word of an invitation.
+    Run(Box<crate::relay::Flags>),
     /// List relays and invitations.
     List,
     /// Shut a relay out for good, or take back an invitation.
