@@ -292,6 +292,15 @@ impl Server {
         if taken.batch == batch.digest() { Ok(taken) } else { Err(FetchError::OtherBatch) }
     }
 
+    /// The whole body at `path`, of at most `max` bytes.
+    fn get_all(&self, what: &'static str, path: &str, max: u64) -> Result<Vec<u8>, FetchError> {
+        self.bases.ask(FetchError::is_silence, |base| {
+            let url = format!("{base}{path}");
+            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
+            read_all(what, &url, accept(what, response)?, max)
+        })
+    }
+
     fn post<T: Serialize, R: DeserializeOwned>(
         &self,
         what: &'static str,

@@ -99,12 +99,8 @@ impl Server {
     /// # Errors
     /// When it cannot be fetched, is too long, or another one.
     pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
-        let what = "the table of deltas";
-        let bytes = self.bases.ask(FetchError::is_silence, |base| {
-            let url = format!("{base}{DELTAS}/{image}");
-            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-            read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)
-        })?;
+        let bytes =
+            self.get_all("the table of deltas", &format!("{DELTAS}/{image}"), DELTA_TABLE_BYTES_MAX)?;
         if Hash::of(&bytes) != hash {
             return Err(FetchError::OtherDeltas);
         }

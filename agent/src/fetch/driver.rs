@@ -19,12 +19,8 @@ impl Server {
         if file.bytes > max {
             return Err(FetchError::TooLong { what, bytes: file.bytes, max });
         }
-        let frame = self.bases.ask(FetchError::is_silence, |base| {
-            let url = format!("{base}{DRIVER}/{}", file.hash);
-            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-            // zstd makes nothing much longer than it was.
-            read_all(what, &url, accept(what, response)?, file.bytes + (64 << 10))
-        })?;
+        // zstd makes nothing much longer than it was.
+        let frame = self.get_all(what, &format!("{DRIVER}/{}", file.hash), file.bytes + (64 << 10))?;
         let spoiled = |_| FetchError::Driver { wanted: file.hash };
         let mut bytes = Vec::new();
         let plain = zstd::stream::read::Decoder::new(&frame[..]).map_err(spoiled)?;

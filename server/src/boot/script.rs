@@ -157,10 +157,10 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     checked_kit(load.kit)?;
     checked_kit(load.loader)?;
     let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
+    let loader = load.loader;
     let fallback = load.fallback.map(url);
     let each = |command: &dyn Fn(&str) -> String| either(&server, fallback.as_deref(), command);
     let servers = fallback.as_ref().map_or_else(|| server.clone(), |fallback| format!("{server},{fallback}"));
-    let loader = load.loader;
     // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel ignores it (pxelinux always sends it). The
     // serial console comes last, so that it is /dev/console: what a rack's admin sees.
     let arguments = format!(
@@ -297,8 +297,8 @@ mod tests {
     }
 
     fn made(kernel_arguments: &KernelArguments, kit: &str) -> Result<String, ScriptError> {
-        let (server, fallback, key, loader, from_peers) = (server(), None, &key(), "loader.img", None);
-        load(&Load { server, fallback, key, kit, loader, kernel_arguments, from_peers })
+        let (server, key, loader) = (server(), &key(), "loader.img");
+        load(&Load { server, fallback: None, key, kit, loader, kernel_arguments, from_peers: None })
     }
 
     fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
@@ -310,9 +310,9 @@ mod tests {
         let file = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 1 }, sha256: [n; 32] };
         let peers = ["10.1.0.8:8069".parse().unwrap(), "10.1.0.9:8069".parse().unwrap()];
         let from = FromPeers { peers: &peers, kernel: file(1), loader: file(2), check };
-        let (kit, loader, kernel_arguments, fallback) = ("k", "loader.img", &kernel_arguments, None);
-        let (server, key, from_peers) = (server(), key(), Some(from));
-        load(&Load { server, fallback, key: &key, kit, loader, kernel_arguments, from_peers }).unwrap()
+        let (server, key, kernel_arguments) = (server(), &key(), &kernel_arguments);
+        let (fallback, kit, loader, from_peers) = (None, "k", "loader.img", Some(from));
+        load(&Load { server, fallback, key, kit, loader, kernel_arguments, from_peers }).unwrap()
     }
 
     fn all() -> [String; 7] {
@@ -331,15 +331,8 @@ mod tests {
     fn a_relay_comes_first_and_the_server_when_it_fails() {
         let (server, fallback) = ("10.1.0.2:8069".parse().unwrap(), Some(server()));
         let (kernel_arguments, key) = (&"quiet".parse().unwrap(), &key());
-        let load = Load {
-            server,
-            fallback,
-            key,
-            kit: "k",
-            loader: "loader.img",
-            kernel_arguments,
-            from_peers: None,
-        };
+        let (kit, loader) = ("k", "loader.img");
+        let load = Load { server, fallback, key, kit, loader, kernel_arguments, from_peers: None };
         let loaded = super::load(&load).unwrap();
         assert!(loaded.contains(" swarmboot.server=http://10.1.0.2:8069,http://10.0.0.1:8069 "), "{loaded}");
         for script in [entry(server, fallback), wait(server, fallback, 5), loaded] {
