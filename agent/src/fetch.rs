@@ -31,6 +31,9 @@ mod nearby;
 // Waiting for an order with a request that stays open.
 pub mod wait;
 
+// Modules and firmware that a small loader lacks.
+mod driver;
+
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -147,6 +150,12 @@ pub enum FetchError {
         /// The hash in the plan.
         wanted: Hash,
     },
+    /// A driver's frame cannot be decompressed, or has other bytes than the boot kit's index says.
+    #[error("a driver came damaged: not the file with hash {}", wanted.short())]
+    Driver {
+        /// The hash of the file in the loader's list.
+        wanted: Hash,
+    },
     /// The manifest's bytes are malformed or have another hash than the image's name.
     #[error("the manifest is not the one of this image")]
     Manifest(#[source] BadManifest),
@@ -174,6 +183,9 @@ impl FetchError {
             Self::Random(_) => "this kernel lacks something usual",
             Self::Untrusted { .. } | Self::NotOurs { .. } | Self::OtherBatch | Self::Stale => {
                 "another server answers at this address, or the server's key has changed: boot again from its own network boot"
+            }
+            Self::Driver { .. } => {
+                "something on the way changes bytes, or the server's boot kit is damaged: import it anew"
             }
             Self::WrongHash { .. } | Self::Manifest(_) | Self::OtherDeltas | Self::Deltas(_) => {
                 "something on the way changes bytes, or the server's store is damaged: try `swarmboot image verify`"

@@ -8,10 +8,15 @@
 //! A report is refused for what would harm the server, never for odd hardware: a disk that nobody wants to install to
 //! must not hide a machine. A value that only a later reporter knows is read as unknown.
 
+// The lists that may be cut, and how that is said.
+mod lists;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::disks::{Bus, Contents, Disk, Kinship, Unusable};
-use crate::id::Mac;
+pub use lists::List;
+
+use crate::id::{Hash, Mac};
 use crate::limits::{
     MACHINE_NAME_MAX, REPORT_CUTS_MAX, REPORT_FOUND_MAX, REPORT_LIST_MAX, REPORT_NICS_MAX, REPORT_STRING_MAX,
     cut,
@@ -142,6 +147,10 @@ pub struct HardwareReport {
     /// Its devices on PCI, virtio and USB.
     #[serde(default, deserialize_with = "list::read::<_, _, REPORT_LIST_MAX>")]
     pub devices: Vec<Device>,
+    /// The hash of the index of drivers that the loader has or can fetch by itself; none where it is not told. A bundle
+    /// for this machine need not have any of a kit with that index.
+    #[serde(default)]
+    pub drivers: Option<Hash>,
     /// A name to show, from `--name`; none where the reporter was given none.
     #[serde(default)]
     pub name: Option<String>,
@@ -151,36 +160,6 @@ pub struct HardwareReport {
     /// The lists that were cut, each with how much was left out; empty when the report is whole.
     #[serde(default, deserialize_with = "list::read::<_, _, REPORT_CUTS_MAX>")]
     pub truncated: Vec<String>,
-}
-
-/// A list of a report that may have been cut. [`HardwareReport::truncated`] then has its name and what was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
-    /// The list of disks.
-    Disks,
-    /// What is on the disks: their volumes, and what was recognised there.
-    OnDisks,
-    /// The list of network interfaces.
-    Nics,
-    /// The list of devices, the longest by far.
-    Devices,
-}
-
-impl List {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Disks => "disks",
-            Self::OnDisks => "what is on the disks",
-            Self::Nics => "nics",
-            Self::Devices => "devices",
-        }
-    }
-
-    /// The text in a report for this list, of which something was `left_out`: `disks: 3 of 70 left out`.
-    #[must_use]
-    pub fn cut(self, left_out: &str) -> String {
-        format!("{}: {left_out}", self.name())
-    }
 }
 
 impl HardwareReport {
@@ -205,6 +184,7 @@ impl HardwareReport {
             disks,
             nics,
             devices: _,
+            drivers,
             name,
             site,
             truncated,
@@ -220,6 +200,7 @@ impl HardwareReport {
             disks: disks.clone(),
             nics: nics.clone(),
             devices: vec![],
+            drivers: *drivers,
             name: name.clone(),
             site: site.clone(),
             truncated: truncated.clone(),

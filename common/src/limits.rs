@@ -198,6 +198,10 @@ pub const BEFORE_REPORT: Duration = Duration::from_secs(3600);
 /// The longest signed answer that a machine reads from the server, in bytes: a verdict with its plan.
 pub const VERDICT_BYTES_MAX: usize = 1 << 20;
 
+/// The longest kernel module or firmware file that a loader takes into memory, in bytes: the longest of Debian's
+/// network drivers has 4 MiB, firmware of one up to 10 MiB.
+pub const DRIVER_BYTES_MAX: u64 = 64 << 20;
+
 /// The longest agent bundle that a loader takes into memory, in bytes. Bundles are about 3 MiB; firmware of large NICs
 /// can add tens of MiB.
 pub const BUNDLE_BYTES_MAX: u64 = 256 << 20;

@@ -8,11 +8,15 @@
 // Which devices an alias matches.
 mod alias;
 
+// What an initramfs says of the kit that it is of.
+mod remote;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 pub use alias::alias_matches;
+pub use remote::{INIT, LOADER_KIT, LoaderKit, RemoteFile};
 
 /// The version of the index that this program writes and reads.
 pub const MODULE_INDEX_VERSION: u32 = 1;

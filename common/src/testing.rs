@@ -41,6 +41,7 @@ pub fn report() -> HardwareReport {
         disks: vec![],
         nics: vec![],
         devices: vec![],
+        drivers: None,
         name: None,
         site: None,
         truncated: vec![],

@@ -19,7 +19,7 @@ use crate::image::Images;
 use crate::kit::Kits;
 use crate::peers::{Peers, Who};
 use crate::swarm::{Admission, SwarmHandle};
-use crate::tailor::{self, Bundles, ImageFacts, Request};
+use crate::tailor::{self, Bundles, ImageFacts, Needs, Request};
 
 /// The fleet's provisioner. One for the whole server, created when the swarm is bound.
 #[derive(Debug)]
@@ -70,7 +70,10 @@ impl Provisioning {
             return Ok(None);
         }
         let kit = self.kits.default_kit().map_err(NoPlan::failed)?;
-        let needs = tailor::needs(hardware, kit.modules(), kit.firmware());
+        // A loader of this kit has loaded every driver that the machine needs, or will.
+        let has_them = hardware.report().drivers.is_some_and(|index| kit.drivers() == Some(index));
+        let needs =
+            if has_them { Needs::default() } else { tailor::needs(hardware, kit.modules(), kit.firmware()) };
         self.bundles.get_or_build(&kit, &needs).map(Some).map_err(NoPlan::failed)
     }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::boot::handover::PID1_ARGUMENT;
 use agent::boot_files;
 use agent::disk::find::{TargetError, as_disk};
 use agent::fetch::{Server, identity_of};
@@ -123,6 +124,10 @@ enum Output {
 }
 
 fn main() -> ExitCode {
+    // Started by the kernel, it is the loader of a small initramfs, which starts itself anew as the agent.
+    if std::process::id() == 1 && std::env::args().nth(1).as_deref() != Some(PID1_ARGUMENT) {
+        agent::boot::loader::run();
+    }
     match Args::parse().command {
         Command::Pid1 => pid1::run(),
         Command::Run(run) => process(*run),

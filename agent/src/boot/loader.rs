@@ -14,6 +14,7 @@ use std::time::Duration;
 use common::causes::with_causes;
 use common::hardware::HardwareReport;
 use common::id::MachineId;
+use common::modules::INIT;
 use common::plan::{Instruction, Plan, Verdict};
 use common::step::{Step, What};
 use common::trust::{KeyPair, Signed};
@@ -25,7 +26,9 @@ use crate::boot::console::Console;
 use crate::boot::drivers::{Drivers, DriversError};
 use crate::boot::handover::{self, DIR, Handover, HandoverError, PID1_ARGUMENT};
 use crate::boot::init;
+use crate::boot::memory::{SHORT_OF_MEMORY, memory_is_plenty, memory_is_short};
 use crate::boot::network::{self, Attachment, LeaseKeeper, NetworkError};
+use crate::boot::watchdog::Watchdog;
 use crate::fetch::wait::{Lookout, ToldToWait};
 use crate::fetch::{Failed, FetchError, Server};
 use crate::inspect::{self, Reporter};
@@ -59,30 +62,9 @@ const RANDOM_BITS: u32 = 256;
 /// Bytes of the bundle between two progress events.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
-/// Memory, as the kernel sees it, below which it cannot unpack the whole loader, or the agent does not start: with 192
-/// MiB the loader works and the bundle does not fit, with 256 MiB (204 seen) all works.
-const MEMORY_LEAST: u64 = 200 << 20;
-
-/// Memory from which the loader leaves the bundle's archive to the agent: with less, the agent would have no room for it.
-const MEMORY_PLENTY: u64 = 400 << 20;
-
-/// The console's text where memory is short.
-const SHORT_OF_MEMORY: &str =
-    "this machine has too little memory: 512 MiB are needed, and parts of the loader may be missing already";
-
 /// The console's text while the kernel has no random numbers.
 const NO_RANDOM: &str = "waiting for the kernel to gather random numbers, which can take many minutes: this processor makes none; \
      give a virtual machine a virtio-rng device, or a processor model with RDRAND";
-
-/// Whether the kernel sees less memory than the loader and the agent need.
-fn memory_is_short() -> bool {
-    is_short(crate::inspect::system::memory_bytes(Path::new("/")))
-}
-
-fn is_short(bytes: u64) -> bool {
-    // An unreadable /proc gives 0.
-    bytes != 0 && bytes < MEMORY_LEAST
-}
 
 /// Why one try ended without reaching the agent; the next one begins after a back-off.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +116,8 @@ struct Loader {
     console: Console,
     pair: Option<KeyPair>,
     drivers: Option<Drivers>,
+    /// Runs in a small loader until the server has answered a report.
+    watchdog: Option<Watchdog>,
     /// Events that were not delivered when the last try ended.
     backlog: Backlog,
     /// The running step, under which a failure is reported.
@@ -155,6 +139,7 @@ pub fn run() -> ! {
         console: console.clone(),
         pair: None,
         drivers: None,
+        watchdog: None,
         backlog: Backlog::default(),
         doing: Step::Loader,
         introduced: false,
@@ -230,7 +215,12 @@ impl Loader {
     fn load_drivers(&mut self) {
         if self.drivers.is_none() {
             match Drivers::open(Path::new("/")) {
-                Ok(drivers) => self.drivers = Some(drivers),
+                Ok(drivers) => {
+                    if drivers.agent().is_some() {
+                        self.watchdog = Watchdog::start(self.console.clone());
+                    }
+                    self.drivers = Some(drivers);
+                }
                 Err(error) => return self.no_drivers(&error),
             }
         }
@@ -243,7 +233,8 @@ impl Loader {
                 drivers.kernel()
             ));
         }
-        drivers.settle(QUIET, DEVICES);
+        // Without a server nothing is fetched, which is all that can fail.
+        let _ = drivers.settle(QUIET, DEVICES, None);
         if let Err(error) = init::mount_firmware_variables() {
             self.console.failed("setting up", &error, "Secure Boot will look switched off");
         }
@@ -251,6 +242,20 @@ impl Loader {
         for failed in drivers.take_failed() {
             self.console.say(&format!("kernel module {failed}"));
         }
+    }
+
+    /// Fetches and loads the drivers that a small loader lacks: the report is to list every NIC and disk.
+    fn fetch_drivers(&mut self, server: &Server) -> Result<(), FetchError> {
+        let Some(drivers) = self.drivers.as_mut().filter(|drivers| drivers.agent().is_some()) else {
+            return Ok(());
+        };
+        let before = drivers.loaded();
+        let fetched = drivers.settle(QUIET, DEVICES, Some(server));
+        self.console.say(&format!("{} more kernel modules loaded", drivers.loaded() - before));
+        for failed in drivers.take_failed() {
+            self.console.say(&format!("kernel module {failed}"));
+        }
+        fetched
     }
 
     fn no_drivers(&self, error: &DriversError) {
@@ -274,6 +279,7 @@ impl Loader {
         outbox.event(Step::Loader, What::Done { text: on(&attachment) }, None);
         let keeper =
             LeaseKeeper::start(attachment.clone(), self.console.clone()).map_err(LoaderError::Lease)?;
+        self.fetch_drivers(server)?;
         let (machine, plan, verdict, asked_ms) =
             self.report(invocation, server, pair, outbox, &attachment)?;
         self.console.say(&format!(
@@ -285,15 +291,19 @@ impl Loader {
         self.doing = Step::Agent;
         let Some((hash, bytes)) = plan.bundle else { return Err(LoaderError::NoBundle) };
         outbox.event(Step::Agent, What::Started, None);
-        let object = Object { hash, bytes };
-        let archive = self.fetch_bundle(server, outbox, object, &plan.peers)?;
-        let agent = bundle::unpack(&archive, Path::new(BUNDLE_DIR))?;
-        if inspect::system::memory_bytes(Path::new("/")) >= MEMORY_PLENTY {
-            handover::leave_bundle(&archive);
-        }
-        drop(archive);
-        self.use_bundle();
-        let text = format!("{} bytes, {}", bytes, hash.short());
+        let (agent, text) = if self.drivers.as_ref().and_then(Drivers::agent) == Some(hash) {
+            (Path::new("/").join(INIT), format!("came with the loader, {}", hash.short()))
+        } else {
+            let object = Object { hash, bytes };
+            let archive = self.fetch_bundle(server, outbox, object, &plan.peers)?;
+            let agent = bundle::unpack(&archive, Path::new(BUNDLE_DIR))?;
+            if memory_is_plenty() {
+                handover::leave_bundle(&archive);
+            }
+            drop(archive);
+            self.use_bundle();
+            (agent, format!("{} bytes, {}", bytes, hash.short()))
+        };
         outbox.event(Step::Agent, What::Done { text }, None);
         let _ = outbox.flush(LAST_WORDS);
         let handover = Handover {
@@ -356,8 +366,7 @@ impl Loader {
                 }
             };
             unanswered = 0;
-            self.introduced = true;
-            outbox.release();
+            self.has_reported(outbox);
             match verdict.instruction {
                 Instruction::Deploy(plan) => return Ok((verdict.machine, *plan, signed, asked_ms)),
                 Instruction::BootDisk { reason } => {
@@ -379,6 +388,13 @@ impl Loader {
                 }
             }
         }
+    }
+
+    /// The server knows this machine's key from now on, and the small loader has done its work.
+    fn has_reported(&mut self, outbox: &EventOutbox) {
+        self.introduced = true;
+        self.watchdog = None;
+        outbox.release();
     }
 
     fn fetch_bundle(
@@ -413,6 +429,8 @@ impl Loader {
             self.console.failed("naming the firmware to the kernel", &error, "going on without it");
         }
         match Drivers::open(Path::new(BUNDLE_DIR)) {
+            // The loader's own drivers are all that this machine needs.
+            Ok(drivers) if drivers.is_empty() => {}
             Ok(mut drivers) => {
                 drivers.settle_added(QUIET, DEVICES);
                 for failed in drivers.take_failed() {
@@ -423,15 +441,14 @@ impl Loader {
         }
     }
 
-    /// Becomes the agent by `execve`. The loader's modules and firmware are deleted first, to free memory.
+    /// Becomes the agent by `execve`. The loader's modules and unused firmware are deleted first, to free memory.
     fn start_agent(&mut self, agent: &Path) -> Result<Infallible, LoaderError> {
         let name = CString::new(agent.as_os_str().as_bytes())
             .map_err(|_| LoaderError::Start(std::io::ErrorKind::InvalidInput.into()))?;
         let argument = CString::new(PID1_ARGUMENT)
             .map_err(|_| LoaderError::Start(std::io::ErrorKind::InvalidInput.into()))?;
-        for used in ["/lib/modules", "/lib/firmware"] {
-            // All modules for this machine's devices are loaded by now. A folder may be missing.
-            let _ = fs::remove_dir_all(used);
+        if let Some(drivers) = &self.drivers {
+            drivers.forget();
         }
         self.console.say("starting the agent");
         let no_environment: [CString; 0] = [];
@@ -473,12 +490,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_named_before_drivers_are_blamed() {
-        // The kernel's view of machines with 144, 168, 192, 256 and 512 MiB, and of an unreadable /proc.
-        let seen = [(97, true), (120, true), (143, true), (204, false), (455, false), (0, false)];
-        for (mib, short) in seen {
-            assert_eq!(is_short(mib << 20), short, "{mib} MiB");
-        }
+    fn what_a_person_can_do_is_one_sentence() {
         assert!(NO_RANDOM.contains("virtio-rng") && !NO_RANDOM.contains("  "), "{NO_RANDOM}");
     }
 }

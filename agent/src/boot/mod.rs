@@ -19,6 +19,12 @@ pub mod dhcp;
 // Links, addresses, and the lease that is kept.
 pub mod network;
 
+// Whether there is enough memory.
+mod memory;
+
+// Restarts a machine whose small loader does not reach the server.
+pub mod watchdog;
+
 // The agent bundle, unpacked within bounds.
 pub mod bundle;
 

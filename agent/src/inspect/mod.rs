@@ -83,6 +83,7 @@ pub fn report(root: &Path, reporter: &Reporter) -> HardwareReport {
             &mut truncated,
         ),
         devices: shorten(List::Devices, devices::list(root), REPORT_LIST_MAX, &mut truncated),
+        drivers: system::drivers(root, reporter.booted),
         name: reporter.name.as_deref().map(|name| cut(name, MACHINE_NAME_MAX)).and_then(plain_name),
         site: reporter.site.as_deref().map(tidy),
         truncated,

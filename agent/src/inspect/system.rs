@@ -1,10 +1,12 @@
 //! Reads the machine's names, its firmware, processors and memory. Touches `/sys/class/dmi`, `/sys/firmware`,
-//! `/proc/cpuinfo`, `/proc/meminfo` under the root it is given.
+//! `/proc/cpuinfo`, `/proc/meminfo` and the loader's `/lib/kit.json` under the root it is given.
 
 use std::fs;
 use std::path::Path;
 
 use common::hardware::{Cpu, Firmware, System};
+use common::id::Hash;
+use common::modules::{LOADER_KIT, LoaderKit};
 
 use super::files::{text, tidy};
 
@@ -66,4 +68,11 @@ pub fn memory_bytes(root: &Path) -> u64 {
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
         .map_or(0, |kib| kib.saturating_mul(1024))
+}
+
+/// The hash of the index of drivers of the kit that the loader is of; none for a program that firmware did not boot.
+#[must_use]
+pub fn drivers(root: &Path, booted: bool) -> Option<Hash> {
+    let text = fs::read(root.join(LOADER_KIT)).ok().filter(|_| booted)?;
+    serde_json::from_slice::<LoaderKit>(&text).ok()?.drivers
 }

@@ -131,6 +131,7 @@ struct Node {
     manifest: Arc<Manifest>,
     deltas: Option<Arc<dyn DeltaBases>>,
     store: Arc<Store>,
+    /// Whether chunks are handed over with the wire form that they came in.
     keep_wire: bool,
     slots: Slots,
     /// Counts chunks that are arriving, over all pull streams.

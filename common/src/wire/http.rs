@@ -9,6 +9,7 @@
 //! | `GET /v1/identity` | | [`Identity`] |
 //! | `POST /v1/report` | `Signed<SentReport>` by its own key, with the nonce of [`Identity`] | `Signed<Verdict>` |
 //! | `GET /v1/bundle/{hash}` | | agent bundle: a zstd-compressed cpio archive |
+//! | `GET /v1/driver/{hash}` | | the module or firmware file of this hash, as a zstd frame |
 //! | `GET /v1/manifest/{image}` | | the manifest's bytes |
 //! | `POST /v1/wait` | `Signed<WaitRequest>` by the machine's key | `Signed<WaitAnswer>`, when there is news or after a while |
 //! | `GET /v1/deltas/{image}` | | the table of the image's deltas |
@@ -30,6 +31,8 @@ pub const EVENTS: &str = "/v1/events";
 pub const IDENTITY: &str = "/v1/identity";
 /// Agent bundles, each under its hash.
 pub const BUNDLE: &str = "/v1/bundle";
+/// Modules and firmware that a small loader lacks, each under the hash of the uncompressed file.
+pub const DRIVER: &str = "/v1/driver";
 /// Manifests, each under its image.
 pub const MANIFEST: &str = "/v1/manifest";
 /// Tables of deltas, each under its image.

@@ -62,7 +62,7 @@ pub(super) async fn remove(
 fn wanted(import: KitImport) -> Wanted {
     let source = |source| match source {
         KitSource::Host => Source::Host,
-        KitSource::Folder(path) | KitSource::Deb(path) => Source::Path(path),
+        KitSource::Folder(path) | KitSource::Deb(path) | KitSource::Ipxe(path) => Source::Path(path),
     };
     Wanted {
         name: import.name,
@@ -98,6 +98,8 @@ fn shown(info: KitInfo) -> KitShown {
         modules: info.modules as u64,
         firmware_files: info.firmware as u64,
         boot_programs: info.boot_programs,
+        verifies: info.verifies,
+        ipxe: info.ipxe,
         kernel_bytes: info.kernel_bytes,
         loader_bytes: info.loader_bytes,
         missing: info.warnings,

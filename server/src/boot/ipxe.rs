@@ -1,23 +1,10 @@
 //! Core: what an iPXE says of itself and of the NIC that it booted from, in the query of `/boot.ipxe`. Every value comes
 //! from the network: one that has not the right form counts as not said, and so does a setting that an older iPXE does
-//! not know, which it leaves empty. Touches nothing.
+//! not know, which it leaves empty. Touches the tailor's name for a NIC.
 
 use std::fmt;
 
-/// The PCI ids of a NIC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PciId {
-    /// The vendor.
-    pub vendor: u16,
-    /// The device.
-    pub device: u16,
-}
-
-impl fmt::Display for PciId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04x}:{:04x}", self.vendor, self.device)
-    }
-}
+pub use crate::tailor::PciId;
 
 /// What the first two parts of iPXE's version are: `2.0.0` is later than `1.21.1+git`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

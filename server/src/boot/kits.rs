@@ -19,6 +19,14 @@ use super::from_peers::Hashed;
 use super::tftp::Files;
 use super::{AUTOEXEC, script};
 use crate::kit::{BootFiles, FileMark, ImportSpec, KitError, KitInfo, Kits, Progress, Source};
+use crate::tailor::{Bundles, Loaders, PciId};
+
+/// The file name of a kit's general loader.
+const GENERAL: &str = "loader.img";
+/// What the file names of small loaders begin and end with; between them is their hash.
+const SMALL: (&str, &str) = ("loader-", ".img");
+/// The most kinds of NICs whose small loader is remembered: ids are easily forged.
+const NICS_MAX: usize = 1024;
 
 /// The most kernels and loaders whose SHA-256 is remembered.
 const SHA256_MAX: usize = 1024;
@@ -39,6 +47,11 @@ pub struct BootKits {
     settings: BootSettings,
     /// The SHA-256 of kernels and loaders, by their BLAKE3. Kits do not record it: firmware alone wants it.
     sha256: Mutex<HashMap<Hash, [u8; 32]>>,
+    loaders: Loaders,
+    bundles: Arc<Bundles>,
+    /// The hash of the small loader for each NIC of the default kit, none where it has no driver for it; emptied when
+    /// that kit changes.
+    small: Mutex<HashMap<PciId, Option<Hash>>>,
     booting: watch::Sender<Booting>,
     programs: watch::Sender<Programs>,
     files: watch::Sender<Files>,
@@ -67,13 +80,17 @@ pub struct Wanted {
 }
 
 impl BootKits {
-    /// Wraps `kits`; nothing is read before [`BootKits::prepare`].
+    /// Wraps `kits`, of which small loaders are made with the agent of `bundles`; nothing is read before
+    /// [`BootKits::prepare`].
     #[must_use]
-    pub fn new(kits: Kits, settings: BootSettings) -> Self {
+    pub fn new(kits: Kits, settings: BootSettings, loaders: Loaders, bundles: Arc<Bundles>) -> Self {
         Self {
             kits,
             settings,
             sha256: Mutex::default(),
+            loaders,
+            bundles,
+            small: Mutex::default(),
             booting: watch::Sender::default(),
             programs: watch::Sender::default(),
             files: watch::Sender::default(),
@@ -111,8 +128,13 @@ impl BootKits {
         let kit = kits.get(kit)?;
         match file {
             "vmlinuz" => Some(kit.kernel.clone()),
-            "loader.img" => Some(kit.loader.clone()),
-            _ => None,
+            GENERAL => Some(kit.loader.clone()),
+            _ => {
+                let hash: Hash = file.strip_prefix(SMALL.0)?.strip_suffix(SMALL.1)?.parse().ok()?;
+                let path = self.loaders.path(hash)?;
+                let bytes = std::fs::metadata(&path).ok()?.len();
+                Some((path, Some(FileMark { bytes, blake3: hash })))
+            }
         }
     }
 
@@ -144,7 +166,60 @@ impl BootKits {
     pub fn by_hash(&self, hash: Hash) -> Option<PathBuf> {
         let kits = Arc::clone(&self.booting.borrow().kits);
         let mut files = kits.values().flat_map(|kit| [&kit.kernel, &kit.loader]);
-        files.find(|(_, mark)| mark.is_some_and(|mark| mark.blake3 == hash)).map(|(path, _)| path.clone())
+        let found = files.find(|(_, mark)| mark.is_some_and(|mark| mark.blake3 == hash));
+        found.map(|(path, _)| path.clone()).or_else(|| self.loaders.path(hash))
+    }
+
+    /// The file name of the loader for machines that boot the default kit from `nic`: the small one, which is built
+    /// when the first such machine asks, or the general one where the NIC is not known, the kit has no driver for it or
+    /// no small one can be built, which is logged. Blocks, at first for seconds.
+    #[must_use]
+    pub fn loader_for(&self, nic: Option<PciId>) -> String {
+        let general = || GENERAL.to_owned();
+        let named = |hash: Hash| format!("{}{hash}{}", SMALL.0, SMALL.1);
+        let Some(nic) = nic else { return general() };
+        match self.small.lock().get(&nic) {
+            None => {}
+            Some(None) => return general(),
+            // One that was deleted for others is built again.
+            Some(Some(hash)) if self.loaders.path(*hash).is_none() => {}
+            Some(Some(hash)) => return named(*hash),
+        }
+        let small = self.kits.default_kit().map_err(|error| error.to_string()).and_then(|kit| {
+            self.loaders.small(&kit, &self.bundles, nic).map_err(|error| common::causes::with_causes(&error))
+        });
+        let small = match small {
+            Ok(small) => small,
+            // Not remembered: a disk that is full now may have room later.
+            Err(why) => {
+                tracing::warn!(%nic, why, "no small loader can be made: the general one is sent");
+                return general();
+            }
+        };
+        match small {
+            Some((_, bytes)) => tracing::info!(%nic, bytes, "machines with this NIC get a small loader"),
+            None => tracing::info!(%nic, "the kit has no driver for this NIC: the general loader is sent"),
+        }
+        let hash = small.map(|(hash, _)| hash);
+        let mut remembered = self.small.lock();
+        if remembered.len() >= NICS_MAX {
+            remembered.clear();
+        }
+        remembered.insert(nic, hash);
+        hash.map_or_else(general, named)
+    }
+
+    /// The path of the zstd frame of a module or firmware file of any kit, by the hash of the file; `None` when no kit
+    /// has it, or it cannot be read, which is logged. Blocks.
+    #[must_use]
+    pub fn driver(&self, hash: Hash) -> Option<PathBuf> {
+        let kits = Arc::clone(&self.booting.borrow().kits);
+        let path = kits.values().find_map(|kit| kit.drivers.get(&hash))?;
+        self.loaders.driver(path, hash).unwrap_or_else(|error| {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(file = %path.display(), error, "a driver cannot be sent");
+            None
+        })
     }
 
     /// The bytes of a network boot program of the default kit.
@@ -222,6 +297,7 @@ impl BootKits {
 
     /// Reads the default kit's boot programs into memory and publishes them to DHCP and TFTP. Blocks.
     fn changed(&self) {
+        self.small.lock().clear();
         let kits = Arc::new(self.kits.boot_files().unwrap_or_default());
         let booting = match self.default_programs() {
             Ok((kit, programs)) => Booting { kit: Some(kit), programs: Arc::new(programs), kits },
@@ -268,40 +344,55 @@ fn program(name: &str, bytes: &Bytes) -> BootFile {
 mod tests {
     use super::*;
 
+    /// The kits of `bench`, with one program as loader and agent.
+    fn booting(bench: &crate::kit::tests::Bench) -> BootKits {
+        let (state, loader) = (bench.dir.path(), bench.dir.path().join("loader"));
+        let bundles = Arc::new(Bundles::open(state, &loader).unwrap());
+        let settings = BootSettings { loader, http: ([127, 0, 0, 1], 0).into(), prefer: None };
+        let loaders = Loaders::open(state).unwrap();
+        let boot_kits = BootKits::new(bench.kits.clone(), settings, loaders, bundles);
+        boot_kits.prepare();
+        boot_kits
+    }
+
     #[test]
     fn a_kernel_is_given_without_reading_the_kits_index_again() {
         let bench = crate::kit::tests::Bench::imported();
-        let settings = BootSettings {
-            loader: bench.dir.path().join("loader"),
-            http: ([127, 0, 0, 1], 0).into(),
-            prefer: None,
-        };
-        let boot_kits = BootKits::new(bench.kits.clone(), settings);
-        boot_kits.prepare();
+        let boot_kits = booting(&bench);
+        let nic = PciId { vendor: 0x10ec, device: 0x8168 };
+        let small = boot_kits.loader_for(Some(nic));
+        assert!(small.starts_with("loader-"), "{small}");
+        assert_eq!(boot_kits.loader_for(Some(PciId { vendor: 1, device: 1 })), "loader.img");
         let kit = boot_kits.kit().unwrap();
+        // What was deleted for others is built again.
+        std::fs::remove_file(boot_kits.kit_file(&kit, &small).unwrap().0).unwrap();
+        assert_eq!(boot_kits.loader_for(Some(nic)), small);
         for index in ["kit.json", "modules.json"] {
             std::fs::write(bench.dir.path().join("kits").join(&kit).join(index), "").unwrap();
         }
         assert!(boot_kits.kit_file(&kit, "vmlinuz").is_some());
         assert!(boot_kits.kit_file(&kit, "loader.img").is_some());
         assert!(boot_kits.kit_file("another", "vmlinuz").is_none());
+        let (path, mark) = boot_kits.kit_file(&kit, &small).unwrap();
+        assert_eq!(Hash::of(&std::fs::read(path).unwrap()), mark.unwrap().blake3);
+        assert_eq!(boot_kits.loader_for(Some(nic)), small);
+        assert_eq!(boot_kits.loader_for(None), "loader.img");
+        for strange in ["loader-.img", "loader-00.img", "loader-../../../etc/passwd.img"] {
+            assert!(boot_kits.kit_file(&kit, strange).is_none(), "{strange}");
+        }
     }
 
     #[test]
     fn kernel_and_loader_of_a_kit_made_before_have_the_hash_that_firmware_checks() {
         let bench = crate::kit::tests::Bench::imported();
-        let settings = BootSettings {
-            loader: bench.dir.path().join("loader"),
-            http: ([127, 0, 0, 1], 0).into(),
-            prefer: None,
-        };
-        let boot_kits = BootKits::new(bench.kits.clone(), settings);
-        boot_kits.prepare();
+        let boot_kits = booting(&bench);
         let kit = boot_kits.kit().unwrap();
         let hashed = |boot_kits: &BootKits, file| boot_kits.hashed(&kit, file);
         let (kernel, loader) =
             (hashed(&boot_kits, "vmlinuz").unwrap(), hashed(&boot_kits, "loader.img").unwrap());
-        for hashed in [kernel, loader] {
+        let small = boot_kits.loader_for(Some(PciId { vendor: 0x10ec, device: 0x8168 }));
+        let small = hashed(&boot_kits, &small).unwrap();
+        for hashed in [kernel, loader, small] {
             let bytes = std::fs::read(boot_kits.by_hash(hashed.object.hash).unwrap()).unwrap();
             assert_eq!(bytes.len() as u64, hashed.object.bytes);
             let sha256: [u8; 32] = Sha256::digest(&bytes).into();
@@ -311,15 +402,7 @@ mod tests {
         // What was changed on the disk is not vouched for.
         let path = boot_kits.by_hash(kernel.object.hash).unwrap();
         std::fs::write(path, b"another kernel").unwrap();
-        let again = BootKits::new(
-            bench.kits.clone(),
-            BootSettings {
-                loader: bench.dir.path().join("loader"),
-                http: ([127, 0, 0, 1], 0).into(),
-                prefer: None,
-            },
-        );
-        again.prepare();
+        let again = booting(&bench);
         assert!(hashed(&again, "vmlinuz").is_none());
     }
 }

@@ -12,6 +12,8 @@ pub mod ipxe;
 
 // Core: the lines of scripts that fetch kernel and loader from neighbours.
 pub mod from_peers;
+// Core: which machines get a small loader.
+pub mod small;
 
 // Core: the text of the boot scripts.
 pub mod script;

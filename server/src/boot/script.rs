@@ -18,7 +18,7 @@ use crate::fleet::boot_policy::Asker;
 /// Why a script cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
-    /// The kit's name has other characters, is empty or too long.
+    /// The kit's name, or its loader's, has other characters, is empty or too long.
     #[error("the boot kit's name {0:?} is not made of letters, digits and `.`, `_`, `+`, `-`")]
     KitName(String),
 }
@@ -133,6 +133,8 @@ pub struct Load<'a> {
     pub key: &'a PublicKey,
     /// The boot kit's name, as in `/boot/{kit}/`.
     pub kit: &'a str,
+    /// The file name of the loader's initramfs, as in `/boot/{kit}/{loader}`.
+    pub loader: &'a str,
     /// Additional kernel arguments from the configuration.
     pub kernel_arguments: &'a KernelArguments,
     /// Neighbours that have kernel and loader, to be tried before the server.
@@ -148,7 +150,9 @@ pub struct Load<'a> {
 /// forty machines boot with half a command line.
 pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     checked_kit(load.kit)?;
+    checked_kit(load.loader)?;
     let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
+    let loader = load.loader;
     // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel ignores it (pxelinux always sends it). The
     // serial console comes last, so that it is /dev/console: what a rack's admin sees.
     let arguments = format!(
@@ -166,7 +170,7 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
          echo swarmboot: {server} sends the loader to ${{netX/mac}}\n\
          {neighbours}\
          kernel --name vmlinuz {server}/boot/{kit}/vmlinuz{faults} {arguments} || goto failed\n\
-         initrd --name loader.img {server}/boot/{kit}/loader.img || goto failed\n\
+         initrd --name loader.img {server}/boot/{kit}/{loader} || goto failed\n\
          {start}\
          boot || goto failed\n\
          :again\n\
@@ -271,14 +275,8 @@ mod tests {
     }
 
     fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
-        let kernel_arguments: KernelArguments = arguments.join(" ").parse().unwrap();
-        load(&Load {
-            server: server(),
-            key: &key(),
-            kit,
-            kernel_arguments: &kernel_arguments,
-            from_peers: None,
-        })
+        let (kernel_arguments, loader) = (&arguments.join(" ").parse().unwrap(), "loader.img");
+        load(&Load { server: server(), key: &key(), kit, loader, kernel_arguments, from_peers: None })
     }
 
     fn at_neighbours(check: Check) -> String {
@@ -286,8 +284,8 @@ mod tests {
         let file = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 1 }, sha256: [n; 32] };
         let peers = ["10.1.0.8:8069".parse().unwrap(), "10.1.0.9:8069".parse().unwrap()];
         let from = FromPeers { peers: &peers, kernel: file(1), loader: file(2), check };
-        let kernel_arguments = &kernel_arguments;
-        load(&Load { server: server(), key: &key(), kit: "k", kernel_arguments, from_peers: Some(from) })
+        let (kit, loader, kernel_arguments) = ("k", "loader.img", &kernel_arguments);
+        load(&Load { server: server(), key: &key(), kit, loader, kernel_arguments, from_peers: Some(from) })
             .unwrap()
     }
 
@@ -443,7 +441,8 @@ mod tests {
         #[test]
         fn arguments_stay_on_their_line(argument in ".{0,40}") {
             if let Ok(kernel_arguments) = argument.parse() {
-                let load = Load { server: server(), key: &key(), kit: "k", kernel_arguments: &kernel_arguments, from_peers: None };
+                let (kit, loader, kernel_arguments) = ("k", "loader.img", &kernel_arguments);
+                let load = Load { server: server(), key: &key(), kit, loader, kernel_arguments, from_peers: None };
                 let script = super::load(&load).unwrap();
                 let plain = loaded("k", &["x"]).unwrap();
                 prop_assert_eq!(script.lines().count(), plain.lines().count());

@@ -99,6 +99,10 @@ pub enum Kit {
         /// A folder laid out like a root file system; may be given several times.
         #[arg(long, value_name = "DIR")]
         folder: Vec<PathBuf>,
+        /// The archive of an iPXE release (ipxeboot.tar.gz), whose programs
+        /// are taken and not those of other sources.
+        #[arg(long, value_name = "FILE")]
+        ipxe: Option<PathBuf>,
         /// Also take what this host has installed (the default when nothing else is named).
         #[arg(long)]
         host: bool,

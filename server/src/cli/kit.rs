@@ -12,8 +12,8 @@ use crate::fault::Fault;
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Kit) -> Result<ExitCode, Fault> {
     match command {
-        Kit::Import { name, deb, folder, host, kernel } => {
-            let import = KitImport { name, kernel, sources: sources(deb, folder, host)? };
+        Kit::Import { name, deb, folder, ipxe, host, kernel } => {
+            let import = KitImport { name, kernel, sources: sources(deb, folder, ipxe, host)? };
             let mut progress = Progress::new("importing", None);
             let kit = client
                 .task::<KitShown>("/kits", &import, |line| match line {
@@ -32,7 +32,12 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Kit) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn sources(deb: Vec<PathBuf>, folder: Vec<PathBuf>, host: bool) -> Result<Vec<KitSource>, Fault> {
+fn sources(
+    deb: Vec<PathBuf>,
+    folder: Vec<PathBuf>,
+    ipxe: Option<PathBuf>,
+    host: bool,
+) -> Result<Vec<KitSource>, Fault> {
     let mut sources = vec![];
     for path in &folder {
         sources.push(KitSource::Folder(absolute(path)?));
@@ -42,6 +47,10 @@ fn sources(deb: Vec<PathBuf>, folder: Vec<PathBuf>, host: bool) -> Result<Vec<Ki
     }
     if host || sources.is_empty() {
         sources.push(KitSource::Host);
+    }
+    // Last, so that its programs are taken and not another source's.
+    if let Some(path) = &ipxe {
+        sources.push(KitSource::Ipxe(absolute(path)?));
     }
     Ok(sources)
 }

@@ -118,6 +118,10 @@ impl Screen {
         }
         print_table(&rows)?;
         for kit in kits {
+            if let Some(version) = &kit.ipxe {
+                let can = if kit.verifies { "can" } else { "cannot" };
+                talk(&format!("note: {}: iPXE {version}, which {can} check what peers send", kit.name));
+            }
             for missing in &kit.missing {
                 talk(&format!("note: {}: {missing}", kit.name));
             }

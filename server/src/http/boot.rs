@@ -53,7 +53,7 @@ async fn boot_script(
         BootPolicy::BootDisk | BootPolicy::Ignore => false,
     };
     let (text, says) = match (kit, policy) {
-        (true, _) => load_script(&public, ends, &asker, machine, &ipxe).await?,
+        (true, _) => load_script(&public, &Booter { ends, asker: &asker, machine, ipxe: &ipxe }).await?,
         (false, BootPolicy::Unknown) if !ethernet => {
             (script::boot_disk(ends.local, NOT_ETHERNET), ScriptSays::BootDiskNoEthernet)
         }
@@ -69,20 +69,24 @@ async fn boot_script(
 /// Shown on a machine that netboots over another network than Ethernet.
 const NOT_ETHERNET: &str = "its network card has no Ethernet address, and nothing else is served";
 
-async fn load_script(
-    public: &Public,
+/// The files that a machine is to boot, and who asks for them.
+struct Booter<'a> {
     ends: Ends,
-    asker: &Asker,
+    asker: &'a Asker,
     machine: Option<MachineId>,
-    ipxe: &Ipxe,
-) -> Result<(String, ScriptSays), Refusal> {
-    let kit = public.ask(|source| source.kit()).await?;
-    let Some(kit) = kit else {
+    ipxe: &'a Ipxe,
+}
+
+async fn load_script(public: &Public, booter: &Booter<'_>) -> Result<(String, ScriptSays), Refusal> {
+    let Booter { ends, asker, ipxe, .. } = *booter;
+    let nic = ipxe.nic.filter(|_| asker.mac.is_some_and(|mac| public.gives_small_loader(mac)));
+    let named = public.ask(move |source| Some((source.kit()?, source.loader_for(nic)))).await?;
+    let Some((kit, loader)) = named else {
         tracing::warn!(machine = %ends.peer.ip(), "a machine asks for the loader, but there is no boot kit");
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is no boot kit")
             .hint("`swarmboot kit import` makes one; the machine asks again"));
     };
-    let source = neighbours(public, ends, asker, machine, ipxe, &kit).await?;
+    let source = neighbours(public, booter, &kit, &loader).await?;
     let from_peers = match &source {
         Source::Wait(seconds) => return Ok((script::wait(ends.local, *seconds), ScriptSays::Wait)),
         Source::Server => None,
@@ -94,6 +98,7 @@ async fn load_script(
         server: ends.local,
         key: &public.fleet.key(),
         kit: &kit,
+        loader: &loader,
         kernel_arguments: &public.kernel_arguments,
         from_peers,
     };
@@ -113,18 +118,17 @@ enum Source {
 
 async fn neighbours(
     public: &Public,
-    ends: Ends,
-    asker: &Asker,
-    machine: Option<MachineId>,
-    ipxe: &Ipxe,
+    booter: &Booter<'_>,
     kit: &str,
+    loader: &str,
 ) -> Result<Source, Refusal> {
+    let Booter { ends, asker, machine, ipxe } = *booter;
     let address = ends.peer.ip();
     // A relay that passed the request on has everything, and is on the machine's own LAN.
     let site = public.peers.site(address).filter(|_| ends.local.ip() == ends.own.ip());
     let Some(site) = site else { return Ok(Source::Server) };
-    let name = kit.to_owned();
-    let Some(files) = public.ask(move |source| source.hashed(&name, "loader.img")).await? else {
+    let (kit, loader) = (kit.to_owned(), loader.to_owned());
+    let Some(files) = public.ask(move |source| source.hashed(&kit, &loader)).await? else {
         return Ok(Source::Server);
     };
     let check = from_peers::check(public.peers.mode(), ipxe);

@@ -12,7 +12,7 @@ use super::content::{Bytestore, Content};
 use crate::boot::BootKits;
 use crate::boot::from_peers::Hashed;
 use crate::image::Images;
-use crate::tailor::Bundles;
+use crate::tailor::{Bundles, PciId};
 
 /// Where the files come from that machines fetch. Any method may block on a disk, so they are called on blocking
 /// threads.
@@ -20,8 +20,14 @@ pub trait BootSource: Send + Sync + 'static {
     /// The name of the kit that machines are booted with, if there is one.
     fn kit(&self) -> Option<String>;
 
-    /// A file that machines boot with: `vmlinuz` or `loader.img` of a kit, and nothing else.
+    /// A file that machines boot with: `vmlinuz` or a loader of a kit, and nothing else.
     fn kit_file(&self, kit: &str, file: &str) -> Option<Content>;
+
+    /// The file name of the loader for machines with this NIC; the general one's where it is not known.
+    fn loader_for(&self, nic: Option<PciId>) -> String;
+
+    /// The zstd frame of a module or firmware file, by the hash of the file.
+    fn driver(&self, hash: Hash) -> Option<Content>;
 
     /// The bytes of a network boot program, by the name that DHCP gave.
     fn boot_program(&self, file: &str) -> Option<Bytes>;
@@ -69,6 +75,15 @@ impl BootSource for Stores {
         let (path, mark) = self.kits.kit_file(kit, file)?;
         let tag = mark.map(|mark| mark.blake3.to_string());
         Some(Content { bytes: Bytestore::File(path), media: "application/octet-stream", tag })
+    }
+
+    fn loader_for(&self, nic: Option<PciId>) -> String {
+        self.kits.loader_for(nic)
+    }
+
+    fn driver(&self, hash: Hash) -> Option<Content> {
+        let (path, tag) = (self.kits.driver(hash)?, Some(hash.to_string()));
+        Some(Content { bytes: Bytestore::File(path), media: "application/zstd", tag })
     }
 
     fn boot_program(&self, file: &str) -> Option<Bytes> {

@@ -18,7 +18,8 @@ use common::plan::Verdict;
 use common::step::EventBatch;
 use common::trust::{Signed, Untrusted};
 use common::wire::http::{
-    CONFIRM, DELTAS, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, WAIT, WaitAnswer, WaitRequest,
+    CONFIRM, DELTAS, DRIVER, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, WAIT, WaitAnswer,
+    WaitRequest,
 };
 use jiff::Timestamp;
 
@@ -40,6 +41,7 @@ pub(super) fn routes() -> Router<Arc<Public>> {
         .route(WAIT, post(wait))
         .route(EVENTS, post(events))
         .route(&format!("{}/{{hash}}", common::wire::http::BUNDLE), get(bundle))
+        .route(&format!("{DRIVER}/{{hash}}"), get(driver))
         .route(&format!("{MANIFEST}/{{image}}"), get(manifest))
         .route(&format!("{DELTAS}/{{image}}"), get(deltas))
         .route(&format!("{CONFIRM}/{{token}}"), get(confirm).post(confirm))
@@ -71,6 +73,8 @@ async fn report(
         }
     })?;
     drop(turn);
+    let macs: Vec<_> = checked.report().nics.iter().map(|nic| nic.mac).collect();
+    public.has_reported(macs);
     Ok(Json(
         public
             .fleet
@@ -148,6 +152,22 @@ async fn bundle(
     answer(&method, &headers, content, Box::new(move |_| peers.sign(ends.peer.ip()))).await
 }
 
+/// A module or firmware file that a small loader lacks.
+async fn driver(
+    State(public): State<Arc<Public>>,
+    Path(hash): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let hash: Hash = hash.parse().map_err(|_| Refusal::absent("that is no driver's hash"))?;
+    let content = public.ask(move |source| source.driver(hash)).await?;
+    let content = content.ok_or_else(|| {
+        Refusal::absent("no boot kit has this driver")
+            .hint("restart the machine: its kit was replaced or removed")
+    })?;
+    answer(&method, &headers, content, Box::new(|_| ())).await
+}
+
 async fn manifest(
     State(public): State<Arc<Public>>,
     Path(image): Path<String>,
@@ -174,7 +194,8 @@ async fn deltas(
     let image = ImageId(image.parse().map_err(|_| Refusal::absent("that is no image's id"))?);
     let bytes = public.ask(move |source| source.deltas(image)).await?;
     let bytes = bytes.ok_or_else(|| Refusal::absent("the image has no deltas"))?;
-    let content = Content { bytes: Bytestore::Memory(bytes), media: "application/octet-stream", tag: None };
+    let tag = Some(Hash::of(&bytes).to_string());
+    let content = Content { bytes: Bytestore::Memory(bytes), media: "application/octet-stream", tag };
     answer(&method, &headers, content, Box::new(|_| ())).await
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
+use common::id::Mac;
 use common::limits::BODIES_PARSED_MAX;
 use common::trust::PublicKey;
 use parking_lot::Mutex;
@@ -15,6 +17,7 @@ use super::intake::Intake;
 use super::refusal::Refusal;
 use super::replay::Seen;
 use crate::boot::arguments::KernelArguments;
+use crate::boot::small::Trials;
 use crate::fleet::FleetHandle;
 use crate::peers::Peers;
 
@@ -33,6 +36,9 @@ pub(super) struct Public {
     pub(super) peers: Peers,
     /// Whether the log has been told why some machines take nothing from neighbours.
     pub(super) unchecked: std::sync::Once,
+    /// Which machines get a small loader, and when this server began to remember.
+    trials: Mutex<Trials>,
+    since: Instant,
     /// What relays have passed on, by their keys: only those of enrolled ones, so their number is bounded.
     pub(super) passed: Mutex<HashMap<PublicKey, Seen>>,
 }
@@ -61,8 +67,21 @@ impl Public {
             complaints: Complaints::default(),
             peers,
             unchecked: std::sync::Once::new(),
+            trials: Mutex::default(),
+            since: Instant::now(),
             passed: Mutex::default(),
         }
+    }
+
+    /// Whether the machine with this address, which asks for its script, gets a small loader.
+    pub(super) fn gives_small_loader(&self, mac: Mac) -> bool {
+        self.trials.lock().gives(mac, self.since.elapsed())
+    }
+
+    /// A machine with these addresses has reported.
+    pub(super) fn has_reported(&self, macs: impl IntoIterator<Item = Mac>) {
+        let mut trials = self.trials.lock();
+        macs.into_iter().for_each(|mac| trials.reported(mac));
     }
 
     /// Calls the boot source on a blocking thread, because it may read a disk.

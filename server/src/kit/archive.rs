@@ -65,6 +65,12 @@ impl Archive {
         self.nodes.insert(path.to_owned(), Node::CharDevice { major, minor });
     }
 
+    /// Whether there is something at this path.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        self.nodes.contains_key(path)
+    }
+
     /// When the kernel unpacks, it creates no folder by itself: each must come before its entries.
     fn parents(&mut self, path: &str) {
         for (at, _) in path.match_indices('/') {

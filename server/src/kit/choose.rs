@@ -192,7 +192,14 @@ pub(crate) const BOOT_PROGRAMS: [BootProgram; 8] = [
     ),
     program(
         "ipxe.efi",
-        &["lib/ipxe/ipxe.efi", "boot/ipxe.efi", "usr/share/ipxe/ipxe-x86_64.efi", "usr/share/ipxe/ipxe.efi"],
+        // Debian's iPXE 2.0 has it as `ipxe-amd64.efi`.
+        &[
+            "lib/ipxe/ipxe.efi",
+            "lib/ipxe/ipxe-amd64.efi",
+            "boot/ipxe.efi",
+            "usr/share/ipxe/ipxe-x86_64.efi",
+            "usr/share/ipxe/ipxe.efi",
+        ],
         false,
         true,
     ),

@@ -47,8 +47,8 @@ pub enum KitError {
     /// The server is stopping.
     #[error("stopped, because the server is stopping")]
     Stopped,
-    /// The source is neither a folder nor a `.deb`.
-    #[error("{} is neither a folder nor a .deb file", .0.display())]
+    /// The source is no folder, no `.deb` and no archive of iPXE.
+    #[error("{} is no folder, .deb file or archive of iPXE (.tar.gz)", .0.display())]
     Source(PathBuf),
     /// The source has more files than any installation.
     #[error("{} has more than {most} files", path.display())]
@@ -64,6 +64,14 @@ pub enum KitError {
         /// The path of the package.
         path: PathBuf,
         /// What is wrong with the package.
+        reason: String,
+    },
+    /// The source is an archive that iPXE cannot be taken from.
+    #[error("{} is no archive of iPXE that can be taken: {reason}", path.display())]
+    Ipxe {
+        /// The path of the archive.
+        path: PathBuf,
+        /// What is wrong with it.
         reason: String,
     },
     /// The sources have no kernel.
@@ -179,6 +187,10 @@ impl KitError {
             }
             Self::Changed(_) | Self::Index { .. } => {
                 "the kit is damaged: remove it and import it again".to_owned()
+            }
+            Self::Ipxe { .. } => {
+                "take `ipxeboot.tar.gz` of an iPXE release, or the distribution's package with --deb"
+                    .to_owned()
             }
             Self::Deb { .. } | Self::Decompress { .. } => {
                 "the file may be cut short: fetch it again".to_owned()

@@ -15,7 +15,7 @@ use super::error::{KitError, Result, reading, writing};
 use super::spec::{ImportSpec, Progress, Source};
 use super::store::{self, FileMark, Kit, Kits, Record};
 use super::tree::{Tree, uncompressed_name};
-use super::{deb, initramfs, kernel, modinfo, place};
+use super::{deb, initramfs, ipxe, kernel, modinfo, place};
 
 /// How many names of a list a warning has: a kernel has hundreds of firmware files.
 const NAMED_MAX: usize = 12;
@@ -102,6 +102,10 @@ fn gather(spec: &ImportSpec, work: &Path, progress: OnProgress<'_>) -> Result<Tr
             deb::unpack(path, &into, &mut tree, &mut |bytes| {
                 progress(Progress::Unpacking { package: package.clone(), bytes })
             })?;
+        } else if ipxe::is_archive(path) {
+            let into = work.join(format!("ipxe-{number}"));
+            fs::create_dir(&into).map_err(writing(&into))?;
+            ipxe::unpack(path, &into, &mut tree)?;
         } else {
             return Err(KitError::Source(path.to_owned()));
         }
@@ -187,6 +191,7 @@ impl Draft {
         let config = tree.read(&format!("boot/config-{release}")).ok();
         let config = config.as_deref().map(String::from_utf8_lossy);
         self.record.compression = kernel::compression_for(config.as_deref());
+        self.record.xz = kernel::can_unpack_xz(config.as_deref());
         self.put(store::KERNEL, &image)
     }
 

@@ -127,20 +127,7 @@ fn the_loader_has_what_the_kernel_and_the_loader_look_for() {
     let bench = Bench::new();
     bench.import(vec![bench.folder("root", &[kernel_files(), boot_files()].concat())]).unwrap();
     let kit = bench.kits.get(RELEASE).unwrap();
-    let archive = zstd::decode_all(&fs::read(kit.loader_img_path()).unwrap()[..]).unwrap();
-    let mut rest = &archive[..];
-    let mut files = BTreeMap::new();
-    loop {
-        let mut reader = cpio::newc::Reader::new(rest).unwrap();
-        if reader.entry().is_trailer() {
-            break;
-        }
-        let (name, mode) = (reader.entry().name().to_owned(), reader.entry().mode());
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
-        files.insert(name, (mode, bytes));
-        rest = reader.finish().unwrap();
-    }
+    let files = files_in(&zstd::decode_all(&fs::read(kit.loader_img_path()).unwrap()[..]).unwrap());
     assert_eq!(files["init"], (0o100_755, b"loader".to_vec()));
     assert_eq!(files["dev/console"].0, 0o020_600);
     assert!(files.contains_key("proc") && files.contains_key("lib/firmware/rtl_nic/a.fw"));
@@ -155,6 +142,53 @@ fn the_loader_has_what_the_kernel_and_the_loader_look_for() {
     fs::write(&loader, b"newer").unwrap();
     assert!(bench.kits.refresh_loader(RELEASE, &loader).unwrap());
     assert!(bench.kits.get(RELEASE).unwrap().read("loader.img").is_ok());
+}
+
+/// The files of an archive, each with its mode.
+fn files_in(archive: &[u8]) -> BTreeMap<String, (u32, Vec<u8>)> {
+    let mut rest = archive;
+    let mut files = BTreeMap::new();
+    loop {
+        let mut reader = cpio::newc::Reader::new(rest).unwrap();
+        if reader.entry().is_trailer() {
+            return files;
+        }
+        let (name, mode) = (reader.entry().name().to_owned(), reader.entry().mode());
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
+        files.insert(name, (mode, bytes));
+        rest = reader.finish().unwrap();
+    }
+}
+
+#[test]
+fn a_small_loader_names_what_it_leaves_out() {
+    let bench = Bench::imported();
+    let kit = bench.kits.default_kit().unwrap();
+    let (names, bundle) = (["libphy", "r8169", "realtek"].map(str::to_owned), Hash::of(b"bundle"));
+    let small = initramfs::small_initramfs(&kit, &names, b"agent".to_vec(), bundle).unwrap();
+    assert_eq!(small, initramfs::small_initramfs(&kit, &names, b"agent".to_vec(), bundle).unwrap());
+    let files = files_in(&zstd::decode_all(&small[..]).unwrap());
+    assert_eq!(files["init"], (0o100_755, b"agent".to_vec()));
+    let loader: common::modules::LoaderKit = serde_json::from_slice(&files["lib/kit.json"].1).unwrap();
+    assert_eq!((loader.agent, loader.drivers), (Some(bundle), kit.drivers()));
+    // Each file that the general loader has is there, or is named with its hash.
+    let index: ModuleIndex = serde_json::from_slice(&files["lib/modules.json"].1).unwrap();
+    assert_eq!(index.modules().len(), 6);
+    for module in index.modules() {
+        let path = format!("lib/modules/{}", module.path);
+        assert_eq!(files.contains_key(&path), names.contains(&module.name), "{path}");
+        let bytes = kit.read(&format!("modules/{}", module.path)).unwrap();
+        let named = loader.remote.get(&path).map(|file| (file.bytes, file.hash));
+        let wanted = (bytes.len() as u64, Hash::of(&bytes));
+        assert_eq!(named, (!names.contains(&module.name)).then_some(wanted), "{path}");
+    }
+    assert!(files.contains_key("lib/firmware/rtl_nic/a.fw"));
+    // A kernel that can unpack xz gets that; of a kit of an earlier version it is not known.
+    let mut kit = kit.as_ref().clone();
+    kit.record.xz = true;
+    let small = initramfs::small_initramfs(&kit, &names, b"agent".to_vec(), bundle).unwrap();
+    assert!(small.starts_with(b"\xfd7zXZ"));
 }
 
 #[test]

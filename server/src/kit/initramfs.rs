@@ -1,7 +1,11 @@
-//! Builds the loader's initramfs: the loader as `/init`, every network driver of the kit and what is needed to see
-//! disks. Owns its contents. Touches the kit's files, to read.
+//! Builds the loader's initramfs, of which there are two kinds: the general one has every network driver of the kit and
+//! what is needed to see disks; a small one has what reaches the server over one kind of NIC, and the agent, which is
+//! the loader, too. Owns their contents. Touches the kit's files, to read.
 
-use common::modules::ModuleIndex;
+use std::collections::BTreeMap;
+
+use common::id::Hash;
+use common::modules::{INIT, LOADER_KIT, LoaderKit, Module, ModuleIndex, RemoteFile};
 
 use super::archive::Archive;
 use super::choose;
@@ -15,32 +19,79 @@ pub(crate) fn loader_modules(index: &ModuleIndex) -> ModuleIndex {
     index.cut(wanted.map(|module| module.name.as_str()))
 }
 
-/// Builds the initramfs with `program` as the loader. The same kit and program give the same bytes.
+/// Builds the general initramfs with `program` as the loader. The same kit and program give the same bytes.
 pub(crate) fn build(kit: &Kit, program: &[u8], progress: &mut dyn FnMut(Progress)) -> Result<Vec<u8>> {
-    let cannot = |source| KitError::Write { path: LOADER.into(), source };
+    let index = loader_modules(&kit.modules);
+    let mut archive = skeleton(&index)?;
+    archive.program(INIT, program.to_vec());
+    for module in index.modules() {
+        for (place, file) in files_of(kit, module) {
+            archive.file(&place, kit.read(&file)?);
+        }
+    }
+    about(&mut archive, &LoaderKit { drivers: kit.drivers(), ..LoaderKit::default() })?;
+    let total = archive.content_bytes();
+    let mut report = |done| progress(Progress::Compressing { done, total });
+    archive.pack(kit.record.compression, &mut report).map_err(cannot)
+}
+
+/// Builds a small initramfs: `agent`, which the bundle `bundle` has as well, as its first program, and the modules of
+/// these names. It names the files of the kit that the general one has besides. The same inputs give the same bytes.
+///
+/// # Errors
+/// When a file of the kit cannot be read, or the archive cannot be made.
+pub fn small_initramfs(kit: &Kit, modules: &[String], agent: Vec<u8>, bundle: Hash) -> Result<Vec<u8>> {
+    let index = loader_modules(&kit.modules);
+    let mut archive = skeleton(&index)?;
+    archive.program(INIT, agent);
+    let mut remote = BTreeMap::new();
+    for module in index.modules() {
+        for (place, file) in files_of(kit, module) {
+            if modules.contains(&module.name) {
+                archive.file(&place, kit.read(&file)?);
+            } else if let Some(mark) = kit.mark(&file) {
+                remote.insert(place, RemoteFile { bytes: mark.bytes, hash: mark.blake3 });
+            }
+        }
+    }
+    // Firmware that several modules want may be there for one of them.
+    remote.retain(|place, _| !archive.has(place));
+    about(&mut archive, &LoaderKit { drivers: kit.drivers(), agent: Some(bundle), remote })?;
+    archive.pack(kit.small_compression(), &mut |_| {}).map_err(cannot)
+}
+
+/// What both kinds have: folders, the console, and the index of the modules that the loader may want.
+fn skeleton(index: &ModuleIndex) -> Result<Archive> {
     let mut archive = Archive::new();
     for folder in ["dev", "proc", "run", "sys", "tmp"] {
         archive.folder(folder);
     }
     // The kernel opens it for the loader before the loader can mount anything.
     archive.device("dev/console", 5, 1);
-    archive.program("init", program.to_vec());
-    let index = loader_modules(&kit.modules);
-    for module in index.modules() {
-        archive.file(&format!("lib/modules/{}", module.path), kit.read(&format!("modules/{}", module.path))?);
-        for name in firmware_of(kit, &module.firmware) {
-            archive.file(&format!("lib/firmware/{name}"), kit.read(&format!("firmware/{name}"))?);
-        }
-    }
-    let text = serde_json::to_vec(&index).map_err(|error| cannot(error.into()))?;
+    let text = serde_json::to_vec(index).map_err(|error| cannot(error.into()))?;
     archive.file("lib/modules.json", text);
-    let total = archive.content_bytes();
-    let mut report = |done| progress(Progress::Compressing { done, total });
-    archive.pack(kit.record.compression, &mut report).map_err(cannot)
+    Ok(archive)
+}
+
+fn about(archive: &mut Archive, loader: &LoaderKit) -> Result<()> {
+    archive.file(LOADER_KIT, serde_json::to_vec(loader).map_err(|error| cannot(error.into()))?);
+    Ok(())
+}
+
+/// The files of `module`: itself and its firmware, each by its place in an initramfs and in the kit.
+fn files_of(kit: &Kit, module: &Module) -> Vec<(String, String)> {
+    let own = (format!("lib/modules/{}", module.path), format!("modules/{}", module.path));
+    let firmware = firmware_of(kit, &module.firmware);
+    let firmware = firmware.map(|name| (format!("lib/firmware/{name}"), format!("firmware/{name}")));
+    std::iter::once(own).chain(firmware).collect()
 }
 
 /// The firmware files of the kit that `wanted` names; some of its entries are patterns.
 pub(crate) fn firmware_of<'a>(kit: &'a Kit, wanted: &'a [String]) -> impl Iterator<Item = &'a str> {
     kit.firmware()
         .filter(move |name| wanted.iter().any(|pattern| common::modules::alias_matches(pattern, name)))
+}
+
+fn cannot(source: std::io::Error) -> KitError {
+    KitError::Write { path: LOADER.into(), source }
 }

@@ -47,14 +47,22 @@ pub(crate) fn read_header(image: &[u8]) -> Result<KernelHeader, String> {
 /// The best compression of an initramfs that a kernel with this configuration (`/boot/config-…`) can decompress;
 /// without a configuration gzip, which every kernel supports.
 pub(crate) fn compression_for(config: Option<&str>) -> Compression {
-    let has = |option: &str| config.is_some_and(|text| text.lines().any(|line| line == option));
-    if has("CONFIG_RD_ZSTD=y") {
+    if has(config, "CONFIG_RD_ZSTD=y") {
         Compression::Zstd
-    } else if has("CONFIG_RD_XZ=y") {
+    } else if can_unpack_xz(config) {
         Compression::Xz
     } else {
         Compression::Gzip
     }
+}
+
+/// Whether a kernel with this configuration can decompress an xz initramfs with code in it.
+pub(crate) fn can_unpack_xz(config: Option<&str>) -> bool {
+    has(config, "CONFIG_RD_XZ=y") && !has(config, "# CONFIG_XZ_DEC_X86 is not set")
+}
+
+fn has(config: Option<&str>, option: &str) -> bool {
+    config.is_some_and(|text| text.lines().any(|line| line == option))
 }
 
 #[cfg(test)]

@@ -32,6 +32,9 @@ mod members;
 // Reads `.deb` files.
 mod deb;
 
+// iPXE's own archive, and the version of an iPXE.
+mod ipxe;
+
 // Core: parses kernel images.
 mod kernel;
 
@@ -51,6 +54,7 @@ pub use choose::{Part, part_of};
 #[cfg(fuzzing)]
 pub use deb::try_deb;
 pub use error::KitError;
+pub use initramfs::small_initramfs;
 #[cfg(fuzzing)]
 pub use modinfo::try_module;
 pub use spec::{ImportSpec, Progress, Source};

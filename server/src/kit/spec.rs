@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum Source {
     /// This host's own operating system.
     Host,
-    /// A folder with the layout of a root file system or of an unpacked package, or a `.deb` file.
+    /// A folder with the layout of a root file system or of an unpacked package, a `.deb` file, or iPXE's archive.
     Path(PathBuf),
 }
 

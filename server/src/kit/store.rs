@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::current::Current;
 use super::error::{KitError, Result, reading, writing};
+use super::ipxe;
 
 /// The version of `kit.json` that this program writes and reads.
 const FORMAT: u32 = 1;
@@ -51,6 +52,10 @@ pub(crate) struct Record {
     pub(crate) warnings: Vec<String>,
     /// How the loader's initramfs is compressed, for when it is made again.
     pub(crate) compression: super::archive::Compression,
+    /// Whether its kernel can unpack xz, which makes small loaders a tenth smaller than zstd; kits of earlier versions
+    /// do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) xz: bool,
     /// The hash of the loader program inside `loader.img`.
     pub(crate) loader: Hash,
     /// Every file but this one, by its path in the kit.
@@ -78,6 +83,10 @@ pub struct KitInfo {
     pub firmware: usize,
     /// The file names of its network boot programs.
     pub boot_programs: Vec<String>,
+    /// The version of its iPXE for UEFI; none where the program does not tell.
+    pub ipxe: Option<String>,
+    /// Whether that iPXE can check what it fetches from other machines.
+    pub verifies: bool,
     /// Bytes of the kernel.
     pub kernel_bytes: u64,
     /// Bytes of the loader's initramfs, compressed.
@@ -126,7 +135,7 @@ impl Kits {
     pub fn list(&self) -> Result<Vec<KitInfo>> {
         let default = self.default_name()?;
         let records = self.records()?;
-        Ok(records.iter().map(|record| info_of(record, default.as_deref())).collect())
+        Ok(records.iter().map(|record| self.info_of(record, default.as_deref())).collect())
     }
 
     /// What is known of the kit `name`.
@@ -135,7 +144,7 @@ impl Kits {
     /// When there is no such kit, or it cannot be read.
     pub fn info(&self, name: &str) -> Result<KitInfo> {
         let default = self.default_name()?;
-        Ok(info_of(&self.record(name)?, default.as_deref()))
+        Ok(self.info_of(&self.record(name)?, default.as_deref()))
     }
 
     /// The kit `name`, with its module index.
@@ -178,7 +187,11 @@ impl Kits {
         let served = |record: Record| {
             let dir = self.dir.join(&record.name);
             let file = |name: &str| (dir.join(name), record.files.get(name).copied());
-            (record.name.clone(), BootFiles { kernel: file(KERNEL), loader: file(LOADER) })
+            let (kernel, loader) = (file(KERNEL), file(LOADER));
+            let is_driver = |path: &str| path.starts_with("modules/") || path.starts_with("firmware/");
+            let drivers = record.files.iter().filter(|(path, _)| is_driver(path));
+            let drivers = drivers.map(|(path, mark)| (mark.blake3, dir.join(path))).collect();
+            (record.name.clone(), BootFiles { kernel, loader, drivers })
         };
         Ok(self.records()?.into_iter().map(served).collect())
     }
@@ -203,6 +216,37 @@ impl Kits {
         }
         fs::rename(self.dir.join(name), &doomed).map_err(writing(&doomed))?;
         fs::remove_dir_all(&doomed).map_err(writing(&doomed))
+    }
+
+    fn info_of(&self, record: &Record, default: Option<&str>) -> KitInfo {
+        let count = |folder: &str| record.files.keys().filter(|path| path.starts_with(folder)).count();
+        let bytes = |file: &str| record.files.get(file).map_or(0, |mark| mark.bytes);
+        // The one that is preferred for UEFI; a program that cannot be read names no version.
+        let program =
+            ["boot/snponly.efi", "boot/ipxe.efi"].into_iter().find(|file| record.files.contains_key(*file));
+        let program = program.and_then(|file| fs::read(self.dir.join(&record.name).join(file)).ok());
+        let ipxe = program.and_then(|bytes| ipxe::version(&bytes));
+        KitInfo {
+            name: record.name.clone(),
+            default: default == Some(&record.name),
+            kernel: record.kernel.clone(),
+            architecture: record.architecture.clone(),
+            imported_at: record.imported_at,
+            sources: record.sources.clone(),
+            modules: count("modules/"),
+            firmware: count("firmware/"),
+            boot_programs: record
+                .files
+                .keys()
+                .filter_map(|path| path.strip_prefix("boot/").map(str::to_owned))
+                .collect(),
+            verifies: ipxe.as_deref().is_some_and(ipxe::verifies),
+            ipxe,
+            kernel_bytes: bytes(KERNEL),
+            loader_bytes: bytes(LOADER),
+            total_bytes: record.files.values().map(|mark| mark.bytes).sum(),
+            warnings: record.warnings.clone(),
+        }
     }
 
     fn default_name(&self) -> Result<Option<String>> {
@@ -262,30 +306,6 @@ impl Kits {
     }
 }
 
-fn info_of(record: &Record, default: Option<&str>) -> KitInfo {
-    let count = |folder: &str| record.files.keys().filter(|path| path.starts_with(folder)).count();
-    let bytes = |file: &str| record.files.get(file).map_or(0, |mark| mark.bytes);
-    KitInfo {
-        name: record.name.clone(),
-        default: default == Some(&record.name),
-        kernel: record.kernel.clone(),
-        architecture: record.architecture.clone(),
-        imported_at: record.imported_at,
-        sources: record.sources.clone(),
-        modules: count("modules/"),
-        firmware: count("firmware/"),
-        boot_programs: record
-            .files
-            .keys()
-            .filter_map(|path| path.strip_prefix("boot/").map(str::to_owned))
-            .collect(),
-        kernel_bytes: bytes(KERNEL),
-        loader_bytes: bytes(LOADER),
-        total_bytes: record.files.values().map(|mark| mark.bytes).sum(),
-        warnings: record.warnings.clone(),
-    }
-}
-
 /// The files of a kit that machines fetch over HTTP, each with its path and mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFiles {
@@ -293,6 +313,8 @@ pub struct BootFiles {
     pub kernel: (PathBuf, Option<FileMark>),
     /// The loader's initramfs; no mark in a kit whose record lacks it.
     pub loader: (PathBuf, Option<FileMark>),
+    /// Modules and firmware, by their hashes.
+    pub drivers: HashMap<Hash, PathBuf>,
 }
 
 /// One kit, with its record and module index in memory.
@@ -359,6 +381,30 @@ impl Kit {
         if FileMark::of(&bytes) == *mark { Ok(bytes) } else { Err(KitError::Changed(path)) }
     }
 
+    /// The length and hash of each of its files at the import, by its path in the kit, ascending.
+    pub fn marks(&self) -> impl Iterator<Item = (&str, FileMark)> {
+        let files = self.record.files.iter().filter(|(path, _)| *path != LOADER);
+        files.map(|(path, mark)| (path.as_str(), *mark))
+    }
+
+    /// The hash of its index of modules, by which machine and server see that they mean the same drivers.
+    #[must_use]
+    pub fn drivers(&self) -> Option<Hash> {
+        self.mark(MODULES).map(|mark| mark.blake3)
+    }
+
+    /// Where a file of the kit is.
+    #[must_use]
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
+    }
+
+    /// How its small loaders are compressed.
+    #[must_use]
+    pub fn small_compression(&self) -> super::archive::Compression {
+        if self.record.xz { super::archive::Compression::Xz } else { self.record.compression }
+    }
+
     /// The length and hash that a file of the kit had at the import; `None` if it is no part of the kit.
     #[must_use]
     pub fn mark(&self, file: &str) -> Option<FileMark> {
@@ -384,6 +430,7 @@ impl Record {
             sources,
             warnings: vec![],
             compression: super::archive::Compression::Zstd,
+            xz: false,
             loader: Hash([0; 32]),
             files: BTreeMap::new(),
         }

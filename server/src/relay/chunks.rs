@@ -95,6 +95,11 @@ impl ChunkStore {
         Ok(Self(Arc::new(Shared { dir, bytes_max, state: Mutex::new(state) })))
     }
 
+    /// How many images there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.state.lock().images.len()
+    }
+
     /// The manifest of `image`, which counts as used now.
     pub(super) fn manifest(&self, image: ImageId) -> Option<Arc<Manifest>> {
         let mut state = self.0.state.lock();
@@ -228,14 +233,42 @@ impl ChunkStore {
     /// # Errors
     /// Of the kind `InvalidData` when it was damaged; others when it is not here or cannot be read.
     pub(super) fn frame(&self, manifest: &Manifest, chunk: ChunkIndex) -> io::Result<Frame> {
-        let stored = manifest.stored(chunk).ok_or(io::ErrorKind::NotFound)?;
+        self.frame_of(&manifest.stored(chunk).ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    /// The raw bytes of a chunk.
+    ///
+    /// # Errors
+    /// As [`ChunkStore::frame`].
+    pub(super) fn raw(&self, stored: &StoredChunk) -> io::Result<Vec<u8>> {
+        let frame = self.frame_of(stored)?;
+        if frame.form == Form::Wire && stored.encoding == Encoding::Zstd {
+            return zstd::bulk::decompress(&frame.bytes, CHUNK_BYTES as usize);
+        }
+        Ok(Arc::unwrap_or_clone(frame.bytes))
+    }
+
+    /// For each of these hashes of raw bytes, a chunk of any image that has them and is here.
+    pub(super) fn find(&self, raws: impl Iterator<Item = Hash>) -> Vec<Option<StoredChunk>> {
+        let state = self.0.state.lock();
+        let mut here = HashMap::new();
+        for kept in state.images.values() {
+            for (chunk, _) in kept.manifest.iter() {
+                let stored = kept.manifest.stored(chunk);
+                if let Some(stored) = stored.filter(|stored| state.has(stored, kept.manifest.raw_len(chunk)))
+                {
+                    here.insert(stored.raw, stored);
+                }
+            }
+        }
+        raws.map(|raw| here.get(&raw).copied()).collect()
+    }
+
+    fn frame_of(&self, stored: &StoredChunk) -> io::Result<Frame> {
         let (hash, form) = {
             let state = self.0.state.lock();
-            if state.kept.contains_key(&stored.wire) {
-                (stored.wire, Form::Wire)
-            } else {
-                (stored.raw, Form::Raw)
-            }
+            let wire = state.kept.contains_key(&stored.wire);
+            if wire { (stored.wire, Form::Wire) } else { (stored.raw, Form::Raw) }
         };
         let bytes = fs::read(self.path(hash))?;
         if Hash::of(&bytes) != hash {
@@ -303,12 +336,7 @@ pub(super) struct ImageChunks {
 
 impl HeldChunks for ImageChunks {
     fn read(&self, chunk: ChunkIndex) -> io::Result<Vec<u8>> {
-        let frame = self.frame(chunk)?;
-        let packed = self.manifest.stored(chunk).is_some_and(|stored| stored.encoding == Encoding::Zstd);
-        if frame.form == Form::Wire && packed {
-            return zstd::bulk::decompress(&frame.bytes, CHUNK_BYTES as usize);
-        }
-        Ok(Arc::unwrap_or_clone(frame.bytes))
+        self.store.raw(&self.manifest.stored(chunk).ok_or(io::ErrorKind::NotFound)?)
     }
 
     fn frame(&self, chunk: ChunkIndex) -> io::Result<Frame> {

@@ -7,22 +7,26 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::swarm::{SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent, VerifiedChunk};
+use agent::swarm::{DeltaBases, SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent, VerifiedChunk};
 use common::causes::with_causes;
 use common::chunk::ChunkSet;
+use common::deltas::DeltaTable;
 use common::id::ImageId;
+use common::limits::DELTA_TABLE_BYTES_MAX;
 use common::line::{Class, Line};
 use common::manifest::Manifest;
 use common::plan::{Seed, Tuning};
 use common::trust::{KeyPair, PublicKey};
-use common::wire::http::MANIFEST;
+use common::wire::http::{DELTAS, MANIFEST};
 use common::wire::relay::{RelayImage, Trouble};
 use common::wire::swarm;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::bases::KeptBases;
 use super::cache::{FileCache, Wanted};
 use super::chunks::{ChunkStore, ImageChunks};
+use super::upstream::{Upstream, whole};
 
 /// The pause before another attempt, after the swarm or the server ended one.
 const AGAIN: Duration = Duration::from_secs(15);
@@ -57,6 +61,7 @@ pub(super) struct ImageMember {
     pub(super) listen: String,
     pub(super) store: ChunkStore,
     pub(super) cache: FileCache,
+    pub(super) upstream: Upstream,
     pub(super) order: watch::Receiver<Order>,
     pub(super) status: watch::Sender<RelayImage>,
     pub(super) cancel: CancellationToken,
@@ -140,7 +145,8 @@ impl ImageMember {
             return Ended::Later(FULL_AGAIN);
         }
         let (damaged, found) = watch::channel(0);
-        let config = self.config(&order, &manifest, held, damaged);
+        let deltas = if order.fetch && room && needed > 0 { self.deltas(&held).await } else { None };
+        let config = SwarmConfig { deltas, ..self.config(&order, &manifest, held, damaged) };
         let (client, ends) = match SwarmClient::start(config).await {
             Ok(started) => started,
             Err(error) => return self.in_trouble(Trouble::Other { text: with_causes(&error) }, AGAIN),
@@ -201,6 +207,27 @@ impl ImageMember {
         }
         self.status.send_modify(|status| status.trouble = Some(trouble));
         Ended::Later(pause)
+    }
+
+    /// What the store has of an earlier build, over which what is missing can be taken as deltas. The table is not signed,
+    /// and need not be: a chunk is taken by its own hash, however it was made.
+    async fn deltas(&self, held: &ChunkSet) -> Option<Arc<dyn DeltaBases>> {
+        if self.store.count() < 2 {
+            return None;
+        }
+        let answer = self.upstream.get(&format!("{DELTAS}/{}", self.image), 0).await.ok()?;
+        let answer = Some(answer).filter(|answer| answer.status() == hyper::StatusCode::OK)?;
+        let max = usize::try_from(DELTA_TABLE_BYTES_MAX).unwrap_or(usize::MAX);
+        let table = DeltaTable::from_bytes(&whole(answer.into_body(), max).await.ok()?).ok()?;
+        let (store, held) = (self.store.clone(), held.clone());
+        let bases =
+            tokio::task::spawn_blocking(move || KeptBases::find(&store, table, &held)).await.ok()??;
+        tracing::info!(
+            image = self.name,
+            chunks = bases.chunks().count(),
+            "an earlier build is here: only differences are fetched"
+        );
+        Some(Arc::new(bases))
     }
 
     /// The manifest, from the store or from the server.

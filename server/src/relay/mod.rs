@@ -42,6 +42,9 @@ mod web;
 // The chunks of images, on the disk.
 mod chunks;
 
+// The chunks of an earlier build, over which a rebuilt image is taken.
+mod bases;
+
 // A relay in the swarm of one image.
 mod member;
 

@@ -18,6 +18,7 @@ use super::cache::FileCache;
 use super::chunks::ChunkStore;
 use super::member::{ImageMember, Order, key_of, nothing};
 use super::site::Site;
+use super::upstream::Upstream;
 
 /// What members are made with.
 pub(super) struct Seeds {
@@ -28,6 +29,7 @@ pub(super) struct Seeds {
     pub(super) listen: (Ipv4Addr, u16),
     pub(super) store: ChunkStore,
     pub(super) cache: FileCache,
+    pub(super) upstream: Upstream,
     pub(super) site: watch::Receiver<Arc<Site>>,
     /// How far each image has come, for the server.
     pub(super) images: watch::Sender<Vec<RelayImage>>,
@@ -141,6 +143,7 @@ impl Seeds {
             listen: format!("/ip4/{}/tcp/{port}", self.listen.0),
             store: self.store.clone(),
             cache: self.cache.clone(),
+            upstream: self.upstream.clone(),
             order,
             status,
             cancel: cancel.clone(),

@@ -101,6 +101,7 @@ pub(super) async fn start(
         listen: (interface.address, config.swarm_port),
         store: store.clone(),
         cache: cache.clone(),
+        upstream: upstream.clone(),
         site: site.subscribe(),
         images: tell,
     };

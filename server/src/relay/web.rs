@@ -18,7 +18,8 @@ use common::causes::with_causes;
 use common::id::Hash;
 use common::limits::REPORT_BYTES_MAX;
 use common::trust::PublicKey;
-use common::wire::http::{BUNDLE, CMDLINE_KEY, MANIFEST};
+use common::wire::http::{BUNDLE, CMDLINE_KEY, DELTAS, MANIFEST};
+use common::wire::objects::OBJECT;
 use common::wire::relay::VIA_HEADER;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -89,6 +90,8 @@ impl Web {
             .route("/nbp/{file}", get(file))
             .route(&format!("{BUNDLE}/{{hash}}"), get(file))
             .route(&format!("{MANIFEST}/{{image}}"), get(file))
+            .route(&format!("{DELTAS}/{{image}}"), get(file))
+            .route(&format!("{OBJECT}/{{hash}}"), get(file))
             .route("/v1/relay/{*path}", any(nothing))
             .route("/v1/{*path}", any(pass_on))
             .fallback(nothing)
@@ -134,7 +137,7 @@ impl Web {
             return Ok(Wanted { hash: file.hash, bytes: Some(file.bytes), path: path.to_owned() });
         }
         let hash = match path.rsplit_once('/') {
-            Some((BUNDLE | MANIFEST, hash)) => {
+            Some((BUNDLE | MANIFEST | OBJECT, hash)) => {
                 hash.parse().map_err(|_| Refusal::absent("that is no file's hash"))?
             }
             _ => self.hash_at(path).await?,

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::fault::Fault;
 use crate::image::Images;
 use crate::kit::Kits;
-use crate::tailor::Bundles;
+use crate::tailor::{Bundles, Loaders};
 
 /// The stores of this server. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,7 +45,11 @@ impl Stores {
             .map_err(|error| Fault::failed("cannot open the bundles").because(&error))?;
         let settings =
             BootSettings { loader: programs.loader.clone(), http, prefer: config.uefi_program.clone() };
-        Ok(Self { images, kits: Arc::new(BootKits::new(kits, settings)), bundles: Arc::new(bundles) })
+        let loaders = Loaders::open(&home.dir)
+            .map_err(|error| Fault::failed("cannot open the loaders").because(&error))?;
+        let bundles = Arc::new(bundles);
+        let kits = BootKits::new(kits, settings, loaders, Arc::clone(&bundles));
+        Ok(Self { images, kits: Arc::new(kits), bundles })
     }
 
     /// Cancels what reads or writes for long: adds, verifications, exports of images, imports of kits.

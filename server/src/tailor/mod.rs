@@ -25,13 +25,24 @@ mod tuning;
 // Core: which modules and firmware this hardware needs.
 pub mod modules;
 
+// Core: which modules reach the server over one NIC.
+pub mod nic;
+
+// Files that are built once and named by their hash.
+pub mod built;
+
+// Small loaders, and single drivers for those that lack them.
+pub mod loaders;
+
 // The bundle: built once for all machines that need the same.
 pub mod bundle;
 
 pub use bundle::{BundleError, Bundles};
 pub use disk_rule::{BadRule, TargetRule};
 pub use fit::warnings;
+pub use loaders::Loaders;
 pub use modules::{Needs, needs};
+pub use nic::PciId;
 pub use plan::{ImageFacts, Refusal, Request, plan};
 pub use words::known_as;
 

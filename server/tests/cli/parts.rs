@@ -25,7 +25,7 @@ use server::provision::Provisioning;
 use server::records::Records;
 use server::serve::Stores;
 use server::swarm;
-use server::tailor::Bundles;
+use server::tailor::{Bundles, Loaders};
 use server::traffic::{Sites, Traffic};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,8 @@ impl Parts {
         let kits = Kits::open(&state).unwrap();
         let bundles = Arc::new(Bundles::open(&state, &program).unwrap());
         let boot = BootSettings { loader: program, http: HTTP.into(), prefer: None };
-        let kits = Arc::new(BootKits::new(kits, boot));
+        let loaders = Loaders::open(&state).unwrap();
+        let kits = Arc::new(BootKits::new(kits, boot, loaders, Arc::clone(&bundles)));
         let stores = Stores { images: Images::open(&state).unwrap(), kits, bundles };
         let (facts, mut told) = mpsc::channel(64);
         let images = Arc::new(stores.images.clone());

@@ -64,6 +64,7 @@ pub(crate) fn report(spec: &Spec, key: PublicKey, address: &str) -> Result<Hardw
         disks: disks(spec)?,
         nics: vec![boot],
         devices: devices(),
+        drivers: None,
         name: None,
         site: None,
         truncated: vec![],

@@ -1,8 +1,5 @@
 //! The session's decisions, one by one: whom it dials and blames, what it tells, when it gives up and stops serving.
 
-// How often it reports.
-mod pace;
-
 use common::id::{Hash, JobId};
 use common::trust::KeyPair;
 use common::wire::call_home::SeedMark;
@@ -11,6 +8,7 @@ use common::wire::swarm::{Member, Personality, ToAgent};
 use super::*;
 use crate::swarm::verify::NotTheChunk;
 
+// What it reports, and how often.
 mod reports;
 
 const SEED: u8 = 1;

@@ -18,6 +18,8 @@ pub enum KitSource {
     Folder(PathBuf),
     /// A file that is a Debian package.
     Deb(PathBuf),
+    /// The archive of an iPXE release.
+    Ipxe(PathBuf),
 }
 
 /// A request to import a boot kit. Paths are of the server's host.
@@ -50,6 +52,12 @@ pub struct KitShown {
     pub firmware_files: u64,
     /// The file names of its network boot programs.
     pub boot_programs: Vec<String>,
+    /// The version of the iPXE that UEFI machines start; none where the program does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipxe: Option<String>,
+    /// Whether that iPXE can check what it fetches from other machines.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verifies: bool,
     /// Bytes of its kernel.
     pub kernel_bytes: u64,
     /// Bytes of the loader initramfs, compressed.

@@ -121,6 +121,15 @@ impl BootSource for Rooms {
         Some(Content { bytes: Bytestore::File(path), media: "application/octet-stream", tag: None })
     }
 
+    fn loader_for(&self, nic: Option<crate::tailor::PciId>) -> String {
+        nic.map_or_else(|| "loader.img".to_owned(), |nic| format!("loader-{:04x}.img", nic.device))
+    }
+
+    fn driver(&self, hash: Hash) -> Option<Content> {
+        let bytes = Bytestore::Memory(Bytes::from_static(b"frame"));
+        (hash == Hash::of(b"driver")).then(|| Content { bytes, media: "application/zstd", tag: None })
+    }
+
     fn boot_program(&self, file: &str) -> Option<Bytes> {
         (file == "snponly.efi").then(|| Bytes::from_static(b"MZ program"))
     }

@@ -68,3 +68,27 @@ async fn a_script_that_was_asked_with_an_address_never_asks_again() {
     let log = bench.fleet.log_page(crate::fleet::store::LogFilter::default(), 0, 100).await.unwrap();
     assert!(log.iter().any(|event| format!("{:?}", event.what).contains("InfiniBand")), "{log:?}");
 }
+
+#[tokio::test]
+async fn the_loader_is_the_one_of_the_nic_where_that_is_known() {
+    let bench = Bench::open();
+    let virtio = "01:1a:f4:10:00";
+    let table = [
+        ("02-00-00-00-00-01", virtio, "/boot/debian-12/loader-1000.img"),
+        // A USB adapter, an iPXE without the setting, and nonsense.
+        ("02-00-00-00-00-02", "0a:0b:da:81:53", "/boot/debian-12/loader.img"),
+        ("02-00-00-00-00-03", "", "/boot/debian-12/loader.img"),
+        ("02-00-00-00-00-04", "%zz", "/boot/debian-12/loader.img"),
+    ];
+    for (mac, nic, wanted) in table {
+        let answer = bench.get(&format!("/boot.ipxe?mac={mac}&nic={nic}&platform=efi&version=2.0.0")).await;
+        let text = String::from_utf8(to_bytes(answer.into_body(), 1 << 16).await.unwrap().to_vec()).unwrap();
+        assert!(text.contains(&format!("{wanted} ||")), "{nic}: {text}");
+    }
+    let driver = common::id::Hash::of(b"driver");
+    let answer = bench.get(&format!("/v1/driver/{driver}")).await;
+    assert_eq!(to_bytes(answer.into_body(), 100).await.unwrap(), "frame");
+    for absent in [common::id::Hash::of(b"x").to_string(), "../../etc".to_owned(), String::new()] {
+        assert_eq!(bench.get(&format!("/v1/driver/{absent}")).await.status(), 404, "{absent}");
+    }
+}

@@ -108,8 +108,8 @@ impl Bench {
         let (status, shown) = watch::channel(nothing(image, keypair.public()));
         let cancel = CancellationToken::new();
         let upstream = Upstream::new("http://127.0.0.1:1").unwrap();
-        let cache =
-            FileCache::open(self.dir.path().join("files"), 1 << 20, upstream, cancel.clone()).unwrap();
+        let cache = FileCache::open(self.dir.path().join("files"), 1 << 20, upstream.clone(), cancel.clone())
+            .unwrap();
         let member = ImageMember {
             image,
             name: "debian".to_owned(),
@@ -117,6 +117,7 @@ impl Bench {
             listen: format!("/ip4/127.0.0.1/tcp/{port}"),
             store: self.store.clone(),
             cache,
+            upstream,
             order: orders,
             status,
             cancel: cancel.clone(),
@@ -150,10 +151,10 @@ impl Bench {
             tuning: Tuning::default(),
             held: ChunkSet::new(CHUNKS),
             disk: Arc::<Disk>::clone(&disk),
+            boot_files: None,
             deltas: None,
             keep_wire: false,
             admitted: vec![],
-            boot_files: None,
         };
         let (client, ends) = SwarmClient::start(config).await.unwrap();
         Machine { client, ends, disk }
