@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use common::wire::http::{BUNDLE, MANIFEST};
+use common::wire::http::{BUNDLE, DELTAS, MANIFEST};
 use common::wire::objects::OBJECT;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ fn kind_of(path: &str) -> Kind {
     match path {
         _ if below("/boot") || below("/nbp") || below(OBJECT) => Kind::BootFiles,
         _ if below(BUNDLE) => Kind::Bundle,
-        _ if below(MANIFEST) => Kind::Manifest,
+        _ if below(MANIFEST) || below(DELTAS) => Kind::Manifest,
         _ => Kind::Answers,
     }
 }
@@ -122,6 +122,7 @@ mod tests {
             ("/boot.ipxe", Kind::Answers),
             ("/v1/bundle/00", Kind::Bundle),
             ("/v1/manifest/00", Kind::Manifest),
+            ("/v1/deltas/00", Kind::Manifest),
             ("/v1/report", Kind::Answers),
             ("/v1/bundles", Kind::Answers),
             ("", Kind::Answers),

@@ -18,7 +18,7 @@ pub enum Kind {
     BootFiles,
     /// Agents' bundles.
     Bundle,
-    /// Images' manifests.
+    /// Images' manifests, and their tables of deltas.
     Manifest,
     /// Chunks of images.
     Chunks,
