@@ -22,7 +22,7 @@ const OFFERED_MAX: usize = 2;
 /// How long a file is wanted after a machine of the site last asked for it.
 const WANTED: Duration = Duration::from_secs(10 * 60);
 
-/// How long a machine counts as waiting after it last asked: scripts ask again every five seconds.
+/// How long a machine counts as waiting after it last asked: scripts ask again every ten seconds at the latest.
 const WAITS: Duration = Duration::from_secs(20);
 
 /// How long an agent may take to fetch what it was told to hold, beside [`FETCH_LEAST_RATE`], before another is told.

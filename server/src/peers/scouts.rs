@@ -2,8 +2,8 @@
 //! wait for it. The first that asks is the scout: it boots over the line, its agent fetches the files once more and
 //! gives them to the others. Touches `common`; time is an argument.
 //!
-//! How long others wait at the most for a scout that dies, at any stage: [`QUIET`] after its last sign of life, and five
-//! seconds until they ask again, so 80 s. A second scout is tried then; when that dies too, all go over the line. No
+//! How long others wait at the most for a scout that dies, at any stage: [`QUIET`] after its last sign of life, and ten
+//! seconds until they ask again, so 85 s. A second scout is tried then; when that dies too, all go over the line. No
 //! machine waits longer than [`WAIT_MAX`] in all.
 
 use std::collections::BTreeMap;
@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use super::words::Who;
 
-/// Seconds after which a waiting script asks again: a request is about 1 KB, so thirty machines that wait for a minute
-/// cost their line a third of a MiB, and each loses half of this on average once the files are there.
-pub(super) const AGAIN_SECONDS: u32 = 5;
+/// Seconds after which a waiting script asks again once an agent of the site fetches its files, which takes seconds.
+const AGAIN_WITH_AGENT: u32 = 5;
+
+/// ...and before that: a scout needs half a minute at least. A request with its answer is about 2 KB, so that fifty
+/// machines that wait for a minute cost their line half a MiB; at five seconds it was more than their DHCP and scripts.
+const AGAIN: u32 = 10;
 
 /// How long a scout may show no sign of life. The longest silence of a healthy one is from its last boot file to its
 /// report: its kernel unpacks, controllers are searched for up to 40 s, a port of a switch blocks for up to 30 s.
@@ -179,6 +182,11 @@ impl Scouts {
     fn give_up(&mut self, now: Duration) {
         (self.scout, self.fetching) = (None, None);
         self.given_up = Some(now + GIVEN_UP);
+    }
+
+    /// After how many seconds one that waits asks again; `agent` as in [`Request`].
+    pub(super) const fn again(agent: bool) -> u32 {
+        if agent { AGAIN_WITH_AGENT } else { AGAIN }
     }
 
     /// Something came from `address`, or was sent to it whole. Only the scout's signs count.

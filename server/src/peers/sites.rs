@@ -11,7 +11,7 @@ use common::trust::PublicKey;
 use common::wire::objects::Object;
 
 use super::holders::Holders;
-use super::scouts::{AGAIN_SECONDS, Gate, Request, Scouts};
+use super::scouts::{Gate, Request, Scouts};
 use super::words::{Advice, Asking, Hold, Who};
 
 /// Sites that are remembered. Strangers can make up addresses, but no connection from them: a site is remembered once
@@ -56,7 +56,7 @@ impl Sites {
         };
         let gate = site.scouts.ask(&request, now);
         Self::want(site, asking, gate == Gate::Waits, now);
-        if gate == Gate::Waits { Advice::Wait(AGAIN_SECONDS) } else { Advice::Server }
+        if gate == Gate::Waits { Advice::Wait(Scouts::again(request.agent)) } else { Advice::Server }
     }
 
     fn want(site: &mut Site, asking: &Asking<'_>, waits: bool, now: Duration) {
