@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::branch::{Addresses, Branch};
 use lab::process::{self, Beside};
+use lab::relay::Relay;
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::wires::{Carried, Host, Line, Wires};
@@ -47,8 +48,9 @@ pub(crate) struct Row {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// All are powered on at once, with an order for whatever appears.
-    Everything,
+    /// All are powered on at once. The server knows them and has an order for each; or it knows none, and has one for
+    /// whatever appears.
+    Everything { relay: Relayed, known: bool },
     /// One machine: the bytes until its agent begins, when the server knows its report already or not.
     BeforeImage { known: bool },
     /// Machines that wait for an order.
@@ -57,11 +59,26 @@ enum Kind {
     Order,
 }
 
+/// The relay of the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relayed {
+    /// There is none.
+    No,
+    /// It has just been let in, and has nothing.
+    Empty,
+    /// It holds the image and the boot files.
+    Staged,
+}
+
 /// The rows, in the order of the table.
 pub(crate) fn all() -> Vec<Row> {
     let row = |name, kind, machines| Row { name, kind, machines };
+    let everything = |relay, known| Kind::Everything { relay, known };
     vec![
-        row("site, 30", Kind::Everything, 30),
+        row("site, 30", everything(Relayed::No, true), 30),
+        row("site, 30 that nobody knows", everything(Relayed::No, false), 30),
+        row("site, 30, a relay that has nothing", everything(Relayed::Empty, true), 30),
+        row("site, 30, a relay, staged", everything(Relayed::Staged, true), 30),
         row("site, unknown machine alone", Kind::BeforeImage { known: false }, 1),
         row("site, known machine alone", Kind::BeforeImage { known: true }, 1),
         row("site, 12 that wait", Kind::Waiting, 12),
@@ -115,43 +132,66 @@ pub(crate) fn run(row: &Row) -> Result<Vec<Figure>> {
     let hosts: Vec<Host> =
         (0..row.machines).map(|_| wires.host(1, Line::new(Some(LAN), Some(LAN)))).collect::<Result<_>>()?;
     let dhcp_host = wires.host(1, Line::new(None, None))?;
-    let specs = specs(row, &scratch)?;
+    let box_at_site = wires.host(1, Line::new(None, None))?;
+    let specs = specs(row, &hosts, &scratch)?;
     let fixed = specs.iter().zip(&hosts).map(|(spec, host)| (spec.mac_text(), host.address.clone()));
     let addresses =
         Addresses { range: ("10.88.1.10", "10.88.1.250"), router: "10.88.1.1", fixed: fixed.collect() };
     let _addresses = Branch::addresses(&dhcp_host.net, "eth0", &addresses, scratch.path())?;
-    let _relay = Branch::relay_agent(wires.router(1)?, "10.88.1.1", &at_server.address, scratch.path())?;
+    let relayed = if let Kind::Everything { relay, .. } = row.kind { relay } else { Relayed::No };
+    // A relay answers DHCP itself, so the router need not pass it on.
+    let router = wires.router(1)?;
+    let _agent = match relayed {
+        Relayed::No => Some(Branch::relay_agent(router, "10.88.1.1", &at_server.address, scratch.path())?),
+        Relayed::Empty | Relayed::Staged => None,
+    };
     let config = scratch.file("swarmboot.toml");
-    std::fs::write(&config, "[[site]]\nname = \"branch\"\nsubnets = [\"10.88.1.0/24\"]\n")?;
+    // As an admin writes it who knows the line: from it the server also knows what waiting for a scout saves.
+    let limit = if row.kind == Kind::Order { String::new() } else { format!("limit = \"{LINE}M\"\n") };
+    std::fs::write(&config, format!("[[site]]\nname = \"branch\"\nsubnets = [\"10.88.1.0/24\"]\n{limit}"))?;
     let config = config.display().to_string();
     let arguments = ["--interface", "eth0", "--proxy-dhcp", "--config", &config];
     let server = Server::start_with(&at_server.net, scratch.path(), &arguments)?;
     server.run(images::kit_import(&images::kit_packages()?))?;
     let image = images::debian()?.a.display().to_string();
     server.run(["image", "add", "debian", &image, "--no-table"])?;
-    let site = Site { wires: &wires, hosts: &hosts, specs, server, folder: scratch.path() };
+    let _relay = match relayed {
+        Relayed::No => None,
+        Relayed::Empty | Relayed::Staged => {
+            let url = format!("http://{}:8069", at_server.address);
+            let mut relay = Relay::start(&box_at_site.net, &server, &url, "branch", scratch.path())?;
+            if relayed == Relayed::Staged {
+                relay.stage(&server, "debian", "branch")?;
+            }
+            Some(relay)
+        }
+    };
+    let (server_address, folder) = (&at_server.address, scratch.path());
+    let site = Site { wires: &wires, hosts: &hosts, specs, server, server_address, folder };
     match row.kind {
-        Kind::Everything => site.everything(),
+        Kind::Everything { relay, known } => site.everything(relay, known),
         Kind::BeforeImage { known } => site.before_image(known),
         Kind::Waiting => site.waiting(),
         Kind::Order => site.order(),
     }
 }
 
-fn specs(row: &Row, scratch: &Scratch) -> Result<Vec<Spec>> {
+fn specs(row: &Row, hosts: &[Host], scratch: &Scratch) -> Result<Vec<Spec>> {
     let image_bytes = std::fs::metadata(images::debian()?.a)?.len();
     let pauses = matches!(row.kind, Kind::BeforeImage { .. });
-    let spec = |number: u8| -> Result<Spec> {
+    let spec = |(number, host): (u8, &Host)| -> Result<Spec> {
         Ok(Spec {
             number,
+            address: host.address.clone(),
             platform: "efi".to_owned(),
             version: "2.0.0".to_owned(),
             target: disk::blank(&scratch.file(format!("disk{number}")), image_bytes + SPARE)?,
             image_bytes,
+            only_reports_to: None,
             pause_ms: if pauses { PAUSE_MS } else { 0 },
         })
     };
-    (0..row.machines).map(spec).collect()
+    (0..row.machines).zip(hosts).map(spec).collect()
 }
 
 /// A site with its machines, and the server far away.
@@ -160,14 +200,19 @@ struct Site<'a> {
     hosts: &'a [Host],
     specs: Vec<Spec>,
     server: Server<'a>,
+    server_address: &'a str,
     folder: &'a Path,
 }
 
 impl Site<'_> {
     fn power_on(&self, number: usize) -> Result<Beside> {
-        let name = format!("machine-{number}");
+        self.start(number, "machine", &self.specs[number])
+    }
+
+    fn start(&self, number: usize, what: &str, spec: &Spec) -> Result<Beside> {
+        let name = format!("{what}-{number}");
         let mut command = self.hosts[number].net.command(std::env::current_exe()?);
-        command.arg("machine").arg(serde_json::to_string(&self.specs[number])?);
+        command.arg("machine").arg(serde_json::to_string(spec)?);
         Beside::start(&name, &mut command, &self.folder.join(format!("{name}.log")))
     }
 
@@ -191,8 +236,20 @@ impl Site<'_> {
         self.ordered(&["--open", "-l", "site=branch", "--limit", &self.specs.len().to_string()])
     }
 
-    fn everything(&self) -> Result<Vec<Figure>> {
-        let order = self.ordered_for_all()?;
+    /// Lets the server know the machines, and orders it for each.
+    fn ordered_by_name(&self) -> Result<String> {
+        let url = Some(format!("http://{}:8069", self.server_address));
+        let mut reports = vec![];
+        for number in 0..self.specs.len() {
+            let spec = Spec { only_reports_to: url.clone(), ..self.specs[number].clone() };
+            reports.push(self.start(number, "report", &spec)?);
+        }
+        all_end(&mut reports)?;
+        self.ordered(&["--machines", &format!("m[1-{}]", self.specs.len())])
+    }
+
+    fn everything(&self, relay: Relayed, known: bool) -> Result<Vec<Figure>> {
+        let order = if known { self.ordered_by_name()? } else { self.ordered_for_all()? };
         let before = self.line()?;
         let mut machines = self.all_on()?;
         all_end(&mut machines)?;
@@ -214,14 +271,23 @@ impl Site<'_> {
         let set = marks.iter().map(|marks| boot_files(marks)).max().unwrap_or(0);
         let bound = mib(image + set) * f64::from(1 << 20) / (LINE * 1e6 / 8.0 * PAYLOAD);
         let seconds = Duration::from_millis(slowest).as_secs_f64();
-        Ok(vec![
-            Figure::new("MiB into the site", mib(carried.down)).at_most(165.0),
+        let bar = match relay {
+            Relayed::No => 165.0,
+            Relayed::Empty => 135.0,
+            Relayed::Staged => 3.0,
+        };
+        let mut figures = vec![
+            Figure::new("MiB into the site", mib(carried.down)).at_most(bar),
             Figure::new("MiB out of the site", mib(carried.up)),
             Figure::new("MiB of the image, on the wire", mib(image)),
             Figure::new("MiB of one set of boot files", mib(set)),
             Figure::new("s from power-on to the last one sealed", seconds),
-            Figure::new("the same over the bound", seconds / bound).at_most(1.5),
-        ])
+        ];
+        // Nothing crosses the line where all of it is at the site already.
+        if relay != Relayed::Staged {
+            figures.push(Figure::new("the same over the bound", seconds / bound).at_most(1.5));
+        }
+        Ok(figures)
     }
 
     fn before_image(&self, known: bool) -> Result<Vec<Figure>> {

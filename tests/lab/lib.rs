@@ -63,6 +63,9 @@ pub mod netboot;
 // The server under test, and its command line.
 pub mod server;
 
+// A relay of a branch.
+pub mod relay;
+
 // Agents as ordinary processes.
 pub mod agent;
 

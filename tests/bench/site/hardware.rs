@@ -94,10 +94,12 @@ mod tests {
         let target = lab::disk::blank(&folder.path().join("disk"), 1 << 30).unwrap();
         let spec = Spec {
             number: 3,
+            address: "10.0.0.3".to_owned(),
             platform: "efi".to_owned(),
             version: "2.0.0".to_owned(),
             target,
             image_bytes: 1 << 20,
+            only_reports_to: None,
             pause_ms: 0,
         };
         let key = common::trust::KeyPair::from_secret([1; 32]).public();

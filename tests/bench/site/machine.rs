@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::boot::cmdline::Invocation;
 use agent::boot_files;
-use agent::fetch::Server;
 use agent::fetch::wait::{Lookout, ToldToWait};
+use agent::fetch::{Server, identity_of};
 use agent::outbox::{Backlog, EventOutbox};
 use agent::steps::EventSink;
 use agent::steps::life::{Asking, End, Host, Life, Outcome, runtime};
@@ -33,6 +33,8 @@ use super::spec::{Mark, Spec};
 const LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
 /// The bytes at a disk's end in which the agent puts what cloud-init reads.
 const PERSONAL_BYTES: usize = 8 << 20;
+/// The most reports in a row without an answer.
+const UNANSWERED_MAX: u32 = 5;
 /// How often an installed system tries to call home, and its pause between two tries.
 const CALLS: u32 = 60;
 const CALL_PAUSE: Duration = Duration::from_secs(3);
@@ -44,6 +46,9 @@ const CALL_PAUSE: Duration = Duration::from_secs(3);
 pub(crate) fn main(words: &[String]) -> Result<()> {
     let [spec] = words else { bail!("machine SPEC") };
     let spec: Spec = serde_json::from_str(spec)?;
+    if let Some(url) = &spec.only_reports_to {
+        return only_report(&spec, url);
+    }
     mark("power-on", 0, "");
     let boot = firmware(&spec)?;
     let order = loader(&spec, &boot)?;
@@ -51,6 +56,15 @@ pub(crate) fn main(words: &[String]) -> Result<()> {
     std::thread::sleep(Duration::from_millis(spec.pause_ms));
     agent(&spec, order)?;
     call_home(&spec)
+}
+
+/// Reports once, so that the server knows the machine.
+fn only_report(spec: &Spec, url: &str) -> Result<()> {
+    let server = Server::new(url, identity_of(url)?.key)?;
+    let key = KeyPair::generate().context("no random numbers")?;
+    let report = hardware::report(spec, key.public(), &format!("{}/24", spec.address))?;
+    server.report(&key, &report)?;
+    Ok(())
 }
 
 fn mark(what: &str, bytes: u64, text: &str) {
@@ -184,9 +198,20 @@ fn plan(
     report: &dyn Fn() -> HardwareReport,
     outbox: &EventOutbox,
 ) -> Result<Box<Plan>> {
-    let mut waiting = false;
+    let (mut waiting, mut unanswered) = (false, 0);
     loop {
-        let (verdict, _) = server.report(key, &report())?;
+        let verdict = match server.report(key, &report()) {
+            Ok((verdict, _)) => verdict,
+            // As the loader does: a busy server answers late.
+            Err(error) if unanswered < UNANSWERED_MAX => {
+                unanswered += 1;
+                println!("reporting: {error}");
+                std::thread::sleep(Duration::from_secs(1) * 2u32.pow(unanswered));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        unanswered = 0;
         outbox.release();
         let report = verdict.report;
         match verdict.instruction {

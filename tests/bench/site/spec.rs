@@ -13,6 +13,8 @@ const MARK: &str = "#mark";
 pub(crate) struct Spec {
     /// Its number, from 0, of which its Ethernet address, UUID and serial number are made.
     pub(crate) number: u8,
+    /// The IPv4 address that DHCP gives it.
+    pub(crate) address: String,
     /// `efi` or `pcbios`, as iPXE says.
     pub(crate) platform: String,
     /// The version of its iPXE, as `${version}` says.
@@ -21,6 +23,8 @@ pub(crate) struct Spec {
     pub(crate) target: PathBuf,
     /// Size of the image that it gets, in bytes: what is behind it on the disk is for cloud-init.
     pub(crate) image_bytes: u64,
+    /// The server's URL for a machine that only reports and ends: it was seen at the site some days ago.
+    pub(crate) only_reports_to: Option<String>,
     /// How long it pauses before its agent begins, so that the line's counter can be read, in ms.
     pub(crate) pause_ms: u64,
 }
