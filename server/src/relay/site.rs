@@ -87,6 +87,10 @@ impl Site {
 
     /// How `asker` is answered while the server cannot be asked.
     pub(super) fn alone(&self, asker: &Asker) -> Alone {
+        if self.known.machines.is_none() || self.known.boot.is_none() {
+            // Nothing was told yet: an open job is as likely as none.
+            return Alone::Wait;
+        }
         let (machine, policy) = self.policies.of(asker);
         match machine.and_then(|machine| self.by_id.get(&machine)) {
             Some(SitePolicy::Job) => Alone::Wait,
@@ -143,6 +147,8 @@ mod tests {
             boot: Some(SiteBoot { discover: true, ..SiteBoot::default() }),
             ..SiteState::default()
         };
+        let stranger = Asker { mac: Some(mac(7)), ..Asker::default() };
+        assert_eq!(Site::default().alone(&stranger), Alone::Wait, "nothing was told yet");
         let site = Site::default().with(news);
         let wanted = [
             (1, BootPolicy::Load, Alone::Wait),

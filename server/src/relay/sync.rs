@@ -103,7 +103,11 @@ impl Sync {
             let news = match nonce.take() {
                 Some(nonce) => self.ask(nonce).await,
                 None => match self.nonce().await {
-                    Ok(nonce) => self.ask(nonce).await,
+                    Ok(nonce) => {
+                        // The answer may be held for a minute when nothing is new, as after a restart of the relay.
+                        self.via.renew(nonce.clone());
+                        self.ask(nonce).await
+                    }
                     Err(error) => Err(error),
                 },
             };

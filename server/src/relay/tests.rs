@@ -118,6 +118,20 @@ async fn without_the_server_a_job_waits_others_boot_their_disks_and_reports_are_
     assert!(again.script(1).await.contains("asks") && again.script(2).await.contains("sanboot"));
 }
 
+/// The server holds its answer while nothing is new, and requests of machines must not wait for that.
+#[tokio::test]
+async fn a_relay_that_is_started_again_passes_requests_on_at_once() {
+    let bench = Bench::new().await;
+    drop(bench.told().await);
+    let again = wait_for(|| Branch::start(bench.dir.path(), bench.at, None)).await;
+    let passed = async {
+        while !again.script(1).await.contains("swarmboot.key=") {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, passed).await.expect("it is passed on");
+}
+
 /// Tries until the last relay has let go of its folder.
 async fn wait_for<F: Future<Output = Result<Branch, crate::fault::Fault>>>(start: impl Fn() -> F) -> Branch {
     for _ in 0..200 {
