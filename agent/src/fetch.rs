@@ -22,6 +22,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, Uri, header};
 
+// The URLs under which the server is reached.
+mod bases;
+
 // Bundles and manifests, whole, with the right hash.
 mod download;
 
@@ -39,6 +42,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use self::bases::Bases;
 pub use nearby::Failed;
 
 /// The timeout of opening a connection.
@@ -168,6 +172,11 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// Whether another URL may answer where this one did not: nothing came, or a relay does not reach the server.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Refused { status: 502..=504, .. })
+    }
+
     /// What a person can do about the error, for the console and the log.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -205,24 +214,32 @@ fn sentence(body: &Refused) -> String {
 /// The client of one server. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Server {
-    base: String,
+    bases: Bases,
     key: PublicKey,
     http: ureq::Agent,
 }
 
 impl Server {
-    /// A client of the server at `url` (plain HTTP, an address and a port, no path), whose answers `key` has to sign.
+    /// A client of the server at `urls` (plain HTTP, an address and a port, no path), whose answers `key` has to sign.
+    /// Several have commas between them: a relay's first, then the server's own.
     ///
     /// # Errors
-    /// When `url` has another form.
-    pub fn new(url: &str, key: PublicKey) -> Result<Self, FetchError> {
-        Ok(Self { base: base_of(url)?, key, http: http(STALLED) })
+    /// When one of them has another form.
+    pub fn new(urls: &str, key: PublicKey) -> Result<Self, FetchError> {
+        let bases = urls.split(',').map(base_of).collect::<Result<_, _>>()?;
+        Ok(Self { bases: Bases::new(bases), key, http: http(STALLED) })
     }
 
-    /// The server's base URL, without a slash at its end.
+    /// The base URL in use, without a slash at its end.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.base
+        self.bases.url()
+    }
+
+    /// All base URLs, as [`Server::new`] takes them.
+    #[must_use]
+    pub fn urls(&self) -> String {
+        self.bases.urls()
     }
 
     /// The key that has to sign the server's answers.
@@ -236,7 +253,7 @@ impl Server {
     /// # Errors
     /// When nothing answers, or something that is not a swarmboot server.
     pub fn identity(&self) -> Result<Identity, FetchError> {
-        identity_of(&self.base)
+        self.bases.ask(FetchError::is_silence, identity_of)
     }
 
     /// Sends `report`, signed with `pair`. The verdict, and its signed form to pass on.
@@ -275,6 +292,15 @@ impl Server {
         if taken.batch == batch.digest() { Ok(taken) } else { Err(FetchError::OtherBatch) }
     }
 
+    /// The whole body at `path`, of at most `max` bytes.
+    fn get_all(&self, what: &'static str, path: &str, max: u64) -> Result<Vec<u8>, FetchError> {
+        self.bases.ask(FetchError::is_silence, |base| {
+            let url = format!("{base}{path}");
+            let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
+            read_all(what, &url, accept(what, response)?, max)
+        })
+    }
+
     fn post<T: Serialize, R: DeserializeOwned>(
         &self,
         what: &'static str,
@@ -282,20 +308,22 @@ impl Server {
         body: &T,
         patience: Duration,
     ) -> Result<R, FetchError> {
-        let url = format!("{}{path}", self.base);
         let body = serde_json::to_vec(body).map_err(|source| FetchError::Content { what, source })?;
-        let response = self
-            .http
-            .post(&url)
-            .config()
-            .timeout_recv_response(Some(patience))
-            // That of each read counts here too, and is shorter.
-            .timeout_per_read(Some(patience))
-            .build()
-            .header(header::CONTENT_TYPE, "application/json")
-            .send(&body[..])
-            .map_err(|source| unreachable(what, &url, source))?;
-        let answer = read_all(what, &url, accept(what, response)?, VERDICT_BYTES_MAX as u64)?;
+        let answer = self.bases.ask(FetchError::is_silence, |base| {
+            let url = format!("{base}{path}");
+            let response = self
+                .http
+                .post(&url)
+                .config()
+                .timeout_recv_response(Some(patience))
+                // That of each read counts here too, and is shorter.
+                .timeout_per_read(Some(patience))
+                .build()
+                .header(header::CONTENT_TYPE, "application/json")
+                .send(&body[..])
+                .map_err(|source| unreachable(what, &url, source))?;
+            read_all(what, &url, accept(what, response)?, VERDICT_BYTES_MAX as u64)
+        })?;
         serde_json::from_slice(&answer).map_err(|source| FetchError::Content { what, source })
     }
 }

@@ -119,6 +119,10 @@ pub const BODY_LEAST_RATE: u32 = 4 << 10;
 /// The timeout of a whole body: a machine on a link of 1 Mbit/s sends the largest report in it.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Connections from the address of an enrolled relay: each machine of its site has one through it, and one more while it
+/// waits for an order.
+pub const CONNECTIONS_PER_RELAY: usize = 1024;
+
 /// Bytes of bodies in memory at once, until their requests are answered. Parsed JSON takes about three times as much.
 pub const BODIES_BYTES_MAX: usize = 128 << 20;
 

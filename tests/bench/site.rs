@@ -134,13 +134,13 @@ pub(crate) fn run(row: &Row) -> Result<Vec<Figure>> {
     let at_server = wires.host(0, Line::new(None, None))?;
     let hosts: Vec<Host> =
         (0..row.machines).map(|_| wires.host(1, Line::new(Some(LAN), Some(LAN)))).collect::<Result<_>>()?;
-    let office = wires.host(1, Line::new(None, None))?;
+    let dhcp_host = wires.host(1, Line::new(None, None))?;
     let box_at_site = wires.host(1, Line::new(None, None))?;
     let specs = specs(row, &hosts, &scratch)?;
     let fixed = specs.iter().zip(&hosts).map(|(spec, host)| (spec.mac_text(), host.address.clone()));
     let addresses =
         Addresses { range: ("10.88.1.10", "10.88.1.250"), router: "10.88.1.1", fixed: fixed.collect() };
-    let _addresses = Branch::addresses(&office.net, "eth0", &addresses, scratch.path())?;
+    let _addresses = Branch::addresses(&dhcp_host.net, "eth0", &addresses, scratch.path())?;
     let relayed = if let Kind::Everything { relay, .. } = row.kind { relay } else { Relayed::No };
     // A relay answers DHCP itself, so the router need not pass it on.
     let router = wires.router(1)?;

@@ -307,7 +307,7 @@ impl Loader {
         outbox.event(Step::Agent, What::Done { text }, None);
         let _ = outbox.flush(LAST_WORDS);
         let handover = Handover {
-            server_url: server.url().to_owned(),
+            server_url: server.urls(),
             server_key: server.key(),
             machine_key: pair.clone(),
             verdict,

@@ -11,7 +11,7 @@ use common::manifest::Manifest;
 use common::wire::http::{BUNDLE, DELTAS, MANIFEST};
 use ureq::http::{StatusCode, header};
 
-use super::{FetchError, Server, accept, read_all, unreachable};
+use super::{FetchError, Server, accept, unreachable};
 
 /// The most tries of a download in a row that bring no new byte.
 const FRUITLESS_TRIES: u32 = 4;
@@ -89,9 +89,7 @@ impl Server {
         let what = "the manifest";
         let chunks = image_bytes.div_ceil(u64::from(CHUNK_BYTES)).min(u64::from(CHUNKS_MAX));
         let max = MANIFEST_HEADER_BYTES + chunks * MANIFEST_ENTRY_BYTES;
-        let url = format!("{}{path}", self.base);
-        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-        let bytes = read_all(what, &url, accept(what, response)?, max)?;
+        let bytes = self.get_all(what, path, max)?;
         let manifest = Manifest::from_bytes_named(&bytes, image).map_err(FetchError::Manifest)?;
         Ok((manifest, bytes))
     }
@@ -101,10 +99,8 @@ impl Server {
     /// # Errors
     /// When it cannot be fetched, is too long, or another one.
     pub fn deltas(&self, image: ImageId, hash: Hash) -> Result<DeltaTable, FetchError> {
-        let what = "the table of deltas";
-        let url = format!("{}{DELTAS}/{image}", self.base);
-        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
-        let bytes = read_all(what, &url, accept(what, response)?, DELTA_TABLE_BYTES_MAX)?;
+        let bytes =
+            self.get_all("the table of deltas", &format!("{DELTAS}/{image}"), DELTA_TABLE_BYTES_MAX)?;
         if Hash::of(&bytes) != hash {
             return Err(FetchError::OtherDeltas);
         }
@@ -121,12 +117,14 @@ impl Server {
         have: &mut Vec<u8>,
         go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(), FetchError> {
-        let url = format!("{}{path}", self.base);
-        let mut request = self.http.get(&url);
-        if !have.is_empty() {
-            request = request.header(header::RANGE, format!("bytes={}-", have.len()));
-        }
-        let response = accept(what, request.call().map_err(|source| unreachable(what, &url, source))?)?;
+        let response = self.bases.ask(FetchError::is_silence, |base| {
+            let url = format!("{base}{path}");
+            let mut request = self.http.get(&url);
+            if !have.is_empty() {
+                request = request.header(header::RANGE, format!("bytes={}-", have.len()));
+            }
+            accept(what, request.call().map_err(|source| unreachable(what, &url, source))?)
+        })?;
         let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
             && starts_at(response.headers().get(header::CONTENT_RANGE)) == Some(have.len() as u64);
         if !goes_on {

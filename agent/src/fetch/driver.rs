@@ -7,7 +7,7 @@ use common::limits::DRIVER_BYTES_MAX;
 use common::modules::RemoteFile;
 use common::wire::http::DRIVER;
 
-use super::{FetchError, Server, accept, read_all, unreachable};
+use super::{FetchError, Server};
 
 impl Server {
     /// Fetches a module or firmware file of the boot kit, decompressed.
@@ -19,10 +19,8 @@ impl Server {
         if file.bytes > max {
             return Err(FetchError::TooLong { what, bytes: file.bytes, max });
         }
-        let url = format!("{}{DRIVER}/{}", self.base, file.hash);
-        let response = self.http.get(&url).call().map_err(|source| unreachable(what, &url, source))?;
         // zstd makes nothing much longer than it was.
-        let frame = read_all(what, &url, accept(what, response)?, file.bytes + (64 << 10))?;
+        let frame = self.get_all(what, &format!("{DRIVER}/{}", file.hash), file.bytes + (64 << 10))?;
         let spoiled = |_| FetchError::Driver { wanted: file.hash };
         let mut bytes = Vec::new();
         let plain = zstd::stream::read::Decoder::new(&frame[..]).map_err(spoiled)?;

@@ -11,6 +11,7 @@ use common::limits::BUNDLE_BYTES_MAX;
 use common::manifest::Manifest;
 use common::wire::objects::{OBJECT, Object, PeerFault, object_path};
 
+use super::bases::Bases;
 use super::{FetchError, Server};
 
 /// How long a neighbour may send nothing: it is on the same LAN, and the server has the file as well.
@@ -138,7 +139,8 @@ impl Server {
         mut fetch: impl FnMut(&Self) -> Result<T, FetchError>,
     ) -> Option<T> {
         for peer in peers.iter().take(TRIED_MAX) {
-            let there = Self { base: format!("http://{peer}"), key: self.key, http: super::http(SILENT) };
+            let bases = Bases::new(vec![format!("http://{peer}")]);
+            let there = Self { bases, key: self.key, http: super::http(SILENT) };
             let cause = match fetch(&there) {
                 Ok(found) => return Some(found),
                 Err(FetchError::Refused { .. }) => continue,
@@ -152,7 +154,7 @@ impl Server {
             };
             failed(&Failed { peer: *peer, fault, cause });
             // Only a hint for the server: it may be unreachable just now.
-            let told = format!("{}{}", self.base, object_path(hash, Some((*peer, fault))));
+            let told = format!("{}{}", self.url(), object_path(hash, Some((*peer, fault))));
             let _ = self.http.head(&told).call();
         }
         None

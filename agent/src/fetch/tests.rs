@@ -1,13 +1,12 @@
 //! Tests of the client with servers that break off, send a wrong length or too much, or lack the right key.
 
 use common::causes::with_causes;
-use common::id::MachineId;
+use common::id::{ImageId, MachineId};
+use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES};
 use common::manifest::{Chunk, Manifest};
 use common::plan::Instruction;
 
 use super::testing::{Answer, Request, TestServer};
-use common::id::ImageId;
-use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES};
 
 use super::*;
 
@@ -179,4 +178,34 @@ fn causes_are_told_once_each() {
     let error = Server::new("http://127.0.0.1:1", keys().0.public()).unwrap().identity().unwrap_err();
     let text = with_causes(&error);
     assert_eq!(text.to_lowercase().matches("refused").count(), 1, "{text}");
+}
+
+#[test]
+fn a_server_has_several_addresses_and_each_is_checked() {
+    let key = keys().0.public();
+    for wrong in ["", ",", "http://a:1,", "http://a:1,ftp://b"] {
+        assert!(Server::new(wrong, key).is_err(), "{wrong}");
+    }
+    let urls = "http://10.1.0.2:8069,http://10.0.0.1:8069";
+    let server = Server::new(urls, key).unwrap();
+    assert_eq!((server.url(), server.urls().as_str()), ("http://10.1.0.2:8069", urls));
+}
+
+#[test]
+fn a_relay_that_is_gone_or_without_its_server_is_passed_over() {
+    let refused = |status: u16| FetchError::Refused {
+        what: "it",
+        status,
+        body: Box::new(Refused { error: String::new(), cause: None, hint: None }),
+    };
+    for (status, passed) in [(403, false), (404, false), (500, false), (502, true), (503, true), (504, true)]
+    {
+        assert_eq!(refused(status).is_silence(), passed, "{status}");
+    }
+    let identity = Identity { key: keys().0.public(), version: "1".to_owned(), nonce: "n".to_owned() };
+    let server = TestServer::start(move |_| Answer::json(&identity));
+    let gone = format!("http://127.0.0.1:1,{}", server.url);
+    let client = Server::new(&gone, keys().0.public()).unwrap();
+    client.identity().unwrap();
+    assert_eq!(client.url(), server.url, "what answers is kept");
 }

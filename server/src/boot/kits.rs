@@ -325,7 +325,7 @@ impl BootKits {
         let kit = self.kits.default_kit()?;
         let programs = kit.boot_programs()?.into_iter().map(|(name, bytes)| (name, Bytes::from(bytes)));
         // An iPXE that DHCP cannot give a script (the signed one) fetches this file from where it came from.
-        let entry = (AUTOEXEC.to_owned(), Bytes::from(script::entry(self.settings.http)));
+        let entry = (AUTOEXEC.to_owned(), Bytes::from(script::entry(self.settings.http, None)));
         Ok((kit.name().to_owned(), programs.chain([entry]).collect()))
     }
 }

@@ -86,23 +86,23 @@ fn serial(text: &str) -> Option<String> {
 /// answer take this script's place, so that its `exit` reaches the firmware and does not come back here as a
 /// failure to try again.
 #[must_use]
-pub fn entry(server: SocketAddr) -> String {
-    let server = url(server);
+pub fn entry(server: SocketAddr, fallback: Option<SocketAddr>) -> String {
+    let (server, fallback) = (url(server), fallback.map(url));
     format!(
         "#!ipxe\n\
          set wait:int32 2\n\
          :ask\n\
          echo swarmboot: asking {server} what to do, as ${{netX/mac}}\n\
          {}{}",
-        question(&server),
+        question(&server, fallback.as_deref()),
         try_again("ask", "no answer from", &server)
     )
 }
 
 /// The script of a machine that waits for a neighbour to have its boot files: it asks again after so many seconds.
 #[must_use]
-pub fn wait(server: SocketAddr, seconds: u32) -> String {
-    let server = url(server);
+pub fn wait(server: SocketAddr, fallback: Option<SocketAddr>, seconds: u32) -> String {
+    let (server, fallback) = (url(server), fallback.map(url));
     format!(
         "#!ipxe\n\
          set wait:int32 2\n\
@@ -110,18 +110,21 @@ pub fn wait(server: SocketAddr, seconds: u32) -> String {
          sleep {seconds} ||\n\
          :ask\n\
          {}{}",
-        question(&server),
+        question(&server, fallback.as_deref()),
         try_again("ask", "no answer from", &server)
     )
 }
 
 /// Requests the script with the machine's identity, and what its iPXE says of itself.
-fn question(server: &str) -> String {
-    format!(
-        "chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
-         &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
-         &nic=${{netX/busid}}&version=${{version:uristring}} || goto failed\n"
-    )
+fn question(server: &str, fallback: Option<&str>) -> String {
+    let ask = |server: &str| {
+        format!(
+            "chain --autofree --replace {server}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}\
+             &serial=${{serial:uristring}}&platform=${{platform}}&buildarch=${{buildarch}}\
+             &nic=${{netX/busid}}&version=${{version:uristring}}"
+        )
+    };
+    format!("{} || goto failed\n", either(server, fallback, ask))
 }
 
 /// The parameters of [`load`].
@@ -129,6 +132,8 @@ fn question(server: &str) -> String {
 pub struct Load<'a> {
     /// The server's HTTP address, as the machine reaches it.
     pub server: SocketAddr,
+    /// The server's own address, where `server` is a relay: each download is tried there when the relay fails.
+    pub fallback: Option<SocketAddr>,
     /// The server's public key, which the loader trusts from here on.
     pub key: &'a PublicKey,
     /// The boot kit's name, as in `/boot/{kit}/`.
@@ -153,31 +158,48 @@ pub fn load(load: &Load<'_>) -> Result<String, ScriptError> {
     checked_kit(load.loader)?;
     let (server, key, kit, extra) = (url(load.server), load.key, load.kit, load.kernel_arguments);
     let loader = load.loader;
+    let fallback = load.fallback.map(url);
+    let each = |command: &dyn Fn(&str) -> String| either(&server, fallback.as_deref(), command);
+    let servers = fallback.as_ref().map_or_else(|| server.clone(), |fallback| format!("{server},{fallback}"));
     // `initrd=` is how an EFI kernel finds what iPXE loaded; a BIOS kernel ignores it (pxelinux always sends it). The
     // serial console comes last, so that it is /dev/console: what a rack's admin sees.
     let arguments = format!(
-        "initrd=loader.img console=tty0 console=ttyS0,115200 {CMDLINE_SERVER}={server} {CMDLINE_KEY}={key} \
+        "initrd=loader.img console=tty0 console=ttyS0,115200 {CMDLINE_SERVER}={servers} {CMDLINE_KEY}={key} \
          {CMDLINE_MAC}=${{netX/mac}}{extra}"
     );
     let (neighbours, faults, start) = match &load.from_peers {
         Some(from) => (from_peers::lines(from, &server, &arguments), format!("?${{{FAULTS}}}"), ":start\n"),
         None => (String::new(), String::new(), ""),
     };
+    let kernel =
+        |server: &str| format!("kernel --name vmlinuz {server}/boot/{kit}/vmlinuz{faults} {arguments}");
+    let initrd = |server: &str| format!("initrd --name loader.img {server}/boot/{kit}/{loader}");
+    let again = |server: &str| format!("chain --autofree --replace {server}/boot.ipxe");
     Ok(format!(
         "#!ipxe\n\
          set wait:int32 10\n\
          imgfree\n\
          echo swarmboot: {server} sends the loader to ${{netX/mac}}\n\
          {neighbours}\
-         kernel --name vmlinuz {server}/boot/{kit}/vmlinuz{faults} {arguments} || goto failed\n\
-         initrd --name loader.img {server}/boot/{kit}/{loader} || goto failed\n\
+         {} || goto failed\n\
+         {} || goto failed\n\
          {start}\
          boot || goto failed\n\
          :again\n\
-         chain --autofree --replace {server}/boot.ipxe || goto failed\n\
+         {} || goto failed\n\
          {}",
+        each(&kernel),
+        each(&initrd),
+        each(&again),
         try_again("again", "could not start the loader from", &server)
     ))
+}
+
+/// A command of a script with the server's URL, and the same with that of the fallback for when it fails: iPXE runs what
+/// stands behind `||` only then.
+fn either(server: &str, fallback: Option<&str>, command: impl Fn(&str) -> String) -> String {
+    let first = command(server);
+    fallback.map_or_else(|| first.clone(), |fallback| format!("{first} || {}", command(fallback)))
 }
 
 /// The script that boots a machine's own disk, printing `because`, which is a constant.
@@ -274,9 +296,13 @@ mod tests {
         common::trust::KeyPair::from_secret([7; 32]).public()
     }
 
+    fn made(kernel_arguments: &KernelArguments, kit: &str) -> Result<String, ScriptError> {
+        let (server, key, loader) = (server(), &key(), "loader.img");
+        load(&Load { server, fallback: None, key, kit, loader, kernel_arguments, from_peers: None })
+    }
+
     fn loaded(kit: &str, arguments: &[&str]) -> Result<String, ScriptError> {
-        let (kernel_arguments, loader) = (&arguments.join(" ").parse().unwrap(), "loader.img");
-        load(&Load { server: server(), key: &key(), kit, loader, kernel_arguments, from_peers: None })
+        made(&arguments.join(" ").parse().unwrap(), kit)
     }
 
     fn at_neighbours(check: Check) -> String {
@@ -284,21 +310,39 @@ mod tests {
         let file = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 1 }, sha256: [n; 32] };
         let peers = ["10.1.0.8:8069".parse().unwrap(), "10.1.0.9:8069".parse().unwrap()];
         let from = FromPeers { peers: &peers, kernel: file(1), loader: file(2), check };
-        let (kit, loader, kernel_arguments) = ("k", "loader.img", &kernel_arguments);
-        load(&Load { server: server(), key: &key(), kit, loader, kernel_arguments, from_peers: Some(from) })
-            .unwrap()
+        let (server, key, kernel_arguments) = (server(), &key(), &kernel_arguments);
+        let (fallback, kit, loader, from_peers) = (None, "k", "loader.img", Some(from));
+        load(&Load { server, fallback, key, kit, loader, kernel_arguments, from_peers }).unwrap()
     }
 
     fn all() -> [String; 7] {
         [
-            wait(server(), 5),
+            wait(server(), None, 5),
             at_neighbours(Check::Hash),
             at_neighbours(Check::None),
-            entry(server()),
+            entry(server(), None),
             loaded("debian-12", &[]).unwrap(),
             boot_disk(server(), "nothing is ordered for it"),
             ignored(server()),
         ]
+    }
+
+    #[test]
+    fn a_relay_comes_first_and_the_server_when_it_fails() {
+        let (server, fallback) = ("10.1.0.2:8069".parse().unwrap(), Some(server()));
+        let (kernel_arguments, key) = (&"quiet".parse().unwrap(), &key());
+        let (kit, loader) = ("k", "loader.img");
+        let load = Load { server, fallback, key, kit, loader, kernel_arguments, from_peers: None };
+        let loaded = super::load(&load).unwrap();
+        assert!(loaded.contains(" swarmboot.server=http://10.1.0.2:8069,http://10.0.0.1:8069 "), "{loaded}");
+        for script in [entry(server, fallback), wait(server, fallback, 5), loaded] {
+            let relays = script.lines().filter(|line| line.contains("http://10.1.0.2:8069/"));
+            assert!(relays.clone().count() > 0, "{script}");
+            for (first, then) in relays.map(|line| line.split_once(" || ").unwrap()) {
+                let own = first.replace("http://10.1.0.2:8069/", "http://10.0.0.1:8069/");
+                assert_eq!(then, format!("{own} || goto failed"));
+            }
+        }
     }
 
     #[test]
@@ -331,7 +375,7 @@ mod tests {
 
     #[test]
     fn the_first_script_asks_with_everything_and_for_ever() {
-        let script = entry(server());
+        let script = entry(server(), None);
         assert!(script.contains(
             "chain --autofree --replace http://10.0.0.1:8069/boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid}\
              &serial=${serial:uristring}&platform=${platform}&buildarch=${buildarch}\
@@ -342,7 +386,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_half_a_minute_and_stay_there() {
-        for script in [entry(server()), loaded("k", &[]).unwrap()] {
+        for script in [entry(server(), None), loaded("k", &[]).unwrap()] {
             let (_, after) = script.split_once("set wait:int32 ").unwrap();
             let mut wait: u32 = after.lines().next().unwrap().parse().unwrap();
             // What `iseq ${wait} 30 || inc wait 4` does; a start that steps over 30 would grow for ever.
@@ -441,9 +485,7 @@ mod tests {
         #[test]
         fn arguments_stay_on_their_line(argument in ".{0,40}") {
             if let Ok(kernel_arguments) = argument.parse() {
-                let (kit, loader, kernel_arguments) = ("k", "loader.img", &kernel_arguments);
-                let load = Load { server: server(), key: &key(), kit, loader, kernel_arguments, from_peers: None };
-                let script = super::load(&load).unwrap();
+                let script = made(&kernel_arguments, "k").unwrap();
                 let plain = loaded("k", &["x"]).unwrap();
                 prop_assert_eq!(script.lines().count(), plain.lines().count());
             }

@@ -41,7 +41,7 @@ async fn boot_script(
     let pairs = query_pairs(query.as_deref().unwrap_or_default());
     let asked = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
     let (asker, ipxe, ethernet) = match asked {
-        Visitor::First => return Ok(as_script(script::entry(ends.local))),
+        Visitor::First => return Ok(as_script(script::entry(ends.local, ends.fallback()))),
         Visitor::Machine(asker, ipxe) => (asker, ipxe, true),
         Visitor::Odd(asker) => (asker, Ipxe::default(), false),
     };
@@ -88,7 +88,9 @@ async fn load_script(public: &Public, booter: &Booter<'_>) -> Result<(String, Sc
     };
     let source = neighbours(public, booter, &kit, &loader).await?;
     let from_peers = match &source {
-        Source::Wait(seconds) => return Ok((script::wait(ends.local, *seconds), ScriptSays::Wait)),
+        Source::Wait(seconds) => {
+            return Ok((script::wait(ends.local, ends.fallback(), *seconds), ScriptSays::Wait));
+        }
         Source::Server => None,
         Source::Peers { peers, files: (kernel, loader), check } => {
             Some(FromPeers { peers, kernel: *kernel, loader: *loader, check: *check })
@@ -96,6 +98,7 @@ async fn load_script(public: &Public, booter: &Booter<'_>) -> Result<(String, Sc
     };
     let load = script::Load {
         server: ends.local,
+        fallback: ends.fallback(),
         key: &public.fleet.key(),
         kit: &kit,
         loader: &loader,

@@ -20,7 +20,7 @@ use tokio::time::{Duration, Instant, sleep, timeout_at};
 use super::machine::{parse, untrusted};
 use super::public::Public;
 use super::refusal::Refusal;
-use super::server::Ends;
+use super::server::{Ends, Leaving};
 use crate::fleet::FleetError;
 use crate::fleet::relays::{Heard, NotEnrolled, RelayView};
 
@@ -68,6 +68,7 @@ fn not_enrolled(refused: &NotEnrolled) -> Refusal {
 async fn state(
     State(public): State<Arc<Public>>,
     Extension(ends): Extension<Ends>,
+    Extension(leaving): Extension<Leaving>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Signed<StateAnswer>>, Refusal> {
@@ -95,7 +96,11 @@ async fn state(
         }
         Heard::Revoked => News::Revoked,
         Heard::Version => News::Version { server: env!("CARGO_PKG_VERSION").to_owned(), wire: RELAY_WIRE },
-        Heard::Taken { turn, .. } => held(&public, &relay, turn, known, RELAY_HOLD).await?,
+        Heard::Taken { turn, .. } => tokio::select! {
+            news = held(&public, &relay, turn, known, RELAY_HOLD) => news?,
+            // The server stops: nothing is new, and the relay asks again until it is back.
+            () = leaving.0.cancelled() => News::State(Box::default()),
+        },
     };
     Ok(Json(public.fleet.answer_relay(signed.digest(), news)))
 }

@@ -11,18 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use common::limits::{ADMINS_MAX, HEAD_BYTES_MAX, HEAD_TIME, STALLED};
+use common::limits::{ADMINS_MAX, CONNECTIONS_PER_RELAY, HEAD_BYTES_MAX, HEAD_TIME, STALLED};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{ConnectionBounds, CountsByAddress, Place};
 use super::paced::Paced;
 use super::turns::{Sending, Turns};
+use crate::fleet::relays::RelayTable;
 use crate::traffic::Traffic;
 
 /// The longest TCP segment, both ways: with its headers 1,460 bytes, as TFTP's longest packet. Firmware and iPXE do not
@@ -95,6 +96,12 @@ pub struct Ends {
 }
 
 impl Ends {
+    /// The server's own address, where the request was passed on by a relay.
+    #[must_use]
+    pub fn fallback(&self) -> Option<SocketAddr> {
+        (self.own != self.local).then_some(self.own)
+    }
+
     /// For a connection without addresses: over the admin's socket.
     const NONE: Self = {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -111,6 +118,7 @@ pub(super) struct Leaving(pub(super) CancellationToken);
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    relays: Option<watch::Receiver<Arc<RelayTable>>>,
     traffic: Traffic,
 }
 
@@ -126,7 +134,7 @@ pub async fn bind(address: SocketAddr) -> Result<Bound, HttpError> {
     if let Err(error) = socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES_MAX) {
         tracing::warn!(%error, "TCP segments stay as long as the interface allows");
     }
-    Ok(Bound { listener, address, traffic: Traffic::default() })
+    Ok(Bound { listener, address, relays: None, traffic: Traffic::default() })
 }
 
 impl Bound {
@@ -134,6 +142,25 @@ impl Bound {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Allows the relays of `table` as many connections as their sites' machines need.
+    #[must_use]
+    pub fn with_relays(mut self, table: watch::Receiver<Arc<RelayTable>>) -> Self {
+        self.relays = Some(table);
+        self
+    }
+
+    /// How many connections `address` may have within `bounds`: that of a relay has its whole site's.
+    pub(super) fn most_of(&self, address: IpAddr, bounds: ConnectionBounds) -> usize {
+        let is_relays = |table: &watch::Receiver<Arc<RelayTable>>| table.borrow().is_relays(address);
+        match &self.relays {
+            // Half of all connections are left to machines that ask the server themselves.
+            Some(table) if is_relays(table) => {
+                CONNECTIONS_PER_RELAY.min(bounds.all / 2).max(bounds.per_address)
+            }
+            _ => bounds.per_address,
+        }
     }
 
     /// Counts what is sent there, and obeys its limits; without this call there are none.
@@ -154,6 +181,10 @@ impl Bound {
 impl Listener for Bound {
     type Stream = Paced<TcpStream>;
     const HEAD_MAX: Option<usize> = Some(HEAD_BYTES_MAX);
+
+    fn per_address(&self, address: IpAddr, bounds: ConnectionBounds) -> usize {
+        self.most_of(address, bounds)
+    }
 
     async fn accept(&self) -> io::Result<Accepted<Self::Stream>> {
         let (stream, peer) = self.listener.accept().await?;
@@ -248,6 +279,11 @@ trait Listener {
     /// The longest head of a request, in bytes; `None` for hyper's default.
     const HEAD_MAX: Option<usize>;
 
+    /// How many connections `address` may have within `bounds`.
+    fn per_address(&self, _address: IpAddr, bounds: ConnectionBounds) -> usize {
+        bounds.per_address
+    }
+
     /// The next connection. Cancel safe: dropping the future loses none.
     fn accept(&self) -> impl Future<Output = io::Result<Accepted<Self::Stream>>> + Send;
 }
@@ -270,7 +306,9 @@ async fn receive<D: Listener>(
         };
         match accepted {
             // A connection beyond an address's share is closed at once; the client retries when another has ended.
-            (Ok(turn), Ok(accepted)) => match counts.enter(accepted.ends.peer.ip(), bounds.per_address) {
+            (Ok(turn), Ok(accepted)) => match counts
+                .enter(accepted.ends.peer.ip(), listener.per_address(accepted.ends.peer.ip(), bounds))
+            {
                 Some(place) => attend::<D>(accepted, router.clone(), &connections, (turn, place)),
                 None => {
                     tracing::debug!(peer = %accepted.ends.peer, "an address has all the connections it may have");

@@ -28,6 +28,8 @@ pub(super) struct BootPrograms {
     pub(super) site: watch::Receiver<Arc<Site>>,
     /// Where machines reach this relay over HTTP.
     pub(super) http: SocketAddr,
+    /// The server's own address, which machines ask when this relay does not answer; `None` where it is a host name.
+    pub(super) server: Option<SocketAddr>,
     pub(super) programs: watch::Sender<Programs>,
     pub(super) files: watch::Sender<Files>,
     /// Whether machines that are not on record are answered.
@@ -63,7 +65,7 @@ impl BootPrograms {
     /// Fetches what `boot` names, and publishes it. False when something could not be had.
     async fn fetch(&self, boot: &SiteBoot, staged: bool) -> bool {
         let mut whole = true;
-        let entry = Bytes::from(script::entry(self.http));
+        let entry = Bytes::from(script::entry(self.http, self.server));
         let mut files = HashMap::from([(AUTOEXEC.to_owned(), entry)]);
         for program in &boot.programs {
             match self.cache.read(&wanted(program)).await {

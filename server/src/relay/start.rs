@@ -116,8 +116,16 @@ pub(super) async fn start(
     start_dhcp(&config, supervisor, ends, (doors.dhcp, doors.tftp), &told).await?;
     supervisor.worker("policies", done(publish(site.subscribe(), told.policies, ends.inner.clone())));
     let Told { programs, files, discovers, .. } = told;
-    let programs =
-        BootPrograms { cache: cache.clone(), site: site.subscribe(), http, programs, files, discovers };
+    let server = upstream.address();
+    let programs = BootPrograms {
+        cache: cache.clone(),
+        site: site.subscribe(),
+        http,
+        server,
+        programs,
+        files,
+        discovers,
+    };
     supervisor.worker("boot programs", done(programs.run(ends.inner.clone())));
     let wake = wake::run(site.subscribe(), interface.address, ends.inner.clone());
     supervisor.worker("wake", done(wake));

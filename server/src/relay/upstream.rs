@@ -1,6 +1,7 @@
 //! The relay's HTTP client of its server: requests that are passed on, files, its own words. Bounded in time and in
 //! length, because a thin line may stall at any byte. Touches TCP sockets.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::http::uri::Authority;
@@ -78,6 +79,11 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
+    /// The server's address, where it was not given as a host name: machines can be told it.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.server.as_str().parse().ok()
+    }
+
     /// A client of the server at `url`: plain HTTP, an address and a port, no path.
     ///
     /// # Errors

@@ -181,7 +181,7 @@ impl Web {
     /// What a machine is told while the server cannot be asked.
     fn alone(&self, ends: Ends, visitor: &Visitor) -> String {
         let asker = match visitor {
-            Visitor::First => return script::entry(ends.local),
+            Visitor::First => return script::entry(ends.local, self.upstream.address()),
             Visitor::Machine(asker, _) | Visitor::Odd(asker) => asker,
         };
         match self.site.borrow().alone(asker) {
@@ -215,7 +215,7 @@ async fn boot_script(
     let pairs = query_pairs(uri.query().unwrap_or_default());
     let visitor = script::visitor(pairs.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
     if visitor == Visitor::First {
-        return as_script(script::entry(ends.local));
+        return as_script(script::entry(ends.local, web.upstream.address()));
     }
     let target = target(&uri);
     let asked = web.ask(ends, &Method::GET, target, &headers, Bytes::new(), SCRIPT_PATIENCE).await;

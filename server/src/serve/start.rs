@@ -37,7 +37,8 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
     supervisor.listener("dhcp", dhcp);
     supervisor.listener("tftp", doors.tftp.run(stores.kits.files(), served, sightings, ends.outer.clone()));
     let bounds = files.door(config.connections_per_address);
-    supervisor.listener("http", done(doors.web.run(wired.public, bounds, ends.outer.clone())));
+    let web = doors.web.with_relays(fleet.relays());
+    supervisor.listener("http", done(web.run(wired.public, bounds, ends.outer.clone())));
     supervisor.listener("admin", done(doors.admin.run(wired.private, ends.outer.clone())));
     supervisor.worker("traffic", done(carried::log(fleet.clone(), wired.traffic, ends.inner.clone())));
     supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet)));

@@ -188,7 +188,8 @@ async fn a_machine_behind_a_relay_is_seen_as_itself() {
     let answer = passed(&bench, target, &signed).await;
     assert_eq!(answer.status(), 200);
     let script = String::from_utf8(bytes(answer).await.to_vec()).unwrap();
-    assert!(script.contains("http://10.0.0.2:8069/boot.ipxe"), "{script}");
+    assert!(script.contains("http://10.0.0.2:8069/boot.ipxe ||"), "{script}");
+    assert!(script.contains("swarmboot.server=http://10.0.0.2:8069,http://10.0.0.1:8069 "), "{script}");
     let order =
         serde_json::json!({"image": "debian", "selection": {"labels": ["site=10.0.0.0/24"]}, "open": true});
     bench.order(order).await.unwrap();
@@ -257,4 +258,19 @@ async fn what_no_relay_passed_on_is_refused() {
     let log = bench.fleet.log_page(LogFilter::default(), 0, 100).await.unwrap();
     let told = log.iter().filter(|event| event.name == "10.0.0.7").count();
     assert!(told > 0, "a refusal is logged, under the address that it came from: {log:?}");
+}
+
+#[tokio::test]
+async fn a_relay_has_the_connections_of_its_whole_site() {
+    let bench = with_relay().await;
+    let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap().with_relays(bench.fleet.relays());
+    let bounds = ConnectionBounds { all: 4096, per_address: 64 };
+    let may = || bound.most_of("10.0.0.7".parse().unwrap(), bounds);
+    assert_eq!(may(), 64, "it was not heard of yet");
+    state(&bench, &relay(1), Known::default()).await;
+    assert_eq!(may(), 1024);
+    assert_eq!(bound.most_of("10.0.0.8".parse().unwrap(), bounds), 64);
+    assert_eq!(bound.most_of("10.0.0.7".parse().unwrap(), BOUNDS), 64, "half is left to others");
+    bench.fleet.revoke_relay("10.0.0.0-24-1".to_owned()).await.unwrap();
+    assert_eq!(may(), 64);
 }
