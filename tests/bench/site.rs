@@ -23,6 +23,9 @@ mod spec;
 // The hardware report of a machine.
 mod hardware;
 
+// What a loader finds in its initramfs.
+mod initramfs;
+
 // A machine, as a process.
 pub(crate) mod machine;
 
@@ -152,7 +155,7 @@ pub(crate) fn run(row: &Row) -> Result<Vec<Figure>> {
     let config = config.display().to_string();
     let arguments = ["--interface", "eth0", "--proxy-dhcp", "--config", &config];
     let server = Server::start_with(&at_server.net, scratch.path(), &arguments)?;
-    server.run(images::kit_import(&images::kit_packages()?))?;
+    server.run(images::kit_import(&images::kit_packages_with(&images::ipxe()?)?))?;
     let image = images::debian()?.a.display().to_string();
     server.run(["image", "add", "debian", &image, "--no-table"])?;
     let _relay = match relayed {

@@ -48,12 +48,23 @@ pub fn kit_packages() -> Result<Vec<PathBuf>> {
     script("kernel.sh")
 }
 
-/// The package with iPXE 2.0, which can check a file's hash, for `kit import --ipxe`.
+/// The package with iPXE 2.0, which can check a file's hash, for `kit import --deb`.
 ///
 /// # Errors
 /// When it cannot be fetched; the script has printed why on standard error.
 pub fn ipxe() -> Result<PathBuf> {
     script("ipxe.sh")?.pop().context("ipxe.sh named no package")
+}
+
+/// As [`kit_packages`], but with the iPXE of the package `ipxe`.
+///
+/// # Errors
+/// When they cannot be fetched.
+pub fn kit_packages_with(ipxe: &Path) -> Result<Vec<PathBuf>> {
+    let mut packages = kit_packages()?;
+    packages.pop();
+    packages.push(ipxe.to_owned());
+    Ok(packages)
 }
 
 /// The arguments of a `kit import` of these packages.

@@ -3,7 +3,7 @@
 # and never installed. Its boot programs have other names than the stable one's.
 #
 #     tests/lab/ipxe.sh [DIRECTORY]      default target/lab; prints the package's path
-#     swarmboot kit import --deb … --ipxe PATH
+#     swarmboot kit import --deb … --deb PATH
 set -eu
 umask 022
 export LC_ALL=C

@@ -4,7 +4,7 @@
 use agent::disk::find::as_disk;
 use anyhow::Result;
 use common::hardware::{Cpu, Device, Disk, Firmware, HardwareReport, Nic, REPORT_VERSION, System};
-use common::id::Mac;
+use common::id::{Hash, Mac};
 use common::trust::PublicKey;
 
 use super::spec::Spec;
@@ -31,11 +31,16 @@ pub(crate) fn disks(spec: &Spec) -> Result<Vec<Disk>> {
     Ok(vec![as_disk(&spec.target, None)?])
 }
 
-/// The report of the machine with this boot key and address.
+/// The report of the machine with this boot key and address, whose loader has the drivers of the kit with this index.
 ///
 /// # Errors
 /// When its disk's file is missing.
-pub(crate) fn report(spec: &Spec, key: PublicKey, address: &str) -> Result<HardwareReport> {
+pub(crate) fn report(
+    spec: &Spec,
+    key: PublicKey,
+    address: &str,
+    drivers: Option<Hash>,
+) -> Result<HardwareReport> {
     let efi = spec.platform == "efi";
     let boot = Nic {
         name: "enp3s0".to_owned(),
@@ -64,14 +69,15 @@ pub(crate) fn report(spec: &Spec, key: PublicKey, address: &str) -> Result<Hardw
         disks: disks(spec)?,
         nics: vec![boot],
         devices: devices(),
-        drivers: None,
+        drivers,
         name: None,
         site: None,
         truncated: vec![],
     })
 }
 
-fn devices() -> Vec<Device> {
+/// What is on its buses.
+pub(crate) fn devices() -> Vec<Device> {
     let others = (0..OTHERS).map(|at| (0x8086, 0xa200 + at, 0x08_8000, ""));
     let device = |(at, (vendor, id, class, driver)): (usize, (u16, u16, u32, &str))| {
         let [_, base, sub, interface] = class.to_be_bytes();
@@ -103,7 +109,7 @@ mod tests {
             pause_ms: 0,
         };
         let key = common::trust::KeyPair::from_secret([1; 32]).public();
-        let report = report(&spec, key, "10.0.0.3/24").unwrap();
+        let report = report(&spec, key, "10.0.0.3/24", None).unwrap();
         let bytes = serde_json::to_vec(&report).unwrap().len();
         assert!((8_000..60_000).contains(&bytes), "{bytes} bytes");
         common::hardware::CheckedHardware::check(report).unwrap();

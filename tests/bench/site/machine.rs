@@ -27,6 +27,7 @@ use lab::netboot::{self, Asks, Boot, Client};
 use tokio_util::sync::CancellationToken;
 
 use super::hardware;
+use super::initramfs::Initramfs;
 use super::spec::{Mark, Spec};
 
 /// Where a machine listens for peers, as PID 1 does.
@@ -62,7 +63,7 @@ pub(crate) fn main(words: &[String]) -> Result<()> {
 fn only_report(spec: &Spec, url: &str) -> Result<()> {
     let server = Server::new(url, identity_of(url)?.key)?;
     let key = KeyPair::generate().context("no random numbers")?;
-    let report = hardware::report(spec, key.public(), &format!("{}/24", spec.address))?;
+    let report = hardware::report(spec, key.public(), &format!("{}/24", spec.address), None)?;
     server.report(&key, &report)?;
     Ok(())
 }
@@ -160,8 +161,8 @@ struct Order {
     key: KeyPair,
     report: Arc<dyn Fn() -> HardwareReport + Send + Sync>,
     plan: Box<Plan>,
-    /// The archive of its bundle, which it gives out to others.
-    bundle: Vec<u8>,
+    /// The archive of its bundle, which it gives out to others; none where its agent came with the loader.
+    bundle: Option<Vec<u8>>,
     address: Ipv4Addr,
     backlog: Backlog,
 }
@@ -169,24 +170,36 @@ struct Order {
 /// The loader's part: reports until there is a plan, and fetches the bundle that it names.
 fn loader(spec: &Spec, booted: &Booted) -> Result<Order> {
     let invocation = Invocation::parse(&booted.command_line).context("the kernel command line")?;
-    ensure!(!booted.initrds.is_empty(), "the kernel was started without a loader");
+    let initrd = booted.initrds.first().context("the kernel was started without a loader")?;
+    let shared = spec.target.parent().context("a disk without a folder")?;
+    let initramfs = Initramfs::read(initrd, shared)?;
     let server = Server::new(&invocation.server, invocation.key)?;
     let key = KeyPair::generate().context("no random numbers")?;
     let outbox = EventOutbox::start_held(server.clone(), key.clone(), Backlog::default());
     let address = format!("{}/24", booted.address);
     outbox.event(Step::Loader, What::Done { text: format!("{address} on enp3s0") }, None);
-    let made = hardware::report(spec, key.public(), &address)?;
+    for (path, file) in initramfs.lacking(&hardware::devices()) {
+        server.driver(file)?;
+        mark("got", file.bytes, &path);
+    }
+    let made = hardware::report(spec, key.public(), &address, initramfs.kit.drivers)?;
     let report: Arc<dyn Fn() -> HardwareReport + Send + Sync> = Arc::new(move || made.clone());
     outbox.event(Step::Inspect, What::Started, None);
     outbox.event(Step::Inspect, What::Done { text: "disks: 1, network interfaces: 1".to_owned() }, None);
     let plan = plan(&server, &key, &*report, &outbox)?;
     let (hash, bytes) = plan.bundle.context("the plan names no bundle")?;
     outbox.event(Step::Agent, What::Started, None);
-    let bundle = server.bundle_near(Object { hash, bytes }, &plan.peers, &mut |_| (), &mut |failed| {
-        mark("missed", 0, &failed.to_string());
-    })?;
-    mark("got", bundle.len() as u64, &format!("bundle {hash}"));
-    outbox.event(Step::Agent, What::Done { text: format!("{bytes} bytes, {}", hash.short()) }, None);
+    let (bundle, text) = if initramfs.kit.agent == Some(hash) {
+        (None, format!("came with the loader, {}", hash.short()))
+    } else {
+        let object = Object { hash, bytes };
+        let bundle = server.bundle_near(object, &plan.peers, &mut |_| (), &mut |failed| {
+            mark("missed", 0, &failed.to_string());
+        })?;
+        mark("got", bundle.len() as u64, &format!("bundle {hash}"));
+        (Some(bundle), format!("{bytes} bytes, {}", hash.short()))
+    };
+    outbox.event(Step::Agent, What::Done { text }, None);
     let _ = outbox.flush(Duration::from_secs(5));
     let backlog = outbox.stop();
     Ok(Order { server, key, report, plan, bundle, address: booted.address, backlog })
@@ -282,7 +295,9 @@ fn agent(spec: &Spec, order: Order) -> Result<()> {
     let (runtime, cancel) = (runtime()?, CancellationToken::new());
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, OBJECTS_PORT));
     let (boot_files, keeper) = boot_files::open(everywhere, vec![(address, 24)])?;
-    boot_files.put(bundle);
+    if let Some(bundle) = bundle {
+        boot_files.put(bundle);
+    }
     runtime.spawn(keeper.run(server.clone(), cancel.clone()));
     let life = Life {
         asking: Asking { server, key, report },
