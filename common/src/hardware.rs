@@ -149,7 +149,7 @@ pub struct HardwareReport {
     pub devices: Vec<Device>,
     /// The hash of the index of drivers that the loader has or can fetch by itself; none where it is not told. A bundle
     /// for this machine need not have any of a kit with that index.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drivers: Option<Hash>,
     /// A name to show, from `--name`; none where the reporter was given none.
     #[serde(default)]

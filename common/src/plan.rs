@@ -186,7 +186,7 @@ pub struct Plan {
     /// The agent bundle for this machine, and its length in bytes; none for an ordinary process.
     pub bundle: Option<(Hash, u64)>,
     /// Neighbours that may have the bundle and the manifest, to be tried before the server. Both are checked by hash.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<SocketAddr>,
     /// The hash of the image's table of deltas; none when it has no deltas.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(ask(":1"), (1, Ok(second.clone())), "it is not tried each time");
         assert_eq!(bases.clone().url(), second, "clones know it");
         assert_eq!(ask("http"), (2, Err(second)), "each once, and the first error counts");
-        assert_eq!(ask(":2"), (1, Ok(first.clone())), "back to the first");
+        assert_eq!(ask(":2"), (2, Ok(first.clone())), "back to the first");
         assert_eq!(bases.url(), first);
     }
 

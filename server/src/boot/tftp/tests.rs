@@ -248,7 +248,7 @@ async fn a_packet_that_waits_for_the_line_is_sent_once() {
     let others = traffic.to_site("elsewhere");
     let busy = tokio::spawn(async move {
         loop {
-            others.charge(Kind::Chunks, 50_000);
+            others.charge(Kind::Chunks, 40_000);
             tokio::time::sleep(Duration::from_millis(400)).await;
         }
     });

@@ -288,7 +288,10 @@ async fn a_full_disk_is_said_with_what_is_needed_and_what_is_there_is_served() {
     assert_eq!((full.held, full.trouble), (held, Some(Trouble::DiskFull { needed })));
     let mut machine = small.machine(1).await;
     let sources = machine.fetch(&small.image).await;
-    assert_eq!(sources.peer_chunks, held, "what the relay has came from it");
+    assert!(
+        sources.peer_chunks >= held,
+        "what the relay has came from it, and what it had no room for as it passed"
+    );
     assert_eq!(small.store.held(&small.image.manifest).count(), held, "nothing more is kept");
     relay.stop().await;
 }
