@@ -290,6 +290,7 @@ impl Attempt<'_> {
                     }
                 }
                 Ok(()) = damaged.changed() => {
+                    self.look_through().await;
                     tracing::warn!(image = self.member.name, "chunks on the relay's disk were damaged, and are fetched again");
                     return Ended::Later(DAMAGED_AGAIN);
                 }
@@ -313,6 +314,17 @@ impl Attempt<'_> {
             () = self.member.cancel.cancelled() => {}
         }
         Ok(())
+    }
+
+    /// Reads every chunk that is kept: those that are damaged are removed. A disk that has spoiled one has spoiled others,
+    /// and they would be found one by one, by machines.
+    async fn look_through(&self) {
+        let (store, manifest) = (self.member.store.clone(), Arc::clone(&self.manifest));
+        let read = tokio::task::spawn_blocking(move || {
+            store.held(&manifest).iter().for_each(|chunk| drop(store.frame(&manifest, chunk)));
+        });
+        // If it panicked, chunks stay to be found when they are asked for.
+        let _ = read.await;
     }
 
     fn stop_fetching(&mut self, error: &io::Error) {
