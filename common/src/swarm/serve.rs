@@ -123,8 +123,9 @@ pub async fn serve<S: ChunkProvider>(
     outlet: Outlet,
 ) -> Result<(), BadStream> {
     let (mut from, mut out) = stream.split();
+    // A connection that ends before its first message breaks no protocol.
     let hello = timeout(HELLO, frame::read(&mut from)).await;
-    let Ok(FromPuller::Open { image }) = hello.map_err(|_| BadStream::Stalled(HELLO.as_secs()))? else {
+    let FromPuller::Open { image } = hello.map_err(|_| BadStream::Stalled(HELLO.as_secs()))?? else {
         return Err(BadStream::Manners("the first message is not which image"));
     };
     let Some((held, told)) = provider.open(&puller, image) else {
@@ -340,6 +341,25 @@ mod tests {
             ended = serve(stream, puller, provider, outlet) => ended.err(),
             _ = whole.wait_for(|whole| *whole) => None,
         }
+    }
+
+    #[tokio::test]
+    async fn a_puller_that_goes_before_its_first_word_breaks_no_protocol() {
+        let serves = async |says: Vec<u8>| {
+            let stream = Slow {
+                says: Cursor::new(says),
+                pause: Duration::ZERO,
+                wait: Box::pin(sleep(Duration::ZERO)),
+            };
+            let provider = Arc::new(One(watch::channel(0).0, watch::channel(false).0));
+            let outlet = Outlet { slots: Slots::new(1), lines: vec![] };
+            serve(stream, KeyPair::from_secret([1; 32]).public(), provider, outlet).await.unwrap_err()
+        };
+        let gone = serves(vec![]).await;
+        assert!(matches!(gone, BadStream::Ended(_)) && !gone.breaks_the_protocol(), "{gone:?}");
+        let mut other = vec![];
+        frame::write(&mut other, &FromPuller::Get { chunk: ChunkIndex(0) }).await.unwrap();
+        assert!(serves(other).await.breaks_the_protocol());
     }
 
     /// M11: a reader that reads 64 KiB within each write timeout, but takes minutes for the chunk, kept one of the few
