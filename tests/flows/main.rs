@@ -18,6 +18,12 @@ mod proxy;
 // UEFI HTTP boot, without TFTP.
 mod http_boot;
 
+// A branch behind a thin line takes its boot files once, from its own machines.
+mod branch;
+
+// A branch with a relay, and a server that dies.
+mod relay;
+
 // A byte goes wrong on a neighbour's disk.
 mod flipped_byte;
 
