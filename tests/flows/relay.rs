@@ -52,11 +52,4 @@ fn full_a_branch_with_a_relay_outlives_the_server() {
     println!("{mib} MiB went over the line for two machines");
     // One image of 108 MiB, one set of boot files, and what each says.
     assert!(mib < 150, "{mib} MiB went over the line");
-    for spec in &specs {
-        assert!(
-            log.contains(&spec.nics[0].mac) || log.contains("deployed"),
-            "{} is not in the log",
-            spec.name
-        );
-    }
 }

@@ -346,11 +346,7 @@ mod tests {
     #[tokio::test]
     async fn a_puller_that_goes_before_its_first_word_breaks_no_protocol() {
         let serves = async |says: Vec<u8>| {
-            let stream = Slow {
-                says: Cursor::new(says),
-                pause: Duration::ZERO,
-                wait: Box::pin(sleep(Duration::ZERO)),
-            };
+            let stream = futures::io::Cursor::new(says);
             let provider = Arc::new(One(watch::channel(0).0, watch::channel(false).0));
             let outlet = Outlet { slots: Slots::new(1), lines: vec![] };
             serve(stream, KeyPair::from_secret([1; 32]).public(), provider, outlet).await.unwrap_err()
