@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::boot::arguments::{BadArguments, KernelArguments};
+use crate::dhcp4::{Mode, Network, Range};
 use crate::fault::Fault;
 use crate::peers::BootPeers;
 use crate::traffic::{LineLimits, Rate, SiteRule, Sites};
@@ -25,6 +26,8 @@ const STATE: &str = "/var/lib/swarmboot";
 
 /// The configuration file that is read if it exists and no other is named.
 const FILE: &str = "/etc/swarmboot/swarmboot.toml";
+/// The lease of an installed OS, in seconds. The loader's is shorter, see `dhcp4::lease`.
+const LEASE_SECONDS: u32 = 12 * 3600;
 /// The default TCP port of the machines' HTTP: boot files and reports.
 const HTTP_PORT: u16 = 8069;
 /// The default TCP port of the swarm.
@@ -57,6 +60,21 @@ pub enum Addresses {
     Proxy,
     /// This server, from the first to the last address.
     Range(Ipv4Addr, Ipv4Addr),
+}
+
+impl Addresses {
+    /// What DHCP is to do, here or on a relay, which gives out the same.
+    pub(crate) fn mode(&self, router: Option<Ipv4Addr>, dns: &[Ipv4Addr]) -> Mode {
+        match self {
+            Self::Proxy => Mode::Proxy,
+            Self::Range(start, end) => Mode::Full(Network {
+                range: Range { start: *start, end: *end },
+                router,
+                dns: dns.to_vec(),
+                lease_seconds: LEASE_SECONDS,
+            }),
+        }
+    }
 }
 
 /// The server's configuration. Every value has been checked as far as possible without opening anything.

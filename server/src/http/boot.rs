@@ -165,7 +165,8 @@ async fn neighbours(
     })
 }
 
-fn as_script(text: String) -> Response {
+/// A response with a script for iPXE.
+pub(crate) fn as_script(text: String) -> Response {
     let mut response = text.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -61,6 +61,7 @@ use axum::Router;
 use axum::http::StatusCode;
 
 pub(crate) use blocking::blocking;
+pub(crate) use boot::as_script;
 #[cfg(fuzzing)]
 pub use boot::try_query;
 pub use boot_source::{BootSource, Stores};

@@ -22,8 +22,7 @@ use super::wake;
 use super::web::Web;
 use crate::boot::choose::Programs;
 use crate::boot::tftp;
-use crate::config::Addresses;
-use crate::dhcp4::{self, Interface, LeaseStore, Mode, Network, Range};
+use crate::dhcp4::{self, Interface, LeaseStore};
 use crate::fault::Fault;
 use crate::fleet::boot_policy::{BootPolicies, Sighting};
 use crate::http;
@@ -31,9 +30,6 @@ use crate::serve::{Ends, Files, Supervisor, aside, done, keep_leases, load_lease
 
 /// How many sightings or changed leases wait in a channel.
 const BACKLOG: usize = 4096;
-
-/// The lease of an installed OS, in seconds, as the server's.
-const LEASE_SECONDS: u32 = 12 * 3600;
 
 /// The part of the cache that boot files may take, one in so many; images have the rest.
 const FILES_PART: u64 = 10;
@@ -146,18 +142,9 @@ async fn bind(
         let hint = error.hint();
         Fault::failed("cannot serve HTTP").because(&error).hint(hint)
     })?;
-    let mode = match &config.addresses {
-        Addresses::Proxy => Mode::Proxy,
-        Addresses::Range(start, end) => Mode::Full(Network {
-            range: Range { start: *start, end: *end },
-            router: config.router,
-            dns: config.dns.clone(),
-            lease_seconds: LEASE_SECONDS,
-        }),
-    };
     let settings = dhcp4::Config {
         interface: config.interface.clone(),
-        mode,
+        mode: config.addresses.mode(config.router, &config.dns),
         http_port: config.http_port,
         discovery: told.discovers.subscribe(),
         programs: told.programs.subscribe(),

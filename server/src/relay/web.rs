@@ -11,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::{any, get};
 use bytes::Bytes;
 use common::causes::with_causes;
@@ -32,7 +32,7 @@ use super::via::ViaSigner;
 use crate::boot::script::{self, Visitor};
 use crate::http::content::{Content, answer};
 use crate::http::refusal::Refusal;
-use crate::http::{Ends, Intake, query_pairs};
+use crate::http::{Ends, Intake, as_script, query_pairs};
 use crate::noise::Noise;
 
 /// How long the server may take for an answer: longer than it holds a machine's request for an order.
@@ -242,15 +242,6 @@ fn names_another(script: &str, server: &PublicKey) -> bool {
         .split_whitespace()
         .filter_map(|word| word.strip_prefix(CMDLINE_KEY)?.strip_prefix('='))
         .any(|key| key != own)
-}
-
-fn as_script(text: String) -> Response {
-    let mut response = text.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    // The script changes with the machine's boot policy; a proxy in between must not cache it.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 async fn file(

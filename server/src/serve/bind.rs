@@ -13,8 +13,8 @@ use super::home::Home;
 use super::programs::Programs;
 use super::stores::Stores;
 use crate::boot::tftp;
-use crate::config::{Addresses, Config};
-use crate::dhcp4::{self, Interface, LeaseStore, Mode, Network, Range};
+use crate::config::Config;
+use crate::dhcp4::{self, Interface, LeaseStore};
 use crate::fault::Fault;
 use crate::fleet::store::Store;
 use crate::http;
@@ -26,9 +26,6 @@ use crate::traffic::{SiteRule, Traffic};
 /// How many sightings, changed leases or facts of the swarm wait in a channel; a power cut brings a few for each of
 /// 2,000 machines at once.
 pub(super) const BACKLOG: usize = 4096;
-
-/// The lease of an installed OS, in seconds. The loader's is shorter, see `dhcp4::lease`.
-const LEASE_SECONDS: u32 = 12 * 3600;
 
 /// The bound sockets that take requests, from machines and from the admin.
 pub(super) struct Doors {
@@ -139,18 +136,9 @@ fn open_records(home: &Home) -> Result<Kept, Fault> {
 }
 
 fn bind_dhcp(config: &Config, stores: &Stores) -> Result<dhcp4::Bound, Fault> {
-    let mode = match &config.addresses {
-        Addresses::Proxy => Mode::Proxy,
-        Addresses::Range(start, end) => Mode::Full(Network {
-            range: Range { start: *start, end: *end },
-            router: config.router,
-            dns: config.dns.clone(),
-            lease_seconds: LEASE_SECONDS,
-        }),
-    };
     let settings = dhcp4::Config {
         interface: config.interface.clone(),
-        mode,
+        mode: config.addresses.mode(config.router, &config.dns),
         http_port: config.http_port,
         discovery: tokio::sync::watch::channel(config.discovery).1,
         programs: stores.kits.programs(),
