@@ -14,20 +14,20 @@ use common::wire::objects::Object;
 
 use crate::api::shapes::{ImageShown, Warning};
 use crate::api::{image_refused, image_shown};
+use crate::boot::BootKits;
 use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use crate::image::Images;
-use crate::kit::Kits;
 use crate::peers::{Peers, Who};
 use crate::swarm::{Admission, SwarmHandle};
-use crate::tailor::{self, Bundles, ImageFacts, Needs, Request};
+use crate::tailor::{self, Bundles, ImageFacts, Needs, Request, boot_nics};
 
 /// The fleet's provisioner. One for the whole server, created when the swarm is bound.
 #[derive(Debug)]
 pub struct Provisioning {
     /// The image store.
     pub images: Images,
-    /// The boot kits; the default one has the modules of bundles.
-    pub kits: Kits,
+    /// The boot kits; the default one has the modules of bundles, and of small loaders.
+    pub kits: Arc<BootKits>,
     /// The agent bundles, built when the first plan needs them.
     pub bundles: Arc<Bundles>,
     /// The swarm that machines are admitted to.
@@ -69,7 +69,7 @@ impl Provisioning {
         if hardware.report().firmware == Firmware::None {
             return Ok(None);
         }
-        let kit = self.kits.default_kit().map_err(NoPlan::failed)?;
+        let kit = self.kits.store().default_kit().map_err(NoPlan::failed)?;
         // A loader of this kit has loaded every driver that the machine needs, or will.
         let has_them = hardware.report().drivers.is_some_and(|index| kit.drivers() == Some(index));
         let needs =
@@ -148,9 +148,13 @@ impl Provisioner for Provisioning {
         Ok(Provision { plan, target, warnings })
     }
 
+    // A loader takes ten seconds beside thirty machines that have just been switched on, and all of them wait for it.
     fn prepare(&self, hardware: &CheckedHardware) {
         if let Err(error) = self.bundle(hardware) {
             tracing::debug!(error = &error as &dyn std::error::Error, "a bundle could not be built ahead");
+        }
+        for nic in boot_nics(hardware.report()) {
+            let _ = self.kits.loader_for(Some(nic));
         }
     }
 

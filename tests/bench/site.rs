@@ -286,11 +286,27 @@ impl Site<'_> {
             Figure::new("MiB of one set of boot files", mib(set)),
             Figure::new("s from power-on to the last one sealed", seconds),
         ];
+        figures.extend(self.by_kind()?);
         // Nothing crosses the line where all of it is at the site already.
         if relay != Relayed::Staged {
             figures.push(Figure::new("the same over the bound", seconds / bound).at_most(1.5));
         }
         Ok(figures)
+    }
+
+    /// What the server itself counted on its way into the site, since it was started.
+    fn by_kind(&self) -> Result<Vec<Figure>> {
+        let status = self.server.json(["swarm", "status"])?;
+        let sites = status["sites"].as_array().context("a status without sites")?;
+        let branch = sites.iter().find(|site| site["site"] == "branch").context("the site is not listed")?;
+        let sent = branch["sent"].as_object().context("no bytes by kind")?;
+        let figure = |(kind, bytes): (&String, &serde_json::Value)| {
+            Figure::new(
+                &format!("MiB of {}, by the server's count", kind.replace('_', " ")),
+                mib(bytes.as_u64().unwrap_or(0)),
+            )
+        };
+        Ok(sent.iter().map(figure).collect())
     }
 
     fn before_image(&self, known: bool) -> Result<Vec<Figure>> {

@@ -1,16 +1,18 @@
-//! A branch behind a thin line: its second and third machine take kernel and loader from the first.
+//! A branch behind a thin line: its second and third machine take kernel and loader from the first; one that lies is
+//! found out where the firmware can check, and never asked where it cannot.
 
 use std::path::Path;
 use std::time::Duration;
 
-use lab::away::Away;
+use lab::away::{self, Away, SERVER};
 use lab::images::{self, BANNER_A};
+use lab::liar::Liar;
 use lab::net::{Net, Segment};
 use lab::rack::Rack;
 use lab::scratch::Scratch;
 use lab::server::Server;
 use lab::vm::{Bus, Firmware, Spec, Vm};
-use lab::{disk, wait};
+use lab::{agent, disk, process, wait};
 
 pub(crate) const DISK_BYTES: u64 = 2 << 30;
 /// The rate of the branch's line, in Mbit/s.
@@ -102,4 +104,46 @@ fn full_three_machines_of_a_branch_take_their_boot_files_once() {
     println!("{boot} bytes of boot files went over the line for three machines");
     // One set is 12 MB: the first machine's, and the one that its agent holds. Each for itself would be 48.
     assert!(boot < 30_000_000, "{boot} bytes of boot files went over the line");
+}
+
+#[test]
+#[ignore = "needs root and virtual machines: run ./tests/run"]
+fn full_a_neighbour_that_lies_is_found_out_or_not_asked() {
+    let scratch = Scratch::new().unwrap();
+    let (net, segment) = Net::with_segment().unwrap();
+    let away = Away::new(&net, segment, Some(LINE), scratch.path()).unwrap();
+    // The default: only who can check takes boot files from a neighbour.
+    let mut rack = rack(&away, segment, scratch.path(), "");
+    let order = rack.order("debian-a", &[], &["--open", "-l", "site=branch", "--limit", "3"]).unwrap();
+
+    // The site's first machine is a process, so that what it gives out can be spoiled on its way.
+    let host = away::host(&net, segment, 50).unwrap();
+    let liar = Liar::start(&host, 8069).unwrap();
+    let target = disk::blank(&scratch.file("disk0"), DISK_BYTES).unwrap();
+    let mut first = agent::command(&host, SERVER, "first", &target).unwrap();
+    first.args(["--serve-boot-files", "0.0.0.0:8069"]);
+    let _first = process::Beside::start("first", &mut first, &scratch.file("first.log")).unwrap();
+    past(&rack, &order, &FROM_TRANSFER, 1);
+
+    let blank = |name: &str| disk::blank(&scratch.file(name), DISK_BYTES).unwrap();
+    let uefi = Spec::new(1, Firmware::Uefi, segment).disk(Bus::Virtio, &blank("disk1"));
+    let bios = Spec::new(2, Firmware::Bios, segment).disk(Bus::Virtio, &blank("disk2"));
+    let mut machines = vec![uefi.power_on(&net, scratch.path()).unwrap()];
+    past(&rack, &order, &FROM_TRANSFER, 2);
+    let log = rack.server.run(["logs"]).unwrap();
+    println!("{log}\n{}", rack.server.log());
+    let wrong = format!("the neighbour {}:8069 gave out a boot file with a wrong hash", segment.address(50));
+    assert!(log.contains(&wrong), "nobody found the flipped bit");
+    let flips = liar.flips();
+    assert!(flips > 0, "nothing was flipped");
+
+    let refused = "its iPXE runs on BIOS, where it cannot check a hash";
+    assert!(!rack.server.log().contains(refused), "nobody on BIOS has asked yet");
+    machines.push(bios.power_on(&net, scratch.path()).unwrap());
+    past(&rack, &order, &AFTER_TRANSFER, 3);
+    all_up(&mut machines);
+    println!("{}\n{}", rack.server.run(["logs"]).unwrap(), rack.server.log());
+    assert!(rack.server.log().contains(refused), "the log does not say why BIOS machines ask the server");
+    assert!(rack.server.log().contains("boot_peers = \"any\""), "it does not name the setting");
+    rack.server.check_running().unwrap();
 }

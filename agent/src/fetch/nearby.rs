@@ -46,25 +46,25 @@ impl std::fmt::Display for Failed {
 }
 
 impl Server {
-    /// Downloads `object` into memory: from the first of `peers` that has it, else from the server. Each neighbour that
-    /// failed is given to `failed`, and the server is told of it, so that it is not offered again.
+    /// Downloads `object` into memory from the server, for whoever gives it out to its site.
     ///
     /// # Errors
-    /// When the server's own copy cannot be fetched either, as [`Server::bundle`].
-    pub fn object(
+    /// As [`Server::bundle`].
+    pub fn object(&self, what: &'static str, object: Object) -> Result<Vec<u8>, FetchError> {
+        let path = format!("{OBJECT}/{}", object.hash);
+        self.download_whole(what, &path, object.hash, object.bytes, &mut |_| ())
+    }
+
+    /// Downloads `object` into memory from the first of `peers` that has it; `None` when none does. Each neighbour that
+    /// failed is given to `failed`, and the server is told of it, so that it is not offered again.
+    pub fn object_near(
         &self,
         what: &'static str,
         object: Object,
         peers: &[SocketAddr],
         failed: &mut dyn FnMut(&Failed),
-    ) -> Result<Vec<u8>, FetchError> {
-        match self.object_at(what, object, peers, &mut |_| (), failed) {
-            Some(bytes) => Ok(bytes),
-            None => {
-                let path = format!("{OBJECT}/{}", object.hash);
-                self.download_whole(what, &path, object.hash, object.bytes, &mut |_| ())
-            }
-        }
+    ) -> Option<Vec<u8>> {
+        self.object_at(what, object, peers, &mut |_| (), failed)
     }
 
     /// As [`Server::bundle`], from the first of `peers` that has it, else from the server; neighbours that failed as in
@@ -172,6 +172,7 @@ mod tests {
     use std::time::Duration;
 
     use common::trust::KeyPair;
+    use common::wire::http::BUNDLE;
     use parking_lot::Mutex;
 
     use super::super::testing::{Answer, Request, TestServer};
@@ -193,16 +194,25 @@ mod tests {
         move |_| Answer::Whole(200, vec![], bytes.to_vec())
     }
 
-    /// Fetches from `peers`, with a server that has the file: what came, whose fault, and what the server was asked.
+    /// Fetches a bundle from `peers`, with a server that has it: what came, whose fault, and what the server was asked.
     fn fetched(peers: &[SocketAddr]) -> (Vec<u8>, Vec<(SocketAddr, PeerFault)>, Vec<String>) {
         let (server, _) = peer(whole(FILE));
         let client = Server::new(&server.url, KeyPair::from_secret([1; 32]).public()).unwrap();
         let faults = Mutex::new(vec![]);
         let mut failed = |failed: &Failed| faults.lock().push((failed.peer, failed.fault));
-        let got = client.object("a file", object(), peers, &mut failed).unwrap();
+        let got = client.bundle_near(object(), peers, &mut |_| (), &mut failed).unwrap();
         let asked =
             server.requests().into_iter().map(|request| format!("{} {}", request.method, request.path));
         (got, faults.into_inner(), asked.collect())
+    }
+
+    #[test]
+    fn what_only_neighbours_are_asked_for_never_crosses_the_line_again() {
+        let (server, _) = peer(whole(FILE));
+        let client = Server::new(&server.url, KeyPair::from_secret([1; 32]).public()).unwrap();
+        let (_there, at) = peer(|_| Answer::Whole(404, vec![], vec![]));
+        assert_eq!(client.object_near("a file", object(), &[at], &mut |_| ()), None);
+        assert!(server.requests().is_empty(), "the server was asked");
     }
 
     #[test]
@@ -235,7 +245,7 @@ mod tests {
             assert_eq!(faults, fault.map(|fault| (at, fault)).into_iter().collect::<Vec<_>>(), "{what}");
             let hash = object().hash;
             let told = fault.map(|fault| format!("HEAD {OBJECT}/{hash}?peer={at}&fault={}", fault.word()));
-            let wanted: Vec<String> = told.into_iter().chain([format!("GET {OBJECT}/{hash}")]).collect();
+            let wanted: Vec<String> = told.into_iter().chain([format!("GET {BUNDLE}/{hash}")]).collect();
             assert_eq!(asked, wanted, "{what}");
         }
     }

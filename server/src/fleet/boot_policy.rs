@@ -140,6 +140,8 @@ pub struct BootPolicies {
     ordered: HashSet<MachineId>,
     /// Of those, how many at each site have not begun it.
     expected: HashMap<String, usize>,
+    /// For each open order that takes more machines, the site that its selectors name; `None` is any site.
+    open: HashSet<Option<String>>,
 }
 
 impl BootPolicies {
@@ -161,6 +163,17 @@ impl BootPolicies {
         if !begun {
             *self.expected.entry(site.to_owned()).or_default() += 1;
         }
+    }
+
+    /// Notes an open order that takes machines which have not shown themselves yet, at `site` or, with `None`, anywhere.
+    pub fn open(&mut self, site: Option<&str>) {
+        self.open.insert(site.map(str::to_owned));
+    }
+
+    /// Whether an open order may take a machine of `site` that nobody knows yet.
+    #[must_use]
+    pub fn takes_strangers(&self, site: &str) -> bool {
+        self.open.iter().any(|named| named.as_deref().is_none_or(|named| named == site))
     }
 
     /// Whether there is an order for `machine` to carry out.

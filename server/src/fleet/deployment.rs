@@ -52,6 +52,12 @@ impl Deployment {
         self.open && room && state && machine.takes_jobs() && machine.has_labels(self.request.selectors())
     }
 
+    /// Whether it may take machines that have not shown themselves yet, when `jobs_taken` of its jobs are given out.
+    #[must_use]
+    pub fn takes_strangers(&self, jobs_taken: usize) -> bool {
+        self.open && !self.request.names_machines() && self.request.has_room(jobs_taken)
+    }
+
     /// Whether `job`, which has no plan yet, was given out to a machine only because its disks were blank.
     #[must_use]
     pub fn took_as_blank(&self, job: &Job) -> bool {
@@ -151,6 +157,13 @@ mod tests {
             assert!(!order(true, None).takes(&machine(state), 0), "{state:?}");
         }
         assert!(!order(true, None).takes(&machine(MachineState::Discovered), 0), "its disks are not known");
+    }
+
+    #[test]
+    fn an_open_order_takes_strangers_up_to_its_limit() {
+        assert!(order(true, None).takes_strangers(1_000) && order(true, Some(2)).takes_strangers(1));
+        assert!(!order(true, Some(2)).takes_strangers(2), "it is full");
+        assert!(!order(false, None).takes_strangers(0), "it is closed");
     }
 
     #[test]

@@ -283,6 +283,17 @@ impl State {
                 table.doubted.push(machine.id);
             }
         }
+        for order in self.deployments.values().filter(|_| self.frozen.is_none()) {
+            if order.takes_strangers(self.jobs_of(order.id).count()) {
+                table.open(
+                    order
+                        .request
+                        .selectors()
+                        .iter()
+                        .find_map(|(key, value)| (key == "site").then_some(value)),
+                );
+            }
+        }
         table
     }
 

@@ -148,7 +148,9 @@ async fn neighbours(
     let (ordered, expected) = {
         let policies = public.fleet.policies();
         let policies = policies.borrow();
-        (machine.is_some_and(|machine| policies.is_ordered(machine)), policies.expected(&site))
+        let ordered =
+            machine.map_or_else(|| policies.takes_strangers(&site), |machine| policies.is_ordered(machine));
+        (ordered, policies.expected(&site))
     };
     let asking = Asking {
         who: Who { mac: asker.mac, address },

@@ -41,6 +41,14 @@ const COMPLAINERS: usize = 2;
 /// Complainers that are remembered of one agent.
 const COMPLAINERS_MAX: usize = 16;
 
+/// How long an agent whose job is done stays at the most for machines that ask: those that were switched on together
+/// have asked by then, and its own machine waits for its new OS.
+const STAYS_ASKED: Duration = Duration::from_secs(10 * 60);
+
+/// How long the last one of a site stays for machines that have an order, or that an open order would take, and have not
+/// asked yet: one that is switched on asks for its boot files within two minutes.
+const STAYS_EXPECTED: Duration = Duration::from_secs(2 * 60);
+
 /// Files of one site that are remembered: a dozen kinds of machine have a kernel, a loader and a bundle each.
 const FILES_MAX: usize = 64;
 
@@ -122,6 +130,10 @@ impl Holders {
             }
         }
         agent.held = held;
+        // It is no longer on its way, nor will it be when it has left for its new OS.
+        for wanted in self.wanted.values_mut() {
+            wanted.askers.retain(|asker, _| !asker.is(&who));
+        }
     }
 
     pub(super) fn left(&mut self, key: &PublicKey) {
@@ -269,22 +281,29 @@ impl Holders {
         *until += Duration::from_secs(file.bytes / FETCH_LEAST_RATE);
     }
 
-    /// The agents that should stay although their own job is done: the two that hold most of what machines of the site
-    /// have asked for in the last two minutes.
-    pub(super) fn needed(&self, now: Duration) -> Vec<PublicKey> {
+    /// The agents that should stay although their own job is done, and for how long after that: the two that hold most
+    /// of what machines of the site have asked for in the last two minutes; and when further machines are `expected`, the
+    /// one that holds most, which also has the image.
+    pub(super) fn needed(&self, expected: bool, now: Duration) -> Vec<(PublicKey, Duration)> {
         let recent = |wanted: &&Wanted| {
             let here = |who: &Who| self.agents.values().any(|agent| agent.who.is(who));
             wanted.askers.iter().any(|(who, (last, _))| now < *last + Duration::from_secs(120) && !here(who))
         };
         let asked: Vec<Hash> =
             self.wanted.iter().filter(|(_, wanted)| recent(wanted)).map(|(hash, _)| *hash).collect();
-        let mut holders: Vec<(usize, PublicKey)> = self
+        let mut holders: Vec<(usize, usize, PublicKey)> = self
             .agents
             .iter()
-            .map(|(key, agent)| (asked.iter().filter(|hash| agent.held.contains(*hash)).count(), *key))
-            .filter(|(held, _)| *held > 0)
+            .map(|(key, agent)| {
+                (asked.iter().filter(|hash| agent.held.contains(*hash)).count(), agent.held.len(), *key)
+            })
             .collect();
         holders.sort_unstable_by(|one, two| two.cmp(one));
-        holders.into_iter().take(OFFERED_MAX).map(|(_, key)| key).collect()
+        let wanted = holders.iter().filter(|(asked, ..)| *asked > 0).take(OFFERED_MAX);
+        let mut needed: Vec<(PublicKey, Duration)> = wanted.map(|(.., key)| (*key, STAYS_ASKED)).collect();
+        if needed.is_empty() && expected {
+            needed.extend(holders.first().map(|(.., key)| (*key, STAYS_EXPECTED)));
+        }
+        needed
     }
 }

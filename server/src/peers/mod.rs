@@ -14,9 +14,9 @@ mod scouts;
 // Core: all sites.
 mod sites;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use common::id::{Hash, Mac};
@@ -45,10 +45,20 @@ pub enum BootPeers {
     Off,
 }
 
+/// Says whether further machines of a site are to take what agents there hold.
+struct Expects(Box<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Expects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Expects")
+    }
+}
+
 /// The handle of this room. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Peers {
     sites: Arc<Mutex<Sites>>,
+    expects: Arc<OnceLock<Expects>>,
     began: Instant,
     mode: BootPeers,
     traffic: Traffic,
@@ -66,7 +76,14 @@ impl Peers {
     /// neighbours or made to wait.
     #[must_use]
     pub fn new(mode: BootPeers, traffic: Traffic, own: Option<Ipv4Net>) -> Self {
-        Self { sites: Arc::default(), began: Instant::now(), mode, traffic, own }
+        let (sites, expects) = (Arc::default(), Arc::default());
+        Self { sites, expects, began: Instant::now(), mode, traffic, own }
+    }
+
+    /// From now on `expects` says whether further machines of a site are to come. Without this, and when it was said
+    /// before, nothing changes.
+    pub fn expect(&self, expects: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let _ = self.expects.set(Expects(Box::new(expects)));
     }
 
     /// The admin's setting.
@@ -141,12 +158,14 @@ impl Peers {
         self.sites.lock().gone(key, self.now());
     }
 
-    /// What agents are to be told now, and which of them should stay; see [`Sites::tick`] and [`Sites::needed`].
+    /// What agents are to be told now, and which of them should stay for how long; see [`Sites::tick`] and
+    /// [`Sites::needed`].
     #[must_use]
-    pub fn tick(&self) -> (Vec<Hold>, BTreeSet<PublicKey>) {
+    pub fn tick(&self) -> (Vec<Hold>, BTreeMap<PublicKey, Duration>) {
         let now = self.now();
+        let expects = |site: &str| self.expects.get().is_some_and(|expects| expects.0(site));
         let mut sites = self.sites.lock();
-        (sites.tick(now), sites.needed(now))
+        (sites.tick(now), sites.needed(expects, now))
     }
 
     fn now(&self) -> Duration {

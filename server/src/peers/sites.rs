@@ -127,10 +127,12 @@ impl Sites {
         holds
     }
 
-    /// The agents that should go on serving although their own job is done.
+    /// The agents that should go on serving although their own job is done, and for how long after that at the most;
+    /// `expects` says whether further machines are to come to a site.
     #[must_use]
-    pub fn needed(&self, now: Duration) -> BTreeSet<PublicKey> {
-        self.sites.values().flat_map(|site| site.holders.needed(now)).collect()
+    pub fn needed(&self, expects: impl Fn(&str) -> bool, now: Duration) -> BTreeMap<PublicKey, Duration> {
+        let sites = self.sites.iter().filter(|(_, site)| site.holders.any());
+        sites.flat_map(|(name, site)| site.holders.needed(expects(name), now)).collect()
     }
 
     /// The site, made if there is room. Of too many, those that are idle go.

@@ -14,6 +14,7 @@ use super::start::start_swarm;
 use super::wire::{CONFIRM_WITHIN, POLL_SECONDS};
 use super::*;
 use crate::api::shapes::JobState;
+use crate::boot::{BootKits, BootSettings};
 use crate::config::Addresses;
 use crate::fleet::decide::Settings;
 use crate::fleet::deployment::Deployment;
@@ -28,7 +29,7 @@ use crate::kit::Kits;
 use crate::provision::Provisioning;
 use crate::records::Records;
 use crate::swarm;
-use crate::tailor::Bundles;
+use crate::tailor::{Bundles, Loaders};
 use crate::traffic::{LineLimits, Sites};
 
 const KEY: [u8; 32] = [7; 32];
@@ -98,10 +99,13 @@ async fn start_again(count: u32) -> Again {
     let (facts, told) = mpsc::channel(BACKLOG);
     let node = swarm::bind(&keys, "/ip4/127.0.0.1/tcp/0", Arc::new(images.clone()), facts).await.unwrap();
     let handle = node.handle();
+    let bundles = Arc::new(Bundles::open(dir.path(), &program).unwrap());
+    let (kits, loaders) = (Kits::open(dir.path()).unwrap(), Loaders::open(dir.path()).unwrap());
+    let boot = BootSettings { loader: program, http: ([10, 0, 0, 1], 8069).into(), prefer: None };
     let provisioning = Arc::new(Provisioning {
         images,
-        kits: Kits::open(dir.path()).unwrap(),
-        bundles: Arc::new(Bundles::open(dir.path(), &program).unwrap()),
+        kits: Arc::new(BootKits::new(kits, boot, loaders, Arc::clone(&bundles))),
+        bundles,
         swarm: handle.clone(),
         key: keys.public(),
         peers: Default::default(),

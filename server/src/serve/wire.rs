@@ -73,6 +73,11 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     };
     let (fleet, fleet_task) = aside(start).await?;
     let (leases, kept) = leases::load(leases).await?;
+    let orders = fleet.policies();
+    peers.expect(move |site| {
+        let orders = orders.borrow();
+        orders.expected(site) > 0 || orders.takes_strangers(site)
+    });
     let known = fleet.policies();
     let status = move || {
         let mut status = status();
@@ -115,7 +120,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
 fn provisioning(stores: &Stores, home: &Home, swarm: swarm::SwarmHandle, peers: Peers) -> Arc<Provisioning> {
     Arc::new(Provisioning {
         images: stores.images.clone(),
-        kits: stores.kits.store().clone(),
+        kits: Arc::clone(&stores.kits),
         bundles: Arc::clone(&stores.bundles),
         swarm,
         key: home.keys.public(),

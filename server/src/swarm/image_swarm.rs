@@ -13,7 +13,7 @@ mod topology;
 mod lost;
 mod search;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::chunk::{ChunkIndex, ChunkSet};
@@ -36,10 +36,6 @@ const RELEASE_TICKS: usize = 100;
 
 /// Reports of corrupt chunks taken from one agent: a bound on what a broken one writes to the log.
 const COMPLAINTS_MAX: u32 = 200;
-
-/// How long a sealed machine stays at the most to give out boot files: those that were switched on together have asked
-/// by then.
-const KEPT_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// How long an expelled agent stays a member and connected, so that the message that ends its part reaches it.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -122,8 +118,8 @@ pub struct ImageSwarm {
     gates: BTreeMap<DeploymentId, Gate>,
     lost: Lost,
     linger: Linger,
-    /// Agents that give out boot files which machines of their site still need.
-    kept: BTreeSet<PublicKey>,
+    /// Agents that give out boot files to machines of their site, and how long each stays for that after its seal.
+    kept: BTreeMap<PublicKey, Duration>,
     rng_seed: u64,
     injected: u64,
     /// Whether members came, left or were spared since lists of neighbours were last sent.
@@ -142,7 +138,7 @@ impl ImageSwarm {
             gates: BTreeMap::new(),
             lost: Lost::default(),
             linger,
-            kept: BTreeSet::new(),
+            kept: BTreeMap::new(),
             rng_seed,
             injected: 0,
             stale: false,
@@ -354,8 +350,9 @@ impl ImageSwarm {
         self.members.values().map(|member| member.admission.site.as_str())
     }
 
-    /// The agents that give out boot files which machines of their site still need; replaces those of the last call.
-    pub(super) fn keep(&mut self, needed: &BTreeSet<PublicKey>) {
+    /// The agents that give out boot files to machines of their site, and how long each stays for that at the most after
+    /// its disk was sealed; replaces those of the last call.
+    pub(super) fn keep(&mut self, needed: &BTreeMap<PublicKey, Duration>) {
         if self.kept != *needed {
             self.kept.clone_from(needed);
         }
@@ -363,7 +360,8 @@ impl ImageSwarm {
 
     /// Whether the agent stays for its boot files alone. Its machine waits for its new OS, so not for long.
     fn is_kept(&self, key: &PublicKey, presence: &Presence, now: Duration) -> bool {
-        self.kept.contains(key) && presence.sealed.is_some_and(|sealed| now < sealed + KEPT_MAX)
+        let stays = self.kept.get(key).zip(presence.sealed);
+        stays.is_some_and(|(longest, sealed)| now < sealed + *longest)
     }
 
     fn release(&mut self, now: Duration) -> Vec<Out> {

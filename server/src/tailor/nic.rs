@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use common::hardware::HardwareReport;
 use common::modules::{ModuleIndex, alias_matches};
 
 use crate::kit::{Part, part_of};
@@ -27,6 +28,9 @@ impl fmt::Display for PciId {
 /// a device of its own.
 const VIRTIO: u16 = 0x1af4;
 
+/// The PCI class of network controllers, the first byte of the 24 bits.
+const NETWORK_CLASS: u32 = 0x02;
+
 /// What every loader needs besides: raw packets for DHCP, and the UEFI variables for Secure Boot's state.
 const ALWAYS: [&str; 2] = ["af_packet", "efivarfs"];
 
@@ -37,8 +41,8 @@ const COMMON: [&str; 5] = ["ahci", "ehci_pci", "nvme", "sd_mod", "xhci_pci"];
 /// The same for a virtual machine.
 const COMMON_VIRTIO: [&str; 4] = ["ahci", "sd_mod", "virtio_blk", "virtio_scsi"];
 
-/// The names of the modules that bring up `nic` and the common controllers of disks, and of all that they need, ascending; `None` when `index` has no
-/// driver for it.
+/// The names of the modules that bring up `nic` and the common controllers of disks, and of all that they need,
+/// ascending; `None` when `index` has no driver for it.
 ///
 /// Several drivers may claim an id, of which the subsystem or class decides that iPXE does not tell: all are taken.
 /// Which PHY a card has shows only once its driver runs, so all PHYs' drivers come with one that does not name its own:
@@ -81,9 +85,33 @@ pub fn reaching(index: &ModuleIndex, nic: PciId) -> Option<Vec<String>> {
     Some(all.into_iter().collect())
 }
 
+/// The NICs that a machine may boot from, as iPXE will name them: those with the driver of the one that it booted from,
+/// or where none has it (a virtio NIC's PCI function has another) all of them; each kind once.
+#[must_use]
+pub fn boot_nics(report: &HardwareReport) -> BTreeSet<PciId> {
+    let driver = report.nics.iter().find(|nic| nic.boot).map(|nic| nic.driver.as_str());
+    let nics = report.devices.iter().filter(|device| device.class >> 16 == NETWORK_CLASS);
+    let ids: Vec<(PciId, bool)> = nics
+        .filter_map(|device| Some((pci_id(&device.modalias)?, driver == Some(device.driver.as_str()))))
+        .collect();
+    let any = ids.iter().any(|(_, booted)| *booted);
+    ids.into_iter().filter(|(_, booted)| *booted || !any).map(|(id, _)| id).collect()
+}
+
+/// The ids in a modalias such as `pci:v00008086d00001533sv…`.
+fn pci_id(modalias: &str) -> Option<PciId> {
+    let (vendor, rest) = modalias.strip_prefix("pci:v")?.split_at_checked(8)?;
+    let device = rest.strip_prefix('d')?.get(..8)?;
+    let number = |text| u32::from_str_radix(text, 16).ok()?.try_into().ok();
+    Some(PciId { vendor: number(vendor)?, device: number(device)? })
+}
+
 #[cfg(test)]
 mod tests {
+    use common::hardware::{Device, Nic};
+    use common::id::Mac;
     use common::modules::Module;
+    use common::testing;
 
     use super::*;
 
@@ -174,5 +202,33 @@ mod tests {
         }
         let built_in = index().cut(["igb"]);
         assert_eq!(reaching(&built_in, PciId { vendor: VIRTIO, device: 0x1000 }), None);
+    }
+
+    #[test]
+    fn the_nics_of_a_report_are_those_that_ipxe_will_name() {
+        let device = |id: &str, class, driver: &str| Device {
+            address: String::new(),
+            modalias: format!("pci:{id}sv00001028sd0000bc02sc00i00"),
+            class,
+            driver: driver.to_owned(),
+        };
+        let of = |driver: &str, devices: &[Device]| -> Vec<String> {
+            let nic = Nic { boot: true, driver: driver.to_owned(), ..testing::nic(Mac([2, 0, 0, 0, 0, 1])) };
+            let report = HardwareReport { nics: vec![nic], devices: devices.to_vec(), ..testing::report() };
+            boot_nics(&report).iter().map(PciId::to_string).collect()
+        };
+        let disk = device("v00008086d0000A102", 0x01_0601, "ahci");
+        let two = [
+            device("v00008086d00001533", 0x02_0000, "igb"),
+            device("v00008086d00001533", 0x02_0000, "igb"),
+            device("v000015B3d00001017", 0x02_0000, "mlx5_core"),
+            disk,
+        ];
+        assert_eq!(of("igb", &two), ["8086:1533"]);
+        assert_eq!(of("virtio_net", &[device("v00001AF4d00001041", 0x02_0000, "virtio-pci")]), ["1af4:1041"]);
+        assert!(
+            of("igb", &[device("v0000", 0x02_0000, "igb"), device("vxyzxyzxyd00001533", 0x02_0000, "")])
+                .is_empty()
+        );
     }
 }

@@ -71,7 +71,7 @@ impl Parts {
         let swarm = node.handle();
         let provisioning = Provisioning {
             images: stores.images.clone(),
-            kits: stores.kits.store().clone(),
+            kits: Arc::clone(&stores.kits),
             bundles: Arc::clone(&stores.bundles),
             swarm: swarm.clone(),
             key: keys.public(),

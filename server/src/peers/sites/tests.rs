@@ -291,13 +291,22 @@ fn one_machine_alone_gets_nothing_twice() {
 fn holders_stay_while_others_are_on_their_way() {
     let mut world = World::new(THIN);
     world.holds(1, true, 0);
-    assert!(world.sites.needed(at(1)).is_empty(), "nobody asks");
+    let needed = |world: &World, expects: bool, now| world.sites.needed(|_| expects, at(now));
+    assert!(needed(&world, false, 1).is_empty(), "nobody asks");
+    let stays = |n, minutes: u64| BTreeMap::from([(key(n), at(minutes * 60))]);
+    assert_eq!(needed(&world, true, 1), stays(1, 2), "an order expects others");
     world.ask(2, 10);
-    assert_eq!(world.sites.needed(at(60)), BTreeSet::from([key(1)]));
-    assert!(world.sites.needed(at(131)).is_empty(), "that was long ago");
+    assert_eq!(needed(&world, false, 60), stays(1, 10));
+    assert_eq!(needed(&world, true, 60), stays(1, 10));
+    assert!(needed(&world, false, 131).is_empty(), "that was long ago");
     world.ask(2, 140);
-    world.holds(2, true, 150);
-    assert!(world.sites.needed(at(150)).is_empty(), "it is here");
+    world.holds(2, false, 150);
+    assert!(needed(&world, false, 150).is_empty(), "it is here");
+    assert_eq!(needed(&world, true, 150), stays(1, 2), "one stays, the one that holds more");
+    world.sites.gone(&key(2), at(160));
+    assert!(needed(&world, false, 161).is_empty(), "it was here, and left for its new system");
+    let elsewhere = world.sites.needed(|site| site != SITE, at(150));
+    assert!(elsewhere.is_empty(), "others are expected at another site");
 }
 
 #[test]

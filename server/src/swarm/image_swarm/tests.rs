@@ -281,6 +281,18 @@ fn who_vanishes_while_it_lingers_is_forgotten() {
 }
 
 #[test]
+fn who_is_kept_for_its_boot_files_goes_when_its_time_is_over() {
+    let mut swarm = swarm();
+    swarm.admit(admission(1, None), at(0));
+    hello(&mut swarm, 1, false, at(1));
+    swarm.message(key(1), ToServer::Sealed, at(2));
+    swarm.keep(&BTreeMap::from([(key(1), at(60_000))]));
+    let goes = |swarm: &mut ImageSwarm, now| told(&swarm.tick(at(now)), 1).contains(&&ToAgent::Release);
+    assert!(!goes(&mut swarm, 60_000), "it gives out boot files");
+    assert!(goes(&mut swarm, 60_002), "its machine has waited for its new OS long enough");
+}
+
+#[test]
 fn whose_part_is_done_may_go_and_whoever_is_in_the_middle_is_told_to_stop() {
     let mut swarm = swarm();
     (1..=2).for_each(|number| swarm.admit(admission(number, None), at(0)));

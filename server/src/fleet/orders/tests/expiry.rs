@@ -72,3 +72,24 @@ fn an_agent_that_is_gone_for_as_long_ends_its_job() {
     );
     assert!(trial.fleet.take_effects().dismissed.iter().any(|(left, _)| *left == self::key(1, 2)));
 }
+
+#[test]
+fn an_open_order_expects_strangers_of_its_site_until_it_is_cancelled_or_full() {
+    let mut trial = Trial::new();
+    let expects = |trial: &Trial, site: &str| trial.fleet.state.policies(true).takes_strangers(site);
+    let order = |more: serde_json::Value| {
+        let mut order = serde_json::json!({"image": "open", "selection": {}, "open": true});
+        more.as_object().unwrap().iter().for_each(|(key, value)| order[key] = value.clone());
+        order
+    };
+    assert!(!expects(&trial, "branch"));
+    let at_branch = serde_json::json!({"selection": {"labels": ["site=branch", "role=web"]}});
+    let (id, _) = trial.order_lines(order(at_branch)).unwrap();
+    assert!(expects(&trial, "branch") && !expects(&trial, "elsewhere"));
+    trial.cancel(id);
+    assert!(!expects(&trial, "branch"), "nobody is taken any more");
+    trial.order_lines(order(serde_json::json!({"limit": 1}))).unwrap();
+    assert!(expects(&trial, "branch"), "it takes machines of any site");
+    assert_eq!(trial.written(report(1, 1, blank("A"))).as_deref(), Some("A"));
+    assert!(!expects(&trial, "branch"), "it is full");
+}
