@@ -166,9 +166,21 @@ fn a_small_loader_names_what_it_leaves_out() {
     let bench = Bench::imported();
     let kit = bench.kits.default_kit().unwrap();
     let (names, bundle) = (["libphy", "r8169", "realtek"].map(str::to_owned), Hash::of(b"bundle"));
-    let small = initramfs::small_initramfs(&kit, &names, b"agent".to_vec(), bundle).unwrap();
-    assert_eq!(small, initramfs::small_initramfs(&kit, &names, b"agent".to_vec(), bundle).unwrap());
-    let files = files_in(&zstd::decode_all(&small[..]).unwrap());
+    let agent = initramfs::agent_archive(&kit, b"agent".to_vec()).unwrap();
+    let small = initramfs::small_initramfs(&kit, &names, &agent, bundle).unwrap();
+    assert_eq!(small, initramfs::small_initramfs(&kit, &names, &agent, bundle).unwrap());
+    let both = zstd::decode_all(&small[..]).unwrap();
+    assert_eq!(
+        both,
+        [
+            zstd::decode_all(&small[..small.len() - agent.len()]).unwrap(),
+            zstd::decode_all(&agent[..]).unwrap()
+        ]
+        .concat()
+    );
+    let (mut files, own) = (files_in(&both), files_in(&zstd::decode_all(&agent[..]).unwrap()));
+    assert!(!files.contains_key("init"), "it is in the archive that small loaders share");
+    files.extend(own);
     assert_eq!(files["init"], (0o100_755, b"agent".to_vec()));
     let loader: common::modules::LoaderKit = serde_json::from_slice(&files["lib/kit.json"].1).unwrap();
     assert_eq!((loader.agent, loader.drivers), (Some(bundle), kit.drivers()));
@@ -187,8 +199,9 @@ fn a_small_loader_names_what_it_leaves_out() {
     // A kernel that can unpack xz gets that; of a kit of an earlier version it is not known.
     let mut kit = kit.as_ref().clone();
     kit.record.xz = true;
-    let small = initramfs::small_initramfs(&kit, &names, b"agent".to_vec(), bundle).unwrap();
-    assert!(small.starts_with(b"\xfd7zXZ"));
+    let agent = initramfs::agent_archive(&kit, b"agent".to_vec()).unwrap();
+    let small = initramfs::small_initramfs(&kit, &names, &agent, bundle).unwrap();
+    assert!(small.starts_with(b"\xfd7zXZ") && small.ends_with(&agent) && agent.starts_with(b"\xfd7zXZ"));
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub use choose::{Part, part_of};
 #[cfg(fuzzing)]
 pub use deb::try_deb;
 pub use error::KitError;
-pub use initramfs::small_initramfs;
+pub use initramfs::{agent_archive, small_initramfs};
 #[cfg(fuzzing)]
 pub use modinfo::try_module;
 pub use spec::{ImportSpec, Progress, Source};

@@ -1,6 +1,6 @@
 //! Small loaders: for machines with one kind of NIC an initramfs that holds what reaches the server over it, and the
-//! agent; and the drivers that such a loader lacks, each by its hash. Owns `<state>/loaders` and `<state>/drivers`, each
-//! file built once. Touches files; blocks.
+//! agent; and the drivers that such a loader lacks, each by its hash. Owns `<state>/loaders`, `<state>/loader-agents` and
+//! `<state>/drivers`, each file built once. Touches files; blocks.
 //!
 //! The agent is loader and agent in one, so that a machine that gets an order has it already. All machines of a site
 //! with one kind of NIC boot the same file, whatever disks they have: these drivers follow when the network is up.
@@ -15,7 +15,7 @@ use super::built::{Built, BuiltError};
 use super::bundle::{BundleError, Bundles};
 use super::modules::Needs;
 use super::nic::{PciId, reaching};
-use crate::kit::{Kit, KitError, small_initramfs};
+use crate::kit::{Kit, KitError, agent_archive, small_initramfs};
 
 /// The most small loaders that are kept: more than a kernel has drivers of PCI NICs, so that asking for all of them in
 /// turn does not have them built again and again. Each takes 3 to 5 MiB.
@@ -23,7 +23,9 @@ const LOADERS_MAX: usize = 160;
 /// The most drivers and firmware files that are kept: as many as a kit has.
 const DRIVERS_MAX: usize = 2048;
 /// Part of every key: raised when the layout of a small loader changes.
-const LAYOUT: &str = "swarmboot small loader 1";
+const LAYOUT: &str = "swarmboot small loader 2";
+/// The most archives with an agent that are kept: of this version and the one before, for two kernels' compressions.
+const AGENTS_MAX: usize = 4;
 
 /// Why a small loader or a driver cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,9 @@ pub enum LoadersError {
     /// A file of the boot kit cannot be read, or the initramfs cannot be made.
     #[error("cannot make a loader of the boot kit")]
     Kit(#[from] KitError),
+    /// The archive with the agent was deleted while a loader was made.
+    #[error("the agent's archive was deleted meanwhile")]
+    AgentGone,
     /// A driver of the kit cannot be compressed.
     #[error("cannot compress a driver")]
     Compress(#[source] std::io::Error),
@@ -46,6 +51,7 @@ pub enum LoadersError {
 #[derive(Debug)]
 pub struct Loaders {
     loaders: Built,
+    agents: Built,
     drivers: Built,
     /// Held while a loader is made: that takes a processor for seconds, and a rack has several kinds of NICs.
     one_at_a_time: Mutex<()>,
@@ -59,6 +65,7 @@ impl Loaders {
     pub fn open(state_dir: &Path) -> Result<Self, LoadersError> {
         Ok(Self {
             loaders: Built::open(state_dir.join("loaders"), ".img", LOADERS_MAX)?,
+            agents: Built::open(state_dir.join("loader-agents"), ".img", AGENTS_MAX)?,
             drivers: Built::open(state_dir.join("drivers"), ".zst", DRIVERS_MAX)?,
             one_at_a_time: Mutex::default(),
         })
@@ -76,18 +83,33 @@ impl Loaders {
         nic: PciId,
     ) -> Result<Option<(Hash, u64)>, LoadersError> {
         let Some(modules) = reaching(kit.modules(), nic) else { return Ok(None) };
-        let agent = bundles.agent()?;
-        let (bundle, _) = bundles.get_or_build(kit, &Needs::default())?;
-        // The kit's index has the kernel and every path, and the bundle's hash stands for the agent's bytes; the files
-        // of a kit do not change under their marks.
+        let (agent, bundle) = self.prepare(kit, bundles)?;
+        // The kit's index has the kernel and every path; the files of a kit do not change under their marks.
         let marks: Vec<_> = kit.marks().collect();
-        let inputs = (LAYOUT, kit.kernel(), kit.small_compression(), &modules, bundle, marks);
-        let text = serde_json::to_vec(&inputs).map_err(|error| BundleError::Pack(error.into()))?;
-        let built = self.loaders.get_or_build(Hash::of(&text), || {
+        let key = key_of(&(kit.kernel(), kit.small_compression(), &modules, agent, bundle, marks))?;
+        let built = self.loaders.get_or_build(key, || {
             let _turn = self.one_at_a_time.lock();
-            Ok::<_, LoadersError>(small_initramfs(kit, &modules, agent, bundle)?)
+            let Some(path) = self.agents.path(agent) else { return Err(LoadersError::AgentGone) };
+            let agent = std::fs::read(&path).map_err(|source| KitError::Read { path, source })?;
+            Ok(small_initramfs(kit, &modules, &agent, bundle)?)
         })?;
         Ok(Some(built))
+    }
+
+    /// Makes what all small loaders of `kit` have in common, which takes ten seconds, where it was not made before: the
+    /// hashes of the archive with the agent, and of the bundle with that agent.
+    ///
+    /// # Errors
+    /// When the agent or a file of the kit cannot be read, or something cannot be made or kept.
+    pub fn prepare(&self, kit: &Kit, bundles: &Bundles) -> Result<(Hash, Hash), LoadersError> {
+        let agent = bundles.agent()?;
+        let key = key_of(&(kit.small_compression(), Hash::of(&agent)))?;
+        let (archive, _) = self.agents.get_or_build(key, || {
+            let _turn = self.one_at_a_time.lock();
+            Ok::<_, LoadersError>(agent_archive(kit, agent)?)
+        })?;
+        let (bundle, _) = bundles.get_or_build(kit, &Needs::default())?;
+        Ok((archive, bundle))
     }
 
     /// Where the small loader `hash` is; `None` if it was deleted.
@@ -111,6 +133,12 @@ impl Loaders {
         })?;
         Ok(self.drivers.path(frame))
     }
+}
+
+/// The key of what is made of `inputs`.
+fn key_of(inputs: &impl serde::Serialize) -> Result<Hash, LoadersError> {
+    let text = serde_json::to_vec(&(LAYOUT, inputs)).map_err(|error| BundleError::Pack(error.into()))?;
+    Ok(Hash::of(&text))
 }
 
 fn compressed(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
