@@ -1,6 +1,7 @@
 //! A branch behind a thin line: its second and third machine take kernel and loader from the first; one that lies is
 //! found out where the firmware can check, and never asked where it cannot.
 
+use std::net::SocketAddrV4;
 use std::path::Path;
 use std::time::Duration;
 
@@ -118,7 +119,7 @@ fn full_a_neighbour_that_lies_is_found_out_or_not_asked() {
 
     // The site's first machine is a process, so that what it gives out can be spoiled on its way.
     let host = away::host(&net, segment, 50).unwrap();
-    let liar = Liar::start(&host, 8069).unwrap();
+    let liar = Liar::start(&host, SocketAddrV4::new(segment.address(50).parse().unwrap(), 8069)).unwrap();
     let target = disk::blank(&scratch.file("disk0"), DISK_BYTES).unwrap();
     let mut first = agent::command(&host, SERVER, "first", &target).unwrap();
     first.args(["--serve-boot-files", "0.0.0.0:8069"]);

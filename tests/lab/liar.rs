@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,11 +31,13 @@ pub struct Liar {
 }
 
 impl Liar {
-    /// Takes what comes to `port` on `eth0` of `net`.
+    /// Takes what comes to `program`, an address and port of `eth0` of `net`, and asks the program there from that
+    /// address: an agent serves its own site only.
     ///
     /// # Errors
     /// When the namespace cannot be entered, or nft fails.
-    pub fn start(net: &Net, port: u16) -> Result<Self> {
+    pub fn start(net: &Net, program: SocketAddrV4) -> Result<Self> {
+        let port = program.port();
         let rules = format!(
             "add table ip liar\n\
              add chain ip liar before {{ type nat hook prerouting priority dstnat; }}\n\
@@ -57,7 +59,7 @@ impl Liar {
             match listen() {
                 Ok(listener) => {
                     let _ = tell.send(Ok(()));
-                    accept(&listener, port, &count, &end);
+                    accept(&listener, program, &count, &end);
                 }
                 Err(error) => drop(tell.send(Err(error))),
             }
@@ -93,7 +95,7 @@ fn enter(path: &str) -> Result<()> {
     Errno::result(result).map(drop).context("cannot enter the namespace")
 }
 
-fn accept(listener: &TcpListener, port: u16, flips: &Arc<AtomicUsize>, ending: &AtomicBool) {
+fn accept(listener: &TcpListener, program: SocketAddrV4, flips: &Arc<AtomicUsize>, ending: &AtomicBool) {
     while !ending.load(Ordering::Relaxed) {
         let Ok((client, _)) = listener.accept() else {
             std::thread::sleep(Duration::from_millis(20));
@@ -103,7 +105,7 @@ fn accept(listener: &TcpListener, port: u16, flips: &Arc<AtomicUsize>, ending: &
         let flips = Arc::clone(flips);
         std::thread::spawn(move || {
             let _ = client.set_nonblocking(false);
-            let Ok(program) = TcpStream::connect(("127.0.0.1", port)) else { return };
+            let Ok(program) = TcpStream::connect(program) else { return };
             let (Ok(from), Ok(to)) = (client.try_clone(), program.try_clone()) else { return };
             std::thread::spawn(move || pass(from, to, None));
             pass(program, client, Some(&flips));
@@ -145,7 +147,7 @@ mod tests {
         let mut serve = host.command("python3");
         serve.args(["-m", "http.server", "8069", "--bind", "0.0.0.0", "--directory"]).arg(folder.path());
         let _program = process::Beside::start("http", &mut serve, &folder.path().join("log")).unwrap();
-        let liar = Liar::start(&host, 8069).unwrap();
+        let liar = Liar::start(&host, SocketAddrV4::new(segment.address(50).parse().unwrap(), 8069)).unwrap();
         let url = format!("http://{}:8069/file", segment.address(50));
         let words = ["-s", "--retry", "20", "--retry-all-errors", "--retry-delay", "1", "-o"];
         let got = folder.path().join("got");
