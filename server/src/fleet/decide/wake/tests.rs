@@ -219,6 +219,24 @@ fn a_machine_that_waits_was_seen() {
     let mut fleet = waiting(1);
     waits(&mut fleet, 1, 40);
     assert_eq!(fleet.state.machines[&MachineId(1)].last_seen, at(40));
+    assert_eq!(fleet.boots.silence(&key(1), at(45)).as_secs(), 5, "its agent is at work");
+    let elsewhere = WaitRequest { key: key(1), report: digest(1), number: 41 };
+    fleet.wait(&elsewhere, from(77), at(41));
+    assert_eq!(fleet.by_address.get(&from(77)), Some(&MachineId(1)), "its address is known");
+}
+
+#[test]
+fn a_machine_that_waits_has_not_fallen_silent() {
+    for (asks, silent) in [(true, 0), (false, 1)] {
+        let mut fleet = waiting(1);
+        fleet.notice(at(10));
+        fleet.trace(MachineId(1), Seen::LoaderFile { file: "loader.img".to_owned() }, at(50));
+        if asks {
+            waits(&mut fleet, 1, 60);
+        }
+        fleet.notice(at(2000));
+        assert_eq!(fleet.state.notes.len(), silent, "{:?}", fleet.state.notes);
+    }
 }
 
 #[test]
