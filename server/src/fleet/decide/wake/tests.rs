@@ -166,6 +166,27 @@ fn a_machine_in_doubt_reports_whenever_it_asks() {
 }
 
 #[test]
+fn a_machine_that_was_told_of_its_doubt_waits_once_and_reports_when_it_asks_again() {
+    let mut fleet = waiting(1);
+    let mut machine = fleet.state.machines[&MachineId(1)].clone();
+    machine.doubts = vec![Doubt { other: MachineId(2), shared: vec![], against: vec![] }];
+    fleet.put_machine(machine);
+    let told = Instruction::Wait { seconds: 1, reason: String::new() };
+    fleet.answered(&key(1), digest(1), &told);
+    assert!(matches!(waits(&mut fleet, 1, 1), Heard::Waits(_)), "it has only just reported");
+    assert_eq!(waits(&mut fleet, 1, 2), Heard::News, "another machine may have settled it");
+}
+
+#[test]
+fn an_order_that_came_while_a_report_was_answered_is_not_missed() {
+    let mut fleet = waiting(1);
+    order(&mut fleet, &[1]);
+    // The verdict was made before the order.
+    fleet.answered(&key(1), digest(1), &Instruction::Wait { seconds: 1, reason: String::new() });
+    assert_eq!(waits(&mut fleet, 1, 2), Heard::Unknown, "it reports, and gets its plan");
+}
+
+#[test]
 fn whose_report_was_shortened_reports_whole_once_an_admin_lets_it_in() {
     let mut fleet = fleet();
     let device = |n: u32| Device {
