@@ -22,6 +22,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, Uri, header};
 
+// How long to wait before a request is made again.
+pub mod again;
+
 // The URLs under which the server is reached.
 mod bases;
 
@@ -175,6 +178,23 @@ impl FetchError {
     /// Whether another URL may answer where this one did not: nothing came, or a relay does not reach the server.
     fn is_silence(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Refused { status: 502..=504, .. })
+    }
+
+    /// Whether nothing was sent, because nobody accepted the connection: such a try costs a line next to nothing.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
+        let Self::Unreachable { source, .. } = self else { return false };
+        match &**source {
+            ureq::Error::Io(error) => {
+                [ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable].contains(&error.kind())
+            }
+            ureq::Error::Timeout(timeout) => {
+                matches!(timeout, ureq::Timeout::Resolve | ureq::Timeout::Connect)
+            }
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+            _ => false,
+        }
     }
 
     /// What a person can do about the error, for the console and the log.

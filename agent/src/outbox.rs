@@ -3,7 +3,8 @@
 //! What is promised:
 //! - [`EventOutbox::event`] never waits for the network.
 //! - Started, done, failed and note events are delivered in order, each until the server says that it is in
-//!   the log; failed deliveries are retried for ever, with a back-off of at most [`BACK_OFF_MAX`].
+//!   the log; failed deliveries are retried for ever, with a back-off of at most [`BACK_OFF_MAX`],
+//!   and of a few seconds while nobody accepts the connection.
 //! - Of progress only the newest value counts: while it waits, newer progress of the same step replaces it,
 //!   and it is the first to be dropped.
 //! - Memory is bounded: beyond [`KEPT_MAX`] waiting events (a job has fewer than a hundred; a machine that is
@@ -29,6 +30,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::Server;
+use crate::fetch::again::Again;
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +38,11 @@ mod tests;
 /// The most events that wait to be sent.
 pub const KEPT_MAX: usize = 4096;
 
-/// The longest back-off between two tries of a delivery.
+/// The longest back-off between two tries of a delivery: a batch may cross a thin line again with each.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// The back-off after the first failure.
+const BACK_OFF: Duration = Duration::from_millis(500);
 
 /// How long after a batch the next one waits for more events: one POST for a burst, and still at once for a person.
 const GATHER: Duration = Duration::from_millis(200);
@@ -309,8 +314,9 @@ struct Carrier {
 
 impl Carrier {
     fn run(self) {
-        let mut failures = 0;
-        while let Some(events) = self.next_batch(failures) {
+        let mut again = Again::new(BACK_OFF, BACK_OFF_MAX, &self.pair.public());
+        let mut pause = Duration::ZERO;
+        while let Some(events) = self.next_batch(pause) {
             let batch = EventBatch {
                 key: self.pair.public(),
                 job: self.attempt.map(|attempt| attempt.job),
@@ -322,7 +328,8 @@ impl Carrier {
             let mut state = self.shared.lock();
             match answer {
                 Ok(taken) => {
-                    failures = 0;
+                    again.answered();
+                    pause = Duration::ZERO;
                     state.last_error = None;
                     state.sent.retain(|event| event.number > taken.through);
                     if taken.cancelled.is_some() {
@@ -330,7 +337,7 @@ impl Carrier {
                     }
                 }
                 Err(error) => {
-                    failures += 1;
+                    pause = again.failed(error.is_unsent());
                     state.last_error = Some(with_causes(&error));
                 }
             }
@@ -339,9 +346,9 @@ impl Carrier {
         }
     }
 
-    /// Waits until there is something to send and its time has come; none when the thread is to end.
-    fn next_batch(&self, failures: u32) -> Option<Vec<StepEvent>> {
-        let pause = back_off(failures);
+    /// Waits until there is something to send and its time has come; none when the thread is to end. `pause` is the
+    /// back-off after a failed try, and zero after any other.
+    fn next_batch(&self, pause: Duration) -> Option<Vec<StepEvent>> {
         let begun = Instant::now();
         let mut state = self.shared.lock();
         loop {
@@ -349,13 +356,12 @@ impl Carrier {
                 return None;
             }
             let idle = state.sent.is_empty() && state.waiting.is_empty() && state.left_out == 0;
-            let due = match (idle, failures, state.urgent) {
-                (true, 0, _) => ASK_EVERY,
+            let due = match (idle, pause.is_zero(), state.urgent) {
                 (true, _, _) => pause.max(ASK_EVERY),
-                (false, 0, true) => Duration::ZERO,
-                (false, 0, false) => GATHER,
-                (false, _, true) => pause.min(Duration::from_secs(1)),
-                (false, _, false) => pause,
+                (false, true, true) => Duration::ZERO,
+                (false, true, false) => GATHER,
+                (false, false, true) => pause.min(Duration::from_secs(1)),
+                (false, false, false) => pause,
             };
             let worth_it = !state.held && (!idle || self.attempt.is_some());
             let left = due.saturating_sub(begun.elapsed());
@@ -392,13 +398,5 @@ fn own_up(state: &mut State, now_ms: u64) {
         let what = What::Note { text };
         state.waiting.push_back(StepEvent { number: 0, at_ms: now_ms, step, what, sources: None });
         state.left_out = 0;
-    }
-}
-
-/// The back-off before try `failures + 1`.
-fn back_off(failures: u32) -> Duration {
-    match failures {
-        0 => Duration::ZERO,
-        n => Duration::from_millis(500).saturating_mul(2u32.saturating_pow(n - 1)).min(BACK_OFF_MAX),
     }
 }

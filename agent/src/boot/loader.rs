@@ -2,6 +2,9 @@
 //! report. It never ends: a failure is shown on the console with what is tried next, reported to the server where that
 //! is possible, and tried again after a back-off. Touches everything in `boot`.
 
+// Why a try ended.
+mod error;
+
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
@@ -20,28 +23,27 @@ use common::step::{Step, What};
 use common::trust::{KeyPair, Signed};
 use common::wire::objects::Object;
 
-use crate::boot::bundle::{self, BundleError};
-use crate::boot::cmdline::{BadCmdline, Invocation};
+use crate::boot::bundle;
+use crate::boot::cmdline::Invocation;
 use crate::boot::console::Console;
 use crate::boot::drivers::{Drivers, DriversError};
-use crate::boot::handover::{self, DIR, Handover, HandoverError, PID1_ARGUMENT};
+use crate::boot::handover::{self, DIR, Handover, PID1_ARGUMENT};
 use crate::boot::init;
 use crate::boot::memory::{SHORT_OF_MEMORY, memory_is_plenty, memory_is_short};
-use crate::boot::network::{self, Attachment, LeaseKeeper, NetworkError};
+use crate::boot::network::{self, Attachment, LeaseKeeper};
 use crate::boot::watchdog::Watchdog;
+use crate::fetch::again::Again;
 use crate::fetch::wait::{Lookout, ToldToWait};
 use crate::fetch::{Failed, FetchError, Server};
 use crate::inspect::{self, Reporter};
 use crate::outbox::{Backlog, EventOutbox};
+use error::{LoaderError, PAUSE, PAUSE_MAX};
 
 /// The directory into which the agent's bundle is unpacked.
 const BUNDLE_DIR: &str = "/bundle";
 
 /// The kernel's parameter that names the first directory in which it looks for firmware.
 const FIRMWARE_PATH: &str = "/sys/module/firmware_class/parameters/path";
-
-/// The longest back-off between two tries.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Reports in a row without an answer after which the network is set up anew: another interface may reach the server.
 const UNANSWERED_MAX: u32 = 6;
@@ -65,51 +67,6 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 /// The console's text while the kernel has no random numbers.
 const NO_RANDOM: &str = "waiting for the kernel to gather random numbers, which can take many minutes: this processor makes none; \
      give a virtual machine a virtio-rng device, or a processor model with RDRAND";
-
-/// Why one try ended without reaching the agent; the next one begins after a back-off.
-#[derive(Debug, thiserror::Error)]
-enum LoaderError {
-    #[error("cannot read the kernel command line")]
-    Cmdline(#[source] std::io::Error),
-    #[error(transparent)]
-    BadCmdline(#[from] BadCmdline),
-    #[error("the kernel has no random numbers to make a key from")]
-    Key(#[source] getrandom::Error),
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    #[error("cannot keep the lease")]
-    Lease(#[source] std::io::Error),
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    #[error("the plan names no agent bundle: it is for an agent as an ordinary process")]
-    NoBundle,
-    #[error(transparent)]
-    Handover(#[from] HandoverError),
-    #[error("cannot start the agent")]
-    Start(#[source] std::io::Error),
-}
-
-impl LoaderError {
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Cmdline(_) | Self::Key(_) | Self::Lease(_) => "this kernel lacks something usual",
-            Self::BadCmdline(_) => {
-                "the loader is started by swarmboot's own boot script, which gives these words"
-            }
-            Self::Network(NetworkError::NoInterface) if memory_is_short() => SHORT_OF_MEMORY,
-            Self::Network(NetworkError::NoInterface) => {
-                "the boot kit may lack this card's driver: import a kit of the full kernel"
-            }
-            Self::Network(_) => "the boot kit may lack firmware for this card",
-            Self::Fetch(error) => error.hint(),
-            Self::Bundle(_) | Self::Handover(_) if memory_is_short() => SHORT_OF_MEMORY,
-            Self::Bundle(_) | Self::Handover(_) => "does this machine have at least 512 MiB of memory?",
-            Self::NoBundle | Self::Start(_) => "the server's log says more",
-        }
-    }
-}
 
 /// The loader's state, which is kept over all tries of one boot.
 struct Loader {
@@ -144,12 +101,13 @@ pub fn run() -> ! {
         doing: Step::Loader,
         introduced: false,
     };
-    let mut pause = Duration::from_secs(2);
+    let mut pause = PAUSE;
     loop {
         // A panic has been shown by the panic hook; a new try makes anew what it may have left half done.
         match catch_unwind(AssertUnwindSafe(|| loader.one_try())) {
             Ok(Ok(never)) => match never {},
             Ok(Err(error)) => {
+                pause = pause.min(error.pause_max());
                 let next = format!("({}) trying again in {} s", error.hint(), pause.as_secs());
                 console.failed("booting", &error, &next);
             }
@@ -337,7 +295,8 @@ impl Loader {
             site: None,
         };
         self.doing = Step::Inspect;
-        let (mut unanswered, mut said, mut inspected) = (0, String::new(), false);
+        let mut again = Again::new(PAUSE, PAUSE_MAX, &pair.public());
+        let (mut said, mut inspected) = (String::new(), false);
         loop {
             init::reap();
             if !inspected {
@@ -354,18 +313,17 @@ impl Loader {
             let (verdict, signed) = match server.report(pair, &report) {
                 Ok(answer) => answer,
                 Err(error) => {
-                    unanswered += 1;
-                    if unanswered == UNANSWERED_MAX {
+                    let pause = again.failed(error.is_unsent());
+                    if again.failures() == UNANSWERED_MAX {
                         return Err(error.into());
                     }
-                    let pause = Duration::from_secs(1) * 2u32.pow(unanswered);
                     let next = format!("({}) trying again in {} s", error.hint(), pause.as_secs());
                     self.console.failed("reporting to the server", &error, &next);
                     std::thread::sleep(pause);
                     continue;
                 }
             };
-            unanswered = 0;
+            again.answered();
             self.has_reported(outbox);
             match verdict.instruction {
                 Instruction::Deploy(plan) => return Ok((verdict.machine, *plan, signed, asked_ms)),

@@ -184,4 +184,12 @@ mod tests {
         files.allow(vec![([0, 0, 0, 0].into(), 0), ([9, 9, 9, 9].into(), 99)]);
         assert!(serves("192.0.2.1"));
     }
+
+    #[test]
+    fn the_networks_of_orders_are_bounded() {
+        let files = files(10, &[([10, 0, 0, 0].into(), 24)]);
+        files.allow((1..=200).map(|n| ([10, 0, n, 0].into(), 24)).collect());
+        let served = (0..=200).filter(|n| files.serves(IpAddr::from([10, 0, *n, 9]))).count();
+        assert_eq!(served, 16);
+    }
 }

@@ -227,6 +227,10 @@ mod tests {
             ("GET", format!("{OBJECT}/{}", Hash::of(b"other")), "", "404", None, "\r\n\r\n"),
             ("GET", format!("{OBJECT}/../../etc/passwd"), "", "404", None, "\r\n\r\n"),
             ("GET", "/".to_owned(), "", "404", None, "\r\n\r\n"),
+            // Only the one path, and nothing before or behind it.
+            ("GET", format!("/{}", Hash::of(FILE)), "", "404", None, "\r\n\r\n"),
+            ("GET", format!("/other{path}"), "", "404", None, "\r\n\r\n"),
+            ("GET", format!("{path}/x"), "", "404", None, "\r\n\r\n"),
         ];
         for (method, path, range, status, length, end) in cases {
             let text = asked(at, &request(method, &path, range)).await;
@@ -264,5 +268,52 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("the places of connections that have ended are not given back");
+    }
+
+    /// Connects from this address of the loopback, and keeps silent.
+    async fn idle(from: [u8; 4], at: SocketAddr) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(at).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn many_addresses_together_have_only_so_many_connections() {
+        let (at, task) = serving(&[([127, 0, 0, 1].into(), 8)]);
+        let mut idle = vec![];
+        for number in 0..CONNECTIONS_MAX {
+            let host = u8::try_from(2 + number / CONNECTIONS_PER_ADDRESS).unwrap();
+            idle.push(self::idle([127, 0, 1, host], at).await);
+        }
+        let request = request("GET", &format!("{OBJECT}/{}", Hash::of(FILE)), "");
+        let one_more = asked(at, &request);
+        tokio::pin!(one_more);
+        let waits = tokio::time::timeout(Duration::from_millis(300), &mut one_more).await;
+        assert!(waits.is_err(), "one too many: {waits:?}");
+        idle.pop();
+        let answer = tokio::time::timeout(Duration::from_secs(5), one_more).await.unwrap();
+        assert!(answer.ends_with("0123456789"), "it had to wait for a place: {answer}");
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_silent_or_without_end_is_closed() {
+        let (at, task) = serving(&[([127, 0, 0, 1].into(), 8)]);
+        let begun = tokio::time::Instant::now();
+        let mut silent = TcpStream::connect(at).await.unwrap();
+        let mut text = String::new();
+        let _ = silent.read_to_string(&mut text).await;
+        assert!(begun.elapsed() < HEAD_TIME * 2, "{:?}", begun.elapsed());
+        let (begun, mut busy) = (tokio::time::Instant::now(), TcpStream::connect(at).await.unwrap());
+        let mut block = [0; 1024];
+        while busy.write_all(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").await.is_ok() {
+            match busy.read(&mut block).await {
+                Ok(1..) => tokio::time::sleep(HEAD_TIME / 2).await,
+                Ok(0) | Err(_) => break,
+            }
+            assert!(begun.elapsed() < CONNECTION_TIME + HEAD_TIME, "{:?}", begun.elapsed());
+        }
+        assert!(begun.elapsed() > CONNECTION_TIME / 2, "{:?}", begun.elapsed());
+        task.abort();
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the client with servers that break off, send a wrong length or too much, or lack the right key.
 
 use common::causes::with_causes;
+use common::deltas::DeltaTable;
 use common::id::{ImageId, MachineId};
 use common::limits::{BUNDLE_BYTES_MAX, CHUNK_BYTES};
 use common::manifest::{Chunk, Manifest};
@@ -171,6 +172,36 @@ fn a_manifest_is_the_one_asked_for() {
     assert_eq!(client.manifest(manifest.id(), manifest.size()).unwrap(), (manifest.clone(), encoded));
     let other = ImageId(Hash::of(b"other"));
     assert!(matches!(client.manifest(other, manifest.size()), Err(FetchError::Manifest(_))));
+}
+
+#[test]
+fn a_table_of_deltas_is_the_one_that_the_plan_names() {
+    let bytes = DeltaTable::default().to_bytes();
+    let (image, sent) = (ImageId(Hash::of(b"image")), bytes.clone());
+    let server = TestServer::start(move |_| Answer::Whole(200, vec![], sent.clone()));
+    let client = |server: &TestServer| Server::new(&server.url, keys().0.public()).unwrap();
+    assert_eq!(client(&server).deltas(image, Hash::of(&bytes)).unwrap(), DeltaTable::default());
+    let other = client(&server).deltas(image, Hash::of(b"other"));
+    assert!(matches!(other, Err(FetchError::OtherDeltas)), "{other:?}");
+    let server = TestServer::start(|_| Answer::Whole(200, vec![], b"no table".to_vec()));
+    let nonsense = client(&server).deltas(image, Hash::of(b"no table"));
+    assert!(matches!(nonsense, Err(FetchError::Deltas(_))), "{nonsense:?}");
+}
+
+#[test]
+fn only_a_connection_that_nobody_accepts_costs_a_line_nothing() {
+    let client = |url: &str| Server::new(url, keys().0.public()).unwrap();
+    assert!(client("http://127.0.0.1:1").identity().unwrap_err().is_unsent(), "nobody listens");
+    let answers: [fn() -> Answer; 3] = [
+        || Answer::Nothing,
+        || Answer::Whole(503, vec![], b"busy".to_vec()),
+        || Answer::Cut(200, vec![], vec![b' '; 100], 10),
+    ];
+    for (number, answer) in answers.into_iter().enumerate() {
+        let server = TestServer::start(move |_| answer());
+        let error = client(&server.url).identity().unwrap_err();
+        assert!(!error.is_unsent(), "{number}: {error:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::id::Hash;
 use common::limits::WAIT_TIME;
-use common::trust::{KeyPair, Signed};
+use common::trust::{KeyPair, PublicKey, Signed};
 use common::wire::http::{News, WAIT, WaitAnswer, WaitRequest};
 use ureq::http::StatusCode;
 
@@ -108,9 +108,7 @@ impl Server {
     /// no requests open and the seconds are over. Returns early, within a second of a pause or at the end of an open
     /// request, when `lookout` says that it is over.
     pub fn wait(&self, pair: &KeyPair, told: ToldToWait, lookout: &mut dyn Lookout) {
-        let [a, b, ..] = pair.public().bytes();
-        let spread = u64::from(u16::from_be_bytes([a, b])) % BROKEN_PAUSE_MS;
-        let broken_pause = Duration::from_millis(spread);
+        let broken_pause = broken_pause(&pair.public());
         let mut course = Course { told, broken_pause, is_known: false, broken: 0 };
         for number in 1.. {
             let begun = Instant::now();
@@ -136,6 +134,13 @@ impl Server {
     }
 }
 
+/// How long the machine with this key pauses before it makes a broken request again.
+fn broken_pause(own: &PublicKey) -> Duration {
+    let [a, b, ..] = own.bytes();
+    let spread = u64::from(u16::from_be_bytes([a, b])) % BROKEN_PAUSE_MS;
+    Duration::from_millis(spread)
+}
+
 fn sleep(pause: Duration, lookout: &dyn Lookout) {
     let until = Instant::now() + pause;
     while !lookout.is_over() {
@@ -150,8 +155,6 @@ fn sleep(pause: Duration, lookout: &dyn Lookout) {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
-
-    use common::trust::PublicKey;
 
     use super::super::testing::{Answer, Request, TestServer};
     use super::*;
@@ -203,6 +206,19 @@ mod tests {
         let mut lost = course(true);
         assert!(matches!(lost.after(&refused(502), Duration::ZERO), Next::Wait(_)), "once");
         assert_eq!(lost.after(&refused(502), Duration::ZERO), Next::Report(Duration::ZERO));
+    }
+
+    #[test]
+    fn machines_whose_requests_break_in_one_moment_come_one_after_the_other() {
+        let pauses: Vec<Duration> =
+            (1..=200).map(|n| broken_pause(&KeyPair::from_secret([n; 32]).public())).collect();
+        assert!(pauses.iter().all(|pause| *pause < Duration::from_millis(BROKEN_PAUSE_MS)));
+        for quarter in 0..4 {
+            let from = Duration::from_millis(BROKEN_PAUSE_MS / 4 * quarter);
+            let until = from + Duration::from_millis(BROKEN_PAUSE_MS / 4);
+            let here = pauses.iter().filter(|pause| (from..until).contains(*pause)).count();
+            assert!((25..75).contains(&here), "{here} of 200 within {from:?} to {until:?}");
+        }
     }
 
     /// Says that the hardware has changed after so many looks.

@@ -250,10 +250,3 @@ fn memory_is_bounded_and_what_is_left_out_is_owned_up_to() {
     assert!(matches!(&last.what, What::Note { text } if text.starts_with("5 events were left out")));
     assert_eq!(state.left_out, 0);
 }
-
-#[test]
-fn pauses_grow_to_their_bound() {
-    assert_eq!(back_off(0), Duration::ZERO);
-    assert!(back_off(1) < back_off(2));
-    assert_eq!(back_off(u32::MAX), BACK_OFF_MAX);
-}

@@ -20,14 +20,15 @@ use super::machine::{Context, Machine};
 use super::run::{Ended, EventSink, walk};
 use super::shown::Shown;
 use crate::boot_files::BootFiles;
+use crate::fetch::again::Again;
 use crate::fetch::wait::{Lookout, ToldToWait};
 use crate::fetch::{FetchError, Server};
 use crate::outbox::{Attempt, Backlog, EventOutbox};
 
-/// Doubled with each report that fails in a row to give the back-off, which so begins with twice this.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The back-off after the first report that fails.
+const PAUSE: Duration = Duration::from_secs(4);
 
-/// The longest back-off between two reports.
+/// The longest back-off between two reports, each of which may cross a thin line with 60 KiB.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Seconds between two reports, where the server keeps no request open, of an agent whose job has ended while the server
@@ -233,7 +234,7 @@ impl Asking {
         say: &mut dyn FnMut(&str),
     ) -> Answer {
         let mut said = String::new();
-        let mut pause = PAUSE;
+        let mut again = Again::new(PAUSE, PAUSE_MAX, &self.key.public());
         loop {
             let asking = self.clone();
             let asked = spawn_blocking(move || {
@@ -243,6 +244,7 @@ impl Asking {
             .await;
             let (text, rest) = match asked {
                 Ok((Ok((verdict, _)), report)) => {
+                    again.answered();
                     let wait = |seconds| {
                         Rest::Open(ToldToWait { report: verdict.report, seconds }, Box::new(report))
                     };
@@ -261,11 +263,8 @@ impl Asking {
                         ),
                     }
                 }
-                Ok((Err(error), _)) => {
-                    pause = (pause * 2).min(PAUSE_MAX);
-                    (unanswered(&error), Rest::BackOff(pause))
-                }
-                Err(error) => (error.to_string(), Rest::BackOff(pause)),
+                Ok((Err(error), _)) => (unanswered(&error), Rest::BackOff(again.failed(error.is_unsent()))),
+                Err(error) => (error.to_string(), Rest::BackOff(again.failed(false))),
             };
             if text != said {
                 say(&text);

@@ -33,3 +33,42 @@ pub(super) fn request_for(chunk: ChunkIndex, deltas: Option<&dyn DeltaBases>) ->
         None => FromPuller::Get { chunk },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// One chunk with a delta, until that is refused.
+    struct One(AtomicBool);
+
+    impl DeltaBases for One {
+        fn chunks(&self) -> ChunkSet {
+            ChunkSet::new(2)
+        }
+        fn usable(&self, chunk: ChunkIndex) -> Option<Hash> {
+            self.known(chunk).filter(|_| !self.0.load(Ordering::Relaxed)).map(|(wire, _)| wire)
+        }
+        fn known(&self, chunk: ChunkIndex) -> Option<(Hash, u32)> {
+            (chunk == ChunkIndex(1)).then_some((Hash([7; 32]), 9))
+        }
+        fn decode(&self, _: ChunkIndex, over: &mut OverPrefix<'_>) -> Result<Vec<u8>, String> {
+            over(b"")
+        }
+        fn refuse(&self, _: ChunkIndex) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_delta_is_asked_for_where_it_can_be_decoded_and_not_after_it_was_refused() {
+        let (one, chunk, other) = (One(AtomicBool::new(false)), ChunkIndex(1), ChunkIndex(0));
+        let asks = |chunk| request_for(chunk, Some(&one));
+        assert_eq!(asks(chunk), FromPuller::GetDelta { chunk, delta: Hash([7; 32]) });
+        assert_eq!(asks(other), FromPuller::Get { chunk: other });
+        assert_eq!(request_for(chunk, None), FromPuller::Get { chunk });
+        one.refuse(chunk);
+        assert_eq!(asks(chunk), FromPuller::Get { chunk }, "whole from now on");
+    }
+}

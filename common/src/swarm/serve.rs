@@ -358,6 +358,47 @@ mod tests {
         assert!(serves(other).await.breaks_the_protocol());
     }
 
+    /// A provider of one chunk that has it as a delta, too, and tells which form it was asked for.
+    struct Two(watch::Sender<usize>, Mutex<Vec<Option<Hash>>>);
+
+    impl ChunkProvider for Two {
+        fn open(&self, _: &PublicKey, _: ImageId) -> Option<(ChunkSet, usize)> {
+            Some((ChunkSet::new(1), 0))
+        }
+        fn since(&self, _: usize, _: usize) -> Vec<ChunkIndex> {
+            vec![]
+        }
+        fn news(&self) -> watch::Receiver<usize> {
+            self.0.subscribe()
+        }
+        fn frame(&self, _: &PublicKey, _: ImageId, _: ChunkIndex) -> Option<Frame> {
+            self.1.lock().push(None);
+            Some(Frame { form: Form::Raw, bytes: Arc::new(vec![7]) })
+        }
+        fn delta(&self, _: &PublicKey, _: ImageId, _: ChunkIndex, delta: Hash) -> Option<Frame> {
+            self.1.lock().push(Some(delta));
+            Some(Frame { form: Form::Delta, bytes: Arc::new(vec![8]) })
+        }
+        fn sent(&self, _: &PublicKey, _: ChunkIndex, _: usize, _: bool) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chunk_is_given_in_the_form_in_which_it_was_asked_for() {
+        let (chunk, delta) = (ChunkIndex(0), Hash([9; 32]));
+        let mut says = vec![];
+        frame::write(&mut says, &FromPuller::Open { image: ImageId(Hash([1; 32])) }).await.unwrap();
+        for asks in [FromPuller::Get { chunk }, FromPuller::GetDelta { chunk, delta }] {
+            frame::write(&mut says, &asks).await.unwrap();
+        }
+        let pause = Duration::from_millis(1);
+        let stream = Slow { says: Cursor::new(says), pause, wait: Box::pin(sleep(pause)) };
+        let provider = Arc::new(Two(watch::channel(0).0, Mutex::default()));
+        let outlet = Outlet { slots: Slots::new(1), lines: vec![] };
+        let served = serve(stream, KeyPair::from_secret([1; 32]).public(), Arc::clone(&provider), outlet);
+        assert!(timeout(Duration::from_secs(5), served).await.is_err(), "it goes on serving");
+        assert_eq!(*provider.1.lock(), [None, Some(delta)]);
+    }
+
     /// M11: a reader that reads 64 KiB within each write timeout, but takes minutes for the chunk, kept one of the few
     /// slots of a site.
     #[tokio::test(start_paused = true)]

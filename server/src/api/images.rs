@@ -119,6 +119,7 @@ pub(super) async fn verify(
             let images = damage.images.join(", ");
             sender.note(format!("chunk {}: {} (in {images})", damage.chunk, damage.what));
         }
+        report.notes.into_iter().for_each(|note| sender.note(note));
         let damaged = report.damaged.iter().map(|damage| damage.chunk).collect();
         let mut affected: Vec<String> = report.damaged.into_iter().flat_map(|damage| damage.images).collect();
         affected.sort_unstable();

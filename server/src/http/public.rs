@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use common::id::Mac;
 use common::limits::BODIES_PARSED_MAX;
 use common::trust::PublicKey;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::blocking::blocking;
 use super::boot_source::BootSource;

@@ -134,6 +134,9 @@ pub struct VerifyReport {
     pub wire_bytes: u64,
     /// The damaged chunks, in the order of their place in the image; empty when all are right.
     pub damaged: Vec<DamagedChunk>,
+    /// What was found and done about its deltas over earlier images, each in a sentence; empty when all are right.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A stored chunk that does not match its manifest.

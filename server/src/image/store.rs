@@ -15,6 +15,7 @@
 
 // The second wire form of chunks that are like an earlier image's.
 mod deltas;
+mod mend_deltas;
 mod table;
 
 // Which names are allowed, and their records.

@@ -36,3 +36,6 @@ pub use handle::{
 };
 pub use node::{Bound, bind};
 pub use reachable::SiteNet;
+
+#[cfg(test)]
+mod tests;

@@ -145,3 +145,96 @@ impl Seeder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::manifest::Manifest;
+    use common::trust::KeyPair;
+
+    use super::*;
+
+    const IMAGE: ImageId = ImageId(Hash([1; 32]));
+    const DELTA: Hash = Hash([7; 32]);
+
+    /// Three chunks, of which the first has a delta and the last cannot be read.
+    struct Source;
+
+    impl ChunkSource for Source {
+        fn manifest(&self, _: ImageId) -> Option<Arc<Manifest>> {
+            None
+        }
+
+        fn wire_chunk(&self, image: ImageId, chunk: ChunkIndex) -> std::io::Result<Vec<u8>> {
+            let there = image == IMAGE && chunk.0 < 2;
+            if there { Ok(vec![1; 100]) } else { Err(std::io::ErrorKind::NotFound.into()) }
+        }
+
+        fn delta(&self, image: ImageId, chunk: ChunkIndex, delta: Hash) -> Option<Vec<u8>> {
+            (image == IMAGE && chunk == ChunkIndex(0) && delta == DELTA).then(|| vec![2; 10])
+        }
+    }
+
+    fn key(n: u8) -> PublicKey {
+        KeyPair::from_secret([n; 32]).public()
+    }
+
+    /// A seeder that may send the first `chunks` chunks to the agent 1.
+    fn granted(chunks: u32) -> Seeder {
+        let seeder = Seeder::new(Arc::new(Source));
+        seeder.take_in(key(1), IMAGE, 3);
+        seeder.grant(key(1), &(0..chunks).map(ChunkIndex).collect::<Vec<_>>());
+        seeder
+    }
+
+    fn sent(seeder: &Seeder, agent: u8, chunk: u32, delta: Option<Hash>) -> Option<(Form, usize)> {
+        let (agent, chunk) = (key(agent), ChunkIndex(chunk));
+        let frame = match delta {
+            Some(delta) => seeder.delta(&agent, IMAGE, chunk, delta),
+            None => seeder.frame(&agent, IMAGE, chunk),
+        };
+        frame.map(|frame| (frame.form, frame.bytes.len()))
+    }
+
+    #[test]
+    fn a_delta_goes_to_who_names_it_and_where_there_is_none_the_chunk_goes_whole() {
+        let seeder = granted(2);
+        let whole = Some((Form::Wire, 100));
+        assert_eq!(sent(&seeder, 1, 0, None), whole, "who did not ask for a delta cannot decode it");
+        let seeder = granted(2);
+        assert_eq!(sent(&seeder, 1, 0, Some(DELTA)), Some((Form::Delta, 10)));
+        let seeder = granted(2);
+        assert_eq!(sent(&seeder, 1, 0, Some(Hash([8; 32]))), whole, "another delta, or a damaged one");
+        assert_eq!(sent(&seeder, 1, 1, Some(DELTA)), whole, "a chunk without one");
+    }
+
+    #[test]
+    fn no_form_is_sent_without_a_lease_or_more_often_than_it_allows() {
+        for delta in [None, Some(DELTA)] {
+            let seeder = granted(1);
+            assert_eq!(sent(&seeder, 2, 0, delta), None, "another agent: {delta:?}");
+            assert_eq!(sent(&seeder, 1, 1, delta), None, "another chunk: {delta:?}");
+            for _ in 0..SENDS_PER_LEASE_MAX {
+                assert!(sent(&seeder, 1, 0, delta).is_some(), "{delta:?}");
+            }
+            assert_eq!(sent(&seeder, 1, 0, delta), None, "too often: {delta:?}");
+            let seeder = granted(1);
+            seeder.withdraw(&key(1), &[ChunkIndex(0)]);
+            assert_eq!(sent(&seeder, 1, 0, delta), None, "taken back: {delta:?}");
+            let seeder = granted(3);
+            assert_eq!(sent(&seeder, 1, 2, delta), None);
+            let (_, lost) = seeder.take();
+            assert_eq!(lost.iter().map(|lost| lost.chunk.0).collect::<Vec<_>>(), [2], "{delta:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_own_image_is_opened() {
+        let seeder = granted(1);
+        assert!(seeder.open(&key(1), IMAGE).is_some_and(|(held, _)| held.is_empty()));
+        assert!(seeder.open(&key(1), ImageId(Hash([2; 32]))).is_none());
+        assert!(seeder.open(&key(2), IMAGE).is_none());
+        seeder.forget(&key(1));
+        assert!(seeder.open(&key(1), IMAGE).is_none());
+        assert_eq!(sent(&seeder, 1, 0, None), None);
+    }
+}

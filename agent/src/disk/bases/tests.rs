@@ -180,6 +180,35 @@ fn a_lying_peers_delta_is_its_own_fault_and_a_bad_table_is_nobodys() {
     assert!(decode(&builds.frames[&ChunkIndex(3)], &[], CHUNK_BYTES).is_err());
 }
 
+/// Through the writer as it is, in the order in which each chunk overwrites a base of the next: none is lost, and no copy
+/// is kept for longer than it is of use.
+#[tokio::test]
+async fn the_writer_has_bases_copied_before_it_writes_over_them() {
+    let builds = builds();
+    let device: Arc<dyn Device> = disk(&builds.old);
+    let bases = Arc::new(builds.find(&device, &builds.none(), u64::MAX).unwrap());
+    let held = Held::new(Arc::clone(&device), Arc::clone(&builds.manifest), builds.none());
+    let held = held.with_bases(Some(Arc::clone(&bases)));
+    let (sender, chunks) = tokio::sync::mpsc::channel(1);
+    let pace = Pace { backlog: 1, sync_bytes: 2 << 20 };
+    let manifest = Arc::clone(&builds.manifest);
+    let writer = Writer::start(device, manifest, held.clone(), chunks, pace, CancellationToken::new());
+    for at in (2..CHUNKS).filter(|at| *at != 7) {
+        let decoded = builds.delta(at, &bases).unwrap_or_else(|error| panic!("{at}: {error}"));
+        sender.send(decoded).await.unwrap();
+        while held.missing().contains(&ChunkIndex(at)) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    assert!(bases.chunks().is_empty());
+    for at in [0, 1] {
+        sender.send(verified(&builds.manifest, &builds.new, at)).await.unwrap();
+    }
+    drop(sender);
+    writer.finish().await.unwrap();
+    assert_eq!(bases.state.lock().copied_bytes, 0, "nothing is kept that nobody needs");
+}
+
 /// The power goes anywhere in the middle of a reinstallation with deltas: what is left of both builds is used, and the
 /// disk ends as the new one.
 #[tokio::test]

@@ -2,12 +2,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use axum::body::to_bytes;
+use common::hardware::Contents;
 use tokio_util::sync::CancellationToken;
 
 use super::super::bind;
-use super::bench::Bench;
+use super::bench::{Bench, key, report};
 use super::strangers::BOUNDS;
 use crate::api::shapes::Selection;
 
@@ -91,4 +93,39 @@ async fn the_loader_is_the_one_of_the_nic_where_that_is_known() {
     for absent in [common::id::Hash::of(b"x").to_string(), "../../etc".to_owned(), String::new()] {
         assert_eq!(bench.get(&format!("/v1/driver/{absent}")).await.status(), 404, "{absent}");
     }
+}
+
+/// Lets so many seconds pass for the server.
+async fn pass(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn who_does_not_report_in_five_minutes_gets_the_general_loader() {
+    let bench = Bench::open();
+    let small = async |machine: u8| {
+        let nic = "01:1a:f4:10:00";
+        let answer = bench.get(&format!("/boot.ipxe?mac=02-00-00-00-00-{machine:02x}&nic={nic}")).await;
+        let text = String::from_utf8(to_bytes(answer.into_body(), 1 << 16).await.unwrap().to_vec()).unwrap();
+        assert!(text.contains("/loader"), "{text}");
+        text.contains("/loader-1000.img")
+    };
+    for machine in [1, 2] {
+        bench.report(report(machine, 1, &[Contents::Blank]), &key(machine, 1)).await;
+    }
+    let order = serde_json::json!({"image": "debian", "selection": {"machines": ["m1", "m2"]}});
+    bench.order(order).await.unwrap();
+    assert!(small(1).await && small(2).await && small(3).await);
+    pass(60).await;
+    bench.report(report(1, 2, &[Contents::Blank]), &key(1, 2)).await;
+    pass(200).await;
+    assert!(small(2).await, "its download broke");
+    pass(100).await;
+    assert!(!small(2).await && !small(3).await, "its NIC needs more than that loader has");
+    assert!(small(1).await, "it reported");
+    // By the general one it reports, and goes on with that.
+    bench.report(report(2, 2, &[Contents::Blank]), &key(2, 2)).await;
+    assert!(!small(2).await);
 }

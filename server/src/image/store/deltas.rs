@@ -60,7 +60,7 @@ impl Images {
         let read = self.0.blobs.get(&chunk_key(&wire));
         let whole = read.ok().flatten().filter(|bytes| Hash::of(bytes) == wire);
         if whole.is_none() {
-            tracing::warn!(image = %id.0.short(), chunk = chunk.0, "a delta is damaged: the chunk is sent whole; adding the image again makes it anew");
+            tracing::warn!(image = %id.0.short(), chunk = chunk.0, "a delta is damaged: the chunk is sent whole; `swarmboot image verify` makes it anew or drops it");
         }
         whole
     }
@@ -91,7 +91,7 @@ impl Images {
         costs.filter(|update| update.wire_bytes < whole).collect()
     }
 
-    fn stored_table(&self, id: ImageId) -> Option<Arc<Stored>> {
+    pub(super) fn stored_table(&self, id: ImageId) -> Option<Arc<Stored>> {
         self.read_table(id).ok().flatten()
     }
 
@@ -144,7 +144,7 @@ impl Images {
         !keys.is_empty() && keys.iter().all(whole)
     }
 
-    fn keep_table(&self, id: ImageId, table: &DeltaTable) -> Result<(), ImageError> {
+    pub(super) fn keep_table(&self, id: ImageId, table: &DeltaTable) -> Result<(), ImageError> {
         let bytes = table.to_bytes();
         if bytes.len() as u64 > DELTA_TABLE_BYTES_MAX {
             return Ok(());

@@ -1,5 +1,5 @@
 //! A rebuilt image gets deltas over the old one, which give its bytes; they stay when the old one is removed, go with
-//! the new one, and are made anew when they are damaged. Touches nothing but a folder.
+//! the new one, and are made anew when they are damaged or else dropped. Touches nothing but a folder.
 
 use common::chunk::ChunkIndex;
 use common::deltas::{DeltaTable, decode};
@@ -88,7 +88,6 @@ fn a_damaged_delta_is_not_sent_and_is_made_anew_by_adding_again() {
     let path = dir.path().join("images").join(chunk_key(&delta.wire));
     std::fs::write(&path, b"something else").unwrap();
     assert!(images.delta_frame(new, chunk, delta.wire).is_none());
-    assert!(images.verify(new, &mut |_| {}).unwrap().damaged.is_empty(), "the image itself is whole");
     add(&images, "new", new_raw.clone()).unwrap();
     assert!(images.delta_frame(new, chunk, delta.wire).is_some());
     // A table that cannot be read is as good as none, and is made anew as well.
@@ -98,4 +97,71 @@ fn a_damaged_delta_is_not_sent_and_is_made_anew_by_adding_again() {
     assert!(images.delta_table(new).is_none());
     add(&images, "new", new_raw).unwrap();
     assert!(images.delta_table(new).is_some());
+}
+
+/// Damages, or deletes, the first delta's frame of the image.
+fn spoil(images: &Images, dir: &Path, id: ImageId, bytes: Option<&[u8]>) -> (ChunkIndex, Hash) {
+    let (chunk, delta) = table(images, id).sets[0].deltas.pop_first().unwrap();
+    let path = dir.join("images").join(chunk_key(&delta.wire));
+    match bytes {
+        Some(bytes) => std::fs::write(path, bytes).unwrap(),
+        None => std::fs::remove_file(path).unwrap(),
+    }
+    (chunk, delta.wire)
+}
+
+#[test]
+fn verifying_makes_a_damaged_delta_anew_or_drops_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = Images::open(dir.path()).unwrap();
+    let (old, new_raw) = builds();
+    add(&images, "old", old).unwrap();
+    let new = add(&images, "new", new_raw.clone()).unwrap().image.id;
+    let verified = || images.verify(new, &mut |_| {}).unwrap();
+    assert!(verified().notes.is_empty(), "all is well");
+    let before = table(&images, new);
+    for bytes in [Some(&b"something else"[..]), Some(&b""[..]), None] {
+        let (chunk, wire) = spoil(&images, dir.path(), new, bytes);
+        let report = verified();
+        assert!(report.damaged.is_empty(), "the image itself is whole");
+        assert_eq!(report.notes, ["1 damaged deltas were made anew"]);
+        assert!(images.delta_frame(new, chunk, wire).is_some());
+        assert_eq!(table(&images, new), before, "plans that name it stay right");
+    }
+    // Without the old image it cannot be made.
+    images.remove("old", None).unwrap();
+    let (chunk, wire) = spoil(&images, dir.path(), new, Some(b"something else"));
+    let [note] = &verified().notes[..] else { panic!("one note") };
+    assert!(note.starts_with("1 of 6 deltas over earlier images are damaged: they are dropped"), "{note}");
+    assert!(images.delta_frame(new, chunk, wire).is_none());
+    assert!(!dir.path().join("images").join(chunk_key(&wire)).exists(), "what was left of it is deleted");
+    let after = table(&images, new);
+    assert!(!after.sets[0].deltas.contains_key(&chunk) && after.sets[0].deltas.len() == 5);
+    for (chunk, delta) in &after.sets[0].deltas {
+        assert!(images.delta_frame(new, *chunk, delta.wire).is_some(), "the others stay");
+    }
+    let report = verified();
+    assert!(report.notes.is_empty() && report.damaged.is_empty(), "{report:?}");
+    drop(images);
+    let images = Images::open(dir.path()).unwrap();
+    assert_eq!(table(&images, new), after, "it was kept");
+    assert!(export(&images, new) == new_raw);
+}
+
+#[test]
+fn an_image_whose_deltas_are_all_lost_has_none_and_can_be_given_new_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = Images::open(dir.path()).unwrap();
+    let (old, new_raw) = builds();
+    add(&images, "old", old.clone()).unwrap();
+    let new = add(&images, "new", new_raw.clone()).unwrap().image.id;
+    images.remove("old", None).unwrap();
+    for delta in table(&images, new).sets[0].deltas.values() {
+        std::fs::remove_file(dir.path().join("images").join(chunk_key(&delta.wire))).unwrap();
+    }
+    assert_eq!(images.verify(new, &mut |_| {}).unwrap().notes.len(), 1);
+    assert!(images.delta_table(new).is_none(), "an empty table is none");
+    add(&images, "old", old).unwrap();
+    add(&images, "new", new_raw).unwrap();
+    assert_eq!(table(&images, new).sets[0].deltas.len(), 6);
 }

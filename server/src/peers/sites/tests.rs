@@ -258,6 +258,28 @@ fn who_failed_is_not_offered_again_and_a_liar_silences_nobody_for_others() {
 }
 
 #[test]
+fn the_doubted_one_of_two_comes_last_and_not_for_ever() {
+    for (doubted, other) in [(1, 5), (5, 1)] {
+        let mut world = World::new(THIN);
+        world.holds(1, true, 0);
+        world.holds(5, true, 0);
+        world.sites.complain(SITE, who(2).address, door(doubted), at(1));
+        assert_eq!(world.ask(10, 2), Advice::Peers(vec![door(other), door(doubted)]));
+        world.sites.complain(SITE, who(3).address, door(doubted), at(2));
+        assert_eq!(world.ask(11, 3), Advice::Peers(vec![door(other)]));
+        let Advice::Peers(later) = world.ask(12, 700) else { panic!("it is offered") };
+        assert!(later.contains(&door(doubted)), "ten minutes later it is tried again: {later:?}");
+    }
+}
+
+#[test]
+fn only_the_scouts_own_signs_count() {
+    let mut world = World::new(THIN);
+    let went = world.until_all_go(12, |world, now| world.sites.sign(SITE, who(99).address, at(now)));
+    assert!(went[1] <= 90, "{went:?}");
+}
+
+#[test]
 fn two_agents_behind_one_address_are_not_offered() {
     let mut world = World::new(THIN);
     world.holds(1, true, 0);

@@ -166,6 +166,27 @@ fn a_machine_in_doubt_reports_whenever_it_asks() {
 }
 
 #[test]
+fn a_machine_that_was_told_of_its_doubt_waits_once_and_reports_when_it_asks_again() {
+    let mut fleet = waiting(1);
+    let mut machine = fleet.state.machines[&MachineId(1)].clone();
+    machine.doubts = vec![Doubt { other: MachineId(2), shared: vec![], against: vec![] }];
+    fleet.put_machine(machine);
+    let told = Instruction::Wait { seconds: 1, reason: String::new() };
+    fleet.answered(&key(1), digest(1), &told);
+    assert!(matches!(waits(&mut fleet, 1, 1), Heard::Waits(_)), "it has only just reported");
+    assert_eq!(waits(&mut fleet, 1, 2), Heard::News, "another machine may have settled it");
+}
+
+#[test]
+fn an_order_that_came_while_a_report_was_answered_is_not_missed() {
+    let mut fleet = waiting(1);
+    order(&mut fleet, &[1]);
+    // The verdict was made before the order.
+    fleet.answered(&key(1), digest(1), &Instruction::Wait { seconds: 1, reason: String::new() });
+    assert_eq!(waits(&mut fleet, 1, 2), Heard::Unknown, "it reports, and gets its plan");
+}
+
+#[test]
 fn whose_report_was_shortened_reports_whole_once_an_admin_lets_it_in() {
     let mut fleet = fleet();
     let device = |n: u32| Device {
@@ -219,6 +240,24 @@ fn a_machine_that_waits_was_seen() {
     let mut fleet = waiting(1);
     waits(&mut fleet, 1, 40);
     assert_eq!(fleet.state.machines[&MachineId(1)].last_seen, at(40));
+    assert_eq!(fleet.boots.silence(&key(1), at(45)).as_secs(), 5, "its agent is at work");
+    let elsewhere = WaitRequest { key: key(1), report: digest(1), number: 41 };
+    fleet.wait(&elsewhere, from(77), at(41));
+    assert_eq!(fleet.by_address.get(&from(77)), Some(&MachineId(1)), "its address is known");
+}
+
+#[test]
+fn a_machine_that_waits_has_not_fallen_silent() {
+    for (asks, silent) in [(true, 0), (false, 1)] {
+        let mut fleet = waiting(1);
+        fleet.notice(at(10));
+        fleet.trace(MachineId(1), Seen::LoaderFile { file: "loader.img".to_owned() }, at(50));
+        if asks {
+            waits(&mut fleet, 1, 60);
+        }
+        fleet.notice(at(2000));
+        assert_eq!(fleet.state.notes.len(), silent, "{:?}", fleet.state.notes);
+    }
 }
 
 #[test]
