@@ -20,6 +20,7 @@ use crate::units;
 mod flags;
 
 pub use flags::Flags;
+pub(crate) use flags::{LinkFlags, LogFlags};
 
 /// The default state folder.
 const STATE: &str = "/var/lib/swarmboot";
@@ -179,15 +180,13 @@ impl Config {
 
     fn merge(flags: Flags, file: File, socket: PathBuf) -> Result<Self, Fault> {
         let kept = kept(&file)?;
-        let interface = flags.interface.or(file.interface).ok_or_else(|| {
+        let interface = flags.link.interface.clone().or(file.interface).ok_or_else(|| {
             Fault::usage("no network interface is named")
                 .hint("name the one that the machines are on: --interface eth1 (`ip -brief link` lists them)")
         })?;
-        let range = if flags.proxy_dhcp { None } else { flags.dhcp_range.or(file.dhcp_range) };
-        let addresses = match range {
-            None => Addresses::Proxy,
-            Some(text) => parse_range(&text)?,
-        };
+        let range = flags.link.range(file.dhcp_range);
+        let addresses = range.map_or(Ok(Addresses::Proxy), |range| parse_range(&range))?;
+        let (log, log_json) = flags.log.or(file.log, file.log_json);
         let kernel_args = flags.kernel_args.or(file.kernel_args).unwrap_or_default();
         let kernel_args = kernel_args.parse().map_err(|error: BadArguments| {
             Fault::usage(error.to_string())
@@ -197,9 +196,9 @@ impl Config {
         Ok(Self {
             interface,
             addresses,
-            authoritative: flags.authoritative || file.authoritative.unwrap_or(false),
-            router: flags.router.or(file.router),
-            dns: if flags.dns.is_empty() { file.dns } else { flags.dns },
+            authoritative: flags.link.is_authoritative(file.authoritative),
+            router: flags.link.router.or(file.router),
+            dns: flags.link.dns(file.dns),
             discovery: !flags.no_discovery && file.discovery.unwrap_or(true),
             order_expires: order_expires(flags.order_expires.or(file.order_expires))?,
             state: flags.state.or(file.state).unwrap_or_else(|| STATE.into()),
@@ -215,8 +214,8 @@ impl Config {
             boot_peers: file.boot_peers.unwrap_or_default(),
             uefi_program: flags.uefi_program.or(file.uefi_program),
             kernel_args,
-            log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
-            log_json: flags.log_json || file.log_json.unwrap_or(false),
+            log,
+            log_json,
         })
     }
 }
@@ -362,7 +361,11 @@ mod tests {
     use super::*;
 
     fn flags() -> Flags {
-        Flags { interface: Some("eth1".to_owned()), ..Flags::default() }
+        on(LinkFlags::default())
+    }
+
+    fn on(link: LinkFlags) -> Flags {
+        Flags { link: LinkFlags { interface: Some("eth1".to_owned()), ..link }, ..Flags::default() }
     }
 
     fn merged(flags: Flags, file: &str) -> Result<Config, Fault> {
@@ -375,7 +378,7 @@ mod tests {
         assert_eq!(config.addresses, Addresses::Proxy);
         let config = merged(flags(), "dhcp_range = '10.0.0.5-10.0.0.9'").unwrap();
         assert_eq!(config.addresses, Addresses::Range([10, 0, 0, 5].into(), [10, 0, 0, 9].into()));
-        let proxy = Flags { proxy_dhcp: true, ..flags() };
+        let proxy = on(LinkFlags { proxy_dhcp: true, ..LinkFlags::default() });
         assert_eq!(merged(proxy, "dhcp_range = '10.0.0.5-10.0.0.9'").unwrap().addresses, Addresses::Proxy);
     }
 
@@ -383,7 +386,9 @@ mod tests {
     fn nobody_is_refused_unless_that_is_asked_for() {
         assert!(!merged(flags(), "").unwrap().authoritative);
         assert!(merged(flags(), "authoritative = true").unwrap().authoritative);
-        assert!(merged(Flags { authoritative: true, ..flags() }, "").unwrap().authoritative);
+        assert!(
+            merged(on(LinkFlags { authoritative: true, ..LinkFlags::default() }), "").unwrap().authoritative
+        );
     }
 
     #[test]
@@ -473,7 +478,7 @@ mod tests {
     fn nonsense_is_refused() {
         assert!(Config::merge(Flags::default(), File::default(), PathBuf::new()).is_err());
         for range in ["10.0.0.1", "10.0.0.9-10.0.0.1", "a-b", ""] {
-            let given = Flags { dhcp_range: Some(range.to_owned()), ..flags() };
+            let given = on(LinkFlags { dhcp_range: Some(range.to_owned()), ..LinkFlags::default() });
             assert!(merged(given, "").is_err(), "{range}");
         }
         assert!(merged(Flags { http_port: Some(0), ..flags() }, "").is_err());

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::device::Device;
 use super::resume::held_already;
-use crate::swarm::{DeltaBases, OverPrefix};
+use crate::swarm::DeltaBases;
 
 /// The level at which copies are compressed: the writer waits for it. 400 MB/s, and a third of the bytes.
 const COPY_LEVEL: i32 = 1;
@@ -55,7 +55,6 @@ pub struct Bases {
     users: Vec<Vec<ChunkIndex>>,
     copies_max: u64,
     state: Mutex<State>,
-    /// Held while a prefix is in memory with what is decoded over it: 32 chunks may arrive at once.
     decoding: Mutex<()>,
 }
 
@@ -158,8 +157,31 @@ impl Bases {
         self.device.read_at(base.place.offset(), &mut raw).ok()?;
         (Hash::of(&raw) == base.raw).then_some(raw)
     }
+}
 
-    fn base(&self, number: usize) -> Result<Vec<u8>, String> {
+impl DeltaBases for Bases {
+    fn chunks(&self) -> ChunkSet {
+        let mut chunks = ChunkSet::new(self.state.lock().open.len());
+        let usable = self.set.deltas.keys().filter(|chunk| self.usable(**chunk).is_some());
+        usable.for_each(|chunk| {
+            chunks.insert(*chunk);
+        });
+        chunks
+    }
+
+    fn usable(&self, chunk: ChunkIndex) -> Option<Hash> {
+        let delta = self.set.deltas.get(&chunk)?;
+        let state = self.state.lock();
+        let there = |base: &u32| !matches!(state.places[*base as usize], Place::Gone);
+        (state.open.contains(chunk) && delta.bases.iter().all(there)).then_some(delta.wire)
+    }
+
+    fn set(&self) -> &DeltaSet {
+        &self.set
+    }
+
+    fn base(&self, number: u32) -> Result<Vec<u8>, String> {
+        let number = number as usize;
         let place = || self.state.lock().places[number].clone();
         let of_copy = |copy: &[u8]| {
             let raw = zstd::bulk::decompress(copy, CHUNK_BYTES as usize);
@@ -180,37 +202,9 @@ impl Bases {
         self.state.lock().places[number] = Place::Gone;
         Err(format!("the earlier build on the disk is changed at MiB {}", self.set.bases[number].place.0))
     }
-}
 
-impl DeltaBases for Bases {
-    fn chunks(&self) -> ChunkSet {
-        let mut chunks = ChunkSet::new(self.state.lock().open.len());
-        let usable = self.set.deltas.keys().filter(|chunk| self.usable(**chunk).is_some());
-        usable.for_each(|chunk| {
-            chunks.insert(*chunk);
-        });
-        chunks
-    }
-
-    fn usable(&self, chunk: ChunkIndex) -> Option<Hash> {
-        let delta = self.set.deltas.get(&chunk)?;
-        let state = self.state.lock();
-        let there = |base: &u32| !matches!(state.places[*base as usize], Place::Gone);
-        (state.open.contains(chunk) && delta.bases.iter().all(there)).then_some(delta.wire)
-    }
-
-    fn known(&self, chunk: ChunkIndex) -> Option<(Hash, u32)> {
-        self.set.deltas.get(&chunk).map(|delta| (delta.wire, delta.wire_len))
-    }
-
-    fn decode(&self, chunk: ChunkIndex, over: &mut OverPrefix<'_>) -> Result<Vec<u8>, String> {
-        let delta = self.set.deltas.get(&chunk).ok_or("it has no delta")?;
-        let _alone = self.decoding.lock();
-        let mut prefix = Vec::with_capacity(delta.bases.len() * CHUNK_BYTES as usize);
-        for base in &delta.bases {
-            prefix.extend_from_slice(&self.base(*base as usize)?);
-        }
-        over(&prefix)
+    fn decoding(&self) -> &Mutex<()> {
+        &self.decoding
     }
 
     fn refuse(&self, chunk: ChunkIndex) {

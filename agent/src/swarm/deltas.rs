@@ -1,8 +1,11 @@
 //! The trait through which the swarm uses what the machine holds of an earlier build of its image. Touches `common`.
 
 use common::chunk::{ChunkIndex, ChunkSet};
+use common::deltas::DeltaSet;
 use common::id::Hash;
+use common::limits::CHUNK_BYTES;
 use common::wire::swarm::FromPuller;
+use parking_lot::Mutex;
 
 /// Decodes a frame over the prefix that it is given, or says in words for the log why not.
 pub type OverPrefix<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, String> + 'a;
@@ -14,16 +17,36 @@ pub trait DeltaBases: Send + Sync + 'static {
     fn chunks(&self) -> ChunkSet;
     /// The hash of the delta of `chunk`, if it can be decoded now. Short: no disk is read.
     fn usable(&self, chunk: ChunkIndex) -> Option<Hash>;
-    /// Hash and length of the delta of `chunk` by the image's table, whether it can be decoded or not.
-    fn known(&self, chunk: ChunkIndex) -> Option<(Hash, u32)>;
-    /// Calls `over` with the bases of the delta of `chunk`, one after the other, each checked by its hash. Few calls run
-    /// at once, because a prefix takes memory.
+    /// The deltas of the image over the one earlier build that this machine holds, by the image's table.
+    fn set(&self) -> &DeltaSet;
+    /// The bytes of a base, by its number in [`DeltaBases::set`], checked by its hash.
     ///
     /// # Errors
-    /// When one is not there any more, in words for the log, or `over` fails.
-    fn decode(&self, chunk: ChunkIndex, over: &mut OverPrefix<'_>) -> Result<Vec<u8>, String>;
+    /// When it is not there any more, in words for the log.
+    fn base(&self, number: u32) -> Result<Vec<u8>, String>;
+    /// Held while a prefix is in memory with what is decoded over it: 32 chunks may arrive at once.
+    fn decoding(&self) -> &Mutex<()>;
     /// The delta of `chunk` did not give it: from now on it is not usable.
     fn refuse(&self, chunk: ChunkIndex);
+
+    /// Hash and length of the delta of `chunk` by the image's table, whether it can be decoded or not.
+    fn known(&self, chunk: ChunkIndex) -> Option<(Hash, u32)> {
+        self.set().deltas.get(&chunk).map(|delta| (delta.wire, delta.wire_len))
+    }
+
+    /// Calls `over` with the bases of the delta of `chunk`, one behind the other. One call runs at a time.
+    ///
+    /// # Errors
+    /// When a base is not there any more, in words for the log, or `over` fails.
+    fn decode(&self, chunk: ChunkIndex, over: &mut OverPrefix<'_>) -> Result<Vec<u8>, String> {
+        let delta = self.set().deltas.get(&chunk).ok_or("it has no delta")?;
+        let _alone = self.decoding().lock();
+        let mut prefix = Vec::with_capacity(delta.bases.len() * CHUNK_BYTES as usize);
+        for base in &delta.bases {
+            prefix.extend_from_slice(&self.base(*base)?);
+        }
+        over(&prefix)
+    }
 }
 
 /// The request for `chunk`: as a delta where that can be decoded.

@@ -298,7 +298,9 @@ pub struct SiteBoot {
     pub site: String,
     /// Whether machines that no admin has named, approved or ordered anything for are sent a loader.
     pub discover: bool,
-    /// Kernel and loader of the kit that machines are booted with; empty when there is no kit.
+    /// The kernel of the kit that machines are booted with, the small loaders for the NICs of the site's machines, and
+    /// the general loader: in the order in which it is worth while to have them before a machine asks. Empty when there
+    /// is no kit.
     pub files: Vec<BootFile>,
     /// The network boot programs.
     pub programs: Vec<BootFile>,

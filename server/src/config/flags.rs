@@ -1,5 +1,5 @@
-//! The flags of `swarmboot serve`, as they are typed; `config` merges and checks them. Their doc comments are the help
-//! that users read. Touches `clap`'s types only.
+//! The flags of `swarmboot serve`, as they are typed, and those of them that a relay has too; `config` merges and checks
+//! them. Their doc comments are the help that users read. Touches `clap`'s types only.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,25 +12,9 @@ use clap::Args;
                         information beside the DHCP server that is there (proxyDHCP).\n\nExample:\n  swarmboot \
                         serve --interface eth1")]
 pub struct Flags {
-    /// The network interface that the machines are on.
-    #[arg(long, env = "SWARMBOOT_INTERFACE")]
-    pub interface: Option<String>,
-    /// Be the DHCP server, with addresses from FIRST-LAST.
-    #[arg(long, env = "SWARMBOOT_DHCP_RANGE", value_name = "FIRST-LAST", conflicts_with = "proxy_dhcp")]
-    pub dhcp_range: Option<String>,
-    /// Leave addresses to the DHCP server that is there (the default).
-    #[arg(long)]
-    pub proxy_dhcp: bool,
-    /// No other DHCP server serves this wire: refuse clients that ask for
-    /// addresses of other networks, instead of leaving them to others.
-    #[arg(long)]
-    pub authoritative: bool,
-    /// Router to give out with addresses.
-    #[arg(long, value_name = "ADDRESS")]
-    pub router: Option<Ipv4Addr>,
-    /// DNS servers to give out with addresses.
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    pub dns: Vec<Ipv4Addr>,
+    // No doc comment on a field that is flattened: it would be printed.
+    #[command(flatten)]
+    pub(crate) link: LinkFlags,
     /// Answer only machines that are named or approved, or for which something
     /// is ordered; others are listed, and left to whoever serves them.
     #[arg(long)]
@@ -61,10 +45,66 @@ pub struct Flags {
     /// More words for the loader's kernel command line.
     #[arg(long, value_name = "WORDS")]
     pub kernel_args: Option<String>,
-    /// What the log shows, as in tracing's filters [default: info].
-    #[arg(long, env = "SWARMBOOT_LOG", value_name = "FILTER")]
-    pub log: Option<String>,
-    /// Log as JSON lines.
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+/// The flags for the network of the machines.
+#[derive(Debug, Default, Args)]
+pub(crate) struct LinkFlags {
+    /// The network interface that the machines are on.
+    #[arg(long, env = "SWARMBOOT_INTERFACE")]
+    pub(crate) interface: Option<String>,
+    /// Be the DHCP server, with addresses from FIRST-LAST.
+    #[arg(long, env = "SWARMBOOT_DHCP_RANGE", value_name = "FIRST-LAST", conflicts_with = "proxy_dhcp")]
+    pub(crate) dhcp_range: Option<String>,
+    /// Leave addresses to the DHCP server that is there (the default).
     #[arg(long)]
-    pub log_json: bool,
+    pub(crate) proxy_dhcp: bool,
+    /// No other DHCP server serves this wire: refuse clients that ask for
+    /// addresses of other networks, instead of leaving them to others.
+    #[arg(long)]
+    pub(crate) authoritative: bool,
+    /// Router to give out with addresses.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) router: Option<Ipv4Addr>,
+    /// DNS servers to give out with addresses.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub(crate) dns: Vec<Ipv4Addr>,
+}
+
+/// The flags for the program's own log.
+#[derive(Debug, Default, Args)]
+pub(crate) struct LogFlags {
+    /// What the log shows, as in tracing's filters [default: info].
+    #[arg(long = "log", env = "SWARMBOOT_LOG", value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// Log as JSON lines.
+    #[arg(long = "log-json")]
+    pub(crate) json: bool,
+}
+
+impl LinkFlags {
+    /// The range of addresses that is given out, with `file`'s where none is typed; none for proxyDHCP.
+    pub(crate) fn range(&self, file: Option<String>) -> Option<String> {
+        if self.proxy_dhcp { None } else { self.dhcp_range.clone().or(file) }
+    }
+
+    /// Whether clients are refused that ask for addresses of other networks.
+    pub(crate) fn is_authoritative(&self, file: Option<bool>) -> bool {
+        self.authoritative || file.unwrap_or(false)
+    }
+
+    /// The DNS servers that are given out.
+    pub(crate) fn dns(&self, file: Vec<Ipv4Addr>) -> Vec<Ipv4Addr> {
+        if self.dns.is_empty() { file } else { self.dns.clone() }
+    }
+}
+
+impl LogFlags {
+    /// The log's filter and whether it is written as JSON lines, with the file's where none is typed.
+    pub(crate) fn or(self, filter: Option<String>, json: Option<bool>) -> (String, bool) {
+        let filter = self.filter.or(filter).unwrap_or_else(|| "info".to_owned());
+        (filter, self.json || json.unwrap_or(false))
+    }
 }

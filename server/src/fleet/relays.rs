@@ -5,6 +5,9 @@
 // What a relay says of itself.
 mod hear;
 
+// The NICs that a site's machines boot from.
+mod nics;
+
 // What a relay is told of its site.
 mod tell;
 
@@ -249,6 +252,7 @@ impl Fleet {
             None => RelayState::Invited,
         };
         let images = here.map(|here| here.images.iter().map(|image| self.held(image)).collect());
+        let beside = here.map(|_| self.beside(relay, now)).unwrap_or_default();
         RelayShown {
             name: relay.name.clone(),
             site: relay.site.clone(),
@@ -260,8 +264,27 @@ impl Fleet {
             http: here.map(|here| here.http),
             free_bytes: here.and_then(|here| here.free),
             images: images.unwrap_or_default(),
-            warnings: here.map(warnings).unwrap_or_default(),
+            warnings: here.map(warnings).into_iter().flatten().chain(beside).collect(),
         }
+    }
+
+    /// The other relays of the same site that are there: no fault, but an admin who has moved a relay to another host may
+    /// have forgotten the first. Both answer the site's DHCP, and each takes its own copy of everything over the line.
+    fn beside(&self, relay: &Relay, now: Timestamp) -> Option<String> {
+        let here = |other: &Relay| {
+            let presence = other.key().and_then(|key| self.relays.here.get(&key));
+            presence.is_some_and(|presence| !is_away(presence, now))
+        };
+        let others = self.state.relays.values().filter(|other| other.number != relay.number);
+        let others = others.filter(|other| other.site == relay.site && here(other));
+        let names: Vec<&str> = others.map(|other| other.name.as_str()).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "{} is at {} too: each answers the machines there and takes boot files over the line for itself",
+                names.join(" and "),
+                relay.site
+            )
+        })
     }
 
     fn held(&self, image: &RelayImage) -> RelayHolds {

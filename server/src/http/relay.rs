@@ -10,19 +10,23 @@ use axum::routing::post;
 use axum::{Json, Router};
 use common::limits::{RELAY_HOLD, RELAY_REQUEST_BYTES_MAX};
 use common::trust::Signed;
+use common::wire::objects::Object;
 use common::wire::relay::{
-    ENROL, Enrol, Enrolled, Known, News, RELAY_WIRE, STATE, SiteBoot, SiteState, StateAnswer, StateRequest,
-    mark,
+    BootFile, ENROL, Enrol, Enrolled, Known, News, RELAY_WIRE, STATE, SiteBoot, SiteState, StateAnswer,
+    StateRequest, mark,
 };
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
+use super::boot_source::BootSource;
 use super::machine::{parse, untrusted};
 use super::public::Public;
 use super::refusal::Refusal;
 use super::server::{Ends, Leaving};
+use crate::boot::from_peers::Hashed;
 use crate::fleet::FleetError;
 use crate::fleet::relays::{Heard, NotEnrolled, RelayView};
+use crate::tailor::PciId;
 
 /// How old the nonce of a request may be when it arrives: that of an answer is used at once.
 const NONCE_LIFE: SignedDuration = SignedDuration::from_mins(2);
@@ -115,17 +119,21 @@ pub(super) async fn held(
 ) -> Result<News, Refusal> {
     let until = Instant::now() + hold;
     let mut table = public.fleet.relays();
-    let boot = public.ask(|source| source.site_boot()).await?;
+    let mut made: Option<(Arc<Vec<PciId>>, SiteBoot)> = None;
     let mut is_new = false;
     loop {
         let view = table.borrow_and_update().of(relay).cloned();
         let Some(view) = view.filter(|view| !view.is_revoked) else { return Ok(News::Revoked) };
-        let boot = SiteBoot {
-            name: view.name.clone(),
-            site: view.site.clone(),
-            discover: public.discover,
-            ..boot.clone()
+        let boot = match made.take().filter(|(nics, _)| *nics == view.nics) {
+            Some((_, boot)) => boot,
+            None => {
+                let nics = Arc::clone(&view.nics);
+                public.ask(move |source| site_boot(source, &nics)).await?
+            }
         };
+        made = Some((Arc::clone(&view.nics), boot.clone()));
+        let boot =
+            SiteBoot { name: view.name.clone(), site: view.site.clone(), discover: public.discover, ..boot };
         let news = lacking(&view, boot, known);
         let is_over = view.turn != turn || Instant::now() >= until;
         if is_over || (news != SiteState::default() && is_new) {
@@ -142,6 +150,28 @@ pub(super) async fn held(
             return Err(Refusal::from(FleetError::Stopping));
         }
     }
+}
+
+/// What machines boot with, and the small loaders of a site's NICs. Blocks: one that was not built before takes seconds.
+fn site_boot(source: &dyn BootSource, nics: &[PciId]) -> SiteBoot {
+    let mut boot = source.site_boot();
+    let Some(kit) = source.kit() else { return boot };
+    let mut small: Vec<BootFile> = vec![];
+    for nic in nics {
+        let name = source.loader_for(Some(*nic));
+        let path = format!("/boot/{kit}/{name}");
+        // The general one, for a NIC that the kit has no driver for, or one that two NICs share.
+        if boot.files.iter().chain(&small).any(|file| file.path == path) {
+            continue;
+        }
+        if let Some((_, Hashed { object: Object { hash, bytes }, .. })) = source.hashed(&kit, &name) {
+            small.push(BootFile { name, hash, bytes, path });
+        }
+    }
+    // Behind the kernel and before the general loader: the order in which a relay fetches them.
+    let at = boot.files.len().min(1);
+    boot.files.splice(at..at, small);
+    boot
 }
 
 /// The parts of the state that the relay does not have.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use common::wire::http::{BUNDLE, DELTAS, MANIFEST};
+use common::wire::http::{BUNDLE, DELTAS, DRIVER, MANIFEST};
 use common::wire::objects::OBJECT;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -40,7 +40,7 @@ impl Sending {
 fn kind_of(path: &str) -> Kind {
     let below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
     match path {
-        _ if below("/boot") || below("/nbp") || below(OBJECT) => Kind::BootFiles,
+        _ if below("/boot") || below("/nbp") || below(OBJECT) || below(DRIVER) => Kind::BootFiles,
         _ if below(BUNDLE) => Kind::Bundle,
         _ if below(MANIFEST) || below(DELTAS) => Kind::Manifest,
         _ => Kind::Answers,
@@ -119,6 +119,7 @@ mod tests {
             ("/boot/6.1/vmlinuz", Kind::BootFiles),
             ("/nbp/snponly.efi", Kind::BootFiles),
             ("/v1/object/00", Kind::BootFiles),
+            ("/v1/driver/00", Kind::BootFiles),
             ("/boot.ipxe", Kind::Answers),
             ("/v1/bundle/00", Kind::Bundle),
             ("/v1/manifest/00", Kind::Manifest),

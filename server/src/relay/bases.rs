@@ -1,7 +1,7 @@
 //! The chunks of an earlier build that a relay keeps, over which it takes a rebuilt image as deltas. Reads them from the
 //! chunk store, each checked by its hash: one that is gone meanwhile costs a chunk in its ordinary form.
 
-use agent::swarm::{DeltaBases, OverPrefix};
+use agent::swarm::DeltaBases;
 use common::chunk::{ChunkIndex, ChunkSet};
 use common::deltas::{Delta, DeltaSet, DeltaTable};
 use common::id::Hash;
@@ -20,7 +20,6 @@ pub(super) struct KeptBases {
     at: Vec<Option<StoredChunk>>,
     /// The chunks that are missing, and whose deltas were not refused.
     open: Mutex<ChunkSet>,
-    /// Held while a prefix is in memory with what is decoded over it: 32 chunks may arrive at once.
     decoding: Mutex<()>,
 }
 
@@ -42,14 +41,6 @@ impl KeptBases {
     fn here(&self, delta: &Delta) -> bool {
         delta.bases.iter().all(|base| self.at.get(*base as usize).is_some_and(Option::is_some))
     }
-
-    fn base(&self, number: u32) -> Result<Vec<u8>, String> {
-        let gone = || "the earlier build is not kept any more".to_owned();
-        let stored = self.at.get(number as usize).copied().flatten().ok_or_else(gone)?;
-        let raw = self.store.raw(&stored).map_err(|error| format!("{}: {error}", gone()))?;
-        // Bases are whole chunks: the last of an image, which is shorter, is none.
-        if raw.len() == CHUNK_BYTES as usize { Ok(raw) } else { Err(gone()) }
-    }
 }
 
 impl DeltaBases for KeptBases {
@@ -69,18 +60,20 @@ impl DeltaBases for KeptBases {
         (self.open.lock().contains(chunk) && self.here(delta)).then_some(delta.wire)
     }
 
-    fn known(&self, chunk: ChunkIndex) -> Option<(Hash, u32)> {
-        self.set.deltas.get(&chunk).map(|delta| (delta.wire, delta.wire_len))
+    fn set(&self) -> &DeltaSet {
+        &self.set
     }
 
-    fn decode(&self, chunk: ChunkIndex, over: &mut OverPrefix<'_>) -> Result<Vec<u8>, String> {
-        let delta = self.set.deltas.get(&chunk).ok_or("it has no delta")?;
-        let _alone = self.decoding.lock();
-        let mut prefix = Vec::with_capacity(delta.bases.len() * CHUNK_BYTES as usize);
-        for base in &delta.bases {
-            prefix.extend_from_slice(&self.base(*base)?);
-        }
-        over(&prefix)
+    fn base(&self, number: u32) -> Result<Vec<u8>, String> {
+        let gone = || "the earlier build is not kept any more".to_owned();
+        let stored = self.at.get(number as usize).copied().flatten().ok_or_else(gone)?;
+        let raw = self.store.raw(&stored).map_err(|error| format!("{}: {error}", gone()))?;
+        // Bases are whole chunks: the last of an image, which is shorter, is none.
+        if raw.len() == CHUNK_BYTES as usize { Ok(raw) } else { Err(gone()) }
+    }
+
+    fn decoding(&self) -> &Mutex<()> {
+        &self.decoding
     }
 
     fn refuse(&self, chunk: ChunkIndex) {

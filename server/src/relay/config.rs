@@ -9,7 +9,7 @@ use common::limits::CONNECTIONS_PER_ADDRESS;
 use common::wire::relay::{BadWord, InviteWord};
 use serde::Deserialize;
 
-use crate::config::{Addresses, parse_range, port};
+use crate::config::{Addresses, LinkFlags, LogFlags, parse_range, port};
 use crate::fault::Fault;
 use crate::units;
 
@@ -41,21 +41,8 @@ pub struct Flags {
     /// The word that lets this relay in, once; later starts do not need it.
     #[arg(long, env = "SWARMBOOT_INVITE", value_name = "WORD", hide_env_values = true)]
     pub invite: Option<String>,
-    /// The network interface that the machines are on.
-    #[arg(long, env = "SWARMBOOT_INTERFACE")]
-    pub interface: Option<String>,
-    /// Be the DHCP server, with addresses from FIRST-LAST.
-    #[arg(long, env = "SWARMBOOT_DHCP_RANGE", value_name = "FIRST-LAST", conflicts_with = "proxy_dhcp")]
-    pub dhcp_range: Option<String>,
-    /// Leave addresses to the DHCP server that is there (the default).
-    #[arg(long)]
-    pub proxy_dhcp: bool,
-    /// Router to give out with addresses.
-    #[arg(long, value_name = "ADDRESS")]
-    pub router: Option<Ipv4Addr>,
-    /// DNS servers to give out with addresses.
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    pub dns: Vec<Ipv4Addr>,
+    #[command(flatten)]
+    pub(crate) link: LinkFlags,
     /// Where everything is kept [default: /var/lib/swarmboot-relay].
     #[arg(long, env = "SWARMBOOT_RELAY_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -72,12 +59,8 @@ pub struct Flags {
     /// upward [default: 4001].
     #[arg(long, value_name = "PORT")]
     pub swarm_port: Option<u16>,
-    /// What the log shows, as in tracing's filters [default: info].
-    #[arg(long, env = "SWARMBOOT_LOG", value_name = "FILTER")]
-    pub log: Option<String>,
-    /// Log as JSON lines.
-    #[arg(long)]
-    pub log_json: bool,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
 }
 
 /// A relay's configuration. Every value has been checked as far as possible without opening anything.
@@ -154,7 +137,7 @@ impl Config {
         })?;
         // Checked here, so that a typing error is found before anything is opened.
         super::upstream::Upstream::new(&server)?;
-        let interface = flags.interface.or(file.interface).ok_or_else(|| {
+        let interface = flags.link.interface.clone().or(file.interface).ok_or_else(|| {
             Fault::usage("no network interface is named")
                 .hint("name the one that the machines are on: --interface eth0 (`ip -brief link` lists them)")
         })?;
@@ -164,7 +147,7 @@ impl Config {
                     .because(&error)
                     .hint("on the server, `swarmboot relay invite --site NAME` prints one")
             })?;
-        let range = if flags.proxy_dhcp { None } else { flags.dhcp_range.or(file.dhcp_range) };
+        let range = flags.link.range(file.dhcp_range);
         let addresses = range.map_or(Ok(Addresses::Proxy), |range| parse_range(&range))?;
         let size = flags.cache_size.or(file.cache_size).unwrap_or_else(|| CACHE_SIZE.to_owned());
         let cache_bytes = units::bytes(&size).filter(|bytes| *bytes >= CACHE_MIN).ok_or_else(|| {
@@ -176,21 +159,22 @@ impl Config {
             return Err(Fault::usage("`connections_per_address = 0` makes no sense")
                 .hint("no machine could connect; leave it out for 64"));
         }
+        let (log, log_json) = flags.log.or(file.log, file.log_json);
         Ok(Self {
             server,
             invite,
             interface,
             addresses,
-            authoritative: file.authoritative.unwrap_or(false),
-            router: flags.router.or(file.router),
-            dns: if flags.dns.is_empty() { file.dns } else { flags.dns },
+            authoritative: flags.link.is_authoritative(file.authoritative),
+            router: flags.link.router.or(file.router),
+            dns: flags.link.dns(file.dns),
             state: flags.state.or(file.state).unwrap_or_else(|| STATE.into()),
             cache_bytes,
             http_port: port(flags.http_port.or(file.http_port), HTTP_PORT, "http-port")?,
             swarm_port: port(flags.swarm_port.or(file.swarm_port), SWARM_PORT, "swarm-port")?,
             connections_per_address: connections,
-            log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
-            log_json: flags.log_json || file.log_json.unwrap_or(false),
+            log,
+            log_json,
         })
     }
 }
@@ -202,11 +186,8 @@ mod tests {
     use super::*;
 
     fn flags() -> Flags {
-        Flags {
-            server: Some("http://10.0.0.1:8069".to_owned()),
-            interface: Some("eth0".to_owned()),
-            ..Flags::default()
-        }
+        let link = LinkFlags { interface: Some("eth0".to_owned()), ..LinkFlags::default() };
+        Flags { server: Some("http://10.0.0.1:8069".to_owned()), link, ..Flags::default() }
     }
 
     fn merged(flags: Flags, file: &str) -> Result<Config, Fault> {
@@ -222,7 +203,8 @@ mod tests {
         let config = merged(flags(), text).unwrap();
         assert_eq!(config.addresses, Addresses::Range([10, 2, 0, 5].into(), [10, 2, 0, 9].into()));
         assert_eq!((config.cache_bytes, config.server.as_str()), (1 << 30, "http://10.0.0.1:8069"));
-        let proxy = Flags { proxy_dhcp: true, ..flags() };
+        let mut proxy = flags();
+        proxy.link.proxy_dhcp = true;
         assert_eq!(merged(proxy, text).unwrap().addresses, Addresses::Proxy);
         let word = InviteWord::generate(KeyPair::from_secret([7; 32]).public()).unwrap();
         let invited = merged(flags(), &format!("invite = '{word}'")).unwrap();
@@ -232,7 +214,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         assert!(merged(Flags { server: None, ..flags() }, "").unwrap_err().text().contains("--server"));
-        assert!(merged(Flags { interface: None, ..flags() }, "").is_err());
+        assert!(merged(Flags { link: LinkFlags::default(), ..flags() }, "").is_err());
         for wrong in [
             "invite = 'letmein'",
             "cache_size = '10M'",

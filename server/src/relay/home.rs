@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use common::trust::{KeyPair, PublicKey};
@@ -12,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
-use crate::serve::identity;
+use crate::serve::{identity, state_folder};
 
 /// The state folder.
 #[derive(Debug)]
@@ -43,11 +42,7 @@ impl Home {
     /// # Errors
     /// When it cannot be used, or another relay uses it.
     pub(super) fn open(dir: &Path) -> Result<Self, Fault> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
-            Fault::failed(format!("cannot make the state folder {}", dir.display()))
-                .because(&error)
-                .hint("run as root, or choose another folder with --state")
-        })?;
+        state_folder(dir)?;
         let lock = File::create(dir.join("lock")).map_err(|error| unwritten(&dir.join("lock"), &error))?;
         lock.try_lock().map_err(|error| {
             Fault::failed(format!("the state folder {} is in use", dir.display()))

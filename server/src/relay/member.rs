@@ -235,7 +235,7 @@ impl ImageMember {
         if let Some(manifest) = self.store.manifest(self.image) {
             return Ok(manifest);
         }
-        let wanted = Wanted { hash: self.image.0, bytes: None, path: format!("{MANIFEST}/{}", self.image) };
+        let wanted = Wanted::plain(self.image.0, None, format!("{MANIFEST}/{}", self.image));
         let bytes = self.cache.read(&wanted).await.map_err(|error| with_causes(&error))?;
         let (store, image) = (self.store.clone(), self.image);
         let added = tokio::task::spawn_blocking(move || store.add(image, &bytes)).await;

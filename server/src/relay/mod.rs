@@ -36,6 +36,9 @@ mod cache;
 // The boot programs, for DHCP and TFTP.
 mod programs;
 
+// Kernel and loaders, before a machine asks for them.
+mod ahead;
+
 // What machines fetch and report over HTTP.
 mod web;
 

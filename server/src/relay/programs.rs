@@ -1,6 +1,5 @@
 //! The boot programs that DHCP names and TFTP serves at a site: fetched as soon as the server tells of them, because
-//! firmware does not wait for a thin line. And kernel and loader before an image's day, when one is staged. Touches the
-//! cache.
+//! firmware does not wait for a thin line. Touches the cache.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -50,7 +49,7 @@ impl BootPrograms {
             let site = Arc::clone(&self.site.borrow_and_update());
             self.discovers.send_replace(site.discovers());
             let whole = match site.boot() {
-                Some(boot) => self.fetch(boot, staged(&site)).await,
+                Some(boot) => self.fetch(boot).await,
                 None => true,
             };
             let again =
@@ -63,12 +62,13 @@ impl BootPrograms {
     }
 
     /// Fetches what `boot` names, and publishes it. False when something could not be had.
-    async fn fetch(&self, boot: &SiteBoot, staged: bool) -> bool {
+    async fn fetch(&self, boot: &SiteBoot) -> bool {
         let mut whole = true;
         let entry = Bytes::from(script::entry(self.http, self.server));
         let mut files = HashMap::from([(AUTOEXEC.to_owned(), entry)]);
         for program in &boot.programs {
-            match self.cache.read(&wanted(program)).await {
+            let wanted = Wanted::plain(program.hash, Some(program.bytes), program.path.clone());
+            match self.cache.read(&wanted).await {
                 Ok(bytes) => drop(files.insert(program.name.clone(), Bytes::from(bytes))),
                 Err(error) => whole = lacks(program, &error),
             }
@@ -76,27 +76,12 @@ impl BootPrograms {
         let names = files.keys().filter(|name| *name != AUTOEXEC).cloned();
         self.programs.send_replace(Programs::new(names, boot.prefer.clone()));
         self.files.send_replace(Arc::new(files));
-        for file in boot.files.iter().filter(|_| staged) {
-            if let Err(error) = self.cache.fetched(&wanted(file)).await {
-                whole = lacks(file, &error);
-            }
-        }
         whole
     }
 }
 
-fn wanted(file: &BootFile) -> Wanted {
-    Wanted { hash: file.hash, bytes: Some(file.bytes), path: file.path.clone() }
-}
-
-fn lacks(file: &BootFile, error: &NoFile) -> bool {
+/// Says that a boot file could not be fetched; false.
+pub(super) fn lacks(file: &BootFile, error: &NoFile) -> bool {
     tracing::warn!(file = file.name, error = with_causes(error), "a boot file is not here yet");
     false
-}
-
-/// Whether an image is staged here whose time has come: its boot files are wanted as well.
-fn staged(site: &Site) -> bool {
-    site.work().is_some_and(|work| {
-        work.images.iter().any(|image| image.stage.as_ref().is_some_and(|stage| stage.due))
-    })
 }

@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::ahead::{self, Ahead};
 use super::cache::FileCache;
 use super::chunks::ChunkStore;
 use super::config::Config;
@@ -42,6 +44,7 @@ struct Doors {
 }
 
 /// What DHCP and TFTP are told as it changes.
+#[derive(Default)]
 struct Told {
     programs: watch::Sender<Programs>,
     files: watch::Sender<tftp::Files>,
@@ -75,12 +78,7 @@ pub(super) async fn start(
             .hint("`ip -brief address` lists the interfaces and their addresses")
     })?;
     let http = SocketAddr::new(interface.address.into(), config.http_port);
-    let told = Told {
-        programs: watch::Sender::default(),
-        files: watch::Sender::default(),
-        discovers: watch::Sender::default(),
-        policies: watch::Sender::default(),
-    };
+    let told = Told::default();
     let doors = bind(&config, &interface, http, &told).await?;
     let (cache, store) = open_caches(&config, &upstream, ends).await?;
     let enrolment = enrol::enrolment(&mut home, &upstream, config.invite.clone()).await?;
@@ -123,10 +121,13 @@ pub(super) async fn start(
         discovers,
     };
     supervisor.worker("boot programs", done(programs.run(ends.inner.clone())));
+    let ahead = Ahead { cache: cache.clone(), site: site.subscribe(), idle: ahead::IDLE };
+    supervisor.worker("boot files", done(ahead.run(ends.inner.clone())));
     let wake = wake::run(site.subscribe(), interface.address, ends.inner.clone());
     supervisor.worker("wake", done(wake));
     let free = Box::new(move || store.free());
-    let sync = Sync { home, enrolment, upstream, via, http, free, site, images };
+    let clock = SystemTime::now;
+    let sync = Sync { home, enrolment, upstream, via, http, free, clock, site, images };
     let (end, ended) = oneshot::channel();
     supervisor.worker("state", done(sync.run(end, ends.inner.clone())));
     Ok(Started { cache, ended })

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,19 +13,20 @@ use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use common::id::{Hash, Mac, MachineId};
+use common::id::{Hash, ImageId, Mac, MachineId};
 use common::limits::RELAY_HOLD;
 use common::trust::{KeyPair, Signed};
 use common::wire::http::{IDENTITY, Identity};
 use common::wire::relay::{
-    BootFile, ENROL, Enrol, Enrolled, InviteWord, News, STATE, SiteBoot, SiteMachine, SiteMachines,
-    SitePolicy, SiteState, StateAnswer, StateRequest, VIA_HEADER, Via, mark,
+    BootFile, ENROL, Enrol, Enrolled, InviteWord, News, RELAY_WIRE, STATE, SiteBoot, SiteImage, SiteMachine,
+    SiteMachines, SitePolicy, SiteState, SiteWork, Stage, StateAnswer, StateRequest, VIA_HEADER, Via, mark,
 };
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::Ahead;
 use super::cache::FileCache;
 use super::enrol;
 use super::home::Home;
@@ -48,6 +49,8 @@ pub(super) struct Seed {
     pub(super) revoked: AtomicBool,
     /// Signs answers with another key.
     pub(super) changed: AtomicBool,
+    /// Says that it is of another version.
+    pub(super) newer: AtomicBool,
     /// How the relay was let in, and which requests it sent since.
     pub(super) enrolled: Mutex<Vec<Enrol>>,
     pub(super) states: Mutex<Vec<StateRequest>>,
@@ -70,6 +73,7 @@ impl Seed {
             site: watch::Sender::new(SiteState::default()),
             revoked: AtomicBool::new(false),
             changed: AtomicBool::new(false),
+            newer: AtomicBool::new(false),
             enrolled: Mutex::default(),
             states: Mutex::default(),
             passed: Mutex::default(),
@@ -89,6 +93,7 @@ impl Seed {
             .route(ENROL, post(let_in))
             .route(STATE, post(state))
             .route("/boot/{kit}/{file}", get(file))
+            .route("/v1/driver/{hash}", get(driver))
             .fallback(machine)
             .with_state(Arc::clone(self));
         let bound = http::bind(address).await.unwrap();
@@ -113,15 +118,33 @@ impl Seed {
 
     /// A kit with the kernel [`kernel`], whose path the site's state lists.
     pub(super) fn tell_kit(&self) {
-        let file = BootFile {
-            name: "vmlinuz".to_owned(),
-            hash: Hash::of(&kernel()),
-            bytes: kernel().len() as u64,
-            path: "/boot/k/vmlinuz".to_owned(),
+        self.tell_files(&[("vmlinuz", &kernel())]);
+    }
+
+    /// A kit with these files.
+    pub(super) fn tell_files(&self, files: &[(&str, &[u8])]) {
+        let file = |(name, bytes): &(&str, &[u8])| BootFile {
+            name: (*name).to_owned(),
+            hash: Hash::of(bytes),
+            bytes: bytes.len() as u64,
+            path: format!("/boot/k/{name}"),
         };
-        let boot =
-            SiteBoot { site: "branch".to_owned(), discover: true, files: vec![file], ..SiteBoot::default() };
+        let files = files.iter().map(file).collect();
+        let boot = SiteBoot { site: "branch".to_owned(), discover: true, files, ..SiteBoot::default() };
         self.site.send_modify(|site| site.boot = Some(boot));
+    }
+
+    /// The images of the site: one that is staged, and whether its time has come; or none at all.
+    pub(super) fn tell_stage(&self, due: Option<bool>) {
+        let image = |due| SiteImage {
+            image: ImageId(Hash::of(b"debian")),
+            name: "debian".to_owned(),
+            bytes: 7,
+            stage: Some(Stage { number: 1, due, limit: None }),
+            keys: vec![],
+        };
+        let work = SiteWork { images: due.map(image).into_iter().collect(), ..SiteWork::default() };
+        self.site.send_modify(|site| site.work = Some(work));
     }
 
     fn nonce(&self) -> String {
@@ -174,13 +197,15 @@ async fn state(State(seed): State<Arc<Seed>>, body: Bytes) -> Response {
     let held = site.wait_for(|site| {
         seed.revoked.load(Ordering::Relaxed)
             || seed.changed.load(Ordering::Relaxed)
+            || seed.newer.load(Ordering::Relaxed)
             || news(site) != SiteState::default()
     });
     let held = tokio::time::timeout(RELAY_HOLD, held).await;
     let news = held.ok().and_then(Result::ok).map(|site| news(&site)).unwrap_or_default();
-    let news = match seed.revoked.load(Ordering::Relaxed) {
-        true => News::Revoked,
-        false => News::State(Box::new(news)),
+    let news = match (seed.revoked.load(Ordering::Relaxed), seed.newer.load(Ordering::Relaxed)) {
+        (true, _) => News::Revoked,
+        (_, true) => News::Version { server: "9.9".to_owned(), wire: RELAY_WIRE + 1 },
+        _ => News::State(Box::new(news)),
     };
     let answer = StateAnswer { request: signed.digest(), nonce: seed.nonce(), news };
     axum::Json(seed.signing().sign(&answer)).into_response()
@@ -200,6 +225,13 @@ async fn file(
     };
     let tag = format!("\"{}\"", Hash::of(&bytes));
     ([(header::ETAG, tag)], bytes).into_response()
+}
+
+/// The frame of one driver, and with [`Seed::changed`] a frame of something else.
+async fn driver(State(seed): State<Arc<Seed>>, UrlPath(hash): UrlPath<String>) -> Response {
+    seed.files.lock().push(format!("driver {}", &hash[..6]));
+    let content = if seed.changed.load(Ordering::Relaxed) { b"another".to_vec() } else { kernel() };
+    zstd::encode_all(&content[..], 3).unwrap().into_response()
 }
 
 async fn machine(State(seed): State<Arc<Seed>>, headers: HeaderMap, request: Request) -> Response {
@@ -224,6 +256,7 @@ pub(super) struct Branch {
     pub(super) site: watch::Receiver<Arc<Site>>,
     /// Why it is to end.
     pub(super) ended: oneshot::Receiver<Fault>,
+    cache: FileCache,
     cancel: CancellationToken,
 }
 
@@ -236,6 +269,16 @@ impl Drop for Branch {
 impl Branch {
     /// Starts a relay with its state in `dir`.
     pub(super) async fn start(dir: &Path, seed: SocketAddr, word: Option<InviteWord>) -> Result<Self, Fault> {
+        Self::start_at(dir, seed, word, SystemTime::now).await
+    }
+
+    /// The same, where `clock` tells the time.
+    pub(super) async fn start_at(
+        dir: &Path,
+        seed: SocketAddr,
+        word: Option<InviteWord>,
+        clock: fn() -> SystemTime,
+    ) -> Result<Self, Fault> {
         let mut home = Home::open(dir)?;
         let upstream = Upstream::new(&format!("http://{seed}"))?;
         let enrolment = enrol::enrolment(&mut home, &upstream, word).await?;
@@ -253,10 +296,17 @@ impl Branch {
         let shown = site.subscribe();
         let free = Box::new(|| 1 << 30);
         let images = watch::channel(vec![]).1;
-        let sync = Sync { home, enrolment, upstream, via, http: at, free, site, images };
+        let sync = Sync { home, enrolment, upstream, via, http: at, free, clock, site, images };
         let (end, ended) = oneshot::channel();
         tokio::spawn(sync.run(end, cancel.clone()));
-        Ok(Self { at, site: shown, ended, cancel })
+        Ok(Self { at, site: shown, ended, cache, cancel })
+    }
+
+    /// Starts the task that fetches boot files before a machine asks for them.
+    pub(super) fn fetch_ahead(&self) {
+        let idle = Duration::from_millis(300);
+        let ahead = Ahead { cache: self.cache.clone(), site: self.site.clone(), idle };
+        tokio::spawn(ahead.run(self.cancel.clone()));
     }
 
     /// Waits until what the relay knows fits.

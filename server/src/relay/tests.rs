@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
+use common::id::Hash;
 use common::wire::relay::{InviteWord, SitePolicy};
 use tokio_util::sync::CancellationToken;
 
@@ -92,6 +93,139 @@ async fn a_file_that_the_state_does_not_list_is_known_by_the_servers_word() {
     assert_eq!(status, StatusCode::NOT_FOUND);
     let (status, _) = branch.ask("POST", "/v1/relay/state", b"").await;
     assert_eq!(status, StatusCode::NOT_FOUND, "the relay's own routes are not its machines'");
+}
+
+/// Waits until the server was asked for so many files, and a moment for more.
+async fn files(bench: &Bench, count: usize) -> Vec<String> {
+    for _ in 0..400 {
+        if bench.seed.files.lock().len() >= count {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    bench.seed.files.lock().clone()
+}
+
+#[tokio::test]
+async fn boot_files_are_at_the_site_before_a_machine_asks_and_again_when_they_change() {
+    let bench = Bench::new().await;
+    bench.seed.tell_stage(None);
+    let mut branch = bench.told().await;
+    branch.fetch_ahead();
+    assert_eq!(files(&bench, 1).await, ["GET k/vmlinuz"]);
+    let small = kernel().repeat(2);
+    bench.seed.tell_files(&[("vmlinuz", &kernel()), ("loader-8086.img", &small)]);
+    assert_eq!(files(&bench, 2).await, ["GET k/vmlinuz", "GET k/loader-8086.img"], "what is new alone");
+    branch.knows(|site| site.boot().is_some_and(|boot| boot.files.len() == 2)).await;
+    bench.lose_server().await;
+    for (path, wanted) in [("/boot/k/vmlinuz", kernel()), ("/boot/k/loader-8086.img", small)] {
+        let (status, bytes) = branch.ask("GET", path, b"").await;
+        assert!(status == StatusCode::OK && bytes == wanted, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn boot_files_wait_for_the_time_of_a_staged_image_and_for_machines_that_boot() {
+    let bench = Bench::new().await;
+    bench.seed.tell_stage(Some(false));
+    let mut branch = bench.told().await;
+    branch.fetch_ahead();
+    assert!(files(&bench, 1).await.is_empty() && bench.seed.files.lock().is_empty(), "it is not due");
+    bench.seed.tell_stage(Some(true));
+    assert_eq!(files(&bench, 1).await, ["GET k/vmlinuz"]);
+
+    // Nothing is staged any more, and machines keep asking.
+    bench.seed.tell_stage(None);
+    branch.knows(|site| site.work().is_some_and(|work| work.images.is_empty())).await;
+    branch.ask("GET", "/boot/k/vmlinuz", b"").await;
+    let small = kernel().repeat(2);
+    bench.seed.tell_files(&[("vmlinuz", &kernel()), ("loader-8086.img", &small)]);
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        branch.ask("GET", "/boot/k/vmlinuz", b"").await;
+    }
+    assert_eq!(bench.seed.files.lock().len(), 1, "the line is theirs");
+    assert_eq!(files(&bench, 2).await.len(), 2, "then it is idle");
+}
+
+#[tokio::test]
+async fn a_driver_is_kept_by_the_hash_of_what_it_unpacks_to() {
+    let bench = Bench::new().await;
+    let branch = bench.told().await;
+    let path = format!("/v1/driver/{}", Hash::of(&kernel()));
+    bench.seed.changed.store(true, Ordering::Relaxed);
+    let (status, wrong) = branch.ask("GET", &path, b"").await;
+    assert!(status != StatusCode::OK || wrong.is_empty(), "another driver never arrives whole");
+    bench.seed.changed.store(false, Ordering::Relaxed);
+    for _ in 0..3 {
+        let (status, frame) = branch.ask("GET", &path, b"").await;
+        assert!(status == StatusCode::OK && zstd::decode_all(&frame[..]).unwrap() == kernel());
+    }
+    assert_eq!(bench.seed.files.lock().len(), 2, "the line paid once for each that it sent");
+    let (status, _) = branch.ask("GET", &format!("/v1/object/{}", Hash::of(&kernel())), b"").await;
+    assert_ne!(status, StatusCode::OK, "the frame is no file of that hash");
+    let (status, _) = branch.ask("GET", "/v1/driver/none", b"").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn two_relays_at_one_site_both_serve_and_ask_the_server_once_each() {
+    let bench = Bench::new().await;
+    let first = bench.told().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut second = Branch::start(dir.path(), bench.at, Some(bench.seed.word.clone())).await.unwrap();
+    second.knows(|site| site.known().machines.is_some()).await;
+    for branch in [&first, &second] {
+        assert!(branch.script(1).await.contains("swarmboot.key="));
+        let (status, bytes) = branch.ask("GET", "/boot/k/vmlinuz", b"").await;
+        assert!(status == StatusCode::OK && bytes == kernel());
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let asked = || -> Vec<usize> {
+        let states = bench.seed.states.lock();
+        let relays: std::collections::BTreeSet<_> = states.iter().map(|state| state.relay).collect();
+        relays.iter().map(|relay| states.iter().filter(|state| state.relay == *relay).count()).collect()
+    };
+    let before = asked();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(before.len() == 2 && asked() == before, "each has one request that the server holds");
+}
+
+#[tokio::test]
+async fn a_server_of_another_version_ends_the_relay_with_what_to_do() {
+    let bench = Bench::new().await;
+    let mut branch = bench.told().await;
+    bench.seed.newer.store(true, Ordering::Relaxed);
+    bench.seed.site.send_modify(|_| ());
+    let fault = tokio::time::timeout(PATIENCE, &mut branch.ended).await.unwrap().unwrap();
+    for words in ["9.9", env!("CARGO_PKG_VERSION"), "do not understand each other", "install the server's"] {
+        assert!(fault.text().contains(words), "{words}: {}", fault.text());
+    }
+}
+
+#[tokio::test]
+async fn a_relay_whose_clock_is_wrong_serves_like_any_other() {
+    let bench = Bench::new().await;
+    bench.seed.tell_kit();
+    bench.seed.tell_machines(&[(1, SitePolicy::Job)]);
+    let clocks: [fn() -> SystemTime; 2] = [
+        || SystemTime::UNIX_EPOCH - Duration::from_secs(60),
+        || SystemTime::now() + Duration::from_secs(400 * 86_400),
+    ];
+    for clock in clocks {
+        let dir = tempfile::tempdir().unwrap();
+        let word = Some(bench.seed.word.clone());
+        let mut branch = Branch::start_at(dir.path(), bench.at, word, clock).await.unwrap();
+        branch.knows(|site| site.known().machines.is_some()).await;
+        assert!(branch.script(1).await.contains("swarmboot.key="));
+        let (status, _) = branch.ask("POST", "/v1/report", b"hardware").await;
+        assert_eq!(status, StatusCode::OK);
+    }
+    let clocks: Vec<i64> = bench.seed.states.lock().iter().map(|state| state.clock).collect();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let late = i64::try_from(now).unwrap() + 399 * 86_400;
+    assert!(clocks.contains(&0) && clocks.iter().any(|clock| *clock > late), "{clocks:?}");
 }
 
 #[tokio::test]

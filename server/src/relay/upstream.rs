@@ -10,7 +10,7 @@ use common::limits::STALLED;
 use common::wire::http::Refused;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Request, Response, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -134,7 +134,7 @@ impl Upstream {
     pub(super) async fn get(&self, path: &str, from: u64) -> Result<Response<Incoming>, NoAnswer> {
         let mut request = Request::get(path);
         if from > 0 {
-            request = request.header(hyper::header::RANGE, format!("bytes={from}-"));
+            request = request.header(header::RANGE, format!("bytes={from}-"));
         }
         self.send(request.body(Full::default()).map_err(NoAnswer::Request)?, STALLED).await
     }
@@ -172,6 +172,18 @@ pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, NoAnswer
             }
         }
     }
+}
+
+/// Where the body of the answer to a request for the bytes from `asked` on begins in the file, and the length of the whole
+/// file; `None` when the answer does not say that, or begins elsewhere.
+pub(super) fn extent(answer: &Response<Incoming>, asked: u64) -> Option<(u64, u64)> {
+    let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    if answer.status() == StatusCode::PARTIAL_CONTENT {
+        let (range, bytes) = text(header::CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
+        let start = range.split('-').next()?.trim().parse().ok()?;
+        return Some((start, bytes.trim().parse().ok()?)).filter(|_| start == asked);
+    }
+    Some((0, text(header::CONTENT_LENGTH)?.parse().ok()?))
 }
 
 /// The server's words in a refusal, in one line.

@@ -18,14 +18,14 @@ use common::causes::with_causes;
 use common::id::Hash;
 use common::limits::REPORT_BYTES_MAX;
 use common::trust::PublicKey;
-use common::wire::http::{BUNDLE, CMDLINE_KEY, DELTAS, MANIFEST};
+use common::wire::http::{BUNDLE, CMDLINE_KEY, DELTAS, DRIVER, MANIFEST};
 use common::wire::objects::OBJECT;
 use common::wire::relay::VIA_HEADER;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::cache::{FileCache, NoFile, Wanted};
+use super::cache::{FileCache, Form, NoFile, Wanted};
 use super::site::{Alone, Site};
 use super::upstream::{NoAnswer, Upstream, whole};
 use super::via::ViaSigner;
@@ -89,6 +89,7 @@ impl Web {
             .route("/boot/{*path}", get(file))
             .route("/nbp/{file}", get(file))
             .route(&format!("{BUNDLE}/{{hash}}"), get(file))
+            .route(&format!("{DRIVER}/{{hash}}"), get(file))
             .route(&format!("{MANIFEST}/{{image}}"), get(file))
             .route(&format!("{DELTAS}/{{image}}"), get(file))
             .route(&format!("{OBJECT}/{{hash}}"), get(file))
@@ -134,15 +135,15 @@ impl Web {
     /// The file at a path of the server, by the site's state, by the path itself, or by the server's own word.
     async fn wanted(&self, path: &str) -> Result<Wanted, Refusal> {
         if let Some(file) = self.site.borrow().file(path) {
-            return Ok(Wanted { hash: file.hash, bytes: Some(file.bytes), path: path.to_owned() });
+            return Ok(Wanted::plain(file.hash, Some(file.bytes), path.to_owned()));
         }
-        let hash = match path.rsplit_once('/') {
-            Some((BUNDLE | MANIFEST | OBJECT, hash)) => {
-                hash.parse().map_err(|_| Refusal::absent("that is no file's hash"))?
-            }
-            _ => self.hash_at(path).await?,
+        let named = |hash: &str| hash.parse().map_err(|_| Refusal::absent("that is no file's hash"));
+        let (hash, form) = match path.rsplit_once('/') {
+            Some((BUNDLE | MANIFEST | OBJECT, hash)) => (named(hash)?, Form::Plain),
+            Some((DRIVER, hash)) => (named(hash)?, Form::Frame),
+            _ => (self.hash_at(path).await?, Form::Plain),
         };
-        Ok(Wanted { hash, bytes: None, path: path.to_owned() })
+        Ok(Wanted { hash, form, bytes: None, path: path.to_owned() })
     }
 
     /// The hash of the file at `path`, which the server's `ETag` is. The last one counts while the server is not asked.
@@ -268,7 +269,11 @@ async fn file(
         }
     };
     // UEFI tells an EFI program from a disk image by its media type (UEFI 2.10 section 24.7.3.1) before its name.
-    let media = if uri.path().ends_with(".efi") { "application/efi" } else { "application/octet-stream" };
+    let media = match wanted.form {
+        Form::Frame => "application/zstd",
+        Form::Plain if uri.path().ends_with(".efi") => "application/efi",
+        Form::Plain => "application/octet-stream",
+    };
     let content = Content { bytes, media, tag: Some(wanted.hash.to_string()) };
     answer(&method, &headers, content, Box::new(|_| ())).await
 }

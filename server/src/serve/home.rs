@@ -21,14 +21,22 @@ pub(super) struct Home {
 impl Home {
     /// Opens the folder, creating it if needed, and reads the identity or makes a new one.
     pub(super) fn open(dir: &Path) -> Result<Self, Fault> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
-            Fault::failed(format!("cannot make the state folder {}", dir.display()))
-                .because(&error)
-                .hint("run as root, or choose another folder with --state")
-        })?;
+        state_folder(dir)?;
         let keys = identity(&dir.join("identity.key"))?;
         Ok(Self { dir: dir.to_owned(), keys })
     }
+}
+
+/// Creates the state folder `dir` if it is not there: for its owner alone, because there are keys in it.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn state_folder(dir: &Path) -> Result<(), Fault> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        Fault::failed(format!("cannot make the state folder {}", dir.display()))
+            .because(&error)
+            .hint("run as root, or choose another folder with --state")
+    })
 }
 
 /// The key pair in the file `path`; a new one, written there, when there is no such file.

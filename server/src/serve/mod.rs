@@ -59,7 +59,7 @@ use std::time::Duration;
 
 pub(crate) use self::aside::aside;
 pub(crate) use self::files::Files;
-pub(crate) use self::home::identity;
+pub(crate) use self::home::{identity, state_folder};
 pub(crate) use self::leases::{keep as keep_leases, load as load_leases};
 use self::programs::Programs;
 pub(crate) use self::signals::StopSignals;

@@ -100,6 +100,7 @@ impl Fleet {
         if comes {
             let free = presence.free.map(|free| format!(", {} free", bytes(free))).unwrap_or_default();
             notes.push(format!("here, at {}: version {version}{free}", presence.http));
+            notes.extend(self.beside(relay, now));
         } else if is_news {
             let had = relay.version.as_deref().unwrap_or("unknown");
             notes.push(format!("version {version} now, {had} before"));

@@ -17,6 +17,7 @@ use super::super::job::Job;
 use super::super::machine::Machine;
 use super::super::presence::{Presence, is_away};
 use crate::api::shapes::JobState;
+use crate::tailor::PciId;
 use crate::traffic::Sites;
 
 /// All relays with what each is told. Compared with the one before, so that what is the same wakes nobody.
@@ -43,7 +44,12 @@ pub struct RelayView {
     pub machines: Arc<SiteMachines>,
     /// What it is to do.
     pub work: Arc<SiteWork>,
+    /// The NICs that the site's machines boot from, whose small loaders it is told of.
+    pub nics: Arc<Vec<PciId>>,
 }
+
+/// What all relays of one site are told.
+type Told = (Arc<SiteMachines>, Arc<SiteWork>, Arc<Vec<PciId>>);
 
 impl RelayTable {
     /// The relay with this key, revoked or not.
@@ -70,7 +76,7 @@ impl Fleet {
     #[must_use]
     pub fn relay_table(&self, now: Timestamp) -> RelayTable {
         let mut relays = BTreeMap::new();
-        let mut made: BTreeMap<&str, (Arc<SiteMachines>, Arc<SiteWork>)> = BTreeMap::new();
+        let mut made: BTreeMap<&str, Told> = BTreeMap::new();
         for relay in self.state.relays.values() {
             let Some((key, _)) = relay.enrolled else { continue };
             let is_revoked = relay.revoked.is_some();
@@ -78,12 +84,15 @@ impl Fleet {
             if is_revoked && self.state.relay_by_key(&key).is_some_and(|newest| newest.revoked.is_none()) {
                 continue;
             }
-            let (machines, work) = if is_revoked {
-                (Arc::default(), Arc::default())
+            let (machines, work, nics) = if is_revoked {
+                Told::default()
             } else {
-                let told =
-                    || (Arc::new(self.machines_of(&relay.site)), Arc::new(self.work_of(&relay.site, now)));
-                made.entry(&relay.site).or_insert_with(told).clone()
+                let site = relay.site.as_str();
+                let told = || {
+                    let (machines, work) = (self.machines_of(site), self.work_of(site, now));
+                    (Arc::new(machines), Arc::new(work), Arc::new(self.nics_of(site)))
+                };
+                made.entry(site).or_insert_with(told).clone()
             };
             let presence = self.relays.here.get(&key).filter(|presence| !is_away(presence, now));
             let view = RelayView {
@@ -94,6 +103,7 @@ impl Fleet {
                 from: presence.map(|presence| presence.from),
                 machines,
                 work,
+                nics,
             };
             relays.insert(key, view);
         }

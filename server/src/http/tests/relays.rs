@@ -6,6 +6,8 @@ use common::wire::relay::{
     mark,
 };
 
+use common::hardware::{Device, HardwareReport};
+
 use super::*;
 use crate::api::shapes::RelayInvite;
 
@@ -150,6 +152,91 @@ async fn a_request_is_held_until_something_changes() {
     let (told, ()) = tokio::join!(news(&bench, &relay, knows), revoke);
     assert_eq!(told, News::Revoked);
     assert_eq!(news(&bench, &relay, knows).await, News::Revoked);
+}
+
+/// A machine that booted from this card, which its first report shows.
+fn with_card(machine: u8, device: u16) -> HardwareReport {
+    let mut report = report(machine, 1, &[Contents::Blank]);
+    report.nics[0].driver = "igb".to_owned();
+    report.devices.push(Device {
+        address: "0000:01:00.0".to_owned(),
+        modalias: format!("pci:v00008086d{device:08X}sv00008086sd00000001bc02sc00i00"),
+        class: 0x02_0000,
+        driver: "igb".to_owned(),
+    });
+    report
+}
+
+#[tokio::test]
+async fn a_relay_is_told_of_the_small_loaders_of_its_machines_cards() {
+    let (bench, relay) = (with_relay().await, relay(1));
+    let names = |state: &SiteState| -> Vec<String> {
+        let boot = state.boot.as_ref().expect("it has changed");
+        boot.files.iter().map(|file| file.path.clone()).collect()
+    };
+    let first = state(&bench, &relay, Known::default()).await;
+    assert!(names(&first).is_empty());
+    // While the request is held: a site whose machines were just reported is told at once.
+    let later = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        for (machine, device) in [(1, 0x1533), (2, 0x1521), (3, 0x1521)] {
+            bench.report(with_card(machine, device), &key(machine, 1)).await;
+        }
+    };
+    let (second, ()) = tokio::join!(state(&bench, &relay, known(&first)), later);
+    assert!(second.boot.is_some());
+    let third = state(&bench, &relay, Known { boot: None, ..known(&second) }).await;
+    let small = ["/boot/debian-12/loader-1521.img", "/boot/debian-12/loader-1533.img"];
+    assert_eq!(names(&third), small, "that of most machines first");
+}
+
+#[tokio::test]
+async fn two_relays_at_one_site_are_both_told_and_neither_ends_the_others_wait() {
+    let bench = with_relay().await;
+    let word = invited(&bench).await;
+    assert_eq!(enrol(&bench, &word, &relay(2)).await.status(), 200);
+    let (one, two) = (relay(1), relay(2));
+    let told = state(&bench, &one, Known::default()).await;
+    let knows = [known(&told), known(&state(&bench, &two, Known::default()).await)];
+    let held = |relay, known| {
+        let bench = &bench;
+        async move {
+            let short = std::time::Duration::from_millis(400);
+            tokio::time::timeout(short, state(bench, relay, known)).await.is_err()
+        }
+    };
+    let (first, second) = tokio::join!(held(&one, knows[0]), held(&two, knows[1]));
+    assert!(first && second, "nothing is new for either");
+    let order = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        bench.report(report(1, 1, &[Contents::Blank]), &key(1, 1)).await;
+    };
+    let (first, second, ()) =
+        tokio::join!(state(&bench, &one, knows[0]), state(&bench, &two, knows[1]), order);
+    assert_eq!((first.machines.is_some(), first.machines), (true, second.machines));
+
+    let shown = bench.fleet.relays_shown().await.unwrap();
+    let warnings: Vec<String> = shown.iter().flat_map(|relay| relay.warnings.clone()).collect();
+    let beside =
+        |name: &str| warnings.iter().any(|text| text.starts_with(&format!("{name} is at {SITE} too")));
+    assert!(beside("10.0.0.0-24-1") && beside("10.0.0.0-24-2"), "{warnings:?}");
+    let log = bench.fleet.log_page(LogFilter::default(), 0, 100).await.unwrap();
+    let said = log.iter().filter(|event| format!("{:?}", event.what).contains("too: each answers")).count();
+    assert_eq!(said, 1, "once, when the second came: {log:?}");
+}
+
+/// Freshness is told by the server's nonces, so a relay that thinks it is 1970 serves like any other.
+#[tokio::test]
+async fn a_relay_with_a_wrong_clock_is_told_all_and_the_admin_of_its_clock() {
+    let bench = with_relay().await;
+    let asks = StateRequest { clock: 0, ..request(&bench, &relay(1), Known::default()) };
+    let answer: Signed<StateAnswer> = read(send(&bench, &relay(1), &asks).await).await;
+    let News::State(told) = answer.open(&server_key().public()).unwrap().news else { panic!("no state") };
+    assert!(told.boot.is_some() && told.machines.is_some() && told.work.is_some());
+    let target = "/boot.ipxe?mac=02-00-00-00-00-01";
+    let signed = relay(1).sign(&via(&bench, "GET", target, 1));
+    assert_eq!(passed(&bench, target, &signed).await.status(), 200);
+    assert_eq!(bench.fleet.relays_shown().await.unwrap()[0].warnings, ["its clock is wrong"]);
 }
 
 #[tokio::test]

@@ -1,28 +1,21 @@
-//! One file on its way from the server into the cache: a task fetches it once, hashes it and writes it, and all machines
-//! that want it read what is there already. The last bytes are given only when the hash is right, so that a wrong file
-//! never arrives whole. Touches the server and one file.
+//! One file on its way from the server into the cache: a task fetches it once, hashes it and writes it, and says how far
+//! it has come. Touches the server and one file.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use common::id::Hash;
-use common::limits::BUNDLE_BYTES_MAX;
-use hyper::body::Incoming;
-use hyper::{Response, StatusCode, header};
+use common::limits::{BUNDLE_BYTES_MAX, DRIVER_BYTES_MAX};
+use hyper::StatusCode;
 use tokio::sync::watch;
 
-use crate::http::content::{Growing, Pieces};
-use crate::relay::upstream::{NoAnswer, Upstream, piece, refusal};
+use super::name::{Form, Name};
+use crate::relay::upstream::{NoAnswer, Upstream, extent, piece, refusal};
 
-/// Bytes that are held back until the hash of all is right. Any number does.
-const HELD_BACK: u64 = 4096;
-/// Bytes of one read from the file.
-const READ_BYTES: u64 = 256 << 10;
 /// Tries in a row that brought nothing, after which the file is given up: with the pauses between them a line may be
 /// down for half a minute.
 const FRUITLESS_TRIES: u32 = 6;
@@ -30,12 +23,25 @@ const FRUITLESS_TRIES: u32 = 6;
 /// A file that is wanted, by its hash, and where the server has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::relay) struct Wanted {
-    /// The BLAKE3 hash of its bytes.
+    /// The BLAKE3 hash of its bytes, or of what they are a frame of.
     pub(in crate::relay) hash: Hash,
+    /// What the hash is of.
+    pub(in crate::relay) form: Form,
     /// Its length in bytes, where that is known beforehand.
     pub(in crate::relay) bytes: Option<u64>,
     /// Its path on the server's HTTP.
     pub(in crate::relay) path: String,
+}
+
+impl Wanted {
+    /// The file whose own bytes have this hash, at this path.
+    pub(in crate::relay) fn plain(hash: Hash, bytes: Option<u64>, path: String) -> Self {
+        Self { hash, form: Form::Plain, bytes, path }
+    }
+
+    pub(super) fn name(&self) -> Name {
+        Name { hash: self.hash, form: self.form }
+    }
 }
 
 /// Why a file cannot be had.
@@ -66,6 +72,9 @@ pub(in crate::relay) enum NoFile {
         /// The hash that is wanted.
         wanted: Hash,
     },
+    /// What came should be a zstd frame, and is none.
+    #[error("what the server sent is no zstd frame")]
+    Frame(#[source] io::Error),
     /// The cache has no room for it, or its disk cannot be written.
     #[error("the cache cannot take it")]
     Disk(#[source] io::Error),
@@ -95,11 +104,11 @@ impl NoFile {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
     /// The file and its whole length, once the server has told it.
-    file: Option<(Arc<File>, u64)>,
+    pub(super) file: Option<(Arc<File>, u64)>,
     /// Bytes that can be read.
-    written: u64,
+    pub(super) written: u64,
     /// How it ended: whole and right, or not.
-    ended: Option<Result<(), Failed>>,
+    pub(super) ended: Option<Result<(), Failed>>,
 }
 
 /// Why a file did not come, for all who wait for it.
@@ -145,69 +154,6 @@ impl Progress {
     }
 }
 
-/// A file that is on its way, for a machine.
-#[derive(Debug)]
-pub(in crate::relay) struct Coming {
-    progress: watch::Receiver<Progress>,
-    file: Arc<File>,
-    bytes: u64,
-}
-
-impl Coming {
-    /// Waits until the file's length is known.
-    ///
-    /// # Errors
-    /// When it cannot be had.
-    pub(super) async fn begun(mut progress: watch::Receiver<Progress>) -> Result<Self, NoFile> {
-        let known = |progress: &Progress| progress.file.is_some() || progress.ended.is_some();
-        let at = progress.wait_for(known).await.map_err(|_| stopping())?.clone();
-        match (at.file, at.ended) {
-            (_, Some(Err(failed))) => Err(failed.into()),
-            (Some((file, bytes)), _) => Ok(Self { progress, file, bytes }),
-            (None, _) => Err(stopping()),
-        }
-    }
-}
-
-impl Growing for Coming {
-    fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    fn read(&self, start: u64, len: u64) -> Pieces {
-        let state = (self.progress.clone(), Arc::clone(&self.file), start, self.bytes);
-        let end = start + len;
-        Box::pin(futures::stream::try_unfold(state, move |(mut progress, file, at, bytes)| async move {
-            if at >= end {
-                return Ok(None);
-            }
-            let there = there(&mut progress, at, bytes).await?;
-            let count = (there - at).min(end - at).min(READ_BYTES);
-            let source = Arc::clone(&file);
-            let read = tokio::task::spawn_blocking(move || {
-                let mut piece = vec![0; usize::try_from(count).unwrap_or(0)];
-                source.read_exact_at(&mut piece, at).map(|()| Bytes::from(piece))
-            });
-            let piece = read.await.map_err(io::Error::other)??;
-            Ok(Some((piece, (progress, file, at + count, bytes))))
-        }))
-    }
-}
-
-/// Waits until more than `at` bytes can be given, and says how many.
-async fn there(progress: &mut watch::Receiver<Progress>, at: u64, bytes: u64) -> io::Result<u64> {
-    let given = |progress: &Progress| match progress.ended {
-        Some(Ok(())) => bytes,
-        _ => progress.written.min(bytes.saturating_sub(HELD_BACK)),
-    };
-    let more = |progress: &Progress| given(progress) > at || progress.ended.is_some();
-    let now = progress.wait_for(more).await.map_err(io::Error::other)?;
-    match &now.ended {
-        Some(Err(failed)) => Err(io::Error::other(NoFile::from(failed.clone()))),
-        _ => Ok(given(&now)),
-    }
-}
-
 /// The fetching of one file.
 pub(super) struct Fill<'a> {
     pub(super) upstream: &'a Upstream,
@@ -249,7 +195,15 @@ impl Fill<'_> {
                 Err(error) => return Err(self.spoiled(error)),
             }
         };
-        let got = Hash(*begun.hasher.finalize().as_bytes());
+        let got = match self.wanted.form {
+            Form::Plain => Hash(*begun.hasher.finalize().as_bytes()),
+            Form::Frame => {
+                let part = self.part.clone();
+                let got = tokio::task::spawn_blocking(move || hash_of(&part, Form::Frame)).await;
+                let got = got.map_err(io::Error::other).and_then(|got| got);
+                got.map_err(|error| self.spoiled(NoFile::Frame(error)))?
+            }
+        };
         if got != self.wanted.hash {
             return Err(self.spoiled(NoFile::Hash { got, wanted: self.wanted.hash }));
         }
@@ -260,7 +214,7 @@ impl Fill<'_> {
 
     /// Removes what is of no use to the next try.
     fn spoiled(&self, error: NoFile) -> NoFile {
-        if matches!(error, NoFile::Hash { .. } | NoFile::Length { .. } | NoFile::Disk(_)) {
+        if matches!(error, NoFile::Hash { .. } | NoFile::Frame(_) | NoFile::Length { .. } | NoFile::Disk(_)) {
             // One that is left is found wrong by the next try.
             drop(std::fs::remove_file(&self.part));
         }
@@ -279,7 +233,8 @@ impl Fill<'_> {
             }
             _ => return Err(NoFile::Refused(refusal(answer).await.1)),
         };
-        let (start, bytes) = extent(&answer, begun.at)?;
+        let unclear = || NoFile::Refused("its answer does not say how long the file is".to_owned());
+        let (start, bytes) = extent(&answer, begun.at).ok_or_else(unclear)?;
         let most = self.wanted.bytes.unwrap_or(BUNDLE_BYTES_MAX);
         if bytes > most || self.wanted.bytes.is_some_and(|wanted| wanted != bytes) {
             return Err(NoFile::Length { got: bytes, wanted: most });
@@ -289,7 +244,7 @@ impl Fill<'_> {
             (begun.at, begun.hasher) = (0, blake3::Hasher::new());
         }
         if !(self.room)(bytes) {
-            let full = io::Error::new(io::ErrorKind::StorageFull, "it is larger than the cache may be");
+            let full = io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than the cache may be");
             return Err(NoFile::Disk(full));
         }
         self.tell(begun, bytes);
@@ -330,25 +285,23 @@ fn open(path: &Path) -> io::Result<Begun> {
     Ok(Begun { file: Arc::new(file), at, hasher })
 }
 
-/// Where the answer's body begins in the file, and the length of the whole file.
-fn extent(answer: &Response<Incoming>, asked: u64) -> Result<(u64, u64), NoFile> {
-    let unclear = || NoFile::Refused("its answer does not say how long the file is".to_owned());
-    let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
-    if answer.status() == StatusCode::PARTIAL_CONTENT {
-        let range = text(header::CONTENT_RANGE).and_then(|range| range.strip_prefix("bytes "));
-        let (range, bytes) = range.and_then(|range| range.split_once('/')).ok_or_else(unclear)?;
-        let start =
-            range.split('-').next().and_then(|start| start.trim().parse().ok()).ok_or_else(unclear)?;
-        let bytes = bytes.trim().parse().map_err(|_| unclear())?;
-        return if start == asked { Ok((start, bytes)) } else { Err(unclear()) };
-    }
-    let bytes = text(header::CONTENT_LENGTH).and_then(|bytes| bytes.parse().ok()).ok_or_else(unclear)?;
-    Ok((0, bytes))
-}
-
 async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, NoFile> {
     let done = tokio::task::spawn_blocking(act).await;
     done.map_err(io::Error::other).and_then(|done| done).map_err(NoFile::Disk)
+}
+
+/// The hash of a file, or of what it is a frame of, without reading more than a driver may have. Blocks.
+pub(super) fn hash_of(path: &Path, form: Form) -> io::Result<Hash> {
+    let mut file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    match form {
+        Form::Plain => io::copy(&mut file, &mut hasher)?,
+        Form::Frame => {
+            let plain = zstd::stream::read::Decoder::new(file)?;
+            io::copy(&mut plain.take(DRIVER_BYTES_MAX + 1), &mut hasher)?
+        }
+    };
+    Ok(Hash(*hasher.finalize().as_bytes()))
 }

@@ -1,5 +1,7 @@
 //! The cache over a server on the loopback that counts what is asked of it, breaks off, and lies.
 
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,7 +12,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
+use common::id::Hash;
 use futures::StreamExt as _;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::Notify;
 
 use super::*;
@@ -100,7 +105,7 @@ fn opened(dir: &Path, bytes_max: u64, url: &str) -> FileCache {
 }
 
 fn wanted(bytes: usize) -> Wanted {
-    Wanted { hash: Hash::of(&content(bytes)), bytes: Some(bytes as u64), path: format!("/{bytes}") }
+    Wanted::plain(Hash::of(&content(bytes)), Some(bytes as u64), format!("/{bytes}"))
 }
 
 async fn all_of(bytes: Bytestore) -> std::io::Result<Vec<u8>> {
@@ -205,4 +210,69 @@ async fn a_file_of_another_length_is_refused_at_once() {
     let bench = Bench::new(Origin::default(), 1 << 20).await;
     let error = bench.cache.get(&Wanted { bytes: Some(7), ..wanted(50_000) }).await.unwrap_err();
     assert!(error.to_string().contains("50000 bytes, where 7"), "{error}");
+}
+
+/// A disk that takes nothing more: the part file is one in memory, which can be forbidden to grow.
+struct Disk(File);
+
+impl Disk {
+    fn under(dir: &Path, bytes: usize) -> Self {
+        let file = memfd_create("part", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        let part = dir.join("files/part").join(wanted(bytes).name().to_string());
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{}", file.as_raw_fd()), part).unwrap();
+        Self(file.into())
+    }
+
+    fn is_full(&self) {
+        fcntl(&self.0, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_in_the_middle_costs_the_line_and_no_machine_its_file() {
+    let bytes = 400_000;
+    let origin = Origin { go_on: Some(Notify::new()), ..Origin::default() };
+    let bench = Bench::new(origin, 1 << 20).await;
+    let disk = Disk::under(bench.dir.path(), bytes);
+    let Bytestore::Growing(coming) = bench.cache.get(&wanted(bytes)).await.unwrap() else {
+        panic!("not coming")
+    };
+    assert_eq!(part_of(&*coming, 0, 200_000).await.unwrap(), content(bytes)[..200_000]);
+    disk.is_full();
+    let machine = tokio::spawn(async move { part_of(&*coming, 0, bytes as u64).await });
+    // The second half of the first answer, and that of the one to the machine.
+    let go_on = bench.origin.go_on.as_ref().unwrap();
+    go_on.notify_one();
+    while bench.asked() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    go_on.notify_one();
+    assert!(machine.await.unwrap().unwrap() == content(bytes));
+    let from = bench.origin.ranges.lock()[1].clone().unwrap();
+    assert_eq!(from, format!("bytes={}-", bytes / 2), "what was here did not come again");
+    let error = bench.cache.get(&wanted(bytes)).await.unwrap_err();
+    assert!(error.is_disk() && bench.asked() == 2, "the next is passed through as a whole: {error}");
+}
+
+#[tokio::test]
+async fn a_wrong_rest_never_arrives_whole() {
+    let bytes = 400_000;
+    let origin = Origin { go_on: Some(Notify::new()), ..Origin::default() };
+    let bench = Bench::new(origin, 1 << 20).await;
+    let disk = Disk::under(bench.dir.path(), bytes);
+    let Bytestore::Growing(coming) = bench.cache.get(&wanted(bytes)).await.unwrap() else {
+        panic!("not coming")
+    };
+    assert_eq!(part_of(&*coming, 0, 1000).await.unwrap(), content(bytes)[..1000]);
+    disk.is_full();
+    bench.origin.lie.store(true, Ordering::Relaxed);
+    let machine = tokio::spawn(async move { part_of(&*coming, 0, bytes as u64).await });
+    let go_on = bench.origin.go_on.as_ref().unwrap();
+    go_on.notify_one();
+    while bench.asked() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    go_on.notify_one();
+    let error = machine.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("has the hash"), "{error}");
 }
