@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::to_bytes;
 use tokio_util::sync::CancellationToken;
@@ -91,4 +93,24 @@ async fn the_loader_is_the_one_of_the_nic_where_that_is_known() {
     for absent in [common::id::Hash::of(b"x").to_string(), "../../etc".to_owned(), String::new()] {
         assert_eq!(bench.get(&format!("/v1/driver/{absent}")).await.status(), 404, "{absent}");
     }
+}
+
+#[tokio::test]
+async fn who_asks_for_a_script_is_seen_before_its_loader_is_made() {
+    let bench = Bench::open();
+    bench.rooms.making.store(true, Ordering::Relaxed);
+    let script = bench.get("/boot.ipxe?mac=02-00-00-00-00-01&nic=01:1a:f4:10:00");
+    let look = async {
+        for _ in 0..500 {
+            if bench.fleet.machines(Selection::default()).await.unwrap().len() == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let seen = bench.fleet.machines(Selection::default()).await.unwrap().len();
+        bench.rooms.making.store(false, Ordering::Relaxed);
+        seen
+    };
+    let (answer, seen) = tokio::join!(script, look);
+    assert_eq!((answer.status().as_u16(), seen), (200, 1));
 }
