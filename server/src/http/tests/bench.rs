@@ -154,6 +154,10 @@ impl BootSource for Rooms {
         (image == self::image().id).then(|| Bytes::from_static(b"SBMF"))
     }
 
+    fn deltas(&self, image: ImageId) -> Option<(Bytes, Hash)> {
+        (image == self::image().id).then(|| (Bytes::from_static(b"SBDT"), Hash::of(b"deltas")))
+    }
+
     fn hashed(&self, _: &str, _: &str) -> Option<(Hashed, Hashed)> {
         let hashed = |n| Hashed { object: Object { hash: Hash([n; 32]), bytes: 8 << 20 }, sha256: [n; 32] };
         Some((hashed(0xaa), hashed(0xbb)))
