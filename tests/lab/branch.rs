@@ -3,22 +3,15 @@
 //! dnsmasq. Touches one network each.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::dnsmasq::Dnsmasq;
 use crate::net::Net;
-use crate::process::Beside;
-use crate::wait;
-
-/// The timeout of a start.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A dnsmasq of a branch, which runs until it is dropped.
 #[derive(Debug)]
-pub struct Branch {
-    running: Beside,
-}
+pub struct Branch(Dnsmasq);
 
 /// The addresses that a branch's DHCP server gives out.
 #[derive(Debug)]
@@ -45,7 +38,7 @@ impl Branch {
             "--dhcp-authoritative".to_owned(),
         ];
         words.extend(given.fixed.iter().map(|(mac, address)| format!("--dhcp-host={mac},{address}")));
-        Self::start(net, "branch-dhcp", &words, folder)
+        Dnsmasq::run(net, "branch-dhcp", &words, folder).map(Self)
     }
 
     /// The relay agent of the branch's router, whose address there is `own`, to the DHCP server at `server`.
@@ -53,25 +46,13 @@ impl Branch {
     /// # Errors
     /// When dnsmasq is not installed, or the port is in use.
     pub fn relay_agent(net: &Net, own: &str, server: &str, folder: &Path) -> Result<Self> {
-        Self::start(net, "branch-relay-agent", &[format!("--dhcp-relay={own},{server}")], folder)
-    }
-
-    fn start(net: &Net, name: &str, words: &[String], folder: &Path) -> Result<Self> {
-        let mut command = net.command("dnsmasq");
-        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-ping"]);
-        command.args(["--user=root", "--bind-dynamic", "--log-facility=-", "--log-dhcp", "--pid-file="]);
-        command.args(words);
-        let mut running = Beside::start(name, &mut command, &folder.join(format!("{name}.log")))?;
-        wait::until(&format!("{name} to start"), START_LIMIT, || {
-            running.check_running()?;
-            Ok(running.said().contains("started").then_some(()))
-        })?;
-        Ok(Self { running })
+        let words = [format!("--dhcp-relay={own},{server}")];
+        Dnsmasq::run(net, "branch-relay-agent", &words, folder).map(Self)
     }
 
     /// Its whole log so far.
     #[must_use]
     pub fn log(&self) -> String {
-        self.running.said()
+        self.0.log()
     }
 }

@@ -1,5 +1,5 @@
-//! Owns another DHCP server: plain dnsmasq that gives out addresses and says nothing about booting, beside which
-//! swarmboot runs as a proxyDHCP server. Touches one segment.
+//! Owns dnsmasq, with nothing but DHCP: another DHCP server that gives out addresses and says nothing about booting,
+//! beside which swarmboot runs as a proxyDHCP server. Touches one segment.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,24 +26,23 @@ impl Dnsmasq {
     /// When dnsmasq is not installed, or the port is in use.
     pub fn start(net: &Net, segment: Segment, folder: &Path) -> Result<Self> {
         let interface = segment.interface();
+        let name = format!("dnsmasq-{interface}");
+        let words = [
+            format!("--interface={interface}"),
+            format!("--dhcp-range={},{},1h", segment.address(100), segment.address(199)),
+            format!("--dhcp-leasefile={}", folder.join(format!("{name}.leases")).display()),
+        ];
+        Self::run(net, &name, &words, folder)
+    }
+
+    /// Runs it with these words besides; its log goes to the file `name` in `folder`.
+    pub(crate) fn run(net: &Net, name: &str, words: &[String], folder: &Path) -> Result<Self> {
         let mut command = net.command("dnsmasq");
-        command.args([
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--port=0",
-            "--no-ping",
-            "--log-dhcp",
-        ]);
-        command.args(["--user=root", "--bind-dynamic", "--log-facility=-", "--pid-file="]);
-        command.arg(format!("--interface={interface}"));
-        command.arg(format!("--dhcp-range={},{},1h", segment.address(100), segment.address(199)));
-        command.arg(format!(
-            "--dhcp-leasefile={}",
-            folder.join(format!("dnsmasq-{interface}.leases")).display()
-        ));
-        let log = folder.join(format!("dnsmasq-{interface}.log"));
-        let mut running = Beside::start("dnsmasq", &mut command, &log)?;
-        wait::until("dnsmasq to start", START_LIMIT, || {
+        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-ping"]);
+        command.args(["--user=root", "--bind-dynamic", "--log-facility=-", "--log-dhcp", "--pid-file="]);
+        command.args(words);
+        let mut running = Beside::start(name, &mut command, &folder.join(format!("{name}.log")))?;
+        wait::until(&format!("{name} to start"), START_LIMIT, || {
             running.check_running()?;
             Ok(running.said().contains("started").then_some(()))
         })?;

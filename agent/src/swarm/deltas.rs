@@ -59,34 +59,52 @@ pub(super) fn request_for(chunk: ChunkIndex, deltas: Option<&dyn DeltaBases>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    use common::deltas::Delta;
+    use common::id::ImageId;
 
     use super::*;
 
     /// One chunk with a delta, until that is refused.
-    struct One(AtomicBool);
+    struct One {
+        set: DeltaSet,
+        refused: AtomicBool,
+        decoding: Mutex<()>,
+    }
 
     impl DeltaBases for One {
         fn chunks(&self) -> ChunkSet {
             ChunkSet::new(2)
         }
         fn usable(&self, chunk: ChunkIndex) -> Option<Hash> {
-            self.known(chunk).filter(|_| !self.0.load(Ordering::Relaxed)).map(|(wire, _)| wire)
+            self.known(chunk).filter(|_| !self.refused.load(Ordering::Relaxed)).map(|(wire, _)| wire)
         }
-        fn known(&self, chunk: ChunkIndex) -> Option<(Hash, u32)> {
-            (chunk == ChunkIndex(1)).then_some((Hash([7; 32]), 9))
+        fn set(&self) -> &DeltaSet {
+            &self.set
         }
-        fn decode(&self, _: ChunkIndex, over: &mut OverPrefix<'_>) -> Result<Vec<u8>, String> {
-            over(b"")
+        fn base(&self, _: u32) -> Result<Vec<u8>, String> {
+            Ok(vec![])
+        }
+        fn decoding(&self) -> &Mutex<()> {
+            &self.decoding
         }
         fn refuse(&self, _: ChunkIndex) {
-            self.0.store(true, Ordering::Relaxed);
+            self.refused.store(true, Ordering::Relaxed);
         }
     }
 
     #[test]
     fn a_delta_is_asked_for_where_it_can_be_decoded_and_not_after_it_was_refused() {
-        let (one, chunk, other) = (One(AtomicBool::new(false)), ChunkIndex(1), ChunkIndex(0));
+        let (chunk, other) = (ChunkIndex(1), ChunkIndex(0));
+        let delta = Delta { wire: Hash([7; 32]), wire_len: 9, bases: vec![0] };
+        let set = DeltaSet {
+            from: ImageId(Hash([1; 32])),
+            bases: vec![],
+            deltas: BTreeMap::from([(chunk, delta)]),
+        };
+        let one = One { set, refused: AtomicBool::default(), decoding: Mutex::default() };
         let asks = |chunk| request_for(chunk, Some(&one));
         assert_eq!(asks(chunk), FromPuller::GetDelta { chunk, delta: Hash([7; 32]) });
         assert_eq!(asks(other), FromPuller::Get { chunk: other });

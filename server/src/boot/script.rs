@@ -102,11 +102,22 @@ pub fn entry(server: SocketAddr, fallback: Option<SocketAddr>) -> String {
 /// The script of a machine that waits for a neighbour to have its boot files: it asks again after so many seconds.
 #[must_use]
 pub fn wait(server: SocketAddr, fallback: Option<SocketAddr>, seconds: u32) -> String {
+    waiting(server, fallback, seconds, "a neighbour fetches the boot files first")
+}
+
+/// The script of a machine that must not boot its own disk and cannot be told more yet, because of `because`, which is a
+/// constant: it asks again after a while.
+#[must_use]
+pub fn wait_because(server: SocketAddr, because: &'static str) -> String {
+    waiting(server, None, 10, because)
+}
+
+fn waiting(server: SocketAddr, fallback: Option<SocketAddr>, seconds: u32, because: &'static str) -> String {
     let (server, fallback) = (url(server), fallback.map(url));
     format!(
         "#!ipxe\n\
          set wait:int32 2\n\
-         echo swarmboot: a neighbour of ${{netX/mac}} fetches the boot files first; asking again in {seconds} s\n\
+         echo swarmboot: {because}; ${{netX/mac}} asks {server} again in {seconds} s\n\
          sleep {seconds} ||\n\
          :ask\n\
          {}{}",
@@ -237,23 +248,6 @@ pub fn ignored(server: SocketAddr) -> String {
     boot_disk(server, "it is not served here")
 }
 
-/// The script for a machine that must not boot its own disk and cannot be told more yet, because of `because`, which is a
-/// constant: it waits, and begins again from the first script.
-#[must_use]
-pub fn wait_because(server: SocketAddr, because: &'static str) -> String {
-    let server = url(server);
-    format!(
-        "#!ipxe\n\
-         set wait:int32 10\n\
-         :again\n\
-         echo swarmboot: {because}; ${{netX/mac}} asks {server} again in 10 s\n\
-         sleep 10 ||\n\
-         chain --autofree --replace {server}/boot.ipxe || goto failed\n\
-         {}",
-        try_again("again", "no answer from", &server)
-    )
-}
-
 /// Prints what failed (iPXE itself has just printed why), waits 2 to 30 seconds, longer each time, and goes on at
 /// `label`: a back-off, so that forty machines that wait for a server do not flood it when it comes back.
 fn try_again(label: &str, what: &str, server: &str) -> String {
@@ -315,9 +309,10 @@ mod tests {
         load(&Load { server, fallback, key, kit, loader, kernel_arguments, from_peers }).unwrap()
     }
 
-    fn all() -> [String; 7] {
+    fn all() -> [String; 8] {
         [
             wait(server(), None, 5),
+            wait_because(server(), "the server cannot be reached"),
             at_neighbours(Check::Hash),
             at_neighbours(Check::None),
             entry(server(), None),
@@ -386,7 +381,8 @@ mod tests {
 
     #[test]
     fn waits_grow_to_half_a_minute_and_stay_there() {
-        for script in [entry(server(), None), loaded("k", &[]).unwrap()] {
+        let waits = [wait(server(), None, 5), wait_because(server(), "it rains")];
+        for script in waits.into_iter().chain([entry(server(), None), loaded("k", &[]).unwrap()]) {
             let (_, after) = script.split_once("set wait:int32 ").unwrap();
             let mut wait: u32 = after.lines().next().unwrap().parse().unwrap();
             // What `iseq ${wait} 30 || inc wait 4` does; a start that steps over 30 would grow for ever.

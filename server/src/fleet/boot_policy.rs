@@ -389,6 +389,13 @@ pub enum Sighting {
         /// Whether the whole file was sent.
         whole: bool,
     },
+    /// A boot script was asked for. It may take a minute to be answered, when a loader is made for it first.
+    AsksScript {
+        /// The marks that iPXE put into the URL of the script.
+        asker: Asker,
+        /// The address that asks.
+        address: std::net::IpAddr,
+    },
     /// A boot script was sent.
     Script {
         /// The marks that iPXE put into the URL of the script.
@@ -416,6 +423,11 @@ pub enum Sighting {
     System {
         /// The Ethernet address that the request came from.
         mac: Mac,
+    },
+    /// The kernel or the loader is being sent.
+    LoaderFileBegun {
+        /// The address that fetches it.
+        address: std::net::IpAddr,
     },
     /// The kernel or the loader was sent.
     LoaderFile {

@@ -52,6 +52,8 @@ async fn boot_script(
         BootPolicy::Unknown => public.discover && ethernet,
         BootPolicy::BootDisk | BootPolicy::Ignore => false,
     };
+    // Told now, because the answer may take long: nobody shall think meanwhile that its boot program never ran.
+    public.fleet.sighting(Sighting::AsksScript { asker: asker.clone(), address: ends.peer.ip() });
     let (text, says) = match (kit, policy) {
         (true, _) => load_script(&public, &Booter { ends, asker: &asker, machine, ipxe: &ipxe }).await?,
         (false, BootPolicy::Unknown) if !ethernet => {
@@ -194,7 +196,11 @@ async fn kit_file(
         peers.sign(ends.peer.ip());
         fleet.sighting(Sighting::LoaderFile { address: ends.peer.ip(), file: name, bytes });
     });
-    answer(&method, &headers, content, told).await
+    let response = answer(&method, &headers, content, told).await?;
+    if method == Method::GET {
+        public.fleet.sighting(Sighting::LoaderFileBegun { address: ends.peer.ip() });
+    }
+    Ok(response)
 }
 
 async fn boot_program(

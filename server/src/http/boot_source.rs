@@ -49,8 +49,8 @@ pub trait BootSource: Send + Sync + 'static {
     /// The kernel, loader, bundle or manifest of this hash.
     fn object(&self, hash: Hash) -> Option<Content>;
 
-    /// The table of an image's deltas; none (the default) when it has no deltas.
-    fn deltas(&self, _image: ImageId) -> Option<Bytes> {
+    /// The table of an image's deltas, and its hash; none (the default) when it has no deltas.
+    fn deltas(&self, _image: ImageId) -> Option<(Bytes, Hash)> {
         None
     }
 }
@@ -114,7 +114,7 @@ impl BootSource for Stores {
         Some(Content { bytes, media: "application/octet-stream", tag: Some(hash.to_string()) })
     }
 
-    fn deltas(&self, image: ImageId) -> Option<Bytes> {
-        self.images.delta_table(image).map(|(bytes, _)| bytes)
+    fn deltas(&self, image: ImageId) -> Option<(Bytes, Hash)> {
+        self.images.delta_table(image)
     }
 }

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use common::hardware::{CheckedHardware, SentReport};
 use common::id::{Hash, ImageId};
 use common::limits::{EVENTS_BYTES_MAX, EVENTS_PER_BATCH_MAX, REPORT_BYTES_MAX, WAIT_BYTES_MAX};
@@ -174,15 +175,10 @@ async fn manifest(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let image = ImageId(image.parse().map_err(|_| Refusal::absent("that is no image's id"))?);
+    let image = image_named(&image)?;
     let bytes = public.ask(move |source| source.manifest(image)).await?;
     let bytes = bytes.ok_or_else(|| Refusal::absent("there is no such image"))?;
-    let content = Content {
-        bytes: Bytestore::Memory(bytes),
-        media: "application/octet-stream",
-        tag: Some(image.to_string()),
-    };
-    answer(&method, &headers, content, Box::new(|_| ())).await
+    answer(&method, &headers, in_memory(bytes, image.0), Box::new(|_| ())).await
 }
 
 async fn deltas(
@@ -191,12 +187,20 @@ async fn deltas(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let image = ImageId(image.parse().map_err(|_| Refusal::absent("that is no image's id"))?);
-    let bytes = public.ask(move |source| source.deltas(image)).await?;
-    let bytes = bytes.ok_or_else(|| Refusal::absent("the image has no deltas"))?;
-    let tag = Some(Hash::of(&bytes).to_string());
-    let content = Content { bytes: Bytestore::Memory(bytes), media: "application/octet-stream", tag };
-    answer(&method, &headers, content, Box::new(|_| ())).await
+    let image = image_named(&image)?;
+    let table = public.ask(move |source| source.deltas(image)).await?;
+    let (bytes, hash) = table.ok_or_else(|| Refusal::absent("the image has no deltas"))?;
+    answer(&method, &headers, in_memory(bytes, hash), Box::new(|_| ())).await
+}
+
+fn image_named(text: &str) -> Result<ImageId, Refusal> {
+    Ok(ImageId(text.parse().map_err(|_| Refusal::absent("that is no image's id"))?))
+}
+
+/// `bytes` as a response, with their hash as its tag.
+fn in_memory(bytes: Bytes, hash: Hash) -> Content {
+    let (bytes, tag) = (Bytestore::Memory(bytes), Some(hash.to_string()));
+    Content { bytes, media: "application/octet-stream", tag }
 }
 
 async fn confirm(

@@ -374,6 +374,10 @@ async fn files_come_whole_in_part_or_as_their_length() {
     let bundle = format!("/v1/bundle/{}", Hash::of(b"bundle"));
     assert_eq!(bytes(bench.get(&bundle).await).await, "bundle");
     assert_eq!(bytes(bench.get(&format!("/v1/manifest/{}", image().id)).await).await, "SBMF");
+    let deltas = bench.get(&format!("/v1/deltas/{}", image().id)).await;
+    let tag = format!("\"{}\"", Hash::of(b"deltas"));
+    assert_eq!(deltas.headers()[header::ETAG], tag.as_str(), "the hash that the store has");
+    assert_eq!(bytes(deltas).await, "SBDT");
     for path in [
         "/boot/debian-12/../../etc/passwd",
         "/boot/debian-12/%2e%2e%2fkernel",

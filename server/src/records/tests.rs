@@ -16,6 +16,9 @@ mod spoiled;
 // Records of an earlier version.
 mod written_before;
 
+// The same, with relays and staged images.
+mod relays_before;
+
 use std::net::Ipv4Addr;
 
 use common::hardware::{CheckedHardware, HardwareReport, Nic, System};
@@ -35,6 +38,7 @@ use crate::fleet::boot_policy::{Answered, Asker, Sighting};
 use crate::fleet::decide::{Fleet, Settings};
 use crate::fleet::order::CheckedOrder;
 use crate::fleet::provisioner::{NoPlan, Provision};
+use crate::fleet::relay::StageOrder;
 use crate::fleet::reports::Next;
 use crate::fleet::store::LogFilter;
 

@@ -6,9 +6,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::swarm::{DeltaBases, HeldChunks, OverPrefix, SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent};
+use agent::swarm::{DeltaBases, HeldChunks, SwarmClient, SwarmConfig, SwarmEnds, SwarmEvent};
 use common::chunk::{ChunkIndex, ChunkSet};
-use common::deltas::encode;
+use common::deltas::{Delta, DeltaSet, encode};
 use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::limits::CHUNK_BYTES;
 use common::manifest::{Chunk, Encoding, Manifest, StoredChunk};
@@ -71,6 +71,8 @@ impl ChunkSource for Image {
 /// The earlier build as a machine holds it, of which one chunk turns out to be another one.
 struct Bases {
     image: Arc<Image>,
+    set: DeltaSet,
+    decoding: Mutex<()>,
     open: Mutex<BTreeSet<ChunkIndex>>,
     changed: Option<ChunkIndex>,
 }
@@ -88,16 +90,19 @@ impl DeltaBases for Bases {
         self.open.lock().contains(&chunk).then(|| Hash::of(&self.image.deltas[chunk.at()]))
     }
 
-    fn known(&self, chunk: ChunkIndex) -> Option<(Hash, u32)> {
-        let frame = &self.image.deltas[chunk.at()];
-        Some((Hash::of(frame), u32::try_from(frame.len()).unwrap()))
+    fn set(&self) -> &DeltaSet {
+        &self.set
     }
 
-    fn decode(&self, chunk: ChunkIndex, over: &mut OverPrefix<'_>) -> Result<Vec<u8>, String> {
-        if self.changed == Some(chunk) {
+    fn base(&self, number: u32) -> Result<Vec<u8>, String> {
+        if self.changed == Some(ChunkIndex(number)) {
             return Err("the earlier build is changed".to_owned());
         }
-        over(&self.image.old[chunk.at()])
+        Ok(self.image.old[ChunkIndex(number).at()].clone())
+    }
+
+    fn decoding(&self) -> &Mutex<()> {
+        &self.decoding
     }
 
     fn refuse(&self, chunk: ChunkIndex) {
@@ -128,7 +133,20 @@ impl Server {
     /// The deltas of a machine that holds the earlier build.
     fn bases(&self, changed: Option<ChunkIndex>) -> Option<Arc<dyn DeltaBases>> {
         let open = Mutex::new((0..CHUNKS).map(ChunkIndex).collect());
-        Some(Arc::new(Bases { image: Arc::clone(&self.image), open, changed }))
+        let delta = |number: u32| {
+            let frame = &self.image.deltas[ChunkIndex(number).at()];
+            let wire_len = u32::try_from(frame.len()).unwrap();
+            (ChunkIndex(number), Delta { wire: Hash::of(frame), wire_len, bases: vec![number] })
+        };
+        let from = ImageId(Hash([1; 32]));
+        let set = DeltaSet { from, bases: vec![], deltas: (0..CHUNKS).map(delta).collect() };
+        Some(Arc::new(Bases {
+            image: Arc::clone(&self.image),
+            set,
+            decoding: Mutex::default(),
+            open,
+            changed,
+        }))
     }
 
     async fn machine(&self, number: u8, deltas: Option<Arc<dyn DeltaBases>>) -> Machine {

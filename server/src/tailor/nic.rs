@@ -1,5 +1,6 @@
 //! Core: which modules of a boot kit a machine needs to reach the server over the NIC that it booted from, of which
-//! only the PCI ids are known, and which it most likely needs besides. Touches `common` and `kit::part_of`, which says what a module is for.
+//! only the PCI ids are known, and which it most likely needs besides. Touches `common` and `kit::part_of`, which says
+//! what a module is for.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -38,8 +39,9 @@ const ALWAYS: [&str; 2] = ["af_packet", "efivarfs"];
 /// the server: for thirty machines behind a line that was 24 MiB, where the loader enters their site twice.
 const COMMON: [&str; 5] = ["ahci", "ehci_pci", "nvme", "sd_mod", "xhci_pci"];
 
-/// The same for a virtual machine.
-const COMMON_VIRTIO: [&str; 4] = ["ahci", "sd_mod", "virtio_blk", "virtio_scsi"];
+/// The same for a virtual machine, and its source of random numbers: a loader makes its key before it has a network, so
+/// this one cannot be fetched.
+const COMMON_VIRTIO: [&str; 5] = ["ahci", "sd_mod", "virtio_blk", "virtio_rng", "virtio_scsi"];
 
 /// The names of the modules that bring up `nic` and the common controllers of disks, and of all that they need,
 /// ascending; `None` when `index` has no driver for it.
@@ -117,7 +119,7 @@ mod tests {
 
     fn module(path: &str, depends: &[&str], pre: &[&str], aliases: &[&str]) -> Module {
         let own = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
-        let name = path.rsplit('/').next().unwrap().trim_end_matches(".ko").to_owned();
+        let name = path.rsplit('/').next().unwrap().trim_end_matches(".ko").replace('-', "_");
         let path = format!("kernel/{path}");
         Module {
             name,
@@ -166,6 +168,7 @@ mod tests {
             module("drivers/net/phy/realtek.ko", &["libphy"], &[], &["mdio:*"]),
             module("drivers/net/phy/broadcom.ko", &["libphy"], &[], &["mdio:*"]),
             module("drivers/net/virtio_net.ko", &[], &[], &["virtio:d00000001v*"]),
+            module("drivers/char/hw_random/virtio-rng.ko", &[], &[], &["virtio:d00000004v*"]),
             module("drivers/virtio/virtio_pci.ko", &[], &[], &["pci:v00001AF4d*sv*sd*bc*sc*i*"]),
             module("drivers/ata/ahci.ko", &[], &[], &["pci:v00008086d00002922sv*sd*bc*sc*i*"]),
             module("net/packet/af_packet.ko", &[], &[], &[]),
@@ -181,7 +184,7 @@ mod tests {
             (0x14e4, 0x1657, Some(&["broadcom", "libphy", "realtek", "tg3"])),
             (0x10ec, 0x8168, Some(&["libphy", "r8169", "realtek"])),
             (0x10ec, 0x8139, Some(&["8139cp", "8139too"])),
-            (0x1af4, 0x1041, Some(&["virtio_net", "virtio_pci"])),
+            (0x1af4, 0x1041, Some(&["virtio_net", "virtio_pci", "virtio_rng"])),
             // A controller of disks is no NIC; an alias of any vendor counts for none; an id that nobody drives.
             (0x8086, 0x2922, None),
             (0x1234, 0x1234, None),

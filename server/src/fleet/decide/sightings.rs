@@ -40,10 +40,17 @@ impl Fleet {
                 }
             }
             Sighting::BootProgram { address, file, over, bytes, whole } => {
-                self.trace_address(address, Seen::Program { file: file.clone(), whole }, now);
+                let on_their_way = if over == "http" { bytes } else { 0 };
+                self.trace_address(address, Seen::Program { file: file.clone(), whole, on_their_way }, now);
                 let text =
                     format!("{file} over {over}, {bytes} bytes{}", if whole { "" } else { ", given up" });
                 self.saw_address(address, (&file, over.to_owned()), text, now);
+            }
+            Sighting::AsksScript { asker, address } => {
+                if let Some(machine) = self.seen(&asker, None, now) {
+                    self.remember(address, machine);
+                    self.trace(machine, Seen::ProgramRuns, now);
+                }
             }
             Sighting::Script { asker, address, says } => {
                 if let Some(machine) = self.seen(&asker, None, now) {
@@ -57,6 +64,7 @@ impl Fleet {
                 let text = format!("boot script: {says}");
                 self.saw_address(address, ("boot script", text.clone()), text, now);
             }
+            Sighting::LoaderFileBegun { address } => self.trace_address(address, Seen::FileBegun, now),
             Sighting::LoaderFile { address, file, bytes } => {
                 self.trace_address(address, Seen::LoaderFile { file: file.clone() }, now);
                 let text = format!("{file} over http, {bytes} bytes");

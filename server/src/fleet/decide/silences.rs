@@ -113,7 +113,7 @@ fn step_of(silence: &Silence) -> Step {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::super::super::boot_policy::{Asker, Sighting};
+    use super::super::super::boot_policy::{Asker, ScriptSays, Sighting};
     use super::super::super::job::{Job, tests::job};
     use super::super::super::marks::Fingerprint;
     use super::super::super::state::Change;
@@ -194,6 +194,38 @@ mod tests {
         );
         fleet.notice(at(60));
         assert!(fleet.notes(at(60))[0].starts_with("m1: it took snponly.efi and did not start it"));
+    }
+
+    #[test]
+    fn a_machine_whose_script_or_program_is_on_its_way_is_not_told_of() {
+        let mut fleet = fleet();
+        let address = Ipv4Addr::new(10, 0, 0, 7).into();
+        let program = |over, file: &str| {
+            let (bytes, whole) = (170 << 10, true);
+            Sighting::BootProgram { address, file: file.to_owned(), over, bytes, whole }
+        };
+        let silent = |fleet: &mut Fleet, second| {
+            fleet.notice(at(second));
+            assert!(fleet.state.notes.is_empty(), "{second}: {:?}", fleet.notes(at(second)));
+        };
+        let asker = Asker { mac: Some(MAC), ..Asker::default() };
+        // The small loader for its NIC is made, for a minute, before its script is answered.
+        fleet.sighting(asks(ClientKind::tftp("uefi x64"), offered()), at(1));
+        fleet.sighting(program("tftp", "snponly.efi"), at(2));
+        fleet.sighting(Sighting::AsksScript { asker: asker.clone(), address }, at(9));
+        silent(&mut fleet, 69);
+        // UEFI's own HTTP: the server has written all of it, and a thin line carries it for two minutes.
+        fleet.sighting(program("http", "snponly.efi"), at(100));
+        silent(&mut fleet, 200);
+        // The same of kernel and loader, for twenty.
+        let says = ScriptSays::Load;
+        fleet.sighting(Sighting::Script { asker, address, says }, at(220));
+        fleet.sighting(Sighting::LoaderFileBegun { address }, at(221));
+        silent(&mut fleet, 1400);
+        let file = "vmlinuz".to_owned();
+        fleet.sighting(Sighting::LoaderFile { address, file, bytes: 8 << 20 }, at(1401));
+        fleet.notice(at(2002));
+        assert!(fleet.notes(at(2002))[0].contains("nothing came through after vmlinuz"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -43,6 +45,8 @@ pub(super) struct Rooms {
     pub(super) admitted: Mutex<Vec<Admission>>,
     pub(super) dismissed: Mutex<Vec<(PublicKey, Option<String>)>>,
     pub(super) kit: Option<PathBuf>,
+    /// Whether a loader is being made, and whoever asks for one waits.
+    pub(super) making: AtomicBool,
     /// The warnings that every target is given.
     pub(super) warnings: Mutex<Vec<Warning>>,
 }
@@ -122,6 +126,9 @@ impl BootSource for Rooms {
     }
 
     fn loader_for(&self, nic: Option<crate::tailor::PciId>) -> String {
+        while self.making.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         nic.map_or_else(|| "loader.img".to_owned(), |nic| format!("loader-{:04x}.img", nic.device))
     }
 
@@ -145,6 +152,10 @@ impl BootSource for Rooms {
 
     fn manifest(&self, image: ImageId) -> Option<Bytes> {
         (image == self::image().id).then(|| Bytes::from_static(b"SBMF"))
+    }
+
+    fn deltas(&self, image: ImageId) -> Option<(Bytes, Hash)> {
+        (image == self::image().id).then(|| (Bytes::from_static(b"SBDT"), Hash::of(b"deltas")))
     }
 
     fn hashed(&self, _: &str, _: &str) -> Option<(Hashed, Hashed)> {
@@ -178,7 +189,7 @@ impl Bench {
     }
 
     /// A server that leaves the requests of waiting machines open for `time`.
-    pub(super) fn patient(time: std::time::Duration) -> Self {
+    pub(super) fn patient(time: Duration) -> Self {
         let waiters = WaiterBounds { time, ..WaiterBounds::default() };
         Self::with(tempfile::tempdir().unwrap(), true, waiters)
     }

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::to_bytes;
@@ -128,4 +129,24 @@ async fn who_does_not_report_in_five_minutes_gets_the_general_loader() {
     // By the general one it reports, and goes on with that.
     bench.report(report(2, 2, &[Contents::Blank]), &key(2, 2)).await;
     assert!(!small(2).await);
+}
+
+#[tokio::test]
+async fn who_asks_for_a_script_is_seen_before_its_loader_is_made() {
+    let bench = Bench::open();
+    bench.rooms.making.store(true, Ordering::Relaxed);
+    let script = bench.get("/boot.ipxe?mac=02-00-00-00-00-01&nic=01:1a:f4:10:00");
+    let look = async {
+        for _ in 0..500 {
+            if bench.fleet.machines(Selection::default()).await.unwrap().len() == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let seen = bench.fleet.machines(Selection::default()).await.unwrap().len();
+        bench.rooms.making.store(false, Ordering::Relaxed);
+        seen
+    };
+    let (answer, seen) = tokio::join!(script, look);
+    assert_eq!((answer.status().as_u16(), seen), (200, 1));
 }

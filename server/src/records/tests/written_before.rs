@@ -19,7 +19,7 @@ fn fixture(dir: &Path) -> PathBuf {
 }
 
 /// Every row of every table, as text in a fixed order.
-fn rows(path: &Path) -> Vec<String> {
+pub(super) fn rows(path: &Path) -> Vec<String> {
     let connection = Connection::open(path).unwrap();
     // The versions of the schema differ: a later step adds tables.
     let tables =
@@ -46,7 +46,7 @@ fn all<T>(
     statement.query_map([], read).unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millisecond(1_700_000_000_000 + seconds * 1000 + 7).unwrap()
 }
 
