@@ -1,6 +1,6 @@
 //! Fuzzes bodies that unknown machines send over HTTP, handled as the fleet handles them once their signature is right,
 //! and a server's answers as a machine reads them. The first byte says which: `e`vents, a call `h`ome, its `t`oken, a
-//! `r`eport, a server's `a`nswer.
+//! `r`eport, a request to `w`ait, a server's `a`nswer.
 #![no_main]
 
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use common::step::{EventBatch, What};
 use common::text::is_format;
 use common::trust::KeyPair;
 use common::wire::call_home::CallHome;
-use common::wire::http::Identity;
+use common::wire::http::{Identity, WaitAnswer, WaitRequest};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use server::api::shapes::JobState;
-use server::fleet::decide::Fleet;
+use server::fleet::decide::{Fleet, Heard};
 use server::fleet::job::Job;
 use server::fleet::machine::{Boot, Machine};
 use server::fleet::marks::Fingerprint;
@@ -30,6 +30,7 @@ fuzz_target!(|body: &[u8]| {
         b'h' => call_home(body),
         b't' => token(body),
         b'r' => report(body),
+        b'w' => wait(body),
         b'a' => answer(body),
         _ => {}
     }
@@ -123,8 +124,18 @@ fn report(body: &[u8]) {
     assert_eq!(fleet.report(&checked, None, now()).machine, first);
 }
 
+fn wait(body: &[u8]) {
+    let Ok(request) = serde_json::from_slice::<WaitRequest>(body) else { return };
+    let request = WaitRequest { key: key().public(), ..request };
+    let mut fleet = fleet(JobState::Ordered);
+    // It was told nothing since the server began: it has to report.
+    assert_eq!(fleet.wait(&request, [10, 0, 0, 7].into(), now()), Heard::Unknown);
+    look_at(&mut fleet, now());
+}
+
 fn answer(body: &[u8]) {
     let text = agent::fetch::try_refusal(body);
     assert!(!text.chars().any(|c| c.is_control() || is_format(c)), "{text:?}");
     let _ = serde_json::from_slice::<Identity>(body);
+    let _ = serde_json::from_slice::<WaitAnswer>(body);
 }

@@ -1,4 +1,5 @@
-//! Fuzzes the bodies of `/v1/report` and `/v1/events`: signed ones as they come, and the text under a signature.
+//! Fuzzes the bodies of `/v1/report`, `/v1/wait` and `/v1/events`: signed ones as they come, and the text under a
+//! signature.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use common::hardware::{CheckedHardware, HardwareReport, SentReport};
 use common::step::EventBatch;
 use common::trust::Signed;
+use common::wire::http::WaitRequest;
 
 fuzz_target!(|body: &[u8]| {
     if let Ok(signed) = serde_json::from_slice::<Signed<SentReport>>(body) {
@@ -13,6 +15,9 @@ fuzz_target!(|body: &[u8]| {
     }
     if let Ok(signed) = serde_json::from_slice::<Signed<EventBatch>>(body) {
         let _ = signed.open_self_signed(|batch| batch.key);
+    }
+    if let Ok(signed) = serde_json::from_slice::<Signed<WaitRequest>>(body) {
+        let _ = signed.open_self_signed(|request| request.key);
     }
     let _ = serde_json::from_slice::<EventBatch>(body);
     if let Ok(report) = serde_json::from_slice::<HardwareReport>(body)
