@@ -77,7 +77,10 @@ fn unpack(bytes: &[u8], folder: &Path) -> Result<()> {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
         _ => bail!("an initramfs that is neither xz nor zstd"),
     };
-    let pipe = format!("{program} -dc | cpio -id --quiet --no-absolute-filenames {INDEX} {LOADER_KIT}");
+    // Behind the archive with what is looked at may be another one, where cpio stops reading.
+    let pipe = format!(
+        "{program} -dc >whole && cpio -id --quiet --no-absolute-filenames {INDEX} {LOADER_KIT} <whole && rm whole"
+    );
     let mut command = Command::new("sh");
     command.args(["-c", &pipe]).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut running = command.spawn()?;
