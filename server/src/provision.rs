@@ -19,7 +19,7 @@ use crate::fleet::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soo
 use crate::image::Images;
 use crate::peers::{Peers, Who};
 use crate::swarm::{Admission, SwarmHandle};
-use crate::tailor::{self, Bundles, ImageFacts, Needs, Request, boot_nics};
+use crate::tailor::{self, Bundles, ImageFacts, Needs, Request, booted_from};
 
 /// The fleet's provisioner. One for the whole server, created when the swarm is bound.
 #[derive(Debug)]
@@ -97,6 +97,8 @@ impl Provisioning {
         let bundle = plan.bundle.map(|(hash, bytes)| Object { hash, bytes });
         let manifest = self.images.manifest_bytes(plan.image).ok();
         let manifest = manifest.map(|text| Object { hash: plan.image.0, bytes: text.len() as u64 });
+        // Its loader may have brought the agent, but every machine fetches the manifest.
+        manifest.into_iter().for_each(|manifest| self.peers.want(manifest, who));
         let mut peers: Vec<SocketAddr> = vec![];
         for file in bundle.into_iter().chain(manifest) {
             for peer in self.peers.of(file, who) {
@@ -153,7 +155,7 @@ impl Provisioner for Provisioning {
         if let Err(error) = self.bundle(hardware) {
             tracing::debug!(error = &error as &dyn std::error::Error, "a bundle could not be built ahead");
         }
-        for nic in boot_nics(hardware.report()) {
+        for nic in booted_from(hardware.report()) {
             let _ = self.kits.loader_for(Some(nic));
         }
     }

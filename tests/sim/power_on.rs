@@ -163,7 +163,8 @@ impl Site {
         self.carried += REPORTS;
         let who = self.machines[n].who;
         sites.sign(&self.name, who.address, time(now));
-        let near = sites.peers(&self.name, &OF_AGENT.map(object), who, time(now));
+        sites.want(&self.name, &OF_AGENT.map(object), who, time(now));
+        let near = sites.offer(&self.name, &OF_AGENT.map(object), who, time(now));
         let from = near.first().map_or(From::Line, |door| self.at(*door));
         self.machines[n].doing = Doing::Fetches { files: OF_AGENT.to_vec(), done: 0.0, from };
     }

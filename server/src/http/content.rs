@@ -32,6 +32,18 @@ pub enum Bytestore {
     Growing(Arc<dyn Growing>),
 }
 
+impl Bytestore {
+    /// How many bytes there are; `None` when the file is gone. Blocks.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::File(path) => std::fs::metadata(path).ok().map(|file| file.len()),
+            Self::Memory(bytes) => Some(bytes.len() as u64),
+            Self::Growing(growing) => Some(growing.bytes()),
+        }
+    }
+}
+
 /// Bytes of which some are still to come.
 pub trait Growing: Send + Sync + fmt::Debug {
     /// How many there will be in all.

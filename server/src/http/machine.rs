@@ -22,6 +22,7 @@ use common::wire::http::{
     CONFIRM, DELTAS, DRIVER, EVENTS, EventsTaken, IDENTITY, Identity, MANIFEST, REPORT, WAIT, WaitAnswer,
     WaitRequest,
 };
+use common::wire::objects::Object;
 use jiff::Timestamp;
 
 use super::content::{Bytestore, Content, answer};
@@ -30,6 +31,7 @@ use super::refusal::Refusal;
 use super::server::{Ends, Leaving};
 use crate::fleet::boot_policy::Sighting;
 use crate::fleet::{FleetError, FleetHandle, From};
+use crate::peers::Who;
 
 /// The longest body of a call home, in bytes. cloud-init posts the host's keys and names.
 const CONFIRM_BYTES_MAX: usize = 64 << 10;
@@ -145,10 +147,20 @@ async fn bundle(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let hash: Hash = hash.parse().map_err(|_| Refusal::absent("that is no bundle's hash"))?;
-    let content = public.ask(move |source| source.bundle(hash)).await?;
-    let content = content.ok_or_else(|| {
+    let found = public
+        .ask(move |source| {
+            let content = source.bundle(hash)?;
+            Some((content.bytes.length()?, content))
+        })
+        .await?;
+    let (bytes, content) = found.ok_or_else(|| {
         Refusal::absent("there is no such bundle").hint("report again: it is built for each plan")
     })?;
+    if ends.fallback().is_none() {
+        // Most machines have their agent from their loader. A site holds a bundle for others when machines there ask for
+        // it; a relay has what it passes on.
+        public.peers.want(Object { hash, bytes }, Who { mac: None, address: ends.peer.ip() });
+    }
     let peers = public.peers.clone();
     answer(&method, &headers, content, Box::new(move |_| peers.sign(ends.peer.ip()))).await
 }

@@ -114,11 +114,18 @@ impl Peers {
         self.sites.lock().ask(site, asking, self.now())
     }
 
-    /// Neighbours of `who` that may have `file`, which it checks by its hash; see [`Sites::peers`].
+    /// Neighbours of `who` that have `file`, which it checks by its hash.
     #[must_use]
     pub fn of(&self, file: Object, who: Who) -> Vec<SocketAddr> {
         let Some(site) = self.site(who.address) else { return vec![] };
-        self.sites.lock().peers(&site, &[file], who, self.now())
+        self.sites.lock().offer(&site, &[file], who, self.now())
+    }
+
+    /// Notes that `who` fetches `file`, as others of its site may.
+    pub fn want(&self, file: Object, who: Who) {
+        if let Some(site) = self.site(who.address) {
+            self.sites.lock().want(&site, &[file], who, self.now());
+        }
     }
 
     /// See [`Sites::sign`].

@@ -42,7 +42,7 @@ impl Sites {
         let peers = site.holders.offer(asking.files, asking.who, now);
         if !peers.is_empty() {
             site.scouts.served();
-            Self::want(site, asking, false, now);
+            Self::note(site, asking, false, now);
             return Advice::Peers(peers);
         }
         let request = Request {
@@ -55,24 +55,27 @@ impl Sites {
             agent: site.holders.any_but(asking.who),
         };
         let gate = site.scouts.ask(&request, now);
-        Self::want(site, asking, gate == Gate::Waits, now);
+        Self::note(site, asking, gate == Gate::Waits, now);
         if gate == Gate::Waits { Advice::Wait(Scouts::again(request.agent)) } else { Advice::Server }
     }
 
-    fn want(site: &mut Site, asking: &Asking<'_>, waits: bool, now: Duration) {
+    fn note(site: &mut Site, asking: &Asking<'_>, waits: bool, now: Duration) {
         for file in asking.files {
             site.holders.want(*file, asking.who, waits, now);
         }
     }
 
-    /// Neighbours of `who` that hold `files`: for its loader and its agent, which check them by hash. Notes that it
-    /// wants them.
-    pub fn peers(&mut self, site: &str, files: &[Object], who: Who, now: Duration) -> Vec<SocketAddr> {
-        let Some(site) = self.site(site, now) else { return vec![] };
+    /// Neighbours of `who` that hold `files`: for its loader and its agent, which check them by hash.
+    pub fn offer(&mut self, site: &str, files: &[Object], who: Who, now: Duration) -> Vec<SocketAddr> {
+        self.site(site, now).map(|site| site.holders.offer(files, who, now)).unwrap_or_default()
+    }
+
+    /// Notes that `who` fetches `files`, as others of its site may.
+    pub fn want(&mut self, site: &str, files: &[Object], who: Who, now: Duration) {
+        let Some(site) = self.site(site, now) else { return };
         for file in files {
             site.holders.want(*file, who, false, now);
         }
-        site.holders.offer(files, who, now)
     }
 
     /// Something came from the machine at `address`, or was sent to it whole.

@@ -42,7 +42,7 @@ pub use disk_rule::{BadRule, TargetRule};
 pub use fit::warnings;
 pub use loaders::Loaders;
 pub use modules::{Needs, needs};
-pub use nic::{PciId, boot_nics};
+pub use nic::{PciId, booted_from};
 pub use plan::{ImageFacts, Refusal, Request, plan};
 pub use words::known_as;
 

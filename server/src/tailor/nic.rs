@@ -29,6 +29,9 @@ impl fmt::Display for PciId {
 /// a device of its own.
 const VIRTIO: u16 = 0x1af4;
 
+/// The driver of a virtio NIC and that of its PCI function, by which iPXE knows it.
+const VIRTIO_NET: (&str, &str) = ("virtio_net", "virtio-pci");
+
 /// The PCI class of network controllers, the first byte of the 24 bits.
 const NETWORK_CLASS: u32 = 0x02;
 
@@ -87,17 +90,15 @@ pub fn reaching(index: &ModuleIndex, nic: PciId) -> Option<Vec<String>> {
     Some(all.into_iter().collect())
 }
 
-/// The NICs that a machine may boot from, as iPXE will name them: those with the driver of the one that it booted from,
-/// or where none has it (a virtio NIC's PCI function has another) all of them; each kind once.
+/// The kinds of NICs that the machine may have booted from, as iPXE names them. A report does not tell which of several
+/// cards it was, but it tells the driver: of two kinds with one driver both are taken.
 #[must_use]
-pub fn boot_nics(report: &HardwareReport) -> BTreeSet<PciId> {
-    let driver = report.nics.iter().find(|nic| nic.boot).map(|nic| nic.driver.as_str());
-    let nics = report.devices.iter().filter(|device| device.class >> 16 == NETWORK_CLASS);
-    let ids: Vec<(PciId, bool)> = nics
-        .filter_map(|device| Some((pci_id(&device.modalias)?, driver == Some(device.driver.as_str()))))
-        .collect();
-    let any = ids.iter().any(|(_, booted)| *booted);
-    ids.into_iter().filter(|(_, booted)| *booted || !any).map(|(id, _)| id).collect()
+pub fn booted_from(report: &HardwareReport) -> BTreeSet<PciId> {
+    let boot = report.nics.iter().find(|nic| nic.boot && !nic.usb);
+    let driver = boot.map(|nic| if nic.driver == VIRTIO_NET.0 { VIRTIO_NET.1 } else { nic.driver.as_str() });
+    let networks = report.devices.iter().filter(|device| device.class >> 16 == NETWORK_CLASS);
+    let driven = networks.filter(|device| driver == Some(device.driver.as_str()));
+    driven.filter_map(|device| pci_id(&device.modalias)).collect()
 }
 
 /// The ids in a modalias such as `pci:v00008086d00001533sv…`.
@@ -208,30 +209,37 @@ mod tests {
     }
 
     #[test]
-    fn the_nics_of_a_report_are_those_that_ipxe_will_name() {
-        let device = |id: &str, class, driver: &str| Device {
-            address: String::new(),
-            modalias: format!("pci:{id}sv00001028sd0000bc02sc00i00"),
+    fn the_card_that_a_machine_booted_from_is_known_by_its_driver() {
+        let device = |modalias: &str, class, driver: &str| Device {
+            address: "0000:00:01.0".to_owned(),
+            modalias: modalias.to_owned(),
             class,
             driver: driver.to_owned(),
         };
-        let of = |driver: &str, devices: &[Device]| -> Vec<String> {
+        let report = |driver: &str, devices: Vec<Device>| {
             let nic = Nic { boot: true, driver: driver.to_owned(), ..testing::nic(Mac([2, 0, 0, 0, 0, 1])) };
-            let report = HardwareReport { nics: vec![nic], devices: devices.to_vec(), ..testing::report() };
-            boot_nics(&report).iter().map(PciId::to_string).collect()
+            HardwareReport { nics: vec![nic], devices, ..testing::report() }
         };
-        let disk = device("v00008086d0000A102", 0x01_0601, "ahci");
-        let two = [
-            device("v00008086d00001533", 0x02_0000, "igb"),
-            device("v00008086d00001533", 0x02_0000, "igb"),
-            device("v000015B3d00001017", 0x02_0000, "mlx5_core"),
-            disk,
+        let igb = || device("pci:v00008086d00001533sv00008086sd00000001bc02sc00i00", 0x02_0000, "igb");
+        let e1000 = || device("pci:v00008086d000015D7sv00008086sd00000001bc02sc00i00", 0x02_0000, "e1000e");
+        let disk = || device("pci:v00008086d0000A102sv00008086sd00000001bc01sc06i01", 0x01_0601, "igb");
+        let virtio =
+            || device("pci:v00001AF4d00001041sv00001AF4sd00000001bc02sc00i00", 0x02_0000, "virtio-pci");
+        let cut = || device("pci:v0000", 0x02_0000, "igb");
+        let table = [
+            ("igb", vec![e1000(), igb(), igb(), disk()], vec!["8086:1533"]),
+            ("e1000e", vec![e1000(), igb()], vec!["8086:15d7"]),
+            ("virtio_net", vec![virtio(), igb()], vec!["1af4:1041"]),
+            ("igb", vec![cut()], vec![]),
+            ("r8169", vec![igb()], vec![]),
         ];
-        assert_eq!(of("igb", &two), ["8086:1533"]);
-        assert_eq!(of("virtio_net", &[device("v00001AF4d00001041", 0x02_0000, "virtio-pci")]), ["1af4:1041"]);
-        assert!(
-            of("igb", &[device("v0000", 0x02_0000, "igb"), device("vxyzxyzxyd00001533", 0x02_0000, "")])
-                .is_empty()
-        );
+        for (driver, devices, wanted) in table {
+            let got: Vec<String> =
+                booted_from(&report(driver, devices)).iter().map(PciId::to_string).collect();
+            assert_eq!(got, wanted, "{driver}");
+        }
+        let mut usb = report("igb", vec![igb()]);
+        usb.nics[0].usb = true;
+        assert!(booted_from(&usb).is_empty(), "iPXE does not name it by PCI");
     }
 }

@@ -297,14 +297,14 @@ fn a_machine_is_not_sent_to_itself_and_a_site_not_to_another() {
         Advice::Server,
         "it has restarted, and its agent's connection still looks alive"
     );
-    assert!(world.sites.peers("elsewhere", &files(), who(9), at(1)).is_empty());
+    assert!(world.sites.offer("elsewhere", &files(), who(9), at(1)).is_empty());
 }
 
 #[test]
 fn one_machine_alone_gets_nothing_twice() {
     let mut world = World { expected: 1, ..World::new(THIN) };
     world.ask(1, 0);
-    world.sites.peers(SITE, &files()[..1], who(1), at(20));
+    world.sites.want(SITE, &files()[..1], who(1), at(20));
     world.holds(1, false, 30);
     assert!((30..200).all(|now| world.sites.tick(at(now)).is_empty()));
 }
