@@ -224,12 +224,13 @@ impl Actor {
         for change in changes {
             match change {
                 Change::Event(event) => drop(self.events.send(Arc::new(*event))),
-                Change::Machine(_) | Change::Job(_) | Change::Forget(_) | Change::Frozen(_) => moved = true,
-                Change::Hardware(..)
+                Change::Machine(_)
+                | Change::Hardware(..)
+                | Change::Job(_)
                 | Change::Deployment(_)
-                | Change::Relay(_)
-                | Change::Stage(_)
-                | Change::Unstage(_) => {}
+                | Change::Forget(_)
+                | Change::Frozen(_) => moved = true,
+                Change::Relay(_) | Change::Stage(_) | Change::Unstage(_) => {}
             }
         }
         if moved {

@@ -3,11 +3,15 @@
 //! publishes this table whenever it changes. Also what these listeners report to the fleet ([`Sighting`]). Touches
 //! `common`, `fleet::marks`.
 
-use std::collections::{HashMap, HashSet};
+// Who is to come for an order.
+mod due;
+
+use std::collections::HashMap;
 
 use common::id::{Mac, MachineId};
 
 use super::marks::{self, Fingerprint};
+pub use due::Due;
 
 /// What a machine that asks to network-boot is to get.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -136,12 +140,8 @@ pub struct BootPolicies {
     by_uuid: HashMap<String, Vec<usize>>,
     /// Machines whose identity is in doubt, for the warning.
     pub doubted: Vec<MachineId>,
-    /// Machines with an order to carry out.
-    ordered: HashSet<MachineId>,
-    /// Of those, how many at each site have not begun it.
-    expected: HashMap<String, usize>,
-    /// For each open order that takes more machines, the site that its selectors name; `None` is any site.
-    open: HashSet<Option<String>>,
+    /// Who is to come for an order.
+    pub due: Due,
 }
 
 impl BootPolicies {
@@ -155,37 +155,6 @@ impl BootPolicies {
             self.by_uuid.entry(uuid.clone()).or_default().push(at);
         }
         self.known.push((known_by, policy));
-    }
-
-    /// Notes that there is an order for `machine`, which was last seen at `site`, and whether it has begun it.
-    pub fn order(&mut self, machine: MachineId, site: &str, begun: bool) {
-        self.ordered.insert(machine);
-        if !begun {
-            *self.expected.entry(site.to_owned()).or_default() += 1;
-        }
-    }
-
-    /// Notes an open order that takes machines which have not shown themselves yet, at `site` or, with `None`, anywhere.
-    pub fn open(&mut self, site: Option<&str>) {
-        self.open.insert(site.map(str::to_owned));
-    }
-
-    /// Whether an open order may take a machine of `site` that nobody knows yet.
-    #[must_use]
-    pub fn takes_strangers(&self, site: &str) -> bool {
-        self.open.iter().any(|named| named.as_deref().is_none_or(|named| named == site))
-    }
-
-    /// Whether there is an order for `machine` to carry out.
-    #[must_use]
-    pub fn is_ordered(&self, machine: MachineId) -> bool {
-        self.ordered.contains(&machine)
-    }
-
-    /// How many machines of `site` have an order that they have not begun.
-    #[must_use]
-    pub fn expected(&self, site: &str) -> usize {
-        self.expected.get(site).copied().unwrap_or(0)
     }
 
     /// The policy for a request of `asker`, with the machine that it is; `None` and `Unknown` if it is not known.

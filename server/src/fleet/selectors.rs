@@ -31,6 +31,12 @@ impl Selectors {
         self.0.is_empty()
     }
 
+    /// The site that they ask for, if any.
+    #[must_use]
+    pub fn site(&self) -> Option<&str> {
+        self.0.get("site").map(String::as_str)
+    }
+
     /// Each key with its value, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))

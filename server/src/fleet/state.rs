@@ -277,7 +277,10 @@ impl State {
             let policy = machine.policy(job, discover, self.frozen.is_some());
             table.insert(machine.known_by(), policy);
             if let Some(job) = job.filter(|job| job.wants_plan()) {
-                table.order(machine.id, &machine.site, job.state == JobState::Running);
+                table.due.order(machine.id, &machine.site, job.state == JobState::Running);
+            }
+            if machine.hardware.is_none() && machine.takes_jobs() {
+                table.due.unseen(machine.id);
             }
             if !machine.doubts.is_empty() {
                 table.doubted.push(machine.id);
@@ -285,13 +288,7 @@ impl State {
         }
         for order in self.deployments.values().filter(|_| self.frozen.is_none()) {
             if order.takes_strangers(self.jobs_of(order.id).count()) {
-                table.open(
-                    order
-                        .request
-                        .selectors()
-                        .iter()
-                        .find_map(|(key, value)| (key == "site").then_some(value)),
-                );
+                table.due.open(order.request.selectors().site());
             }
         }
         table

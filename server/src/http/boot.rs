@@ -150,9 +150,7 @@ async fn neighbours(
     let (ordered, expected) = {
         let policies = public.fleet.policies();
         let policies = policies.borrow();
-        let ordered =
-            machine.map_or_else(|| policies.takes_strangers(&site), |machine| policies.is_ordered(machine));
-        (ordered, policies.expected(&site))
+        (policies.due.comes(machine, &site), policies.due.expected(&site))
     };
     let asking = Asking {
         who: Who { mac: asker.mac, address },

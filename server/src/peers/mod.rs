@@ -195,4 +195,15 @@ mod tests {
         assert_eq!(site(BootPeers::Off, "10.0.1.77"), None);
         assert_eq!(site(BootPeers::Verified, "10.0.1.77").as_deref(), Some("10.0.1.0/24"));
     }
+
+    #[test]
+    fn one_stays_where_the_fleet_expects_others() {
+        let peers = Peers::default();
+        let at: SocketAddr = "10.0.1.50:8069".parse().unwrap();
+        let key = common::trust::KeyPair::from_secret([5; 32]).public();
+        peers.holding(key, None, at, BTreeSet::new());
+        assert!(peers.tick().1.is_empty());
+        peers.expect(|site| site == "10.0.1.0/24");
+        assert_eq!(peers.tick().1.into_keys().collect::<Vec<_>>(), [key]);
+    }
 }

@@ -74,10 +74,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let (fleet, fleet_task) = aside(start).await?;
     let (leases, kept) = leases::load(leases).await?;
     let orders = fleet.policies();
-    peers.expect(move |site| {
-        let orders = orders.borrow();
-        orders.expected(site) > 0 || orders.takes_strangers(site)
-    });
+    peers.expect(move |site| orders.borrow().due.expects(site));
     let known = fleet.policies();
     let status = move || {
         let mut status = status();

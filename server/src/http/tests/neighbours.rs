@@ -74,3 +74,31 @@ async fn a_file_is_had_by_its_hash() {
         assert_eq!(bench.get(&format!("/v1/object/{absent}")).await.status(), 404, "{absent}");
     }
 }
+
+#[tokio::test]
+async fn strangers_wait_for_a_scout_where_an_open_order_would_take_them() {
+    let bench = Bench::open();
+    let goes = async |n: u8| text(&bench, &query(n, NEW)).await.contains("/boot/debian-12/vmlinuz ");
+    assert!(goes(1).await && goes(2).await, "nothing is ordered: they would wait in their loaders");
+    let order = serde_json::json!({"image": "debian", "selection": {}, "open": true});
+    bench.order(order).await.unwrap();
+    assert!(goes(1).await, "the scout");
+    assert!(!goes(2).await && !goes(3).await, "they take kernel and loader from it");
+    assert!(goes(1).await, "the scout again: its download broke");
+}
+
+#[tokio::test]
+async fn a_bundle_is_held_for_a_site_when_a_machine_there_fetches_it() {
+    let bench = Bench::open();
+    let (hash, keys) = (Hash::of(b"bundle"), [50, 51].map(|n| KeyPair::from_secret([n; 32]).public()));
+    for (n, held) in [(50, BTreeSet::from([hash])), (51, BTreeSet::new())] {
+        let at = SocketAddr::from(([10, 0, 0, n], 8069));
+        bench.peers.holding(keys[usize::from(n) - 50], Some(Mac([2, 0, 0, 0, 0, n])), at, held);
+    }
+    assert!(bench.peers.tick().0.is_empty(), "nobody asks for it");
+    assert_eq!(bench.get(&format!("/v1/bundle/{hash}")).await.status(), 200);
+    let told = bench.peers.tick().0;
+    assert_eq!(told.len(), 1, "{told:?}");
+    let objects: Vec<_> = told[0].objects.iter().map(|file| (file.hash, file.bytes)).collect();
+    assert_eq!((told[0].agent, objects), (keys[1], vec![(hash, 6)]));
+}

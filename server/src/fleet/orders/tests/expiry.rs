@@ -76,7 +76,7 @@ fn an_agent_that_is_gone_for_as_long_ends_its_job() {
 #[test]
 fn an_open_order_expects_strangers_of_its_site_until_it_is_cancelled_or_full() {
     let mut trial = Trial::new();
-    let expects = |trial: &Trial, site: &str| trial.fleet.state.policies(true).takes_strangers(site);
+    let expects = |trial: &Trial, site: &str| trial.fleet.state.policies(true).due.takes_strangers(site);
     let order = |more: serde_json::Value| {
         let mut order = serde_json::json!({"image": "open", "selection": {}, "open": true});
         more.as_object().unwrap().iter().for_each(|(key, value)| order[key] = value.clone());
