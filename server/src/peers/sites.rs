@@ -42,7 +42,7 @@ impl Sites {
         let peers = site.holders.offer(asking.files, asking.who, now);
         if !peers.is_empty() {
             site.scouts.served();
-            Self::note(site, asking, false, now);
+            Self::note(site, asking.files, asking.who, false, now);
             return Advice::Peers(peers);
         }
         let request = Request {
@@ -55,13 +55,13 @@ impl Sites {
             agent: site.holders.any_but(asking.who),
         };
         let gate = site.scouts.ask(&request, now);
-        Self::note(site, asking, gate == Gate::Waits, now);
+        Self::note(site, asking.files, asking.who, gate == Gate::Waits, now);
         if gate == Gate::Waits { Advice::Wait(Scouts::again(request.agent)) } else { Advice::Server }
     }
 
-    fn note(site: &mut Site, asking: &Asking<'_>, waits: bool, now: Duration) {
-        for file in asking.files {
-            site.holders.want(*file, asking.who, waits, now);
+    fn note(site: &mut Site, files: &[Object], who: Who, waits: bool, now: Duration) {
+        for file in files {
+            site.holders.want(*file, who, waits, now);
         }
     }
 
@@ -72,9 +72,8 @@ impl Sites {
 
     /// Notes that `who` fetches `files`, as others of its site may.
     pub fn want(&mut self, site: &str, files: &[Object], who: Who, now: Duration) {
-        let Some(site) = self.site(site, now) else { return };
-        for file in files {
-            site.holders.want(*file, who, false, now);
+        if let Some(site) = self.site(site, now) {
+            Self::note(site, files, who, false, now);
         }
     }
 

@@ -84,12 +84,10 @@ fn a_damaged_delta_is_not_sent_and_is_made_anew_by_adding_again() {
     let (old, new_raw) = builds();
     add(&images, "old", old).unwrap();
     let new = add(&images, "new", new_raw.clone()).unwrap().image.id;
-    let (chunk, delta) = table(&images, new).sets[0].deltas.pop_first().unwrap();
-    let path = dir.path().join("images").join(chunk_key(&delta.wire));
-    std::fs::write(&path, b"something else").unwrap();
-    assert!(images.delta_frame(new, chunk, delta.wire).is_none());
+    let (chunk, wire) = spoil(&images, dir.path(), new, Some(b"something else"));
+    assert!(images.delta_frame(new, chunk, wire).is_none());
     add(&images, "new", new_raw.clone()).unwrap();
-    assert!(images.delta_frame(new, chunk, delta.wire).is_some());
+    assert!(images.delta_frame(new, chunk, wire).is_some());
     // A table that cannot be read is as good as none, and is made anew as well.
     std::fs::write(dir.path().join(format!("images/deltas/{new}")), b"SBDT of another time").unwrap();
     drop(images);
