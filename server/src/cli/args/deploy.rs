@@ -1,0 +1,143 @@
+//! `swarmboot deploy` as it is typed: orders. Touches `clap`'s types only.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+use common::id::DeploymentId;
+
+use super::machine::Which;
+
+/// What can be done with deployments.
+#[derive(Debug, Subcommand)]
+pub enum Deploy {
+    /// Order an image for machines. Their disks will be overwritten.
+    Start(Box<Start>),
+    /// List deployments.
+    List,
+    /// Show a deployment and its jobs.
+    Status {
+        /// Which; the newest when not given.
+        deployment: Option<DeploymentId>,
+    },
+    /// Watch a deployment until every job is over.
+    Watch {
+        /// Which; the newest when not given.
+        deployment: Option<DeploymentId>,
+    },
+    /// Order again what was refused or has failed, after another look at the disks.
+    Retry(Again),
+    /// Stop everything new: no order is taken and no machine begins. What runs
+    /// goes on. Holds until `unfreeze`, over restarts of the server too.
+    Freeze {
+        /// Why; goes to the log, to `status` and to whoever orders meanwhile.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Let new things begin again.
+    Unfreeze {
+        /// Why; goes to the log.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Cancel a deployment, or the jobs of some machines in it. Machines get the
+    /// state back that they had before it.
+    Cancel {
+        /// The deployment, such as d3.
+        deployment: DeploymentId,
+        /// Only these machines.
+        #[command(flatten)]
+        which: Which,
+        /// Why; goes to the log and to the machines' consoles.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Flags of `deploy retry`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Example:\n  swarmboot deploy retry d3 --dry-run\n  swarmboot deploy retry --machines \
+                        rack1-07"
+)]
+pub struct Again {
+    /// All of this deployment that was refused or has failed.
+    pub deployment: Option<DeploymentId>,
+    /// Only these machines; of any deployment when none is named.
+    #[arg(long, value_name = "MACHINE")]
+    pub machines: Vec<String>,
+    /// Only machines with this label.
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Flags of `deploy start`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  swarmboot deploy start --image debian-12 --machines m1,m2 --dry-run\n  \
+                        swarmboot deploy start --image debian-12 --machines rack1-[01-16] --disk bus=nvme")]
+pub struct Start {
+    /// The image, by name or the beginning of its id.
+    #[arg(long)]
+    pub image: String,
+    /// Ids, names, serials or Ethernet addresses; hostlists such as rack1-[01-16].
+    #[arg(long, value_name = "MACHINE")]
+    pub machines: Vec<String>,
+    /// Machines with this label.
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Also take machines that appear later and match the labels: those that are
+    /// approved, and others only when every disk of theirs is blank.
+    #[arg(long)]
+    pub open: bool,
+    /// Take at most so many machines.
+    #[arg(long, requires = "open")]
+    pub limit: Option<u32>,
+    /// Which disk, where there are several: serial=…, wwn=…, model=…, bus=nvme, size>=100G, comma-separated.
+    #[arg(long, default_value = "", value_name = "RULE")]
+    pub disk: String,
+    /// Hostname; {name} and {id} stand for the machine's [default: {name}].
+    #[arg(long, value_name = "PATTERN")]
+    pub hostname: Option<String>,
+    /// SSH public key for the image's default user: a key or a file of keys.
+    #[arg(long, value_name = "KEY|FILE")]
+    pub ssh_key: Vec<String>,
+    /// cloud-init user-data.
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// Leave the image as it is: no hostname, no keys, no call home.
+    #[arg(long)]
+    pub no_personalise: bool,
+    /// Do not wait for the installed OS to call home.
+    #[arg(long)]
+    pub no_confirm: bool,
+    /// Switch machines off at the end instead of restarting them.
+    #[arg(long)]
+    pub power_off: bool,
+    /// Hold the machines until so many have arrived, so that they transfer together.
+    #[arg(long, value_name = "COUNT")]
+    pub gather: Option<u32>,
+    /// … or until so many seconds have passed since the first arrived [default: 600].
+    #[arg(long, value_name = "SECONDS", requires = "gather")]
+    pub gather_seconds: Option<u64>,
+    /// End the order where nobody came for it within this time, such as 12h, 3d or
+    /// never [default: as the server is set, else 7d].
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+    /// Order machines in spite of this warning; --dry-run says its word.
+    #[arg(long, value_name = "WARNING", value_delimiter = ',')]
+    pub accept: Vec<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
