@@ -29,6 +29,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> R
         Machine::Approve(change) => carry_out(client, screen, change, MachineAction::Approve).await?,
         Machine::Reject(change) => carry_out(client, screen, change, MachineAction::Reject).await?,
         Machine::Hold(change) => carry_out(client, screen, change, MachineAction::Hold).await?,
+        Machine::Inspect(change) => carry_out(client, screen, change, MachineAction::Inspect).await?,
         Machine::Release(change) => carry_out(client, screen, change, MachineAction::Release).await?,
         Machine::Forget(change) => carry_out(client, screen, change, MachineAction::Forget).await?,
         Machine::Wake(change) => wake(client, screen, change).await?,

@@ -186,9 +186,10 @@ impl Screen {
                 machine.id.to_string(),
                 machine.name.clone(),
                 format!(
-                    "{}{}{}",
+                    "{}{}{}{}",
                     machine.state.name(),
                     if machine.held { " (held)" } else { "" },
+                    if machine.stays { " (stays)" } else { "" },
                     if machine.doubts.is_empty() { "" } else { " (in doubt)" }
                 ),
                 machine.site.clone(),
@@ -216,7 +217,15 @@ impl Screen {
             machine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let rows = [
             ("machine", format!("{} ({})", machine.id, machine.name)),
-            ("state", format!("{}{}", machine.state.name(), if machine.held { ", held" } else { "" })),
+            (
+                "state",
+                format!(
+                    "{}{}{}",
+                    machine.state.name(),
+                    if machine.held { ", held" } else { "" },
+                    if machine.stays { ", stays in the loader" } else { "" }
+                ),
+            ),
             ("site", machine.site.clone()),
             ("labels", or_dash(&labels.join(" ")).to_owned()),
             ("hardware", hardware(machine)),

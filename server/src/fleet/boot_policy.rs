@@ -35,6 +35,8 @@ pub enum IdleBoot {
     Load,
     /// Its own disk: an image was written whole, or something on a disk of it would boot.
     BootDisk,
+    /// The loader, and it stays there whatever is on its disks: an admin wants to look at its hardware.
+    Stay,
 }
 
 /// What a request to DHCP, TFTP or the boot script shows of its client. Any of it can be missing, and firmware lies.

@@ -39,7 +39,9 @@ impl Fleet {
             let name = machine.shown_name();
             let busy = self.state.newest_job(id).is_some_and(Job::is_open);
             let done = match command.action {
-                MachineAction::Forget if busy => Err("a job is open for it; cancel that first".to_owned()),
+                MachineAction::Forget | MachineAction::Inspect if busy => {
+                    Err("a job is open for it; cancel that first".to_owned())
+                }
                 _ => machine.obey(&command.action),
             };
             let done = done.map(|text| format!("{text}{}", self.aside(id, &command.action)));

@@ -161,7 +161,7 @@ impl Machine {
             (true, _) => BootPolicy::Load,
             (false, IdleBoot::BootDisk) => BootPolicy::BootDisk,
             (false, IdleBoot::Load) if !discover && !self.is_vouched_for() => BootPolicy::Unknown,
-            (false, IdleBoot::Load) => BootPolicy::Load,
+            (false, IdleBoot::Load | IdleBoot::Stay) => BootPolicy::Load,
         }
     }
 
@@ -200,6 +200,7 @@ impl Machine {
                 self.said_something();
                 Ok("held: no job is given to it until it is released".to_owned())
             }
+            MachineAction::Inspect => self.inspect(),
             MachineAction::Release => Ok(self.release()),
             MachineAction::Forget => Ok("forgotten; its events stay".to_owned()),
             MachineAction::Merge { into } => Ok(format!("is {into} from now on")),
@@ -222,8 +223,22 @@ impl Machine {
         }
     }
 
+    fn inspect(&mut self) -> Result<String, String> {
+        if matches!(self.state, MachineState::Rejected | MachineState::Retired) {
+            return Err(format!("it is {}; release it first", self.state.name()));
+        }
+        self.idle_boot = IdleBoot::Stay;
+        self.said_something();
+        Ok("stays in the loader from its next network boot on, until it is released".to_owned())
+    }
+
     fn release(&mut self) -> String {
         let was_held = std::mem::take(&mut self.held);
+        let stayed = self.idle_boot == IdleBoot::Stay;
+        if stayed {
+            // Its next report decides whether it boots its disk.
+            self.idle_boot = IdleBoot::Load;
+        }
         let others: Vec<String> =
             std::mem::take(&mut self.doubts).iter().map(|doubt| doubt.other.to_string()).collect();
         if !others.is_empty() && !matches!(self.state, MachineState::Rejected | MachineState::Retired) {
@@ -239,6 +254,7 @@ impl Machine {
                 "released: its failure is set aside".to_owned()
             }
             _ if was_held => "released: jobs are given to it again".to_owned(),
+            _ if stayed => "released: it does not stay in the loader any more".to_owned(),
             _ => "was not held".to_owned(),
         }
     }

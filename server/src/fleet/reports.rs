@@ -299,8 +299,15 @@ impl Fleet {
                 "what was ordered was refused ({}); `swarmboot deploy retry` orders it again",
                 job.cause.as_deref().unwrap_or("no reason is known")
             ),
+            (None, None) if self.stays(id) => {
+                "an admin inspects this machine; `swarmboot machine release` ends that".to_owned()
+            }
             (None, None) => "nothing is ordered for this machine".to_owned(),
         }
+    }
+
+    fn stays(&self, id: MachineId) -> bool {
+        self.state.machines.get(&id).is_some_and(|machine| machine.idle_boot == IdleBoot::Stay)
     }
 
     fn send_away(
@@ -314,9 +321,10 @@ impl Fleet {
         // An ordinary process has no disk to boot. A disk that a job sealed is bootable, whatever the report says of
         // it.
         let sealed = self.state.newest_job(id).is_some_and(|job| job.sealed);
-        let boots = report.firmware != Firmware::None && (sealed || has_bootable_disk(report));
+        let stays = machine.idle_boot == IdleBoot::Stay;
+        let boots = !stays && report.firmware != Firmware::None && (sealed || has_bootable_disk(report));
         let idle_boot = if boots { IdleBoot::BootDisk } else { IdleBoot::Load };
-        if machine.idle_boot != idle_boot {
+        if !stays && machine.idle_boot != idle_boot {
             machine.idle_boot = idle_boot;
             self.put_machine(machine);
         }

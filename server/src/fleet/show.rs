@@ -3,6 +3,7 @@
 
 use common::id::DeploymentId;
 
+use super::boot_policy::IdleBoot;
 use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
@@ -20,6 +21,7 @@ impl State {
             name: machine.shown_name(),
             state: machine.state,
             held: machine.held,
+            stays: machine.idle_boot == IdleBoot::Stay,
             doubts: machine.doubts.clone(),
             site: machine.site.clone(),
             labels: machine.labels.clone(),

@@ -255,7 +255,11 @@ fn machine(row: &Row<'_>) -> Understood<Machine> {
             site,
             labels: BTreeMap::new(),
             fingerprint,
-            idle_boot: if rest == "boot-disk" { IdleBoot::BootDisk } else { IdleBoot::Load },
+            idle_boot: match rest.as_str() {
+                "boot-disk" => IdleBoot::BootDisk,
+                "stay" => IdleBoot::Stay,
+                _ => IdleBoot::Load,
+            },
             boot,
             first_seen: instant(first)?,
             last_seen: instant(last)?,

@@ -59,6 +59,7 @@ fn write_machine(transaction: &Transaction<'_>, machine: &Machine) -> Written {
     let rest = match machine.idle_boot {
         IdleBoot::Load => "load",
         IdleBoot::BootDisk => "boot-disk",
+        IdleBoot::Stay => "stay",
     };
     run(
         transaction,

@@ -81,6 +81,9 @@ pub struct MachineShown {
     pub state: MachineState,
     /// Whether an admin holds it: nothing is ordered for it until it is released.
     pub held: bool,
+    /// Whether it stays in the loader when it network-boots, for an admin to look at its hardware.
+    #[serde(default)]
+    pub stays: bool,
     /// Why its identity is in doubt; empty when it is not.
     #[serde(default)]
     pub doubts: Vec<Doubt>,
@@ -148,7 +151,10 @@ pub enum MachineAction {
     },
     /// Orders nothing for it until it is released.
     Hold,
-    /// Ends a hold, a rejection, a failure or a doubt; for a doubt it says that this is another machine than those
+    /// From its next network boot on it stays in the loader, whatever is on its disks, until it is released or ordered
+    /// something for.
+    Inspect,
+    /// Ends a hold, a stay in the loader, a rejection, a failure or a doubt; for a doubt it says that this is another machine than those
     /// whose marks it shows.
     Release,
     /// Merges it into the named machine, which keeps its name, labels and orders and takes over what this one shows.

@@ -49,7 +49,11 @@ pub enum Machine {
     /// Order nothing for them and begin nothing until `release`. A job that runs
     /// goes on; `deploy cancel` stops it.
     Hold(Change),
-    /// End a hold, a rejection, a failure, or a doubt (it is another machine).
+    /// Have them stay in the loader from their next network boot on, whatever is
+    /// on their disks, to look at their hardware, until `release`.
+    Inspect(Change),
+    /// End a hold, an inspection, a rejection, a failure, or a doubt (it is
+    /// another machine).
     Release(Change),
     /// Say that one is another one, with a new board or NIC: that one keeps its
     /// name, labels and orders, and takes over what this one shows.

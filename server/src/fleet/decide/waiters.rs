@@ -48,6 +48,8 @@ pub(super) enum Outlook {
         /// Whether its report was kept shortened because nobody has let it in: once somebody has, it is to report again,
         /// or an order would be previewed without the disks that were left out.
         short: bool,
+        /// Whether an admin has it stay in the loader, although it may have a disk to boot.
+        stays: bool,
     },
 }
 

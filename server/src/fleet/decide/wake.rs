@@ -13,6 +13,7 @@ use common::trust::PublicKey;
 use common::wire::http::WaitRequest;
 use jiff::Timestamp;
 
+use super::super::boot_policy::IdleBoot;
 use super::super::machine::Machine;
 use super::super::silence::Seen;
 use super::super::state::Change;
@@ -150,11 +151,12 @@ impl Fleet {
         let reason = self.reason(machine.id, bar);
         let report = machine.hardware.as_ref().map(|hardware| hardware.report());
         let is_process = report.is_some_and(|report| report.firmware == Firmware::None);
-        if job.is_some_and(|job| job.sealed) && !is_process {
+        if job.is_some_and(|job| job.sealed) && !is_process && machine.idle_boot != IdleBoot::Stay {
             return (Outlook::Disk, reason);
         }
         let is_cut = report.is_some_and(|report| !report.truncated.is_empty());
-        (Outlook::Wait { short: is_cut && !self.is_let_in(machine.id) }, reason)
+        let stays = machine.idle_boot == IdleBoot::Stay;
+        (Outlook::Wait { short: is_cut && !self.is_let_in(machine.id), stays }, reason)
     }
 }
 

@@ -8,6 +8,7 @@ use common::id::Mac;
 use common::testing;
 use common::trust::KeyPair;
 
+use super::super::super::boot_policy::BootPolicy;
 use super::super::super::order::CheckedOrder;
 use super::super::super::reports::Next;
 use super::*;
@@ -288,6 +289,49 @@ fn an_address_and_strangers_have_their_share_and_let_in_machines_find_a_place() 
         (0, 0),
         "nothing is kept of who has left"
     );
+}
+
+#[test]
+fn a_machine_with_an_os_stays_in_the_loader_until_it_is_released_or_ordered_for() {
+    let mut fleet = fleet();
+    let with_os = |key| {
+        let mut report = hardware(1, key).report().clone();
+        report.disks[0].contents = Contents::Bootable;
+        Arc::new(CheckedHardware::check(report).unwrap())
+    };
+    let boots = |fleet: &mut Fleet, n: u8| {
+        let Next::Tell(told) = fleet.report(&with_os(key(n)), Some(from(1)), at(700 * i64::from(n))).next else {
+            panic!("nothing was ordered")
+        };
+        fleet.answered(&key(n), digest(n), &told);
+        matches!(told, Instruction::BootDisk { .. })
+    };
+    let policy = |fleet: &Fleet| {
+        let machine = &fleet.state.machines[&MachineId(1)];
+        machine.policy(fleet.state.newest_job(machine.id), false, false)
+    };
+    assert!(boots(&mut fleet, 1));
+    assert_eq!(policy(&fleet), BootPolicy::BootDisk);
+    command(&mut fleet, "m1", MachineAction::Inspect);
+    assert_eq!(policy(&fleet), BootPolicy::Load);
+    for n in 2..4 {
+        assert!(!boots(&mut fleet, n), "it stays, as often as it boots");
+        let request = WaitRequest { key: key(n), report: digest(n), number: 1 };
+        assert!(matches!(fleet.wait(&request, from(1), at(1)), Heard::Waits(_)));
+    }
+    fleet.take_effects();
+    command(&mut fleet, "m1", MachineAction::Release);
+    assert_eq!(woken(&mut fleet), [key(3)], "it reports, and boots its disk");
+    assert!(boots(&mut fleet, 4));
+    command(&mut fleet, "m1", MachineAction::Inspect);
+    assert!(!boots(&mut fleet, 5));
+    fleet.wait(&WaitRequest { key: key(5), report: digest(5), number: 1 }, from(1), at(1));
+    fleet.take_effects();
+    order(&mut fleet, &[1]);
+    assert_eq!(woken(&mut fleet), [key(5)], "an order is carried out at once");
+    let selection = Selection { machines: vec!["m1".to_owned()], labels: vec![] };
+    let command = MachineCommand { selection, action: MachineAction::Inspect, dry_run: false };
+    assert!(fleet.command(&command, at(12)).is_err(), "a job is open");
 }
 
 #[test]
