@@ -101,6 +101,15 @@ pub const ADMINS_MAX: usize = 64;
 /// kept for short requests: 64 `logs --follow` once kept a `deploy cancel` out.
 pub const LONG_ERRANDS_MAX: usize = 48;
 
+/// Connections to the API's TLS port at once, from all addresses: people, their pages, and a Prometheus.
+pub const API_CONNECTIONS_MAX: usize = 512;
+
+/// Of those, from one address: an office behind one is many people.
+pub const API_CONNECTIONS_PER_ADDRESS: usize = 64;
+
+/// How long the answer to a wrong token is held back: guessing is hopeless already, and should not fill a log.
+pub const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(300);
+
 /// The longest head of a request, in bytes, with its path and headers. Firmware and iPXE send a few hundred.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 

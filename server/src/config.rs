@@ -1,7 +1,7 @@
 //! The server's configuration: flags over environment over file, fully checked before anything is opened. Touches the
 //! configuration file, once.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use common::limits::CONNECTIONS_PER_ADDRESS;
@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
+use crate::api::remote::API_PORT;
 use crate::boot::arguments::{BadArguments, KernelArguments};
 use crate::dhcp4::{Mode, Network, Range};
 use crate::fault::Fault;
@@ -121,10 +122,23 @@ pub struct Config {
     pub connections_per_address: usize,
     /// Whether firmware takes kernel and loader from machines of its site.
     pub boot_peers: BootPeers,
+    /// The API's TLS port; `None` when it is served on the admin socket alone.
+    pub api: Option<ApiPort>,
     /// The filter of the log, in the syntax of tracing.
     pub log: String,
     /// Whether the log is written as JSON lines.
     pub log_json: bool,
+}
+
+/// Where the API is served over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiPort {
+    /// The address; that of the interface when `None`.
+    pub address: Option<IpAddr>,
+    /// The TCP port.
+    pub port: u16,
+    /// A given certificate and its key, as PEM files; `None` for one of the server's own.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// The configuration file: the same names as the flags, with underscores.
@@ -151,6 +165,11 @@ struct File {
     disk_reserve: Option<String>,
     connections_per_address: Option<usize>,
     boot_peers: Option<BootPeers>,
+    api: Option<bool>,
+    api_address: Option<IpAddr>,
+    api_port: Option<u16>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     site: Vec<Site>,
 }
 
@@ -180,6 +199,7 @@ impl Config {
 
     fn merge(flags: Flags, file: File, socket: PathBuf) -> Result<Self, Fault> {
         let kept = kept(&file)?;
+        let api = api(&file, flags.api_port, flags.no_api)?;
         let interface = flags.link.interface.clone().or(file.interface).ok_or_else(|| {
             Fault::usage("no network interface is named")
                 .hint("name the one that the machines are on: --interface eth1 (`ip -brief link` lists them)")
@@ -212,6 +232,7 @@ impl Config {
             reserve_bytes: kept.reserve,
             connections_per_address: kept.connections_per_address,
             boot_peers: file.boot_peers.unwrap_or_default(),
+            api,
             uefi_program: flags.uefi_program.or(file.uefi_program),
             kernel_args,
             log,
@@ -257,6 +278,20 @@ fn kept(file: &File) -> Result<Kept, Fault> {
         return Err(wrong("connections_per_address", "0", "no machine could connect; leave it out for 64"));
     }
     Ok(Kept { events, bytes, reserve, connections_per_address: connections })
+}
+
+fn api(file: &File, port_flag: Option<u16>, off: bool) -> Result<Option<ApiPort>, Fault> {
+    let certificate = match (file.tls_certificate.clone(), file.tls_key.clone()) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            return Err(Fault::usage("`tls_certificate` and `tls_key` belong together")
+                .hint("name both, or none for a certificate of the server's own"));
+        }
+    };
+    let port = port(port_flag.or(file.api_port), API_PORT, "api-port")?;
+    let wanted = !off && file.api.unwrap_or(true);
+    Ok(wanted.then_some(ApiPort { address: file.api_address, port, certificate }))
 }
 
 /// Reads a configuration file.

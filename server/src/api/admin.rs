@@ -1,6 +1,6 @@
-//! The shared state of the admin's routes. Whoever reaches these routes may do anything: they are served on a Unix
-//! socket that only its owner and group can open. A TCP port would need a check of who asks, as a layer in `routes`, and
-//! uploads in place of the paths of this host that images and kits name. Touches nothing itself.
+//! The shared state of the admin's routes, which are served on a Unix socket that only its owner and group can open, and
+//! on a TLS port to whoever shows a token. Who asks is found out in `caller`, what a route needs stands in `routes`.
+//! Touches nothing itself.
 
 use std::sync::Arc;
 
@@ -8,12 +8,15 @@ use axum::Json;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::errands::Errands;
 use super::shapes::ServerStatus;
+use super::used::LastUsed;
 use crate::boot::BootKits;
 use crate::fleet::FleetHandle;
+use crate::fleet::token::TokenTable;
 use crate::http::blocking;
 use crate::http::refusal::Refusal;
 use crate::image::Images;
@@ -38,6 +41,12 @@ pub struct Admin {
     pub traffic: Traffic,
     /// The server's status, computed anew at each call. Blocks, because it reads the stores.
     pub status: Arc<dyn Fn() -> ServerStatus + Send + Sync>,
+    /// The tokens that let somebody in at the TLS port.
+    pub tokens: watch::Receiver<Arc<TokenTable>>,
+    /// When each token was last used.
+    pub used: LastUsed,
+    /// The name of a user of this host by its id, for the log.
+    pub user_name: Arc<dyn Fn(u32) -> String + Send + Sync>,
     /// Limits the long requests, which are fewer than the connections.
     pub errands: Errands,
     /// Cancelled when the server stops, to end what would go on for ever: followers of the log, stalled uploads.

@@ -1,7 +1,7 @@
-//! The client of the admin's API: HTTP/1.1 over the server's Unix socket, with one connection for each request.
-//! Responses of JSON lines are passed on line by line as they arrive. Touches the socket and nothing else.
+//! The client of the API: HTTP/1.1 over the server's Unix socket, or over TLS with a token, with one connection for each
+//! request. Responses of JSON lines are passed on line by line as they arrive. Touches that connection and nothing else.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use common::wire::http::Refused;
@@ -13,8 +13,10 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
+use super::remote::Remote;
 use super::shapes::{PREFIX, TaskLine};
 use crate::fault::Fault;
 
@@ -23,17 +25,37 @@ const ANSWER_BYTES_MAX: usize = 512 << 20;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// A client of the admin's API at one Unix socket. Connects for each request.
-#[derive(Debug)]
-pub struct Client {
-    socket: PathBuf,
+/// Where a server is.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// On this host, behind its admin socket.
+    Socket(PathBuf),
+    /// On another host.
+    Remote(Remote),
 }
 
+/// A client of the API of one server. Connects for each request.
+#[derive(Debug)]
+pub struct Client {
+    target: Target,
+}
+
+/// A connection of either kind.
+trait Pipe: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Pipe for T {}
+
 impl Client {
-    /// A client for the server that listens on `socket`.
+    /// A client for the server at `target`.
     #[must_use]
-    pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+    pub fn new(target: Target) -> Self {
+        Self { target }
+    }
+
+    /// Whether the server is on this host, so that it can read this host's files.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.target, Target::Socket(_))
     }
 
     /// Sends a GET for `path` and reads the JSON response.
@@ -134,32 +156,43 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>, Fault> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.absent(&error))?;
+        let (stream, host): (Box<dyn Pipe>, String) = match &self.target {
+            Target::Socket(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| absent(path, &error))?;
+                (Box::new(stream), "swarmboot".to_owned())
+            }
+            Target::Remote(remote) => (Box::new(remote.connect().await?), remote.url.authority()),
+        };
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| broke_off(&error))?;
         // The connection's task ends by itself when the response has been read or dropped.
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{PREFIX}{path}"))
-            .header("host", "swarmboot")
-            .header("content-type", "application/json")
+            .header("host", host)
+            .header("content-type", "application/json");
+        if let Target::Remote(remote) = &self.target {
+            request = request.header("authorization", format!("Bearer {}", remote.token));
+        }
+        let request = request
             .body(body)
             .map_err(|error| Fault::usage(format!("`{path}` cannot be asked for")).because(&error))?;
         let answer = sender.send_request(request).await.map_err(|error| broke_off(&error))?;
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
     }
+}
 
-    fn absent(&self, error: &std::io::Error) -> Fault {
-        let fault =
-            Fault::no_server(format!("no server answers at {}", self.socket.display())).because(error);
-        match error.kind() {
-            std::io::ErrorKind::PermissionDenied => {
-                fault.hint("the socket belongs to the server's user: use sudo, or be in its group")
-            }
-            _ => fault.hint("start one with `swarmboot serve`, or name its socket with --socket"),
+fn absent(socket: &Path, error: &std::io::Error) -> Fault {
+    let fault = Fault::no_server(format!("no server answers at {}", socket.display())).because(error);
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            fault.hint("the socket belongs to the server's user: use sudo, or be in its group")
         }
+        _ => fault.hint(
+            "start one with `swarmboot serve`, name its socket with --socket, or `swarmboot login` to one elsewhere",
+        ),
     }
 }
 

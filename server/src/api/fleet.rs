@@ -2,11 +2,12 @@
 //! Touches the fleet's handle.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use common::id::{DeploymentId, MachineId};
 use serde::Deserialize;
 
-use super::admin::{Admin, Answered, JsonBody, bounded};
+use super::admin::{Answered, JsonBody, bounded};
+use super::caller::Asked;
 use super::shapes::{
     Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged, MachineCommand,
     MachineShown, Retry, RetryLine,
@@ -22,60 +23,54 @@ pub(super) struct MachinePage {
 }
 
 pub(super) async fn machines(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     Query(page): Query<MachinePage>,
 ) -> Answered<Vec<MachineShown>> {
     let limit = page.limit.unwrap_or(usize::MAX);
     Ok(Json(admin.fleet.machines_after(MachineId(page.after), limit).await?))
 }
 
-pub(super) async fn machine(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<MachineShown> {
+pub(super) async fn machine(Asked(admin): Asked, Path(name): Path<String>) -> Answered<MachineShown> {
     Ok(Json(admin.fleet.machine(bounded(name)?).await?))
 }
 
 pub(super) async fn command(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     JsonBody(command): JsonBody<MachineCommand>,
 ) -> Answered<Vec<MachineChanged>> {
     Ok(Json(admin.fleet.command(command).await?))
 }
 
-pub(super) async fn deployments(State(admin): State<Admin>) -> Answered<Vec<DeploymentShown>> {
+pub(super) async fn deployments(Asked(admin): Asked) -> Answered<Vec<DeploymentShown>> {
     Ok(Json(admin.fleet.deployments().await?))
 }
 
 pub(super) async fn order(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     JsonBody(order): JsonBody<DeployOrder>,
 ) -> Answered<DeployAnswer> {
     Ok(Json(admin.fleet.order(order).await?))
 }
 
-pub(super) async fn retry(
-    State(admin): State<Admin>,
-    JsonBody(retry): JsonBody<Retry>,
-) -> Answered<Vec<RetryLine>> {
+pub(super) async fn retry(Asked(admin): Asked, JsonBody(retry): JsonBody<Retry>) -> Answered<Vec<RetryLine>> {
     Ok(Json(admin.fleet.retry(retry).await?))
 }
 
 pub(super) async fn freeze(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     JsonBody(freeze): JsonBody<Freeze>,
 ) -> Answered<Option<Frozen>> {
     Ok(Json(admin.fleet.freeze(freeze).await?))
 }
 
-pub(super) async fn deployment(
-    State(admin): State<Admin>,
-    Path(id): Path<String>,
-) -> Answered<DeploymentShown> {
+pub(super) async fn deployment(Asked(admin): Asked, Path(id): Path<String>) -> Answered<DeploymentShown> {
     let id = deployment_id(&id)?;
     let shown = admin.fleet.deployment(id).await?;
     shown.map(Json).ok_or_else(|| no_deployment(&id.to_string()))
 }
 
 pub(super) async fn cancel(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     Path(id): Path<String>,
     JsonBody(cancel): JsonBody<Cancel>,
 ) -> Answered<DeploymentShown> {

@@ -1,23 +1,24 @@
 //! The admin's routes for images, and the conversion of images and their errors to shapes. Touches the image store, and
 //! asks the fleet which jobs need an image.
 
-use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::response::Response;
+use axum::{Extension, Json};
 use common::causes;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::admin::{Admin, Answered, JsonBody, answered, bounded};
+use super::caller::{Asked, check_local};
 use super::shapes::{ImageAdd, ImageShown, ImageUpdate, ImageVerified};
 use super::tasks::{ProgressSender, inlet, task, written_by};
-use crate::http::blocking;
 use crate::http::refusal::Refusal;
-use crate::image::{AddSpec, Added, ImageError, ImageInfo, ImageSource, Images, PartitionTable, Update};
+use crate::http::{Door, blocking};
+use crate::image::{AddSpec, Added, ImageError, ImageInfo, ImageSource, PartitionTable, Update};
 
-pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<ImageShown>> {
+pub(super) async fn list(Asked(admin): Asked) -> Answered<Vec<ImageShown>> {
     let staged = admin.fleet.staged(None).await?;
     answered(move || {
         let at = |image| staged.iter().filter(|staged| staged.image == image).cloned().collect();
@@ -27,7 +28,7 @@ pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<ImageShown>
     .await
 }
 
-pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<ImageShown> {
+pub(super) async fn show(Asked(admin): Asked, Path(name): Path<String>) -> Answered<ImageShown> {
     let staged = admin.fleet.staged(None).await?;
     answered(move || {
         let info = admin.images.get(&bounded(name)?).map_err(|error| refused(&error))?;
@@ -42,12 +43,14 @@ pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -
 }
 
 pub(super) async fn add(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
+    Extension(door): Extension<Door>,
     JsonBody(add): JsonBody<ImageAdd>,
 ) -> Result<Response, Refusal> {
+    check_local(door, "the path of an image")?;
     let source = ImageSource::File(add.path);
     let spec = AddSpec { name: add.name, source, sector_size: add.sector_bytes, no_table: add.no_table };
-    Ok(task(admin.errands.place()?, move |sender| add_to(&admin.images, spec, sender)))
+    Ok(task(admin.errands.place()?, move |sender| add_to(&admin, spec, sender)))
 }
 
 /// The query of an upload.
@@ -59,7 +62,7 @@ pub(super) struct Upload {
 }
 
 pub(super) async fn upload(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     Path(name): Path<String>,
     Query(upload): Query<Upload>,
     headers: axum::http::HeaderMap,
@@ -72,15 +75,15 @@ pub(super) async fn upload(
     let reader = Box::new(inlet(body, admin.cancel.clone()));
     let source = ImageSource::Stream { reader, name: "standard input".to_owned(), length };
     let spec = AddSpec { name, source, sector_size: upload.sector_bytes, no_table: upload.no_table };
-    Ok(task(errand, move |sender| add_to(&admin.images, spec, sender)))
+    Ok(task(errand, move |sender| add_to(&admin, spec, sender)))
 }
 
 fn add_to(
-    images: &Images,
+    admin: &Admin,
     spec: AddSpec,
     sender: &mut ProgressSender<ImageShown>,
 ) -> Result<ImageShown, common::wire::http::Refused> {
-    let added = images.add(spec, &mut |at| {
+    let added = admin.images.add(spec, &mut |at| {
         let text = format!(
             "{} chunks, {} of zeros, {} MiB stored",
             at.chunks,
@@ -92,6 +95,7 @@ fn add_to(
     let Added { image, existed, new_chunks, new_bytes, repaired_chunks, notes } =
         added.map_err(|error| refused(&error))?;
     tracing::info!(image = image.name, id = %image.id, new_chunks, new_bytes, "an image was added");
+    admin.fleet.note_blocking(format!("added the image {} ({})", image.name, image.id));
     if existed {
         sender.note("the same image was there already under this name".to_owned());
     }
@@ -104,10 +108,7 @@ fn add_to(
     Ok(shown(&image))
 }
 
-pub(super) async fn verify(
-    State(admin): State<Admin>,
-    Path(name): Path<String>,
-) -> Result<Response, Refusal> {
+pub(super) async fn verify(Asked(admin): Asked, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = bounded(name)?;
     Ok(task(admin.errands.place()?, move |sender: &mut ProgressSender<ImageVerified>| {
         let info = admin.images.get(&name).map_err(|error| refused(&error))?;
@@ -128,28 +129,24 @@ pub(super) async fn verify(
     }))
 }
 
-pub(super) async fn export(
-    State(admin): State<Admin>,
-    Path(name): Path<String>,
-) -> Result<Response, Refusal> {
+pub(super) async fn export(Asked(admin): Asked, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = bounded(name)?;
     let (images, errand) = (admin.images.clone(), admin.errands.place()?);
     let info = blocking(move || images.get(&name)).await?.map_err(|error| refused(&error))?;
+    admin.fleet.note(format!("exported the image {}", info.name)).await;
     Ok(written_by(errand, info.size_bytes, move |out| {
         let mut out = out;
         admin.images.export(info.id, &mut out, &mut |_| ()).map_err(Into::into)
     }))
 }
 
-pub(super) async fn remove(
-    State(admin): State<Admin>,
-    Path(name): Path<String>,
-) -> Answered<serde_json::Value> {
+pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Answered<serde_json::Value> {
     let name = bounded(name)?;
     let no_orders = admin.fleet.keep_orders_out().await?;
     let (images, asked) = (admin.images.clone(), name.clone());
     let info = blocking(move || images.get(&asked)).await?.map_err(|error| refused(&error))?;
     let needed = admin.fleet.needs_image(info.id).await?;
+    let gone = name.clone();
     // While the image has another name, its data stays for the jobs that need it.
     let images = admin.images.clone();
     let (id, last) = blocking(move || {
@@ -163,6 +160,7 @@ pub(super) async fn remove(
     if last {
         admin.fleet.image_gone(id).await?;
     }
+    admin.fleet.note(format!("removed the image {gone}")).await;
     drop(no_orders);
     Ok(Json(serde_json::json!({})))
 }

@@ -1,19 +1,22 @@
 //! The admin's routes for boot kits, and the conversion of kits and their errors to shapes. Touches the kits.
 
-use axum::extract::{Path, State};
+use axum::Extension;
+use axum::extract::Path;
 use axum::response::Response;
 use common::causes;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
-use super::admin::{Admin, Answered, JsonBody, answered, bounded};
+use super::admin::{Answered, JsonBody, answered, bounded};
+use super::caller::{Asked, check_local};
 use super::shapes::{KitImport, KitShown, KitSource};
 use super::tasks::{ProgressSender, task};
 use crate::boot::Wanted;
+use crate::http::Door;
 use crate::http::refusal::Refusal;
 use crate::kit::{KitError, KitInfo, Progress, Source};
 
-pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<KitShown>> {
+pub(super) async fn list(Asked(admin): Asked) -> Answered<Vec<KitShown>> {
     answered(move || {
         let kits = admin.kits.store().list().map_err(|error| refused(&error))?;
         Ok(kits.into_iter().map(shown).collect())
@@ -21,7 +24,7 @@ pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<KitShown>> 
     .await
 }
 
-pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<KitShown> {
+pub(super) async fn show(Asked(admin): Asked, Path(name): Path<String>) -> Answered<KitShown> {
     answered(move || {
         let info = admin.kits.store().info(&bounded(name)?).map_err(|error| refused(&error))?;
         Ok(shown(info))
@@ -30,9 +33,13 @@ pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -
 }
 
 pub(super) async fn import(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
+    Extension(door): Extension<Door>,
     JsonBody(import): JsonBody<KitImport>,
 ) -> Result<Response, Refusal> {
+    if import.sources.iter().any(|source| !matches!(source, KitSource::Host)) {
+        check_local(door, "a source of a kit")?;
+    }
     Ok(task(admin.errands.place()?, move |sender: &mut ProgressSender<KitShown>| {
         let info = admin.kits.import(wanted(import), &mut |so_far| {
             let (done, total, text) = import_words(so_far);
@@ -43,16 +50,16 @@ pub(super) async fn import(
             sender.note(missing.clone());
         }
         tracing::info!(kit = shown.name, kernel = shown.kernel, "a boot kit was imported");
+        admin.fleet.note_blocking(format!("imported the boot kit {}", shown.name));
         Ok(shown)
     }))
 }
 
-pub(super) async fn remove(
-    State(admin): State<Admin>,
-    Path(name): Path<String>,
-) -> Answered<serde_json::Value> {
+pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Answered<serde_json::Value> {
     answered(move || {
-        admin.kits.remove(&bounded(name)?).map_err(|error| refused(&error))?;
+        let name = bounded(name)?;
+        admin.kits.remove(&name).map_err(|error| refused(&error))?;
+        admin.fleet.note_blocking(format!("removed the boot kit {name}"));
         Ok(serde_json::json!({}))
     })
     .await

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::response::Response;
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc};
 
-use super::admin::Admin;
+use super::caller::Asked;
 use super::shapes::{LogEvent, LogQuery};
 use super::tasks::lines_of;
 use crate::fleet::FleetHandle;
@@ -21,10 +21,7 @@ const PAGE: u32 = 500;
 /// How many lines are queued for a slow client.
 const LINES_MAX: usize = 256;
 
-pub(super) async fn logs(
-    State(admin): State<Admin>,
-    Query(query): Query<LogQuery>,
-) -> Result<Response, Refusal> {
+pub(super) async fn logs(Asked(admin): Asked, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
     let follow = query.follow;
     // A permit is needed also without `follow`: a client may stop reading in the middle, as a pager does.
     let errand = admin.errands.place()?;

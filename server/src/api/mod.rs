@@ -7,8 +7,17 @@ pub mod shapes;
 // The shared state of the routes.
 mod admin;
 
+// When tokens were last used.
+mod used;
+
+// Who asks, and what a route needs of them.
+mod caller;
+
 // The table of routes.
 mod routes;
+
+// Routes for tokens.
+mod tokens;
 
 // Routes for boot kits.
 mod kits;
@@ -34,11 +43,15 @@ mod tasks;
 // The limit on long requests.
 mod errands;
 
+// The way to a server on another host.
+pub mod remote;
+
 // The client that the command line uses.
 pub mod client;
 
 pub use admin::Admin;
 pub use errands::Errands;
 pub use routes::routes;
+pub use used::LastUsed;
 
 pub(crate) use images::{refused as image_refused, shown as image_shown};

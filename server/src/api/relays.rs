@@ -2,29 +2,30 @@
 //! machines that are woken. Touches the fleet's handle, and the sockets of magic packets.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 
-use super::admin::{Admin, Answered, JsonBody, bounded};
+use super::admin::{Answered, JsonBody, bounded};
+use super::caller::Asked;
 use super::shapes::{ImageStage, MachineChanged, MachineWake, RelayInvite, RelayInvited, RelayShown, Staged};
 use crate::magic;
 
-pub(super) async fn list(State(admin): State<Admin>) -> Answered<Vec<RelayShown>> {
+pub(super) async fn list(Asked(admin): Asked) -> Answered<Vec<RelayShown>> {
     Ok(Json(admin.fleet.relays_shown().await?))
 }
 
 pub(super) async fn invite(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     JsonBody(invite): JsonBody<RelayInvite>,
 ) -> Answered<RelayInvited> {
     Ok(Json(admin.fleet.invite_relay(invite).await?))
 }
 
-pub(super) async fn revoke(State(admin): State<Admin>, Path(name): Path<String>) -> Answered<RelayShown> {
+pub(super) async fn revoke(Asked(admin): Asked, Path(name): Path<String>) -> Answered<RelayShown> {
     Ok(Json(admin.fleet.revoke_relay(bounded(name)?).await?))
 }
 
 pub(super) async fn stage(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     Path(image): Path<String>,
     JsonBody(order): JsonBody<ImageStage>,
 ) -> Answered<Vec<Staged>> {
@@ -32,7 +33,7 @@ pub(super) async fn stage(
 }
 
 pub(super) async fn wake(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     JsonBody(order): JsonBody<MachineWake>,
 ) -> Answered<Vec<MachineChanged>> {
     let (mut lines, own) = admin.fleet.wake(order).await?;

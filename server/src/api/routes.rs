@@ -1,43 +1,75 @@
-//! The table of the admin's routes: everything that the command line can request. Touches what the handlers touch.
+//! The table of the API's routes: everything that the command line can request, each with what it needs of whoever asks.
+//! Touches what the handlers touch.
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::{delete, get, post};
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::{Json, Router};
 
 use super::admin::{Admin, Answered, answered};
-use super::shapes::{PREFIX, ServerStatus};
-use super::{fleet, images, kits, log, relays, swarm};
-use crate::http::refusal::Refusal;
+use super::caller::{Asked, Need, guard, identify};
+use super::shapes::{PREFIX, Role, ServerStatus};
+use super::{fleet, images, kits, log, relays, swarm, tokens};
+use crate::http::refusal::{Refusal, as_problem};
 
 /// The longest request body, in bytes: an order with user-data and keys fits several times.
 const ORDER_BYTES_MAX: usize = 8 << 20;
 
-/// The admin's routes, below [`PREFIX`].
+/// Looks at what is in its scope.
+const LOOK: Need = Need::part(Role::Viewer);
+/// Looks at what is about the whole server.
+const LOOK_AT_ALL: Need = Need::whole(Role::Viewer);
+/// Orders and changes machines of its scope.
+const ORDER: Need = Need::part(Role::Operator);
+/// Orders what is about all machines.
+const ORDER_FOR_ALL: Need = Need::whole(Role::Operator);
+/// Changes the server.
+const RULE: Need = Need::whole(Role::Admin);
+
+/// The API's routes, below [`PREFIX`].
 pub fn routes(admin: Admin) -> Router {
-    let routes = Router::new()
-        .route("/status", get(status))
-        .route("/kits", get(kits::list).post(kits::import))
-        .route("/kits/{name}", get(kits::show).delete(kits::remove))
-        .route("/images", get(images::list).post(images::add))
-        .route("/images/{name}", get(images::show).put(images::upload).delete(images::remove))
-        .route("/images/{name}/verify", post(images::verify))
-        .route("/images/{name}/export", get(images::export))
-        .route("/images/{name}/stage", post(relays::stage))
-        .route("/machines", get(fleet::machines).post(fleet::command))
-        .route("/machines/wake", post(relays::wake))
-        .route("/machines/{machine}", get(fleet::machine))
-        .route("/relays", get(relays::list).post(relays::invite))
-        .route("/relays/{name}", delete(relays::revoke))
-        .route("/deployments", get(fleet::deployments).post(fleet::order))
-        .route("/deployments/retry", post(fleet::retry))
-        .route("/deployments/{id}", get(fleet::deployment))
-        .route("/deployments/{id}/cancel", post(fleet::cancel))
-        .route("/freeze", post(fleet::freeze))
-        .route("/logs", get(log::logs))
-        .route("/swarm", get(swarm::status))
-        .route("/swarm/limits", get(swarm::limits).post(swarm::limit));
+    let table: Vec<(Need, &str, MethodRouter<Admin>)> = vec![
+        (LOOK, "/whoami", get(tokens::whoami)),
+        (RULE, "/tokens", get(tokens::list)),
+        (RULE, "/tokens", post(tokens::make)),
+        (RULE, "/tokens/{name}", delete(tokens::revoke)),
+        (LOOK, "/status", get(status)),
+        (LOOK, "/kits", get(kits::list)),
+        (RULE, "/kits", post(kits::import)),
+        (LOOK, "/kits/{name}", get(kits::show)),
+        (RULE, "/kits/{name}", delete(kits::remove)),
+        (LOOK, "/images", get(images::list)),
+        (RULE, "/images", post(images::add)),
+        (LOOK, "/images/{name}", get(images::show)),
+        (RULE, "/images/{name}", put(images::upload)),
+        (RULE, "/images/{name}", delete(images::remove)),
+        (ORDER_FOR_ALL, "/images/{name}/verify", post(images::verify)),
+        // An image may hold what its maker would not show everybody.
+        (RULE, "/images/{name}/export", get(images::export)),
+        (ORDER_FOR_ALL, "/images/{name}/stage", post(relays::stage)),
+        (LOOK, "/machines", get(fleet::machines)),
+        (ORDER, "/machines", post(fleet::command)),
+        (ORDER, "/machines/wake", post(relays::wake)),
+        (LOOK, "/machines/{machine}", get(fleet::machine)),
+        (LOOK_AT_ALL, "/relays", get(relays::list)),
+        (RULE, "/relays", post(relays::invite)),
+        (RULE, "/relays/{name}", delete(relays::revoke)),
+        (LOOK, "/deployments", get(fleet::deployments)),
+        (ORDER, "/deployments", post(fleet::order)),
+        (ORDER, "/deployments/retry", post(fleet::retry)),
+        (LOOK, "/deployments/{id}", get(fleet::deployment)),
+        (ORDER, "/deployments/{id}/cancel", post(fleet::cancel)),
+        (ORDER_FOR_ALL, "/freeze", post(fleet::freeze)),
+        (LOOK, "/logs", get(log::logs)),
+        (LOOK_AT_ALL, "/swarm", get(swarm::status)),
+        (LOOK_AT_ALL, "/swarm/limits", get(swarm::limits)),
+        (RULE, "/swarm/limits", post(swarm::limit)),
+    ];
+    let routes = table.into_iter().fold(Router::new(), |router, (need, path, handler)| {
+        router.route(path, handler.route_layer(from_fn_with_state(need, guard)))
+    });
     Router::new()
         .nest(PREFIX, routes)
         .fallback(async || {
@@ -45,16 +77,15 @@ pub fn routes(admin: Admin) -> Router {
                 .hint("client and server are of different versions")
         })
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
+        .layer(from_fn_with_state(admin.clone(), identify))
+        .layer(map_response(as_problem))
         .with_state(admin)
 }
 
-async fn status(State(admin): State<Admin>) -> Answered<ServerStatus> {
+async fn status(Asked(admin): Asked) -> Answered<ServerStatus> {
     let (status, notes) = (Arc::clone(&admin.status), admin.fleet.notes().await?);
     let (frozen, warnings) = (admin.fleet.frozen().await?, admin.fleet.warnings().await?);
-    answered(move || {
-        let mut status = ServerStatus { frozen, ..status() };
-        status.warnings.extend(warnings.into_iter().chain(notes));
-        Ok(status)
-    })
-    .await
+    let Json(mut status) = answered(move || Ok(ServerStatus { frozen, ..status() })).await?;
+    status.warnings.extend(warnings.into_iter().chain(notes));
+    Ok(Json(status))
 }

@@ -28,6 +28,10 @@
 //! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
 //! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
+//! | `GET /whoami` | | [`WhoAmI`] |
+//! | `GET /tokens` | | list of [`TokenShown`] |
+//! | `POST /tokens` | [`TokenOrder`] | [`TokenMade`] |
+//! | `DELETE /tokens/{name}` | | [`TokenShown`] |
 //! | `GET /swarm` | | [`SwarmShown`] |
 //! | `GET /swarm/limits` | | [`crate::traffic::LineLimits`] |
 //! | `POST /swarm/limits` | [`crate::traffic::LimitOrder`] | [`crate::traffic::LineLimits`] |
@@ -39,6 +43,9 @@ mod stores;
 
 // Relays, and which images are staged at them.
 mod relay;
+
+// Who asks, and tokens.
+mod access;
 
 // Which machines a request is about.
 mod selection;
@@ -71,6 +78,7 @@ use common::wire::http::Refused;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use access::{Caller, Role, Scope, TokenMade, TokenOrder, TokenShown, UnknownRole, WhoAmI};
 pub use deployment::{
     Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobShown, JobState, Shown, ShownLine,
 };
@@ -89,7 +97,7 @@ pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};
 
 /// The path that all routes of the admin's API begin with.
-pub const PREFIX: &str = "/admin/v1";
+pub const PREFIX: &str = "/api/v1";
 
 /// One line of the response of a long task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -127,9 +135,21 @@ pub struct ServerStatus {
     pub started: Timestamp,
     /// What an admin should look at, each in one sentence: no boot kit, another DHCP server, a full disk.
     pub warnings: Vec<String>,
+    /// Where the API is served over TLS; `None` when it is on the admin socket alone.
+    #[serde(default)]
+    pub api: Option<ApiShown>,
     /// Set while the server is frozen and starts nothing new.
     #[serde(default)]
     pub frozen: Option<Frozen>,
+}
+
+/// Where the API is served over TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiShown {
+    /// Its base URL.
+    pub url: String,
+    /// The SHA-256 of its certificate.
+    pub fingerprint: String,
 }
 
 /// Freezes the server, so that it starts nothing new, or ends the freeze.
@@ -201,6 +221,9 @@ pub struct LogEvent {
     /// Where the image's bytes came from so far; `None` where the event does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<Sources>,
+    /// Who asked for it: a token's name, or a user of the server's host; `None` where nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Whether the machine reported it; otherwise the server did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_machine: bool,

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::admin::{Admin, Answered, JsonBody};
+use super::admin::{Answered, JsonBody};
+use super::caller::Asked;
 use super::shapes::SwarmShown;
 use crate::http::refusal::Refusal;
 use crate::swarm::Stopped;
@@ -16,17 +16,17 @@ use crate::traffic::{LimitOrder, LineLimits};
 /// How many sites an error message names.
 const SITES_SHOWN: usize = 20;
 
-pub(super) async fn status(State(admin): State<Admin>) -> Answered<SwarmShown> {
+pub(super) async fn status(Asked(admin): Asked) -> Answered<SwarmShown> {
     let images = admin.swarm.status().await.map_err(no_swarm)?;
     Ok(Json(SwarmShown { images, sites: admin.traffic.shown() }))
 }
 
-pub(super) async fn limits(State(admin): State<Admin>) -> Answered<LineLimits> {
+pub(super) async fn limits(Asked(admin): Asked) -> Answered<LineLimits> {
     Ok(Json(admin.traffic.limits()))
 }
 
 pub(super) async fn limit(
-    State(admin): State<Admin>,
+    Asked(admin): Asked,
     JsonBody(order): JsonBody<LimitOrder>,
 ) -> Answered<LineLimits> {
     if let Some(site) = &order.site {
@@ -37,7 +37,14 @@ pub(super) async fn limit(
             return Err(no_site(site, &sites));
         }
     }
-    Ok(Json(admin.traffic.limit(order)))
+    let whose = order
+        .site
+        .as_ref()
+        .map_or_else(|| "the server's line".to_owned(), |site| format!("the line of {site}"));
+    let rate = order.rate.map_or_else(|| "no limit".to_owned(), |rate| format!("a limit of {rate}"));
+    let limits = admin.traffic.limit(order);
+    admin.fleet.note(format!("{whose} has {rate} now")).await;
+    Ok(Json(limits))
 }
 
 fn no_site(site: &str, known: &BTreeSet<String>) -> Refusal {

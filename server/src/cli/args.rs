@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub use self::access::{Login, Token};
 pub use self::deploy::{Again, Deploy, Start};
 pub use self::image::Image;
 pub use self::kit::Kit;
@@ -15,6 +16,7 @@ pub use self::swarm::Swarm;
 use crate::config::Flags;
 
 // One file for each noun.
+mod access;
 mod deploy;
 mod image;
 mod kit;
@@ -37,9 +39,13 @@ pub const SOCKET: &str = "/run/swarmboot/swarmboot.sock";
                   --image debian-12 --machines m1,m2\n  swarmboot logs --follow"
 )]
 pub struct Args {
-    /// The server's admin socket.
-    #[arg(long, global = true, env = "SWARMBOOT_SOCKET", default_value = SOCKET, value_name = "PATH")]
-    pub socket: PathBuf,
+    /// The server's admin socket [default: /run/swarmboot/swarmboot.sock].
+    #[arg(long, global = true, env = "SWARMBOOT_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// A server on another host [default: that of `login`, where no socket is].
+    #[arg(long, global = true, env = "SWARMBOOT_SERVER", value_name = "URL", conflicts_with = "socket")]
+    pub server: Option<String>,
 
     /// How to print data.
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
@@ -59,11 +65,28 @@ pub enum Output {
     Json,
 }
 
-/// The nouns.
+/// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server: DHCP or proxyDHCP, TFTP, HTTP boot, and the swarm's first seed.
     Serve(Box<Flags>),
+    /// A request to a server.
+    #[command(flatten)]
+    Ask(Ask),
+    /// Keep a server on another host and a token for it.
+    Login(Login),
+    /// Forget the server and the token that `login` kept.
+    Logout,
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The nouns: what a server is asked.
+#[derive(Debug, Subcommand)]
+pub enum Ask {
     /// How the server is, and what it lacks.
     Status,
     /// Boot kits: what machines are network-booted with.
@@ -86,11 +109,11 @@ pub enum Command {
     /// Who holds which chunks of an image, and who was sent what.
     #[command(subcommand)]
     Swarm(Swarm),
-    /// Print completions for a shell.
-    Completions {
-        /// Which shell.
-        shell: clap_complete::Shell,
-    },
+    /// Tokens: who may do what from another host.
+    #[command(subcommand)]
+    Token(Token),
+    /// Who you are to the server, and what you may do.
+    Whoami,
 }
 
 #[cfg(test)]

@@ -354,7 +354,8 @@ mod tests {
     use common::plan::DiskIdentity;
     use parking_lot::Mutex;
 
-    use super::super::args::{Args, Command, Output};
+    use super::super::args::{Args, Ask, Command, Output};
+    use super::super::client::Target;
     use super::*;
     use crate::api::shapes::{DeployLine, ImageShown, PREFIX};
     use crate::fleet::bound::tests::disk;
@@ -402,8 +403,8 @@ mod tests {
         let server = tokio::spawn(axum::serve(listener, server).into_future());
         let typed = ["swarmboot", "deploy", "start", "--image", "debian", "--machines", "m[1-3]"];
         let args = Args::try_parse_from(typed.iter().chain(flags)).unwrap();
-        let Command::Deploy(command) = args.command else { panic!("{:?}", args.command) };
-        run(&Client::new(socket), &Screen { output: Output::Json }, command).await.unwrap();
+        let Command::Ask(Ask::Deploy(command)) = args.command else { panic!("{:?}", args.command) };
+        run(&Client::new(Target::Socket(socket)), &Screen { output: Output::Json }, command).await.unwrap();
         server.abort();
         let asked = asked.lock();
         asked.clone()

@@ -49,14 +49,21 @@ async fn add(
         TaskLine::Note(text) => progress.note(&text),
         TaskLine::Done(_) | TaskLine::Failed(_) => {}
     };
-    if file == Path::new("-") {
+    let is_stream = file == Path::new("-");
+    if is_stream || !client.is_local() {
         let sector = sector.map(|bytes| format!("&sector_bytes={bytes}")).unwrap_or_default();
         let query = format!("?no_table={no_table}{sector}");
-        let pieces = ReaderStream::with_capacity(standard_input()?, PIECE_BYTES);
+        let input = if is_stream { standard_input()? } else { opened(file).await? };
+        let pieces = ReaderStream::with_capacity(input, PIECE_BYTES);
         return client.upload(&format!("/images/{name}{query}"), pieces.boxed(), on_line).await;
     }
     let order = ImageAdd { name, path: absolute(file)?, sector_bytes: sector, no_table };
     client.task("/images", &order, on_line).await
+}
+
+async fn opened(file: &Path) -> Result<tokio::fs::File, Fault> {
+    let failed = |error| Fault::failed(format!("cannot read {}", file.display())).because(&error);
+    tokio::fs::File::open(file).await.map_err(failed)
 }
 
 /// Standard input as a file: tokio reads files on blocking threads, so a slow pipe blocks no task.

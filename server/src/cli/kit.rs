@@ -13,6 +13,11 @@ use crate::fault::Fault;
 pub(super) async fn run(client: &Client, screen: &Screen, command: Kit) -> Result<ExitCode, Fault> {
     match command {
         Kit::Import { name, deb, folder, ipxe, host, kernel } => {
+            let names_files = !(deb.is_empty() && folder.is_empty() && ipxe.is_none());
+            if names_files && !client.is_local() {
+                return Err(Fault::usage("a kit is made of files on the server's host")
+                    .hint("run `swarmboot kit import` there"));
+            }
             let import = KitImport { name, kernel, sources: sources(deb, folder, ipxe, host)? };
             let mut progress = Progress::new("importing", None);
             let kit = client

@@ -10,7 +10,11 @@ pub mod show;
 // Progress bars, or plain lines where there is no terminal.
 pub mod progress;
 
+// The login that is kept.
+mod saved;
+
 // One file for each group of commands.
+mod access;
 mod deploy;
 mod image;
 mod kit;
@@ -23,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use self::args::{Args, Command};
+use self::args::{Args, Ask, Command, Relay, SOCKET};
 use self::show::Screen;
 use crate::api::client;
 use crate::api::client::Client;
@@ -58,26 +62,43 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 async fn run(args: Args) -> Result<ExitCode, Fault> {
     let screen = Screen { output: args.output };
-    let client = Client::new(args.socket.clone());
     match args.command {
         Command::Serve(serve) => {
-            let config = crate::config::Config::resolve(*serve, args.socket)?;
+            let socket = args.socket.unwrap_or_else(|| SOCKET.into());
+            let config = crate::config::Config::resolve(*serve, socket)?;
             crate::serve::run(config).await.map(|()| ExitCode::SUCCESS)
         }
-        Command::Status => {
-            let status = client.get("/status").await?;
-            screen.status(&status).map(|()| ExitCode::SUCCESS)
+        Command::Login(login) => access::login(&screen, login).await,
+        Command::Logout => access::logout(),
+        Command::Ask(Ask::Relay(Relay::Run(flags))) => {
+            crate::relay::run(crate::relay::Config::resolve(*flags)?).await.map(|()| ExitCode::SUCCESS)
         }
-        Command::Kit(command) => kit::run(&client, &screen, command).await,
-        Command::Image(command) => image::run(&client, &screen, command).await,
-        Command::Machine(command) => machine::run(&client, &screen, command).await,
-        Command::Deploy(command) => deploy::run(&client, &screen, command).await,
-        Command::Logs(query) => logs::run(&client, &screen, query).await,
-        Command::Relay(command) => relay::run(&client, &screen, command).await,
-        Command::Swarm(command) => swarm::run(&client, &screen, command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "swarmboot", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Ask(command) => {
+            let client = Client::new(saved::target(args.server, args.socket, SOCKET)?);
+            ask(&client, &screen, command).await
+        }
+    }
+}
+
+/// Asks the server.
+async fn ask(client: &Client, screen: &Screen, command: Ask) -> Result<ExitCode, Fault> {
+    match command {
+        Ask::Status => {
+            let status = client.get("/status").await?;
+            screen.status(&status).map(|()| ExitCode::SUCCESS)
+        }
+        Ask::Kit(command) => kit::run(client, screen, command).await,
+        Ask::Image(command) => image::run(client, screen, command).await,
+        Ask::Machine(command) => machine::run(client, screen, command).await,
+        Ask::Deploy(command) => deploy::run(client, screen, command).await,
+        Ask::Logs(query) => logs::run(client, screen, query).await,
+        Ask::Relay(command) => relay::run(client, screen, command).await,
+        Ask::Swarm(command) => swarm::run(client, screen, command).await,
+        Ask::Token(command) => access::run(client, screen, command).await,
+        Ask::Whoami => access::whoami(client, screen).await,
     }
 }

@@ -21,7 +21,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Relay) -> Res
             let invite = RelayInvite { site, name, expires_seconds };
             show_invited(screen, &client.post("/relays", &invite).await?)?;
         }
-        Relay::Run(flags) => crate::relay::run(crate::relay::Config::resolve(*flags)?).await?,
+        Relay::Run(_) => return Err(Fault::usage("a relay asks nobody to be run")),
         Relay::List => show(screen, &client.get::<Vec<RelayShown>>("/relays").await?)?,
         Relay::Revoke { name } => {
             let path = format!("/relays/{}", url_part(&name));

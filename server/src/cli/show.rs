@@ -4,6 +4,9 @@
 // Core: the text of cells and lines.
 pub(super) mod words;
 
+// Tokens, and who somebody is.
+mod access;
+
 use std::io::Write as _;
 
 use comfy_table::{Table, presets};
@@ -11,7 +14,7 @@ use common::text::{bytes, percent};
 use serde::Serialize;
 
 use self::words::{
-    disks, event_line, hardware, job_line, or_dash, sent_copies, staged_lines, step_words, when,
+    disks, event_line, hardware, job_line, or_dash, sent_copies, staged_lines, state_words, step_words, when,
 };
 use super::args::Output;
 use crate::api::shapes::{
@@ -87,6 +90,9 @@ impl Screen {
         print_line(&format!("key      {}", status.key))?;
         print_line(&format!("url      {}", status.url))?;
         print_line(&format!("mode     {}", status.mode))?;
+        if let Some(api) = &status.api {
+            print_line(&format!("api      {}, SHA-256 {}", api.url, api.fingerprint))?;
+        }
         print_line(&format!("started  {}", when(status.started)))?;
         if let Some(frozen) = &status.frozen {
             print_line(&format!("frozen   {frozen}; nothing new begins until `deploy unfreeze`"))?;
@@ -217,15 +223,7 @@ impl Screen {
             machine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let rows = [
             ("machine", format!("{} ({})", machine.id, machine.name)),
-            (
-                "state",
-                format!(
-                    "{}{}{}",
-                    machine.state.name(),
-                    if machine.held { ", held" } else { "" },
-                    if machine.stays { ", stays in the loader" } else { "" }
-                ),
-            ),
+            ("state", state_words(machine)),
             ("site", machine.site.clone()),
             ("labels", or_dash(&labels.join(" ")).to_owned()),
             ("hardware", hardware(machine)),

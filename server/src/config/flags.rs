@@ -39,6 +39,12 @@ pub struct Flags {
     /// TCP port of the swarm [default: 4001].
     #[arg(long, value_name = "PORT")]
     pub swarm_port: Option<u16>,
+    /// TCP port of the API over TLS [default: 8470].
+    #[arg(long, env = "SWARMBOOT_API_PORT", value_name = "PORT")]
+    pub api_port: Option<u16>,
+    /// Serve the API on the admin socket alone.
+    #[arg(long)]
+    pub no_api: bool,
     /// Network boot program for UEFI machines [default: snponly.efi, else ipxe.efi].
     #[arg(long, value_name = "FILE")]
     pub uefi_program: Option<String>,

@@ -23,6 +23,7 @@ use super::relays::RelayTable;
 use super::request::{Answer, FleetError, Request, Waiter};
 use super::state::Change;
 use super::store::{KnownHardware, Store, StoreError};
+use super::token::TokenTable;
 use crate::api::shapes::LogEvent;
 
 /// The length of the fleet's queue. When it is full, callers wait; only sightings do not wait, and are dropped.
@@ -76,13 +77,13 @@ pub fn start(
         .spawn(move || match Actor::over(store, settings, beside, &runtime) {
             Ok(actor) => {
                 // The caller of `start` waits for this.
-                let _ = opened.send(Ok((actor.policies.subscribe(), actor.relays.subscribe())));
+                let _ = opened.send(Ok(actor.published()));
                 actor.run(waiting, &runtime);
             }
             Err(error) => drop(opened.send(Err(error))),
         })
         .map_err(FleetError::Thread)?;
-    let (policies, relays) = ready.recv().map_err(|_| FleetError::Stopping)??;
+    let (policies, relays, tokens) = ready.recv().map_err(|_| FleetError::Stopping)??;
     let nonces = Nonces::new(&keys.secret(), Timestamp::now());
     let tailors = Arc::new(Semaphore::new(TAILORS_MAX));
     let orders = Arc::new(Semaphore::new(super::handle::ORDERS_MAX as usize));
@@ -91,6 +92,8 @@ pub fn start(
         requests,
         policies,
         relays,
+        tokens,
+        caller: None,
         events,
         provisioner,
         nonces,
@@ -103,12 +106,17 @@ pub fn start(
     Ok((handle.clone(), FleetTask { thread, handle, ahead: asked_ahead }))
 }
 
+/// What the fleet publishes: boot policies, what relays are told, and tokens.
+type Published =
+    (watch::Receiver<Arc<BootPolicies>>, watch::Receiver<Arc<RelayTable>>, watch::Receiver<Arc<TokenTable>>);
+
 /// Everything that the fleet's thread owns.
 struct Actor {
     fleet: Fleet,
     store: Box<dyn Store>,
     policies: watch::Sender<Arc<BootPolicies>>,
     relays: watch::Sender<Arc<RelayTable>>,
+    tokens: watch::Sender<Arc<TokenTable>>,
     events: broadcast::Sender<Arc<LogEvent>>,
     provisioner: Arc<dyn Provisioner>,
     /// Who is told of news, by the key of the machine that waits.
@@ -129,7 +137,12 @@ impl Actor {
         }
         let policies = watch::Sender::new(Arc::new(fleet.state.policies(fleet.settings.discover)));
         let relays = watch::Sender::new(Arc::new(fleet.relay_table(Timestamp::now())));
-        Ok(Self { fleet, store, policies, relays, events, provisioner, waiters: HashMap::new() })
+        let tokens = watch::Sender::new(Arc::new(fleet.token_table()));
+        Ok(Self { fleet, store, policies, relays, tokens, events, provisioner, waiters: HashMap::new() })
+    }
+
+    fn published(&self) -> Published {
+        (self.policies.subscribe(), self.relays.subscribe(), self.tokens.subscribe())
     }
 
     fn run(mut self, mut waiting: mpsc::Receiver<Request>, runtime: &tokio::runtime::Handle) {
@@ -220,7 +233,7 @@ impl Actor {
     }
 
     fn announce(&self, changes: Vec<Change>) {
-        let mut moved = false;
+        let (mut moved, mut given) = (false, false);
         for change in changes {
             match change {
                 Change::Event(event) => drop(self.events.send(Arc::new(*event))),
@@ -230,8 +243,12 @@ impl Actor {
                 | Change::Deployment(_)
                 | Change::Forget(_)
                 | Change::Frozen(_) => moved = true,
+                Change::Token(_) | Change::TokenGone(_) => given = true,
                 Change::Relay(_) | Change::Stage(_) | Change::Unstage(_) => {}
             }
+        }
+        if given {
+            self.tokens.send_replace(Arc::new(self.fleet.token_table()));
         }
         if moved {
             self.policies.send_replace(Arc::new(self.fleet.state.policies(self.fleet.settings.discover)));

@@ -59,7 +59,8 @@ impl Fleet {
 
     fn carry_out(&mut self, machine: Machine, action: &MachineAction, text: &str, now: Timestamp) {
         let id = machine.id;
-        self.log(now, Whose::Machine(id), Step::Decide, What::Note { text: format!("an admin: {text}") });
+        let text = format!("{}: {text}", self.caller_name());
+        self.log(now, Whose::Machine(id), Step::Decide, What::Note { text });
         if matches!(action, MachineAction::Forget) {
             if let Some(boot) = machine.boot {
                 self.after.dismissed.push((boot.key, Some("the machine was forgotten".to_owned())));

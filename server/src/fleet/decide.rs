@@ -53,6 +53,7 @@ mod wake;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use common::id::{JobId, MachineId};
 use common::limits::{BEFORE_REPORT, cut};
@@ -65,7 +66,7 @@ use super::machine::{Machine, restored};
 use super::presence::Relays;
 use super::silence::Seen;
 use super::state::{Change, State};
-use crate::api::shapes::{JobState, MachineState};
+use crate::api::shapes::{Caller, JobState, MachineState};
 
 use boots::{Boots, SILENT};
 use budget::Budgets;
@@ -98,6 +99,8 @@ pub struct Fleet {
     /// Settings for the whole fleet, from the configuration.
     pub settings: Settings,
     pub(super) after: Effects,
+    /// Who asked for what is being done; `None` where nobody did.
+    pub(super) caller: Option<Arc<Caller>>,
     /// The machine that last used an IP address; not recorded, so learnt again after a restart.
     pub(super) by_address: HashMap<IpAddr, MachineId>,
     trails: Trails,
@@ -143,6 +146,7 @@ impl Fleet {
             state,
             settings,
             after: Effects::default(),
+            caller: None,
             by_address: HashMap::new(),
             trails: Trails::default(),
             said: HashMap::new(),

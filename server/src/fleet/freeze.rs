@@ -27,9 +27,9 @@ impl Fleet {
         }
         let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let text = if freeze {
-            format!("an admin: frozen, nothing new begins{why}")
+            format!("{}: frozen, nothing new begins{why}", self.caller_name())
         } else {
-            format!("an admin: not frozen any more{why}")
+            format!("{}: not frozen any more{why}", self.caller_name())
         };
         self.put(Change::Frozen(frozen.clone()));
         self.log(now, Whose::Server, Step::Decide, What::Note { text });

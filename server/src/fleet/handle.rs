@@ -14,6 +14,9 @@ mod looking;
 // Reading and following the log.
 mod log;
 
+// Tokens of the API.
+mod tokens;
+
 // Relays: what admins order of them, and what they say.
 mod relays;
 
@@ -31,7 +34,8 @@ use super::provisioner::Provisioner;
 use super::relays::RelayTable;
 use super::request::{FleetError, Request, Work};
 use super::store::Log;
-use crate::api::shapes::LogEvent;
+use super::token::TokenTable;
+use crate::api::shapes::{Caller, LogEvent};
 
 /// Orders that are checked and placed at once; further ones wait.
 pub(super) const ORDERS_MAX: u32 = 64;
@@ -42,6 +46,9 @@ pub struct FleetHandle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) policies: watch::Receiver<Arc<BootPolicies>>,
     pub(super) relays: watch::Receiver<Arc<RelayTable>>,
+    pub(super) tokens: watch::Receiver<Arc<TokenTable>>,
+    /// Who asks through this handle; `None` for the server itself.
+    pub(super) caller: Option<Arc<Caller>>,
     pub(super) events: broadcast::Sender<Arc<LogEvent>>,
     pub(super) provisioner: Arc<dyn Provisioner>,
     pub(super) keys: KeyPair,
@@ -68,8 +75,11 @@ impl FleetHandle {
         work: impl FnOnce(&mut Fleet, Timestamp) -> T + Send + 'static,
     ) -> Result<T, FleetError> {
         let (reply, answer) = oneshot::channel();
+        let caller = self.caller.clone();
         let work: Work = Box::new(move |fleet, now| {
+            fleet.caller = caller;
             let result = work(fleet, now);
+            fleet.caller = None;
             Box::new(move |written: Result<(), FleetError>| drop(reply.send(written.map(|()| result))))
         });
         self.requests.send(Request::Work(work)).await.map_err(|_| FleetError::Stopping)?;
@@ -103,6 +113,12 @@ impl FleetHandle {
         look: impl FnOnce(&Fleet) -> T + Send + 'static,
     ) -> Result<T, FleetError> {
         self.ask(move |fleet, _| look(fleet)).await
+    }
+
+    /// A handle through which `caller` asks: what it does is theirs in the log, and it sees only machines of their scope.
+    #[must_use]
+    pub fn asked_by(&self, caller: Arc<Caller>) -> Self {
+        Self { caller: Some(caller), ..self.clone() }
     }
 
     /// The boot policies for DHCP, TFTP and the boot script, republished whenever they change.

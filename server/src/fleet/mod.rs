@@ -46,6 +46,15 @@ pub mod deployment;
 // Core: relays and staged images, as they are on record.
 pub mod relay;
 
+// Tokens of the API, as they are on record.
+pub mod token;
+
+// Tokens made and revoked.
+mod tokens;
+
+// What whoever asks may see.
+mod scope;
+
 // Core: the relays that are there.
 mod presence;
 

@@ -95,13 +95,16 @@ impl Fleet {
     /// When a name is no hostlist, or names no machine or several, or a label selector is malformed.
     pub fn select(&self, selection: &Selection) -> Result<Vec<MachineId>, Refused> {
         let wanted = selectors(&selection.labels)?;
+        let reach = self.reach();
+        let seen = |id: &MachineId| self.state.machines.get(id).is_some_and(|machine| reach.has(machine));
         let mut chosen = BTreeSet::new();
         let mut unknown = Vec::new();
         for text in selection.machines.iter().flat_map(|text| hostlist::split(text)) {
             let names = hostlist::expand(text)
                 .map_err(|error| refused(error.to_string(), "write hostlists as rack1-[01-16]"))?;
             for name in names {
-                match self.state.named(&name).as_slice() {
+                let named: Vec<MachineId> = self.state.named(&name).into_iter().filter(&seen).collect();
+                match named.as_slice() {
                     [] => unknown.push(name),
                     [one] => drop(chosen.insert(*one)),
                     several => {
@@ -120,7 +123,9 @@ impl Fleet {
             ));
         }
         let all = selection.machines.is_empty() && !wanted.is_empty();
-        let fits = |machine: &&Machine| (all || chosen.contains(&machine.id)) && machine.has_labels(&wanted);
+        let fits = |machine: &&Machine| {
+            (all || chosen.contains(&machine.id)) && machine.has_labels(&wanted) && reach.has(machine)
+        };
         Ok(self.state.machines.values().filter(fits).map(|machine| machine.id).collect())
     }
 
@@ -131,6 +136,9 @@ impl Fleet {
     pub fn candidates(&self, order: &CheckedOrder, image: &ImageShown) -> Result<Vec<Candidate>, Refused> {
         let trial = self.deployment(order.clone(), image, Timestamp::UNIX_EPOCH);
         let ordered = order.as_ordered();
+        if ordered.open {
+            self.check_unscoped("an open order")?;
+        }
         if let Some(shown) = &ordered.shown {
             if shown.image != image.id {
                 let error =
@@ -172,7 +180,7 @@ impl Fleet {
     }
 
     fn candidate(&self, id: MachineId, trial: &Deployment) -> Option<Candidate> {
-        let machine = self.state.machines.get(&id)?;
+        let machine = self.state.machines.get(&id).filter(|machine| self.reach().has(machine))?;
         let reason = self.unavailable(machine);
         let job = Job::new(JobId(self.state.last_job + 1), trial.id, id, Timestamp::UNIX_EPOCH);
         Some(self.ask_about(machine, &job, trial, reason))
@@ -297,7 +305,10 @@ impl Fleet {
         }
         self.put(Change::Job(Box::new(job.clone())));
         let image = self.state.deployments.get(&deployment).map_or("", |order| order.image_name.as_str());
-        let text = format!("{image} is ordered");
+        let text = match &self.caller {
+            Some(caller) => format!("{}: {image} is ordered", caller.who),
+            None => format!("{image} is ordered"),
+        };
         self.log(now, Whose::Job(&job), Step::Decide, What::Note { text });
         Some(job)
     }
@@ -326,20 +337,23 @@ impl Fleet {
     /// When there is no such deployment, or the selection is refused.
     pub fn cancel(&mut self, id: DeploymentId, cancel: &Cancel, now: Timestamp) -> Result<(), Refused> {
         let hint = "`swarmboot deploy list` shows the deployments";
-        let Some(mut order) = self.state.deployments.get(&id).cloned() else {
+        let is_seen =
+            self.reach().is_everything() || self.state.jobs_of(id).any(|job| self.may_see(job.machine));
+        let Some(mut order) = self.state.deployments.get(&id).filter(|_| is_seen).cloned() else {
             return Err(refused(format!("there is no deployment {id}"), hint));
         };
         let everyone = cancel.selection.machines.is_empty() && cancel.selection.labels.is_empty();
         let chosen = self.select(&cancel.selection)?;
-        if everyone && order.open {
+        if everyone && order.open && self.reach().is_everything() {
             order.open = false;
             self.put(Change::Deployment(Box::new(order)));
         }
-        let reason = cancel.reason.clone().unwrap_or_else(|| "an admin cancelled it".to_owned());
+        let reason = cancel.reason.clone().unwrap_or_else(|| format!("{} cancelled it", self.caller_name()));
         let jobs: Vec<JobId> = self
             .state
             .jobs_of(id)
             .filter(|job| everyone || chosen.contains(&job.machine))
+            .filter(|job| self.may_see(job.machine))
             .map(|job| job.id)
             .collect();
         for job in jobs {

@@ -118,7 +118,7 @@ impl Fleet {
             version: None,
             last_seen: None,
         };
-        let text = format!("an admin: invited to {} until {expires:.0}", relay.site);
+        let text = format!("{}: invited to {} until {expires:.0}", self.caller_name(), relay.site);
         self.log(now, Whose::Relay(&relay.name), Step::Decide, What::Note { text });
         self.put(Change::Relay(Box::new(relay.clone())));
         Ok(relay)
@@ -223,7 +223,7 @@ impl Fleet {
         };
         relay.revoked = Some(now);
         let text = if relay.enrolled.is_some() { "revoked" } else { "its invitation was withdrawn" };
-        let what = What::Note { text: format!("an admin: {text}") };
+        let what = What::Note { text: format!("{}: {text}", self.caller_name()) };
         self.log(now, Whose::Relay(&relay.name), Step::Decide, what);
         let gone = relay.enrolled.and_then(|(key, _)| self.relays.here.remove(&key));
         let reason = "the relay was revoked".to_owned();

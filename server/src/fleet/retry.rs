@@ -34,7 +34,11 @@ impl Fleet {
         let named = !(retry.selection.machines.is_empty() && retry.selection.labels.is_empty());
         let over = |job: &&Job| matches!(job.state, JobState::Refused | JobState::Failed);
         let jobs: Vec<&Job> = match (&retry.shown, retry.deployment) {
-            (Some(shown), _) => shown.iter().filter_map(|line| self.state.jobs.get(&line.job)).collect(),
+            (Some(shown), _) => shown
+                .iter()
+                .filter_map(|line| self.state.jobs.get(&line.job))
+                .filter(|job| self.may_see(job.machine))
+                .collect(),
             (None, None) if !named => {
                 return Err(refused("nothing is named to be ordered again", "name a deployment or machines"));
             }
@@ -48,7 +52,13 @@ impl Fleet {
                     Some(id) => job.deployment == id && (!named || chosen.contains(&job.machine)),
                     None => chosen.contains(&job.machine) && self.is_newest(job),
                 };
-                self.state.jobs.values().filter(meant).filter(over).collect()
+                self.state
+                    .jobs
+                    .values()
+                    .filter(meant)
+                    .filter(over)
+                    .filter(|job| self.may_see(job.machine))
+                    .collect()
             }
         };
         if jobs.is_empty() {

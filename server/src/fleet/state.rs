@@ -14,6 +14,7 @@ use super::job::Job;
 use super::machine::Machine;
 use super::marks::Fingerprint;
 use super::relay::{Relay, StageOrder};
+use super::token::Token;
 use crate::api::shapes::{Frozen, JobState, LogEvent, Silence};
 
 /// One change of the fleet's state.
@@ -37,6 +38,10 @@ pub enum Change {
     Stage(Box<StageOrder>),
     /// The order of this number to stage an image is over.
     Unstage(u64),
+    /// A token is new or revoked.
+    Token(Box<Token>),
+    /// The revoked token of this number is forgotten.
+    TokenGone(u64),
     /// An event for the log; events are only ever added.
     Event(Box<LogEvent>),
 }
@@ -82,6 +87,10 @@ pub struct State {
     pub relays: BTreeMap<u64, Relay>,
     /// The images that are staged, by the numbers of the orders.
     pub stages: BTreeMap<u64, StageOrder>,
+    /// The tokens of the API, by their numbers.
+    pub tokens: BTreeMap<u64, Token>,
+    /// The highest number of a token, so that none is given again.
+    pub last_token: u64,
     /// The highest number of an order to stage, so that none is given again.
     pub last_stage: u64,
     /// The number of the last event.
@@ -149,6 +158,11 @@ impl State {
                 self.stages.insert(order.number, (**order).clone());
             }
             Change::Unstage(number) => drop(self.stages.remove(number)),
+            Change::Token(token) => {
+                self.last_token = self.last_token.max(token.number);
+                self.tokens.insert(token.number, (**token).clone());
+            }
+            Change::TokenGone(number) => drop(self.tokens.remove(number)),
             Change::Event(event) => self.last_event = self.last_event.max(event.id),
         }
     }
@@ -243,6 +257,12 @@ impl State {
     pub fn relay_by_key(&self, key: &PublicKey) -> Option<&Relay> {
         let with_it = self.relays.values().filter(|relay| relay.enrolled.is_some_and(|(own, _)| own == *key));
         with_it.max_by_key(|relay| (relay.revoked.is_none(), relay.number))
+    }
+
+    /// The token of this name that is not revoked.
+    #[must_use]
+    pub fn token_named(&self, name: &str) -> Option<&Token> {
+        self.tokens.values().find(|token| token.name == name && token.revoked.is_none())
     }
 
     /// The order to stage this image at this site.

@@ -4,6 +4,9 @@
 // Listeners and connections, with their bounds.
 mod server;
 
+// The API's TLS port.
+mod tls;
+
 // Core: how many connections each address has.
 mod connections;
 
@@ -68,7 +71,8 @@ pub use boot_source::{BootSource, Stores};
 pub use connections::ConnectionBounds;
 pub(crate) use intake::Intake;
 pub(crate) use query::query_pairs;
-pub use server::{AdminBound, Bound, Ends, HttpError, bind, bind_admin};
+pub use server::{AdminBound, Bound, Door, Ends, HttpError, bind, bind_admin};
+pub use tls::{ApiBound, bind_api};
 
 use crate::boot::arguments::KernelArguments;
 use crate::fleet::FleetHandle;

@@ -2,10 +2,11 @@
 //! `common` only.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use common::causes;
 use common::wire::http::Refused;
+use serde::Serialize;
 
 use crate::fleet::FleetError;
 
@@ -85,6 +86,45 @@ impl From<FleetError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut answer = (self.status, Json(&self.body)).into_response();
+        answer.extensions_mut().insert(Told(self.body));
+        answer
     }
+}
+
+/// The body of an error response, for [`as_problem`].
+#[derive(Debug, Clone)]
+struct Told(Refused);
+
+/// An error as a problem of RFC 9457. `title` and `detail` are for clients that know no more than that; `error`, `cause`
+/// and `hint` are what the command line prints.
+#[derive(Debug, Serialize)]
+struct Problem {
+    r#type: &'static str,
+    title: String,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(flatten)]
+    told: Refused,
+}
+
+/// Sends an error of the API as `application/problem+json`; anything else as it is. Loader and agent get errors without
+/// this: they read the three fields, and each byte crosses a thin line.
+pub async fn as_problem(mut answer: Response) -> Response {
+    let Some(Told(told)) = answer.extensions_mut().remove::<Told>() else { return answer };
+    let detail = told.cause.iter().chain(&told.hint).cloned().collect::<Vec<_>>().join("; ");
+    let problem = Problem {
+        r#type: "about:blank",
+        title: told.error.clone(),
+        status: answer.status().as_u16(),
+        detail: Some(detail).filter(|detail| !detail.is_empty()),
+        told,
+    };
+    let Ok(body) = serde_json::to_vec(&problem) else { return answer };
+    let headers = answer.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    *answer.body_mut() = body.into();
+    answer
 }

@@ -109,6 +109,17 @@ impl Ends {
     };
 }
 
+/// Which listener a connection came to, and with that what is known of whoever made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The machines' HTTP port: anybody on the network.
+    Machines,
+    /// The admin's Unix socket: the user of this host with this id, as the kernel says; `None` where it does not.
+    Socket(Option<u32>),
+    /// The API's TLS port: whoever shows a token.
+    Api,
+}
+
 /// Cancelled when the server stops: a request that waits for something is answered then.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Leaving(pub(super) CancellationToken);
@@ -197,7 +208,7 @@ impl Listener for Bound {
         let sending = Sending::default();
         let turns = Turns::new(self.traffic.to(peer.ip()), sending.clone());
         let ends = Ends { peer, local, own: local };
-        Ok(Accepted { stream: Paced::new(stream, turns), ends, sending })
+        Ok(Accepted { stream: Paced::new(stream, turns), ends, door: Door::Machines, sending })
     }
 }
 
@@ -260,19 +271,21 @@ impl Listener for AdminBound {
 
     async fn accept(&self) -> io::Result<Accepted<UnixStream>> {
         let (stream, _) = self.listener.accept().await?;
-        Ok(Accepted { stream, ends: Ends::NONE, sending: Sending::default() })
+        let door = Door::Socket(stream.peer_cred().ok().map(|user| user.uid()));
+        Ok(Accepted { stream, ends: Ends::NONE, door, sending: Sending::default() })
     }
 }
 
 /// An accepted connection.
-struct Accepted<S> {
-    stream: S,
-    ends: Ends,
-    sending: Sending,
+pub(super) struct Accepted<S> {
+    pub(super) stream: S,
+    pub(super) ends: Ends,
+    pub(super) door: Door,
+    pub(super) sending: Sending,
 }
 
-/// Accepts connections: what differs between the TCP port and the Unix socket.
-trait Listener {
+/// Accepts connections: what differs between the TCP ports and the Unix socket.
+pub(super) trait Listener {
     /// An accepted connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
@@ -289,7 +302,7 @@ trait Listener {
 }
 
 /// Accepts connections until `cancel`, at most as many at once as `bounds` say; returns those that are still open.
-async fn receive<D: Listener>(
+pub(super) async fn receive<D: Listener>(
     listener: &D,
     bounds: ConnectionBounds,
     router: Router,
@@ -328,10 +341,11 @@ fn attend<D: Listener>(
     connections: &Connections,
     turn: (tokio::sync::OwnedSemaphorePermit, Place),
 ) {
-    let Accepted { stream, ends, sending } = accepted;
+    let Accepted { stream, ends, door, sending } = accepted;
     let stops = Leaving(connections.leaving.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ends);
+        request.extensions_mut().insert(door);
         request.extensions_mut().insert(stops.clone());
         one_slash(request.uri_mut());
         sending.answers(request.uri().path());
@@ -384,7 +398,7 @@ fn one_slash(uri: &mut hyper::Uri) {
 
 /// The open connections, each served by a task of its own. hyper-util's `GracefulShutdown` would do half of it: it
 /// waits for all connections, but has no timeout for those that do not end.
-struct Connections {
+pub(super) struct Connections {
     inside: TaskTracker,
     leaving: CancellationToken,
 }
@@ -395,7 +409,7 @@ impl Connections {
     }
 
     /// Tells every connection to close after its current request, and waits for that.
-    async fn say_goodbye(self) {
+    pub(super) async fn say_goodbye(self) {
         self.leaving.cancel();
         self.inside.close();
         self.inside.wait().await;

@@ -37,8 +37,8 @@ pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(
     run(
         transaction,
         "insert into events (id, at, machine, name, deployment, job, attempt, step, kind, content, done, total,
-             sources, by_machine)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             sources, by_machine, asked_by)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         params![
             number(event.id),
             event.at.as_millisecond(),
@@ -54,6 +54,7 @@ pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(
             number(total),
             event.sources.as_ref().map(|sources| json("sources", sources)).transpose()?,
             i64::from(event.by_machine),
+            event.by,
         ],
     )
 }
@@ -78,7 +79,7 @@ impl LogReader {
     pub fn page(&self, filter: &LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, RecordsError> {
         let mut sql = String::from(
             "select id, at, machine, name, deployment, job, attempt, step, kind, content, done, total, sources,
-                 by_machine from events where id > $1",
+                 by_machine, asked_by from events where id > $1",
         );
         let mut values = vec![Value::Integer(number(after))];
         let mut and = |condition: &str, value: Value| {
@@ -117,6 +118,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Result<LogEvent, RecordsError>> {
     let (done, total) = (unsigned(row.get(10)?), unsigned(row.get(11)?));
     let sources: Option<String> = row.get(12)?;
     let by_machine: i64 = row.get(13)?;
+    let by = row.get(14)?;
     Ok((|| {
         let what = match kind.as_str() {
             "started" => What::Started,
@@ -138,6 +140,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Result<LogEvent, RecordsError>> {
             step: Step::named(&step),
             what,
             sources: sources.map(|sources| parse::<Sources>("sources", &sources)).transpose()?,
+            by,
             by_machine: by_machine != 0,
         })
     })())

@@ -31,6 +31,9 @@ mod read;
 // Relays and staged images.
 mod relays;
 
+// Tokens of the API.
+mod tokens;
+
 // The step log.
 mod log;
 

@@ -12,9 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use super::error::RecordsError;
-use super::relays;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{all, instant, number, parse, text, unsigned, word};
+use super::{relays, tokens};
 use crate::api::shapes::{DeployOrder, Doubt, Frozen, MachineState};
 use crate::fleet::boot_policy::IdleBoot;
 use crate::fleet::bound::{Bound, Marks};
@@ -63,11 +63,15 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
             "machine" => state.last_machine = unsigned(last),
             "job" => state.last_job = unsigned(last),
             "stage" => state.last_stage = unsigned(last),
+            "token" => state.last_token = unsigned(last),
             _ => {}
         }
     }
     for relay in readable(connection, relays::RELAYS, "relay", relays::relay, &mut aside)? {
         state.adopt(&Change::Relay(Box::new(relay)));
+    }
+    for token in readable(connection, tokens::TOKENS, "the token", tokens::token, &mut aside)? {
+        state.adopt(&Change::Token(Box::new(token)));
     }
     for order in readable(connection, relays::STAGES, "the order to stage", relays::stage, &mut aside)? {
         state.adopt(&Change::Stage(Box::new(order)));

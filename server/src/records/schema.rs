@@ -151,6 +151,20 @@ create table stages (
     ordered bigint not null
 );
 ",
+    "
+create table tokens (
+    id bigint primary key,
+    name text not null,
+    hash text not null,
+    role text not null,
+    scope text not null,
+    made bigint not null,
+    made_by text not null,
+    expires bigint,
+    revoked bigint
+);
+alter table events add column asked_by text;
+",
 ];
 
 /// The schema version that this program writes.

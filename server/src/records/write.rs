@@ -10,7 +10,7 @@ use rusqlite::{Transaction, params};
 use super::error::RecordsError;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{Written, json, number, run};
-use super::{log, relays};
+use super::{log, relays, tokens};
 use crate::api::shapes::Frozen;
 use crate::fleet::boot_policy::IdleBoot;
 use crate::fleet::deployment::Deployment;
@@ -34,6 +34,11 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> Written {
         Change::Job(job) => write_job(transaction, job),
         Change::Frozen(frozen) => write_frozen(transaction, frozen.as_ref()),
         Change::Relay(relay) => relays::write_relay(transaction, relay),
+        Change::Token(token) => {
+            count(transaction, "token", token.number)?;
+            tokens::write_token(transaction, token)
+        }
+        Change::TokenGone(id) => run(transaction, "delete from tokens where id = $1", params![number(*id)]),
         Change::Stage(order) => {
             count(transaction, "stage", order.number)?;
             relays::write_stage(transaction, order)

@@ -8,10 +8,12 @@ use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
 use super::aside::aside;
+use super::certificate;
 use super::files::Files;
 use super::home::Home;
 use super::programs::Programs;
 use super::stores::Stores;
+use crate::api::shapes::ApiShown;
 use crate::boot::tftp;
 use crate::config::Config;
 use crate::dhcp4::{self, Interface, LeaseStore};
@@ -34,6 +36,8 @@ pub(super) struct Doors {
     pub(super) dhcp: dhcp4::Bound,
     pub(super) tftp: tftp::Bound,
     pub(super) admin: http::AdminBound,
+    /// The API's TLS listener, if there is one.
+    pub(super) api: Option<http::ApiBound>,
 }
 
 /// What [`bind`] has opened and bound; nothing of it runs yet.
@@ -55,6 +59,8 @@ pub(super) struct Bound {
     pub(super) swarm: swarm::Bound,
     /// The receiving end of the channel on which the swarm reports.
     pub(super) facts: mpsc::Receiver<SwarmFact>,
+    /// Where the API is served over TLS, and the fingerprint of its certificate.
+    pub(super) api: Option<ApiShown>,
 }
 
 impl Bound {
@@ -87,13 +93,30 @@ pub(super) async fn bind(
     let open = move || Ok((Stores::open(&wanted, &home_too, &programs, http_at)?, open_records(&home_too)?));
     let (stores, (records, leases)) = aside(open).await?;
     let traffic = Traffic::new(config.sites.clone(), config.limits.clone());
-    let doors = bind_doors(&config, &stores, &interface, &traffic).await?;
+    let mut doors = bind_doors(&config, &stores, &interface, &traffic).await?;
+    let api = bind_api(&config, &home, &interface).await?;
+    let (api, listener) = api.unzip();
+    doors.api = listener;
     let (tell, facts) = mpsc::channel(BACKLOG);
     let swarm = bind_swarm(&config, &home, &stores, interface.address, tell).await?;
     let own = Ipv4Net::new(interface.address, interface.prefix).ok();
     let peers = Peers::new(config.boot_peers, traffic.clone(), own);
     let swarm = swarm.with_traffic(traffic.clone()).with_peers(peers.clone());
-    Ok(Bound { config, files, home, interface, stores, records, leases, doors, traffic, peers, swarm, facts })
+    Ok(Bound {
+        config,
+        files,
+        home,
+        interface,
+        stores,
+        records,
+        leases,
+        doors,
+        traffic,
+        peers,
+        swarm,
+        facts,
+        api,
+    })
 }
 
 async fn bind_doors(
@@ -117,7 +140,27 @@ async fn bind_doors(
         let hint = error.hint();
         Fault::failed("cannot open the admin socket").because(&error).hint(hint)
     })?;
-    Ok(Doors { web, dhcp, tftp, admin })
+    Ok(Doors { web, dhcp, tftp, admin, api: None })
+}
+
+/// Binds the API's TLS port, if there is to be one.
+async fn bind_api(
+    config: &Config,
+    home: &Home,
+    interface: &Interface,
+) -> Result<Option<(ApiShown, http::ApiBound)>, Fault> {
+    let Some(wanted) = &config.api else { return Ok(None) };
+    let mut names = vec![interface.address.to_string(), "localhost".to_owned()];
+    names.extend(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
+    let certificate = certificate::open(wanted.certificate.as_ref(), &home.dir, names)?;
+    let address = SocketAddr::new(wanted.address.unwrap_or(interface.address.into()), wanted.port);
+    let bound = http::bind_api(address, certificate.config).await.map_err(|error| {
+        let hint = error.hint();
+        Fault::failed("cannot serve the API").because(&error).hint(hint)
+    })?;
+    let shown =
+        ApiShown { url: format!("https://{address}"), fingerprint: certificate.fingerprint.to_string() };
+    Ok(Some((shown, bound)))
 }
 
 /// The records, and the leases beside them.

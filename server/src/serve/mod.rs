@@ -25,6 +25,12 @@ mod signals;
 // The state folder, and the server's identity in it.
 mod home;
 
+// The certificate of the API.
+mod certificate;
+
+// The names of this host's users.
+mod users;
+
 // Blocking work while the server starts.
 mod aside;
 

@@ -39,6 +39,9 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
     let bounds = files.door(config.connections_per_address);
     let web = doors.web.with_relays(fleet.relays());
     supervisor.listener("http", done(web.run(wired.public, bounds, ends.outer.clone())));
+    if let Some(api) = doors.api {
+        supervisor.listener("api", done(api.run(wired.private.clone(), ends.outer.clone())));
+    }
     supervisor.listener("admin", done(doors.admin.run(wired.private, ends.outer.clone())));
     supervisor.worker("traffic", done(carried::log(fleet.clone(), wired.traffic, ends.inner.clone())));
     supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet)));

@@ -16,6 +16,7 @@ pub(super) fn status(bound: &Bound) -> impl Fn() -> ServerStatus + use<> {
         mode: mode_words(&bound.config),
         started: Timestamp::now(),
         warnings: vec![],
+        api: bound.api.clone(),
         frozen: None,
     };
     let (interface, discovery) = (bound.config.interface.clone(), bound.config.discovery);

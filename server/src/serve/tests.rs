@@ -173,6 +173,7 @@ fn config(dir: &Path) -> Config {
         reserve_bytes: 0,
         connections_per_address: 64,
         boot_peers: Default::default(),
+        api: None,
         uefi_program: None,
         kernel_args: Default::default(),
         log: "info".to_owned(),

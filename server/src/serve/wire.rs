@@ -14,7 +14,7 @@ use super::bind::{Bound, Doors};
 use super::files::Files;
 use super::home::Home;
 use super::stores::Stores;
-use super::{leases, own, status};
+use super::{leases, own, status, users};
 use crate::api;
 use crate::config::Config;
 use crate::dhcp4::{Lease, LeaseStore};
@@ -92,6 +92,9 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         swarm: swarm.handle(),
         traffic: traffic.clone(),
         status: Arc::new(status),
+        tokens: fleet.tokens(),
+        used: api::LastUsed::default(),
+        user_name: Arc::new(users::name),
         errands: api::Errands::default(),
         cancel: closing,
     });

@@ -2,7 +2,8 @@
 //! the transcripts beside this file; the program that runs is the one that is shipped. Touches temporary folders and
 //! processes.
 //!
-//! A transcript is a script: a line `$ …` is a command, `% …` an event at a machine, and what follows is the output
+//! A transcript is a script: a line `$ …` is a command at the server's host, `anna$ …` one elsewhere with the token of
+//! that name, `% …` an event at a machine, and what follows is the output
 //! (standard error behind `! `, the exit code in brackets unless it is 0). `SWARMBOOT_UPDATE=1 cargo test -p swarmboot
 //! --test cli` writes what is printed now: look at the difference before you commit it.
 
@@ -14,9 +15,10 @@ mod parts;
 // The files that the commands name: an image, a kernel, keys.
 mod made;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use parts::Parts;
 
@@ -29,9 +31,28 @@ fn program(folder: &Path) -> Command {
     command
 }
 
-/// Runs one command and returns its output and exit code, as a transcript has them.
+/// Whoever types a command on another host: what the environment there says of the server and the token.
+type Elsewhere = [(&'static str, String); 3];
+
+fn elsewhere(parts: &Parts, token: String) -> Elsewhere {
+    let (url, fingerprint) = parts.api().clone();
+    [("SWARMBOOT_SERVER", url), ("SWARMBOOT_FINGERPRINT", fingerprint), ("SWARMBOOT_TOKEN", token)]
+}
+
+/// The program on another host.
+fn program_elsewhere(folder: &Path, elsewhere: &Elsewhere) -> Command {
+    let mut command = program(folder);
+    command.env_remove("SWARMBOOT_SOCKET").envs(elsewhere.clone());
+    command
+}
+
+/// Runs one command on the server's host.
 fn run(folder: &Path, words: &[String]) -> String {
-    let done = program(folder).args(words).output().unwrap();
+    shown(folder, &program(folder).args(words).output().unwrap())
+}
+
+/// The output and exit code of a command, as a transcript has them.
+fn shown(folder: &Path, done: &Output) -> String {
     let mut text = masked(&String::from_utf8_lossy(&done.stdout), folder);
     if !text.is_empty() && !text.ends_with('\n') {
         text.push_str("(no end of line)\n");
@@ -86,11 +107,21 @@ fn masked(text: &str, folder: &Path) -> String {
     out + rest
 }
 
-/// An invitation, which is another one each time, or any other word as it is.
+/// An invitation or a token, which is another one each time, or any other word as it is.
 fn word(text: &str) -> String {
     let plain = text.trim_end();
     let is_invitation = plain.len() == 104 && plain.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_invitation { text.replace(plain, "<word>") } else { text.to_owned() }
+    match token_in(text) {
+        Some(token) => text.replace(token, "<token>"),
+        None if is_invitation => text.replace(plain, "<word>"),
+        None => text.to_owned(),
+    }
+}
+
+/// The token in `text`, if there is one.
+fn token_in(text: &str) -> Option<&str> {
+    let token = text.get(text.find("sbt_")?..)?.get(..68)?;
+    token[4..].bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(token)
 }
 
 /// The length of the time that `text` begins with: `2026-11-27 15:47:23Z`, `2026-11-27T15:47:23.123456Z`.
@@ -140,10 +171,26 @@ async fn play(name: &str) {
     made::files(parts.folder());
     let script = std::fs::read_to_string(transcript(name)).unwrap();
     let mut now = String::new();
+    let mut tokens: HashMap<String, String> = HashMap::new();
     for line in script.lines() {
-        if let Some(typed) = line.strip_prefix("$ swarmboot") {
+        if let Some((who, typed)) = line.split_once("$ swarmboot").filter(|(who, _)| !who.contains(' ')) {
             let (folder, typed) = (parts.folder().to_owned(), words(typed));
-            let came = tokio::task::spawn_blocking(move || run(&folder, &typed)).await.unwrap();
+            let mut command = if who.is_empty() {
+                program(&folder)
+            } else {
+                // A name without a token shows none that was ever made.
+                let token = tokens.get(who).cloned().unwrap_or_else(|| format!("sbt_{who}"));
+                program_elsewhere(&folder, &elsewhere(&parts, token))
+            };
+            command.args(&typed);
+            let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            if let ([noun, verb, name, ..], Some(token)) =
+                (typed.as_slice(), token_in(&String::from_utf8_lossy(&done.stdout)))
+                && (noun.as_str(), verb.as_str()) == ("token", "create")
+            {
+                tokens.insert(name.clone(), token.to_owned());
+            }
+            let came = shown(&folder, &done);
             writeln!(now, "{line}\n{came}").unwrap();
         } else if let Some(happens) = line.strip_prefix("% ") {
             let came = parts.happen(&words(happens)).await;
@@ -158,6 +205,56 @@ async fn play(name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_an_empty_server_to_orders_and_their_end() {
     play("orders.txt").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_do_what_from_another_host() {
+    play("access.txt").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_is_kept_and_holds_to_its_certificate() {
+    let parts = Parts::start().await;
+    let folder = parts.folder().to_owned();
+    let (url, fingerprint) = parts.api().clone();
+    let made = run_at(&folder, &["token", "create", "anna", "--role", "viewer"]).await;
+    let token = token_in(&String::from_utf8_lossy(&made.stdout)).unwrap().to_owned();
+    std::fs::write(folder.join("token"), format!("{token}\n")).unwrap();
+    let home = |words: Vec<String>| {
+        let mut command = program(&folder);
+        command.env_remove("SWARMBOOT_SOCKET").env("HOME", &folder).args(words);
+        tokio::task::spawn_blocking(move || {
+            let done = command.output().unwrap();
+            (done.status.code(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+        })
+    };
+    let typed = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    // Nobody can compare the fingerprint: it is shown, and nothing is kept.
+    let (code, said) = home(typed(&format!("login {url} --token-file token"))).await.unwrap();
+    assert!(code == Some(2) && said.contains(&fingerprint), "{said}");
+    let other = fingerprint.replace(':', "").chars().rev().collect::<String>();
+    let (code, said) =
+        home(typed(&format!("login {url} --token-file token --fingerprint {other}"))).await.unwrap();
+    assert!(code == Some(1) && said.contains("another certificate") && said.contains(&fingerprint), "{said}");
+    let login = format!("login {url} --token-file token --fingerprint {fingerprint}");
+    let (code, said) = home(typed(&login)).await.unwrap();
+    assert!(code == Some(0) && said.contains("anna: viewer, for everything"), "{said}");
+    let kept = folder.join(".config/swarmboot/login.toml");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kept).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let (_, said) = home(typed("whoami")).await.unwrap();
+    assert!(said.starts_with("anna: viewer"), "{said}");
+    // An environment without the token's server asks for one.
+    let (code, said) = home(typed("--server https://127.0.0.1:1 whoami")).await.unwrap();
+    assert!(code == Some(2) && said.contains("there is no token for https://127.0.0.1:1"), "{said}");
+    let (_, said) = home(typed("logout")).await.unwrap();
+    assert!(said.contains("logged out") && !kept.exists(), "{said}");
+}
+
+async fn run_at(folder: &Path, words: &[&str]) -> Output {
+    let mut command = program(folder);
+    command.args(words);
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

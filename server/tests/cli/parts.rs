@@ -14,6 +14,7 @@ use common::testing;
 use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
 use server::api;
+use server::api::remote::Fingerprint;
 use server::api::shapes::ServerStatus;
 use server::boot::{BootKits, BootSettings};
 use server::fleet::decide::{Settings, WaiterBounds};
@@ -38,6 +39,8 @@ const KEY: [u8; 32] = [9; 32];
 pub(crate) struct Parts {
     folder: tempfile::TempDir,
     fleet: FleetHandle,
+    /// The API's URL, and the fingerprint of its certificate.
+    api: (String, String),
     cancel: CancellationToken,
 }
 
@@ -90,15 +93,26 @@ impl Parts {
             swarm,
             traffic: Traffic::default(),
             status,
+            tokens: fleet.tokens(),
+            used: api::LastUsed::default(),
+            user_name: Arc::new(|_| "root".to_owned()),
             errands: api::Errands::default(),
             cancel: cancel.clone(),
         });
         let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();
+        let (listener, fingerprint) = api_listener().await;
+        let api = (format!("https://{}", listener.address()), fingerprint);
+        tokio::spawn(listener.run(admin.clone(), cancel.clone()));
         tokio::spawn(socket.run(admin, cancel.clone()));
         tokio::spawn(node.run(cancel.clone()));
         tokio::spawn(task.run(cancel.clone()));
         tokio::spawn(async move { while told.recv().await.is_some() {} });
-        Self { folder, fleet, cancel }
+        Self { folder, fleet, api, cancel }
+    }
+
+    /// The API's URL, and the fingerprint of its certificate.
+    pub(crate) fn api(&self) -> &(String, String) {
+        &self.api
     }
 
     /// An event at a machine: `report 1 blank`, `report 2 blank data`, `told 1 transfer 40`, `failed 1 transfer`.
@@ -154,6 +168,20 @@ impl Parts {
     }
 }
 
+/// The API's TLS listener with a certificate of its own, and the fingerprint of that.
+async fn api_listener() -> (http::ApiBound, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = made.key_pair.serialize_der().try_into().unwrap();
+    let fingerprint = Fingerprint::of(made.cert.der()).to_string();
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (http::bind_api(([127, 0, 0, 1], 0).into(), Arc::new(tls)).await.unwrap(), fingerprint)
+}
+
 fn settings() -> Settings {
     Settings {
         discover: true,
@@ -185,6 +213,7 @@ fn status(
         mode: "proxy-dhcp on eth1".to_owned(),
         started: Timestamp::now(),
         warnings: stores.warnings().into_iter().chain(policies.borrow().warning()).collect(),
+        api: None,
         frozen: None,
     })
 }

@@ -12,6 +12,14 @@ pub(in crate::cli) fn sent_copies(sent: u64, wire: u64) -> String {
     format!("the server sent {} = {}.{:02} copies", bytes(sent), hundredths / 100, hundredths % 100)
 }
 
+/// The state of a machine, with what an admin has said of it.
+#[must_use]
+pub(super) fn state_words(machine: &MachineShown) -> String {
+    let held = if machine.held { ", held" } else { "" };
+    let stays = if machine.stays { ", stays in the loader" } else { "" };
+    format!("{}{held}{stays}", machine.state.name())
+}
+
 /// Where an image is staged, a line a relay.
 pub(super) fn staged_lines(image: &ImageShown) -> Vec<String> {
     let of_site = |site: &str, relays: &[StagedAt]| -> Vec<String> {

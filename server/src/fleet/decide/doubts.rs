@@ -92,7 +92,8 @@ impl Fleet {
         machine: MachineId,
         into: &str,
     ) -> Result<MachineId, Refused> {
-        let named = self.state.named(into);
+        let mut named = self.state.named(into);
+        named.retain(|id| self.may_see(*id));
         let [target] = named.as_slice() else {
             let error = format!("`{into}` names {} machines", named.len());
             return Err(refused(error, "name the one machine that it is, by its id"));
@@ -148,7 +149,7 @@ impl Fleet {
         if let Some(hardware) = &machine.hardware {
             self.put(Change::Hardware(target, std::sync::Arc::clone(hardware)));
         }
-        let text = format!("{} is this machine, by an admin's word", machine.shown_name());
+        let text = format!("{}: {} is this machine", self.caller_name(), machine.shown_name());
         self.log(now, Whose::Machine(target), Step::Inspect, What::Note { text });
     }
 

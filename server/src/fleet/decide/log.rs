@@ -35,6 +35,12 @@ impl Fleet {
         may
     }
 
+    /// Who asked for what is being done, for texts.
+    #[must_use]
+    pub fn caller_name(&self) -> String {
+        self.caller.as_ref().map_or_else(|| "an admin".to_owned(), |caller| caller.who.clone())
+    }
+
     /// As [`Fleet::log`], within the rate limit of `whose`: for events that machines cause.
     pub(in crate::fleet) fn log_within(&mut self, at: Timestamp, whose: Whose<'_>, step: Step, what: What) {
         if self.may_say(&whose, at) {
@@ -73,6 +79,7 @@ impl Fleet {
             step,
             what: what.tidied(),
             sources: said.sources,
+            by: self.caller.as_ref().map(|caller| caller.who.clone()),
             by_machine: said.by_machine,
         };
         self.put(Change::Event(Box::new(event)));

@@ -111,6 +111,8 @@ impl Fleet {
                 | Change::Relay(_)
                 | Change::Stage(_)
                 | Change::Unstage(_)
+                | Change::Token(_)
+                | Change::TokenGone(_)
                 | Change::Event(_) => {}
             }
         }

@@ -8,6 +8,7 @@ use common::step::UnknownStep;
 use common::wire::http::Refused;
 use tokio::sync::broadcast;
 
+use super::super::decide::Fleet;
 use super::super::hostlist;
 use super::super::request::FleetError;
 use super::super::store::LogFilter;
@@ -28,7 +29,8 @@ impl FleetHandle {
     pub async fn log_filter(&self, query: LogQuery) -> Result<LogFilter, FleetError> {
         let machines: Vec<String> = hostlist::split(&query.machines).into_iter().map(str::to_owned).collect();
         let chosen: Option<Vec<MachineId>> = if machines.is_empty() {
-            None
+            // For somebody with a scope: events of its machines only, and none that are about no machine.
+            self.look(Fleet::all_in_scope).await?
         } else {
             let selection = Selection { machines, labels: vec![] };
             Some(self.look(move |fleet| fleet.select(&selection)).await?.map_err(FleetError::Refused)?)

@@ -24,7 +24,9 @@ impl FleetHandle {
         self.look(move |fleet| {
             use std::ops::Bound;
             let later = fleet.state.machines.range((Bound::Excluded(after), Bound::Unbounded));
-            later.take(limit).map(|(_, machine)| fleet.state.show_machine(machine, false)).collect()
+            let reach = fleet.reach();
+            let seen = later.map(|(_, machine)| machine).filter(|machine| reach.has(machine));
+            seen.take(limit).map(|machine| fleet.state.show_machine(machine, false)).collect()
         })
         .await
     }
@@ -37,7 +39,14 @@ impl FleetHandle {
         self.look(move |fleet| {
             let everyone = selection.machines.is_empty() && selection.labels.is_empty();
             let chosen = if everyone {
-                fleet.state.machines.keys().copied().collect()
+                let reach = fleet.reach();
+                fleet
+                    .state
+                    .machines
+                    .values()
+                    .filter(|machine| reach.has(machine))
+                    .map(|machine| machine.id)
+                    .collect()
             } else {
                 fleet.select(&selection).map_err(FleetError::Refused)?
             };
@@ -114,7 +123,8 @@ impl FleetHandle {
     /// When the fleet has stopped.
     pub async fn deployments(&self) -> Result<Vec<DeploymentShown>, FleetError> {
         self.look(|fleet| {
-            fleet.state.deployments.values().map(|order| fleet.state.show_deployment(order)).collect()
+            let all = fleet.state.deployments.values().map(|order| fleet.state.show_deployment(order));
+            all.filter_map(|shown| fleet.part_of(shown)).collect()
         })
         .await
     }
@@ -124,7 +134,7 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn deployment(&self, id: DeploymentId) -> Result<Option<DeploymentShown>, FleetError> {
-        self.look(move |fleet| fleet.state.find_deployment(id)).await
+        self.look(move |fleet| fleet.state.find_deployment(id).and_then(|shown| fleet.part_of(shown))).await
     }
 
     /// The freeze that is in force; `None` if there is none.

@@ -123,7 +123,11 @@ impl FleetHandle {
     /// When there is no such deployment, the selection is refused, or it could not be committed.
     pub async fn cancel(&self, id: DeploymentId, cancel: Cancel) -> Result<DeploymentShown, FleetError> {
         let shown = self
-            .ask(move |fleet, now| fleet.cancel(id, &cancel, now).map(|()| fleet.state.find_deployment(id)))
+            .ask(move |fleet, now| {
+                fleet
+                    .cancel(id, &cancel, now)
+                    .map(|()| fleet.state.find_deployment(id).and_then(|shown| fleet.part_of(shown)))
+            })
             .await?
             .map_err(FleetError::Refused)?;
         shown.ok_or(FleetError::Stopping)

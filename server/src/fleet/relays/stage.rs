@@ -35,7 +35,7 @@ impl Fleet {
                 let error = format!("{} is not staged at `{site}`", image.name);
                 return Err(refused(error, "`swarmboot image list` shows where images are staged"));
             };
-            self.unstage(&known, "an admin: not staged any more", now);
+            self.unstage(&known, "not staged any more", now);
             return Ok(self.staged(Some(image.id), now));
         }
         let relays = self.state.relays.values().filter(|relay| relay.site == order.site);
@@ -65,7 +65,7 @@ impl Fleet {
         };
         let when = order.not_before.map(|at| format!(", not before {at:.0}")).unwrap_or_default();
         let share = limit.map(|limit| format!(", with at most {limit}")).unwrap_or_default();
-        let text = format!("an admin: {} is staged{when}{share}", image.name);
+        let text = format!("{}: {} is staged{when}{share}", self.caller_name(), image.name);
         self.log(now, Whose::Site(&order.site), Step::Decide, What::Note { text });
         self.put(Change::Stage(Box::new(staged)));
         Ok(self.staged(Some(image.id), now))

@@ -52,7 +52,7 @@ impl Fleet {
                 Ok(macs) => (self.wake_machine(&machine, &macs, &mut own, now), true),
             };
             if is_done {
-                let what = What::Note { text: format!("an admin: {text}") };
+                let what = What::Note { text: format!("{}: {text}", self.caller_name()) };
                 self.log(now, Whose::Machine(id), Step::PowerOn, what);
             }
             lines.push(MachineChanged { machine: id, name: machine.shown_name(), text });

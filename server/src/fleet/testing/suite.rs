@@ -104,6 +104,7 @@ pub(crate) fn event(id: u64, job: Option<u64>, step: Step, what: What) -> Change
         step,
         what,
         sources: job.map(|server| Sources { server, ..Sources::default() }),
+        by: None,
         by_machine: job.is_some(),
     }))
 }

@@ -300,7 +300,8 @@ fn a_machine_with_an_os_stays_in_the_loader_until_it_is_released_or_ordered_for(
         Arc::new(CheckedHardware::check(report).unwrap())
     };
     let boots = |fleet: &mut Fleet, n: u8| {
-        let Next::Tell(told) = fleet.report(&with_os(key(n)), Some(from(1)), at(700 * i64::from(n))).next else {
+        let Next::Tell(told) = fleet.report(&with_os(key(n)), Some(from(1)), at(700 * i64::from(n))).next
+        else {
             panic!("nothing was ordered")
         };
         fleet.answered(&key(n), digest(n), &told);

@@ -1,0 +1,188 @@
+//! Who asks: a user of this host at the admin socket, who may do everything, or whoever shows a token at the TLS port.
+//! What they may do is not decided here, but by each route's [`Need`]. Touches the table of tokens and the clock.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use common::id::Hash;
+use common::limits::WRONG_TOKEN_PAUSE;
+use jiff::Timestamp;
+
+use super::admin::Admin;
+use super::shapes::{Caller, Role, Scope};
+use crate::http::Door;
+use crate::http::refusal::Refusal;
+
+/// The longest token that is looked at, in bytes; ours have 68.
+const TOKEN_MAX: usize = 256;
+
+/// What a route needs of whoever asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Need {
+    /// The least role.
+    pub(super) role: Role,
+    /// Whether somebody whose scope is not everything may ask: then the route shows and changes only what is in it.
+    pub(super) scoped: bool,
+}
+
+impl Need {
+    /// For somebody of this role, with any scope.
+    pub(super) const fn part(role: Role) -> Self {
+        Self { role, scoped: true }
+    }
+
+    /// For somebody of this role whose scope is everything.
+    pub(super) const fn whole(role: Role) -> Self {
+        Self { role, scoped: false }
+    }
+
+    /// Whether `caller` may; a refusal that says what they lack where not.
+    pub(super) fn check(self, caller: &Caller) -> Result<(), Refusal> {
+        if caller.role < self.role {
+            let error =
+                format!("this needs the role {}, and {} has the role {}", self.role, caller.who, caller.role);
+            return Err(
+                Refusal::new(StatusCode::FORBIDDEN, error).hint("ask an admin for a token that allows it")
+            );
+        }
+        if !self.scoped && !caller.scope.is_everything() {
+            let error = format!("this is about the whole server, and {} is for {}", caller.who, caller.scope);
+            return Err(Refusal::new(StatusCode::FORBIDDEN, error)
+                .hint("ask somebody whose token has no sites and labels"));
+        }
+        Ok(())
+    }
+}
+
+/// Finds out who asks, before any route is run; refuses who does not say it.
+pub(super) async fn identify(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
+    let door = request.extensions().get::<Door>().copied();
+    let found = match door {
+        Some(Door::Socket(uid)) => Ok(local(&admin, uid)),
+        Some(Door::Api) => shown(&admin, request.headers()),
+        Some(Door::Machines) | None => Err(Refusal::absent("there is nothing here")),
+    };
+    match found {
+        Ok(caller) => {
+            request.extensions_mut().insert(Arc::new(caller));
+            hardened(next.run(request).await)
+        }
+        Err(refusal) => {
+            tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+            let mut answer = hardened(refusal.into_response());
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            answer
+        }
+    }
+}
+
+/// A user of this host who can open the admin socket: its owner and group may do everything.
+fn local(admin: &Admin, uid: Option<u32>) -> Caller {
+    let who = uid.map_or_else(|| "an admin".to_owned(), |uid| (admin.user_name)(uid));
+    Caller { who, role: Role::Admin, scope: Scope::default(), expires: None }
+}
+
+/// Whoever shows a token.
+fn shown(admin: &Admin, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    let refused = |error: String| Refusal::new(StatusCode::UNAUTHORIZED, error);
+    let hint = "`swarmboot token create` makes one, on the server's host; `swarmboot login` keeps it";
+    let given =
+        headers.get(header::AUTHORIZATION).ok_or_else(|| refused("no token was shown".into()).hint(hint))?;
+    let token = given.to_str().ok().and_then(|text| text.split_once(' '));
+    let token =
+        token.filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && token.len() <= TOKEN_MAX);
+    let (_, token) = token.ok_or_else(|| {
+        refused("the header `Authorization` holds no token".into())
+            .hint("write `Authorization: Bearer sbt_…`")
+    })?;
+    let now = Timestamp::now();
+    let tokens = admin.tokens.borrow();
+    let token = tokens.find(&Hash::of(token.trim().as_bytes()), now);
+    let token = token.map_err(|error| refused(error.to_string()).hint(hint))?;
+    admin.used.note(&token.name, now);
+    Ok(token.caller())
+}
+
+/// Headers for browsers: answers are not framed, guessed at, kept, or mixed with what others serve.
+fn hardened(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Refuses who may not use a route.
+pub(super) async fn guard(State(need): State<Need>, request: Request, next: Next) -> Response {
+    match request.extensions().get::<Arc<Caller>>().map(|caller| need.check(caller)) {
+        Some(Ok(())) => next.run(request).await,
+        Some(Err(refusal)) => refusal.into_response(),
+        None => Refusal::new(StatusCode::UNAUTHORIZED, "nobody is known to ask").into_response(),
+    }
+}
+
+/// The state of the routes for whoever asks: what they order is theirs in the log, and they see what is in their scope.
+pub(super) struct Asked(pub(super) Admin);
+
+impl FromRequestParts<Admin> for Asked {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Admin) -> Result<Self, Refusal> {
+        let caller = parts.extensions.get::<Arc<Caller>>().cloned();
+        let caller =
+            caller.ok_or_else(|| Refusal::new(StatusCode::UNAUTHORIZED, "nobody is known to ask"))?;
+        Ok(Self(Admin { fleet: state.fleet.asked_by(caller), ..state.clone() }))
+    }
+}
+
+/// Refuses paths of this host's files to who does not come over its admin socket.
+///
+/// # Errors
+/// When the request came over the network.
+pub(super) fn check_local(door: Door, what: &str) -> Result<(), Refusal> {
+    if let Door::Socket(_) = door {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::FORBIDDEN, format!("{what} names a file of the server's host"))
+        .hint("send the file itself, or run the command on the server's host"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_need_is_met_by_a_role_as_high_and_a_scope_as_wide() {
+        let caller = |role, sites: &[&str]| Caller {
+            who: "anna".to_owned(),
+            role,
+            scope: Scope { sites: sites.iter().map(|site| (*site).to_owned()).collect(), labels: vec![] },
+            expires: None,
+        };
+        let table = [
+            (Need::part(Role::Viewer), Role::Viewer, &[][..], true),
+            (Need::part(Role::Viewer), Role::Viewer, &["lab"][..], true),
+            (Need::part(Role::Operator), Role::Viewer, &[], false),
+            (Need::part(Role::Operator), Role::Admin, &["lab"], true),
+            (Need::whole(Role::Operator), Role::Operator, &[], true),
+            (Need::whole(Role::Operator), Role::Admin, &["lab"], false),
+            (Need::whole(Role::Admin), Role::Operator, &[], false),
+        ];
+        for (need, role, sites, may) in table {
+            assert_eq!(need.check(&caller(role, sites)).is_ok(), may, "{need:?} {role} {sites:?}");
+        }
+    }
+}
