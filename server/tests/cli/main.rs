@@ -251,6 +251,52 @@ async fn a_login_is_kept_and_holds_to_its_certificate() {
     assert!(said.contains("logged out") && !kept.exists(), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stranger_and_a_browser_get() {
+    let parts = Parts::start().await;
+    let made = run_at(parts.folder(), &["token", "create", "chief", "--role", "admin"]).await;
+    let token = token_in(&String::from_utf8_lossy(&made.stdout)).unwrap().to_owned();
+    let ask = async |line: &str, header: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}Content-Length: {length}\r\n\r\n{body}"
+        );
+        parts.raw(&request).await
+    };
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    for (header, why) in [
+        ("", "no token was shown"),
+        ("Authorization: Basic YTpi\r\n", "holds no token"),
+        ("Authorization: Bearer\r\n", "holds no token"),
+        ("Authorization: Bearer sbt_0000\r\n", "not known here"),
+        ("Cookie: token=sbt_0000\r\n", "no token was shown"),
+    ] {
+        for line in ["GET /api/v1/status", "POST /api/v1/deployments", "GET /nowhere", "GET /"] {
+            let answer = ask(line, header, "{}").await;
+            assert!(answer.starts_with("HTTP/1.1 401"), "{header} {line}: {answer}");
+            assert!(answer.contains(why) && answer.contains("application/problem+json"), "{answer}");
+        }
+    }
+    let answer = ask("GET /api/v1/status", &bearer, "").await.to_lowercase();
+    for header in [
+        "content-security-policy: default-src 'self'; frame-ancestors 'none'",
+        "x-content-type-options: nosniff",
+        "x-frame-options: deny",
+        "cache-control: no-store",
+    ] {
+        assert!(answer.contains(header), "{header}: {answer}");
+    }
+    assert!(answer.starts_with("http/1.1 200") && !answer.contains("access-control"), "{answer}");
+    // Files of the server's host are no matter for anybody elsewhere, whatever the role.
+    let path = ask("POST /api/v1/images", &bearer, r#"{"name":"x","path":"/etc/shadow"}"#).await;
+    assert!(path.starts_with("HTTP/1.1 403") && path.contains("a file of the server's host"), "{path}");
+    let kit =
+        ask("POST /api/v1/kits", &bearer, r#"{"name":null,"kernel":null,"sources":[{"folder":"/"}]}"#).await;
+    assert!(kit.starts_with("HTTP/1.1 403") && kit.contains("a file of the server's host"), "{kit}");
+    let wrong = ask("DELETE /api/v1/status", &bearer, "").await;
+    assert!(wrong.starts_with("HTTP/1.1 405"), "{wrong}");
+}
+
 async fn run_at(folder: &Path, words: &[&str]) -> Output {
     let mut command = program(folder);
     command.args(words);

@@ -13,6 +13,7 @@ use common::step::{EventBatch, Sources, Step, StepEvent, What};
 use common::testing;
 use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::CertificateDer;
 use server::api;
 use server::api::remote::Fingerprint;
 use server::api::shapes::ServerStatus;
@@ -28,6 +29,7 @@ use server::serve::Stores;
 use server::swarm;
 use server::tailor::{Bundles, Loaders};
 use server::traffic::{Sites, Traffic};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +43,7 @@ pub(crate) struct Parts {
     fleet: FleetHandle,
     /// The API's URL, and the fingerprint of its certificate.
     api: (String, String),
+    certificate: CertificateDer<'static>,
     cancel: CancellationToken,
 }
 
@@ -100,19 +103,39 @@ impl Parts {
             cancel: cancel.clone(),
         });
         let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();
-        let (listener, fingerprint) = api_listener().await;
+        let (listener, certificate) = api_listener().await;
+        let fingerprint = Fingerprint::of(&certificate).to_string();
         let api = (format!("https://{}", listener.address()), fingerprint);
         tokio::spawn(listener.run(admin.clone(), cancel.clone()));
         tokio::spawn(socket.run(admin, cancel.clone()));
         tokio::spawn(node.run(cancel.clone()));
         tokio::spawn(task.run(cancel.clone()));
         tokio::spawn(async move { while told.recv().await.is_some() {} });
-        Self { folder, fleet, api, cancel }
+        Self { folder, fleet, api, certificate, cancel }
     }
 
     /// The API's URL, and the fingerprint of its certificate.
     pub(crate) fn api(&self) -> &(String, String) {
         &self.api
+    }
+
+    /// Sends bytes to the API's TLS port as they are, and returns the whole answer.
+    pub(crate) async fn raw(&self, request: &str) -> String {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let tls =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        let tcp = tokio::net::TcpStream::connect(self.api.0.trim_start_matches("https://")).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+        let mut stream = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![];
+        drop(stream.read_to_end(&mut answer).await);
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// An event at a machine: `report 1 blank`, `report 2 blank data`, `told 1 transfer 40`, `failed 1 transfer`.
@@ -168,18 +191,17 @@ impl Parts {
     }
 }
 
-/// The API's TLS listener with a certificate of its own, and the fingerprint of that.
-async fn api_listener() -> (http::ApiBound, String) {
+/// The API's TLS listener with a certificate of its own.
+async fn api_listener() -> (http::ApiBound, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = made.key_pair.serialize_der().try_into().unwrap();
-    let fingerprint = Fingerprint::of(made.cert.der()).to_string();
     let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-    (http::bind_api(([127, 0, 0, 1], 0).into(), Arc::new(tls)).await.unwrap(), fingerprint)
+    (http::bind_api(([127, 0, 0, 1], 0).into(), Arc::new(tls)).await.unwrap(), made.cert.der().clone())
 }
 
 fn settings() -> Settings {
