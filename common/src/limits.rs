@@ -107,6 +107,9 @@ pub const API_CONNECTIONS_MAX: usize = 512;
 /// Of those, from one address: an office behind one is many people.
 pub const API_CONNECTIONS_PER_ADDRESS: usize = 64;
 
+/// Event streams at once, below the connections that there may be.
+pub const EVENT_STREAMS_MAX: usize = 256;
+
 /// How long the answer to a wrong token is held back: guessing is hopeless already, and should not fill a log.
 pub const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(300);
 
@@ -352,6 +355,7 @@ pub const RELAY_IMAGES_MAX: usize = 128;
 const _: () = assert!(REPORT_BYTES_MAX + EVENTS_BYTES_MAX <= BODIES_BYTES_PER_ADDRESS);
 const _: () = assert!(BODIES_BYTES_PER_ADDRESS + BODIES_BYTES_RESERVED < BODIES_BYTES_MAX);
 const _: () = assert!(LONG_ERRANDS_MAX < ADMINS_MAX);
+const _: () = assert!(EVENT_STREAMS_MAX < API_CONNECTIONS_MAX);
 const _: () = assert!(WIRE_CHUNK_BYTES_MAX <= CHUNK_BYTES);
 const _: () = assert!((CHUNKS_MAX as usize).div_ceil(8) < CONTROL_MESSAGE_BYTES_MAX);
 // In base64, four characters for each 24 chunks.

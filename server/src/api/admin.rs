@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::errands::Errands;
+use super::errands::{Errands, Streams};
 use super::shapes::ServerStatus;
 use super::used::LastUsed;
 use crate::boot::BootKits;
@@ -49,6 +49,8 @@ pub struct Admin {
     pub user_name: Arc<dyn Fn(u32) -> String + Send + Sync>,
     /// Limits the long requests, which are fewer than the connections.
     pub errands: Errands,
+    /// Limits the event streams, which last for as long as somebody looks.
+    pub streams: Streams,
     /// Cancelled when the server stops, to end what would go on for ever: followers of the log, stalled uploads.
     pub cancel: CancellationToken,
 }

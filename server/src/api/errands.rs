@@ -1,10 +1,11 @@
-//! Limits how many long requests run at once: reading and following the log, imports, exports. The limit is below that
-//! of connections, so that a connection for an order is always left. Touches a semaphore only.
+//! Limits how many long requests run at once: reading and following the log, imports, exports; and how many event streams
+//! are open. Both are below the limits of connections, so that a connection for an order is always left. Touches
+//! semaphores only.
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use common::limits::LONG_ERRANDS_MAX;
+use common::limits::{EVENT_STREAMS_MAX, LONG_ERRANDS_MAX};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::refusal::Refusal;
@@ -35,6 +36,30 @@ impl Errands {
                 format!("{LONG_ERRANDS_MAX} admins read the log, import or export already"),
             )
             .hint("end one of the others; the rest of the places is kept for orders")
+        })
+    }
+}
+
+/// The limit on event streams, shared by all handlers.
+#[derive(Debug, Clone)]
+pub struct Streams(Arc<Semaphore>);
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(EVENT_STREAMS_MAX)))
+    }
+}
+
+impl Streams {
+    /// A permit for a stream, or a refusal when [`EVENT_STREAMS_MAX`] are open already.
+    pub(super) fn place(&self) -> Result<Errand, Refusal> {
+        let place = Arc::clone(&self.0).try_acquire_owned();
+        place.map(|place| Errand { _place: place }).map_err(|_| {
+            Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{EVENT_STREAMS_MAX} event streams are open already"),
+            )
+            .hint("close pages that nobody looks at")
         })
     }
 }

@@ -1,17 +1,20 @@
-//! The log as a response of JSON lines: page by page from the records and, with `follow`, new events until the client
-//! disconnects. Touches the fleet's handle.
+//! The log as a response of JSON lines, or as a stream of server-sent events: page by page from the records, and then new
+//! events until the client disconnects. Touches the fleet's handle.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Query;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
+use common::id::DeploymentId;
+use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc};
 
 use super::caller::Asked;
 use super::shapes::{LogEvent, LogQuery};
-use super::tasks::lines_of;
+use super::tasks::{events_of, lines_of};
 use crate::fleet::FleetHandle;
 use crate::fleet::store::LogFilter;
 use crate::http::refusal::Refusal;
@@ -30,87 +33,136 @@ pub(super) async fn logs(Asked(admin): Asked, Query(query): Query<LogQuery>) -> 
     let filter = admin.fleet.log_filter(query).await?;
     let (lines, waiting) = mpsc::channel(LINES_MAX);
     let first = admin.fleet.log_page(filter.clone(), 0, PAGE).await?;
+    let told = Told { fleet: admin.fleet, filter, as_bytes: as_line, lines };
     // This task ends when the client disconnects, when the log ends, or when the server stops.
     tokio::spawn(async move {
-        let cancel = admin.cancel.clone();
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = tell(admin.fleet, filter, first, follow.then_some(news), lines) => {}
-        }
+        admin.cancel.run_until_cancelled(told.all(first, 0, follow.then_some(news))).await
     });
     Ok(lines_of(errand, waiting))
 }
 
-/// Sends the log from its first page on, and then new events as they happen.
-async fn tell(
+/// The query of the event stream.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Since {
+    /// The events after the one of this number; only new ones when it is left out.
+    since: Option<u64>,
+    /// Of these machines, comma-separated; all when empty.
+    machines: String,
+    /// Only events of this deployment; of all when left out.
+    deployment: Option<DeploymentId>,
+    /// Only events of the step of this name; of all when left out.
+    step: Option<String>,
+    /// Whether progress events are included.
+    progress: bool,
+}
+
+/// The log as server-sent events, whose ids are those of the events: a client that lost its connection goes on behind
+/// the last one that it has, without loss or repetition (`Last-Event-ID`, as browsers send it).
+pub(super) async fn events(
+    Asked(admin): Asked,
+    Query(query): Query<Since>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let place = admin.streams.place()?;
+    let news = admin.fleet.follow();
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).or(query.since);
+    let after = match last {
+        Some(id) => id,
+        None => admin.fleet.last_event().await?,
+    };
+    let Since { machines, deployment, step, progress, .. } = query;
+    let query = LogQuery { machines, deployment, step, progress, ..LogQuery::default() };
+    let filter = admin.fleet.log_filter(query).await?;
+    let (lines, waiting) = mpsc::channel(LINES_MAX);
+    let first = admin.fleet.log_page(filter.clone(), after, PAGE).await?;
+    let told = Told { fleet: admin.fleet, filter, as_bytes: as_event, lines };
+    // As in `logs`.
+    tokio::spawn(async move { admin.cancel.run_until_cancelled(told.all(first, after, Some(news))).await });
+    Ok(events_of(place, waiting))
+}
+
+/// Tells a client the log.
+struct Told {
     fleet: FleetHandle,
     filter: LogFilter,
-    first: Vec<LogEvent>,
-    news: Option<broadcast::Receiver<Arc<LogEvent>>>,
+    as_bytes: fn(&LogEvent) -> Option<Bytes>,
     lines: mpsc::Sender<Bytes>,
-) {
-    let Some(mut last) = tell_pages(&fleet, &filter, first, 0, &lines).await else { return };
-    let Some(mut news) = news else { return };
-    // A disconnected client is noticed when the next event is sent; while there is none, by this timer.
-    let mut look = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        let event = tokio::select! {
-            event = news.recv() => event,
-            _ = look.tick() => {
-                if lines.is_closed() { return }
-                continue;
+}
+
+/// An event as a JSON line.
+fn as_line(event: &LogEvent) -> Option<Bytes> {
+    let mut line = serde_json::to_vec(event).ok()?;
+    line.push(b'\n');
+    Some(line.into())
+}
+
+/// An event as a server-sent one. JSON has no line breaks, so one `data:` holds it.
+fn as_event(event: &LogEvent) -> Option<Bytes> {
+    let data = serde_json::to_string(event).ok()?;
+    Some(format!("id: {}\ndata: {data}\n\n", event.id).into())
+}
+
+impl Told {
+    /// Sends the log from `first` on, whose events come after the one of the number `last`, and then new events as they
+    /// happen.
+    async fn all(self, first: Vec<LogEvent>, last: u64, news: Option<broadcast::Receiver<Arc<LogEvent>>>) {
+        let Some(mut last) = self.pages(first, last).await else { return };
+        let Some(mut news) = news else { return };
+        // A disconnected client is noticed when the next event is sent; while there is none, by this timer.
+        let mut look = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            let event = tokio::select! {
+                event = news.recv() => event,
+                _ = look.tick() => {
+                    if self.lines.is_closed() { return }
+                    continue;
+                }
+            };
+            match event {
+                Ok(event) if event.id <= last || !self.filter.wants(&event) => {}
+                Ok(event) => {
+                    last = event.id;
+                    if !self.send(&event).await {
+                        return;
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    let Ok(page) = self.fleet.log_page(self.filter.clone(), last, PAGE).await else { return };
+                    let Some(through) = self.pages(page, last).await else { return };
+                    last = through;
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
             }
-        };
-        match event {
-            Ok(event) if event.id <= last || !filter.wants(&event) => {}
-            Ok(event) => {
+        }
+    }
+
+    /// Sends `page` and all pages after it; returns the number of the last event, or `None` when the client has
+    /// disconnected or the log cannot be read.
+    async fn pages(&self, mut page: Vec<LogEvent>, mut last: u64) -> Option<u64> {
+        loop {
+            let whole = page.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
+            for event in &page {
                 last = event.id;
-                if !send(&lines, &event).await {
-                    return;
+                if !self.send(event).await {
+                    return None;
                 }
             }
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                let Ok(page) = fleet.log_page(filter.clone(), last, PAGE).await else { return };
-                let Some(through) = tell_pages(&fleet, &filter, page, last, &lines).await else { return };
-                last = through;
+            if !whole {
+                return Some(last);
             }
-            Err(broadcast::error::RecvError::Closed) => return,
+            page = match self.fleet.log_page(self.filter.clone(), last, PAGE).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be read");
+                    return None;
+                }
+            };
         }
     }
-}
 
-/// Sends `page` and all pages after it; returns the number of the last event, or `None` when the client has
-/// disconnected or the log cannot be read.
-async fn tell_pages(
-    fleet: &FleetHandle,
-    filter: &LogFilter,
-    mut page: Vec<LogEvent>,
-    mut last: u64,
-    lines: &mpsc::Sender<Bytes>,
-) -> Option<u64> {
-    loop {
-        let whole = page.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
-        for event in &page {
-            last = event.id;
-            if !send(lines, event).await {
-                return None;
-            }
-        }
-        if !whole {
-            return Some(last);
-        }
-        page = match fleet.log_page(filter.clone(), last, PAGE).await {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be read");
-                return None;
-            }
-        };
+    async fn send(&self, event: &LogEvent) -> bool {
+        let Some(bytes) = (self.as_bytes)(event) else { return false };
+        self.lines.send(bytes).await.is_ok()
     }
-}
-
-async fn send(lines: &mpsc::Sender<Bytes>, event: &LogEvent) -> bool {
-    let Ok(mut line) = serde_json::to_vec(event) else { return false };
-    line.push(b'\n');
-    lines.send(line.into()).await.is_ok()
 }

@@ -50,7 +50,7 @@ pub mod remote;
 pub mod client;
 
 pub use admin::Admin;
-pub use errands::Errands;
+pub use errands::{Errands, Streams};
 pub use routes::routes;
 pub use used::LastUsed;
 

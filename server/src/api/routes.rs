@@ -63,6 +63,7 @@ pub fn routes(admin: Admin) -> Router {
         (ORDER, "/deployments/{id}/cancel", post(fleet::cancel)),
         (ORDER_FOR_ALL, "/freeze", post(fleet::freeze)),
         (LOOK, "/logs", get(log::logs)),
+        (LOOK, "/events", get(log::events)),
         (LOOK_AT_ALL, "/swarm", get(swarm::status)),
         (LOOK_AT_ALL, "/swarm/limits", get(swarm::limits)),
         (RULE, "/swarm/limits", post(swarm::limit)),

@@ -28,6 +28,7 @@
 //! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
 //! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
+//! | `GET /events?since=…` | | [`LogEvent`]s as server-sent events; does not end |
 //! | `GET /whoami` | | [`WhoAmI`] |
 //! | `GET /tokens` | | list of [`TokenShown`] |
 //! | `POST /tokens` | [`TokenOrder`] | [`TokenMade`] |

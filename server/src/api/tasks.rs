@@ -20,6 +20,8 @@ use super::shapes::TaskLine;
 
 /// How many lines are queued for a slow client before the work waits too.
 const LINES_MAX: usize = 64;
+/// The longest time without anything in an event stream.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How many pieces of a streamed body are queued.
 const PIECES_MAX: usize = 16;
 /// The least time between two progress lines: a person can follow ten a second.
@@ -78,6 +80,19 @@ pub(super) fn task<T: Serialize + 'static>(
 pub(super) fn lines_of(errand: Errand, waiting: mpsc::Receiver<Bytes>) -> Response {
     let mut response = Body::from_stream(stream_of(errand, waiting).map(Ok::<_, io::Error>)).into_response();
     let kind = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// A response of server-sent events that are received from `waiting`, with a comment while there are none: that keeps
+/// proxies from closing it, and finds out who has gone.
+pub(super) fn events_of(place: Errand, waiting: mpsc::Receiver<Bytes>) -> Response {
+    let events = futures::stream::unfold((waiting, place), async |(mut waiting, place)| {
+        let next = tokio::time::timeout(HEARTBEAT, waiting.recv()).await;
+        next.unwrap_or(Some(Bytes::from_static(b":\n\n"))).map(|item| (item, (waiting, place)))
+    });
+    let mut response = Body::from_stream(events.map(Ok::<_, io::Error>)).into_response();
+    let kind = HeaderValue::from_static("text/event-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }

@@ -96,6 +96,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         used: api::LastUsed::default(),
         user_name: Arc::new(users::name),
         errands: api::Errands::default(),
+        streams: api::Streams::default(),
         cancel: closing,
     });
     Ok(Wired {

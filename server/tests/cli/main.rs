@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use parts::Parts;
+use server::api::client::{Client, Target};
 
 /// The program, without environment variables that could change its output.
 fn program(folder: &Path) -> Command {
@@ -295,6 +296,67 @@ async fn what_a_stranger_and_a_browser_get() {
     assert!(kit.starts_with("HTTP/1.1 403") && kit.contains("a file of the server's host"), "{kit}");
     let wrong = ask("DELETE /api/v1/status", &bearer, "").await;
     assert!(wrong.starts_with("HTTP/1.1 405"), "{wrong}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_a_stream_that_goes_on_where_it_broke_off() {
+    let parts = Parts::start().await;
+    for machine in ["1", "2"] {
+        parts.happen(&["report".to_owned(), machine.to_owned(), "blank".to_owned()]).await;
+    }
+    let token = async |words: &[&str]| {
+        let made = run_at(parts.folder(), &[&["token", "create"], words].concat()).await;
+        token_in(&String::from_utf8_lossy(&made.stdout)).unwrap().to_owned()
+    };
+    run_at(parts.folder(), &["machine", "label", "m2", "role=web"]).await;
+    let (wall, webs) = (
+        token(&["wall", "--role", "viewer"]).await,
+        token(&["webs", "--role", "viewer", "-l", "role=web"]).await,
+    );
+    let ask = |token: &str, query: &str, header: &str| {
+        format!(
+            "GET /api/v1/events{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{header}\r\n"
+        )
+    };
+    let ids = |text: &str| -> Vec<u64> {
+        text.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect()
+    };
+    // One that nobody reads, while the others go on.
+    let mut idle = parts.sent(&ask(&wall, "?since=0", "")).await;
+    let mut all = parts.sent(&ask(&wall, "?since=0", "")).await;
+    let begun = Parts::until(&mut all, "made the token webs").await;
+    assert!(begun.contains("text/event-stream") && ids(&begun).starts_with(&[1, 2, 3]), "{begun}");
+    for n in 0..400 {
+        run_command(&parts, n).await;
+    }
+    let more = Parts::until(&mut all, "named box399").await;
+    let seen = [ids(&begun), ids(&more)].concat();
+    let wanted: Vec<u64> = (1..=seen.len() as u64).collect();
+    assert_eq!(seen, wanted, "none is missing, and none comes twice");
+    assert_eq!(
+        ids(&Parts::until(&mut idle, "named box399").await),
+        wanted,
+        "whoever was slow has all of them too"
+    );
+    // After a break, from the last one that was seen; and only new ones where nothing is said.
+    let mut again = parts.sent(&ask(&wall, "?since=1", "Last-Event-ID: 400\r\n")).await;
+    assert_eq!(ids(&Parts::until(&mut again, "id: 402").await)[..2], [401, 402]);
+    let mut new = parts.sent(&ask(&wall, "", "")).await;
+    let mut mine = parts.sent(&ask(&webs, "?since=0", "")).await;
+    Parts::until(&mut mine, "labels: role=web").await;
+    run_at(parts.folder(), &["machine", "hold", "m1"]).await;
+    run_at(parts.folder(), &["machine", "hold", "m2"]).await;
+    assert_eq!(ids(&Parts::until(&mut new, "\"m2\"").await), [seen.len() as u64 + 1, seen.len() as u64 + 2]);
+    let of_mine = Parts::until(&mut mine, "held: no job").await;
+    assert!(!of_mine.contains("\"m1\"") && !of_mine.contains("made the token"), "{of_mine}");
+}
+
+/// Names machine 1 once more.
+async fn run_command(parts: &Parts, number: u32) {
+    let client = Client::new(Target::Socket(parts.folder().join("admin.sock")));
+    let order =
+        serde_json::json!({"selection": {"machines": ["m1"]}, "action": {"name": format!("box{number}")}});
+    client.post::<serde_json::Value>("/machines", &order).await.unwrap();
 }
 
 async fn run_at(folder: &Path, words: &[&str]) -> Output {

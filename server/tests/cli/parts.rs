@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::hardware::{CheckedHardware, Contents, Cpu, Disk, HardwareReport, Nic, System};
 use common::id::{Hash, JobId, Mac};
@@ -30,7 +31,9 @@ use server::swarm;
 use server::tailor::{Bundles, Loaders};
 use server::traffic::{Sites, Traffic};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// The address at which machines would reach this server.
@@ -100,6 +103,7 @@ impl Parts {
             used: api::LastUsed::default(),
             user_name: Arc::new(|_| "root".to_owned()),
             errands: api::Errands::default(),
+            streams: api::Streams::default(),
             cancel: cancel.clone(),
         });
         let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();
@@ -121,6 +125,29 @@ impl Parts {
 
     /// Sends bytes to the API's TLS port as they are, and returns the whole answer.
     pub(crate) async fn raw(&self, request: &str) -> String {
+        let mut stream = self.sent(request).await;
+        let mut answer = vec![];
+        drop(stream.read_to_end(&mut answer).await);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The beginning of an answer that does not end, up to `mark`.
+    pub(crate) async fn until(stream: &mut TlsStream<TcpStream>, mark: &str) -> String {
+        let mut answer = vec![];
+        while !String::from_utf8_lossy(&answer).contains(mark) {
+            let mut piece = [0; 4096];
+            let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut piece)).await;
+            let read =
+                read.unwrap_or_else(|_| panic!("{mark} does not come: {}", String::from_utf8_lossy(&answer)));
+            let read = read.unwrap();
+            assert!(read > 0, "it ended: {}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&piece[..read]);
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// A connection to the API's TLS port over which these bytes were sent.
+    pub(crate) async fn sent(&self, request: &str) -> TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let tls =
@@ -129,13 +156,11 @@ impl Parts {
                 .unwrap()
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-        let tcp = tokio::net::TcpStream::connect(self.api.0.trim_start_matches("https://")).await.unwrap();
+        let tcp = TcpStream::connect(self.api.0.trim_start_matches("https://")).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
         let mut stream = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = vec![];
-        drop(stream.read_to_end(&mut answer).await);
-        String::from_utf8_lossy(&answer).into_owned()
+        stream
     }
 
     /// An event at a machine: `report 1 blank`, `report 2 blank data`, `told 1 transfer 40`, `failed 1 transfer`.

@@ -22,6 +22,14 @@ impl FleetHandle {
         self.events.subscribe()
     }
 
+    /// The number of the newest event.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn last_event(&self) -> Result<u64, FleetError> {
+        self.look(|fleet| fleet.state.last_event).await
+    }
+
     /// The filter for a log query, with machines looked up by their names.
     ///
     /// # Errors
