@@ -1,6 +1,7 @@
 //! The server's configuration: flags over environment over file, fully checked before anything is opened. Touches the
 //! configuration file, once.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use crate::api::remote::API_PORT;
 use crate::boot::arguments::{BadArguments, KernelArguments};
 use crate::dhcp4::{Mode, Network, Range};
 use crate::fault::Fault;
+use crate::fleet::rules::{Rule, Rules};
 use crate::peers::BootPeers;
 use crate::traffic::{LineLimits, Rate, SiteRule, Sites};
 use crate::units;
@@ -44,6 +46,10 @@ const SITE_NAME_MAX: usize = 64;
 
 /// The longest that an order may wait, in seconds, ten years: a longer value must be written as `never`.
 const LIFETIME_MAX: i64 = 10 * 366 * 86_400;
+
+/// The default ceiling of one order: more than a classroom or a rack has, and a mistake in a selector that means the
+/// whole fleet is stopped.
+const MAX_MACHINES: u32 = 50;
 
 /// How long events are kept by default: more than a year, so that the last year can be looked at.
 const KEEP_EVENTS: &str = "400d";
@@ -104,6 +110,10 @@ pub struct Config {
     pub http_port: u16,
     /// The TCP port of the swarm.
     pub swarm_port: u16,
+    /// The most machines that one order may write, unless it names a larger number itself.
+    pub max_machines: u32,
+    /// The rules that give labels to machines.
+    pub rules: Rules,
     /// Which addresses are at which site; all others are at a site for each /24.
     pub sites: Sites,
     /// The limits on what the server sends in all, and into each site.
@@ -170,7 +180,19 @@ struct File {
     api_port: Option<u16>,
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    max_machines: Option<u32>,
     site: Vec<Site>,
+    rule: Vec<LabelRule>,
+}
+
+/// A `[[rule]]` of the configuration file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelRule {
+    /// The selector of the machines that it is for, such as `memory>=64G`.
+    when: String,
+    /// The labels that it gives them.
+    set: BTreeMap<String, String>,
 }
 
 /// A `[[site]]` of the configuration file.
@@ -225,6 +247,8 @@ impl Config {
             socket,
             http_port: port(flags.http_port.or(file.http_port), HTTP_PORT, "http-port")?,
             swarm_port: port(flags.swarm_port.or(file.swarm_port), SWARM_PORT, "swarm-port")?,
+            max_machines: max_machines(file.max_machines)?,
+            rules: rules(file.rule)?,
             sites,
             limits,
             keep_events: kept.events,
@@ -371,6 +395,27 @@ fn sites(sites: Vec<Site>, server: Option<String>) -> Result<(Sites, LineLimits)
         }
     }
     Ok((rules.into(), limits))
+}
+
+/// The rules that give labels, each called by its place in the file.
+fn rules(rules: Vec<LabelRule>) -> Result<Rules, Fault> {
+    let rule = |(at, LabelRule { when, set }): (usize, LabelRule)| {
+        Rule::new(&when, set).map_err(|error| {
+            Fault::usage(format!("the {}. `[[rule]]` makes no sense", at + 1))
+                .because(&error)
+                .hint("write when = \"memory>=64G\" and set = { size = \"large\" }")
+        })
+    };
+    rules.into_iter().enumerate().map(rule).collect::<Result<Vec<_>, _>>().map(Rules::from)
+}
+
+/// The ceiling of one order.
+fn max_machines(given: Option<u32>) -> Result<u32, Fault> {
+    match given.unwrap_or(MAX_MACHINES) {
+        0 => Err(Fault::usage("`max_machines = 0`: nothing could be ordered")
+            .hint(format!("leave it out for {MAX_MACHINES}; `deploy freeze` stops everything new"))),
+        most => Ok(most),
+    }
 }
 
 /// Parses `FIRST-LAST`.

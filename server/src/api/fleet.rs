@@ -14,12 +14,15 @@ use super::shapes::{
 };
 use crate::http::refusal::Refusal;
 
-/// The query of a page of the list of machines: those with a greater number than `after`, all of them without a limit.
+/// The query of a page of the list of machines: those with a greater number than `after` that fit the selectors in
+/// `labels`, all of them without a limit.
 #[derive(Debug, Deserialize)]
 pub(super) struct MachinePage {
     #[serde(default)]
     after: u64,
     limit: Option<usize>,
+    #[serde(default)]
+    labels: String,
 }
 
 pub(super) async fn machines(
@@ -27,7 +30,20 @@ pub(super) async fn machines(
     Query(page): Query<MachinePage>,
 ) -> Answered<Vec<MachineShown>> {
     let limit = page.limit.unwrap_or(usize::MAX);
-    Ok(Json(admin.fleet.machines_after(MachineId(page.after), limit).await?))
+    let labels = texts(page.labels);
+    Ok(Json(admin.fleet.machines_after(MachineId(page.after), limit, &labels).await?))
+}
+
+/// Why no machine fits the selectors of the query; null where some do.
+pub(super) async fn nobody(
+    State(admin): State<Admin>,
+    Query(page): Query<MachinePage>,
+) -> Answered<Option<String>> {
+    Ok(Json(admin.fleet.why_nobody(&texts(page.labels)).await?))
+}
+
+fn texts(labels: String) -> Vec<String> {
+    if labels.is_empty() { vec![] } else { vec![labels] }
 }
 
 pub(super) async fn machine(Asked(admin): Asked, Path(name): Path<String>) -> Answered<MachineShown> {

@@ -51,6 +51,7 @@ pub fn routes(admin: Admin) -> Router {
         (ORDER_FOR_ALL, "/images/{name}/stage", post(relays::stage)),
         (LOOK, "/machines", get(fleet::machines)),
         (ORDER, "/machines", post(fleet::command)),
+        (LOOK, "/machines/nobody", get(fleet::nobody)),
         (ORDER, "/machines/wake", post(relays::wake)),
         (LOOK, "/machines/{machine}", get(fleet::machine)),
         (LOOK_AT_ALL, "/relays", get(relays::list)),

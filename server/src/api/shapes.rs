@@ -16,8 +16,9 @@
 //! | `GET /images/{name}/export` | | the raw image |
 //! | `DELETE /images/{name}` | | `{}` |
 //! | `POST /images/{name}/stage` | [`ImageStage`] | list of [`Staged`], of this image |
-//! | `GET /machines`, `GET /machines/{machine}` | | [`MachineShown`], one or a list |
+//! | `GET /machines?labels=`, `GET /machines/{machine}` | | [`MachineShown`], one or a list |
 //! | `POST /machines` | [`MachineCommand`] | list of [`MachineChanged`] |
+//! | `GET /machines/nobody?labels=` | | why no machine fits, or null |
 //! | `POST /machines/wake` | [`MachineWake`] | list of [`MachineChanged`] |
 //! | `GET /relays` | | list of [`RelayShown`] |
 //! | `POST /relays` | [`RelayInvite`] | [`RelayInvited`] |
@@ -185,6 +186,8 @@ impl std::fmt::Display for Frozen {
 pub struct LogQuery {
     /// Of these machines, comma-separated; all when empty.
     pub machines: String,
+    /// Of machines that fit these selectors now, with commas between; of all when empty.
+    pub labels: String,
     /// Only events of this deployment; of all when `None`.
     pub deployment: Option<DeploymentId>,
     /// Only events of the step of this name; of all when `None`.

@@ -19,6 +19,9 @@ pub(super) async fn run(client: &Client, screen: &Screen, logs: Logs) -> Result<
 
 fn query(logs: &Logs, now: Timestamp) -> Result<String, Fault> {
     let mut words = vec![format!("machines={}", url_part(&logs.machines.join(",")))];
+    if !logs.labels.is_empty() {
+        words.push(format!("labels={}", url_part(&logs.labels.join(","))));
+    }
     if let Some(deployment) = logs.deployment {
         words.push(format!("deployment={deployment}"));
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::args::{Change, Machine, Which};
 use super::client::{Client, url_part};
-use super::show::Screen;
+use super::show::{Screen, talk};
 use crate::api::shapes::{
     MachineAction, MachineChanged, MachineCommand, MachineShown, MachineWake, Selection,
 };
@@ -17,9 +17,13 @@ const PAGE: usize = 100;
 pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> Result<ExitCode, Fault> {
     match command {
         Machine::List { labels } => {
-            let mut machines = all(client).await?;
-            machines.retain(|machine| labels.iter().all(|label| has_label(machine, label)));
+            let labels = url_part(&labels.join(","));
+            let machines = all(client, &labels).await?;
             screen.machines(&machines)?;
+            if machines.is_empty() && !labels.is_empty() {
+                let why: Option<String> = client.get(&format!("/machines/nobody?labels={labels}")).await?;
+                why.iter().for_each(|why| talk(&format!("note: {why}")));
+            }
             return Ok(ExitCode::SUCCESS);
         }
         Machine::Show { machine } => {
@@ -47,12 +51,13 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-/// All machines, requested page by page, so that no response is too long, whatever machines have reported.
-async fn all(client: &Client) -> Result<Vec<MachineShown>, Fault> {
+/// All machines that fit `labels`, requested page by page, so that no response is too long, whatever machines have reported.
+async fn all(client: &Client, labels: &str) -> Result<Vec<MachineShown>, Fault> {
     let mut machines: Vec<MachineShown> = vec![];
     loop {
         let after = machines.last().map_or(0, |machine| machine.id.0);
-        let page: Vec<MachineShown> = client.get(&format!("/machines?after={after}&limit={PAGE}")).await?;
+        let page: Vec<MachineShown> =
+            client.get(&format!("/machines?after={after}&limit={PAGE}&labels={labels}")).await?;
         let is_last = page.len() < PAGE;
         machines.extend(page);
         if is_last {
@@ -106,13 +111,6 @@ fn label_action(labels: &[String]) -> Result<MachineAction, Fault> {
         }
     }
     Ok(MachineAction::Label { set, remove })
-}
-
-fn has_label(machine: &MachineShown, label: &str) -> bool {
-    match label.split_once('=') {
-        Some((key, value)) => machine.labels.get(key).is_some_and(|has| has == value),
-        None => machine.labels.contains_key(label),
-    }
 }
 
 #[cfg(test)]

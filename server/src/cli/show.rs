@@ -219,8 +219,9 @@ impl Screen {
         if self.wants_json() {
             return self.json(machine);
         }
-        let labels: Vec<String> =
-            machine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pair = |(key, value)| format!("{key}={value}");
+        let by_rule = machine.rule_labels.iter().map(pair).map(|label| format!("{label} (by rule)"));
+        let labels: Vec<String> = machine.labels.iter().map(pair).chain(by_rule).collect();
         let rows = [
             ("machine", format!("{} ({})", machine.id, machine.name)),
             ("state", state_words(machine)),

@@ -11,10 +11,12 @@ use super::decide::{Fleet, Whose};
 use super::job::{Job, JobEvent};
 use super::machine::Machine;
 use super::order::refused;
+use super::rules::check_label;
+use super::selectors::fact_names;
 use super::state::Change;
 use crate::api::shapes::{JobState, MachineAction, MachineChanged, MachineCommand, MachineState};
 
-/// The longest name of a machine, and key or value of a label, in bytes.
+/// The longest name of a machine, in bytes.
 const NAME_MAX: usize = 128;
 
 impl Fleet {
@@ -29,7 +31,7 @@ impl Fleet {
     ) -> Result<Vec<MachineChanged>, Refused> {
         let chosen = self.select(&command.selection)?;
         if chosen.is_empty() {
-            return Err(refused("no machine is meant", "name machines, or select them with -l"));
+            return Err(self.means_nobody("no machine is meant", &command.selection));
         }
         self.check_action(&command.action, &chosen)?;
         let mut changed = Vec::new();
@@ -168,15 +170,16 @@ impl Fleet {
                 };
                 self.merge_target(*one, into)?;
             }
-            MachineAction::Label { set, .. }
-                if !set
-                    .iter()
-                    .all(|(key, value)| short(key) && !key.contains(['=', ',']) && short(value)) =>
-            {
-                return Err(refused(
-                    "a label is empty, too long, or holds control characters",
-                    "write labels as key=value",
-                ));
+            MachineAction::Label { set, .. } => {
+                for (key, value) in set {
+                    check_label(key, value).map_err(|why| {
+                        let error = format!("the label `{}`: {why}", common::limits::cut(key, 80));
+                        refused(
+                            error,
+                            &format!("write labels as key=value; no key is one of {}", fact_names()),
+                        )
+                    })?;
+                }
             }
             _ => {}
         }

@@ -1,5 +1,5 @@
 //! Core: a deployment: one order for many machines, and which machines it takes. Touches `api`, `common`, `fleet::job`,
-//! `fleet::machine`.
+//! `fleet::machine`, `fleet::rules`.
 
 use std::net::IpAddr;
 
@@ -12,6 +12,7 @@ use super::job::Job;
 use super::machine::{Machine, is_blank};
 use super::order::CheckedOrder;
 use super::provisioner::PlanRequest;
+use super::rules::Rules;
 use crate::api::shapes::MachineState;
 
 /// The longest part of a hostname between dots, in characters: RFC 1123 section 2.1.
@@ -41,7 +42,7 @@ impl Deployment {
     /// machine with data on any disk is taken only if an admin approved it: a selector does not name a machine, and the
     /// data may be somebody's.
     #[must_use]
-    pub fn takes(&self, machine: &Machine, jobs_taken: usize) -> bool {
+    pub fn takes(&self, machine: &Machine, jobs_taken: usize, rules: &Rules) -> bool {
         let room = self.request.has_room(jobs_taken);
         let blank = machine.hardware.as_ref().is_some_and(|checked| is_blank(checked.report()));
         let state = match machine.state {
@@ -49,7 +50,7 @@ impl Deployment {
             MachineState::Discovered | MachineState::Inspected => blank,
             _ => false,
         };
-        self.open && room && state && machine.takes_jobs() && machine.has_labels(self.request.selectors())
+        self.open && room && state && machine.takes_jobs() && rules.fit(self.request.selectors(), machine)
     }
 
     /// Whether it may take machines that have not shown themselves yet, when `jobs_taken` of its jobs are given out.
@@ -142,21 +143,24 @@ mod tests {
     #[test]
     fn an_open_order_takes_who_matches_up_to_its_limit() {
         let approved = machine(MachineState::Approved);
-        assert!(order(true, Some(2)).takes(&approved, 1));
-        assert!(!order(true, Some(2)).takes(&approved, 2));
-        assert!(!order(false, None).takes(&approved, 0));
+        assert!(order(true, Some(2)).takes(&approved, 1, &Rules::default()));
+        assert!(!order(true, Some(2)).takes(&approved, 2, &Rules::default()));
+        assert!(!order(false, None).takes(&approved, 0, &Rules::default()));
         let mut other = approved.clone();
         other.labels.clear();
-        assert!(!order(true, None).takes(&other, 0));
+        assert!(!order(true, None).takes(&other, 0, &Rules::default()));
         let mut held = approved;
         held.held = true;
-        assert!(!order(true, None).takes(&held, 0));
+        assert!(!order(true, None).takes(&held, 0, &Rules::default()));
         for state in
             [MachineState::Rejected, MachineState::Retired, MachineState::Deployed, MachineState::Failed]
         {
-            assert!(!order(true, None).takes(&machine(state), 0), "{state:?}");
+            assert!(!order(true, None).takes(&machine(state), 0, &Rules::default()), "{state:?}");
         }
-        assert!(!order(true, None).takes(&machine(MachineState::Discovered), 0), "its disks are not known");
+        assert!(
+            !order(true, None).takes(&machine(MachineState::Discovered), 0, &Rules::default()),
+            "its disks are not known"
+        );
     }
 
     #[test]

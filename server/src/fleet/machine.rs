@@ -1,5 +1,5 @@
 //! Core: one machine as the fleet knows it, what an admin's command does to it, and what it gets when it asks to
-//! network-boot. Touches `api`, `common`, `fleet::marks`, `fleet::job`, `fleet::selectors`, `fleet::boot_policy`.
+//! network-boot. Touches `api`, `common`, `fleet::marks`, `fleet::job`, `fleet::boot_policy`.
 //!
 //! A machine is `discovered` when it is first seen, `inspected` once an admin has named, labelled or held it, and
 //! `approved` when an admin has approved it or an order takes it. From then on its jobs change its state. Whatever its
@@ -16,7 +16,6 @@ use jiff::Timestamp;
 use super::boot_policy::{BootPolicy, IdleBoot, KnownBy};
 use super::job::Job;
 use super::marks::Fingerprint;
-use super::selectors::Selectors;
 use crate::api::shapes::{Doubt, JobState, MachineAction, MachineState};
 
 /// The machine's present boot: events are taken only under its key.
@@ -119,15 +118,6 @@ impl Machine {
             own: print.own().collect(),
             weak: print.macs.intersection(&print.weak).copied().collect(),
         }
-    }
-
-    /// Whether it has all of `labels`. Its site counts as the label `site`, unless it has a label of that name.
-    #[must_use]
-    pub fn has_labels(&self, labels: &Selectors) -> bool {
-        labels.iter().all(|(key, value)| match key {
-            "site" if !self.labels.contains_key("site") => self.site == value,
-            _ => self.labels.get(key).map(String::as_str) == Some(value),
-        })
     }
 
     /// Whether jobs may be given out to it.
@@ -412,14 +402,5 @@ mod tests {
         let mut deployed = machine();
         (deployed.state, deployed.deployed_image) = (S::Approved, Some("debian".to_owned()));
         assert_eq!(restored(&deployed, None, false), S::Deployed);
-    }
-
-    #[test]
-    fn a_site_is_a_label_too() {
-        let mut known = machine();
-        let lab = Selectors::parse(&["site=lab".to_owned()]).unwrap();
-        assert!(known.has_labels(&lab));
-        known.labels.insert("site".to_owned(), "roof".to_owned());
-        assert!(!known.has_labels(&lab));
     }
 }

@@ -34,8 +34,14 @@ pub mod silence;
 // Core: warnings about what cloud-init will make of user-data.
 mod user_data;
 
-// Core: labels that select machines.
+// Core: selectors, which choose machines for what they are.
 pub mod selectors;
+
+// Core: what a machine answers to the keys of selectors.
+mod facts;
+
+// Core: rules, which give labels to machines.
+pub mod rules;
 
 // Core: an order, parsed and checked.
 pub mod order;

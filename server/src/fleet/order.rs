@@ -43,9 +43,14 @@ pub(super) fn refused(error: impl Into<String>, hint: &str) -> Refused {
     Refused { error: error.into(), cause: None, hint: Some(hint.to_owned()) }
 }
 
-/// The labels that `texts` ask for, or a refusal with a hint.
+/// The selectors in `texts`, or a refusal with a hint.
 pub(super) fn selectors(texts: &[String]) -> Result<Selectors, Refused> {
-    Selectors::parse(texts).map_err(|error| refused(error.to_string(), "write labels as key=value"))
+    Selectors::parse(texts).map_err(|error| {
+        refused(
+            error.to_string(),
+            "write role=web, role!=web, 'role in (web, db)', role, '!role' or memory>=16G, with commas between",
+        )
+    })
 }
 
 /// Parses an order from the records. Its bounds were checked when it was ordered, and those of a later version do not
@@ -227,7 +232,8 @@ mod tests {
             serde_json::to_value(checked.as_ordered()).unwrap(),
             serde_json::to_value(&ordered).unwrap()
         );
-        assert_eq!(checked.selectors().iter().collect::<Vec<_>>(), [("role", "web")]);
+        let terms: Vec<String> = checked.selectors().terms().iter().map(ToString::to_string).collect();
+        assert_eq!(terms, ["role=web"]);
         assert_eq!(checked.disk_rule().to_string(), "bus=nvme");
     }
 
@@ -235,7 +241,7 @@ mod tests {
     fn a_kept_order_that_is_not_understood_says_what_of_it() {
         for (key, order) in [
             ("colour", json!({"image": "debian", "selection": {"machines": ["m1"]}, "disk": "colour=red"})),
-            ("role", json!({"image": "debian", "selection": {"labels": ["role"]}})),
+            ("role web", json!({"image": "debian", "selection": {"labels": ["role web"]}})),
         ] {
             let error = kept(&order).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

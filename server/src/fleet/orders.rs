@@ -22,6 +22,7 @@ use super::order::{CheckedOrder, refused, selectors};
 use super::own::Own;
 use super::plans::OWN_DISK;
 use super::provisioner::{NoPlan, PlanRequest, Target};
+use super::rules::why_nobody;
 use super::state::Change;
 use crate::api::shapes::{Cancel, DeployLine, ImageShown, JobState, MachineState, Selection, Warning};
 use crate::tailor::known_as;
@@ -123,10 +124,19 @@ impl Fleet {
             ));
         }
         let all = selection.machines.is_empty() && !wanted.is_empty();
+        let rules = &self.settings.rules;
         let fits = |machine: &&Machine| {
-            (all || chosen.contains(&machine.id)) && machine.has_labels(&wanted) && reach.has(machine)
+            (all || chosen.contains(&machine.id)) && rules.fit(&wanted, machine) && reach.has(machine)
         };
         Ok(self.state.machines.values().filter(fits).map(|machine| machine.id).collect())
+    }
+
+    /// The refusal of a selection that means no machine: `error`, with what comes nearest to its selectors.
+    pub(super) fn means_nobody(&self, error: &str, selection: &Selection) -> Refused {
+        let cause = selectors(&selection.labels)
+            .ok()
+            .and_then(|wanted| why_nobody(&self.settings.rules, &wanted, self.state.machines.values()));
+        Refused { cause, ..refused(error, "`swarmboot machine list` shows machines and their labels") }
     }
 
     /// The machines that an order would take now. Changes nothing.
@@ -151,16 +161,14 @@ impl Fleet {
         if ordered.open {
             // Machines that are named are all taken; those that only match, on the terms for machines that appear.
             let room = ordered.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-            let all = self.state.machines.values().filter(|machine| trial.takes(machine, 0));
+            let all =
+                self.state.machines.values().filter(|machine| trial.takes(machine, 0, &self.settings.rules));
             let matching = all.filter(|machine| self.free(machine.id)).map(|machine| machine.id);
             chosen = if order.names_machines() { chosen } else { matching.collect() };
             chosen.truncate(room);
         }
         if chosen.is_empty() && !ordered.open {
-            return Err(refused(
-                "no machine matches the order",
-                "`swarmboot machine list` shows machines and their labels",
-            ));
+            return Err(self.means_nobody("no machine matches the order", &ordered.selection));
         }
         Ok(chosen.into_iter().filter_map(|id| self.candidate(id, &trial)).collect())
     }
@@ -327,7 +335,9 @@ impl Fleet {
         let had = |order: &Deployment| self.state.jobs_of(order.id).any(|job| job.machine == machine.id);
         let open =
             self.state.deployments.values().filter(|order| order.open && !order.request.names_machines());
-        let taken = |order: &&Deployment| order.takes(machine, self.state.jobs_of(order.id).count());
+        let taken = |order: &&Deployment| {
+            order.takes(machine, self.state.jobs_of(order.id).count(), &self.settings.rules)
+        };
         open.filter(taken).find(|order| !had(order)).map(|order| order.id)
     }
 

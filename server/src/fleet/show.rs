@@ -7,14 +7,15 @@ use super::boot_policy::IdleBoot;
 use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
+use super::rules::Rules;
 use super::state::State;
 use crate::api::shapes::{DeploymentShown, JobShown, MachineShown, Silence};
 
 impl State {
-    /// A machine as the API shows it; without the devices of its hardware unless `whole`: a list of 2,000 machines
+    /// A machine as the API shows it, with the labels that `rules` give it; without the devices of its hardware unless `whole`: a list of 2,000 machines
     /// would have 200,000 of them.
     #[must_use]
-    pub fn show_machine(&self, machine: &Machine, whole: bool) -> MachineShown {
+    pub fn show_machine(&self, machine: &Machine, rules: &Rules, whole: bool) -> MachineShown {
         let hardware = machine.hardware.as_ref();
         MachineShown {
             id: machine.id,
@@ -25,6 +26,7 @@ impl State {
             doubts: machine.doubts.clone(),
             site: machine.site.clone(),
             labels: machine.labels.clone(),
+            rule_labels: rules.labels(machine),
             // Those that identify it alone come first: a list of machines shows one address.
             macs: machine
                 .fingerprint

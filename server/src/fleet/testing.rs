@@ -13,6 +13,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::decide::{Settings, WaiterBounds};
+use super::rules::Rules;
 use crate::traffic::Sites;
 
 /// Settings with discovery, without sites, and with nothing that is ever deleted or expires.
@@ -27,6 +28,8 @@ pub fn settings() -> Settings {
         keep_events: None,
         keep_bytes: None,
         reserve_bytes: 0,
+        rules: Rules::default(),
+        max_machines: 50,
         sites: Sites::default(),
         token_key: [3; 32],
         own: Arc::default(),

@@ -3,7 +3,8 @@
 //! default for rows that lack it.
 //!
 //! Hardware reports, disks, sources, steps and user-data are recorded in the formats of `common`, which have to stay
-//! readable for other reasons as well. Touches `api`, `common`, `fleet::bound`.
+//! readable for other reasons as well. Touches `api`, `common`, `fleet::bound`,
+//! `fleet::selectors`.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::shapes::{DeployOrder, Doubt, JobState, MachineState, Selection, Shown, ShownLine};
 use crate::fleet::bound::Marks;
+use crate::fleet::selectors::{is_one_label, of_one_label};
 
 /// Defines the recorded form of an enum of the API, with the same variants and the word that is recorded for each, and
 /// the conversions between the two.
@@ -131,6 +133,13 @@ impl From<StoredMarks> for Marks {
 struct StoredSelection {
     machines: Vec<String>,
     labels: Vec<String>,
+    /// The grammar of `labels`: 0, each is one label with its value as it stands, as all were once; 1, selectors.
+    #[serde(skip_serializing_if = "is_zero")]
+    grammar: u8,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// What an admin was shown before the order. It is removed before an order is recorded; rows of earlier versions may
@@ -194,7 +203,11 @@ impl From<&DeployOrder> for StoredOrder {
         let Selection { machines, labels } = order.selection;
         Self {
             image: order.image,
-            selection: StoredSelection { machines, labels },
+            selection: StoredSelection {
+                grammar: u8::from(!labels.iter().all(|label| is_one_label(label))),
+                machines,
+                labels,
+            },
             open: order.open,
             limit: order.limit,
             disk: order.disk,
@@ -221,10 +234,11 @@ impl From<&DeployOrder> for StoredOrder {
 impl From<StoredOrder> for DeployOrder {
     fn from(stored: StoredOrder) -> Self {
         let line = |line: StoredShownLine| ShownLine { machine: line.machine, disk: line.disk };
-        let StoredSelection { machines, labels } = stored.selection;
+        let StoredSelection { machines, labels, grammar } = stored.selection;
+        let read = |label: String| if grammar == 0 { of_one_label(&label) } else { label };
         Self {
             image: stored.image,
-            selection: Selection { machines, labels },
+            selection: Selection { machines, labels: labels.into_iter().map(read).collect() },
             open: stored.open,
             limit: stored.limit,
             disk: stored.disk,

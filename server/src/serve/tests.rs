@@ -166,6 +166,8 @@ fn config(dir: &Path) -> Config {
         socket: dir.join("admin.sock"),
         http_port: 0,
         swarm_port: 0,
+        rules: Default::default(),
+        max_machines: 50,
         sites: Sites::default(),
         limits: LineLimits::default(),
         keep_events: None,

@@ -139,6 +139,8 @@ fn settings(config: &Config, files: Files, home: &Home, (url, seeds): (&str, &[S
         keep_events: config.keep_events,
         keep_bytes: config.keep_bytes,
         reserve_bytes: config.reserve_bytes,
+        rules: config.rules.clone(),
+        max_machines: config.max_machines,
         sites: config.sites.clone(),
         token_key: home.keys.secret(),
         own: Arc::new(own::read(std::path::Path::new("/"))),

@@ -139,7 +139,8 @@ impl Condition {
 }
 
 /// Whether `text` matches `pattern`, whatever the case of ASCII letters; a `*` stands for any text.
-fn text_fits(pattern: &str, text: &str) -> bool {
+#[must_use]
+pub fn text_fits(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
     let mut parts = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };

@@ -38,7 +38,7 @@ pub mod loaders;
 pub mod bundle;
 
 pub use bundle::{BundleError, Bundles};
-pub use disk_rule::{BadRule, TargetRule};
+pub use disk_rule::{BadRule, TargetRule, text_fits};
 pub use fit::warnings;
 pub use loaders::Loaders;
 pub use modules::{Needs, needs};

@@ -26,6 +26,11 @@ pub(crate) fn files(folder: &Path) {
     write("keeps-silent", b"#cloud-config\nvendor_data: {enabled: false}\n");
     write("unknown.toml", b"interfaces = \"nowhere0\"\n");
     write("range.toml", b"interface = \"nowhere0\"\ndhcp_range = \"10.0.0.9\"\n");
+    write(
+        "rule.toml",
+        b"interface = \"nowhere0\"\n[[rule]]\nwhen = \"memory>=64\"\nset = { memory = \"large\" }\n",
+    );
+    write("ceiling.toml", b"interface = \"nowhere0\"\nmax_machines = 0\n");
     write("keep.toml", b"interface = \"nowhere0\"\nkeep_events = \"long\"\n");
     write(
         "site.toml",

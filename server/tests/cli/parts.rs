@@ -20,6 +20,7 @@ use server::api::remote::Fingerprint;
 use server::api::shapes::ServerStatus;
 use server::boot::{BootKits, BootSettings};
 use server::fleet::decide::{Settings, WaiterBounds};
+use server::fleet::rules::{Rule, Rules};
 use server::fleet::{self, FleetHandle};
 use server::http;
 use server::image::Images;
@@ -238,6 +239,8 @@ fn settings() -> Settings {
         keep_events: None,
         keep_bytes: None,
         reserve_bytes: 0,
+        rules: rules(),
+        max_machines: 4,
         sites: Sites::default(),
         token_key: KEY,
         own: Arc::default(),
@@ -245,6 +248,12 @@ fn settings() -> Settings {
         url: "http://10.0.0.1:8069".to_owned(),
         seeds: vec![],
     }
+}
+
+/// What the configuration file's `[[rule]]` would say.
+fn rules() -> Rules {
+    let small = [("size".to_owned(), "small".to_owned())].into();
+    vec![Rule::new("memory<64G", small).unwrap()].into()
 }
 
 fn status(

@@ -91,6 +91,9 @@ pub struct MachineShown {
     pub site: String,
     /// Labels that an admin gave it, as keys and values.
     pub labels: BTreeMap<String, String>,
+    /// Labels that rules give it for what it is; those that an admin gave it count before them.
+    #[serde(default)]
+    pub rule_labels: BTreeMap<String, String>,
     /// All Ethernet addresses that it was ever seen with.
     pub macs: Vec<Mac>,
     /// The firmware that it last booted with; `None` when it has not reported.

@@ -8,6 +8,6 @@ use serde::{Deserialize, Serialize};
 pub struct Selection {
     /// Ids, names, serials or Ethernet addresses, each possibly a hostlist.
     pub machines: Vec<String>,
-    /// Conditions of the form `key=value`: a machine must match all of them.
+    /// Selectors, such as `role=web,memory>=16G` or `rack in (a, b)`: a machine must fit all of them.
     pub labels: Vec<String>,
 }

@@ -68,8 +68,9 @@ pub struct Again {
     /// Only these machines; of any deployment when none is named.
     #[arg(long, value_name = "MACHINE")]
     pub machines: Vec<String>,
-    /// Only machines with this label.
-    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    /// Only machines that fit: role=web, 'memory>=16G', 'rack in (a, b)', with
+    /// commas between.
+    #[arg(short, long = "label", value_name = "SELECTOR")]
     pub labels: Vec<String>,
     /// Only say what would be done.
     #[arg(long)]
@@ -90,8 +91,9 @@ pub struct Start {
     /// Ids, names, serials or Ethernet addresses; hostlists such as rack1-[01-16].
     #[arg(long, value_name = "MACHINE")]
     pub machines: Vec<String>,
-    /// Machines with this label.
-    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    /// Machines that fit: role=web, 'memory>=16G', 'rack in (a, b)', with commas
+    /// between.
+    #[arg(short, long = "label", value_name = "SELECTOR")]
     pub labels: Vec<String>,
     /// Also take machines that appear later and match the labels: those that are
     /// approved, and others only when every disk of theirs is blank.

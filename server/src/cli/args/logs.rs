@@ -11,6 +11,9 @@ pub struct Logs {
     /// Only of these machines.
     #[arg(value_name = "MACHINE")]
     pub machines: Vec<String>,
+    /// Only of machines that fit, as in `machine list -l`.
+    #[arg(short, long = "label", value_name = "SELECTOR")]
+    pub labels: Vec<String>,
     /// Go on with new events as they happen.
     #[arg(short, long)]
     pub follow: bool,

@@ -8,8 +8,9 @@ pub struct Which {
     /// Ids, names, serials or Ethernet addresses; hostlists such as rack1-[01-16].
     #[arg(value_name = "MACHINE")]
     pub machines: Vec<String>,
-    /// Machines with this label.
-    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    /// Machines that fit: role=web, 'memory>=16G', 'rack in (a, b)', with commas
+    /// between.
+    #[arg(short, long = "label", value_name = "SELECTOR")]
     pub labels: Vec<String>,
 }
 
@@ -18,8 +19,10 @@ pub struct Which {
 pub enum Machine {
     /// List machines.
     List {
-        /// Only those with this label.
-        #[arg(short, long = "label", value_name = "KEY=VALUE")]
+        /// Only those that fit: role=web, role!=web, 'role in (web, db)', role, '!role';
+        /// of what machines show: memory, disk, cpus (>=, <=, >, <), arch, vendor,
+        /// model, nic, pci, firmware, state, held, os, site. Commas mean `and`.
+        #[arg(short, long = "label", value_name = "SELECTOR")]
         labels: Vec<String>,
     },
     /// Show one machine with its hardware.

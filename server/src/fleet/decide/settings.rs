@@ -1,5 +1,5 @@
 //! Core, part of the fleet: the settings for the whole fleet, and what is derived from them alone: the
-//! token with which an OS calls home. Touches `common`, `fleet::own`, `traffic`.
+//! token with which an OS calls home. Touches `common`, `fleet::own`, `fleet::rules`, `traffic`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use common::limits::{WAIT_TIME, WAITERS_MAX, WAITERS_PER_ADDRESS};
 use jiff::SignedDuration;
 
 use super::super::own::Own;
+use super::super::rules::Rules;
 use crate::traffic::Sites;
 
 /// Bounds on the requests with which machines wait for an order.
@@ -48,6 +49,10 @@ pub struct Settings {
     pub keep_bytes: Option<u64>,
     /// Free bytes on the records' disk below which machines that nobody let in are not recorded.
     pub reserve_bytes: u64,
+    /// The most machines that one order may write, unless it names a larger number itself.
+    pub max_machines: u32,
+    /// The rules that give labels to machines.
+    pub rules: Rules,
     /// Named sites; a machine in none of them is at a site named after its /24.
     pub sites: Sites,
     /// The secret key that call-home tokens are derived from.

@@ -36,12 +36,17 @@ impl FleetHandle {
     /// When it names a machine that is not known, or a step that there is not.
     pub async fn log_filter(&self, query: LogQuery) -> Result<LogFilter, FleetError> {
         let machines: Vec<String> = hostlist::split(&query.machines).into_iter().map(str::to_owned).collect();
-        let chosen: Option<Vec<MachineId>> = if machines.is_empty() {
+        let labels: Vec<String> = Some(query.labels).filter(|text| !text.is_empty()).into_iter().collect();
+        let chosen: Option<Vec<MachineId>> = if machines.is_empty() && labels.is_empty() {
             // For somebody with a scope: events of its machines only, and none that are about no machine.
             self.look(Fleet::all_in_scope).await?
         } else {
-            let selection = Selection { machines, labels: vec![] };
-            Some(self.look(move |fleet| fleet.select(&selection)).await?.map_err(FleetError::Refused)?)
+            let selection = Selection { machines, labels };
+            let chosen = self.look(move |fleet| match fleet.select(&selection)? {
+                none if none.is_empty() => Err(fleet.means_nobody("no machine is meant", &selection)),
+                chosen => Ok(chosen),
+            });
+            Some(chosen.await?.map_err(FleetError::Refused)?)
         };
         let step = query.step.filter(|step| !step.is_empty()).map(|step| step.parse());
         let step = step.transpose().map_err(|error: UnknownStep| {

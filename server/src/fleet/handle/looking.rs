@@ -6,27 +6,48 @@ use common::id::{DeploymentId, ImageId, JobId, MachineId};
 
 use super::super::decide::Fleet;
 use super::super::machine::Machine;
-use super::super::order::refused;
+use super::super::order::{refused, selectors};
 use super::super::request::FleetError;
+use super::super::rules::why_nobody;
 use super::FleetHandle;
 use crate::api::shapes::{DeploymentShown, Frozen, MachineShown, Selection};
 
 impl FleetHandle {
-    /// The first `limit` machines with numbers above `after`, without the devices of their hardware.
+    /// The first `limit` machines with numbers above `after` that fit the selectors in `labels`, without the devices of
+    /// their hardware.
     ///
     /// # Errors
-    /// When the fleet has stopped.
+    /// When the selectors cannot be read, or the fleet has stopped.
     pub async fn machines_after(
         &self,
         after: MachineId,
         limit: usize,
+        labels: &[String],
     ) -> Result<Vec<MachineShown>, FleetError> {
+        let wanted = selectors(labels).map_err(FleetError::Refused)?;
         self.look(move |fleet| {
             use std::ops::Bound;
             let later = fleet.state.machines.range((Bound::Excluded(after), Bound::Unbounded));
-            let reach = fleet.reach();
+            let (reach, rules) = (fleet.reach(), &fleet.settings.rules);
             let seen = later.map(|(_, machine)| machine).filter(|machine| reach.has(machine));
-            seen.take(limit).map(|machine| fleet.state.show_machine(machine, false)).collect()
+            let fit = seen.filter(|machine| rules.fit(&wanted, machine));
+            fit.take(limit).map(|machine| fleet.state.show_machine(machine, rules, false)).collect()
+        })
+        .await
+    }
+
+    /// Why no machine fits the selectors in `labels`, with what comes nearest; `None` where some do, or nothing is known
+    /// to say.
+    ///
+    /// # Errors
+    /// When the selectors cannot be read, or the fleet has stopped.
+    pub async fn why_nobody(&self, labels: &[String]) -> Result<Option<String>, FleetError> {
+        let wanted = selectors(labels).map_err(FleetError::Refused)?;
+        self.look(move |fleet| {
+            let reach = fleet.reach();
+            let (rules, machines) = (&fleet.settings.rules, fleet.state.machines.values().filter(|machine| reach.has(machine)));
+            let fits = machines.clone().any(|machine| rules.fit(&wanted, machine));
+            if fits { None } else { why_nobody(rules, &wanted, machines) }
         })
         .await
     }
@@ -51,7 +72,7 @@ impl FleetHandle {
                 fleet.select(&selection).map_err(FleetError::Refused)?
             };
             let known = chosen.iter().filter_map(|id| fleet.state.machines.get(id));
-            Ok(known.map(|machine| fleet.state.show_machine(machine, false)).collect())
+            Ok(known.map(|machine| fleet.state.show_machine(machine, &fleet.settings.rules, false)).collect())
         })
         .await?
     }
@@ -65,9 +86,9 @@ impl FleetHandle {
             let selection = Selection { machines: vec![name], labels: vec![] };
             let chosen = fleet.select(&selection).map_err(FleetError::Refused)?;
             let machine = chosen.first().and_then(|id| fleet.state.machines.get(id));
-            machine.map(|machine| fleet.state.show_machine(machine, true)).ok_or_else(|| {
-                FleetError::Refused(refused("no machine, or several, are meant", "name one machine"))
-            })
+            machine.map(|machine| fleet.state.show_machine(machine, &fleet.settings.rules, true)).ok_or_else(
+                || FleetError::Refused(refused("no machine, or several, are meant", "name one machine")),
+            )
         })
         .await?
     }
