@@ -190,9 +190,11 @@ fn refused(refusal: tailor::Refusal) -> NoPlan {
 fn target_words(hardware: &CheckedHardware, plan: &Plan) -> String {
     let disks = &hardware.report().disks;
     let Some(disk) = disks.iter().find(|disk| plan.target.matches(disk)) else { return String::new() };
-    let holds =
-        if disk.found.is_empty() { String::new() } else { format!(", holds {}", disk.found.join(", ")) };
-    format!("{} {} {}{holds}", disk.name, common::text::bytes(disk.size), disk.label())
+    let mut holds = disk.contents.words().to_owned();
+    if !disk.found.is_empty() {
+        holds = format!("{holds}, holds {}", disk.found.join(", "));
+    }
+    format!("{} {} {}, {holds}", disk.name, common::text::bytes(disk.size), disk.label())
 }
 
 #[cfg(test)]

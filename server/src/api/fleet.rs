@@ -10,7 +10,7 @@ use super::admin::{Answered, JsonBody, bounded};
 use super::caller::Asked;
 use super::shapes::{
     Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged, MachineCommand,
-    MachineShown, Retry, RetryLine,
+    MachineShown, Pause, Retry, RetryLine,
 };
 use crate::http::refusal::Refusal;
 
@@ -35,10 +35,7 @@ pub(super) async fn machines(
 }
 
 /// Why no machine fits the selectors of the query; null where some do.
-pub(super) async fn nobody(
-    State(admin): State<Admin>,
-    Query(page): Query<MachinePage>,
-) -> Answered<Option<String>> {
+pub(super) async fn nobody(Asked(admin): Asked, Query(page): Query<MachinePage>) -> Answered<Option<String>> {
     Ok(Json(admin.fleet.why_nobody(&texts(page.labels)).await?))
 }
 
@@ -91,6 +88,14 @@ pub(super) async fn cancel(
     JsonBody(cancel): JsonBody<Cancel>,
 ) -> Answered<DeploymentShown> {
     Ok(Json(admin.fleet.cancel(deployment_id(&id)?, cancel).await?))
+}
+
+pub(super) async fn pause(
+    Asked(admin): Asked,
+    Path(id): Path<String>,
+    JsonBody(pause): JsonBody<Pause>,
+) -> Answered<DeploymentShown> {
+    Ok(Json(admin.fleet.pause(deployment_id(&id)?, pause).await?))
 }
 
 fn deployment_id(text: &str) -> Result<DeploymentId, Refusal> {

@@ -61,6 +61,7 @@ pub fn routes(admin: Admin) -> Router {
         (ORDER, "/deployments", post(fleet::order)),
         (ORDER, "/deployments/retry", post(fleet::retry)),
         (LOOK, "/deployments/{id}", get(fleet::deployment)),
+        (ORDER, "/deployments/{id}/pause", post(fleet::pause)),
         (ORDER, "/deployments/{id}/cancel", post(fleet::cancel)),
         (ORDER_FOR_ALL, "/freeze", post(fleet::freeze)),
         (LOOK, "/logs", get(log::logs)),

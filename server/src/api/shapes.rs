@@ -26,6 +26,7 @@
 //! | `GET /deployments`, `GET /deployments/{id}` | | [`DeploymentShown`], one or a list |
 //! | `POST /deployments` | [`DeployOrder`] | [`DeployAnswer`] |
 //! | `POST /deployments/{id}/cancel` | [`Cancel`] | [`DeploymentShown`] |
+//! | `POST /deployments/{id}/pause` | [`Pause`] | [`DeploymentShown`] |
 //! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
 //! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
@@ -82,7 +83,8 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{Caller, Role, Scope, TokenMade, TokenOrder, TokenShown, UnknownRole, WhoAmI};
 pub use deployment::{
-    Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobShown, JobState, Shown, ShownLine,
+    Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, JobShown, JobState, Pause, Shown,
+    ShownLine, WaitsFor,
 };
 pub use machine::{
     Doubt, MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState, MachineWake,

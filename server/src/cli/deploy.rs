@@ -20,8 +20,8 @@ use super::machine::selection;
 use super::show::words::step_words;
 use super::show::{Screen, talk};
 use crate::api::shapes::{
-    Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, JobShown, JobState, Retry, RetryLine,
-    RetryShown, Selection, Shown, ShownLine,
+    Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, JobShown, JobState, Pause, Retry,
+    RetryLine, RetryShown, Selection, Shown, ShownLine,
 };
 use crate::config::lifetime;
 use crate::fault::{DONE_IN_PART, Fault};
@@ -40,6 +40,8 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Deploy) -> Re
         Deploy::Retry(again) => return retry(client, screen, again).await,
         Deploy::Freeze { reason } => freeze(client, screen, true, reason).await?,
         Deploy::Unfreeze { reason } => freeze(client, screen, false, reason).await?,
+        Deploy::Pause { deployment, reason } => pause(client, screen, deployment, true, reason).await?,
+        Deploy::Resume { deployment, reason } => pause(client, screen, deployment, false, reason).await?,
         Deploy::Cancel { deployment, which, reason, yes } => {
             cancel(client, screen, deployment, which, reason, yes).await?;
         }
@@ -70,6 +72,12 @@ async fn start(client: &Client, screen: &Screen, start: Start) -> Result<ExitCod
         if let Some(frozen) = &would.frozen {
             talk(&format!("nothing can be ordered: {frozen}"));
         }
+        if writable > most(would.max_machines) {
+            talk(&format!(
+                "one order may write {} machines: for {writable}, it needs --max-machines {writable}",
+                would.max_machines
+            ));
+        }
         return Ok(code(writable, would.machines.len()));
     }
     if let Some(frozen) = &would.frozen {
@@ -81,7 +89,13 @@ async fn start(client: &Client, screen: &Screen, start: Start) -> Result<ExitCod
         if writable == 0 && !order.open {
             return Err(Fault::failed("there is no machine that could be written"));
         }
-        ask(&format!("This overwrites the disks shown above, with {}.", order.image), writable)?;
+        let is_above = writable > most(would.max_machines);
+        let what = format!("This overwrites the disks shown above, with {}.", order.image);
+        ask(&what, writable, is_above || writable >= ASK_TWICE_FROM)?;
+        if is_above {
+            // Their number was typed.
+            order.max_machines = u32::try_from(writable).ok();
+        }
     }
     order.dry_run = false;
     if writable > 0 || order.open {
@@ -98,6 +112,10 @@ async fn start(client: &Client, screen: &Screen, start: Start) -> Result<ExitCod
     Ok(if order.open { ExitCode::SUCCESS } else { code(taken, answer.machines.len()) })
 }
 
+fn most(max_machines: u32) -> usize {
+    usize::try_from(max_machines).unwrap_or(usize::MAX)
+}
+
 /// The machines of a dry run's answer that would be written, each with its disk.
 fn shown(would: &DeployAnswer) -> Shown {
     let writable = would.machines.iter().filter(|line| line.refused.is_none());
@@ -112,7 +130,14 @@ async fn retry(client: &Client, screen: &Screen, again: Again) -> Result<ExitCod
         return Err(Fault::usage("nothing is named to be ordered again")
             .hint("name a deployment (d3), or machines with --machines or -l"));
     }
-    let mut retry = Retry { deployment: again.deployment, selection, shown: None, dry_run: true };
+    let mut retry = Retry {
+        deployment: again.deployment,
+        selection,
+        failed: again.failed,
+        max_machines: again.max_machines,
+        shown: None,
+        dry_run: true,
+    };
     let would: Vec<RetryLine> = client.post("/deployments/retry", &retry).await?;
     let writable: Vec<&RetryLine> = would.iter().filter(|again| again.line.refused.is_none()).collect();
     if again.dry_run || !again.yes {
@@ -126,7 +151,12 @@ async fn retry(client: &Client, screen: &Screen, again: Again) -> Result<ExitCod
             .hint("`deploy retry --dry-run` shows why"));
     }
     if !again.yes {
-        ask("This overwrites the disks shown above.", writable.len())?;
+        let counted = writable.len() >= ASK_TWICE_FROM;
+        ask("This overwrites the disks shown above.", writable.len(), counted)?;
+        if counted {
+            // A number that was typed is as good as the flag.
+            retry.max_machines = retry.max_machines.or(u32::try_from(writable.len()).ok());
+        }
     }
     let shown = writable.iter().map(|again| RetryShown { job: again.job, disk: again.line.disk.clone() });
     (retry.shown, retry.dry_run) = (Some(shown.collect()), false);
@@ -138,6 +168,17 @@ async fn retry(client: &Client, screen: &Screen, again: Again) -> Result<ExitCod
 async fn freeze(client: &Client, screen: &Screen, freeze: bool, reason: Option<String>) -> Result<(), Fault> {
     let frozen: Option<Frozen> = client.post("/freeze", &Freeze { freeze, reason }).await?;
     screen.frozen(frozen.as_ref())
+}
+
+async fn pause(
+    client: &Client,
+    screen: &Screen,
+    deployment: DeploymentId,
+    pause: bool,
+    reason: Option<String>,
+) -> Result<(), Fault> {
+    let path = format!("/deployments/{deployment}/pause");
+    screen.deployment(&client.post(&path, &Pause { pause, reason }).await?)
 }
 
 fn code(good: usize, all: usize) -> ExitCode {
@@ -180,6 +221,8 @@ fn order(start: Start) -> Result<DeployOrder, Fault> {
         no_personalise: start.no_personalise,
         no_confirm: start.no_confirm,
         finish: if start.power_off { Finish::PowerOff } else { Finish::Reboot },
+        max_parallel: start.max_parallel,
+        max_machines: start.max_machines,
         gather: start.gather,
         gather_seconds: start.gather_seconds,
         expires_seconds: expires.map(|life| life.unwrap_or(0).unsigned_abs()),
@@ -214,7 +257,8 @@ fn keys(given: &str) -> Result<Vec<String>, Fault> {
     Ok(keys)
 }
 
-fn ask(what: &str, machines: usize) -> Result<(), Fault> {
+/// Asks whether to go on, and where `counted` for the number of machines too.
+fn ask(what: &str, machines: usize, counted: bool) -> Result<(), Fault> {
     if !std::io::stdin().is_terminal() {
         return Err(Fault::usage("this overwrites disks, and nobody is here to be asked")
             .hint("look at it with --dry-run, then say --yes"));
@@ -223,7 +267,7 @@ fn ask(what: &str, machines: usize) -> Result<(), Fault> {
     if read_answer()? != "yes" {
         return Err(Fault::failed("nothing was ordered"));
     }
-    if machines >= ASK_TWICE_FROM {
+    if counted {
         talk(&format!("It is {machines} machines. Type their number to go on:"));
         if read_answer()? != machines.to_string() {
             return Err(Fault::failed("nothing was ordered"));
@@ -390,7 +434,7 @@ mod tests {
         };
         let machines =
             vec![line(1, Some(disk("A")), None), line(2, Some(disk("B")), Some("held")), line(3, None, None)];
-        Json(DeployAnswer { deployment, image, machines, frozen: None })
+        Json(DeployAnswer { deployment, image, machines, max_machines: 50, frozen: None })
     }
 
     async fn ordered(flags: &[&str]) -> Vec<DeployOrder> {

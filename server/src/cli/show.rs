@@ -389,6 +389,16 @@ impl Screen {
             deployment.image_id.0.short(),
             when(deployment.ordered)
         ))?;
+        if let Some(since) = deployment.paused {
+            print_line(&format!(
+                "paused since {}: nothing more of it begins until `deploy resume {}`",
+                when(since),
+                deployment.id
+            ))?;
+        }
+        if deployment.is_full {
+            print_line("it has taken as many machines as one order may write, and takes no more")?;
+        }
         let mut rows = table(&[
             "MACHINE",
             "STATE",
@@ -464,7 +474,7 @@ fn machine_of_order(line: &DeployLine) -> Result<(), Fault> {
     let fate = match (&line.refused, &line.target) {
         (Some(why), _) => format!("refused: {why}"),
         (None, Some(target)) => format!("target:  {target}"),
-        (None, None) => "target:  chosen when the machine has reported its hardware".to_owned(),
+        (None, None) => "target:  chosen when the machine reports; one that is not blank is written only with --accept data".to_owned(),
     };
     print_line(&format!("{:<6} {:<16} {fate}", line.machine.to_string(), line.name))?;
     // The line above says already that the hardware is not known.

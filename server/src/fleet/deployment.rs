@@ -35,6 +35,8 @@ pub struct Deployment {
     pub request: CheckedOrder,
     /// Whether it still takes machines that appear and match its selectors.
     pub open: bool,
+    /// Since when an admin has paused it; nothing of it begins meanwhile.
+    pub paused: Option<Timestamp>,
 }
 
 impl Deployment {
@@ -43,20 +45,28 @@ impl Deployment {
     /// data may be somebody's.
     #[must_use]
     pub fn takes(&self, machine: &Machine, jobs_taken: usize, rules: &Rules) -> bool {
-        let room = self.request.has_room(jobs_taken);
+        let room = jobs_taken < self.request.room();
         let blank = machine.hardware.as_ref().is_some_and(|checked| is_blank(checked.report()));
         let state = match machine.state {
             MachineState::Approved => true,
             MachineState::Discovered | MachineState::Inspected => blank,
             _ => false,
         };
-        self.open && room && state && machine.takes_jobs() && rules.fit(self.request.selectors(), machine)
+        self.open
+            && self.paused.is_none()
+            && room
+            && state
+            && machine.takes_jobs()
+            && rules.fit(self.request.selectors(), machine)
     }
 
     /// Whether it may take machines that have not shown themselves yet, when `jobs_taken` of its jobs are given out.
     #[must_use]
     pub fn takes_strangers(&self, jobs_taken: usize) -> bool {
-        self.open && !self.request.names_machines() && self.request.has_room(jobs_taken)
+        self.open
+            && self.paused.is_none()
+            && !self.request.names_machines()
+            && jobs_taken < self.request.room()
     }
 
     /// Whether `job`, which has no plan yet, was given out to a machine only because its disks were blank.
@@ -64,6 +74,13 @@ impl Deployment {
     pub fn took_as_blank(&self, job: &Job) -> bool {
         let unapproved = matches!(job.before, Some(MachineState::Discovered | MachineState::Inspected));
         self.request.as_ordered().open && !self.request.names_machines() && unapproved && job.attempt == 0
+    }
+
+    /// Whether its ceiling, and not its own limit, keeps an open order from taking more, when `jobs_taken` are given out.
+    #[must_use]
+    pub fn is_full(&self, jobs_taken: usize) -> bool {
+        let limit = self.request.as_ordered().limit.map_or(usize::MAX, |limit| limit as usize);
+        self.open && jobs_taken >= self.request.room() && jobs_taken < limit
     }
 
     /// The request to the tailor for a plan of `job`, for the machine that reported `report` and reaches the server at
@@ -129,6 +146,7 @@ mod tests {
             wire_bytes: 1,
             request: serde_json::from_value(order).unwrap(),
             open,
+            paused: None,
         }
     }
 

@@ -2,6 +2,8 @@
 //! may have been set up by hand meanwhile, and nobody remembers the order. Touches `api`, `common` and the other cores
 //! of the fleet.
 
+use std::collections::HashMap;
+
 use common::id::{DeploymentId, JobId};
 use common::step::{Step, What};
 use jiff::{SignedDuration, Timestamp};
@@ -28,19 +30,33 @@ impl Fleet {
         let past = |since: Timestamp, order: &Deployment| {
             self.lifetime(order).filter(|life| now.duration_since(since) >= *life)
         };
-        let open = self.state.deployments.values().filter(|order| order.open);
+        // Of an order that is paused, nothing expires; the time is added when it goes on.
+        let open = self.state.deployments.values().filter(|order| order.open && order.paused.is_none());
         let closed: Vec<(DeploymentId, SignedDuration)> =
             open.filter_map(|order| Some((order.id, past(order.ordered, order)?))).collect();
+        let mut turns: HashMap<DeploymentId, Timestamp> = HashMap::new();
+        for job in self.state.jobs.values().filter(|job| job.state != JobState::Ordered) {
+            let order = self.state.deployments.get(&job.deployment);
+            if order.is_some_and(|order| order.request.as_ordered().max_parallel.is_some()) {
+                let moved = turns.entry(job.deployment).or_insert(job.changed);
+                *moved = (*moved).max(job.changed);
+            }
+        }
         let waiting = |job: &&Job| matches!(job.state, JobState::Ordered | JobState::Running);
         let due = |job: &Job| {
             let seen = self.state.machines.get(&job.machine).map(|machine| machine.last_seen);
+            let order = self.state.deployments.get(&job.deployment)?;
+            if order.paused.is_some() && job.state == JobState::Ordered {
+                return None;
+            }
             // A running job's agent is heard of every few seconds; a job that waits for its machine has not changed
             // since it was ordered.
             let since = match job.state {
                 JobState::Running => job.changed.max(seen.unwrap_or(job.changed)),
-                _ => job.changed,
+                // Who waits for its turn has come, and does not expire while the others go on.
+                _ => turns.get(&order.id).map_or(job.changed, |moved| job.changed.max(*moved)),
             };
-            Some((job.id, job.state, past(since, self.state.deployments.get(&job.deployment)?)?))
+            Some((job.id, job.state, past(since, order)?))
         };
         let ended: Vec<(JobId, JobState, SignedDuration)> =
             self.state.jobs.values().filter(waiting).filter_map(due).collect();

@@ -134,7 +134,7 @@ impl Machine {
     }
 
     /// What it gets when it asks to network-boot; `job` is its newest job, `discover` whether unknown machines get the
-    /// loader, `frozen` whether nothing new may begin.
+    /// loader, `frozen` whether nothing new may begin for it.
     #[must_use]
     pub fn policy(&self, job: Option<&Job>, discover: bool, frozen: bool) -> BootPolicy {
         if self.state == MachineState::Rejected {

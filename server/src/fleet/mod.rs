@@ -88,6 +88,9 @@ pub mod retry;
 // Core, part of the fleet: freezing, so that nothing new begins.
 mod freeze;
 
+// Core, part of the fleet: pausing a deployment, and how many of its machines are written at once.
+mod pace;
+
 // Core, part of the fleet: the expiry of orders.
 mod expiry;
 

@@ -120,16 +120,31 @@ impl CheckedOrder {
         user_data_warnings(&self.ordered)
     }
 
-    /// Whether it takes one more machine, having taken `taken`.
+    /// How many machines an open order takes in all: up to its limit, and up to its ceiling. An order of an earlier
+    /// version has no ceiling.
     #[must_use]
-    pub fn has_room(&self, taken: usize) -> bool {
-        self.ordered.limit.is_none_or(|limit| taken < usize::try_from(limit).unwrap_or(usize::MAX))
+    pub fn room(&self) -> usize {
+        let least = self.ordered.limit.into_iter().chain(self.ordered.max_machines).min();
+        least.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
     }
 
-    /// Prepares it for the records: removes what was shown, and fixes its lifetime in seconds; 0 is for ever.
-    pub(super) fn settle(&mut self, life_seconds: u64) {
+    /// The most machines that it may write, on a server where one order may write `ceiling` without saying so.
+    #[must_use]
+    pub fn most(&self, ceiling: u32) -> u32 {
+        self.ordered.max_machines.unwrap_or(ceiling)
+    }
+
+    /// Prepares it for the records: removes what was shown, and fixes its lifetime in seconds (0 is for ever) and its
+    /// ceiling.
+    pub(super) fn settle(&mut self, life_seconds: u64, ceiling: u32) {
         self.ordered.shown = None;
         self.ordered.expires_seconds = Some(life_seconds);
+        self.ordered.max_machines = Some(self.most(ceiling));
+    }
+
+    /// Lengthens its lifetime by `seconds`, in which it was paused; `life_seconds` is the one it had.
+    pub(super) fn lengthen(&mut self, life_seconds: u64, seconds: u64) {
+        self.ordered.expires_seconds = Some(life_seconds.saturating_add(seconds));
     }
 
     /// Whether it has user-data or keys.
@@ -192,6 +207,12 @@ fn check_bounds(order: &DeployOrder) -> Result<(), Refused> {
     }
     if order.limit == Some(0) || order.gather == Some(0) {
         return Err(refused("a limit or gate of 0 machines", "leave it out, or give a number from 1"));
+    }
+    if order.max_parallel == Some(0) || order.max_machines == Some(0) {
+        return Err(refused(
+            "an order for 0 machines at once, or in all",
+            "leave it out, or give a number from 1; `deploy pause` holds an order back",
+        ));
     }
     if order.limit.is_some() && !order.open {
         return Err(refused(

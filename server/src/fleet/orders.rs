@@ -89,6 +89,12 @@ pub(super) fn hold_to(line: &mut DeployLine, disk: Option<&DiskIdentity>) {
     line.refused = line.refused.take().or(differs);
 }
 
+/// How many machines an order writes at least if all come that it waits for: an open one has said so with its limit.
+fn least_of(order: &CheckedOrder) -> usize {
+    let limit = order.as_ordered().limit.filter(|_| order.as_ordered().open);
+    limit.map_or(0, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 impl Fleet {
     /// The machines that `selection` means, in the order of their numbers. Empty when it names and selects none.
     ///
@@ -133,9 +139,10 @@ impl Fleet {
 
     /// The refusal of a selection that means no machine: `error`, with what comes nearest to its selectors.
     pub(super) fn means_nobody(&self, error: &str, selection: &Selection) -> Refused {
-        let cause = selectors(&selection.labels)
-            .ok()
-            .and_then(|wanted| why_nobody(&self.settings.rules, &wanted, self.state.machines.values()));
+        let reach = self.reach();
+        let seen = self.state.machines.values().filter(|machine| reach.has(machine));
+        let wanted = selectors(&selection.labels).ok();
+        let cause = wanted.and_then(|wanted| why_nobody(&self.settings.rules, &wanted, seen));
         Refused { cause, ..refused(error, "`swarmboot machine list` shows machines and their labels") }
     }
 
@@ -160,7 +167,10 @@ impl Fleet {
         let mut chosen = self.select(&ordered.selection)?;
         if ordered.open {
             // Machines that are named are all taken; those that only match, on the terms for machines that appear.
-            let room = ordered.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+            let limit = ordered.limit.unwrap_or(u32::MAX);
+            // Where machines are named, too many of them are refused, and not left out.
+            let most = if order.names_machines() { u32::MAX } else { order.most(self.settings.max_machines) };
+            let room = usize::try_from(limit.min(most)).unwrap_or(usize::MAX);
             let all =
                 self.state.machines.values().filter(|machine| trial.takes(machine, 0, &self.settings.rules));
             let matching = all.filter(|machine| self.free(machine.id)).map(|machine| machine.id);
@@ -241,6 +251,7 @@ impl Fleet {
             image_name: image.name.clone(),
             wire_bytes: image.wire_bytes,
             open: order.as_ordered().open,
+            paused: None,
             request: order,
         }
     }
@@ -275,15 +286,18 @@ impl Fleet {
                 hint: Some("`deploy start --dry-run` shows what an order would do".to_owned()),
             });
         }
+        let writes = lines.iter().filter(|line| line.refused.is_none()).count();
+        self.check_ceiling(writes.max(least_of(&order)), order.most(self.settings.max_machines))?;
         let mut deployment = self.deployment(order, image, now);
         // The lifetime of the settings at this time is recorded: a later change of them does not apply.
         let life = self.lifetime(&deployment).map_or(0, |life| life.unsigned_abs().as_secs());
-        deployment.request.settle(life);
+        deployment.request.settle(life, self.settings.max_machines);
         let id = deployment.id;
         self.put(Change::Deployment(Box::new(deployment)));
         for line in lines.iter().filter(|line| line.refused.is_none()) {
             self.open_job(id, line.machine, line.disk.clone(), now);
         }
+        self.tell_when_full(id, now);
         Ok(id)
     }
 
@@ -324,7 +338,34 @@ impl Fleet {
     /// Opens a job for `machine` from the oldest open deployment that takes it; `None` if there is none.
     pub(super) fn take_open(&mut self, machine: MachineId, now: Timestamp) -> Option<Job> {
         let id = self.open_for(self.state.machines.get(&machine)?)?;
-        self.open_job(id, machine, None, now)
+        let job = self.open_job(id, machine, None, now);
+        self.tell_when_full(id, now);
+        job
+    }
+
+    fn tell_when_full(&mut self, id: DeploymentId, now: Timestamp) {
+        let taken = self.state.jobs_of(id).count();
+        if self.state.deployments.get(&id).is_some_and(|order| order.is_full(taken)) {
+            let text = format!(
+                "it has taken {taken} machines, the most that one order may write, and takes no more: order again for \
+                 further ones, with --max-machines"
+            );
+            self.log(now, Whose::Order(id), Step::Decide, What::Note { text });
+        }
+    }
+
+    /// Refuses to write `machines` at one word when `most` may be.
+    ///
+    /// # Errors
+    /// When it is too many.
+    pub(super) fn check_ceiling(&self, machines: usize, most: u32) -> Result<(), Refused> {
+        if machines <= usize::try_from(most).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        Err(refused(
+            format!("the order is for {machines} machines, and one order may write {most} at the most"),
+            &format!("if they are all meant, say so: --max-machines {machines}"),
+        ))
     }
 
     /// The oldest open deployment that would take `machine` if it reported now.

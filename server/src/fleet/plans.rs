@@ -2,7 +2,7 @@
 //! swarm, or is refused. Touches `api`, `common`, the swarm's admissions, and the other cores of the fleet.
 
 use common::causes::with_causes;
-use common::hardware::HardwareReport;
+use common::hardware::{Contents, Firmware, HardwareReport};
 use common::id::{JobId, Mac};
 use common::plan::{Finish, Instruction};
 use common::step::{Step, What};
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::bound::Marks;
 use super::decide::{Fleet, Whose};
 use super::job::{Confirm, Job, JobEvent};
-use super::machine::is_blank;
+use super::machine::{Machine, is_blank};
 use super::provisioner::{NoPlan, Provision};
 use super::reports::REFUSED_POLL_SECONDS;
 use crate::api::shapes::Warning;
@@ -53,6 +53,9 @@ impl Fleet {
         let marks = Marks::of(&machine.fingerprint);
         let is_still_blank = machine.hardware.as_ref().is_some_and(|checked| is_blank(checked.report()));
         let order = self.state.deployments.get(&known.deployment);
+        // Who an open order takes is blank, or an admin has approved it: that is the word for what is on its disks.
+        let is_named =
+            order.is_none_or(|order| !order.request.as_ordered().open || order.request.names_machines());
         let took_as_blank = order.is_some_and(|order| order.took_as_blank(&known));
         let accepted = self
             .state
@@ -67,7 +70,10 @@ impl Fleet {
             if self.settings.own.has(&made.plan.target) {
                 return Err(OWN_DISK.to_owned());
             }
-            Warning::refusal(&made.warnings, accepted).map_or(Ok(made), Err)
+            let unseen =
+                if known.bound.disk.is_none() && is_named { unseen_data(machine, &made) } else { None };
+            let warnings: Vec<Warning> = made.warnings.iter().cloned().chain(unseen).collect();
+            Warning::refusal(&warnings, accepted).map_or(Ok(made), Err)
         });
         let made = match result {
             Err(reason) => {
@@ -144,6 +150,16 @@ impl Fleet {
             })),
         })
     }
+}
+
+/// The warning about a disk that is not blank, and that nobody was shown. An ordinary process was given its file or
+/// device by whoever started it.
+fn unseen_data(machine: &Machine, made: &Provision) -> Option<Warning> {
+    let report = machine.hardware.as_ref().map(|checked| checked.report())?;
+    let disk = report.disks.iter().find(|disk| made.plan.target.matches(disk));
+    let is_blank = disk.is_some_and(|disk| disk.contents == Contents::Blank);
+    (!is_blank && report.firmware != Firmware::None)
+        .then(|| Warning::UnseenData { disk: made.target.clone() })
 }
 
 /// The address of the NIC that the machine booted from; `None` if the report does not say which.

@@ -286,8 +286,9 @@ impl Fleet {
                 return Next::Tailor(Box::new(request), Arc::clone(hardware));
             }
         }
+        let stays = bar.as_ref().is_some_and(Bar::passes);
         let reason = self.reason(id, bar);
-        Next::Tell(self.send_away(machine, hardware.report(), reason, now))
+        Next::Tell(self.send_away(machine, hardware.report(), (reason, stays), now))
     }
 
     /// Why machine `id`, which gets no plan, gets none; `bar` says whether something forbids it.
@@ -314,7 +315,7 @@ impl Fleet {
         &mut self,
         mut machine: Machine,
         report: &HardwareReport,
-        reason: String,
+        (reason, waits): (String, bool),
         now: Timestamp,
     ) -> Instruction {
         let id = machine.id;
@@ -328,7 +329,7 @@ impl Fleet {
             machine.idle_boot = idle_boot;
             self.put_machine(machine);
         }
-        let (order, text) = if boots {
+        let (order, text) = if boots && !waits {
             let text = format!("{reason}: it boots its own disk");
             (Instruction::BootDisk { reason }, text)
         } else {

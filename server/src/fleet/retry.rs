@@ -32,7 +32,10 @@ impl Fleet {
     /// When it selects none that was refused or has failed, or the selection is refused.
     pub fn retryable(&self, retry: &Retry) -> Result<Vec<Again>, Refused> {
         let named = !(retry.selection.machines.is_empty() && retry.selection.labels.is_empty());
-        let over = |job: &&Job| matches!(job.state, JobState::Refused | JobState::Failed);
+        let over = |job: &&Job| match job.state {
+            JobState::Refused => !retry.failed,
+            state => state == JobState::Failed,
+        };
         let jobs: Vec<&Job> = match (&retry.shown, retry.deployment) {
             (Some(shown), _) => shown
                 .iter()
@@ -62,8 +65,9 @@ impl Fleet {
             }
         };
         if jobs.is_empty() {
+            let what = if retry.failed { "has failed" } else { "was refused or has failed" };
             return Err(refused(
-                "nothing of it was refused or has failed",
+                format!("nothing of it {what}"),
                 "`swarmboot deploy status` shows what became of each machine",
             ));
         }
@@ -95,11 +99,16 @@ impl Fleet {
         Some(Again { job: job.id, deployment: order.id, image: order.image_name.clone(), candidate })
     }
 
-    /// Orders those of `lines` again that are not refused.
+    /// Orders those of `lines` again that are not refused; up to `max_machines`, or to the server's ceiling.
     ///
     /// # Errors
-    /// When all of them are refused, or the fleet is frozen.
-    pub fn retry(&mut self, lines: &mut [RetryLine], now: Timestamp) -> Result<(), Refused> {
+    /// When all of them are refused or they are too many, or the fleet is frozen.
+    pub fn retry(
+        &mut self,
+        lines: &mut [RetryLine],
+        max_machines: Option<u32>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
         self.check_frozen()?;
         for RetryLine { job, line, .. } in lines.iter_mut().filter(|again| again.line.refused.is_none()) {
             line.refused = match self.state.jobs.get(job) {
@@ -117,6 +126,8 @@ impl Fleet {
                 hint: Some("`deploy retry --dry-run` shows what would be done".to_owned()),
             });
         }
+        let writes = lines.iter().filter(|again| again.line.refused.is_none()).count();
+        self.check_ceiling(writes, max_machines.unwrap_or(self.settings.max_machines))?;
         for RetryLine { job, line, .. } in lines.iter().filter(|again| again.line.refused.is_none()) {
             let Some(machine) = self.state.machines.get(&line.machine) else { continue };
             let bound = Bound { marks: Some(Marks::of(&machine.fingerprint)), disk: line.disk.clone() };

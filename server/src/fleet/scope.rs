@@ -8,13 +8,16 @@ use common::wire::http::Refused;
 use super::decide::Fleet;
 use super::machine::Machine;
 use super::order::refused;
+use super::rules::Rules;
 use super::selectors::Selectors;
 use crate::api::shapes::{DeploymentShown, Scope};
 
 /// A scope, ready to be compared with machines.
 pub(super) struct Reach<'a> {
     scope: Option<&'a Scope>,
-    labels: Selectors,
+    /// `None` where they cannot be read: then nothing is in it.
+    labels: Option<Selectors>,
+    rules: &'a Rules,
 }
 
 impl Reach<'_> {
@@ -27,7 +30,7 @@ impl Reach<'_> {
     pub(super) fn has(&self, machine: &Machine) -> bool {
         self.scope.is_none_or(|scope| {
             (scope.sites.is_empty() || scope.sites.contains(&machine.site))
-                && machine.has_labels(&self.labels)
+                && self.labels.as_ref().is_some_and(|labels| self.rules.fit(labels, machine))
         })
     }
 }
@@ -36,8 +39,8 @@ impl Fleet {
     /// What whoever asks may see; everything where the server asks for itself.
     pub(super) fn reach(&self) -> Reach<'_> {
         let scope = self.caller.as_ref().map(|caller| &caller.scope).filter(|scope| !scope.is_everything());
-        let labels = scope.map(|scope| Selectors::parse(&scope.labels).unwrap_or_default());
-        Reach { scope, labels: labels.unwrap_or_default() }
+        let labels = scope.and_then(|scope| Selectors::parse(&scope.labels).ok());
+        Reach { scope, labels, rules: &self.settings.rules }
     }
 
     /// Whether whoever asks may see the machine of this number.

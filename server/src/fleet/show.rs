@@ -50,8 +50,14 @@ impl State {
     /// were forgotten.
     #[must_use]
     pub fn show_job(&self, job: &Job) -> JobShown {
-        let machine = self.machines.get(&job.machine);
         let order = self.deployments.get(&job.deployment);
+        let waits = order.and_then(|order| self.waits_for(job, self.places(order)));
+        JobShown { waits, ..self.show_job_of(job, order) }
+    }
+
+    /// As [`State::show_job`], with its deployment, and without what it waits for.
+    fn show_job_of(&self, job: &Job, order: Option<&Deployment>) -> JobShown {
+        let machine = self.machines.get(&job.machine);
         JobShown {
             id: job.id,
             deployment: job.deployment,
@@ -65,6 +71,7 @@ impl State {
             total: job.total,
             sources: job.sources,
             cause: job.cause.clone(),
+            waits: None,
             note: self.note_of(job),
             changed: job.changed,
         }
@@ -79,14 +86,25 @@ impl State {
     /// A deployment with all its jobs, as the API shows it.
     #[must_use]
     pub fn show_deployment(&self, order: &Deployment) -> DeploymentShown {
+        // Counted once, and not for each of the jobs.
+        let places = self.places(order);
         DeploymentShown {
             id: order.id,
             image: order.image_name.clone(),
             image_id: order.image,
             ordered: order.ordered,
             open: order.open,
+            paused: order.paused,
+            max_parallel: order.request.as_ordered().max_parallel,
+            is_full: order.is_full(self.jobs_of(order.id).count()),
             wire_bytes: order.wire_bytes,
-            jobs: self.jobs_of(order.id).map(|job| self.show_job(job)).collect(),
+            jobs: self
+                .jobs_of(order.id)
+                .map(|job| JobShown {
+                    waits: self.waits_for(job, places),
+                    ..self.show_job_of(job, Some(order))
+                })
+                .collect(),
         }
     }
 

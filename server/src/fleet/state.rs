@@ -294,7 +294,8 @@ impl State {
         let mut table = BootPolicies::default();
         for machine in self.machines.values() {
             let job = self.newest_job(machine.id);
-            let policy = machine.policy(job, discover, self.frozen.is_some());
+            let paused = job.and_then(|job| self.deployments.get(&job.deployment)?.paused).is_some();
+            let policy = machine.policy(job, discover, self.frozen.is_some() || paused);
             table.insert(machine.known_by(), policy);
             if let Some(job) = job.filter(|job| job.wants_plan()) {
                 table.due.order(machine.id, &machine.site, job.state == JobState::Running);

@@ -29,7 +29,7 @@ pub fn settings() -> Settings {
         keep_bytes: None,
         reserve_bytes: 0,
         rules: Rules::default(),
-        max_machines: 50,
+        max_machines: u32::MAX,
         sites: Sites::default(),
         token_key: [3; 32],
         own: Arc::default(),

@@ -34,8 +34,7 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
         state.adopt(&Change::Machine(Box::new(machine)));
     }
     load_hardware(connection, &mut state, known, &mut aside)?;
-    let sql =
-        "select id, ordered, image, image_name, wire_bytes, demand, is_open from deployments order by id";
+    let sql = "select id, ordered, image, image_name, wire_bytes, demand, is_open, paused from deployments order by id";
     for deployment in readable(connection, sql, "deployment", deployment, &mut aside)? {
         state.adopt(&Change::Deployment(Box::new(deployment)));
     }
@@ -285,7 +284,7 @@ fn deployment(row: &Row<'_>) -> Understood<Deployment> {
     let (id, ordered, wire): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(4)?);
     let (image, demand): (String, String) = (row.get(2)?, row.get(5)?);
     let image_name = row.get(3)?;
-    let open: i64 = row.get(6)?;
+    let (open, paused): (i64, Option<i64>) = (row.get(6)?, row.get(7)?);
     Ok((|| {
         Ok(Deployment {
             id: DeploymentId(unsigned(id)),
@@ -295,6 +294,7 @@ fn deployment(row: &Row<'_>) -> Understood<Deployment> {
             wire_bytes: unsigned(wire),
             request: order(&demand)?,
             open: open != 0,
+            paused: paused.map(instant).transpose()?,
         })
     })())
 }

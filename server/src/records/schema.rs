@@ -164,6 +164,9 @@ create table tokens (
     revoked bigint
 );
 alter table events add column asked_by text;
+ ",
+    "
+alter table deployments add column paused bigint;
 ",
 ];
 

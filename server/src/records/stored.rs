@@ -182,6 +182,10 @@ pub(super) struct StoredOrder {
     no_confirm: bool,
     #[serde(default)]
     finish: Finish,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_parallel: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_machines: Option<u32>,
     #[serde(default)]
     gather: Option<u32>,
     #[serde(default)]
@@ -218,6 +222,8 @@ impl From<&DeployOrder> for StoredOrder {
             no_personalise: order.no_personalise,
             no_confirm: order.no_confirm,
             finish: order.finish,
+            max_parallel: order.max_parallel,
+            max_machines: order.max_machines,
             gather: order.gather,
             gather_seconds: order.gather_seconds,
             expires_seconds: order.expires_seconds,
@@ -249,6 +255,8 @@ impl From<StoredOrder> for DeployOrder {
             no_personalise: stored.no_personalise,
             no_confirm: stored.no_confirm,
             finish: stored.finish,
+            max_parallel: stored.max_parallel,
+            max_machines: stored.max_machines,
             gather: stored.gather,
             gather_seconds: stored.gather_seconds,
             expires_seconds: stored.expires_seconds,

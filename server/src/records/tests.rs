@@ -190,7 +190,7 @@ fn perform(fleet: &mut Fleet, deed: Deed, number: u64, now: Timestamp) {
             place(
                 fleet,
                 order(
-                    serde_json::json!({"image": "debian", "selection": {"machines": [format!("m{machine}")]}}),
+                    serde_json::json!({"image": "debian", "selection": {"machines": [format!("m{machine}")]}, "accept": ["data"]}),
                 ),
                 now,
             );
@@ -239,7 +239,7 @@ fn perform(fleet: &mut Fleet, deed: Deed, number: u64, now: Timestamp) {
                     line: again.candidate.line(None, &[]),
                 })
                 .collect();
-            drop(fleet.retry(&mut lines, now));
+            drop(fleet.retry(&mut lines, None, now));
         }
         Deed::Pass(_) => fleet.tick(now),
     }

@@ -162,9 +162,10 @@ fn pairs<T: rusqlite::types::FromSql>(
 fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> Written {
     run(
         transaction,
-        "insert into deployments (id, ordered, image, image_name, wire_bytes, demand, is_open)
-         values ($1, $2, $3, $4, $5, $6, $7)
-         on conflict (id) do update set is_open = excluded.is_open, demand = excluded.demand",
+        "insert into deployments (id, ordered, image, image_name, wire_bytes, demand, is_open, paused)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         on conflict (id) do update set is_open = excluded.is_open, demand = excluded.demand,
+             paused = excluded.paused",
         params![
             number(deployment.id.0),
             deployment.ordered.as_millisecond(),
@@ -173,6 +174,7 @@ fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> W
             number(deployment.wire_bytes),
             json("order", &StoredOrder::from(deployment.request.as_ordered()))?,
             i64::from(deployment.open),
+            deployment.paused.map(Timestamp::as_millisecond),
         ],
     )
 }

@@ -56,6 +56,7 @@ fn running_jobs(path: &Path, count: u32) -> Records {
         wire_bytes: 1,
         request: order,
         open: false,
+        paused: None,
     }))];
     for number in 1..=count {
         let (id, key) = (MachineId(number.into()), machine_key(number).public());

@@ -46,6 +46,12 @@ pub struct DeployOrder {
     /// What machines do at the end: restart, or switch off.
     #[serde(default)]
     pub finish: Finish,
+    /// The most machines that are written at once; no limit when `None`. The others wait for their turn.
+    #[serde(default)]
+    pub max_parallel: Option<u32>,
+    /// The most machines that this order may write, where that is more than the server's ceiling; that when `None`.
+    #[serde(default)]
+    pub max_machines: Option<u32>,
     /// Machines wait until so many have arrived; `None` for no waiting.
     #[serde(default)]
     pub gather: Option<u32>,
@@ -93,9 +99,17 @@ pub struct DeployAnswer {
     pub image: ImageShown,
     /// One line for each machine that the order is for.
     pub machines: Vec<DeployLine>,
+    /// The most machines that the order may write: an order for more has to say their number.
+    #[serde(default = "any")]
+    pub max_machines: u32,
     /// Set while the server is frozen, so that nothing can be ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<super::Frozen>,
+}
+
+/// A server of an earlier version has no ceiling.
+fn any() -> u32 {
+    u32::MAX
 }
 
 /// What an order means for one machine.
@@ -186,11 +200,48 @@ pub struct JobShown {
     pub sources: Sources,
     /// Why it failed, was refused or cancelled; `None` otherwise.
     pub cause: Option<String>,
+    /// What a job that is ordered waits for; `None` when it has begun or is over.
+    #[serde(default)]
+    pub waits: Option<WaitsFor>,
     /// What is concluded about its machine, when that is silent or does not come up as ordered.
     #[serde(default)]
     pub note: Option<Silence>,
     /// When its state last changed.
     pub changed: Timestamp,
+}
+
+/// What holds up a job that is ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "for", rename_all = "kebab-case")]
+pub enum WaitsFor {
+    /// The end of a freeze: `deploy unfreeze`.
+    Unfreeze,
+    /// The release of its machine: `machine release`.
+    Release,
+    /// An admin who says which machine its machine is: `machine merge` or `machine release`.
+    Identity,
+    /// The end of a pause: `deploy resume`.
+    Resume,
+    /// Its turn: as many of the deployment's machines as may be are written just now.
+    Turn {
+        /// The most machines that are written at once.
+        most: u32,
+    },
+    /// Its machine, which has not come for it yet.
+    Machine,
+}
+
+impl std::fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unfreeze => f.write_str("frozen"),
+            Self::Release => f.write_str("machine is held"),
+            Self::Identity => f.write_str("machine is in doubt"),
+            Self::Resume => f.write_str("paused"),
+            Self::Turn { most } => write!(f, "its turn ({most} at once)"),
+            Self::Machine => f.write_str("machine to come"),
+        }
+    }
 }
 
 /// A deployment: one order, with a job for each of its machines.
@@ -206,10 +257,29 @@ pub struct DeploymentShown {
     pub ordered: Timestamp,
     /// Whether it still takes machines that appear later.
     pub open: bool,
+    /// Since when it is paused, so that nothing more of it begins; `None` when it is not.
+    #[serde(default)]
+    pub paused: Option<Timestamp>,
+    /// The most machines that are written at once; `None` for no limit.
+    #[serde(default)]
+    pub max_parallel: Option<u32>,
+    /// Why it takes no more machines although it is open: its ceiling is reached.
+    #[serde(default)]
+    pub is_full: bool,
     /// Bytes that one copy of the image takes on the network.
     pub wire_bytes: u64,
     /// One job for each machine that it has taken so far.
     pub jobs: Vec<JobShown>,
+}
+
+/// Pauses a deployment, so that nothing more of it begins and what runs goes on; or ends the pause.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pause {
+    /// True to pause, false to go on.
+    pub pause: bool,
+    /// Why, for the log.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// Cancels a deployment, or the jobs of some of its machines.

@@ -14,6 +14,10 @@ pub struct Retry {
     pub deployment: Option<DeploymentId>,
     /// Which machines; all of the deployment's when empty.
     pub selection: Selection,
+    /// Only jobs that have failed, and none that were refused.
+    pub failed: bool,
+    /// The most jobs that are retried, where that is more than the server's ceiling; that when `None`.
+    pub max_machines: Option<u32>,
     /// What a dry run showed: only these jobs are retried, each on its disk. `None` chooses them anew.
     pub shown: Option<Vec<RetryShown>>,
     /// Whether this is a dry run, which only shows what would be done.

@@ -14,6 +14,11 @@ use super::{BiosBoot, CloudInit, UefiBoot};
 pub enum Warning {
     /// The machine has not reported its hardware, so no disk can be shown.
     HardwareUnknown,
+    /// The machine's hardware was not known when it was ordered for, and its disk holds something that nobody was shown.
+    UnseenData {
+        /// The disk and what it holds, in words.
+        disk: String,
+    },
     /// The machine has UEFI firmware, which does not boot the image.
     NoUefiBoot {
         /// What the image lacks for UEFI.
@@ -88,8 +93,10 @@ pub enum Warning {
 }
 
 /// The words that `deploy start --accept` takes.
-pub const ACCEPTABLE: &[&str] = &[OTHER_DISK, UNCONFIRMED];
+pub const ACCEPTABLE: &[&str] = &[OTHER_DISK, UNCONFIRMED, DATA];
 
+/// A disk that nobody was shown holds something.
+const DATA: &str = "data";
 /// Another disk of the machine may come up instead of the one that is written.
 const OTHER_DISK: &str = "other-disk";
 /// The installed OS will not call home.
@@ -105,6 +112,7 @@ impl Warning {
             | Self::OtherSeed { .. }
             | Self::SameUuid { .. } => Some(OTHER_DISK),
             Self::CallHomeOff { .. } => Some(UNCONFIRMED),
+            Self::UnseenData { .. } => Some(DATA),
             Self::HardwareUnknown
             | Self::NoUefiBoot { .. }
             | Self::NoBiosBoot { .. }
@@ -141,7 +149,11 @@ impl fmt::Display for Warning {
                 "hostname, keys and user-data may be lost, and no call home come; cloud-init in the image: {why}"
             ),
             Self::HardwareUnknown => f.write_str(
-                "its hardware is not known yet: the disk is chosen by the rule when it first reports",
+                "its hardware is not known yet: the disk is chosen by the rule when it first reports, and written only if it is blank then (`--accept data`: in any case)",
+            ),
+            Self::UnseenData { disk } => write!(
+                f,
+                "its hardware was not known when it was ordered for, and nobody was shown what would be erased: {disk}"
             ),
             Self::OtherDiskBoots { disk } => write!(
                 f,

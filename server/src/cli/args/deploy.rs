@@ -39,6 +39,23 @@ pub enum Deploy {
         #[arg(long)]
         reason: Option<String>,
     },
+    /// Hold a deployment back: nothing more of it begins, and what runs goes on.
+    /// Holds until `resume`, over restarts of the server too.
+    Pause {
+        /// The deployment, such as d3.
+        deployment: DeploymentId,
+        /// Why; goes to the log.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Let a paused deployment go on.
+    Resume {
+        /// The deployment, such as d3.
+        deployment: DeploymentId,
+        /// Why; goes to the log.
+        #[arg(long)]
+        reason: Option<String>,
+    },
     /// Cancel a deployment, or the jobs of some machines in it. Machines get the
     /// state back that they had before it.
     Cancel {
@@ -65,6 +82,12 @@ pub enum Deploy {
 pub struct Again {
     /// All of this deployment that was refused or has failed.
     pub deployment: Option<DeploymentId>,
+    /// Only what has failed, and nothing that was refused.
+    #[arg(long)]
+    pub failed: bool,
+    /// Order so many, though that is more than one order may write.
+    #[arg(long, value_name = "COUNT")]
+    pub max_machines: Option<u32>,
     /// Only these machines; of any deployment when none is named.
     #[arg(long, value_name = "MACHINE")]
     pub machines: Vec<String>,
@@ -102,6 +125,12 @@ pub struct Start {
     /// Take at most so many machines.
     #[arg(long, requires = "open")]
     pub limit: Option<u32>,
+    /// Write so many machines, though that is more than one order may write.
+    #[arg(long, value_name = "COUNT")]
+    pub max_machines: Option<u32>,
+    /// Write at most so many machines at once; the others wait for their turn.
+    #[arg(long, value_name = "COUNT")]
+    pub max_parallel: Option<u32>,
     /// Which disk, where there are several: serial=…, wwn=…, model=…, bus=nvme, size>=100G, comma-separated.
     #[arg(long, default_value = "", value_name = "RULE")]
     pub disk: String,

@@ -73,9 +73,12 @@ pub(super) fn disks(machine: &MachineShown) -> String {
 /// How many disks a line of the list names: a machine with 4,096 once made a line of 60,441 characters.
 const DISKS_SHOWN: usize = 8;
 
-/// The step that a job is at, and how much of it is done; a dash before the first.
+/// The step that a job is at, and how much of it is done; before the first what it waits for, or a dash.
 #[must_use]
 pub(in crate::cli) fn step_words(job: &JobShown) -> String {
+    if let Some(waits) = &job.waits {
+        return format!("waits: {waits}");
+    }
     match &job.step {
         Some(step) if job.total > 0 && !job.state.is_over() => {
             format!("{step} {}%", percent(job.done, job.total))

@@ -3,6 +3,7 @@
 //! as soon as it was answered. Touches `api`, `common` and the other cores of the fleet.
 
 use common::hardware::Firmware;
+use common::id::DeploymentId;
 use common::trust::PublicKey;
 
 use super::super::bound::Marks;
@@ -28,9 +29,28 @@ pub(in super::super) enum Bar {
     /// The fleet is frozen.
     #[error("{0}")]
     Frozen(Frozen),
+    /// Its deployment is paused.
+    #[error("{0} is paused; `swarmboot deploy resume {0}` ends that")]
+    Paused(DeploymentId),
+    /// As many machines of its deployment are written as may be at once.
+    #[error("{deployment} writes {most} machines at once, and this one waits for its turn")]
+    Turn {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// The most machines that are written at once.
+        most: u32,
+    },
     /// It is the machine that the server runs on; the mark that shows it, in words.
     #[error("this is the machine that the server runs on: it shows {0}")]
     ServerItself(String),
+}
+
+impl Bar {
+    /// Whether it ends by itself, so that the machine had better stay and wait than boot its own disk.
+    #[must_use]
+    pub(in super::super) fn passes(&self) -> bool {
+        matches!(self, Self::Turn { .. })
+    }
 }
 
 impl Fleet {
@@ -56,6 +76,6 @@ impl Fleet {
         let job = self.state.newest_job(machine.id);
         let again = job.is_some_and(|job| job.state == JobState::Running && job.key.as_ref() == Some(key));
         let frozen = self.state.frozen.clone().filter(|_| !again).map(Bar::Frozen);
-        self.bar(machine).or(frozen)
+        self.bar(machine).or(frozen).or_else(|| job.and_then(|job| self.held_back(job)))
     }
 }

@@ -2,11 +2,11 @@
 //! answered otherwise now. That is found by comparing and not by listing commands, so no command can be forgotten here.
 //! Touches `api`, `common` and the other cores of the fleet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use common::hardware::Firmware;
-use common::id::{Hash, MachineId};
+use common::id::{DeploymentId, Hash, JobId, MachineId};
 use common::limits::{WAKES_AT_ONCE, WAKES_EVERY};
 use common::plan::Instruction;
 use common::trust::PublicKey;
@@ -19,6 +19,7 @@ use super::super::silence::Seen;
 use super::super::state::Change;
 use super::Fleet;
 use super::waiters::{Heard, Outlook, Told, Wake};
+use crate::api::shapes::JobState;
 
 impl Fleet {
     /// Remembers that the report `report` of the boot with `key` was answered with `instruction`, so that its machine can
@@ -100,10 +101,14 @@ impl Fleet {
             return;
         }
         let (mut touched, mut everyone) = (BTreeSet::new(), false);
+        let is_waiting = |id| self.waiters.told.get(&id).is_some_and(|told| told.waits.is_some());
         for change in &self.after.changes {
             match change {
                 Change::Machine(machine) => drop(touched.insert(machine.id)),
-                Change::Job(job) => drop(touched.insert(job.machine)),
+                Change::Job(job) => {
+                    touched.insert(job.machine);
+                    touched.extend(self.next_in_turn(job, is_waiting));
+                }
                 Change::Forget(id) => drop(touched.insert(*id)),
                 // An open order may take any machine, and a freeze holds all of them.
                 Change::Deployment(_) | Change::Frozen(_) => everyone = true,
@@ -119,6 +124,8 @@ impl Fleet {
         if everyone {
             touched = self.waiters.told.keys().copied().collect();
         }
+        // Of machines that wait for their turn, only as many are woken as there are places.
+        let mut places: HashMap<DeploymentId, usize> = HashMap::new();
         for id in touched {
             let Some(told) = self.waiters.told.get(&id) else { continue };
             let (key, waits) = (told.key, told.waits.is_some());
@@ -126,6 +133,7 @@ impl Fleet {
                 self.state.machines.get(&id).filter(|known| known.boot.is_some_and(|boot| boot.key == key));
             match present.map(|machine| self.outlook(machine, &key).0) {
                 Some(outlook) if outlook == told.outlook => continue,
+                Some(Outlook::Plan(job, _)) if waits && !self.takes_place(job, &mut places) => continue,
                 Some(_) => self.waiters.leave(id),
                 // It was forgotten, or another boot of it has reported.
                 None => self.waiters.remove(id),
@@ -135,6 +143,19 @@ impl Fleet {
                 self.after.woken.push(Wake { key, pause: WAKES_EVERY.saturating_mul(before) });
             }
         }
+    }
+
+    /// Takes one of the places of the deployment of `job`; false where none is left in `places`, which has those of the
+    /// deployments that were asked for before.
+    fn takes_place(&self, job: JobId, places: &mut HashMap<DeploymentId, usize>) -> bool {
+        let job = self.state.jobs.get(&job).filter(|job| job.state == JobState::Ordered);
+        let Some(order) = job.and_then(|job| self.state.deployments.get(&job.deployment)) else {
+            return true;
+        };
+        let left = places.entry(order.id).or_insert_with(|| self.state.places(order));
+        let takes = *left > 0;
+        *left = left.saturating_sub(1);
+        takes
     }
 
     /// What a report of the boot with `key` of `machine` would come to now, and the reason that it would be given.

@@ -45,7 +45,8 @@ impl FleetHandle {
         let wanted = selectors(labels).map_err(FleetError::Refused)?;
         self.look(move |fleet| {
             let reach = fleet.reach();
-            let (rules, machines) = (&fleet.settings.rules, fleet.state.machines.values().filter(|machine| reach.has(machine)));
+            let (rules, machines) =
+                (&fleet.settings.rules, fleet.state.machines.values().filter(|machine| reach.has(machine)));
             let fits = machines.clone().any(|machine| rules.fit(&wanted, machine));
             if fits { None } else { why_nobody(rules, &wanted, machines) }
         })

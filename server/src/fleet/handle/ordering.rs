@@ -14,7 +14,7 @@ use super::super::retry::Again;
 use super::{FleetHandle, ORDERS_MAX};
 use crate::api::shapes::{
     Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged,
-    MachineCommand, Retry, RetryLine,
+    MachineCommand, Pause, Retry, RetryLine,
 };
 
 impl FleetHandle {
@@ -51,18 +51,22 @@ impl FleetHandle {
             hold_to(line, shown.disk.as_ref());
         }
         if order.as_ordered().dry_run {
-            let frozen = self.frozen().await?;
-            return Ok(DeployAnswer { deployment: None, image, machines: lines, frozen });
+            let (frozen, ceiling) =
+                (self.frozen().await?, self.look(|fleet| fleet.settings.max_machines).await?);
+            let max_machines = order.most(ceiling);
+            return Ok(DeployAnswer { deployment: None, image, machines: lines, max_machines, frozen });
         }
         let shown = image.clone();
-        let (deployment, lines) = self
+        let (deployment, lines, max_machines) = self
             .ask(move |fleet, now| {
+                let max_machines = order.most(fleet.settings.max_machines);
                 let placed = fleet.place(order, &shown, &mut lines, now);
-                placed.map(|deployment| (deployment, lines))
+                placed.map(|deployment| (deployment, lines, max_machines))
             })
             .await?
             .map_err(FleetError::Refused)?;
-        Ok(DeployAnswer { deployment: Some(deployment), image, machines: lines, frozen: None })
+        let deployment = Some(deployment);
+        Ok(DeployAnswer { deployment, image, machines: lines, max_machines, frozen: None })
     }
 
     /// Asks the tailor which disk it would write on each machine whose hardware is known, and has their bundles built: a
@@ -112,7 +116,7 @@ impl FleetHandle {
         if retry.dry_run {
             return Ok(lines);
         }
-        self.ask(move |fleet, now| fleet.retry(&mut lines, now).map(|()| lines))
+        self.ask(move |fleet, now| fleet.retry(&mut lines, retry.max_machines, now).map(|()| lines))
             .await?
             .map_err(FleetError::Refused)
     }
@@ -126,6 +130,22 @@ impl FleetHandle {
             .ask(move |fleet, now| {
                 fleet
                     .cancel(id, &cancel, now)
+                    .map(|()| fleet.state.find_deployment(id).and_then(|shown| fleet.part_of(shown)))
+            })
+            .await?
+            .map_err(FleetError::Refused)?;
+        shown.ok_or(FleetError::Stopping)
+    }
+
+    /// Pauses a deployment or ends its pause.
+    ///
+    /// # Errors
+    /// When there is no such deployment, nothing of it is left to begin, or it could not be committed.
+    pub async fn pause(&self, id: DeploymentId, order: Pause) -> Result<DeploymentShown, FleetError> {
+        let shown = self
+            .ask(move |fleet, now| {
+                fleet
+                    .pause(id, &order, now)
                     .map(|()| fleet.state.find_deployment(id).and_then(|shown| fleet.part_of(shown)))
             })
             .await?

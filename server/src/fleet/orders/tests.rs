@@ -37,6 +37,9 @@ mod shown;
 // Orders and jobs that expire.
 mod expiry;
 
+// Pauses, turns and the ceiling of one order.
+mod pace;
+
 // Machines that an order does not take.
 mod refused;
 
@@ -250,7 +253,7 @@ impl Trial {
             let shown = retry.shown.iter().flatten().find(|shown| shown.job == again.job);
             shown.into_iter().for_each(|shown| hold_to(&mut again.line, shown.disk.as_ref()));
         }
-        self.fleet.retry(&mut lines, self.now).map(|()| lines)
+        self.fleet.retry(&mut lines, retry.max_machines, self.now).map(|()| lines)
     }
 
     fn told(&mut self, machine: u8, boot: u8, number: u64, step: Step, what: What) {

@@ -131,7 +131,11 @@ fn order(fleet: &mut Fleet, text: serde_json::Value, now: Timestamp) {
 }
 
 fn order_for(fleet: &mut Fleet, id: MachineId, now: Timestamp) {
-    order(fleet, serde_json::json!({"image": "debian", "selection": {"machines": [id]}}), now);
+    order(
+        fleet,
+        serde_json::json!({"image": "debian", "selection": {"machines": [id]}, "accept": ["data"]}),
+        now,
+    );
 }
 
 fn plan(request: &PlanRequest) -> common::plan::Plan {

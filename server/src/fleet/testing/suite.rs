@@ -85,6 +85,7 @@ fn deployment(id: u64) -> Deployment {
         wire_bytes: 7,
         request: serde_json::from_value(request).unwrap(),
         open: true,
+        paused: Some(at(5)),
     }
 }
 
@@ -197,6 +198,7 @@ pub(crate) async fn what_is_committed_is_loaded_again(bench: &impl Bench) {
     renamed.labels.clear();
     let mut closed = deployment(1);
     closed.open = false;
+    closed.paused = None;
     closed.request.remove_secrets();
     let later = [
         Change::Machine(Box::new(renamed)),
