@@ -49,6 +49,9 @@ pub mod peers;
 // What the server sends, by kind and site, and what lines may carry.
 pub mod traffic;
 
+// The page for admins: files that a browser loads, which then asks the API.
+pub mod dashboard;
+
 // Everything that must outlive the process, in SQLite.
 pub mod records;
 

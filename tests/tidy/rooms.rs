@@ -27,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "peers",
             "api/shapes",
             "traffic",
+            "dashboard",
             "magic",
             "noise",
             "fault",

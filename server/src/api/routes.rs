@@ -83,6 +83,8 @@ pub fn routes(admin: Admin) -> Router {
         .layer(from_fn_with_state(admin.clone(), identify))
         .layer(map_response(as_problem))
         .with_state(admin)
+        // Anybody may load the page: it holds nothing, and asks for a token.
+        .merge(crate::dashboard::routes())
 }
 
 async fn status(Asked(admin): Asked) -> Answered<ServerStatus> {

@@ -272,12 +272,16 @@ async fn what_a_stranger_and_a_browser_get() {
         ("Authorization: Bearer sbt_0000\r\n", "not known here"),
         ("Cookie: token=sbt_0000\r\n", "no token was shown"),
     ] {
-        for line in ["GET /api/v1/status", "POST /api/v1/deployments", "GET /nowhere", "GET /"] {
+        for line in ["GET /api/v1/status", "POST /api/v1/deployments", "GET /nowhere"] {
             let answer = ask(line, header, "{}").await;
             assert!(answer.starts_with("HTTP/1.1 401"), "{header} {line}: {answer}");
             assert!(answer.contains(why) && answer.contains("application/problem+json"), "{answer}");
         }
     }
+    // The page itself holds nothing, so a browser may load it before anybody has signed in.
+    let page = ask("GET /", "", "").await.to_lowercase();
+    assert!(page.starts_with("http/1.1 200") && page.contains("<title>swarmboot</title>"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'self'; base-uri 'none'"), "{page}");
     let answer = ask("GET /api/v1/status", &bearer, "").await.to_lowercase();
     for header in [
         "content-security-policy: default-src 'self'; frame-ancestors 'none'",

@@ -1,0 +1,94 @@
+// A new order: image, machines, what is given to the OS; then the plan of a dry run with each disk and what is on it;
+// then it is confirmed, and watched. Nothing is sent but a dry run before that. Touches the API.
+
+import { onceKey, post } from "../api.js";
+import { ask, ASK_TWICE_FROM, notice, refused } from "../dialog.js";
+import { h, replace } from "../dom.js";
+import { bytes, count } from "../format.js";
+import { button, empty, section, table } from "../parts.js";
+import { may } from "../session.js";
+import { store, touch } from "../store.js";
+import { warning } from "../words.js";
+
+export function order(at) {
+  if (!may("operator")) return { title: "New order", root: empty("A viewer cannot order.", "an admin can make a token with the role operator") };
+  const field = (id, label, node, hint = null) => h("div", { class: "field" }, h("label", { for: id }, label), node, hint ? h("p", { class: "hint" }, hint) : null);
+  const input = (id, more = {}) => h("input", { type: "text", id, autocomplete: "off", spellcheck: "false", ...more });
+  const image = h("select", { id: "image", required: true });
+  const machines = input("machines", { value: at.query.get("machines") ?? "", placeholder: "rack1-[01-16], m7" });
+  const labels = input("labels", { placeholder: "role=web site=lab" });
+  const disk = input("disk", { placeholder: "the only disk; or bus=nvme,size>=100G" });
+  const hostname = input("hostname", { placeholder: "{name}" });
+  const keys = h("textarea", { id: "keys", rows: 2, spellcheck: "false" });
+  const data = h("textarea", { id: "data", rows: 3, spellcheck: "false" });
+  const gather = input("gather", { inputmode: "numeric", placeholder: "do not wait" });
+  const check = (id, label) => h("label", { class: "check", for: id }, h("input", { type: "checkbox", id }), label);
+  const [open, leave, unconfirmed, off, accept] = [check("open", "Also machines that appear later and match the labels"), check("leave", "Leave the image as it is"), check("unconfirmed", "Do not wait for the call home"), check("off", "Switch off at the end"), check("accept", "Accept that another disk may boot")];
+  const plan = h("div", { class: "plan", "aria-live": "polite" });
+  const form = h("form", { class: "card form" },
+    field("image", "Image", image), field("machines", "Machines", machines, "names, ids, serials, addresses, hostlists; commas between"), field("labels", "Labels", labels, "machines that have all of them"),
+    field("disk", "Disk", disk), field("hostname", "Hostname", hostname),
+    h("details", null, h("summary", null, "More"), field("keys", "SSH keys", keys, "one in a line"), field("data", "User-data", data), field("gather", "Begin when so many have arrived", gather), open, leave, unconfirmed, off, accept),
+    h("button", { type: "submit", class: "primary" }, "Show the plan"));
+  const ticked = (label) => label.firstChild.checked;
+  const split = (value) => value.split(/,(?![^[]*\])|\s+/).map((one) => one.trim()).filter(Boolean);
+  const made = () => ({
+    image: image.value,
+    selection: { machines: split(machines.value), labels: split(labels.value) },
+    open: ticked(open),
+    disk: disk.value.trim(),
+    hostname: hostname.value.trim() || null,
+    ssh_keys: keys.value.split("\n").map((one) => one.trim()).filter(Boolean),
+    user_data: data.value || null,
+    no_personalise: ticked(leave),
+    no_confirm: ticked(unconfirmed),
+    ...(ticked(off) ? { finish: "power-off" } : {}),
+    gather: Number(gather.value) || null,
+    accept: ticked(accept) ? ["other-disk"] : [],
+  });
+  form.addEventListener("input", () => replace(plan));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const wanted = made();
+    if (!wanted.selection.machines.length && !wanted.selection.labels.length) return notice("no machine is named", "failed", "name machines or a label");
+    try {
+      const would = await post("/deployments", { ...wanted, dry_run: true });
+      replace(plan, planned(would, () => send(wanted, would)));
+      plan.scrollIntoView({ block: "nearest" });
+    } catch (error) {
+      refused(error);
+    }
+    return undefined;
+  });
+  const update = () => {
+    if (image.options.length !== store.images.length) replace(image, store.images.map((one) => h("option", { value: one.name }, `${one.name} (${bytes(one.wire_bytes)})`)));
+  };
+  return { title: "New order", root: h("div", { class: "order" }, form, plan), update };
+}
+
+function planned(would, go) {
+  const taken = would.machines.filter((line) => !line.refused);
+  const rows = would.machines.slice(0, 1000).map((line) => h("tr", { class: line.refused ? "refused" : null },
+    h("th", { scope: "row" }, line.name), h("td", null, line.target ?? "not known yet"),
+    h("td", null, line.refused ? h("p", { class: "bad" }, `not written: ${line.refused}`) : null, line.warnings.map((one) => h("p", { class: "hint" }, warning(one).text)))));
+  const act = taken.length ? button(`Overwrite ${count(taken.length, "disk")}…`, go, "danger") : null;
+  return section("Plan", h("p", null, `A dry run: ${count(taken.length, "machine")} would be written with ${would.image.name}${would.machines.length > taken.length ? `, ${would.machines.length - taken.length} would not` : ""}.`),
+    would.frozen ? h("p", { class: "banner frozen" }, "The server is frozen: nothing can be ordered.") : null,
+    table("Plan", ["Machine", "Disk, and what is on it", "What to know"], h("tbody", null, rows)), would.frozen ? null : act);
+}
+
+async function send(wanted, would) {
+  const taken = would.machines.filter((line) => !line.refused);
+  const typed = taken.length >= ASK_TWICE_FROM ? String(taken.length) : null;
+  const sure = await ask({ title: `Overwrite ${count(taken.length, "disk")}?`, body: h("p", null, `This overwrites the disks shown in the plan with ${would.image.name}. What is on them is lost.`), act: "Overwrite and deploy", danger: true, typed });
+  if (!sure) return;
+  try {
+    const shown = { image: would.image.id, machines: taken.map((line) => ({ machine: line.machine, disk: line.disk })) };
+    const answer = await post("/deployments", { ...wanted, shown, dry_run: false }, { once: onceKey() });
+    notice(`${answer.deployment} is ordered`);
+    touch(answer.machines.map((line) => line.machine), [answer.deployment]);
+    location.hash = `#/deployments/${answer.deployment}`;
+  } catch (error) {
+    refused(error);
+  }
+}
