@@ -260,12 +260,11 @@ pub enum NoRoot {
     },
 }
 
-/// The partitions that may be the root, the likeliest first. With [`RootRule::Auto`] the first that holds a system is
-/// meant, which only mounting tells; any other rule means just one.
+/// The partition that is the root.
 ///
 /// # Errors
 /// When there is none, or the rule does not mean just one.
-pub fn roots<'a>(candidates: &'a [Candidate], rule: &RootRule) -> Result<Vec<&'a Candidate>, NoRoot> {
+pub fn root<'a>(candidates: &'a [Candidate], rule: &RootRule) -> Result<&'a Candidate, NoRoot> {
     let words = |list: &[&Candidate]| match list {
         [] => "it has no partition".to_owned(),
         some => some.iter().map(|one| one.words()).collect::<Vec<_>>().join(", "),
@@ -273,10 +272,10 @@ pub fn roots<'a>(candidates: &'a [Candidate], rule: &RootRule) -> Result<Vec<&'a
     let all: Vec<&Candidate> = candidates.iter().collect();
     let named: Vec<&Candidate> = match rule {
         RootRule::Auto => {
-            let mut fit: Vec<&Candidate> =
-                all.iter().copied().filter(|one| one.file_system().is_some()).collect();
-            fit.sort_by_key(|one| (!one.is_typed_root(), std::cmp::Reverse(one.bytes), one.number));
-            return if fit.is_empty() { Err(NoRoot::Nowhere(words(&all))) } else { Ok(fit) };
+            let fit = all.iter().copied().filter(|one| one.file_system().is_some());
+            return fit
+                .min_by_key(|one| (!one.is_typed_root(), std::cmp::Reverse(one.bytes), one.number))
+                .ok_or_else(|| NoRoot::Nowhere(words(&all)));
         }
         RootRule::Number(number) => all.iter().copied().filter(|one| one.number == *number).collect(),
         RootRule::Label(label) => {
@@ -289,7 +288,7 @@ pub fn roots<'a>(candidates: &'a [Candidate], rule: &RootRule) -> Result<Vec<&'a
         [one] if one.file_system().is_none() => {
             Err(NoRoot::NotMountable { rule: rule.clone(), seen: one.words() })
         }
-        [one] => Ok(vec![*one]),
+        [one] => Ok(*one),
         several => Err(NoRoot::Several { rule: rule.clone(), seen: words(several) }),
     }
 }
@@ -363,34 +362,32 @@ mod tests {
 
     #[test]
     fn the_root_is_the_one_of_its_type_or_the_largest() {
-        let numbers = |list: &[Candidate], rule: &str| {
-            let found = roots(list, &rule.parse().unwrap());
-            found.map(|list| list.iter().map(|one| one.number).collect::<Vec<_>>())
-        };
+        let number =
+            |list: &[Candidate], rule: &str| root(list, &rule.parse().unwrap()).map(|found| found.number);
         let ext = "ext file system";
         let mut debian = vec![
             partition(1, 9 << 30, ext),
             partition(14, 3 << 20, ""),
             partition(15, 99, "FAT file system"),
         ];
-        assert_eq!(numbers(&debian, "auto"), Ok(vec![1]));
+        assert_eq!(number(&debian, "auto"), Ok(1));
         debian.push(partition(16, 1 << 30, ext));
-        assert_eq!(numbers(&debian, "auto"), Ok(vec![1, 16]));
+        assert_eq!(number(&debian, "auto"), Ok(1));
         debian[3].kind = Some(Kind::Gpt(ROOT_TYPE));
-        assert_eq!(numbers(&debian, "auto"), Ok(vec![16, 1]), "its type goes before its size");
-        assert_eq!(numbers(&debian, "1"), Ok(vec![1]));
-        assert!(matches!(numbers(&debian, "2"), Err(NoRoot::NotThere { .. })));
-        assert!(matches!(numbers(&debian, "15"), Err(NoRoot::NotMountable { .. })));
+        assert_eq!(number(&debian, "auto"), Ok(16), "its type goes before its size");
+        assert_eq!(number(&debian, "1"), Ok(1));
+        assert!(matches!(number(&debian, "2"), Err(NoRoot::NotThere { .. })));
+        assert!(matches!(number(&debian, "15"), Err(NoRoot::NotMountable { .. })));
         debian[0].label = Some("root".to_owned());
-        assert_eq!(numbers(&debian, "label=root"), Ok(vec![1]));
+        assert_eq!(number(&debian, "label=root"), Ok(1));
         debian[3].name = "root".to_owned();
-        assert!(matches!(numbers(&debian, "label=root"), Err(NoRoot::Several { .. })));
-        assert_eq!(numbers(&[partition(1, 5, "btrfs file system")], "auto"), Ok(vec![1]));
+        assert!(matches!(number(&debian, "label=root"), Err(NoRoot::Several { .. })));
+        assert_eq!(number(&[partition(1, 5, "btrfs file system")], "auto"), Ok(1));
     }
 
     #[test]
     fn what_cannot_be_mounted_is_said() {
-        let said = |list: &[Candidate]| roots(list, &RootRule::Auto).unwrap_err().to_string();
+        let said = |list: &[Candidate]| root(list, &RootRule::Auto).unwrap_err().to_string();
         assert!(said(&[]).contains("no partition"));
         let lvm = said(&[partition(1, 5, "FAT file system"), partition(3, 9, "LVM physical volume")]);
         assert!(lvm.contains("partition 3 holds LVM physical volume"), "{lvm}");
