@@ -79,7 +79,6 @@ pub(super) struct Way {
 /// Gives the calling thread its own mounts, and its future children their own processes. The thread must end after the
 /// script: it cannot have a second one.
 pub(super) fn enter() -> Result<File, HookError> {
-    let old_root = File::open("/").map_err(|source| HookError::System { what: "cannot open /", source })?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID).map_err(|errno| {
         let source = io::Error::from(errno);
         match source.kind() {
@@ -87,6 +86,8 @@ pub(super) fn enter() -> Result<File, HookError> {
             _ => HookError::System { what: "cannot make namespaces", source },
         }
     })?;
+    // Not before: that would be the way into the mounts of the whole agent, where the new root is not.
+    let old_root = File::open("/").map_err(|source| HookError::System { what: "cannot open /", source })?;
     mounted("/ for itself", mount(none(), "/", none(), MsFlags::MS_REC | MsFlags::MS_PRIVATE, none()))?;
     mounted("a folder for the root", mount(Some("tmpfs"), RUN, Some("tmpfs"), quiet(), Some("mode=0700")))?;
     fs::create_dir(ROOT).map_err(|source| HookError::System { what: "cannot make a folder", source })?;
