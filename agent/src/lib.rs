@@ -25,6 +25,10 @@ pub mod swarm;
 #[cfg(feature = "swarm")]
 pub mod disk;
 
+// Step 11: an admin's scripts in the new root.
+#[cfg(feature = "swarm")]
+pub mod hooks;
+
 // The plan's steps, one file each, and the runner.
 #[cfg(feature = "swarm")]
 pub mod steps;

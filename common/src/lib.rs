@@ -59,6 +59,9 @@ pub mod step;
 // cloud-init's user-data, byte for byte.
 pub mod user_data;
 
+// Scripts that run in the new root, and which partition that is.
+pub mod hooks;
+
 // What crosses the network: HTTP bodies, and the swarm's messages.
 pub mod wire;
 

@@ -277,6 +277,24 @@ pub const GATHER_SECONDS_MAX: u64 = 24 * 3600;
 /// The longest user-data of an order, in bytes. cloud-init itself has no bound; cloud providers allow 16 to 64 KiB.
 pub const USER_DATA_BYTES_MAX: usize = 256 << 10;
 
+/// The most hooks of one order.
+pub const HOOKS_MAX: usize = 16;
+
+/// The longest name of a hook, in bytes.
+pub const HOOK_NAME_MAX: usize = 64;
+
+/// The longest script of a hook, in bytes: what is larger belongs into the image, or is fetched by the script.
+pub const HOOK_BYTES_MAX: usize = 64 << 10;
+
+/// The most bytes of all scripts of an order. They and user-data go in one message.
+pub const HOOKS_BYTES_MAX: usize = 256 << 10;
+
+/// Seconds after which a hook is killed when nothing else is said.
+pub const HOOK_SECONDS: u32 = 300;
+
+/// The longest time limit of a hook, in seconds.
+pub const HOOK_SECONDS_MAX: u32 = 3600;
+
 /// The most addresses that the DHCP server checks with ARP at once; further ones are offered without a check.
 pub const DHCP_CHECKS_MAX: usize = 2048;
 
@@ -361,7 +379,7 @@ const _: () = assert!((CHUNKS_MAX as usize).div_ceil(8) < CONTROL_MESSAGE_BYTES_
 // In base64, four characters for each 24 chunks.
 const _: () =
     assert!((CHUNKS_MAX as usize + DELTA_IMAGE_CHUNKS_MAX as usize) / 6 < CONTROL_MESSAGE_BYTES_MAX);
-const _: () = assert!(USER_DATA_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
+const _: () = assert!(2 * (USER_DATA_BYTES_MAX + HOOKS_BYTES_MAX) < CONTROL_MESSAGE_BYTES_MAX);
 
 /// `text`, cut at a character boundary to at most `max` bytes.
 #[must_use]

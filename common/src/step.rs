@@ -89,6 +89,8 @@ steps! {
     Verify, "verify", Agent;
     /// The partition table for this disk, host name, keys and user-data are made.
     Personalise, "personalise", Agent;
+    /// An admin's scripts run in the new root.
+    Hooks, "hooks", Agent;
     /// The first MiB is written last.
     Seal, "seal", Agent;
     /// The agent serves peers until it is released.
@@ -309,7 +311,7 @@ mod tests {
         };
         assert_eq!(of(Server), "power-on decide tailor");
         assert_eq!(of(Loader), "loader inspect agent");
-        assert_eq!(of(Agent), "join gather transfer verify personalise seal linger reboot");
+        assert_eq!(of(Agent), "join gather transfer verify personalise hooks seal linger reboot");
         assert_eq!(of(Os), "confirm");
         assert_eq!(Step::named("defragment").owner(), None);
     }

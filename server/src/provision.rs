@@ -58,6 +58,7 @@ impl Provisioning {
             bound: request.bound.clone(),
             gather: request.gather,
             personalise: request.personalise,
+            hooks: request.hooks.clone(),
             finish: request.finish,
             seed: self.seed(request.server),
         })
@@ -65,16 +66,41 @@ impl Provisioning {
 
     /// The bundle for `hardware`, built if it was not built before; none for an agent that runs as an ordinary process,
     /// which has its drivers already.
-    fn bundle(&self, hardware: &CheckedHardware) -> Result<Option<(Hash, u64)>, NoPlan> {
+    fn bundle(&self, hardware: &CheckedHardware, root: Option<&str>) -> Result<Option<(Hash, u64)>, NoPlan> {
         if hardware.report().firmware == Firmware::None {
             return Ok(None);
         }
         let kit = self.kits.store().default_kit().map_err(NoPlan::failed)?;
         // A loader of this kit has loaded every driver that the machine needs, or will.
         let has_them = hardware.report().drivers.is_some_and(|index| kit.drivers() == Some(index));
-        let needs =
+        let mut needs =
             if has_them { Needs::default() } else { tailor::needs(hardware, kit.modules(), kit.firmware()) };
+        if let Some(file_system) = root {
+            let lacks = |name| refused(tailor::Refusal::NoModule(name));
+            needs.add_for_hooks(kit.modules(), file_system).map_err(lacks)?;
+        }
         self.bundles.get_or_build(&kit, &needs).map(Some).map_err(NoPlan::failed)
+    }
+
+    /// The file system of the root that the hooks of `request` run in; `None` without hooks. Refused where the image has no
+    /// root, or the kit cannot mount it: before anything is written.
+    fn root(
+        &self,
+        request: &PlanRequest,
+        hardware: &CheckedHardware,
+    ) -> Result<Option<&'static str>, NoPlan> {
+        let Some(rule) = &request.hooks else { return Ok(None) };
+        let traits = self.images.traits(request.image).map_err(NoPlan::failed)?;
+        let manifest = self.images.manifest(request.image).map_err(NoPlan::failed)?;
+        let first = self.images.first_bytes(request.image).map_err(NoPlan::failed)?;
+        let found = tailor::root(&first, manifest.sector_bytes(), &traits.partitions, rule);
+        let file_system = found.map_err(refused)?;
+        if hardware.report().firmware != Firmware::None {
+            let kit = self.kits.store().default_kit().map_err(NoPlan::failed)?;
+            let lacks = |name| refused(tailor::Refusal::NoModule(name));
+            Needs::default().add_for_hooks(kit.modules(), file_system).map_err(lacks)?;
+        }
+        Ok(Some(file_system))
     }
 
     /// What an admin should know before `plan` is carried out on `hardware`. If the image's chunks cannot be read,
@@ -135,6 +161,7 @@ impl Provisioner for Provisioning {
 
     fn target(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Target, NoPlan> {
         let plan = tailor::plan(hardware, &self.request(request)?).map_err(refused)?;
+        self.root(request, hardware)?;
         let words = target_words(hardware, &plan);
         let warnings = self.warnings_of(request, hardware, &plan);
         Ok(Target { disk: plan.target, words, warnings })
@@ -143,7 +170,7 @@ impl Provisioner for Provisioning {
     fn tailor(&self, request: &PlanRequest, hardware: &CheckedHardware) -> Result<Provision, NoPlan> {
         let wanted = self.request(request)?;
         let mut plan = tailor::plan(hardware, &wanted).map_err(refused)?;
-        plan.bundle = self.bundle(hardware)?;
+        plan.bundle = self.bundle(hardware, self.root(request, hardware)?)?;
         plan.peers = self.neighbours(request, hardware, &plan);
         let target = target_words(hardware, &plan);
         let warnings = self.warnings_of(request, hardware, &plan);
@@ -152,7 +179,7 @@ impl Provisioner for Provisioning {
 
     // A loader takes ten seconds beside thirty machines that have just been switched on, and all of them wait for it.
     fn prepare(&self, hardware: &CheckedHardware) {
-        if let Err(error) = self.bundle(hardware) {
+        if let Err(error) = self.bundle(hardware, None) {
             tracing::debug!(error = &error as &dyn std::error::Error, "a bundle could not be built ahead");
         }
         for nic in booted_from(hardware.report()) {

@@ -200,6 +200,7 @@ impl Rack {
             confirm_url: None,
             seed_mark: common::wire::call_home::SeedMark::default(),
             boot_mac: None,
+            hooks: None,
         };
         let admission = Admission {
             key: key(number).public(),

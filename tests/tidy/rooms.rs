@@ -34,13 +34,14 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "units",
         ],
     ),
-    ("agent", &["steps", "disk", "swarm", "boot_files", "boot", "outbox", "fetch", "inspect"]),
+    ("agent", &["steps", "hooks", "disk", "swarm", "boot_files", "boot", "outbox", "fetch", "inspect"]),
     (
         "common",
         &[
             "swarm",
             "line",
             "wire",
+            "hooks",
             "plan",
             "step",
             "manifest",

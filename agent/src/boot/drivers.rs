@@ -33,6 +33,9 @@ const BEHIND: [(&str, &str); 2] = [("sd_mod", "scsi_mod"), ("mmc_block", "mmc_co
 /// The UEFI variables, which tell whether Secure Boot is on; no device asks for their module.
 const VARIABLES: &str = "efivarfs";
 
+/// Modules by which hooks mount a new root. No device asks for them: a bundle has those that its plan needs.
+const FOR_HOOKS: [&str; 4] = ["loop", "ext4", "xfs", "btrfs"];
+
 /// The longest `/lib/kit.json` that is read, in bytes: a kit of Debian's whole kernel makes 40 KiB.
 const KIT_BYTES_MAX: u64 = 4 << 20;
 
@@ -157,6 +160,9 @@ impl Drivers {
     pub fn settle_added(&mut self, quiet: Duration, patience: Duration) {
         // Only fetching can fail.
         let _ = self.load_with_needs(VARIABLES, None);
+        for name in FOR_HOOKS {
+            let _ = self.load_with_needs(name, None);
+        }
         let _ = self.load_new(None);
         if self.added > 0 {
             let _ = self.look_until(quiet, patience, None);

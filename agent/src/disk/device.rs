@@ -34,6 +34,14 @@ pub trait Device: Send + Sync + std::fmt::Debug {
         Place::Memory
     }
 
+    /// The open file, for a loop device over a part of it.
+    ///
+    /// # Errors
+    /// When there is none: a disk in memory.
+    fn backing(&self) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Tells the kernel to read the partition table again, so that udev and an admin see the new one.
     fn reread_partitions(&self) {}
 
@@ -252,6 +260,10 @@ impl Device for FileDevice {
 
     fn place(&self) -> Place {
         self.place
+    }
+
+    fn backing(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     fn reread_partitions(&self) {

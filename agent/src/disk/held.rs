@@ -128,6 +128,15 @@ impl Held {
         }
     }
 
+    /// Adds the chunks of `same`, which are on the disk after all, and synced.
+    pub fn remember(&self, same: &ChunkSet) {
+        let mut state = self.state();
+        for chunk in same.iter() {
+            state.written.insert(chunk);
+            state.durable.insert(chunk);
+        }
+    }
+
     /// Removes the chunks of `bad`, which differ on the disk, and all chunks equal to them, which are fetched together.
     pub fn lose(&self, bad: &[ChunkIndex]) {
         let bytes: HashSet<Hash> =

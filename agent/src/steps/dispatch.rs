@@ -6,7 +6,7 @@ use common::step::{Sources, Step};
 use super::error::StepError;
 use super::machine::Machine;
 use super::run::{StepReporter, Work};
-use super::{gather, join, linger, personalise, reboot, seal, transfer, verify};
+use super::{gather, hooks, join, linger, personalise, reboot, seal, transfer, verify};
 
 impl Work for Machine {
     async fn carry_out(&mut self, step: &Step, reporter: &StepReporter) -> Result<String, StepError> {
@@ -17,6 +17,7 @@ impl Work for Machine {
             Step::Transfer => transfer::run(self, reporter).await,
             Step::Verify => verify::run(self, reporter).await,
             Step::Personalise => personalise::run(self),
+            Step::Hooks => hooks::run(self, reporter).await,
             Step::Seal => seal::run(self).await,
             Step::Linger => linger::run(self, reporter).await,
             Step::Reboot => reboot::run(self).await,

@@ -13,6 +13,7 @@ use crate::disk::nocloud::NoCloudError;
 use crate::disk::seal::SealError;
 use crate::disk::write::WriteError;
 use crate::fetch::FetchError;
+use crate::hooks::error::HookError;
 use crate::swarm::SwarmError;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -90,6 +91,9 @@ pub enum StepError {
     /// The file system for cloud-init cannot be made.
     #[error(transparent)]
     NoCloud(#[from] NoCloudError),
+    /// A hook failed, or cannot be run.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The kernel gave no random numbers.
     #[error(transparent)]
     Random(#[from] getrandom::Error),
@@ -141,6 +145,7 @@ impl StepError {
             | Self::Unsealable(_)
             | Self::Layout(_)
             | Self::NoCloud(_)
+            | Self::Hook(_)
             | Self::Random(_)
             | Self::NotJoined
             | Self::Unknown(_)

@@ -15,6 +15,7 @@ mod membership;
 
 // One file per step.
 mod gather;
+mod hooks;
 mod join;
 mod linger;
 mod personalise;

@@ -298,7 +298,8 @@ pub(crate) mod tests {
     async fn only_the_agents_steps_and_unknown_ones_are_walked() {
         let mut steps = Step::ALL.to_vec();
         steps.push(Step::named("defragment"));
-        let ours = ["join", "gather", "transfer", "verify", "personalise", "seal", "linger", "reboot"];
+        let ours =
+            ["join", "gather", "transfer", "verify", "personalise", "hooks", "seal", "linger", "reboot"];
         let mut results: Vec<_> = ours.iter().map(|_| Ok("")).collect();
         results.push(Err(StepError::Unknown(Step::named("defragment"))));
         let (lines, end) = told(&steps, results).await;

@@ -137,6 +137,7 @@ pub(super) async fn joined_on(
         confirm_url: None,
         seed_mark: common::wire::call_home::SeedMark::default(),
         boot_mac: None,
+        hooks: None,
     });
     machine.target = Some(target);
     machine.membership = Some(Membership {

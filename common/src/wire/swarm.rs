@@ -3,7 +3,7 @@
 //! dialled to the dialler, because yamux 0.14 can freeze for good when both ends push (rust-yamux#227).
 //!
 //! Framing, the same on both: `u32` big-endian length, then that many bytes of CBOR. After the frame of a
-//! [`FromHolder::Chunk`] follow exactly `len` bytes of the chunk, outside CBOR. Touches `chunk`, `id`, `objects`,
+//! [`FromHolder::Chunk`] follow exactly `len` bytes of the chunk, outside CBOR. Touches `chunk`, `hooks`, `id`, `objects`,
 //! `trust`, `user_data`.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::call_home::SeedMark;
 use super::objects::Object;
 use crate::chunk::{ChunkIndex, ChunkSet};
+use crate::hooks::Hooks;
 use crate::id::{Hash, ImageId, JobId, Mac};
 use crate::trust::PublicKey;
 use crate::user_data::UserData;
@@ -58,6 +59,9 @@ pub struct Personality {
     pub seed_mark: SeedMark,
     /// The Ethernet address that the machine booted from: the installed OS is told to use the same card.
     pub boot_mac: Option<Mac>,
+    /// The scripts to run in its root; none where the plan has no step `hooks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
 }
 
 impl std::fmt::Debug for Personality {

@@ -16,6 +16,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::args::{Again, Deploy, Start, Which};
 use super::client::Client;
+use super::hooks;
 use super::machine::selection;
 use super::show::words::step_words;
 use super::show::{Screen, talk};
@@ -218,6 +219,8 @@ fn order(start: Start) -> Result<DeployOrder, Fault> {
         hostname: start.hostname,
         ssh_keys,
         user_data,
+        hooks: start.hook.iter().map(|given| hooks::hook(given)).collect::<Result<_, _>>()?,
+        hook_root: start.hook_root,
         no_personalise: start.no_personalise,
         no_confirm: start.no_confirm,
         finish: if start.power_off { Finish::PowerOff } else { Finish::Reboot },

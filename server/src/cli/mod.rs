@@ -16,6 +16,7 @@ mod saved;
 // One file for each group of commands.
 mod access;
 mod deploy;
+mod hooks;
 mod image;
 mod kit;
 mod logs;

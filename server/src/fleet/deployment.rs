@@ -96,6 +96,7 @@ impl Deployment {
             disk: self.request.disk_rule().clone(),
             bound: job.bound.disk.clone(),
             personalise: !ordered.no_personalise,
+            hooks: self.request.hook_root().cloned(),
             gather: ordered.gather.is_some(),
             finish: if report.firmware == Firmware::None { Finish::Exit } else { ordered.finish },
             server,

@@ -1,6 +1,7 @@
 //! Core: an order whose labels, disk rule and bounds have been parsed and checked. That is done once, when it comes in:
 //! all later code works with the parsed values. Touches `api`, `common` and the tailor's disk rule.
 
+use common::hooks::{self, RootRule};
 use common::limits::{GATHER_SECONDS_MAX, USER_DATA_BYTES_MAX};
 use common::user_data::UserData;
 use common::wire::http::Refused;
@@ -147,16 +148,25 @@ impl CheckedOrder {
         self.ordered.expires_seconds = Some(life_seconds.saturating_add(seconds));
     }
 
-    /// Whether it has user-data or keys.
+    /// Which partition its hooks run in; `None` when it has none.
     #[must_use]
-    pub fn holds_secrets(&self) -> bool {
-        self.ordered.user_data.is_some() || !self.ordered.ssh_keys.is_empty()
+    pub fn hook_root(&self) -> Option<&RootRule> {
+        let removed = self.ordered.secrets_removed;
+        (!self.ordered.hooks.is_empty() && !removed).then_some(&self.ordered.hook_root)
     }
 
-    /// Removes user-data and SSH keys, and marks the order as without secrets.
+    /// Whether it has user-data, keys or hooks.
+    #[must_use]
+    pub fn holds_secrets(&self) -> bool {
+        let ordered = &self.ordered;
+        ordered.user_data.is_some() || !ordered.ssh_keys.is_empty() || !ordered.hooks.is_empty()
+    }
+
+    /// Removes user-data, SSH keys and hooks, and marks the order as without secrets.
     pub(crate) fn remove_secrets(&mut self) {
         self.ordered.user_data = None;
         self.ordered.ssh_keys.clear();
+        self.ordered.hooks.clear();
         self.ordered.secrets_removed = true;
     }
 }
@@ -176,6 +186,12 @@ fn check_bounds(order: &DeployOrder) -> Result<(), Refused> {
     if bytes > USER_DATA_BYTES_MAX {
         let error = format!("user-data of {bytes} bytes, more than {USER_DATA_BYTES_MAX}");
         return Err(refused(error, "let the user-data fetch what is large"));
+    }
+    hooks::check(&order.hooks).map_err(|error| {
+        refused(error.to_string(), "put what is large into the image, or let a script fetch it")
+    })?;
+    if order.hooks.is_empty() && order.hook_root != RootRule::Auto {
+        return Err(refused("a root for hooks, and no hook", "give scripts with --hook, or leave it out"));
     }
     // Checked here and not for each machine: an open order may have no machine yet.
     if let Some(why) = Warning::refusal(&user_data_warnings(order), &order.accept) {

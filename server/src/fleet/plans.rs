@@ -3,6 +3,7 @@
 
 use common::causes::with_causes;
 use common::hardware::{Contents, Firmware, HardwareReport};
+use common::hooks::Hooks;
 use common::id::{JobId, Mac};
 use common::plan::{Finish, Instruction};
 use common::step::{Step, What};
@@ -133,6 +134,13 @@ impl Fleet {
             confirm_url: (job.confirm != Confirm::Never).then(url),
             seed_mark: self.settings.seed_mark(job.id, job.attempt),
             boot_mac: machine.hardware.as_ref().and_then(|hardware| boot_mac(hardware.report())),
+            hooks: order.request.hook_root().map(|root| Hooks {
+                list: ordered.hooks.clone(),
+                root: root.clone(),
+                machine: machine.id,
+                deployment: order.id,
+                site: machine.site.clone(),
+            }),
         };
         let gather = ordered
             .gather

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use common::hardware::CheckedHardware;
+use common::hooks::RootRule;
 use common::id::{DeploymentId, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan};
 use common::trust::PublicKey;
@@ -32,6 +33,8 @@ pub struct PlanRequest {
     pub bound: Option<DiskIdentity>,
     /// Whether hostname, keys and user-data are given to the OS.
     pub personalise: bool,
+    /// Which partition the order's hooks run in; `None` when it has none.
+    pub hooks: Option<RootRule>,
     /// Whether machines wait at a gate until others have arrived.
     pub gather: bool,
     /// What the machine does at the end.

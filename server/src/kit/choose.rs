@@ -134,6 +134,16 @@ pub fn part_of(path: &str) -> Option<Part> {
     PARTS.iter().find(|(_, prefixes)| prefixes.iter().any(|p| path.starts_with(p))).map(|(part, _)| *part)
 }
 
+/// The modules by which hooks mount a new root. They are in a kit and no loader has them: most orders have no hooks.
+const FOR_HOOKS: [&str; 4] =
+    ["drivers/block/loop.ko", "fs/ext4/ext4.ko", "fs/xfs/xfs.ko", "fs/btrfs/btrfs.ko"];
+
+/// Whether the module at `path` is one by which hooks mount a new root.
+pub(crate) fn is_for_hooks(path: &str) -> bool {
+    let path = path.strip_prefix("kernel/").unwrap_or(path);
+    FOR_HOOKS.contains(&super::tree::uncompressed_name(path))
+}
+
 /// Whether other modules may depend on the modules at `path` by an alias: checksums and ciphers.
 pub(crate) fn may_be_asked_by_alias(path: &str) -> bool {
     ["kernel/crypto/", "kernel/arch/", "kernel/lib/"].iter().any(|prefix| path.starts_with(prefix))
@@ -282,6 +292,17 @@ mod tests {
         ];
         for (path, wanted) in table {
             assert_eq!(part_of(path), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_hooks_mount_with_is_taken_and_not_for_a_loader() {
+        for path in ["kernel/drivers/block/loop.ko.xz", "kernel/fs/ext4/ext4.ko", "kernel/fs/xfs/xfs.ko.zst"]
+        {
+            assert!(is_for_hooks(path) && part_of(path).is_none(), "{path}");
+        }
+        for path in ["kernel/fs/ext4/ext4-inode-test.ko", "kernel/fs/ntfs/ntfs.ko"] {
+            assert!(!is_for_hooks(path), "{path}");
         }
     }
 

@@ -312,7 +312,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Copies every module that a deployment can need, and all that those depend on.
     fn take_needed(&mut self, builtin: &BTreeSet<String>) -> Result<()> {
-        let wanted = |path: &String| choose::part_of(uncompressed_name(path)).is_some();
+        let wanted = |path: &String| {
+            let path = uncompressed_name(path);
+            choose::part_of(path).is_some() || choose::is_for_hooks(path)
+        };
         let mut open: Vec<String> =
             self.paths.iter().filter(|(_, path)| wanted(path)).map(|(name, _)| name.clone()).collect();
         let mut by_alias = None;

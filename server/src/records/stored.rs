@@ -2,12 +2,12 @@
 //! the API can change while rows that were written years ago stay readable. A field is only ever added here, with a
 //! default for rows that lack it.
 //!
-//! Hardware reports, disks, sources, steps and user-data are recorded in the formats of `common`, which have to stay
-//! readable for other reasons as well. Touches `api`, `common`, `fleet::bound`,
-//! `fleet::selectors`.
+//! Hardware reports, disks, hooks, sources, steps and user-data are recorded in the formats of `common`, which have to stay
+//! readable for other reasons as well. Touches `api`, `common`, `fleet::bound`, `fleet::selectors`.
 
 use std::collections::BTreeSet;
 
+use common::hooks::{Hook, RootRule};
 use common::id::{ImageId, Mac, MachineId};
 use common::plan::{DiskIdentity, Finish};
 use common::user_data::UserData;
@@ -174,6 +174,10 @@ pub(super) struct StoredOrder {
     ssh_keys: Vec<String>,
     #[serde(default)]
     user_data: Option<UserData>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    hooks: Vec<Hook>,
+    #[serde(default, skip_serializing_if = "is_auto")]
+    hook_root: RootRule,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     secrets_removed: bool,
     #[serde(default)]
@@ -200,6 +204,10 @@ pub(super) struct StoredOrder {
     dry_run: bool,
 }
 
+fn is_auto(rule: &RootRule) -> bool {
+    *rule == RootRule::Auto
+}
+
 impl From<&DeployOrder> for StoredOrder {
     fn from(order: &DeployOrder) -> Self {
         let order = order.clone();
@@ -218,6 +226,8 @@ impl From<&DeployOrder> for StoredOrder {
             hostname: order.hostname,
             ssh_keys: order.ssh_keys,
             user_data: order.user_data,
+            hooks: order.hooks,
+            hook_root: order.hook_root,
             secrets_removed: order.secrets_removed,
             no_personalise: order.no_personalise,
             no_confirm: order.no_confirm,
@@ -251,6 +261,8 @@ impl From<StoredOrder> for DeployOrder {
             hostname: stored.hostname,
             ssh_keys: stored.ssh_keys,
             user_data: stored.user_data,
+            hooks: stored.hooks,
+            hook_root: stored.hook_root,
             secrets_removed: stored.secrets_removed,
             no_personalise: stored.no_personalise,
             no_confirm: stored.no_confirm,

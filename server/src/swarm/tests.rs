@@ -159,6 +159,7 @@ impl Server {
             confirm_url: None,
             seed_mark: SeedMark::default(),
             boot_mac: None,
+            hooks: None,
         };
         let part = MachinePart { deployment: DeploymentId(1), job, personality, gather: None };
         let (key, image, name) = (keypair.public(), self.image.manifest.id(), format!("m{number}"));

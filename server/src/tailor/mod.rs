@@ -19,6 +19,9 @@ mod words;
 // Core: the plan, or why there is none.
 pub mod plan;
 
+// Core: the root that hooks would run in.
+mod root;
+
 // Core: memory and disk settings for one machine.
 mod tuning;
 
@@ -44,6 +47,7 @@ pub use loaders::Loaders;
 pub use modules::{Needs, needs};
 pub use nic::{PciId, booted_from};
 pub use plan::{ImageFacts, Refusal, Request, plan};
+pub use root::root;
 pub use words::known_as;
 
 pub use neighbours::{shown as disk_shown, warnings as neighbours};

@@ -59,6 +59,25 @@ pub fn needs<'a>(
     }
 }
 
+impl Needs {
+    /// Adds what hooks mount a root with `file_system` by: loop devices and that file system, with all they need.
+    ///
+    /// # Errors
+    /// The module that the kit has not got and that is no part of its kernel.
+    pub fn add_for_hooks(&mut self, index: &ModuleIndex, file_system: &str) -> Result<(), String> {
+        let mut wanted: BTreeSet<&str> = self.modules.iter().map(String::as_str).collect();
+        for name in ["loop", file_system] {
+            match index.get(name) {
+                Some(module) => drop(wanted.insert(&module.name)),
+                None if index.is_builtin(name) => {}
+                None => return Err(name.to_owned()),
+            }
+        }
+        self.modules = closure(index, &wanted).into_iter().map(str::to_owned).collect();
+        Ok(())
+    }
+}
+
 fn closure<'a>(index: &'a ModuleIndex, wanted: &BTreeSet<&str>) -> BTreeSet<&'a str> {
     index.load_order_of(wanted.iter().copied()).into_iter().map(|module| module.name.as_str()).collect()
 }

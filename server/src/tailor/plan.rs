@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use common::hardware::{Bus, CheckedHardware, Contents, Disk, Kinship, List, Unusable};
+use common::hooks::{NoRoot, RootRule};
 use common::id::{DeploymentId, Hash, ImageId, JobId};
 use common::plan::{DiskIdentity, Finish, Plan, Seed};
 use common::step::Step;
@@ -51,6 +52,8 @@ pub struct Request {
     pub gather: bool,
     /// Whether the written disk is given hostname, keys and user-data.
     pub personalise: bool,
+    /// Which partition the order's hooks run in; `None` when it has none.
+    pub hooks: Option<RootRule>,
     /// What the machine does at the end.
     pub finish: Finish,
     /// The server's node in the swarm, which the agent connects to first.
@@ -169,6 +172,12 @@ pub enum Refusal {
         /// The first byte after it.
         end: u64,
     },
+    /// The image has no root that its hooks could run in.
+    #[error("{0}")]
+    NoRoot(NoRoot),
+    /// The boot kit lacks a module that mounting the root takes.
+    #[error("hooks mount the root, and the boot kit has no module {0}")]
+    NoModule(String),
     /// Another disk has the same marks, and the path does not tell them apart either.
     #[error("the target {disk} bears the same marks as another disk, so the agent could not tell them apart")]
     NotUnique {
@@ -220,6 +229,12 @@ impl Refusal {
             }
             Self::Layout { .. } => {
                 "order it with --no-personalise, which leaves the image as it is and waits for no call home".to_owned()
+            }
+            Self::NoRoot(_) => {
+                "name its root with --hook-root, by number or label=NAME, or order without hooks".to_owned()
+            }
+            Self::NoModule(_) => {
+                "import the kit again: kits of earlier versions have no file systems".to_owned()
             }
             Self::SectorSize { .. } => {
                 "use an image made for this sector size, or reformat the drive to the other one (nvme format)"
@@ -400,6 +415,9 @@ fn steps(request: &Request) -> Vec<Step> {
     steps.extend([Step::Transfer, Step::Verify]);
     if request.personalise {
         steps.push(Step::Personalise);
+    }
+    if request.hooks.is_some() {
+        steps.push(Step::Hooks);
     }
     steps.extend([Step::Seal, Step::Linger]);
     if request.finish != Finish::Exit {

@@ -64,6 +64,7 @@ fn request(rule: &str) -> Request {
         bound: None,
         gather: false,
         personalise: true,
+        hooks: None,
         finish: Finish::Reboot,
         seed: Seed { key: KeyPair::from_secret([2; 32]).public(), addresses: vec![] },
     }

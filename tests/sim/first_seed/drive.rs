@@ -34,6 +34,7 @@ fn admission(number: usize, machine: &Machine) -> Admission {
                 confirm_url: None,
                 seed_mark: SeedMark::default(),
                 boot_mac: None,
+                hooks: None,
             },
             gather: None,
         })),

@@ -19,6 +19,7 @@ fn personality() -> Personality {
         confirm_url: Some("http://10.0.0.1:8069/v1/confirm/abc".to_owned()),
         seed_mark: SeedMark(0x0A1B_2C3D),
         boot_mac: Some(Mac([0x52, 0x54, 0, 0, 0, 7])),
+        hooks: None,
     }
 }
 

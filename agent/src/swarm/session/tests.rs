@@ -55,6 +55,7 @@ fn welcome() -> ToAgent {
             confirm_url: None,
             seed_mark: SeedMark::default(),
             boot_mac: None,
+            hooks: None,
         }),
     }
 }

@@ -1,5 +1,6 @@
 //! Deployments and their jobs in the admin's API: ordered, shown, cancelled. Touches `common`.
 
+use common::hooks::{Hook, RootRule};
 use common::id::{DeploymentId, ImageId, JobId, MachineId};
 use common::plan::{DiskIdentity, Finish};
 use common::step::{Sources, Step};
@@ -34,7 +35,13 @@ pub struct DeployOrder {
     /// cloud-init user-data: a text, or `{"base64": …}` where it is none.
     #[serde(default)]
     pub user_data: Option<UserData>,
-    /// Set by the server when it has removed user-data and keys from its records, because no job needs them any more.
+    /// Scripts to run in the new root before the disk can boot, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
+    /// Which partition is that root: `auto`, a number, or `label=NAME`.
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub hook_root: RootRule,
+    /// Set by the server when it has removed user-data, keys and hooks from its records, because no job needs them any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secrets_removed: bool,
     /// Whether the image is left as it is: no hostname, no keys, no call home.
@@ -70,6 +77,10 @@ pub struct DeployOrder {
     /// Whether this is a dry run, which only shows what would be done.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+fn is_auto(rule: &RootRule) -> bool {
+    *rule == RootRule::Auto
 }
 
 /// What a dry run showed, sent back with the order.

@@ -143,6 +143,13 @@ pub struct Start {
     /// cloud-init user-data.
     #[arg(long, value_name = "FILE")]
     pub user_data: Option<PathBuf>,
+    /// Run this script in the new root before the disk can boot; 300 s, or as
+    /// in FILE,timeout=60,on-failure=continue. In this order, where several are given.
+    #[arg(long, value_name = "FILE[,KEY=VALUE]")]
+    pub hook: Vec<String>,
+    /// Which partition is that root: auto, its number, or label=NAME.
+    #[arg(long, value_name = "WHICH", default_value = "auto", requires = "hook")]
+    pub hook_root: common::hooks::RootRule,
     /// Leave the image as it is: no hostname, no keys, no call home.
     #[arg(long)]
     pub no_personalise: bool,

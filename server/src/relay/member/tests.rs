@@ -136,6 +136,7 @@ impl Bench {
             confirm_url: None,
             seed_mark: SeedMark::default(),
             boot_mac: None,
+            hooks: None,
         };
         let job = JobId(number.into());
         let part = MachinePart { deployment: DeploymentId(1), job, personality, gather: None };

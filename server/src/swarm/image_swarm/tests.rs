@@ -41,6 +41,7 @@ fn of(deployment: u64, number: u8, gather: Option<Gather>) -> Admission {
                 confirm_url: None,
                 seed_mark: common::wire::call_home::SeedMark::default(),
                 boot_mac: None,
+                hooks: None,
             },
             gather,
         })),
