@@ -113,7 +113,7 @@ fn a_kit_is_made_from_packages() {
 
     let kit = bench.kits.default_kit().unwrap();
     let names: Vec<&str> = kit.modules().modules().iter().map(|module| module.name.as_str()).collect();
-    assert_eq!(names, ["crct_generic", "libphy", "r8169", "realtek", "scsi_mod", "sd_mod"]);
+    assert_eq!(names, ["crct_generic", "ext4", "libphy", "r8169", "realtek", "scsi_mod", "sd_mod"]);
     assert_eq!(kit.read("firmware/rtl_nic/a.fw").unwrap(), b"firmware");
     assert_eq!(kit.boot_programs().unwrap()["ipxe.efi"], b"uefi");
     assert_eq!(fs::read(kit.kernel_path()).unwrap(), kernel_file(RELEASE));

@@ -1,6 +1,6 @@
 //! Scripts on a real file system, through the kernel: mounts, namespaces, limits. Each test needs root, a loop device,
-//! `mke2fs` and a static shell, so they are run by name: `cargo test -p swarmboot-agent -- --ignored hooks`, with
-//! `SWARMBOOT_TEST_BUSYBOX` naming a static busybox.
+//! `mke2fs` and a static busybox in /bin/busybox, so tests/run runs them by name: `cargo test -p swarmboot-agent --lib --
+//! --ignored hooks`. `SWARMBOOT_TEST_BUSYBOX` names another busybox.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -82,6 +82,7 @@ export function cloudInit(trait) {
 export function warning(it) {
   switch (it.warning) {
     case "hardware-unknown": return { text: "its hardware is not known yet: the disk is chosen by the rule when it first reports" };
+    case "unseen-data": return { accept: "data", text: `its hardware was not known when it was ordered for, and nobody was shown what would be erased: ${it.disk}` };
     case "no-uefi-boot": return { text: `the machine has UEFI firmware; whether the image boots there: ${boots(it.why)}` };
     case "no-bios-boot": return { text: `the machine has a BIOS; whether the image boots there: ${boots(it.why)}` };
     case "no-cloud-init": return { text: `hostname, keys and user-data may be lost, and no call home come; cloud-init in the image: ${cloudInit(it.why)}` };
