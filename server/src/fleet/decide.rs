@@ -173,6 +173,10 @@ impl Fleet {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if !self.reach().is_everything() {
+            // They are about the whole server, and name machines of all sites.
+            return warnings;
+        }
         if self.is_tight {
             warnings.push(format!(
                 "less than {} MiB are free on the disk of the state folder: machines that nobody let in are not \

@@ -87,7 +87,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::api::shapes::{Caller, MachineAction, MachineCommand, Role, Selection};
+    use crate::api::shapes::{Caller, MachineAction, MachineCommand, Role, Selection, Silence};
     use crate::fleet::identity::Fingerprint;
     use crate::fleet::state::State;
     use jiff::Timestamp;
@@ -124,6 +124,8 @@ mod tests {
             (scope(&[], &["role=web"]), vec![2, 4]),
             (scope(&["branch"], &["role=web"]), vec![4]),
             (scope(&["moon"], &[]), vec![]),
+            // As a record of another version might have it.
+            (scope(&["lab"], &["no selector"]), vec![]),
         ] {
             let fleet = fleet(scope.clone());
             for n in 1..=4 {
@@ -138,6 +140,22 @@ mod tests {
             let wanted: Vec<_> = wanted.into_iter().filter(|n| n % 2 == 0).map(MachineId).collect();
             assert_eq!(fleet.select(&by_label).unwrap(), wanted, "{scope}");
         }
+    }
+
+    #[test]
+    fn the_server_speaks_of_nothing_outside() {
+        let told = |scope: Scope| {
+            let mut fleet = fleet(scope);
+            for n in [1, 3] {
+                fleet.state.notes.insert(MachineId(n), Silence::NotSeen);
+            }
+            fleet.left_out = 5;
+            (fleet.notes(Timestamp::UNIX_EPOCH), fleet.warnings())
+        };
+        let (notes, warnings) = told(scope(&[], &[]));
+        assert!(notes.len() == 2 && warnings.len() == 1, "{notes:?} {warnings:?}");
+        let (notes, warnings) = told(scope(&["lab"], &[]));
+        assert!(notes.len() == 1 && notes[0].starts_with("box1: ") && warnings.is_empty(), "{notes:?}");
     }
 
     #[test]

@@ -6,7 +6,6 @@ use common::step::{Step, What};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::boot_policy::{Answered, ClientKind, Unanswered};
-use super::super::machine::Machine;
 use super::super::silence::{Seen, Trail};
 use super::{Fleet, Whose};
 use crate::api::shapes::{JobState, MachineState, Silence};
@@ -81,16 +80,19 @@ impl Fleet {
     #[must_use]
     pub fn notes(&self, now: Timestamp) -> Vec<String> {
         let mut notes = vec![];
-        if self.trails.full.is_some_and(|at| now.duration_since(at) < FULL) {
+        let reach = self.reach();
+        if reach.is_everything() && self.trails.full.is_some_and(|at| now.duration_since(at) < FULL) {
             notes.push(
                 "no address is left in the range, and machines ask for one: make --dhcp-range larger"
                     .to_owned(),
             );
         }
-        let name = |id: &MachineId| self.state.machines.get(id).map(Machine::shown_name);
-        let told = self.state.notes.iter().filter_map(|(id, note)| Some(format!("{}: {note}", name(id)?)));
-        notes.extend(told.take(TOLD_MAX));
-        if let Some(more) = self.state.notes.len().checked_sub(TOLD_MAX).filter(|more| *more > 0) {
+        let seen = |id: &MachineId| self.state.machines.get(id).filter(|machine| reach.has(machine));
+        let told = self.state.notes.iter().filter_map(|(id, note)| Some((seen(id)?, note)));
+        let told: Vec<_> = told.map(|(machine, note)| format!("{}: {note}", machine.shown_name())).collect();
+        let count = told.len();
+        notes.extend(told.into_iter().take(TOLD_MAX));
+        if let Some(more) = count.checked_sub(TOLD_MAX).filter(|more| *more > 0) {
             notes.push(format!("{more} more machines do not come up: `swarmboot machine list` shows them"));
         }
         notes
@@ -115,6 +117,7 @@ mod tests {
 
     use super::super::super::boot_policy::{Asker, ScriptSays, Sighting};
     use super::super::super::job::{Job, tests::job};
+    use super::super::super::machine::Machine;
     use super::super::super::marks::Fingerprint;
     use super::super::super::state::Change;
     use super::super::tests::fleet;
