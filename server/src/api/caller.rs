@@ -2,7 +2,9 @@
 //! What they may do is not decided here, but by each route's [`Need`]. Touches the table of tokens and the clock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -10,15 +12,21 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use common::id::Hash;
 use common::limits::WRONG_TOKEN_PAUSE;
+use futures::StreamExt as _;
+use hyper::body::Body as _;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::admin::Admin;
 use super::shapes::{Caller, Role, Scope};
+use crate::fleet::token::TokenTable;
 use crate::http::Door;
 use crate::http::refusal::Refusal;
 
 /// The longest token that is looked at, in bytes; ours have 68.
 const TOKEN_MAX: usize = 256;
+/// The longest key of an order, in bytes.
+const ORDER_KEY_MAX: usize = 128;
 
 /// What a route needs of whoever asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,14 +70,18 @@ impl Need {
 pub(super) async fn identify(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
     let door = request.extensions().get::<Door>().copied();
     let found = match door {
-        Some(Door::Socket(uid)) => Ok(local(&admin, uid)),
+        Some(Door::Socket(uid)) => Ok((local(&admin, uid), None)),
         Some(Door::Api) => shown(&admin, request.headers()),
         Some(Door::Machines) | None => Err(Refusal::absent("there is nothing here")),
     };
     match found {
-        Ok(caller) => {
+        Ok((caller, token)) => {
             request.extensions_mut().insert(Arc::new(caller));
-            hardened(next.run(request).await)
+            let answer = hardened(next.run(request).await);
+            match token {
+                Some(hash) => until_gone(answer, admin.tokens.clone(), hash),
+                None => answer,
+            }
         }
         Err(refusal) => {
             tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
@@ -86,8 +98,8 @@ fn local(admin: &Admin, uid: Option<u32>) -> Caller {
     Caller { who, role: Role::Admin, scope: Scope::default(), expires: None }
 }
 
-/// Whoever shows a token.
-fn shown(admin: &Admin, headers: &HeaderMap) -> Result<Caller, Refusal> {
+/// Whoever shows a token, with the token's hash.
+fn shown(admin: &Admin, headers: &HeaderMap) -> Result<(Caller, Option<Hash>), Refusal> {
     let refused = |error: String| Refusal::new(StatusCode::UNAUTHORIZED, error);
     let hint = "`swarmboot token create` makes one, on the server's host; `swarmboot login` keeps it";
     let given =
@@ -104,7 +116,7 @@ fn shown(admin: &Admin, headers: &HeaderMap) -> Result<Caller, Refusal> {
     let token = tokens.find(&Hash::of(token.trim().as_bytes()), now);
     let token = token.map_err(|error| refused(error.to_string()).hint(hint))?;
     admin.used.note(&token.name, now);
-    Ok(token.caller())
+    Ok((token.caller(), Some(token.hash)))
 }
 
 /// Headers for browsers: answers are not framed, guessed at, kept, or mixed with what others serve.
@@ -144,8 +156,56 @@ impl FromRequestParts<Admin> for Asked {
         let caller = parts.extensions.get::<Arc<Caller>>().cloned();
         let caller =
             caller.ok_or_else(|| Refusal::new(StatusCode::UNAUTHORIZED, "nobody is known to ask"))?;
-        Ok(Self(Admin { fleet: state.fleet.asked_by(caller), ..state.clone() }))
+        let key = order_key(&parts.headers)?;
+        Ok(Self(Admin { fleet: state.fleet.asked_by(caller).under(key), ..state.clone() }))
     }
+}
+
+/// The caller's own name for an order.
+///
+/// # Errors
+/// When it is too long, or no word.
+fn order_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let fits = |key: &&str| {
+        !key.is_empty() && key.len() <= ORDER_KEY_MAX && key.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    value.to_str().ok().filter(fits).map(Some).ok_or_else(|| {
+        Refusal::new(StatusCode::BAD_REQUEST, "the Idempotency-Key makes no sense")
+            .hint(format!("up to {ORDER_KEY_MAX} letters, digits and signs; another one for each order"))
+    })
+}
+
+/// Returns when a token lets nobody in any more: it was revoked, or its time is over.
+async fn gone(mut tokens: watch::Receiver<Arc<TokenTable>>, hash: Hash) {
+    loop {
+        let now = Timestamp::now();
+        let left = match tokens.borrow_and_update().find(&hash, now) {
+            Ok(token) => {
+                token.expires.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default())
+            }
+            Err(_) => return,
+        };
+        let over = async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => {}
+            changed = tokens.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// An answer that goes on, such as a log that is followed, ends with the token of who asked for it. A short one is on its
+/// way already.
+fn until_gone(answer: Response, tokens: watch::Receiver<Arc<TokenTable>>, hash: Hash) -> Response {
+    if answer.body().size_hint().exact().is_some() {
+        return answer;
+    }
+    answer.map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(gone(tokens, hash)))))
 }
 
 /// Refuses paths of this host's files to who does not come over its admin socket.

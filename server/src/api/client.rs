@@ -2,6 +2,7 @@
 //! request. Responses of JSON lines are passed on line by line as they arrive. Touches that connection and nothing else.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::wire::http::Refused;
@@ -40,6 +41,17 @@ pub struct Client {
     target: Target,
 }
 
+/// The pauses before an order is sent again whose answer was lost.
+const RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+/// What became of a request that the server did not refuse.
+enum Sent {
+    /// It is answered.
+    Answer(Response<Incoming>),
+    /// The connection broke: nobody knows whether the server took it.
+    Lost(Fault),
+}
+
 /// A connection of either kind.
 trait Pipe: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -72,6 +84,34 @@ impl Client {
     /// When no server answers, or with the server's refusal.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Fault> {
         whole(self.send(Method::POST, path, json(body)?).await?).await
+    }
+
+    /// Sends an order as a POST to `path` and reads the JSON response. It has a key of its own, under which it is sent
+    /// again when the connection breaks: the server carries it out once.
+    ///
+    /// # Errors
+    /// When no server answers, or with the server's refusal.
+    pub async fn order<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Fault> {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits)
+            .map_err(|error| Fault::failed("there is no random source").because(&error))?;
+        let key = hex::encode(bits);
+        let mut pauses = RETRIES.iter();
+        loop {
+            let sent = self.send_keyed(Method::POST, path, json(body)?, Some(&key)).await;
+            let lost = match sent {
+                Ok(Sent::Answer(answer)) => match whole_or_lost(answer).await {
+                    Ok(bytes) => return serde_json::from_slice(&bytes).map_err(|error| unreadable(&error)),
+                    Err(lost) => lost,
+                },
+                Ok(Sent::Lost(lost)) => lost,
+                Err(refused) => return Err(refused),
+            };
+            match pauses.next() {
+                Some(pause) => tokio::time::sleep(*pause).await,
+                None => return Err(lost),
+            }
+        }
     }
 
     /// Sends a DELETE for `path`.
@@ -156,6 +196,19 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>, Fault> {
+        match self.send_keyed(method, path, body, None).await? {
+            Sent::Answer(answer) => Ok(answer),
+            Sent::Lost(fault) => Err(fault),
+        }
+    }
+
+    async fn send_keyed(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+        key: Option<&str>,
+    ) -> Result<Sent, Fault> {
         let (stream, host): (Box<dyn Pipe>, String) = match &self.target {
             Target::Socket(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| absent(path, &error))?;
@@ -163,9 +216,11 @@ impl Client {
             }
             Target::Remote(remote) => (Box::new(remote.connect().await?), remote.url.authority()),
         };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| broke_off(&error))?;
+        let begun = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Ok(Sent::Lost(broke_off(&error))),
+        };
         // The connection's task ends by itself when the response has been read or dropped.
         tokio::spawn(connection);
         let mut request = Request::builder()
@@ -176,11 +231,17 @@ impl Client {
         if let Target::Remote(remote) = &self.target {
             request = request.header("authorization", format!("Bearer {}", remote.token));
         }
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
         let request = request
             .body(body)
             .map_err(|error| Fault::usage(format!("`{path}` cannot be asked for")).because(&error))?;
-        let answer = sender.send_request(request).await.map_err(|error| broke_off(&error))?;
-        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+        match sender.send_request(request).await {
+            Ok(answer) if answer.status().is_success() => Ok(Sent::Answer(answer)),
+            Ok(answer) => Err(refusal(answer).await),
+            Err(error) => Ok(Sent::Lost(broke_off(&error))),
+        }
     }
 }
 
@@ -232,13 +293,16 @@ async fn refusal(answer: Response<Incoming>) -> Fault {
 }
 
 async fn whole<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, Fault> {
+    serde_json::from_slice(&whole_or_lost(answer).await?).map_err(|error| unreadable(&error))
+}
+
+/// All bytes of an answer; an error when it broke off.
+async fn whole_or_lost(answer: Response<Incoming>) -> Result<Bytes, Fault> {
     let body = http_body_util::Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
-    let bytes = body
-        .collect()
-        .await
-        .map_err(|error| Fault::failed("the server's answer broke off").because(error.as_ref()))?
-        .to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))
+    let whole = body.collect().await;
+    whole
+        .map(|whole| whole.to_bytes())
+        .map_err(|error| Fault::failed("the server's answer broke off").because(error.as_ref()))
 }
 
 fn unreadable(error: &serde_json::Error) -> Fault {

@@ -103,7 +103,7 @@ async fn start(client: &Client, screen: &Screen, start: Start) -> Result<ExitCod
         // The order names the machines and disks that were shown: names and labels are not looked up a second time.
         order.shown = Some(shown(&would));
     }
-    let mut answer: DeployAnswer = client.post("/deployments", &order).await?;
+    let mut answer: DeployAnswer = client.order("/deployments", &order).await?;
     if order.shown.is_some() {
         answer.machines.extend(would.machines.into_iter().filter(|line| line.refused.is_some()));
         answer.machines.sort_by_key(|line| line.machine);
@@ -161,7 +161,7 @@ async fn retry(client: &Client, screen: &Screen, again: Again) -> Result<ExitCod
     }
     let shown = writable.iter().map(|again| RetryShown { job: again.job, disk: again.line.disk.clone() });
     (retry.shown, retry.dry_run) = (Some(shown.collect()), false);
-    let done: Vec<RetryLine> = client.post("/deployments/retry", &retry).await?;
+    let done: Vec<RetryLine> = client.order("/deployments/retry", &retry).await?;
     screen.retried(&done, false)?;
     Ok(code(done.iter().filter(|again| again.line.refused.is_none()).count(), would.len()))
 }

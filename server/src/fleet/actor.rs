@@ -94,6 +94,7 @@ pub fn start(
         relays,
         tokens,
         caller: None,
+        key: None,
         events,
         provisioner,
         nonces,
@@ -244,7 +245,11 @@ impl Actor {
                 | Change::Forget(_)
                 | Change::Frozen(_) => moved = true,
                 Change::Token(_) | Change::TokenGone(_) => given = true,
-                Change::Relay(_) | Change::Stage(_) | Change::Unstage(_) => {}
+                Change::Relay(_)
+                | Change::Stage(_)
+                | Change::Unstage(_)
+                | Change::Answer(_)
+                | Change::AnswerGone { .. } => {}
             }
         }
         if given {

@@ -49,6 +49,8 @@ pub struct FleetHandle {
     pub(super) tokens: watch::Receiver<Arc<TokenTable>>,
     /// Who asks through this handle; `None` for the server itself.
     pub(super) caller: Option<Arc<Caller>>,
+    /// The caller's key for this order: sent again under the same key, it is answered as before.
+    pub(super) key: Option<Arc<str>>,
     pub(super) events: broadcast::Sender<Arc<LogEvent>>,
     pub(super) provisioner: Arc<dyn Provisioner>,
     pub(super) keys: KeyPair,
@@ -119,6 +121,12 @@ impl FleetHandle {
     #[must_use]
     pub fn asked_by(&self, caller: Arc<Caller>) -> Self {
         Self { caller: Some(caller), ..self.clone() }
+    }
+
+    /// A handle whose order has this key of its caller: sent again under it, nothing is done twice.
+    #[must_use]
+    pub fn under(self, key: Option<&str>) -> Self {
+        Self { key: key.map(Arc::from), ..self }
     }
 
     /// The boot policies for DHCP, TFTP and the boot script, republished whenever they change.

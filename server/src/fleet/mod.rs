@@ -85,6 +85,12 @@ mod commands;
 // Core, part of the fleet: orders refused and failed jobs again.
 pub mod retry;
 
+// Core: the answer to an order, as it is on record.
+pub mod answer;
+
+// Core, part of the fleet: answers kept for who asks twice.
+mod answers;
+
 // Core, part of the fleet: freezing, so that nothing new begins.
 mod freeze;
 

@@ -8,6 +8,7 @@ use common::hardware::CheckedHardware;
 use common::id::{DeploymentId, ImageId, JobId, Mac, MachineId};
 use common::trust::PublicKey;
 
+use super::answer::KeptAnswer;
 use super::boot_policy::{Asker, BootPolicies, KnownBy, Shown};
 use super::deployment::Deployment;
 use super::job::Job;
@@ -42,6 +43,15 @@ pub enum Change {
     Token(Box<Token>),
     /// The revoked token of this number is forgotten.
     TokenGone(u64),
+    /// The answer to an order, for a caller who asks again.
+    Answer(Box<KeptAnswer>),
+    /// An answer is not kept any more.
+    AnswerGone {
+        /// Who was given it.
+        who: String,
+        /// The caller's key for the order.
+        key: String,
+    },
     /// An event for the log; events are only ever added.
     Event(Box<LogEvent>),
 }
@@ -89,6 +99,8 @@ pub struct State {
     pub stages: BTreeMap<u64, StageOrder>,
     /// The tokens of the API, by their numbers.
     pub tokens: BTreeMap<u64, Token>,
+    /// Answers to orders of the last day, by who ordered and that caller's key.
+    pub answers: BTreeMap<(String, String), KeptAnswer>,
     /// The highest number of a token, so that none is given again.
     pub last_token: u64,
     /// The highest number of an order to stage, so that none is given again.
@@ -163,6 +175,11 @@ impl State {
                 self.tokens.insert(token.number, (**token).clone());
             }
             Change::TokenGone(number) => drop(self.tokens.remove(number)),
+            Change::Answer(kept) => {
+                let key = (kept.of.who.clone(), kept.of.key.clone());
+                self.answers.insert(key, (**kept).clone());
+            }
+            Change::AnswerGone { who, key } => drop(self.answers.remove(&(who.clone(), key.clone()))),
             Change::Event(event) => self.last_event = self.last_event.max(event.id),
         }
     }

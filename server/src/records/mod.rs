@@ -31,6 +31,9 @@ mod read;
 // Relays and staged images.
 mod relays;
 
+// Answers to orders, for who asks twice.
+mod answers;
+
 // Tokens of the API.
 mod tokens;
 

@@ -14,7 +14,7 @@ use rusqlite::{Connection, Row, params};
 use super::error::RecordsError;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{all, instant, number, parse, text, unsigned, word};
-use super::{relays, tokens};
+use super::{answers, relays, tokens};
 use crate::api::shapes::{DeployOrder, Doubt, Frozen, MachineState};
 use crate::fleet::boot_policy::IdleBoot;
 use crate::fleet::bound::{Bound, Marks};
@@ -74,6 +74,10 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
     }
     for order in readable(connection, relays::STAGES, "the order to stage", relays::stage, &mut aside)? {
         state.adopt(&Change::Stage(Box::new(order)));
+    }
+    for kept in readable(connection, answers::ANSWERS, "the answer to an order", answers::answer, &mut aside)?
+    {
+        state.adopt(&Change::Answer(Box::new(kept)));
     }
     state.frozen = load_frozen(connection, &mut aside)?;
     let sql = "select coalesce(max(id), 0) from events";

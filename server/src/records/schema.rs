@@ -168,6 +168,16 @@ alter table events add column asked_by text;
     "
 alter table deployments add column paused bigint;
 ",
+    "
+create table answers (
+    caller text not null,
+    request_key text not null,
+    demand text not null,
+    answer text not null,
+    given bigint not null,
+    primary key (caller, request_key)
+);
+",
 ];
 
 /// The schema version that this program writes.

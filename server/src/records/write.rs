@@ -10,7 +10,7 @@ use rusqlite::{Transaction, params};
 use super::error::RecordsError;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{Written, json, number, run};
-use super::{log, relays, tokens};
+use super::{answers, log, relays, tokens};
 use crate::api::shapes::Frozen;
 use crate::fleet::boot_policy::IdleBoot;
 use crate::fleet::deployment::Deployment;
@@ -38,6 +38,8 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> Written {
             count(transaction, "token", token.number)?;
             tokens::write_token(transaction, token)
         }
+        Change::Answer(kept) => answers::write(transaction, kept),
+        Change::AnswerGone { who, key } => answers::remove(transaction, who, key),
         Change::TokenGone(id) => run(transaction, "delete from tokens where id = $1", params![number(*id)]),
         Change::Stage(order) => {
             count(transaction, "stage", order.number)?;

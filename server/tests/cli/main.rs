@@ -363,6 +363,77 @@ async fn run_command(parts: &Parts, number: u32) {
     client.post::<serde_json::Value>("/machines", &order).await.unwrap();
 }
 
+/// A token of `role`, with further flags, as a header.
+async fn bearer(parts: &Parts, name: &str, flags: &[&str]) -> String {
+    let made = run_at(parts.folder(), &[&["token", "create", name], flags].concat()).await;
+    format!("Authorization: Bearer {}\r\n", token_in(&String::from_utf8_lossy(&made.stdout)).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_is_sent_again_is_carried_out_once() {
+    let parts = Parts::start().await;
+    made::files(parts.folder());
+    run_at(parts.folder(), &["image", "add", "debian-12", "disk.img"]).await;
+    for number in ["1", "2"] {
+        parts.happen(&words(&format!("report {number} blank"))).await;
+    }
+    let anna = bearer(&parts, "anna", &["--role", "operator"]).await;
+    let bert = bearer(&parts, "bert", &["--role", "operator"]).await;
+    let order = async |who: &str, key: &str, machine: &str| {
+        let body = format!(r#"{{"image":"debian-12","selection":{{"machines":["{machine}"]}}}}"#);
+        let head = "POST /api/v1/deployments HTTP/1.1\r\nHost: x\r\nConnection: close";
+        let length = body.len();
+        let answer = parts
+            .raw(&format!("{head}\r\n{who}Idempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}"))
+            .await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].to_owned(), body.to_owned())
+    };
+    // Twice at once, as from a client whose connection broke, and once more.
+    let (first, second) = tokio::join!(order(&anna, "k1", "m1"), order(&anna, "k1", "m1"));
+    assert!(first.0 == "200" && first.1.contains(r#""deployment":"d1""#), "{first:?}");
+    assert_eq!(first, second);
+    assert_eq!(order(&anna, "k1", "m1").await, first);
+    let (status, body) = order(&anna, "k1", "m2").await;
+    assert!(status == "422" && body.contains("another order was given under this"), "{body}");
+    let (status, body) = order(&bert, "k1", "m1").await;
+    assert!(status == "422" && body.contains("busy with job j1"), "a key is its caller's own: {body}");
+    let (status, body) = order(&anna, &"k".repeat(129), "m2").await;
+    assert!(status == "400" && body.contains("makes no sense"), "{body}");
+    let listed = run_at(parts.folder(), &["deploy", "list", "-o", "json"]).await;
+    let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_followed_log_shows_what_is_in_scope_and_ends_with_the_token() {
+    let parts = Parts::start().await;
+    for number in ["1", "2"] {
+        parts.happen(&words(&format!("report {number} blank"))).await;
+    }
+    run_at(parts.folder(), &["machine", "label", "m1", "role=web"]).await;
+    let webs = bearer(&parts, "webs", &["--role", "viewer", "-l", "role=web"]).await;
+    let ask =
+        |path: &str| format!("GET /api/v1{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{webs}\r\n");
+    let refused = parts.raw(&ask("/swarm")).await;
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    let follow = ask("/logs?follow=true");
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        for machine in ["m1", "m2"] {
+            run_at(parts.folder(), &["machine", "hold", machine]).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        run_at(parts.folder(), &["token", "revoke", "webs"]).await;
+    };
+    let followed =
+        async { tokio::time::timeout(std::time::Duration::from_secs(20), parts.raw(&follow)).await };
+    let (followed, ()) = tokio::join!(followed, meanwhile);
+    let followed = followed.expect("it ends when the token is revoked");
+    assert!(followed.starts_with("HTTP/1.1 200") && followed.contains("held"), "{followed}");
+    assert!(!followed.contains(r#""machine":"m2""#) && !followed.contains("token"), "{followed}");
+}
+
 async fn run_at(folder: &Path, words: &[&str]) -> Output {
     let mut command = program(folder);
     command.args(words);

@@ -4,9 +4,15 @@
 
 use std::sync::Arc;
 
-use common::id::DeploymentId;
+use common::id::{DeploymentId, Hash};
+use common::wire::http::Refused;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::super::answer::Keyed;
+use super::super::decide::Fleet;
 use super::super::order::CheckedOrder;
 use super::super::orders::{Candidate, hold_to};
 use super::super::request::FleetError;
@@ -32,6 +38,10 @@ impl FleetHandle {
     /// When it is refused, also because all its machines are, or could not be committed.
     pub async fn order(&self, order: DeployOrder) -> Result<DeployAnswer, FleetError> {
         let _turn = self.orders.acquire().await.map_err(|_| FleetError::Stopping)?;
+        let keyed = self.keyed("order", &order).filter(|_| !order.dry_run);
+        if let Some(answer) = self.answered(keyed.clone()).await? {
+            return Ok(answer);
+        }
         let provisioner = Arc::clone(&self.provisioner);
         let (order, image) = tokio::task::spawn_blocking(move || {
             let order = CheckedOrder::check(order)?;
@@ -56,17 +66,12 @@ impl FleetHandle {
             let max_machines = order.most(ceiling);
             return Ok(DeployAnswer { deployment: None, image, machines: lines, max_machines, frozen });
         }
-        let shown = image.clone();
-        let (deployment, lines, max_machines) = self
-            .ask(move |fleet, now| {
-                let max_machines = order.most(fleet.settings.max_machines);
-                let placed = fleet.place(order, &shown, &mut lines, now);
-                placed.map(|deployment| (deployment, lines, max_machines))
-            })
-            .await?
-            .map_err(FleetError::Refused)?;
-        let deployment = Some(deployment);
-        Ok(DeployAnswer { deployment, image, machines: lines, max_machines, frozen: None })
+        self.once(keyed, move |fleet, now| {
+            let max_machines = order.most(fleet.settings.max_machines);
+            let deployment = Some(fleet.place(order, &image, &mut lines, now)?);
+            Ok(DeployAnswer { deployment, image, machines: lines, max_machines, frozen: None })
+        })
+        .await
     }
 
     /// Asks the tailor which disk it would write on each machine whose hardware is known, and has their bundles built: a
@@ -100,6 +105,10 @@ impl FleetHandle {
     /// When it selects no such job, all of them are refused, or it could not be committed.
     pub async fn retry(&self, retry: Retry) -> Result<Vec<RetryLine>, FleetError> {
         let _turn = self.orders.acquire().await.map_err(|_| FleetError::Stopping)?;
+        let keyed = self.keyed("retry", &retry).filter(|_| !retry.dry_run);
+        if let Some(answer) = self.answered(keyed.clone()).await? {
+            return Ok(answer);
+        }
         let asked = retry.clone();
         let again = self.look(move |fleet| fleet.retryable(&asked)).await?.map_err(FleetError::Refused)?;
         let (jobs, candidates): (Vec<_>, Vec<_>) = again
@@ -116,9 +125,48 @@ impl FleetHandle {
         if retry.dry_run {
             return Ok(lines);
         }
-        self.ask(move |fleet, now| fleet.retry(&mut lines, retry.max_machines, now).map(|()| lines))
-            .await?
-            .map_err(FleetError::Refused)
+        self.once(keyed, move |fleet, now| fleet.retry(&mut lines, retry.max_machines, now).map(|()| lines))
+            .await
+    }
+
+    /// The order under its caller's key, if it has one.
+    fn keyed(&self, kind: &str, order: &impl Serialize) -> Option<Keyed> {
+        let (caller, key) = (self.caller.as_ref()?, self.key.as_ref()?);
+        // What was parsed from JSON can be written as JSON.
+        let text = serde_json::to_string(order).ok()?;
+        let order = Hash::of(format!("{kind} {text}").as_bytes());
+        Some(Keyed { who: caller.who.clone(), key: key.to_string(), order })
+    }
+
+    /// The answer that was given to the same order before; `None` if it is new, or has no key.
+    async fn answered<T: DeserializeOwned + Send + 'static>(
+        &self,
+        keyed: Option<Keyed>,
+    ) -> Result<Option<T>, FleetError> {
+        let Some(keyed) = keyed else { return Ok(None) };
+        self.look(move |fleet| fleet.answer_before(&keyed)).await?.map_err(FleetError::Refused)
+    }
+
+    /// Runs `work` and keeps its answer in the same commit. The same order may have come a second time meanwhile: then
+    /// nothing is done, and its answer given.
+    async fn once<T: Serialize + DeserializeOwned + Send + 'static>(
+        &self,
+        keyed: Option<Keyed>,
+        work: impl FnOnce(&mut Fleet, Timestamp) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, FleetError> {
+        let done = self.ask(move |fleet, now| {
+            if let Some(keyed) = &keyed
+                && let Some(answer) = fleet.answer_before(keyed)?
+            {
+                return Ok(answer);
+            }
+            let answer = work(fleet, now)?;
+            if let Some(keyed) = keyed {
+                fleet.keep_answer(keyed, &answer, now);
+            }
+            Ok(answer)
+        });
+        done.await?.map_err(FleetError::Refused)
     }
 
     /// Cancels a deployment, or its jobs for the selected machines.

@@ -9,6 +9,7 @@ use common::step::{Sources, Step, What};
 use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
 
+use super::super::answer::{KeptAnswer, Keyed};
 use super::super::deployment::Deployment;
 use super::super::job::Job;
 use super::super::machine::Machine;
@@ -140,6 +141,11 @@ fn stage(number: u64, not_before: Option<Timestamp>) -> Change {
     }))
 }
 
+fn answer(key: &str) -> Change {
+    let of = Keyed { who: "ci".to_owned(), key: key.to_owned(), order: Hash::of(b"order") };
+    Change::Answer(Box::new(KeptAnswer { of, answer: "{\"deployment\":\"d1\"}".to_owned(), at: at(5) }))
+}
+
 fn note(id: u64) -> Change {
     event(id, None, Step::Loader, What::Note { text: "'; drop table events; --".to_owned() })
 }
@@ -157,6 +163,9 @@ fn known() -> Vec<Change> {
         relay(2, true),
         stage(1, None),
         stage(2, Some(at(9))),
+        answer("k1"),
+        answer("k2"),
+        Change::AnswerGone { who: "ci".to_owned(), key: "k2".to_owned() },
         note(1),
     ]
 }
@@ -165,7 +174,7 @@ fn known() -> Vec<Change> {
 fn plain(state: &State) -> String {
     let numbers = (state.last_event, state.last_machine, state.last_job, state.last_deployment);
     let (machines, orders, jobs) = (&state.machines, &state.deployments, &state.jobs);
-    let relays = (&state.relays, &state.stages, state.last_stage);
+    let relays = (&state.relays, &state.stages, state.last_stage, &state.answers);
     format!("{machines:#?}\n{orders:#?}\n{jobs:#?}\n{numbers:?}\n{:?}\n{relays:#?}", state.frozen)
 }
 
