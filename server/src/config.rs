@@ -1,7 +1,7 @@
 //! The server's configuration: flags over environment over file, fully checked before anything is opened. Touches the
 //! configuration file, once.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use common::limits::CONNECTIONS_PER_ADDRESS;
@@ -121,6 +121,10 @@ pub struct Config {
     pub connections_per_address: usize,
     /// Whether firmware takes kernel and loader from machines of its site.
     pub boot_peers: BootPeers,
+    /// Where metrics are served without a token, for a Prometheus on this host; `None` for nowhere.
+    pub metrics_address: Option<SocketAddr>,
+    /// The configuration file that was read, if there is one.
+    pub file: Option<PathBuf>,
     /// The filter of the log, in the syntax of tracing.
     pub log: String,
     /// Whether the log is written as JSON lines.
@@ -151,6 +155,7 @@ struct File {
     disk_reserve: Option<String>,
     connections_per_address: Option<usize>,
     boot_peers: Option<BootPeers>,
+    metrics_address: Option<SocketAddr>,
     site: Vec<Site>,
 }
 
@@ -170,12 +175,9 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or parsed, or a value is not allowed.
     pub fn resolve(flags: Flags, socket: PathBuf) -> Result<Self, Fault> {
-        let file = match &flags.config {
-            Some(path) => read(path)?,
-            None if Path::new(FILE).exists() => read(Path::new(FILE))?,
-            None => File::default(),
-        };
-        Self::merge(flags, file, socket)
+        let path = flags.config.clone().or_else(|| Path::new(FILE).exists().then(|| FILE.into()));
+        let file = path.as_deref().map_or_else(|| Ok(File::default()), read)?;
+        Ok(Self { file: path, ..Self::merge(flags, file, socket)? })
     }
 
     fn merge(flags: Flags, file: File, socket: PathBuf) -> Result<Self, Fault> {
@@ -212,6 +214,8 @@ impl Config {
             reserve_bytes: kept.reserve,
             connections_per_address: kept.connections_per_address,
             boot_peers: file.boot_peers.unwrap_or_default(),
+            metrics_address: file.metrics_address,
+            file: None,
             uefi_program: flags.uefi_program.or(file.uefi_program),
             kernel_args,
             log,

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::errands::Errands;
+use super::ops::Ops;
 use super::shapes::ServerStatus;
 use crate::boot::BootKits;
 use crate::fleet::FleetHandle;
@@ -40,6 +41,8 @@ pub struct Admin {
     pub status: Arc<dyn Fn() -> ServerStatus + Send + Sync>,
     /// Limits the long requests, which are fewer than the connections.
     pub errands: Errands,
+    /// Backups, metrics and checks.
+    pub ops: Ops,
     /// Cancelled when the server stops, to end what would go on for ever: followers of the log, stalled uploads.
     pub cancel: CancellationToken,
 }

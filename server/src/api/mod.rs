@@ -34,11 +34,15 @@ mod tasks;
 // The limit on long requests.
 mod errands;
 
+// Backups, metrics and checks.
+mod ops;
+
 // The client that the command line uses.
 pub mod client;
 
 pub use admin::Admin;
 pub use errands::Errands;
+pub use ops::{NoBackup, Ops, WriteBackup};
 pub use routes::routes;
 
 pub(crate) use images::{refused as image_refused, shown as image_shown};

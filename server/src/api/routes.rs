@@ -8,8 +8,9 @@ use axum::routing::{delete, get, post};
 
 use super::admin::{Admin, Answered, answered};
 use super::shapes::{PREFIX, ServerStatus};
-use super::{fleet, images, kits, log, relays, swarm};
+use super::{fleet, images, kits, log, ops, relays, swarm};
 use crate::http::refusal::Refusal;
+use crate::http::watched;
 
 /// The longest request body, in bytes: an order with user-data and keys fits several times.
 const ORDER_BYTES_MAX: usize = 8 << 20;
@@ -34,12 +35,14 @@ pub fn routes(admin: Admin) -> Router {
         .route("/deployments/retry", post(fleet::retry))
         .route("/deployments/{id}", get(fleet::deployment))
         .route("/deployments/{id}/cancel", post(fleet::cancel))
+        .route("/backup", post(ops::backup))
         .route("/freeze", post(fleet::freeze))
         .route("/logs", get(log::logs))
         .route("/swarm", get(swarm::status))
         .route("/swarm/limits", get(swarm::limits).post(swarm::limit));
     Router::new()
         .nest(PREFIX, routes)
+        .merge(watched(&admin.ops.watch))
         .fallback(async || {
             Refusal::absent("the server does not know this request")
                 .hint("client and server are of different versions")

@@ -26,6 +26,7 @@
 //! | `POST /deployments` | [`DeployOrder`] | [`DeployAnswer`] |
 //! | `POST /deployments/{id}/cancel` | [`Cancel`] | [`DeploymentShown`] |
 //! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
+//! | `POST /backup?images=` | | a backup, which holds the server's keys |
 //! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
 //! | `GET /swarm` | | [`SwarmShown`] |

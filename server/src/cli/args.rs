@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub use self::backup::{Backup, Restore};
 pub use self::deploy::{Again, Deploy, Start};
 pub use self::image::Image;
 pub use self::kit::Kit;
@@ -15,6 +16,7 @@ pub use self::swarm::Swarm;
 use crate::config::Flags;
 
 // One file for each noun.
+mod backup;
 mod deploy;
 mod image;
 mod kit;
@@ -86,6 +88,10 @@ pub enum Command {
     /// Who holds which chunks of an image, and who was sent what.
     #[command(subcommand)]
     Swarm(Swarm),
+    /// Write everything that the server keeps into one file.
+    Backup(Backup),
+    /// Make a state folder of a backup, without a server.
+    Restore(Restore),
     /// Print completions for a shell.
     Completions {
         /// Which shell.

@@ -11,6 +11,7 @@ pub mod show;
 pub mod progress;
 
 // One file for each group of commands.
+mod backup;
 mod deploy;
 mod image;
 mod kit;
@@ -75,6 +76,8 @@ async fn run(args: Args) -> Result<ExitCode, Fault> {
         Command::Logs(query) => logs::run(&client, &screen, query).await,
         Command::Relay(command) => relay::run(&client, &screen, command).await,
         Command::Swarm(command) => swarm::run(&client, &screen, command).await,
+        Command::Backup(command) => backup::write(&client, command).await,
+        Command::Restore(command) => backup::restore(&screen, command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "swarmboot", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
 use server::api;
 use server::api::shapes::ServerStatus;
+use server::backup::Backup;
 use server::boot::{BootKits, BootSettings};
 use server::fleet::decide::{Settings, WaiterBounds};
 use server::fleet::{self, FleetHandle};
@@ -91,6 +92,10 @@ impl Parts {
             traffic: Traffic::default(),
             status,
             errands: api::Errands::default(),
+            ops: api::Ops {
+                backup: Backup { state: state.clone(), configuration: None }.door(),
+                ..api::Ops::default()
+            },
             cancel: cancel.clone(),
         });
         let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();
