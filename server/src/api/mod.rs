@@ -34,8 +34,11 @@ mod tasks;
 // The limit on long requests.
 mod errands;
 
-// Backups, metrics and checks.
+// What backups, metrics and checks come from.
 mod ops;
+
+// The route of backups.
+mod backup;
 
 // The client that the command line uses.
 pub mod client;

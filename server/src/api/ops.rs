@@ -1,17 +1,11 @@
-//! What those who run the server need: a backup, and what monitoring fetches. Touches what is passed in: the rooms that do
-//! it stand above this one.
+//! What those who run the server need: backups, and what monitoring fetches, as the rooms above this one pass it in.
+//! Touches nothing itself.
 
 use std::io::Write;
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
-use axum::response::Response;
 use futures::future::BoxFuture;
-use serde::Deserialize;
 
-use super::admin::Admin;
-use super::tasks::streamed_by;
-use crate::http::refusal::Refusal;
 use crate::http::{Check, Watch};
 
 /// Why a backup was not written.
@@ -59,26 +53,4 @@ impl Watch for Unwatched {
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
         Box::pin(async { vec![] })
     }
-}
-
-/// The query of a backup.
-#[derive(Debug, Deserialize)]
-pub(super) struct Asked {
-    /// Whether the images are part of it.
-    #[serde(default = "yes")]
-    images: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// `POST` although it changes nothing: the answer holds the server's keys, so it must not be what a viewer may `GET`.
-pub(super) async fn backup(
-    State(admin): State<Admin>,
-    Query(asked): Query<Asked>,
-) -> Result<Response, Refusal> {
-    let (write, errand) = (Arc::clone(&admin.ops.backup), admin.errands.place()?);
-    tracing::info!(images = asked.images, "a backup was asked for");
-    Ok(streamed_by(errand, move |out| write(asked.images, out)))
 }

@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post};
 
 use super::admin::{Admin, Answered, answered};
 use super::shapes::{PREFIX, ServerStatus};
-use super::{fleet, images, kits, log, ops, relays, swarm};
+use super::{backup, fleet, images, kits, log, relays, swarm};
 use crate::http::refusal::Refusal;
 use crate::http::watched;
 
@@ -35,7 +35,7 @@ pub fn routes(admin: Admin) -> Router {
         .route("/deployments/retry", post(fleet::retry))
         .route("/deployments/{id}", get(fleet::deployment))
         .route("/deployments/{id}/cancel", post(fleet::cancel))
-        .route("/backup", post(ops::backup))
+        .route("/backup", post(backup::write))
         .route("/freeze", post(fleet::freeze))
         .route("/logs", get(log::logs))
         .route("/swarm", get(swarm::status))

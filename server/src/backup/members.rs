@@ -1,5 +1,7 @@
 //! Core: which files of the state folder are part of a backup. A folder that a later version adds is part of it without a
-//! change here; only what can be made again is left out. Touches nothing.
+//! change here; only what can be made again is left out. Touches `form`.
+
+use super::form::{CONFIGURATION, HEAD, MANIFEST, RECORDS};
 
 /// Folders right in the state folder that hold only what is made again when it is needed.
 const MADE_AGAIN: &[&str] = &["bundles", "loaders", "loader-agents", "drivers"];
@@ -23,7 +25,7 @@ pub(super) enum Part {
 pub(super) fn part(path: &str, images: bool) -> Part {
     let name = path.rsplit('/').next().unwrap_or(path);
     let is_part = |suffix: &str| name.len() > suffix.len() && name.ends_with(suffix);
-    if path == super::RECORDS {
+    if path == RECORDS {
         return Part::Copied;
     }
     let made_again = MADE_AGAIN.contains(&path) || (!images && CHUNKS.contains(&path));
@@ -33,7 +35,7 @@ pub(super) fn part(path: &str, images: bool) -> Part {
         || name == "lock"
         || path == "images/tmp"
         || is_part(".part")
-        || [super::HEAD, super::MANIFEST, super::CONFIGURATION].contains(&path);
+        || [HEAD, MANIFEST, CONFIGURATION].contains(&path);
     if made_again || unfinished { Part::Not } else { Part::Whole }
 }
 

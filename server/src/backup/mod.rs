@@ -9,6 +9,9 @@
 // Errors.
 mod error;
 
+// Core: the form of the file.
+mod form;
+
 // Core: which files are part of a backup.
 mod members;
 
@@ -18,56 +21,10 @@ mod write;
 // Makes a state folder of a backup.
 mod restore;
 
-use serde::{Deserialize, Serialize};
-
 pub use self::error::BackupError;
+pub use self::form::{Head, Manifest, Member};
 pub use self::restore::{Restored, restore};
 pub use self::write::Backup;
-
-/// The version of the form that this program writes, and the newest that it reads.
-const FORMAT: u32 = 1;
-
-/// The first member.
-const HEAD: &str = "backup.json";
-/// The last member.
-const MANIFEST: &str = "manifest.json";
-/// The member with the configuration file.
-const CONFIGURATION: &str = "configuration.toml";
-/// The member with the copy of the records, named as they are in the state folder.
-const RECORDS: &str = "records.sqlite";
-
-/// What a backup is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// The version of its form.
-    pub format: u32,
-    /// The version of the program that wrote it.
-    pub version: String,
-    /// When it was begun.
-    pub made: jiff::Timestamp,
-    /// Whether the images are in it.
-    pub images: bool,
-}
-
-/// What a backup holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Every member but the first and this one, in their order.
-    pub members: Vec<Member>,
-    /// Files that were removed while the backup was written, such as those of an image that was removed.
-    pub gone: Vec<String>,
-}
-
-/// One file of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its path in the state folder.
-    pub path: String,
-    /// Its length.
-    pub bytes: u64,
-    /// The BLAKE3 of its content, in hexadecimal.
-    pub blake3: String,
-}
 
 #[cfg(test)]
 mod tests;

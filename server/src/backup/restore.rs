@@ -12,9 +12,10 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::Serialize;
 
 use super::error::BackupError;
+use super::form::{CONFIGURATION, FORMAT, HEAD, Head, MANIFEST, Manifest, Member, RECORDS};
 use super::members::is_plain;
 use super::write::Hashed;
-use super::{CONFIGURATION, FORMAT, HEAD, Head, MANIFEST, Manifest, Member, RECORDS};
+
 use crate::records;
 
 /// The longest head or manifest, in bytes: a manifest of a million chunks has some 150 MB.
@@ -128,7 +129,6 @@ fn unpack(input: impl Read, stage: &Path) -> Result<(Head, Manifest), BackupErro
     if next()?.is_some() {
         return Err(BackupError::Damaged("something follows its end".to_owned()));
     }
-    drop(entries);
     // To the end of the frame, whose checksum is there.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(BackupError::Stream)?;
     compare(&manifest, found)?;

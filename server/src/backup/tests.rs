@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::form::{HEAD, MANIFEST, RECORDS};
 use super::*;
 use crate::fleet::state::Change;
 use crate::image::{AddSpec, ImageSource, Images};
@@ -205,9 +206,9 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy(&entry.path(), &to)
+            copy(&entry.path(), &to);
         } else {
-            drop(fs::copy(entry.path(), to).unwrap())
+            fs::copy(entry.path(), to).unwrap();
         }
     }
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::BackupError;
+use super::form::{CONFIGURATION, FORMAT, HEAD, Head, MANIFEST, Manifest, Member, RECORDS};
 use super::members::{Part, part};
-use super::{CONFIGURATION, FORMAT, HEAD, MANIFEST, Manifest, Member, RECORDS};
+
 use crate::api::WriteBackup;
 use crate::records;
 
@@ -53,7 +54,7 @@ impl Backup {
         collect(&self.state, "", images, &mut found)?;
 
         let mut archive = Archive::new(out)?;
-        let head = super::Head {
+        let head = Head {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             made: jiff::Timestamp::now(),

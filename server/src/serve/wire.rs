@@ -81,16 +81,13 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         watched,
         ..
     } = bound;
-    let start = {
-        let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
-        let keys = home.keys.clone();
-        let settings = settings(&config, files, &home, (&url, swarm.handle().addresses()));
-        move || {
-            fleet::start(records, provisioning, keys, settings)
-                .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
-        }
-    };
-    let (fleet, fleet_task) = aside(start).await?;
+    let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
+    let settings = settings(&config, files, &home, (&url, swarm.handle().addresses()));
+    let keys = home.keys.clone();
+    let start = move || fleet::start(records, provisioning, keys, settings);
+    let (fleet, fleet_task) =
+        aside(move || start().map_err(|error| Fault::failed("cannot start the fleet").because(&error)))
+            .await?;
     let (leases, kept) = leases::load(leases).await?;
     let orders = fleet.policies();
     peers.expect(move |site| orders.borrow().due.expects(site));
@@ -104,18 +101,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let boot_source = Arc::new(http::Stores { kits, bundles, images });
     let public =
         http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery, peers);
-    let watch: Arc<dyn http::Watch> = Arc::new(Watching {
-        metrics: watched.metrics.clone(),
-        fleet: fleet.clone(),
-        traffic: traffic.clone(),
-        stores: stores.clone(),
-        config: Arc::clone(&config),
-        leases: watched.leases.clone(),
-        rivals: doors.dhcp.rivals(),
-        queues: watched.queues.clone(),
-        open: vec![("machines", Box::new(doors.web.open())), ("admin", Box::new(doors.admin.open()))],
-        census: Default::default(),
-    });
+    let watch = watching(&watched, &doors, &stores, (&config, &traffic), &fleet);
     let backup = Backup { state: config.state.clone(), configuration: config.file.clone() };
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
@@ -146,6 +132,28 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         watched,
         leases,
         kept,
+    })
+}
+
+/// What monitoring looks at, of what is bound and connected.
+fn watching(
+    watched: &Watched,
+    doors: &Doors,
+    stores: &Stores,
+    (config, traffic): (&Arc<Config>, &Traffic),
+    fleet: &FleetHandle,
+) -> Arc<dyn http::Watch> {
+    Arc::new(Watching {
+        metrics: watched.metrics.clone(),
+        fleet: fleet.clone(),
+        traffic: traffic.clone(),
+        stores: stores.clone(),
+        config: Arc::clone(config),
+        leases: watched.leases.clone(),
+        rivals: doors.dhcp.rivals(),
+        queues: watched.queues.clone(),
+        open: vec![("machines", Box::new(doors.web.open())), ("admin", Box::new(doors.admin.open()))],
+        census: Default::default(),
     })
 }
 
