@@ -129,12 +129,29 @@ fn a_backup_that_is_cut_off_or_changed_changes_nothing() {
         let mut changed = plain.clone();
         changed[plain.len() * part / 40 / 512 * 512 + 2] ^= 1;
         let changed = zstd::encode_all(changed.as_slice(), 1).unwrap();
+        let other = dir.path().join(format!("other-{part}"));
         // A flipped bit in the padding behind a member changes nothing that is restored.
-        if restore(changed.as_slice(), &dir.path().join(format!("other-{part}")), true).is_ok() {
-            assert_eq!(reason(&dir.path().join(format!("other-{part}"))).as_deref(), Some("audit"));
+        if restore(changed.as_slice(), &other, true).is_ok() {
+            for path in ["identity.key", "kits/6.1/kernel", "images/names/debian.json"] {
+                assert_eq!(fs::read(other.join(path)).unwrap(), fs::read(old.join(path)).unwrap(), "{path}");
+            }
+            assert_eq!(reason(&other).as_deref(), Some("audit"));
         }
         untouched();
     }
+}
+
+#[test]
+fn a_member_that_was_changed_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let backup = written(&state(&dir.path().join("old")), false);
+    let mut plain = zstd::decode_all(backup.as_slice()).unwrap();
+    let at = plain.windows(IDENTITY.len()).position(|part| part == IDENTITY.as_bytes()).unwrap();
+    plain[at] ^= 1;
+    let changed = zstd::encode_all(plain.as_slice(), 1).unwrap();
+    let error = restore(changed.as_slice(), &dir.path().join("new"), false).unwrap_err();
+    assert_eq!(error.to_string(), "the backup is damaged or none of swarmboot's: identity.key was changed");
+    assert!(!dir.path().join("new").exists());
 }
 
 /// An archive of these members, with a head of this form and a right manifest.

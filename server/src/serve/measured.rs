@@ -110,6 +110,38 @@ impl LeaseStore for MeasuredLeases {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn what_is_committed_is_counted_and_what_is_not_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records.sqlite");
+        let metrics = Metrics::new();
+        let inner = Box::new(crate::records::Records::open(&path).unwrap());
+        let mut store = MeasuredStore { inner, metrics: metrics.clone() };
+        let event = Change::Event(Box::new(crate::api::shapes::LogEvent {
+            id: 1,
+            at: Timestamp::UNIX_EPOCH,
+            machine: None,
+            name: "m1".to_owned(),
+            deployment: None,
+            job: None,
+            attempt: None,
+            step: common::step::Step::Inspect,
+            what: common::step::What::Started,
+            sources: None,
+            by_machine: true,
+        }));
+        let started = "swarmboot_steps_total{step=\"inspect\",outcome=\"started\"} 1";
+        store.commit(&[]).await.unwrap();
+        assert!(metrics.text(vec![]).contains("commit_duration_seconds_count 0"), "a commit of nothing");
+        store.commit(std::slice::from_ref(&event)).await.unwrap();
+        assert!(metrics.text(vec![]).contains(started));
+        // Its number is taken.
+        store.commit(&[event]).await.unwrap_err();
+        let text = metrics.text(vec![]);
+        assert!(text.contains(started) && text.contains("commit_failures_total 1"), "{text}");
+        assert!(!metrics.writable());
+    }
+
     #[test]
     fn a_lease_counts_until_its_end() {
         let counts = LeaseCounts::default();
