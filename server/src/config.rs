@@ -2,7 +2,7 @@
 //! configuration file, once.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use common::limits::CONNECTIONS_PER_ADDRESS;
@@ -134,6 +134,10 @@ pub struct Config {
     pub boot_peers: BootPeers,
     /// The API's TLS port; `None` when it is served on the admin socket alone.
     pub api: Option<ApiPort>,
+    /// Where metrics are served without a token, for a Prometheus on this host; `None` for nowhere.
+    pub metrics_address: Option<SocketAddr>,
+    /// The configuration file that was read, if there is one.
+    pub file: Option<PathBuf>,
     /// The filter of the log, in the syntax of tracing.
     pub log: String,
     /// Whether the log is written as JSON lines.
@@ -181,6 +185,7 @@ struct File {
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     max_machines: Option<u32>,
+    metrics_address: Option<SocketAddr>,
     site: Vec<Site>,
     rule: Vec<LabelRule>,
 }
@@ -211,12 +216,9 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or parsed, or a value is not allowed.
     pub fn resolve(flags: Flags, socket: PathBuf) -> Result<Self, Fault> {
-        let file = match &flags.config {
-            Some(path) => read(path)?,
-            None if Path::new(FILE).exists() => read(Path::new(FILE))?,
-            None => File::default(),
-        };
-        Self::merge(flags, file, socket)
+        let path = flags.config.clone().or_else(|| Path::new(FILE).exists().then(|| FILE.into()));
+        let file = path.as_deref().map_or_else(|| Ok(File::default()), read)?;
+        Ok(Self { file: path, ..Self::merge(flags, file, socket)? })
     }
 
     fn merge(flags: Flags, file: File, socket: PathBuf) -> Result<Self, Fault> {
@@ -257,6 +259,8 @@ impl Config {
             connections_per_address: kept.connections_per_address,
             boot_peers: file.boot_peers.unwrap_or_default(),
             api,
+            metrics_address: file.metrics_address,
+            file: None,
             uefi_program: flags.uefi_program.or(file.uefi_program),
             kernel_args,
             log,

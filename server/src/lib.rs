@@ -46,11 +46,17 @@ pub mod swarm;
 // Boot files from machine to machine within a site, and who goes first.
 pub mod peers;
 
+// What Prometheus is told: counters, and what is read at a scrape.
+pub mod metrics;
+
 // What the server sends, by kind and site, and what lines may carry.
 pub mod traffic;
 
 // The page for admins: files that a browser loads, which then asks the API.
 pub mod dashboard;
+
+// Backups of the state folder, and what is made of them.
+pub mod backup;
 
 // Everything that must outlive the process, in SQLite.
 pub mod records;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::errands::{Errands, Streams};
+use super::ops::Ops;
 use super::shapes::ServerStatus;
 use super::used::LastUsed;
 use crate::boot::BootKits;
@@ -51,6 +52,8 @@ pub struct Admin {
     pub errands: Errands,
     /// Limits the event streams, which last for as long as somebody looks.
     pub streams: Streams,
+    /// Backups, metrics and checks.
+    pub ops: Ops,
     /// Cancelled when the server stops, to end what would go on for ever: followers of the log, stalled uploads.
     pub cancel: CancellationToken,
 }

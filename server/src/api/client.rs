@@ -185,14 +185,19 @@ impl Client {
         path: &str,
         mut on_piece: impl FnMut(Bytes) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let mut answer = self.send(Method::GET, path, empty()).await?.into_body();
-        while let Some(frame) = answer.frame().await {
-            let frame = frame.map_err(|error| broke_off(&error))?;
-            if let Ok(piece) = frame.into_data() {
-                on_piece(piece)?;
-            }
-        }
-        Ok(())
+        pieces(self.send(Method::GET, path, empty()).await?, &mut on_piece).await
+    }
+
+    /// The same with POST, for what not everybody may read.
+    ///
+    /// # Errors
+    /// When no server answers, with the server's refusal, or when the response breaks off.
+    pub async fn download_posted(
+        &self,
+        path: &str,
+        mut on_piece: impl FnMut(Bytes) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        pieces(self.send(Method::POST, path, empty()).await?, &mut on_piece).await
     }
 
     async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>, Fault> {
@@ -309,6 +314,21 @@ fn unreadable(error: &serde_json::Error) -> Fault {
     Fault::failed("the server's answer cannot be read")
         .because(error)
         .hint("client and server are of different versions")
+}
+
+/// Passes the body of a response on, piece by piece.
+async fn pieces(
+    answer: Response<Incoming>,
+    on_piece: &mut impl FnMut(Bytes) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut body = answer.into_body();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broke_off(&error))?;
+        if let Ok(piece) = frame.into_data() {
+            on_piece(piece)?;
+        }
+    }
+    Ok(())
 }
 
 async fn task_lines<T: DeserializeOwned>(

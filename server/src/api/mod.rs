@@ -46,11 +46,18 @@ mod errands;
 // The way to a server on another host.
 pub mod remote;
 
+// What backups, metrics and checks come from.
+mod ops;
+
+// The route of backups.
+mod backup;
+
 // The client that the command line uses.
 pub mod client;
 
 pub use admin::Admin;
 pub use errands::{Errands, Streams};
+pub use ops::{NoBackup, Ops, WriteBackup};
 pub use routes::routes;
 pub use used::LastUsed;
 

@@ -11,8 +11,9 @@ use axum::{Json, Router};
 use super::admin::{Admin, Answered, answered};
 use super::caller::{Asked, Need, guard, identify};
 use super::shapes::{PREFIX, Role, ServerStatus};
-use super::{fleet, images, kits, log, relays, swarm, tokens};
+use super::{backup, fleet, images, kits, log, relays, swarm, tokens};
 use crate::http::refusal::{Refusal, as_problem};
+use crate::http::{details, words};
 
 /// The longest request body, in bytes: an order with user-data and keys fits several times.
 const ORDER_BYTES_MAX: usize = 8 << 20;
@@ -63,6 +64,8 @@ pub fn routes(admin: Admin) -> Router {
         (LOOK, "/deployments/{id}", get(fleet::deployment)),
         (ORDER, "/deployments/{id}/pause", post(fleet::pause)),
         (ORDER, "/deployments/{id}/cancel", post(fleet::cancel)),
+        // A backup holds the server's keys.
+        (RULE, "/backup", post(backup::write)),
         (ORDER_FOR_ALL, "/freeze", post(fleet::freeze)),
         (LOOK, "/logs", get(log::logs)),
         (LOOK, "/events", get(log::events)),
@@ -75,6 +78,7 @@ pub fn routes(admin: Admin) -> Router {
     });
     Router::new()
         .nest(PREFIX, routes)
+        .merge(details(&admin.ops.watch).route_layer(from_fn_with_state(LOOK_AT_ALL, guard)))
         .fallback(async || {
             Refusal::absent("the server does not know this request")
                 .hint("client and server are of different versions")
@@ -82,7 +86,9 @@ pub fn routes(admin: Admin) -> Router {
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
         .layer(from_fn_with_state(admin.clone(), identify))
         .layer(map_response(as_problem))
-        .with_state(admin)
+        .with_state(admin.clone())
+        // One word each, for whatever watches over servers.
+        .merge(words(&admin.ops.watch))
         // Anybody may load the page: it holds nothing, and asks for a token.
         .merge(crate::dashboard::routes())
 }

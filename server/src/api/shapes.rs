@@ -28,6 +28,7 @@
 //! | `POST /deployments/{id}/cancel` | [`Cancel`] | [`DeploymentShown`] |
 //! | `POST /deployments/{id}/pause` | [`Pause`] | [`DeploymentShown`] |
 //! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
+//! | `POST /backup?images=` | | a backup, which holds the server's keys |
 //! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
 //! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
 //! | `GET /events?since=…` | | [`LogEvent`]s as server-sent events; does not end |

@@ -112,6 +112,16 @@ pub(super) fn written_by(
     len: u64,
     work: impl FnOnce(&mut dyn Write) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 ) -> Response {
+    let mut response = streamed_by(errand, work);
+    response.headers_mut().insert(header::CONTENT_LENGTH, len.into());
+    response
+}
+
+/// The same for a body whose length is not known: whoever reads it must see for himself that it is whole.
+pub(super) fn streamed_by(
+    errand: Errand,
+    work: impl FnOnce(&mut dyn Write) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+) -> Response {
     let (pieces, waiting) = mpsc::channel(PIECES_MAX);
     tokio::task::spawn_blocking(move || {
         let mut out = io::BufWriter::with_capacity(1 << 20, BodyWriter(pieces.clone()));
@@ -122,7 +132,6 @@ pub(super) fn written_by(
         }
     });
     let mut response = Body::from_stream(stream_of(errand, waiting)).into_response();
-    response.headers_mut().insert(header::CONTENT_LENGTH, len.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     response
 }

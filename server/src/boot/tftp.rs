@@ -43,6 +43,7 @@ use self::gate::{Admission, Gate};
 use self::library::{Library, Ticket, Tickets};
 use self::request::{Packet, Read, Refusal};
 use crate::fleet::boot_policy::Sighting;
+use crate::metrics::{Metrics, TftpResult};
 use crate::noise::Noise;
 use crate::traffic::{Kind, Traffic};
 
@@ -105,6 +106,7 @@ pub struct Bound {
     socket: UdpSocket,
     address: Ipv4Addr,
     traffic: Traffic,
+    metrics: Metrics,
 }
 
 /// Opens port 69 at the interface's `address`.
@@ -121,7 +123,7 @@ fn bind_at(at: SocketAddrV4) -> Result<Bound, TftpError> {
     let socket = UdpSocket::bind(at).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
     roomy(&socket);
-    Ok(Bound { socket, address: *at.ip(), traffic: Traffic::default() })
+    Ok(Bound { socket, address: *at.ip(), traffic: Traffic::default(), metrics: Metrics::default() })
 }
 
 /// Asks for a larger receive buffer, so that a rack of machines can send requests in one instant. Root may exceed the
@@ -138,6 +140,13 @@ impl Bound {
     #[must_use]
     pub fn with_traffic(mut self, traffic: Traffic) -> Self {
         self.traffic = traffic;
+        self
+    }
+
+    /// Counts there what becomes of each request.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
         self
     }
 
@@ -162,6 +171,7 @@ impl Bound {
             socket,
             address: self.address,
             traffic: self.traffic,
+            metrics: self.metrics,
             files,
             served,
             library: at,
@@ -217,6 +227,7 @@ struct Front {
     socket: tokio::net::UdpSocket,
     address: Ipv4Addr,
     traffic: Traffic,
+    metrics: Metrics,
     files: watch::Receiver<Files>,
     served: watch::Receiver<Served>,
     library: SocketAddr,
@@ -251,6 +262,7 @@ impl Front {
         };
         // The sender's address may be forged: an address of a network that is not served is sent nothing.
         if !self.served.borrow().iter().any(|network| network.contains(client.ip())) {
+            self.metrics.tftp(TftpResult::Foreign);
             self.noise.warn(|unsaid| {
                 tracing::warn!(
                     %client, file = shown, unsaid,
@@ -283,6 +295,12 @@ impl Front {
 
     fn refuse(&mut self, client: SocketAddrV4, refusal: Refusal, file: &str) {
         let why = refusal.words().1;
+        self.metrics.tftp(match refusal {
+            Refusal::Absent => TftpResult::Absent,
+            Refusal::Busy => TftpResult::Busy,
+            Refusal::Broken => TftpResult::Broken,
+            _ => TftpResult::Refused,
+        });
         self.noise.warn(|unsaid| tracing::info!(%client, file, why, unsaid, "a TFTP request was refused"));
         // Sent from a port of its own, as the file would be; dropped if the kernel cannot send it at once.
         let sent = UdpSocket::bind((self.address, 0)).and_then(|socket| {
@@ -331,6 +349,7 @@ impl Front {
             tickets: Arc::clone(&self.tickets),
             inner,
             began: self.began,
+            metrics: self.metrics.clone(),
         };
         tokio::spawn(transfer.run(carriage, read.clean(), ticket, hang_up, self.cancel.clone()));
     }
@@ -370,6 +389,7 @@ struct Transfer {
     tickets: Tickets,
     inner: SocketAddr,
     began: Instant,
+    metrics: Metrics,
 }
 
 impl Transfer {
@@ -388,6 +408,11 @@ impl Transfer {
         let ended = carriage.run(&request, &ticket, &hang_up, heard).await;
         // From here on the machine may start another transfer.
         self.transfers.lock().end(self.id);
+        self.metrics.tftp(match &ended {
+            Ok(End::Done) => TftpResult::Ended,
+            Ok(End::HungUp) => TftpResult::HungUp,
+            Err(_) => TftpResult::Broken,
+        });
         match ended {
             Ok(End::Done) => {}
             Ok(End::HungUp) => {

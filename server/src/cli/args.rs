@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::access::{Login, Token};
+pub use self::backup::{Backup, Restore};
 pub use self::deploy::{Again, Deploy, Start};
 pub use self::image::Image;
 pub use self::kit::Kit;
@@ -17,6 +18,7 @@ use crate::config::Flags;
 
 // One file for each noun.
 mod access;
+mod backup;
 mod deploy;
 mod image;
 mod kit;
@@ -77,6 +79,8 @@ pub enum Command {
     Login(Login),
     /// Forget the server and the token that `login` kept.
     Logout,
+    /// Make a state folder of a backup, without a server.
+    Restore(Restore),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -114,6 +118,8 @@ pub enum Ask {
     Token(Token),
     /// Who you are to the server, and what you may do.
     Whoami,
+    /// Write everything that the server keeps into one file.
+    Backup(Backup),
 }
 
 #[cfg(test)]

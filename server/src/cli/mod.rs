@@ -15,6 +15,7 @@ mod saved;
 
 // One file for each group of commands.
 mod access;
+mod backup;
 mod deploy;
 mod hooks;
 mod image;
@@ -71,6 +72,7 @@ async fn run(args: Args) -> Result<ExitCode, Fault> {
         }
         Command::Login(login) => access::login(&screen, login).await,
         Command::Logout => access::logout(),
+        Command::Restore(command) => backup::restore(&screen, command).await,
         Command::Ask(Ask::Relay(Relay::Run(flags))) => {
             crate::relay::run(crate::relay::Config::resolve(*flags)?).await.map(|()| ExitCode::SUCCESS)
         }
@@ -100,6 +102,7 @@ async fn ask(client: &Client, screen: &Screen, command: Ask) -> Result<ExitCode,
         Ask::Relay(command) => relay::run(client, screen, command).await,
         Ask::Swarm(command) => swarm::run(client, screen, command).await,
         Ask::Token(command) => access::run(client, screen, command).await,
+        Ask::Backup(command) => backup::write(client, command).await,
         Ask::Whoami => access::whoami(client, screen).await,
     }
 }

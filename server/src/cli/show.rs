@@ -8,6 +8,7 @@ pub(super) mod words;
 mod access;
 
 use std::io::Write as _;
+use std::path::Path;
 
 use comfy_table::{Table, presets};
 use common::text::{bytes, percent};
@@ -21,6 +22,7 @@ use crate::api::shapes::{
     DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, ImageTraits, ImageUpdate, JobShown,
     KitShown, LogEvent, MachineChanged, MachineShown, RetryLine, ServerStatus, Warning,
 };
+use crate::backup::Restored;
 use crate::fault::Fault;
 
 /// Prints answers in the format that the admin chose.
@@ -101,6 +103,18 @@ impl Screen {
             print_line(&format!("warning  {warning}"))?;
         }
         Ok(())
+    }
+
+    /// Prints what was restored into the state folder at `state`.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn restored(&self, restored: &Restored, state: &Path) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(restored);
+        }
+        let (files, size, made) = (restored.files, bytes(restored.bytes), when(restored.head.made));
+        print_line(&format!("{}: {files} files, {size}, as of {made}", state.display()))
     }
 
     /// Prints boot kits as a table, and what each lacks as notes on standard error.

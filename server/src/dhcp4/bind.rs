@@ -17,6 +17,7 @@ use super::rivals::{Ears, Rival};
 use super::wire::{self, Frames, Interface, InterfaceError, Routed};
 use crate::boot::choose::Programs;
 use crate::boot::tftp::{Served, roomy};
+use crate::metrics::Metrics;
 use crate::traffic::Traffic;
 
 /// The configuration of DHCP.
@@ -126,6 +127,7 @@ pub struct Bound {
     pub(super) networks: Networks,
     pub(super) served: watch::Sender<Served>,
     pub(super) traffic: Traffic,
+    pub(super) metrics: Metrics,
 }
 
 /// Opens both ports on the interface. Must be called inside a tokio runtime.
@@ -196,6 +198,7 @@ pub(super) fn bind_at(config: Config, dhcp: u16, pxe: u16, client_port: u16) -> 
         networks,
         served,
         traffic: Traffic::default(),
+        metrics: Metrics::default(),
     })
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::clock::{Clock, Clocks};
-use super::decide::{Answer, BootFile, Decision, Mode, Port, ServerProfile, decide, firmware_of};
+use super::decide::{Answer, BootFile, Decision, Kind, Mode, Port, ServerProfile, decide, firmware_of};
 use super::lease::{Lease, Manners, Pool, Verdict};
 use super::networks::Networks;
 use super::place::Range;
@@ -21,6 +21,7 @@ use super::rivals::{Rival, Rivals};
 use super::transaction::Transactions;
 use crate::boot::tftp::Served;
 use crate::fleet::boot_policy::{Answered, Asker, BootPolicies, BootPolicy, Sighting, Unanswered};
+use crate::metrics::{DhcpResult, Metrics};
 use crate::noise::Noise;
 
 /// What follows from a packet.
@@ -47,6 +48,7 @@ pub(super) struct Server {
     pub(super) rivals: Rivals,
     pub(super) rivals_told: watch::Sender<Vec<Rival>>,
     pub(super) noise: Noise,
+    pub(super) metrics: Metrics,
 }
 
 impl Server {
@@ -61,6 +63,7 @@ impl Server {
             Ok(request) => request,
             Err(why) => {
                 tracing::debug!(%source, %why, "not a DHCP request");
+                self.metrics.dhcp(DhcpResult::Malformed);
                 return Outcome::Nothing;
             }
         };
@@ -85,6 +88,7 @@ impl Server {
             verdict
         });
         self.save(saved);
+        self.metrics.dhcp(result(&decision));
         self.tell(&request, port, &decision);
         self.tell_of_address(&request, &decision);
         let answer = match decision {
@@ -208,6 +212,22 @@ impl Server {
             // Dropped when the fleet is busy: it is only for a note.
             let _ = self.sightings.try_send(Sighting::System { mac });
         }
+    }
+}
+
+/// The decision as it is counted.
+fn result(decision: &Decision) -> DhcpResult {
+    match decision {
+        Decision::Answer(answer) => match (answer.kind, answer.lease) {
+            (Kind::Nak, _) => DhcpResult::Refused,
+            (Kind::Offer, Some(_)) => DhcpResult::Offered,
+            (Kind::Ack, _) if answer.network => DhcpResult::Acknowledged,
+            (Kind::Offer | Kind::Ack, _) => DhcpResult::Proxied,
+        },
+        Decision::Check(_) => DhcpResult::Probed,
+        Decision::Silence(Unanswered::Exhausted) => DhcpResult::Exhausted,
+        Decision::Silence(Unanswered::NoProgram(_)) => DhcpResult::NoProgram,
+        Decision::Silence(Unanswered::Other(_)) => DhcpResult::Ignored,
     }
 }
 

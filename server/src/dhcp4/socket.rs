@@ -27,6 +27,7 @@ use super::transaction::Transactions;
 use super::wire::{self, Interface};
 use crate::boot::tftp::Served;
 use crate::fleet::boot_policy::{BootPolicies, Sighting};
+use crate::metrics::Metrics;
 use crate::noise::Noise;
 use crate::traffic::{Kind, Traffic};
 
@@ -53,6 +54,13 @@ impl Bound {
     #[must_use]
     pub fn with_traffic(mut self, traffic: Traffic) -> Self {
         self.traffic = traffic;
+        self
+    }
+
+    /// Counts there what becomes of each packet.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
         self
     }
 
@@ -148,6 +156,7 @@ impl Bound {
             rivals: Rivals::new(self.profile.place.address),
             rivals_told: self.rivals.clone(),
             noise: Noise::default(),
+            metrics: self.metrics.clone(),
         }
     }
 

@@ -11,6 +11,9 @@ mod ordering;
 // Queries about machines and deployments.
 mod looking;
 
+// Counts for monitoring.
+mod census;
+
 // Reading and following the log.
 mod log;
 

@@ -34,6 +34,11 @@ impl CountsByAddress {
         Some(Place { counts: Arc::clone(self), address })
     }
 
+    /// How many connections are open, of all addresses.
+    pub(super) fn all(&self) -> usize {
+        self.inside.lock().values().sum()
+    }
+
     fn leave(&self, address: IpAddr) {
         let mut inside = self.inside.lock();
         if let Some(count) = inside.get_mut(&address) {

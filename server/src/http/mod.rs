@@ -22,6 +22,9 @@ mod intake;
 // Blocking work of handlers.
 mod blocking;
 
+// Metrics and checks, for monitoring.
+mod health;
+
 // Error responses.
 pub mod refusal;
 
@@ -69,6 +72,7 @@ pub(crate) use boot::as_script;
 pub use boot::try_query;
 pub use boot_source::{BootSource, Stores};
 pub use connections::ConnectionBounds;
+pub use health::{Check, Watch, details, words};
 pub(crate) use intake::Intake;
 pub(crate) use query::query_pairs;
 pub use server::{AdminBound, Bound, Door, Ends, HttpError, bind, bind_admin};

@@ -131,6 +131,7 @@ pub struct Bound {
     address: SocketAddr,
     relays: Option<watch::Receiver<Arc<RelayTable>>>,
     traffic: Traffic,
+    open: Arc<CountsByAddress>,
 }
 
 /// Binds the machines' TCP listener.
@@ -145,7 +146,7 @@ pub async fn bind(address: SocketAddr) -> Result<Bound, HttpError> {
     if let Err(error) = socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES_MAX) {
         tracing::warn!(%error, "TCP segments stay as long as the interface allows");
     }
-    Ok(Bound { listener, address, relays: None, traffic: Traffic::default() })
+    Ok(Bound { listener, address, relays: None, traffic: Traffic::default(), open: Arc::default() })
 }
 
 impl Bound {
@@ -181,6 +182,12 @@ impl Bound {
         self
     }
 
+    /// Tells how many connections are open.
+    pub fn open(&self) -> impl Fn() -> usize + Send + Sync + use<> {
+        let open = Arc::clone(&self.open);
+        move || open.all()
+    }
+
     /// Serves `router` within `bounds` until `cancel`, then finishes the open requests.
     pub async fn run(self, router: Router, bounds: ConnectionBounds, cancel: CancellationToken) {
         let connections = receive(&self, bounds, router, &cancel).await;
@@ -192,6 +199,10 @@ impl Bound {
 impl Listener for Bound {
     type Stream = Paced<TcpStream>;
     const HEAD_MAX: Option<usize> = Some(HEAD_BYTES_MAX);
+
+    fn counts(&self) -> Arc<CountsByAddress> {
+        Arc::clone(&self.open)
+    }
 
     fn per_address(&self, address: IpAddr, bounds: ConnectionBounds) -> usize {
         self.most_of(address, bounds)
@@ -217,6 +228,7 @@ impl Listener for Bound {
 pub struct AdminBound {
     listener: UnixListener,
     path: PathBuf,
+    open: Arc<CountsByAddress>,
 }
 
 /// Binds the admin's Unix socket, for its owner and group only. One that a killed server left behind is replaced.
@@ -250,10 +262,16 @@ pub async fn bind_admin(path: &Path) -> Result<AdminBound, HttpError> {
         drop(std::fs::remove_file(&early));
         return Err(failed(source));
     }
-    Ok(AdminBound { listener, path: path.to_owned() })
+    Ok(AdminBound { listener, path: path.to_owned(), open: Arc::default() })
 }
 
 impl AdminBound {
+    /// Tells how many connections are open.
+    pub fn open(&self) -> impl Fn() -> usize + Send + Sync + use<> {
+        let open = Arc::clone(&self.open);
+        move || open.all()
+    }
+
     /// Serves `router` until `cancel`, then finishes the open requests and removes the socket.
     pub async fn run(self, router: Router, cancel: CancellationToken) {
         // All admins count as one address, because a Unix socket has none.
@@ -268,6 +286,10 @@ impl Listener for AdminBound {
     type Stream = UnixStream;
     /// Images are uploaded here, so hyper may choose how large its buffer is.
     const HEAD_MAX: Option<usize> = None;
+
+    fn counts(&self) -> Arc<CountsByAddress> {
+        Arc::clone(&self.open)
+    }
 
     async fn accept(&self) -> io::Result<Accepted<UnixStream>> {
         let (stream, _) = self.listener.accept().await?;
@@ -292,6 +314,9 @@ pub(super) trait Listener {
     /// The longest head of a request, in bytes; `None` for hyper's default.
     const HEAD_MAX: Option<usize>;
 
+    /// Counts the connections that are open.
+    fn counts(&self) -> Arc<CountsByAddress>;
+
     /// How many connections `address` may have within `bounds`.
     fn per_address(&self, _address: IpAddr, bounds: ConnectionBounds) -> usize {
         bounds.per_address
@@ -309,7 +334,7 @@ pub(super) async fn receive<D: Listener>(
     cancel: &CancellationToken,
 ) -> Connections {
     let room = Arc::new(Semaphore::new(bounds.all));
-    let counts = Arc::new(CountsByAddress::default());
+    let counts = listener.counts();
     let connections = Connections::new(cancel);
     loop {
         let turn = Arc::clone(&room).acquire_owned();

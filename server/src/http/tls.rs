@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 
-use super::connections::ConnectionBounds;
+use super::connections::{ConnectionBounds, CountsByAddress};
 use super::server::{Accepted, Door, Ends, HttpError, Listener, receive};
 use super::turns::Sending;
 
@@ -25,6 +25,7 @@ pub struct ApiBound {
     listener: TcpListener,
     address: SocketAddr,
     acceptor: TlsAcceptor,
+    counts: Arc<CountsByAddress>,
 }
 
 impl std::fmt::Debug for ApiBound {
@@ -41,7 +42,7 @@ pub async fn bind_api(address: SocketAddr, config: Arc<ServerConfig>) -> Result<
     let failed = |source| HttpError::Port { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(ApiBound { listener, address, acceptor: TlsAcceptor::from(config) })
+    Ok(ApiBound { listener, address, acceptor: TlsAcceptor::from(config), counts: Arc::default() })
 }
 
 impl ApiBound {
@@ -63,6 +64,10 @@ impl ApiBound {
 impl Listener for ApiBound {
     type Stream = Handshaking;
     const HEAD_MAX: Option<usize> = Some(4 * HEAD_BYTES_MAX);
+
+    fn counts(&self) -> Arc<CountsByAddress> {
+        Arc::clone(&self.counts)
+    }
 
     async fn accept(&self) -> io::Result<Accepted<Handshaking>> {
         let (stream, peer) = self.listener.accept().await?;

@@ -14,6 +14,15 @@ pub enum RecordsError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The copy of the database could not be made.
+    #[error("cannot write {}", path.display())]
+    Copy {
+        /// The copy.
+        path: PathBuf,
+        /// What the operating system answered.
+        #[source]
+        source: std::io::Error,
+    },
     /// The database was written by a later version of swarmboot.
     #[error("the records in {} have schema {found}, newer than this program's {known}", path.display())]
     Newer {

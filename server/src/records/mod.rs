@@ -43,6 +43,9 @@ mod log;
 // The leases of the DHCP server.
 mod leases;
 
+// Copies for backups.
+mod snapshot;
+
 // The fleet's traits `Store` and `Log`, implemented over SQLite.
 mod store;
 
@@ -54,6 +57,7 @@ use rusqlite::{Connection, params};
 pub use error::RecordsError;
 pub use leases::LeaseBook;
 pub use log::LogReader;
+pub use snapshot::{check, snapshot};
 
 use crate::fleet::state::{Change, State};
 use crate::fleet::store::KnownHardware;

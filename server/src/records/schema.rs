@@ -207,11 +207,22 @@ pub(super) fn found(connection: &Connection, path: &Path) -> Result<i64, Records
 
 /// Upgrades the tables from schema version `found`, each step in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection, path: &Path, found: i64) -> Result<(), RecordsError> {
+    migrate_until(connection, path, found, newest())
+}
+
+/// Upgrades the tables up to schema version `last`.
+pub(super) fn migrate_until(
+    connection: &mut Connection,
+    path: &Path,
+    found: i64,
+    last: i64,
+) -> Result<(), RecordsError> {
     let failed = |source| RecordsError::Open { path: path.to_owned(), source };
     connection
         .execute_batch("create table if not exists schema_version (version bigint not null)")
         .map_err(failed)?;
-    for (step, version) in STEPS.iter().zip(1_i64..).skip_while(|(_, version)| *version <= found) {
+    let due = |version: i64| version > found && version <= last;
+    for (step, version) in STEPS.iter().zip(1_i64..).filter(|(_, version)| due(*version)) {
         let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(step).map_err(failed)?;
         transaction

@@ -14,7 +14,7 @@ mod files;
 mod spoiled;
 
 // Records of an earlier version.
-mod written_before;
+pub(super) mod written_before;
 
 // The same, with relays and staged images.
 mod relays_before;

@@ -59,3 +59,36 @@ fn machines_keep_their_names_after_the_upgrade() {
     assert_eq!(names(&again), before);
     assert_eq!(again.machines[&MachineId(1)].labels["role"], "r1");
 }
+
+/// The oldest records that there are, as they were written.
+fn oldest(path: &Path) {
+    let text = include_str!("fixture_837dfd5.sql").replace("ed25519:KEY", &key(1).public().to_string());
+    Connection::open(path).unwrap().execute_batch(&text).unwrap();
+}
+
+/// A process that is killed between two steps leaves the earlier ones done; one that is killed within a step leaves
+/// nothing of it. The next start goes on from there, to the same records.
+#[test]
+fn an_upgrade_that_was_interrupted_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    oldest(&whole);
+    let first = schema::found(&Connection::open(&whole).unwrap(), &whole).unwrap();
+    drop(Records::open(&whole).unwrap());
+    let wanted = tests::written_before::rows(&whole);
+    assert!(first < schema::newest(), "there is something to upgrade");
+    for done in first..schema::newest() {
+        let path = dir.path().join(format!("killed after {done}"));
+        oldest(&path);
+        let mut connection = Connection::open(&path).unwrap();
+        schema::migrate_until(&mut connection, &path, first, done).unwrap();
+        // Within the next one: what it did is in the file's journal, and no commit follows.
+        let transaction = connection.transaction().unwrap();
+        transaction.execute_batch("create table half_a_step (n bigint); delete from machines").unwrap();
+        drop(transaction);
+        drop(connection);
+        assert_eq!(schema::found(&Connection::open(&path).unwrap(), &path).unwrap(), done);
+        drop(Records::open(&path).unwrap());
+        assert_eq!(tests::written_before::rows(&path), wanted, "killed after step {done}");
+    }
+}

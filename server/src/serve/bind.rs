@@ -11,8 +11,10 @@ use super::aside::aside;
 use super::certificate;
 use super::files::Files;
 use super::home::Home;
+use super::measured::{LeaseCounts, MeasuredLeases, MeasuredStore};
 use super::programs::Programs;
 use super::stores::Stores;
+use super::watch::Queues;
 use crate::api::shapes::ApiShown;
 use crate::boot::tftp;
 use crate::config::Config;
@@ -20,6 +22,7 @@ use crate::dhcp4::{self, Interface, LeaseStore};
 use crate::fault::Fault;
 use crate::fleet::store::Store;
 use crate::http;
+use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::records::{LeaseBook, Records};
 use crate::swarm::{self, SwarmFact};
@@ -38,6 +41,8 @@ pub(super) struct Doors {
     pub(super) admin: http::AdminBound,
     /// The API's TLS listener, if there is one.
     pub(super) api: Option<http::ApiBound>,
+    /// A listener for metrics alone, if one is configured.
+    pub(super) metrics: Option<http::Bound>,
 }
 
 /// What [`bind`] has opened and bound; nothing of it runs yet.
@@ -61,6 +66,16 @@ pub(super) struct Bound {
     pub(super) facts: mpsc::Receiver<SwarmFact>,
     /// Where the API is served over TLS, and the fingerprint of its certificate.
     pub(super) api: Option<ApiShown>,
+    /// What monitoring looks at.
+    pub(super) watched: Watched,
+}
+
+/// Counters, and what is read beside them.
+#[derive(Clone, Default)]
+pub(super) struct Watched {
+    pub(super) metrics: Metrics,
+    pub(super) queues: Queues,
+    pub(super) leases: LeaseCounts,
 }
 
 impl Bound {
@@ -93,11 +108,17 @@ pub(super) async fn bind(
     let open = move || Ok((Stores::open(&wanted, &home_too, &programs, http_at)?, open_records(&home_too)?));
     let (stores, (records, leases)) = aside(open).await?;
     let traffic = Traffic::new(config.sites.clone(), config.limits.clone());
-    let mut doors = bind_doors(&config, &stores, &interface, &traffic).await?;
+    let watched = Watched::default();
+    let records: Box<dyn Store> =
+        Box::new(MeasuredStore { inner: records, metrics: watched.metrics.clone() });
+    let leases: Box<dyn LeaseStore> =
+        Box::new(MeasuredLeases { inner: leases, counts: watched.leases.clone() });
+    let mut doors = bind_doors(&config, &stores, &interface, &traffic, &watched.metrics).await?;
     let api = bind_api(&config, &home, &interface).await?;
     let (api, listener) = api.unzip();
     doors.api = listener;
     let (tell, facts) = mpsc::channel(BACKLOG);
+    watched.queues.add("swarm-facts", &tell);
     let swarm = bind_swarm(&config, &home, &stores, interface.address, tell).await?;
     let own = Ipv4Net::new(interface.address, interface.prefix).ok();
     let peers = Peers::new(config.boot_peers, traffic.clone(), own);
@@ -116,6 +137,7 @@ pub(super) async fn bind(
         swarm,
         facts,
         api,
+        watched,
     })
 }
 
@@ -124,23 +146,31 @@ async fn bind_doors(
     stores: &Stores,
     interface: &Interface,
     traffic: &Traffic,
+    metrics: &Metrics,
 ) -> Result<Doors, Fault> {
-    let web = http::bind(http_at(config, interface)).await.map_err(|error| {
-        let hint = error.hint();
-        Fault::failed("cannot serve HTTP").because(&error).hint(hint)
-    })?;
+    let listen = async |address: SocketAddr, what: &str| {
+        http::bind(address).await.map_err(|error| {
+            let hint = error.hint();
+            Fault::failed(format!("cannot serve {what}")).because(&error).hint(hint)
+        })
+    };
+    let web = listen(http_at(config, interface), "HTTP").await?;
     let web = web.with_traffic(traffic.clone());
-    let dhcp = bind_dhcp(config, stores)?.with_traffic(traffic.clone());
+    let dhcp = bind_dhcp(config, stores)?.with_traffic(traffic.clone()).with_metrics(metrics.clone());
     let tftp = tftp::bind(interface.address).map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot serve TFTP").because(&error).hint(hint)
     })?;
-    let tftp = tftp.with_traffic(traffic.clone());
+    let tftp = tftp.with_traffic(traffic.clone()).with_metrics(metrics.clone());
     let admin = http::bind_admin(&config.socket).await.map_err(|error| {
         let hint = error.hint();
         Fault::failed("cannot open the admin socket").because(&error).hint(hint)
     })?;
-    Ok(Doors { web, dhcp, tftp, admin, api: None })
+    let metrics = match config.metrics_address {
+        Some(address) => Some(listen(address, "metrics").await?),
+        None => None,
+    };
+    Ok(Doors { web, dhcp, tftp, admin, metrics, api: None })
 }
 
 /// Binds the API's TLS port, if there is to be one.

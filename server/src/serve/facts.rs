@@ -8,16 +8,18 @@ use common::step::{Step, What};
 use tokio::sync::mpsc;
 
 use crate::fleet::FleetHandle;
+use crate::metrics::Metrics;
 use crate::swarm::{Party, SwarmFact};
 
 /// Writes the swarm's events into the log until the swarm has ended.
-pub(super) async fn log(mut facts: mpsc::Receiver<SwarmFact>, fleet: FleetHandle) {
+pub(super) async fn log(mut facts: mpsc::Receiver<SwarmFact>, fleet: FleetHandle, metrics: Metrics) {
     // A machine that has sealed its disk leaves the swarm as the last step of its job: that is not logged.
     let mut sealed = HashSet::new();
     while let Some(fact) = facts.recv().await {
         match &fact {
             SwarmFact::Sealed { job } => drop(sealed.insert(*job)),
             SwarmFact::Left { job, .. } if sealed.remove(job) => continue,
+            SwarmFact::Corrupt { by, .. } => metrics.hash_failure(&image_of(by, &fleet).await),
             _ => {}
         }
         for (job, step, text) in words(fact, &fleet).await {
@@ -77,6 +79,15 @@ async fn words(fact: SwarmFact, fleet: &FleetHandle) -> Vec<(JobId, Step, String
         }
         SwarmFact::Joined { .. } | SwarmFact::Sealed { .. } => vec![],
     }
+}
+
+/// The image of whose chunk `finder` tells, by name; a relay holds all of them.
+async fn image_of(finder: &Party, fleet: &FleetHandle) -> String {
+    let image = match job_of(finder) {
+        Some(job) => fleet.image_of_job(job).await.ok().flatten(),
+        None => None,
+    };
+    image.unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn job_of(party: &Party) -> Option<JobId> {

@@ -46,6 +46,12 @@ mod files;
 // Marks and disks of the machine that the server runs on.
 mod own;
 
+// The stores of records and leases, with their calls counted.
+mod measured;
+
+// What monitoring looks at.
+mod watch;
+
 // DHCP leases across a restart.
 mod leases;
 

@@ -16,12 +16,18 @@ use super::wire::Wired;
 use super::{carried, facts, leases};
 use crate::fault::Fault;
 use crate::fleet::{self, FleetHandle};
+use crate::http::ConnectionBounds;
+use crate::metrics::Metrics;
 use crate::swarm::{self, SwarmFact};
+
+/// The bounds on the connections of the listener for metrics: Prometheus needs one or two.
+const METRICS_BOUNDS: ConnectionBounds = ConnectionBounds { all: 16, per_address: 16 };
 
 /// Starts every task under `supervisor`. Returns the stores, whose long work must be cancelled when the server stops.
 pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends) -> Result<Stores, Fault> {
-    let Wired { config, files, stores, doors, fleet, leases, .. } = wired;
-    start_swarm(supervisor, wired.swarm, wired.facts, &fleet, &ends.inner).await?;
+    let Wired { config, files, stores, doors, fleet, leases, watched, .. } = wired;
+    let (metrics, queues) = (watched.metrics, watched.queues);
+    start_swarm(supervisor, wired.swarm, (wired.facts, metrics.clone()), &fleet, &ends.inner).await?;
     let refresh = Arc::clone(&stores.kits);
     aside(move || {
         refresh.prepare();
@@ -32,6 +38,8 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
 
     let (sightings, sighted) = mpsc::channel(BACKLOG);
     let (changed, leases_changed) = mpsc::channel(BACKLOG);
+    queues.add("sightings", &sightings);
+    queues.add("leases", &changed);
     let (policies, served) = (fleet.policies(), doors.dhcp.served());
     let dhcp = doors.dhcp.run(policies, sightings.clone(), wired.kept, changed, ends.outer.clone());
     supervisor.listener("dhcp", dhcp);
@@ -43,6 +51,9 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
         supervisor.listener("api", done(api.run(wired.private.clone(), ends.outer.clone())));
     }
     supervisor.listener("admin", done(doors.admin.run(wired.private, ends.outer.clone())));
+    if let Some(door) = doors.metrics {
+        supervisor.listener("metrics", done(door.run(wired.metrics, METRICS_BOUNDS, ends.outer.clone())));
+    }
     supervisor.worker("traffic", done(carried::log(fleet.clone(), wired.traffic, ends.inner.clone())));
     supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet)));
     supervisor.worker("leases", done(leases::keep(leases_changed, leases)));
@@ -56,12 +67,12 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
 pub(super) async fn start_swarm(
     supervisor: &mut Supervisor,
     node: swarm::Bound,
-    told: mpsc::Receiver<SwarmFact>,
+    (told, metrics): (mpsc::Receiver<SwarmFact>, Metrics),
     fleet: &FleetHandle,
     inner: &CancellationToken,
 ) -> Result<usize, Fault> {
     supervisor.worker("swarm", done(node.run(inner.clone())));
-    supervisor.worker("swarm facts", done(facts::log(told, fleet.clone())));
+    supervisor.worker("swarm facts", done(facts::log(told, fleet.clone(), metrics)));
     fleet.readmit().await.map_err(|error| Fault::failed("cannot go on with running jobs").because(&error))
 }
 

@@ -119,7 +119,7 @@ async fn start_again(count: u32) -> Again {
     };
     let (fleet, task) = fleet::start(Box::new(records), provisioning, keys, settings).unwrap();
     let (mut supervisor, ends) = (Supervisor::new(), Ends::default());
-    let started = start_swarm(&mut supervisor, node, told, &fleet, &ends.inner);
+    let started = start_swarm(&mut supervisor, node, (told, Default::default()), &fleet, &ends.inner);
     let count =
         tokio::time::timeout(Duration::from_secs(20), started).await.expect("the server comes up").unwrap();
     Again { fleet, swarm: handle, count, _dir: dir, _crew: supervisor, _task: task }
@@ -154,7 +154,7 @@ async fn all_jobs_of_a_large_order_are_dismissed_when_it_is_cancelled() {
 }
 
 /// A configuration on the loopback, with its state in `dir`.
-fn config(dir: &Path) -> Config {
+pub(super) fn config(dir: &Path) -> Config {
     Config {
         interface: "lo".to_owned(),
         addresses: Addresses::Proxy,
@@ -177,6 +177,8 @@ fn config(dir: &Path) -> Config {
         connections_per_address: 64,
         boot_peers: Default::default(),
         api: None,
+        metrics_address: None,
+        file: None,
         uefi_program: None,
         kernel_args: Default::default(),
         log: "info".to_owned(),

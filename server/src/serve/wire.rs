@@ -10,12 +10,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::aside::aside;
-use super::bind::{Bound, Doors};
+use super::bind::{Bound, Doors, Watched};
 use super::files::Files;
 use super::home::Home;
 use super::stores::Stores;
+use super::watch::Watching;
 use super::{leases, own, status, users};
 use crate::api;
+use crate::backup::Backup;
 use crate::config::Config;
 use crate::dhcp4::{Lease, LeaseStore};
 use crate::fault::Fault;
@@ -51,6 +53,10 @@ pub(super) struct Wired {
     pub(super) public: Router,
     /// The routes of the admin's socket.
     pub(super) private: Router,
+    /// The routes of the listener for metrics alone.
+    pub(super) metrics: Router,
+    /// What monitoring looks at.
+    pub(super) watched: Watched,
     /// Where changed leases are saved.
     pub(super) leases: Box<dyn LeaseStore>,
     /// The leases of earlier runs.
@@ -60,18 +66,28 @@ pub(super) struct Wired {
 /// Connects what is `bound`. Cancelling `closing` ends what an admin follows or uploads.
 pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
     let (url, status) = (bound.url(), status::status(&bound));
-    let Bound { config, files, home, stores, records, leases, doors, traffic, peers, swarm, facts, .. } =
-        bound;
-    let start = {
-        let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
-        let keys = home.keys.clone();
-        let settings = settings(&config, files, &home, (&url, swarm.handle().addresses()));
-        move || {
-            fleet::start(records, provisioning, keys, settings)
-                .map_err(|error| Fault::failed("cannot start the fleet").because(&error))
-        }
-    };
-    let (fleet, fleet_task) = aside(start).await?;
+    let Bound {
+        config,
+        files,
+        home,
+        stores,
+        records,
+        leases,
+        doors,
+        traffic,
+        peers,
+        swarm,
+        facts,
+        watched,
+        ..
+    } = bound;
+    let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
+    let settings = settings(&config, files, &home, (&url, swarm.handle().addresses()));
+    let keys = home.keys.clone();
+    let start = move || fleet::start(records, provisioning, keys, settings);
+    let (fleet, fleet_task) =
+        aside(move || start().map_err(|error| Fault::failed("cannot start the fleet").because(&error)))
+            .await?;
     let (leases, kept) = leases::load(leases).await?;
     let orders = fleet.policies();
     peers.expect(move |site| orders.borrow().due.expects(site));
@@ -85,6 +101,8 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let boot_source = Arc::new(http::Stores { kits, bundles, images });
     let public =
         http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery, peers);
+    let watch = watching(&watched, &doors, &stores, (&config, &traffic), &fleet);
+    let backup = Backup { state: config.state.clone(), configuration: config.file.clone() };
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),
@@ -97,6 +115,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         user_name: Arc::new(users::name),
         errands: api::Errands::default(),
         streams: api::Streams::default(),
+        ops: api::Ops { backup: backup.door(), watch: Arc::clone(&watch) },
         cancel: closing,
     });
     Ok(Wired {
@@ -113,8 +132,32 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         fleet_task,
         public,
         private,
+        metrics: http::details(&watch).merge(http::words(&watch)),
+        watched,
         leases,
         kept,
+    })
+}
+
+/// What monitoring looks at, of what is bound and connected.
+fn watching(
+    watched: &Watched,
+    doors: &Doors,
+    stores: &Stores,
+    (config, traffic): (&Arc<Config>, &Traffic),
+    fleet: &FleetHandle,
+) -> Arc<dyn http::Watch> {
+    Arc::new(Watching {
+        metrics: watched.metrics.clone(),
+        fleet: fleet.clone(),
+        traffic: traffic.clone(),
+        stores: stores.clone(),
+        config: Arc::clone(config),
+        leases: watched.leases.clone(),
+        rivals: doors.dhcp.rivals(),
+        queues: watched.queues.clone(),
+        open: vec![("machines", Box::new(doors.web.open())), ("admin", Box::new(doors.admin.open()))],
+        census: Default::default(),
     })
 }
 

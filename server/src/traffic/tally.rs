@@ -30,7 +30,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Dhcp,
         Self::Tftp,
         Self::BootFiles,
@@ -40,6 +40,21 @@ impl Kind {
         Self::Answers,
         Self::Control,
     ];
+
+    /// The kind's name, as `swarm status` prints it in JSON and metrics have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dhcp => "dhcp",
+            Self::Tftp => "tftp",
+            Self::BootFiles => "boot_files",
+            Self::Bundle => "bundle",
+            Self::Manifest => "manifest",
+            Self::Chunks => "chunks",
+            Self::Answers => "answers",
+            Self::Control => "control",
+        }
+    }
 
     /// The class in which bytes of this kind wait.
     pub(super) fn class(self) -> Class {

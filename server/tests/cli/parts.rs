@@ -18,6 +18,7 @@ use rustls::pki_types::CertificateDer;
 use server::api;
 use server::api::remote::Fingerprint;
 use server::api::shapes::ServerStatus;
+use server::backup::Backup;
 use server::boot::{BootKits, BootSettings};
 use server::fleet::decide::{Settings, WaiterBounds};
 use server::fleet::rules::{Rule, Rules};
@@ -105,6 +106,10 @@ impl Parts {
             user_name: Arc::new(|_| "root".to_owned()),
             errands: api::Errands::default(),
             streams: api::Streams::default(),
+            ops: api::Ops {
+                backup: Backup { state: state.clone(), configuration: None }.door(),
+                ..api::Ops::default()
+            },
             cancel: cancel.clone(),
         });
         let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();

@@ -19,7 +19,7 @@ fn fixture(dir: &Path) -> PathBuf {
 }
 
 /// Every row of every table, as text in a fixed order.
-pub(super) fn rows(path: &Path) -> Vec<String> {
+pub(in crate::records) fn rows(path: &Path) -> Vec<String> {
     let connection = Connection::open(path).unwrap();
     // The versions of the schema differ: a later step adds tables, and columns that are null in earlier rows. A column that
     // is null everywhere is left out.

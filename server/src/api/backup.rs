@@ -1,0 +1,33 @@
+//! The route of backups. Touches what writes them.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::admin::Admin;
+use super::tasks::streamed_by;
+use crate::http::refusal::Refusal;
+
+/// The query of a backup.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    /// Whether the images are part of it.
+    #[serde(default = "yes")]
+    images: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `POST` although it changes nothing: the answer holds the server's keys, so it must not be what a viewer may `GET`.
+pub(super) async fn write(
+    State(admin): State<Admin>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Refusal> {
+    let (write, errand) = (Arc::clone(&admin.ops.backup), admin.errands.place()?);
+    tracing::info!(images = asked.images, "a backup was asked for");
+    Ok(streamed_by(errand, move |out| write(asked.images, out)))
+}
