@@ -107,7 +107,8 @@ mod tests {
         use hyper::service::Service as _;
         let watch: Arc<dyn Watch> = Arc::new(Broken(good));
         let request = hyper::Request::get(path).body(axum::body::Body::empty()).unwrap();
-        let service = hyper_util::service::TowerToHyperService::new(words::<()>(&watch).merge(details(&watch)));
+        let service =
+            hyper_util::service::TowerToHyperService::new(words::<()>(&watch).merge(details(&watch)));
         let Ok(response) = service.call(request).await;
         let kind = response.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
         let status = response.status().as_u16();

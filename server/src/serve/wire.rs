@@ -17,6 +17,7 @@ use super::stores::Stores;
 use super::watch::Watching;
 use super::{leases, own, status, users};
 use crate::api;
+use crate::api::shapes::ServerStatus;
 use crate::backup::Backup;
 use crate::config::Config;
 use crate::dhcp4::{Lease, LeaseStore};
@@ -63,6 +64,19 @@ pub(super) struct Wired {
     pub(super) kept: Vec<Lease>,
 }
 
+/// The server's status, with what the boot policies warn of.
+fn with_policies(
+    status: impl Fn() -> ServerStatus + Send + Sync,
+    fleet: &FleetHandle,
+) -> impl Fn() -> ServerStatus + Send + Sync {
+    let known = fleet.policies();
+    move || {
+        let mut status = status();
+        status.warnings.extend(known.borrow().warning());
+        status
+    }
+}
+
 /// Connects what is `bound`. Cancelling `closing` ends what an admin follows or uploads.
 pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wired, Fault> {
     let (url, status) = (bound.url(), status::status(&bound));
@@ -91,12 +105,6 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let (leases, kept) = leases::load(leases).await?;
     let orders = fleet.policies();
     peers.expect(move |site| orders.borrow().due.expects(site));
-    let known = fleet.policies();
-    let status = move || {
-        let mut status = status();
-        status.warnings.extend(known.borrow().warning());
-        status
-    };
     let Stores { images, kits, bundles } = stores.clone();
     let boot_source = Arc::new(http::Stores { kits, bundles, images });
     let public =
@@ -109,7 +117,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         kits: Arc::clone(&stores.kits),
         swarm: swarm.handle(),
         traffic: traffic.clone(),
-        status: Arc::new(status),
+        status: Arc::new(with_policies(status, &fleet)),
         tokens: fleet.tokens(),
         used: api::LastUsed::default(),
         user_name: Arc::new(users::name),
