@@ -22,11 +22,18 @@ use crate::units;
 // The flags of `swarmboot serve`.
 mod flags;
 
+// Core: what holds, and where it comes from.
+mod show;
+
+// Core: the commented files that are installed.
+pub(crate) mod template;
+
 pub use flags::Flags;
 pub(crate) use flags::{LinkFlags, LogFlags};
+pub use show::{Held, Source, held};
 
 /// The default state folder.
-const STATE: &str = "/var/lib/swarmboot";
+pub(crate) const STATE: &str = "/var/lib/swarmboot";
 
 /// The configuration file that is read if it exists and no other is named.
 const FILE: &str = "/etc/swarmboot/swarmboot.toml";
@@ -158,7 +165,7 @@ pub struct ApiPort {
 /// The configuration file: the same names as the flags, with underscores.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+pub(crate) struct File {
     interface: Option<String>,
     dhcp_range: Option<String>,
     authoritative: Option<bool>,
@@ -216,12 +223,12 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or parsed, or a value is not allowed.
     pub fn resolve(flags: Flags, socket: PathBuf) -> Result<Self, Fault> {
-        let path = flags.config.clone().or_else(|| Path::new(FILE).exists().then(|| FILE.into()));
+        let path = file_of(&flags);
         let file = path.as_deref().map_or_else(|| Ok(File::default()), read)?;
         Ok(Self { file: path, ..Self::merge(flags, file, socket)? })
     }
 
-    fn merge(flags: Flags, file: File, socket: PathBuf) -> Result<Self, Fault> {
+    pub(crate) fn merge(flags: Flags, file: File, socket: PathBuf) -> Result<Self, Fault> {
         let kept = kept(&file)?;
         let api = api(&file, flags.api_port, flags.no_api)?;
         let interface = flags.link.interface.clone().or(file.interface).ok_or_else(|| {
@@ -322,17 +329,32 @@ fn api(file: &File, port_flag: Option<u16>, off: bool) -> Result<Option<ApiPort>
     Ok(wanted.then_some(ApiPort { address: file.api_address, port, certificate }))
 }
 
+/// The configuration file that is read: the one that is named, or the usual one if it is there.
+#[must_use]
+pub fn file_of(flags: &Flags) -> Option<PathBuf> {
+    flags.config.clone().or_else(|| Path::new(FILE).exists().then(|| FILE.into()))
+}
+
+/// The text of a configuration file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn text_of(path: &Path) -> Result<String, Fault> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Fault::usage(format!("cannot read the configuration file {}", path.display())).because(&error)
+    })
+}
+
 /// Reads a configuration file.
 ///
 /// # Errors
 /// When it cannot be read or understood.
 pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Fault> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Fault::usage(format!("cannot read the configuration file {}", path.display())).because(&error)
-    })?;
+    let text = text_of(path)?;
     toml::from_str(&text).map_err(|error| {
         Fault::usage(format!("the configuration file {} cannot be understood", path.display()))
             .because(&error)
+            .hint("`swarmboot config check` finds every mistake in it")
     })
 }
 

@@ -64,6 +64,12 @@ impl Fault {
         self
     }
 
+    /// Sentence, causes and hint, each by itself.
+    #[must_use]
+    pub(crate) fn parts(&self) -> (&str, &[String], Option<&str>) {
+        (&self.sentence, &self.causes, self.hint.as_deref())
+    }
+
     /// The text: lines that begin with `error:`, `cause:` and `hint:`.
     #[must_use]
     pub fn text(&self) -> String {

@@ -10,6 +10,12 @@ pub mod relay;
 // Starts and stops the server: binds everything before anything runs.
 pub mod serve;
 
+// What is wrong on this host and its network, and what to do about it.
+pub mod doctor;
+
+// Mistakes in a configuration, each with its place.
+pub mod mistakes;
+
 // The configuration: flags and file, fully checked.
 pub mod config;
 
@@ -60,6 +66,9 @@ pub mod backup;
 
 // Everything that must outlive the process, in SQLite.
 pub mod records;
+
+// The manual: the pages under `server/docs`, as a browser shows them.
+pub mod docs;
 
 // Magic packets, which switch machines on.
 pub mod magic;

@@ -91,6 +91,7 @@ pub fn routes(admin: Admin) -> Router {
         .merge(words(&admin.ops.watch))
         // Anybody may load the page: it holds nothing, and asks for a token.
         .merge(crate::dashboard::routes())
+        .merge(crate::docs::routes())
 }
 
 async fn status(Asked(admin): Asked) -> Answered<ServerStatus> {

@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::access::{Login, Token};
 pub use self::backup::{Backup, Restore};
+pub use self::config::Config;
 pub use self::deploy::{Again, Deploy, Start};
+pub use self::doctor::Doctor;
 pub use self::image::Image;
 pub use self::kit::Kit;
 pub use self::logs::Logs;
@@ -19,7 +21,9 @@ use crate::config::Flags;
 // One file for each noun.
 mod access;
 mod backup;
+mod config;
 mod deploy;
+mod doctor;
 mod image;
 mod kit;
 mod logs;
@@ -81,6 +85,17 @@ pub enum Command {
     Logout,
     /// Make a state folder of a backup, without a server.
     Restore(Restore),
+    /// The configuration: mistakes in it, and what holds.
+    #[command(subcommand)]
+    Config(Config),
+    /// What is wrong on this host and its network, and what to do about it.
+    Doctor(Doctor),
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder, which is made if it is not there.
+        folder: PathBuf,
+    },
     /// Print completions for a shell.
     Completions {
         /// Which shell.

@@ -16,7 +16,9 @@ mod saved;
 // One file for each group of commands.
 mod access;
 mod backup;
+mod config;
 mod deploy;
+mod doctor;
 mod hooks;
 mod image;
 mod kit;
@@ -24,6 +26,9 @@ mod logs;
 mod machine;
 mod relay;
 mod swarm;
+
+// The manual pages.
+mod man;
 
 use std::process::ExitCode;
 
@@ -76,6 +81,9 @@ async fn run(args: Args) -> Result<ExitCode, Fault> {
         Command::Ask(Ask::Relay(Relay::Run(flags))) => {
             crate::relay::run(crate::relay::Config::resolve(*flags)?).await.map(|()| ExitCode::SUCCESS)
         }
+        Command::Config(command) => config::run(&screen, command),
+        Command::Doctor(doctor) => doctor::run(&screen, doctor, args.server, args.socket).await,
+        Command::Man { folder } => man::write(&folder).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "swarmboot", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

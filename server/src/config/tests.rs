@@ -127,3 +127,74 @@ fn nonsense_is_refused() {
     }
     assert!(toml::from_str::<File>("interfaces = 'eth1'").is_err());
 }
+
+/// The commented file has every setting, means the defaults where it says so, and can be taken as it is.
+#[test]
+fn the_commented_configuration_is_whole_and_true() {
+    use super::template::{SERVER, fields, in_force, settings};
+    assert_eq!(
+        merged(flags(), SERVER).unwrap(),
+        merged(flags(), "").unwrap(),
+        "commented out it changes nothing"
+    );
+    let defaults = merged(flags(), &in_force(SERVER, true)).unwrap();
+    assert_eq!(defaults, merged(flags(), "").unwrap(), "what it calls defaults are the defaults");
+    merged(flags(), &in_force(SERVER, false)).unwrap();
+    let keys: Vec<String> = settings(SERVER).into_iter().map(|setting| setting.key).collect();
+    let fields = fields::<File>();
+    assert!(fields.len() > 15, "{fields:?}");
+    for field in &fields {
+        let is_there = keys.contains(field) || keys.contains(&format!("[[{field}]]"));
+        assert!(
+            is_there,
+            "server/packaging/swarmboot.toml lacks `{field}`: add it with its meaning and default"
+        );
+    }
+    for key in keys.iter().filter(|key| !key.contains('.')) {
+        let key = key.trim_matches(['[', ']']);
+        assert!(
+            fields.iter().any(|field| field == key),
+            "server/packaging/swarmboot.toml has `{key}`, which nothing reads"
+        );
+    }
+}
+
+/// The manual's page of settings, made from the commented file and the flags.
+#[test]
+fn the_page_of_settings_is_what_is_read() {
+    use std::fmt::Write as _;
+
+    use clap::Args as _;
+
+    use super::template::{SERVER, settings};
+    let command = Flags::augment_args(clap::Command::new("serve"));
+    let mut page = "# Settings\n\nEvery setting of `/etc/swarmboot/swarmboot.toml`. A flag of `swarmboot serve` stands above the \
+                    environment, and that above the file. `swarmboot config check` finds mistakes; `swarmboot config show` \
+                    tells what holds, and why. This page is made from the commented file, \
+                    `server/packaging/swarmboot.toml`.\n"
+        .to_owned();
+    for setting in settings(SERVER) {
+        let flag = command.get_arguments().find(|arg| {
+            let long = arg.get_long().unwrap_or_default().replace('-', "_");
+            long == setting.key || long == format!("no_{}", setting.key)
+        });
+        write!(page, "\n## {}\n\n{}\n\n", setting.key, setting.about).unwrap();
+        if !setting.value.is_empty() {
+            let what = if setting.is_default { "Default" } else { "Example" };
+            writeln!(page, "- {what}: `{}`", setting.value).unwrap();
+        }
+        if let Some(flag) = flag {
+            writeln!(page, "- Flag: `--{}`", flag.get_long().unwrap()).unwrap();
+            if let Some(env) = flag.get_env() {
+                writeln!(page, "- Environment: `{}`", env.to_string_lossy()).unwrap();
+            }
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    if std::env::var_os("SWARMBOOT_UPDATE").is_some() {
+        std::fs::write(path, page).unwrap();
+        return;
+    }
+    let there = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(there == page, "server/docs/settings.md is not what the program reads: SWARMBOOT_UPDATE=1");
+}

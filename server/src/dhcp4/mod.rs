@@ -44,6 +44,9 @@ mod checks;
 // Other DHCP servers on the network.
 mod rivals;
 
+// Asks who answers, for `doctor`.
+mod probe;
+
 // Handles one packet at a time.
 mod server;
 
@@ -74,5 +77,6 @@ pub use decide::{Mode, Network, ServerProfile};
 pub use lease::{Lease, LeaseState};
 pub use lease_store::LeaseStore;
 pub use place::{Place, Range};
+pub use probe::{Answer, Asked, probe};
 pub use rivals::Rival;
 pub use wire::{Drift, Interface, drift, interface_address};

@@ -72,13 +72,18 @@ impl Rivals {
     }
 }
 
-/// The server that sent this Ethernet frame; `None` if the frame is no DHCP offer or acknowledgement.
-fn read(frame: &[u8]) -> Option<Rival> {
+/// The DHCP packet in an Ethernet frame to a client, and the address that it came from.
+fn packet(frame: &[u8]) -> Option<(&[u8], Ipv4Addr)> {
     let ip = frame.get(14..).filter(|_| frame[12..14] == [8, 0])?;
     let length = usize::from(ip.first()? & 0x0f) * 4;
     let (source, udp) =
         (Ipv4Addr::from(<[u8; 4]>::try_from(ip.get(12..16)?).ok()?), ip.get(length.max(20)..)?);
-    let packet = udp.get(8..).filter(|_| ip[9] == 17 && udp[2..4] == [0, 68])?;
+    Some((udp.get(8..).filter(|_| ip[9] == 17 && udp[2..4] == [0, 68])?, source))
+}
+
+/// The server that sent this Ethernet frame; `None` if the frame is no DHCP offer or acknowledgement.
+fn read(frame: &[u8]) -> Option<Rival> {
+    let (packet, source) = packet(frame)?;
     let header = packet.get(..HEADER).filter(|header| header[0] == 2 && header[HEADER - 4..] == MAGIC)?;
     let options = Options::of(packet);
     // Only offers and acknowledgements; a refusal gives nothing.
@@ -121,6 +126,18 @@ impl Ears {
         let mut frame = [0; 2048];
         while ears.socket.try_recv(&mut frame).is_ok() {}
         Ok(ears)
+    }
+
+    /// The next packet to a DHCP client with its sender's address; `None` if it is cut short. Cancel safe.
+    pub(super) async fn packet(&self) -> io::Result<Option<(Vec<u8>, Ipv4Addr)>> {
+        let mut frame = [0; 2048];
+        let length = self.socket.recv(&mut frame).await?;
+        Ok(packet(&frame[..length]).map(|(packet, source)| (packet.to_vec(), source)))
+    }
+
+    /// The socket itself, to send from.
+    pub(super) fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
     }
 
     /// The next answer of another server; the server's own are not received. Cancel safe.

@@ -176,6 +176,26 @@ impl Served {
     }
 }
 
+/// A host at the other end of the cable asks who answers machines, as `doctor` does.
+#[test]
+fn who_answers_machines_can_be_asked() {
+    if !inside("who_answers_machines_can_be_asked") {
+        return;
+    }
+    let done = Command::new("ip").args(["addr", "add", "10.9.0.2/24", "dev", "rom"]).status().unwrap();
+    assert!(done.success());
+    let served = serve(10, 20);
+    let rom = interface_address("rom").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answers = runtime.block_on(super::probe(&rom, Duration::from_secs(3))).unwrap();
+    for asked in [super::Asked::Bios, super::Asked::Uefi] {
+        let answer = answers.iter().find(|answer| answer.asked == asked && !answer.second);
+        let answer = answer.unwrap_or_else(|| panic!("{asked:?} is not answered: {answers:?}"));
+        assert!(answer.server == SERVER && answer.addresses && answer.file.is_some(), "{answers:?}");
+    }
+    served.stop();
+}
+
 #[test]
 fn an_address_that_somebody_has_is_not_given() {
     if !inside("an_address_that_somebody_has_is_not_given") {

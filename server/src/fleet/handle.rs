@@ -104,6 +104,14 @@ impl FleetHandle {
         self.tell(|fleet, _| fleet.boots.age()).await.unwrap();
     }
 
+    /// Makes the fleet's thread wait until the other end of `gate` is dropped; the future ends when it goes on.
+    #[cfg(test)]
+    pub(crate) fn hang(&self, gate: std::sync::mpsc::Receiver<()>) -> impl Future<Output = ()> + use<> {
+        let fleet = self.clone();
+        let hung = tokio::spawn(async move { fleet.tell(move |_, _| _ = gate.recv()).await.unwrap() });
+        async move { hung.await.unwrap() }
+    }
+
     /// How many machines wait with an open request.
     ///
     /// # Errors

@@ -26,6 +26,12 @@ impl Kits {
         }
     }
 
+    /// The kits below `state_dir`, only to be looked at: nothing is written or locked.
+    #[must_use]
+    pub fn look(state_dir: &Path) -> Self {
+        Self::at(state_dir.join("kits"))
+    }
+
     /// Imports a kit. Blocks for seconds to minutes; an import that fails leaves nothing.
     ///
     /// # Errors

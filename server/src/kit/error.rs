@@ -147,10 +147,26 @@ impl KitError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Read { source, .. } | Self::Write { source, .. }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
+            // The service is not root, and some distributions keep kernels from everybody else.
+            Self::Read { path, source }
+                if source.kind() == io::ErrorKind::PermissionDenied && path.starts_with("/boot") =>
             {
-                "run it as root: kernels in /boot and the state folder are root's".to_owned()
+                format!(
+                    "let the server read it: chgrp swarmboot {0} && chmod g+r {0}; or fetch the kernel's package with \
+                     `apt-get download` and import that with --deb",
+                    path.display()
+                )
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "the server reads it, as its own user: let that read it, or copy it to where it may"
+                    .to_owned()
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "the server reads it, and its service has a /tmp of its own: copy it elsewhere".to_owned()
+            }
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "the state folder must be the server's: chown -R it to the user that the server runs as"
+                    .to_owned()
             }
             Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "make room where the state is kept: a kit of a full kernel needs about 300 MB during import"
@@ -212,4 +228,20 @@ pub(crate) fn reading(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Kit
 pub(crate) fn writing(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> KitError {
     let path = path.into();
     move |source| KitError::Write { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_service_cannot_read_has_a_cure() {
+        let of = |path: &str, kind: io::ErrorKind| {
+            KitError::Read { path: path.into(), source: kind.into() }.hint()
+        };
+        let closed = of("/boot/vmlinuz-6.8.0-1-generic", io::ErrorKind::PermissionDenied).unwrap();
+        assert!(closed.contains("chgrp swarmboot /boot/vmlinuz-6.8.0-1-generic && chmod g+r"), "{closed}");
+        assert!(of("/root/a.deb", io::ErrorKind::PermissionDenied).unwrap().contains("as its own user"));
+        assert!(of("/tmp/a.deb", io::ErrorKind::NotFound).unwrap().contains("/tmp of its own"));
+    }
 }

@@ -64,7 +64,7 @@ use std::time::Duration;
 
 pub use self::config::{Config, Flags};
 use crate::fault::Fault;
-use crate::serve::{Ends, StopSignals, Supervisor, log_to_stderr};
+use crate::serve::{Ends, StopSignals, Supervisor, log_to_stderr, notify};
 
 /// How long stopping may take in all.
 const GRACE: Duration = Duration::from_secs(10);
@@ -77,6 +77,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     log_to_stderr(&config.log, config.log_json)?;
     let mut signals = StopSignals::listen()?;
     let (mut supervisor, ends) = (Supervisor::new(), Ends::default());
+    notify::status("opening the ports, and asking the server");
     let begun = tokio::select! {
         begun = start::start(config, &mut supervisor, &ends) => Some(begun),
         () = signals.next() => None,
@@ -85,10 +86,12 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         tracing::info!("told to stop before it had begun");
         return Ok(());
     };
+    notify::ready("serves its site");
     let ended = tokio::select! {
         ended = supervisor.watch(signals.asked()) => ended,
         Ok(fault) = ended => Err(fault),
     };
+    notify::stopping();
     let stop = async {
         ends.outer.cancel();
         supervisor.listeners_closed().await;

@@ -67,6 +67,9 @@ mod status;
 // Warnings about the interface and about other DHCP servers.
 mod network;
 
+// What systemd is told.
+pub(crate) mod notify;
+
 use std::time::Duration;
 
 pub(crate) use self::aside::aside;
@@ -96,6 +99,8 @@ pub async fn run(config: Config) -> Result<(), Fault> {
 async fn serve(config: Config, programs: impl FnOnce() -> Result<Programs, Fault>) -> Result<(), Fault> {
     let mut signals = StopSignals::listen()?;
     let (mut supervisor, ends) = (Supervisor::new(), Ends::default());
+    notify::status("opening the state folder and the ports");
+    let serves = format!("serves, {}", status::mode_words(&config));
     let begun = tokio::select! {
         begun = begin(config, programs, &mut supervisor, &ends) => Some(begun),
         () = signals.next() => None,
@@ -104,7 +109,9 @@ async fn serve(config: Config, programs: impl FnOnce() -> Result<Programs, Fault
         tracing::info!("told to stop before it had begun");
         return Ok(());
     };
+    notify::ready(&serves);
     let ended = supervisor.watch(signals.asked()).await;
+    notify::stopping();
     let stopped = tokio::time::timeout(GRACE, stop(&stores, &mut supervisor, &ends)).await;
     ended?;
     stopped.unwrap_or_else(|_| {

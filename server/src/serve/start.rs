@@ -13,7 +13,7 @@ use super::stores::Stores;
 use super::supervisor::Ends;
 use super::supervisor::{Supervisor, done};
 use super::wire::Wired;
-use super::{carried, facts, leases};
+use super::{carried, facts, leases, notify};
 use crate::fault::Fault;
 use crate::fleet::{self, FleetHandle};
 use crate::http::ConnectionBounds;
@@ -55,6 +55,7 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
         supervisor.listener("metrics", done(door.run(wired.metrics, METRICS_BOUNDS, ends.outer.clone())));
     }
     supervisor.worker("traffic", done(carried::log(fleet.clone(), wired.traffic, ends.inner.clone())));
+    supervisor.worker("watchdog", done(notify::watchdog(fleet.clone(), ends.inner.clone())));
     supervisor.worker("sightings", done(pass_on_sightings(sighted, fleet)));
     supervisor.worker("leases", done(leases::keep(leases_changed, leases)));
     supervisor.last("fleet", wired.fleet_task.run(ends.last.clone()));

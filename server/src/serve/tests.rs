@@ -74,8 +74,8 @@ fn running_jobs(path: &Path, count: u32) -> Records {
     records
 }
 
-struct Again {
-    fleet: FleetHandle,
+pub(super) struct Again {
+    pub(super) fleet: FleetHandle,
     swarm: swarm::SwarmHandle,
     count: usize,
     _dir: tempfile::TempDir,
@@ -90,7 +90,7 @@ impl Again {
 }
 
 /// A restarted server with `count` running jobs, as far as the swarm and the fleet go.
-async fn start_again(count: u32) -> Again {
+pub(super) async fn start_again(count: u32) -> Again {
     let dir = tempfile::tempdir().unwrap();
     let records = running_jobs(&dir.path().join("records.sqlite"), count);
     let program = dir.path().join("program");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use common::trust::PublicKey;
 use jiff::SignedDuration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::aside::aside;
@@ -22,6 +22,7 @@ use crate::backup::Backup;
 use crate::config::Config;
 use crate::dhcp4::{Lease, LeaseStore};
 use crate::fault::Fault;
+use crate::fleet::boot_policy::BootPolicies;
 use crate::fleet::decide::Settings;
 use crate::fleet::{self, FleetHandle, FleetTask};
 use crate::http;
@@ -67,9 +68,8 @@ pub(super) struct Wired {
 /// The server's status, with what the boot policies warn of.
 fn with_policies(
     status: impl Fn() -> ServerStatus + Send + Sync,
-    fleet: &FleetHandle,
+    known: watch::Receiver<Arc<BootPolicies>>,
 ) -> impl Fn() -> ServerStatus + Send + Sync {
-    let known = fleet.policies();
     move || {
         let mut status = status();
         status.warnings.extend(known.borrow().warning());
@@ -117,7 +117,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         kits: Arc::clone(&stores.kits),
         swarm: swarm.handle(),
         traffic: traffic.clone(),
-        status: Arc::new(with_policies(status, &fleet)),
+        status: Arc::new(with_policies(status, fleet.policies())),
         tokens: fleet.tokens(),
         used: api::LastUsed::default(),
         user_name: Arc::new(users::name),

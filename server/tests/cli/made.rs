@@ -25,6 +25,15 @@ pub(crate) fn files(folder: &Path) {
     write("user-data", b"#cloud-config\npackages: [htop]\n");
     write("keeps-silent", b"#cloud-config\nvendor_data: {enabled: false}\n");
     write("unknown.toml", b"interfaces = \"nowhere0\"\n");
+    write(
+        "good.toml",
+        b"http_port = 8070\nlimit = \"50M\"\n[[site]]\nname = \"branch\"\nsubnets = [\"10.1.0.0/16\"]\n",
+    );
+    write(
+        "bad.toml",
+        b"interface = \"lo\"\nhttp-port = 8070\nswarm_port = \"4001\"\nlimit = \"fast\"\nboot_peers = \"yes\"\n[[site]]\nname = \"a\"\n\
+          subnets = [\"10.1.0.0/16\"]\n[[site]]\nname = \"b\"\nsubnets = [\"10.2.0.0/16\", \"10.1.0.0/16\"]\n",
+    );
     write("range.toml", b"interface = \"nowhere0\"\ndhcp_range = \"10.0.0.9\"\n");
     write(
         "rule.toml",
