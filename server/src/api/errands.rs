@@ -29,14 +29,8 @@ impl Default for Errands {
 impl Errands {
     /// A permit for a long request, or a refusal when [`LONG_ERRANDS_MAX`] run already.
     pub(super) fn place(&self) -> Result<Errand, Refusal> {
-        let place = Arc::clone(&self.0).try_acquire_owned();
-        place.map(|place| Errand { _place: place }).map_err(|_| {
-            Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("{LONG_ERRANDS_MAX} admins read the log, import or export already"),
-            )
-            .hint("end one of the others; the rest of the places is kept for orders")
-        })
+        let full = format!("{LONG_ERRANDS_MAX} admins read the log, import or export already");
+        place_in(&self.0, full, "end one of the others; the rest of the places is kept for orders")
     }
 }
 
@@ -53,13 +47,15 @@ impl Default for Streams {
 impl Streams {
     /// A permit for a stream, or a refusal when [`EVENT_STREAMS_MAX`] are open already.
     pub(super) fn place(&self) -> Result<Errand, Refusal> {
-        let place = Arc::clone(&self.0).try_acquire_owned();
-        place.map(|place| Errand { _place: place }).map_err(|_| {
-            Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("{EVENT_STREAMS_MAX} event streams are open already"),
-            )
-            .hint("close pages that nobody looks at")
-        })
+        let full = format!("{EVENT_STREAMS_MAX} event streams are open already");
+        place_in(&self.0, full, "close pages that nobody looks at")
     }
+}
+
+/// A permit of `places`, or a refusal that says what takes all of them and what to do.
+fn place_in(places: &Arc<Semaphore>, full: String, hint: &str) -> Result<Errand, Refusal> {
+    let place = Arc::clone(places).try_acquire_owned();
+    place
+        .map(|place| Errand { _place: place })
+        .map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, full).hint(hint))
 }

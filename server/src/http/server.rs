@@ -211,11 +211,7 @@ impl Listener for Bound {
     async fn accept(&self) -> io::Result<Accepted<Self::Stream>> {
         let (stream, peer) = self.listener.accept().await?;
         let local = stream.local_addr().unwrap_or(self.address);
-        let socket = socket2::SockRef::from(&stream);
-        // If these fail, a dead machine is only noticed later.
-        let _ = socket.set_tcp_nodelay(true);
-        let _ = socket.set_tcp_user_timeout(Some(STALLED));
-        let _ = socket.set_keepalive(true);
+        notice_the_dead(&stream);
         let sending = Sending::default();
         let turns = Turns::new(self.traffic.to(peer.ip()), sending.clone());
         let ends = Ends { peer, local, own: local };
@@ -296,6 +292,14 @@ impl Listener for AdminBound {
         let door = Door::Socket(stream.peer_cred().ok().map(|user| user.uid()));
         Ok(Accepted { stream, ends: Ends::NONE, door, sending: Sending::default() })
     }
+}
+
+/// Has the kernel notice soon when the other end of a connection is gone. If that fails, it is only noticed later.
+pub(super) fn notice_the_dead(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_user_timeout(Some(STALLED));
+    let _ = socket.set_keepalive(true);
 }
 
 /// An accepted connection.

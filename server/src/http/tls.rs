@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::Router;
-use common::limits::{API_CONNECTIONS_MAX, API_CONNECTIONS_PER_ADDRESS, HEAD_BYTES_MAX, STALLED};
+use common::limits::{API_CONNECTIONS_MAX, API_CONNECTIONS_PER_ADDRESS, HEAD_BYTES_MAX};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use tokio_rustls::{Accept, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{ConnectionBounds, CountsByAddress};
-use super::server::{Accepted, Door, Ends, HttpError, Listener, receive};
+use super::server::{Accepted, Door, Ends, HttpError, Listener, notice_the_dead, receive};
 use super::turns::Sending;
 
 /// The API's TLS listener, bound but not yet accepting.
@@ -72,11 +72,7 @@ impl Listener for ApiBound {
     async fn accept(&self) -> io::Result<Accepted<Handshaking>> {
         let (stream, peer) = self.listener.accept().await?;
         let local = stream.local_addr().unwrap_or(self.address);
-        let socket = socket2::SockRef::from(&stream);
-        // If these fail, a client that is gone is only noticed later.
-        let _ = socket.set_tcp_nodelay(true);
-        let _ = socket.set_tcp_user_timeout(Some(STALLED));
-        let _ = socket.set_keepalive(true);
+        notice_the_dead(&stream);
         let stream = Handshaking::Begun(self.acceptor.accept(stream));
         let ends = Ends { peer, local, own: local };
         Ok(Accepted { stream, ends, door: Door::Api, sending: Sending::default() })
