@@ -73,6 +73,9 @@ pub mod docs;
 // Magic packets, which switch machines on.
 pub mod magic;
 
+// Writes files whole or not at all.
+mod whole_file;
+
 // Parses numbers with units.
 pub mod units;
 

@@ -34,6 +34,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "dashboard",
             "docs",
             "magic",
+            "whole_file",
             "noise",
             "fault",
             "units",

@@ -2,8 +2,7 @@
 //! its owner can read.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::client::Target;
 use crate::api::remote::{BadFingerprint, Fingerprint, Remote, ServerUrl};
 use crate::fault::Fault;
+use crate::whole_file;
 
 /// What `swarmboot login` keeps.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,18 +55,7 @@ pub(super) fn save(remote: &Remote) -> Result<PathBuf, Fault> {
     if let Some(dir) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(&error))?;
     }
-    let part = path.with_extension("part");
-    drop(fs::remove_file(&part));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&part)
-        .map_err(|error| failed(&error))?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&part, &path))
-        .map_err(|error| failed(&error))?;
+    whole_file::write(&path, text.as_bytes(), 0o600).map_err(|error| failed(&error))?;
     Ok(path)
 }
 

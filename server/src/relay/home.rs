@@ -2,7 +2,7 @@
 //! those files of the state folder.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use common::trust::{KeyPair, PublicKey};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::serve::{identity, state_folder};
+use crate::whole_file;
 
 /// The state folder.
 #[derive(Debug)]
@@ -126,11 +127,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 }
 
 fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let part = path.with_extension("part");
-    let mut file = File::create(&part)?;
-    file.write_all(&serde_json::to_vec_pretty(value)?)?;
-    file.sync_all()?;
-    fs::rename(&part, path)
+    whole_file::write(path, &serde_json::to_vec_pretty(value)?, 0o644)
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> Fault {

@@ -2,13 +2,14 @@
 //! that file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use crate::dhcp4::{Lease, LeaseStore};
 use crate::fleet::store::{StoreError, Stored};
+use crate::whole_file;
 
 /// Lines of the file after which it is written anew, with one line for each address.
 const LINES_MAX: usize = 100_000;
@@ -58,14 +59,11 @@ impl LeaseFile {
 
 /// Writes the file anew, and opens it for more lines.
 fn anew(path: &Path, leases: &BTreeMap<Ipv4Addr, Lease>) -> io::Result<File> {
-    let part = path.with_extension("part");
     let mut text = vec![];
     for lease in leases.values() {
         text.extend(line(lease)?);
     }
-    fs::write(&part, text)?;
-    File::open(&part)?.sync_all()?;
-    fs::rename(&part, path)?;
+    whole_file::write(path, &text, 0o644)?;
     OpenOptions::new().append(true).open(path)
 }
 
@@ -89,6 +87,8 @@ impl LeaseStore for LeaseFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::dhcp4::LeaseState;
 

@@ -1,9 +1,6 @@
 //! The certificate of the API: a given one, or one of the server's own, made at its first start and kept in the state
 //! folder. Touches these files.
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::api::remote::Fingerprint;
 use crate::fault::Fault;
+use crate::whole_file;
 
 /// The API's certificate with its key, ready for TLS.
 pub(super) struct Certificate {
@@ -74,22 +72,14 @@ fn make(paths: &(PathBuf, PathBuf), names: Vec<String>) -> Result<(), Fault> {
         |error: &dyn std::error::Error| Fault::failed("cannot make the API's certificate").because(error);
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| failed(&error))?;
     // The key first: a certificate without its key would be read at the next start.
-    write(&paths.1, &made.key_pair.serialize_pem(), 0o600).map_err(|error| failed(&error))?;
-    write(&paths.0, &made.cert.pem(), 0o644).map_err(|error| failed(&error))
-}
-
-/// Writes a file whole or not at all.
-fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
-    let part = path.with_extension("part");
-    drop(fs::remove_file(&part));
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&part, path)
+    let write = |path, text: String, mode| whole_file::write(path, text.as_bytes(), mode);
+    write(&paths.1, made.key_pair.serialize_pem(), 0o600).map_err(|error| failed(&error))?;
+    write(&paths.0, made.cert.pem(), 0o644).map_err(|error| failed(&error))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

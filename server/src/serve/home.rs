@@ -1,13 +1,13 @@
 //! The state folder, and the server's identity in it. Touches the folder itself and `identity.key`.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use common::trust::KeyPair;
 
 use crate::fault::Fault;
+use crate::whole_file;
 
 /// The state folder, which exists and can be read.
 #[derive(Debug)]
@@ -65,20 +65,11 @@ pub(crate) fn identity(path: &Path) -> Result<KeyPair, Fault> {
 fn make_identity(path: &Path) -> Result<KeyPair, Fault> {
     let keys =
         KeyPair::generate().map_err(|error| Fault::failed("there is no random source").because(&error))?;
-    let part = path.with_extension("part");
-    // Written under another name first: a key that is only half written would be refused at every start.
-    let written =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).and_then(
-            |mut file| {
-                writeln!(file, "{}", hex::encode(keys.secret()))?;
-                file.sync_all()?;
-                fs::rename(&part, path)?;
-                // Without this sync, a power cut after the first start could lose the key, and the next start make
-                // another.
-                path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
-            },
-        );
-    written.map_err(|error| Fault::failed(format!("cannot write {}", path.display())).because(&error))?;
+    // Whole: a key that is only half written would be refused at every start; and a power cut after the first start must
+    // not lose it, or the next would make another.
+    let text = format!("{}\n", hex::encode(keys.secret()));
+    whole_file::write(path, text.as_bytes(), 0o600)
+        .map_err(|error| Fault::failed(format!("cannot write {}", path.display())).because(&error))?;
     Ok(keys)
 }
 
