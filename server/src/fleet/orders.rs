@@ -388,8 +388,7 @@ impl Fleet {
     /// When there is no such deployment, or the selection is refused.
     pub fn cancel(&mut self, id: DeploymentId, cancel: &Cancel, now: Timestamp) -> Result<(), Refused> {
         let hint = "`swarmboot deploy list` shows the deployments";
-        let is_seen =
-            self.reach().is_everything() || self.state.jobs_of(id).any(|job| self.may_see(job.machine));
+        let is_seen = self.may_see_any_of(id);
         let Some(mut order) = self.state.deployments.get(&id).filter(|_| is_seen).cloned() else {
             return Err(refused(format!("there is no deployment {id}"), hint));
         };
@@ -400,11 +399,12 @@ impl Fleet {
             self.put(Change::Deployment(Box::new(order)));
         }
         let reason = cancel.reason.clone().unwrap_or_else(|| format!("{} cancelled it", self.caller_name()));
+        let reach = self.reach();
         let jobs: Vec<JobId> = self
             .state
             .jobs_of(id)
             .filter(|job| everyone || chosen.contains(&job.machine))
-            .filter(|job| self.may_see(job.machine))
+            .filter(|job| reach.has_id(job.machine))
             .map(|job| job.id)
             .collect();
         for job in jobs {

@@ -61,14 +61,14 @@ impl Fleet {
     /// # Errors
     /// When there is no such deployment, or nothing of it is left to begin.
     pub fn pause(&mut self, id: DeploymentId, pause: &Pause, now: Timestamp) -> Result<(), Refused> {
-        let is_seen =
-            self.reach().is_everything() || self.state.jobs_of(id).any(|job| self.may_see(job.machine));
+        let is_seen = self.may_see_any_of(id);
         let Some(mut order) = self.state.deployments.get(&id).filter(|_| is_seen).cloned() else {
             let hint = "`swarmboot deploy list` shows the deployments";
             return Err(refused(format!("there is no deployment {id}"), hint));
         };
-        let is_whole = !order.open && self.state.jobs_of(id).all(|job| self.may_see(job.machine));
-        if !self.reach().is_everything() && !is_whole {
+        let reach = self.reach();
+        let is_whole = !order.open && self.state.jobs_of(id).all(|job| reach.has_id(job.machine));
+        if !reach.is_everything() && !is_whole {
             return Err(refused(
                 format!("{id} has machines that your token is not for, and a pause is for all of them"),
                 "`swarmboot machine hold` holds those that it is for",

@@ -36,11 +36,12 @@ impl Fleet {
             JobState::Refused => !retry.failed,
             state => state == JobState::Failed,
         };
+        let reach = self.reach();
         let jobs: Vec<&Job> = match (&retry.shown, retry.deployment) {
             (Some(shown), _) => shown
                 .iter()
                 .filter_map(|line| self.state.jobs.get(&line.job))
-                .filter(|job| self.may_see(job.machine))
+                .filter(|job| reach.has_id(job.machine))
                 .collect(),
             (None, None) if !named => {
                 return Err(refused("nothing is named to be ordered again", "name a deployment or machines"));
@@ -60,7 +61,7 @@ impl Fleet {
                     .values()
                     .filter(meant)
                     .filter(over)
-                    .filter(|job| self.may_see(job.machine))
+                    .filter(|job| reach.has_id(job.machine))
                     .collect()
             }
         };

@@ -2,7 +2,9 @@
 //! exist for them: it is not listed, not named in errors, and no order takes it. Touches `api` and the other cores of
 //! the fleet.
 
-use common::id::MachineId;
+use std::collections::BTreeMap;
+
+use common::id::{DeploymentId, MachineId};
 use common::wire::http::Refused;
 
 use super::decide::Fleet;
@@ -18,6 +20,7 @@ pub(super) struct Reach<'a> {
     /// `None` where they cannot be read: then nothing is in it.
     labels: Option<Selectors>,
     rules: &'a Rules,
+    machines: &'a BTreeMap<MachineId, Machine>,
 }
 
 impl Reach<'_> {
@@ -33,6 +36,11 @@ impl Reach<'_> {
                 && self.labels.as_ref().is_some_and(|labels| self.rules.fit(labels, machine))
         })
     }
+
+    /// Whether the machine of this number is in it.
+    pub(super) fn has_id(&self, id: MachineId) -> bool {
+        self.is_everything() || self.machines.get(&id).is_some_and(|machine| self.has(machine))
+    }
 }
 
 impl Fleet {
@@ -40,13 +48,18 @@ impl Fleet {
     pub(super) fn reach(&self) -> Reach<'_> {
         let scope = self.caller.as_ref().map(|caller| &caller.scope).filter(|scope| !scope.is_everything());
         let labels = scope.and_then(|scope| Selectors::parse(&scope.labels).ok());
-        Reach { scope, labels, rules: &self.settings.rules }
+        Reach { scope, labels, rules: &self.settings.rules, machines: &self.state.machines }
     }
 
     /// Whether whoever asks may see the machine of this number.
     pub(super) fn may_see(&self, id: MachineId) -> bool {
+        self.reach().has_id(id)
+    }
+
+    /// Whether whoever asks may see any of a deployment.
+    pub(super) fn may_see_any_of(&self, id: DeploymentId) -> bool {
         let reach = self.reach();
-        reach.is_everything() || self.state.machines.get(&id).is_some_and(|machine| reach.has(machine))
+        reach.is_everything() || self.state.jobs_of(id).any(|job| reach.has_id(job.machine))
     }
 
     /// The machines that whoever asks may see; `None` for all of them.
@@ -63,8 +76,7 @@ impl Fleet {
         if reach.is_everything() {
             return Some(deployment);
         }
-        let seen = |id: &MachineId| self.state.machines.get(id).is_some_and(|machine| reach.has(machine));
-        deployment.jobs.retain(|job| seen(&job.machine));
+        deployment.jobs.retain(|job| reach.has_id(job.machine));
         (!deployment.jobs.is_empty()).then_some(deployment)
     }
 
