@@ -38,3 +38,6 @@ mod silence;
 
 // Commands that are refused, and their errors.
 mod refusals;
+
+// The package on a clean Debian, followed by the manual.
+mod package;

@@ -66,6 +66,9 @@ pub mod server;
 // A relay of a branch.
 pub mod relay;
 
+// A clean Debian as the server's host.
+pub mod host;
+
 // Agents as ordinary processes.
 pub mod agent;
 
