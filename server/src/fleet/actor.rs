@@ -249,7 +249,8 @@ impl Actor {
                 | Change::Stage(_)
                 | Change::Unstage(_)
                 | Change::Answer(_)
-                | Change::AnswerGone { .. } => {}
+                | Change::AnswerGone { .. }
+                | Change::Cursor { .. } => {}
             }
         }
         if given {

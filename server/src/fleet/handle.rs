@@ -20,6 +20,9 @@ mod log;
 // Tokens of the API.
 mod tokens;
 
+// Who is told of events, and how far each is.
+mod subscribers;
+
 // Relays: what admins order of them, and what they say.
 mod relays;
 

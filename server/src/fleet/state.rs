@@ -52,6 +52,13 @@ pub enum Change {
         /// The caller's key for the order.
         key: String,
     },
+    /// A subscriber has got every event up to this one, as far as it wants them.
+    Cursor {
+        /// Its name.
+        of: String,
+        /// The number of the event.
+        after: u64,
+    },
     /// An event for the log; events are only ever added.
     Event(Box<LogEvent>),
 }
@@ -101,6 +108,9 @@ pub struct State {
     pub tokens: BTreeMap<u64, Token>,
     /// Answers to orders of the last day, by who ordered and that caller's key.
     pub answers: BTreeMap<(String, String), KeptAnswer>,
+    /// The event up to which each subscriber has got what it wants, by its name; also of subscribers that are not
+    /// configured any more, in case they come back.
+    pub cursors: BTreeMap<String, u64>,
     /// The highest number of a token, so that none is given again.
     pub last_token: u64,
     /// The highest number of an order to stage, so that none is given again.
@@ -180,6 +190,7 @@ impl State {
                 self.answers.insert(key, (**kept).clone());
             }
             Change::AnswerGone { who, key } => drop(self.answers.remove(&(who.clone(), key.clone()))),
+            Change::Cursor { of, after } => drop(self.cursors.insert(of.clone(), *after)),
             Change::Event(event) => self.last_event = self.last_event.max(event.id),
         }
     }

@@ -78,6 +78,24 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// When they cannot be read.
     fn page(&self, filter: LogFilter, after: u64, limit: u32) -> Stored<'_, Vec<LogEvent>>;
+
+    /// The first `limit` events with numbers above `after`, without progress, and what is missing before them: both as
+    /// they were at one instant, so that nothing that is deleted meanwhile goes unnoticed.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn since(&self, after: u64, limit: u32) -> Stored<'_, Since>;
+}
+
+/// A part of the log as it was at one instant, for those who must know what they have missed.
+#[derive(Debug, Clone, Default)]
+pub struct Since {
+    /// The events, in order.
+    pub events: Vec<LogEvent>,
+    /// The highest number of an event that was deleted because the log was too old or too large; 0 if none was.
+    pub forgotten: u64,
+    /// The number of the newest event of all.
+    pub last: u64,
 }
 
 /// Which events are wanted. Conditions that are `None` hold for every event.

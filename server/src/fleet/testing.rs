@@ -4,6 +4,10 @@
 #[cfg(test)]
 pub(crate) mod memory;
 
+// A provisioner that has nothing.
+#[cfg(test)]
+pub(crate) mod nothing;
+
 // The tests that every store has to pass.
 #[cfg(test)]
 pub(crate) mod suite;

@@ -3,57 +3,25 @@
 
 use std::sync::Arc;
 
-use common::hardware::CheckedHardware;
 use common::id::Mac;
 use common::step::{Step, What};
-use common::trust::{KeyPair, PublicKey};
-use common::wire::http::Refused;
+use common::trust::KeyPair;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::boot_policy::{Answered, Asker, ClientKind, Sighting};
 use super::decide::Settings;
-use super::provisioner::{NoPlan, PlanRequest, Provision, Provisioner, Soon, Target};
 use super::request::Request;
 use super::state::Change;
 use super::store::{LogFilter, Store};
 use super::testing::memory::Memory;
+use super::testing::nothing::Nothing;
 use super::testing::settings;
 use super::testing::suite::{event, store_suite};
 use super::{FleetError, FleetHandle, FleetTask, start};
-use crate::api::shapes::{Freeze, ImageShown};
-use crate::swarm::Admission;
+use crate::api::shapes::Freeze;
 
 store_suite!(Memory::default());
-
-/// A provisioner without images, kits and a swarm.
-struct Nothing;
-
-impl Provisioner for Nothing {
-    fn image(&self, name: &str) -> Result<ImageShown, Refused> {
-        Err(Refused { error: format!("no image `{name}`"), cause: None, hint: None })
-    }
-
-    fn target(&self, _: &PlanRequest, _: &CheckedHardware) -> Result<Target, NoPlan> {
-        Err(NoPlan::failed(std::io::Error::other("there is no kit")))
-    }
-
-    fn tailor(&self, _: &PlanRequest, _: &CheckedHardware) -> Result<Provision, NoPlan> {
-        Err(NoPlan::failed(std::io::Error::other("there is no kit")))
-    }
-
-    fn admit(&self, _: Admission) -> Soon<'_, ()> {
-        Box::pin(async {})
-    }
-
-    fn is_here(&self, _: PublicKey) -> Soon<'_, bool> {
-        Box::pin(async { false })
-    }
-
-    fn dismiss(&self, _: PublicKey, _: Option<String>) -> Soon<'_, ()> {
-        Box::pin(async {})
-    }
-}
 
 fn fleet_with(memory: &Memory, settings: Settings) -> (FleetHandle, FleetTask) {
     start(Box::new(memory.clone()), Arc::new(Nothing), KeyPair::from_secret([1; 32]), settings).unwrap()

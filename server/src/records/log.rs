@@ -13,7 +13,7 @@ use super::connection::connect;
 use super::error::RecordsError;
 use super::values::{instant, json, number, parse, run, unsigned};
 use crate::api::shapes::LogEvent;
-use crate::fleet::store::LogFilter;
+use crate::fleet::store::{LogFilter, Since};
 
 /// Inserts one event; a progress event replaces the last one of the same machine, job and step.
 pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(), RecordsError> {
@@ -107,6 +107,32 @@ impl LogReader {
         let mut statement = self.0.prepare_cached(&sql).map_err(RecordsError::Read)?;
         let rows = statement.query_map(params_from_iter(values), event).map_err(RecordsError::Read)?;
         rows.map(|row| row.map_err(RecordsError::Read)?).collect()
+    }
+}
+
+/// The counter of the highest number of an event that was deleted because the log was too old or too large.
+pub(super) const FORGOTTEN: &str = "events-forgotten";
+
+impl LogReader {
+    /// The first `limit` events with numbers above `after`, without progress, with what is missing before them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn since(&self, after: u64, limit: u32) -> Result<Since, RecordsError> {
+        // All three are read of the same state of the file.
+        let _together = self.0.unchecked_transaction().map_err(RecordsError::Read)?;
+        let one = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> Result<u64, RecordsError> {
+            self.0
+                .query_row(sql, values, |row| row.get::<_, i64>(0))
+                .map(unsigned)
+                .map_err(RecordsError::Read)
+        };
+        let sql = "select coalesce(max(last), 0) from counters where name = $1";
+        Ok(Since {
+            forgotten: one(sql, params![FORGOTTEN])?,
+            last: one("select coalesce(max(id), 0) from events", params![])?,
+            events: self.page(&LogFilter::default(), after, limit)?,
+        })
     }
 }
 

@@ -134,11 +134,8 @@ impl Records {
     /// # Errors
     /// When they cannot be deleted.
     pub fn forget_events(&mut self, until: Timestamp) -> Result<usize, RecordsError> {
-        let sql = "delete from events where id in (select id from events where at < $1 order by id limit $2)
-                   and id < (select max(id) from events)";
-        self.connection
-            .execute(sql, params![until.as_millisecond(), FORGOTTEN_AT_ONCE])
-            .map_err(RecordsError::Write)
+        let oldest = "select id from events where at < $1 order by id limit $2";
+        self.forget(oldest, params![until.as_millisecond(), FORGOTTEN_AT_ONCE])
     }
 
     /// Deletes the oldest events if the records hold more than `most` bytes, at most `FORGOTTEN_AT_ONCE`, and returns
@@ -150,9 +147,23 @@ impl Records {
         if self.used_bytes()? <= most {
             return Ok(0);
         }
-        let sql = "delete from events where id in (select id from events order by id limit $1)
-                   and id < (select max(id) from events)";
-        self.connection.execute(sql, params![FORGOTTEN_AT_ONCE]).map_err(RecordsError::Write)
+        self.forget("select id from events order by id limit $1", params![FORGOTTEN_AT_ONCE])
+    }
+
+    /// Deletes the events whose numbers the query `oldest` gives, but never the newest of all, and notes how far the
+    /// deleted ones reach: who follows the log can then tell what it missed.
+    fn forget(&mut self, oldest: &str, values: &[&dyn rusqlite::ToSql]) -> Result<usize, RecordsError> {
+        let those = format!("id in ({oldest}) and id < (select max(id) from events)");
+        let transaction = self.connection.transaction().map_err(RecordsError::Write)?;
+        let sql = format!("select max(id) from events where {those}");
+        let last: Option<i64> =
+            transaction.query_row(&sql, values, |row| row.get(0)).map_err(RecordsError::Write)?;
+        let Some(last) = last else { return Ok(0) };
+        write::count(&transaction, log::FORGOTTEN, values::unsigned(last))?;
+        let sql = format!("delete from events where {those}");
+        let count = transaction.execute(&sql, values).map_err(RecordsError::Write)?;
+        transaction.commit().map_err(RecordsError::Write)?;
+        Ok(count)
     }
 
     /// Bytes of the file's pages that are in use.

@@ -79,6 +79,11 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
     {
         state.adopt(&Change::Answer(Box::new(kept)));
     }
+    let sql = "select subscriber, after_event from cursors";
+    let cursors = sound(connection, sql, "how far a subscriber is", &mut aside, |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+    })?;
+    state.cursors = cursors.into_iter().map(|(of, after)| (of, unsigned(after))).collect();
     state.frozen = load_frozen(connection, &mut aside)?;
     let sql = "select coalesce(max(id), 0) from events";
     let last: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(RecordsError::Read)?;

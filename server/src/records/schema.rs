@@ -178,6 +178,12 @@ create table answers (
     primary key (caller, request_key)
 );
 ",
+    "
+create table cursors (
+    subscriber text primary key,
+    after_event bigint not null
+);
+",
 ];
 
 /// The schema version that this program writes.

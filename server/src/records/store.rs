@@ -13,7 +13,7 @@ use super::error::RecordsError;
 use super::log::LogReader;
 use crate::api::shapes::LogEvent;
 use crate::fleet::state::{Change, State};
-use crate::fleet::store::{KnownHardware, Log, LogFilter, Store, StoreError, Stored};
+use crate::fleet::store::{KnownHardware, Log, LogFilter, Since, Store, StoreError, Stored};
 
 /// Connections kept open between two pages: only a few admins read the log at once.
 const IDLE_MAX: usize = 4;
@@ -60,11 +60,11 @@ struct Readers {
 }
 
 impl Readers {
-    fn page(&self, filter: &LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, RecordsError> {
+    fn read<T>(&self, read: impl FnOnce(&LogReader) -> Result<T, RecordsError>) -> Result<T, RecordsError> {
         let idle = self.idle.lock().pop();
         let reader = idle.map_or_else(|| LogReader::open(&self.path), Ok)?;
         // A connection whose read failed is dropped, not put back.
-        let page = reader.page(filter, after, limit)?;
+        let page = read(&reader)?;
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_MAX {
             idle.push(reader);
@@ -76,10 +76,19 @@ impl Readers {
 impl Log for LogReaders {
     fn page(&self, filter: LogFilter, after: u64, limit: u32) -> Stored<'_, Vec<LogEvent>> {
         let readers = Arc::clone(&self.0);
-        let page = move || readers.page(&filter, after, limit);
+        let page = move || readers.read(|reader| reader.page(&filter, after, limit));
         Box::pin(async move {
             let page = tokio::task::spawn_blocking(page).await.map_err(StoreError::new)?;
             page.map_err(StoreError::new)
+        })
+    }
+
+    fn since(&self, after: u64, limit: u32) -> Stored<'_, Since> {
+        let readers = Arc::clone(&self.0);
+        let since = move || readers.read(|reader| reader.since(after, limit));
+        Box::pin(async move {
+            let since = tokio::task::spawn_blocking(since).await.map_err(StoreError::new)?;
+            since.map_err(StoreError::new)
         })
     }
 }

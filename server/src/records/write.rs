@@ -46,11 +46,17 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> Written {
             relays::write_stage(transaction, order)
         }
         Change::Unstage(id) => run(transaction, "delete from stages where id = $1", params![number(*id)]),
+        Change::Cursor { of, after } => run(
+            transaction,
+            "insert into cursors (subscriber, after_event) values ($1, $2)
+             on conflict (subscriber) do update set after_event = excluded.after_event",
+            params![of, number(*after)],
+        ),
         Change::Event(event) => log::write(transaction, event),
     }
 }
 
-fn count(transaction: &Transaction<'_>, name: &str, last: u64) -> Written {
+pub(super) fn count(transaction: &Transaction<'_>, name: &str, last: u64) -> Written {
     run(
         transaction,
         "insert into counters (name, last) values ($1, $2)

@@ -25,7 +25,10 @@ impl Fleet {
             Whose::Stranger(name) => Speaker::Somebody((*name).to_owned()),
             // Caused by an admin, so not limited.
             // What relays cause is logged once for each change, and there are few of them.
-            Whose::Order(_) | Whose::Server | Whose::Relay(_) | Whose::Site(_) => return true,
+            // So is what a subscriber causes: a change needs half a minute.
+            Whose::Order(_) | Whose::Server | Whose::Relay(_) | Whose::Site(_) | Whose::Subscriber(_) => {
+                return true;
+            }
         };
         let may = match speaker {
             Speaker::Job(_) | Speaker::Machine(_) => true,
@@ -62,6 +65,7 @@ impl Fleet {
             Whose::Server => (None, None, Some("server".to_owned())),
             Whose::Relay(name) => (None, None, Some(format!("relay {name}"))),
             Whose::Site(name) => (None, None, Some(format!("site {name}"))),
+            Whose::Subscriber(name) => (None, None, Some(name.to_owned())),
         };
         let deployment = match whose {
             Whose::Order(id) => Some(id),
@@ -109,6 +113,7 @@ impl Fleet {
             Whose::Server => "server".to_owned(),
             Whose::Relay(name) => format!("relay {name}"),
             Whose::Site(name) => format!("site {name}"),
+            Whose::Subscriber(name) => (*name).to_owned(),
         };
         let key = (who, step.clone(), subject.to_owned());
         if let Some((before, then)) = self.said.get_mut(&key)

@@ -120,6 +120,7 @@ impl Fleet {
                 | Change::TokenGone(_)
                 | Change::Answer(_)
                 | Change::AnswerGone { .. }
+                | Change::Cursor { .. }
                 | Change::Event(_) => {}
             }
         }

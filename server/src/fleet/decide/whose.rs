@@ -20,6 +20,8 @@ pub(in crate::fleet) enum Whose<'a> {
     Relay(&'a str),
     /// A site as a whole, by its name.
     Site(&'a str),
+    /// Somebody who is told of events, by its name.
+    Subscriber(&'a str),
     /// The server itself.
     Server,
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::super::state::{Change, State};
-use super::super::store::{KnownHardware, Log, LogFilter, Store, StoreError, Stored};
+use super::super::store::{KnownHardware, Log, LogFilter, Since, Store, StoreError, Stored};
 use crate::api::shapes::LogEvent;
 use common::step::What;
 
@@ -20,6 +20,7 @@ pub(crate) struct Memory(Arc<Mutex<Kept>>);
 struct Kept {
     state: State,
     log: Vec<LogEvent>,
+    forgotten: u64,
     is_full: bool,
 }
 
@@ -73,7 +74,9 @@ impl Kept {
     /// Deletes the `count` oldest events, but never the newest one, and returns how many.
     fn forget(&mut self, count: usize) -> usize {
         let count = count.min(self.log.len().saturating_sub(1));
-        self.log.drain(..count).count()
+        let forgotten = self.log.drain(..count).map(|event| event.id).max();
+        self.forgotten = self.forgotten.max(forgotten.unwrap_or(0));
+        count
     }
 }
 
@@ -138,6 +141,19 @@ impl Log for Memory {
             let kept = self.0.lock();
             let later = kept.log.iter().filter(|event| event.id > after && filter.wants(event));
             Ok(later.take(limit as usize).cloned().collect())
+        })
+    }
+
+    fn since(&self, after: u64, limit: u32) -> Stored<'_, Since> {
+        Box::pin(async move {
+            let kept = self.0.lock();
+            let wanted = LogFilter::default();
+            let later = kept.log.iter().filter(|event| event.id > after && wanted.wants(event));
+            Ok(Since {
+                events: later.take(limit as usize).cloned().collect(),
+                forgotten: kept.forgotten,
+                last: kept.log.last().map_or(0, |event| event.id),
+            })
         })
     }
 }

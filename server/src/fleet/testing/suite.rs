@@ -45,6 +45,7 @@ macro_rules! store_suite {
             the_log_is_read_by_pages_and_by_many_at_once,
             old_events_are_forgotten_but_the_newest,
             the_oldest_events_are_forgotten_when_they_are_too_many,
+            what_was_forgotten_is_known_and_cursors_are_kept,
         );
     };
     ($bench:expr => $($test:ident),+ $(,)?) => {
@@ -336,4 +337,28 @@ pub(crate) async fn the_oldest_events_are_forgotten_when_they_are_too_many(bench
     let left = ids(&*store, &every(), 0, 9999).await;
     assert_eq!(left.last(), Some(&2000), "the newest stays");
     assert_eq!(load(&mut store).await.last_event, 2000, "the numbering goes on");
+}
+
+/// Whoever follows the log is told what it does not have any more; that progress is replaced is no loss.
+pub(crate) async fn what_was_forgotten_is_known_and_cursors_are_kept(bench: &impl Bench) {
+    let mut store = bench.open();
+    assert_eq!(store.log().since(0, 10).await.unwrap().last, 0);
+    let progress = |id| event(id, None, Step::Transfer, What::Progress { done: id, total: 9 });
+    let note = |id| event(id, None, Step::Loader, What::Note { text: "x".to_owned() });
+    let of = Change::Cursor { of: "webhook chat".to_owned(), after: 3 };
+    store.commit(&[progress(1), progress(2), note(3), note(4), note(5), of.clone()]).await.unwrap();
+    let ids =
+        |since: &super::super::store::Since| since.events.iter().map(|event| event.id).collect::<Vec<_>>();
+    let since = store.log().since(3, 1).await.unwrap();
+    assert_eq!((ids(&since), since.forgotten, since.last), (vec![4], 0, 5));
+    assert_eq!(ids(&store.log().since(0, 10).await.unwrap()), [3, 4, 5], "without progress");
+    store.forget_before(at(1_000_000)).await.unwrap();
+    drop(store);
+    let mut store = bench.open();
+    let since = store.log().since(0, 10).await.unwrap();
+    assert_eq!((ids(&since), since.forgotten, since.last), (vec![5], 4, 5));
+    store.commit(&[Change::Cursor { of: "webhook chat".to_owned(), after: 4 }]).await.unwrap();
+    drop(store);
+    let state = bench.open().load(KnownHardware::new()).await.unwrap();
+    assert_eq!(state.cursors, [("webhook chat".to_owned(), 4)].into());
 }
