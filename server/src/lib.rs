@@ -37,6 +37,9 @@ pub mod http;
 // Steps 3, 4 and the life of a job: a machine's identity, and what is ordered for it.
 pub mod fleet;
 
+// Who is told of events: webhooks, the journal, syslog, a file.
+pub mod subscribers;
+
 // Step 5, `tailor`: the plan and the bundle for one machine.
 pub mod tailor;
 

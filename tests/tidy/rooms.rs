@@ -22,6 +22,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "http",
             "dhcp4",
             "boot",
+            "subscribers",
             "fleet",
             "tailor",
             "kit",

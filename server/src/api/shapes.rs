@@ -69,6 +69,9 @@ mod traits;
 // The status of a swarm.
 mod swarm;
 
+// Those who are told of events.
+mod subscriber;
+
 // Conclusions about a machine that has fallen silent.
 mod silence;
 
@@ -97,6 +100,7 @@ pub use retry::{Retry, RetryLine, RetryShown};
 pub use selection::Selection;
 pub use silence::Silence;
 pub use stores::{ImageAdd, ImageShown, ImageUpdate, ImageVerified, KitImport, KitShown, KitSource};
+pub use subscriber::{SubscriberShown, SubscriberState};
 pub use swarm::{NodeStatus, SwarmShown, SwarmStatus};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
 pub use warning::{ACCEPTABLE, Warning};
@@ -146,6 +150,9 @@ pub struct ServerStatus {
     /// Set while the server is frozen and starts nothing new.
     #[serde(default)]
     pub frozen: Option<Frozen>,
+    /// Those who are told of events: webhooks and exports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscribers: Vec<SubscriberShown>,
 }
 
 /// Where the API is served over TLS.
