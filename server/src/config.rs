@@ -16,6 +16,7 @@ use crate::dhcp4::{Mode, Network, Range};
 use crate::fault::Fault;
 use crate::fleet::rules::{Rule, Rules};
 use crate::peers::BootPeers;
+use crate::subscribers::Subscriptions;
 use crate::traffic::{LineLimits, Rate, SiteRule, Sites};
 use crate::units;
 
@@ -24,6 +25,9 @@ mod flags;
 
 // Core: what holds, and where it comes from.
 mod show;
+
+// Core: who is told of events.
+mod told;
 
 // Core: the commented files that are installed.
 pub(crate) mod template;
@@ -143,6 +147,8 @@ pub struct Config {
     pub api: Option<ApiPort>,
     /// Where metrics are served without a token, for a Prometheus on this host; `None` for nowhere.
     pub metrics_address: Option<SocketAddr>,
+    /// Who is told of events: webhooks and exports.
+    pub subscriptions: Subscriptions,
     /// The configuration file that was read, if there is one.
     pub file: Option<PathBuf>,
     /// The filter of the log, in the syntax of tracing.
@@ -195,6 +201,8 @@ pub(crate) struct File {
     metrics_address: Option<SocketAddr>,
     site: Vec<Site>,
     rule: Vec<LabelRule>,
+    webhook: Vec<told::WebhookTable>,
+    export: told::ExportTable,
 }
 
 /// A `[[rule]]` of the configuration file.
@@ -267,6 +275,7 @@ impl Config {
             boot_peers: file.boot_peers.unwrap_or_default(),
             api,
             metrics_address: file.metrics_address,
+            subscriptions: told::subscriptions(file.webhook, file.export)?,
             file: None,
             uefi_program: flags.uefi_program.or(file.uefi_program),
             kernel_args,

@@ -99,10 +99,10 @@ impl Screen {
         if let Some(frozen) = &status.frozen {
             print_line(&format!("frozen   {frozen}; nothing new begins until `deploy unfreeze`"))?;
         }
-        for warning in &status.warnings {
-            print_line(&format!("warning  {warning}"))?;
-        }
-        Ok(())
+        let told =
+            status.subscribers.iter().map(|told| format!("events   {} ({}): {told}", told.name, told.target));
+        let mut lines = told.chain(status.warnings.iter().map(|warning| format!("warning  {warning}")));
+        lines.try_for_each(|line| print_line(&line))
     }
 
     /// Prints what was restored into the state folder at `state`.

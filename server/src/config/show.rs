@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::template::{SERVER, settings};
+use crate::subscribers::WebhookUrl;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -68,8 +69,18 @@ pub fn held(file: &toml::Table, given: impl Fn(&str) -> Option<(String, Source)>
 
 fn hold(key: String, value: String, source: Source) -> Held {
     let last = key.rsplit('.').next().unwrap_or_default();
-    let is_secret = SECRET.iter().any(|part| last.contains(part));
-    Held { key, value: Some(if is_secret { HIDDEN.to_owned() } else { value }), source }
+    // Where a secret is is none.
+    let is_place = ["_file", "_credential"].iter().any(|end| last.ends_with(end));
+    let is_secret = !is_place && SECRET.iter().any(|part| last.contains(part));
+    let value = if is_secret {
+        HIDDEN.to_owned()
+    } else if key.starts_with("webhook.") && last == "url" {
+        // Chats have a secret in the path or the query.
+        value.parse::<WebhookUrl>().map_or_else(|_| HIDDEN.to_owned(), |url| format!("{url}/…"))
+    } else {
+        value
+    };
+    Held { key, value: Some(value), source }
 }
 
 /// A table's parts, each by itself; a table of an array is called by its name, or its place.
@@ -108,7 +119,8 @@ mod tests {
     #[test]
     fn every_value_has_its_source_and_no_secret_is_shown() {
         let file = "http_port = 80\nlimit = '5M'\ndns = ['10.0.0.1', '10.0.0.2']\n[[site]]\nname = 'branch'\nlimit = '2M'\n\
-                    [[webhook]]\nsecret = 'hush'\n[api]\ntoken = 'hush'";
+                    [[webhook]]\nsecret = 'hush'\nsecret_file = '/etc/s'\nurl = 'https://a.example/hush?x=hush'\n\
+                    [[webhook]]\nname = 'b'\nurl = 'https://me:hush@a/'\n[api]\ntoken = 'hush'";
         let given = |key: &str| match key {
             "limit" => Some(("9M".to_owned(), Source::Flag)),
             "interface" => Some(("eth1".to_owned(), Source::Environment)),
@@ -128,6 +140,9 @@ mod tests {
         assert_eq!(of("router"), (None, Source::Default));
         assert_eq!(of("site.branch.limit"), (Some("2M"), Source::File));
         assert_eq!(of("webhook.1.secret"), (Some(HIDDEN), Source::File));
+        assert_eq!(of("webhook.1.secret_file"), (Some("/etc/s"), Source::File));
+        assert_eq!(of("webhook.1.url"), (Some("https://a.example/…"), Source::File));
+        assert_eq!(of("webhook.b.url"), (Some(HIDDEN), Source::File));
         assert_eq!(of("api.token"), (Some(HIDDEN), Source::File));
         assert!(!format!("{all:?}").contains("hush"));
     }

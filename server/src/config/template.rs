@@ -10,7 +10,7 @@ const NO_DEFAULT: &str = "No default.";
 /// One setting of a commented configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Setting {
-    /// Its name; `site.limit` in a table, `[[site]]` for the table itself.
+    /// Its name; `site.limit` in a table, `[[site]]` or `[export]` for the table itself.
     pub(crate) key: String,
     /// The value that is shown, as TOML has it: the default, or an example.
     pub(crate) value: String,
@@ -31,8 +31,8 @@ pub(crate) fn settings(text: &str) -> Vec<Setting> {
         let line = line.strip_prefix('#').unwrap_or(line).trim();
         let is_default = table.is_empty() && !about.contains(NO_DEFAULT);
         let said = about.replace(NO_DEFAULT, "").trim_end().to_owned();
-        if let Some(name) = line.strip_prefix("[[").and_then(|rest| rest.strip_suffix("]]")) {
-            name.clone_into(&mut table);
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            name.trim_matches(['[', ']']).clone_into(&mut table);
             settings.push(Setting {
                 key: line.to_owned(),
                 value: String::new(),

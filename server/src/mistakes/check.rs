@@ -114,6 +114,16 @@ fn together(mistakes: &mut Mistakes<'_>, config: &Config) {
             format!("the state folder {} depends on where the server is started", config.state.display());
         mistakes.add(Severity::Warning, at(text, "state"), said, Some("name the whole path".to_owned()));
     }
+    for webhook in &config.subscriptions.webhooks {
+        if !webhook.url.is_tls() && !webhook.url.is_local() {
+            let said = format!(
+                "the webhook `{}` goes over plain http: whoever is on the way can read its events",
+                webhook.name
+            );
+            let hint = Some("write https:// in its url; `ca_file` names an authority of your own".to_owned());
+            mistakes.add(Severity::Warning, at(text, "webhook"), said, hint);
+        }
+    }
     if config.addresses == Addresses::Proxy {
         let of_dhcp = [
             ("router", config.router.is_some()),
@@ -261,6 +271,18 @@ mod tests {
                 "Warning 3:3 `a` may take 9 Mbit/s",
             ),
             ("interface = 'eth1'\nstate = 'here'", "Warning 2:1 the state folder here"),
+            (
+                "interface = 'eth1'\n[[webhook]]\nname='a'\nurl='http://a'\nsecret_file='/s'\n\
+                 [[webhook]]\nname='b'\nurl='http://[::1]:9'\nsecret_file='/s'",
+                "Warning 2:3 the webhook `a` goes over plain http",
+            ),
+            (
+                "interface = 'eth1'\n[[webhook]]\nname='a'\nurl='ftp://a'\nsecret_file='/s'",
+                "Error 3:1 the `url` of the webhook `a`",
+            ),
+            ("interface = 'eth1'\n[export]\nsyslog='x'", "Error 2:1 `syslog = \"x\"` cannot be used"),
+            ("interface = 'eth1'\n[[webhook]]\nurl='http://a'", "Error 2:1 missing field `name`"),
+            ("interface = 'eth1'\n[export]\njournal = true", "Error 3:1 there is no setting `journal`"),
             ("interface = 'eth1'\nlimit = '1K'", "Error 2:9 the limit `1K` makes no sense"),
         ];
         for (text, wanted) in table {

@@ -25,6 +25,7 @@ use crate::http;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::records::{LeaseBook, Records};
+use crate::subscribers;
 use crate::swarm::{self, SwarmFact};
 use crate::traffic::{SiteRule, Traffic};
 
@@ -66,6 +67,8 @@ pub(super) struct Bound {
     pub(super) facts: mpsc::Receiver<SwarmFact>,
     /// Where the API is served over TLS, and the fingerprint of its certificate.
     pub(super) api: Option<ApiShown>,
+    /// Who is told of events.
+    pub(super) subscribers: subscribers::Opened,
     /// What monitoring looks at.
     pub(super) watched: Watched,
 }
@@ -98,6 +101,7 @@ pub(super) async fn bind(
     let home = Arc::new(Home::open(&config.state)?);
     let programs = programs()?;
     let config = Arc::new(config);
+    let subscribers = open_subscribers(&config, &home)?;
     let interface = dhcp4::interface_address(&config.interface).map_err(|error| {
         Fault::failed(format!("cannot use the interface {}", config.interface))
             .because(&error)
@@ -137,6 +141,7 @@ pub(super) async fn bind(
         swarm,
         facts,
         api,
+        subscribers,
         watched,
     })
 }
@@ -191,6 +196,17 @@ async fn bind_api(
     let shown =
         ApiShown { url: format!("https://{address}"), fingerprint: certificate.fingerprint.to_string() };
     Ok(Some((shown, bound)))
+}
+
+/// Reads the secrets of webhooks, and what else is needed to tell somebody of events.
+fn open_subscribers(config: &Config, home: &Home) -> Result<subscribers::Opened, Fault> {
+    // The key is the server's for ever, whatever its names and addresses are.
+    let source = format!("/swarmboot/{}", home.keys.public());
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    subscribers::open(&config.subscriptions, &source, &host.unwrap_or_default()).map_err(|error| {
+        let hint = error.hint();
+        Fault::usage("those who are to be told of events cannot be").because(&error).hint(hint)
+    })
 }
 
 /// The records, and the leases beside them.

@@ -18,10 +18,11 @@ pub(super) fn status(bound: &Bound) -> impl Fn() -> ServerStatus + use<> {
         warnings: vec![],
         api: bound.api.clone(),
         frozen: None,
+        subscribers: vec![],
     };
     let (interface, discovery) = (bound.config.interface.clone(), bound.config.discovery);
     let (place, files, rivals) = (bound.interface.place(), bound.files, bound.doors.dhcp.rivals());
-    let stores = bound.stores.clone();
+    let (stores, subscribers) = (bound.stores.clone(), bound.subscribers.handle());
     move || {
         let rivals: Vec<String> =
             rivals.borrow().iter().map(|other| network::rival(other, discovery)).collect();
@@ -30,8 +31,10 @@ pub(super) fn status(bound: &Bound) -> impl Fn() -> ServerStatus + use<> {
             .into_iter()
             .chain(network::warning(&interface, place))
             .chain(rivals)
-            .chain(files.warning());
-        ServerStatus { warnings: warnings.collect(), ..status.clone() }
+            .chain(files.warning())
+            .chain(subscribers.warnings());
+        let warnings = warnings.collect();
+        ServerStatus { warnings, subscribers: subscribers.shown(), ..status.clone() }
     }
 }
 

@@ -178,6 +178,7 @@ pub(super) fn config(dir: &Path) -> Config {
         boot_peers: Default::default(),
         api: None,
         metrics_address: None,
+        subscriptions: crate::subscribers::Subscriptions::default(),
         file: None,
         uefi_program: None,
         kernel_args: Default::default(),

@@ -13,11 +13,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::measured::LeaseCounts;
 use super::stores::Stores;
+use crate::api::shapes::SubscriberState;
 use crate::config::{Addresses, Config};
 use crate::dhcp4::Rival;
 use crate::fleet::FleetHandle;
 use crate::http::{Check, Watch};
 use crate::metrics::{Census, Metrics, Reading, process};
+use crate::subscribers;
 use crate::traffic::{Kind, OTHER_SITES, Traffic};
 
 /// How old the counts of the fleet may be that a scrape gets.
@@ -56,6 +58,7 @@ pub(super) struct Watching {
     pub(super) stores: Stores,
     pub(super) config: Arc<Config>,
     pub(super) leases: LeaseCounts,
+    pub(super) subscribers: subscribers::Handle,
     pub(super) rivals: watch::Receiver<Vec<Rival>>,
     pub(super) queues: Queues,
     /// The listeners, by name.
@@ -113,6 +116,19 @@ impl Watching {
         [length, most, open]
     }
 
+    fn told(&self) -> [Reading; 2] {
+        let about = "Events that each webhook or export has not got yet, or does not want";
+        let mut behind = Reading::gauge("swarmboot_subscriber_behind_events", about);
+        let mut works =
+            Reading::gauge("swarmboot_subscriber_works", "Whether the last try to deliver worked");
+        for shown in self.subscribers.shown() {
+            let labels = vec![("subscriber", shown.name)];
+            behind = behind.with(labels.clone(), amount(shown.behind));
+            works = works.with(labels, flag(shown.state == SubscriberState::Working));
+        }
+        [behind, works]
+    }
+
     fn addresses(&self) -> [Reading; 3] {
         let (held, quarantined) = self.leases.now();
         let state = |name: &str| vec![("state", name.to_owned())];
@@ -146,6 +162,7 @@ impl Watch for Watching {
             readings.extend(self.lines());
             readings.extend(self.waiting());
             readings.extend(self.addresses());
+            readings.extend(self.told());
             let (state, reserve) = (self.config.state.clone(), self.config.reserve_bytes);
             // The kernel may wait for a disk.
             let read = tokio::task::spawn_blocking(move || {

@@ -28,6 +28,7 @@ use crate::fleet::{self, FleetHandle, FleetTask};
 use crate::http;
 use crate::peers::Peers;
 use crate::provision::Provisioning;
+use crate::subscribers;
 use crate::swarm::{self, SwarmFact};
 use crate::traffic::Traffic;
 
@@ -57,6 +58,8 @@ pub(super) struct Wired {
     pub(super) private: Router,
     /// The routes of the listener for metrics alone.
     pub(super) metrics: Router,
+    /// Who is told of events.
+    pub(super) subscribers: subscribers::Opened,
     /// What monitoring looks at.
     pub(super) watched: Watched,
     /// Where changed leases are saved.
@@ -92,6 +95,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         peers,
         swarm,
         facts,
+        subscribers,
         watched,
         ..
     } = bound;
@@ -109,7 +113,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let boot_source = Arc::new(http::Stores { kits, bundles, images });
     let public =
         http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery, peers);
-    let watch = watching(&watched, &doors, &stores, (&config, &traffic), &fleet);
+    let watch = watching(&watched, &doors, &stores, (&config, &traffic), (&fleet, subscribers.handle()));
     let backup = Backup { state: config.state.clone(), configuration: config.file.clone() };
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
@@ -141,6 +145,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         public,
         private,
         metrics: http::details(&watch).merge(http::words(&watch)),
+        subscribers,
         watched,
         leases,
         kept,
@@ -153,7 +158,7 @@ fn watching(
     doors: &Doors,
     stores: &Stores,
     (config, traffic): (&Arc<Config>, &Traffic),
-    fleet: &FleetHandle,
+    (fleet, subscribers): (&FleetHandle, subscribers::Handle),
 ) -> Arc<dyn http::Watch> {
     Arc::new(Watching {
         metrics: watched.metrics.clone(),
@@ -162,6 +167,7 @@ fn watching(
         stores: stores.clone(),
         config: Arc::clone(config),
         leases: watched.leases.clone(),
+        subscribers,
         rivals: doors.dhcp.rivals(),
         queues: watched.queues.clone(),
         open: vec![("machines", Box::new(doors.web.open())), ("admin", Box::new(doors.admin.open()))],

@@ -34,6 +34,13 @@ pub(crate) fn files(folder: &Path) {
         b"interface = \"lo\"\nhttp-port = 8070\nswarm_port = \"4001\"\nlimit = \"fast\"\nboot_peers = \"yes\"\n[[site]]\nname = \"a\"\n\
           subnets = [\"10.1.0.0/16\"]\n[[site]]\nname = \"b\"\nsubnets = [\"10.2.0.0/16\", \"10.1.0.0/16\"]\n",
     );
+    write(
+        "told.toml",
+        b"interface = \"lo\"\n[[webhook]]\nname = \"chat\"\nurl = \"https://me:T0K3N@chat.example/\"\n\
+          secret_file = \"/etc/chat\"\n[[webhook]]\nname = \"b\"\nurl = \"https://chat.example/T0K3N\"\n\
+          secrets_file = \"x\"\n[[webhook]]\nname = \"c\"\nurl = \"https://a\"\nsecret_file = \"/etc/c\"\n\
+          steps = [\"transfre\"]\n[export]\njournal = true\nsyslog = \"10.0.0.5\"\n",
+    );
     write("range.toml", b"interface = \"nowhere0\"\ndhcp_range = \"10.0.0.9\"\n");
     write(
         "rule.toml",

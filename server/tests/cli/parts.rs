@@ -276,6 +276,7 @@ fn status(
         warnings: stores.warnings().into_iter().chain(policies.borrow().warning()).collect(),
         api: None,
         frozen: None,
+        subscribers: vec![],
     })
 }
 

@@ -77,6 +77,7 @@ async fn bench(machines: u64, sites: u64) -> Bench {
         stores,
         config,
         leases: LeaseCounts::default(),
+        subscribers: crate::subscribers::Handle::default(),
         rivals: watch::channel(vec![]).1,
         queues,
         open: vec![("machines", Box::new(|| 3))],
