@@ -69,6 +69,9 @@ mod traits;
 // The status of a swarm.
 mod swarm;
 
+// What a dashboard is told as it happens.
+pub mod live;
+
 // Conclusions about a machine that has fallen silent.
 mod silence;
 
