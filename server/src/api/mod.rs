@@ -37,6 +37,9 @@ mod relays;
 // The route of the log, page by page and followed.
 mod log;
 
+// The route of what happens now.
+mod live;
+
 // Long tasks and their progress lines.
 mod tasks;
 
@@ -58,6 +61,7 @@ pub mod client;
 pub use admin::Admin;
 pub use errands::{Errands, Streams};
 pub use ops::{NoBackup, Ops, WriteBackup};
+pub use live::{LiveStreams, LiveTask};
 pub use routes::routes;
 pub use used::LastUsed;
 

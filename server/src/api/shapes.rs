@@ -37,6 +37,8 @@
 //! | `POST /tokens` | [`TokenOrder`] | [`TokenMade`] |
 //! | `DELETE /tokens/{name}` | | [`TokenShown`] |
 //! | `GET /swarm` | | [`SwarmShown`] |
+//! | `GET /live` | | server-sent events, each a [`live::Live`]; does not end |
+//! | `GET /swarm/{image}` | | [`live::SwarmDetail`] |
 //! | `GET /swarm/limits` | | [`crate::traffic::LineLimits`] |
 //! | `POST /swarm/limits` | [`crate::traffic::LimitOrder`] | [`crate::traffic::LineLimits`] |
 //!

@@ -51,6 +51,8 @@ pub(super) struct Wired {
     pub(super) facts: mpsc::Receiver<SwarmFact>,
     pub(super) fleet: FleetHandle,
     pub(super) fleet_task: FleetTask,
+    /// The task of the live stream.
+    pub(super) live_task: api::LiveTask,
     /// The routes of the machines' HTTP listener.
     pub(super) public: Router,
     /// The routes of the admin's socket.
@@ -111,6 +113,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery, peers);
     let watch = watching(&watched, &doors, &stores, (&config, &traffic), &fleet);
     let backup = Backup { state: config.state.clone(), configuration: config.file.clone() };
+    let (live, live_task) = api::LiveStreams::new(fleet.clone(), swarm.handle(), traffic.clone());
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),
@@ -124,6 +127,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         errands: api::Errands::default(),
         streams: api::Streams::default(),
         ops: api::Ops { backup: backup.door(), watch: Arc::clone(&watch) },
+        live,
         cancel: closing,
     });
     Ok(Wired {
@@ -138,6 +142,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         facts,
         fleet,
         fleet_task,
+        live_task,
         public,
         private,
         metrics: http::details(&watch).merge(http::words(&watch)),

@@ -94,6 +94,8 @@ impl Parts {
 
         let cancel = CancellationToken::new();
         let status = status(&keys, stores.clone(), &fleet);
+        let (live, live_task) = api::LiveStreams::new(fleet.clone(), swarm.clone(), Traffic::default());
+        tokio::spawn(live_task.run(cancel.clone()));
         let admin = api::routes(api::Admin {
             fleet: fleet.clone(),
             images: stores.images.clone(),
@@ -110,6 +112,7 @@ impl Parts {
                 backup: Backup { state: state.clone(), configuration: None }.door(),
                 ..api::Ops::default()
             },
+            live,
             cancel: cancel.clone(),
         });
         let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();

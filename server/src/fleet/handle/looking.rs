@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use common::id::{DeploymentId, ImageId, JobId, MachineId};
 
 use super::super::decide::Fleet;
+use super::super::live::FleetRows;
 use super::super::machine::Machine;
 use super::super::order::{refused, selectors};
 use super::super::request::FleetError;
@@ -157,6 +158,22 @@ impl FleetHandle {
     /// When the fleet has stopped.
     pub async fn deployment(&self, id: DeploymentId) -> Result<Option<DeploymentShown>, FleetError> {
         self.look(move |fleet| fleet.state.find_deployment(id).and_then(|shown| fleet.part_of(shown))).await
+    }
+
+    /// The rows of the live stream that may have changed since the last call; all of them when `whole`.
+    ///
+    /// # Errors
+    /// When the fleet has stopped, or nothing can be written: then the next call has to be for all.
+    pub async fn live_rows(&self, whole: bool) -> Result<FleetRows, FleetError> {
+        self.ask(move |fleet, _| fleet.live_rows(whole)).await
+    }
+
+    /// Says that nobody looks at the live stream any more.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn live_ends(&self) -> Result<(), FleetError> {
+        self.ask(|fleet, _| fleet.live_ends()).await
     }
 
     /// The freeze that is in force; `None` if there is none.
