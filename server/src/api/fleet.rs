@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query};
+use axum::response::Response;
 use common::id::{DeploymentId, MachineId};
 use serde::Deserialize;
 
@@ -45,6 +46,12 @@ fn texts(labels: String) -> Vec<String> {
 
 pub(super) async fn machine(Asked(admin): Asked, Path(name): Path<String>) -> Answered<MachineShown> {
     Ok(Json(admin.fleet.machine(bounded(name)?).await?))
+}
+
+/// What machines, deployments and swarms do now, as server-sent events.
+pub(super) async fn live(Asked(admin): Asked) -> Result<Response, Refusal> {
+    let place = admin.streams.place()?;
+    admin.live.response(place).await
 }
 
 pub(super) async fn command(

@@ -19,7 +19,6 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::caller::Asked;
 use super::errands::Errand;
 use super::shapes::live::Live;
 use super::tasks::HEARTBEAT;
@@ -62,6 +61,21 @@ impl LiveStreams {
     pub fn new(fleet: FleetHandle, swarm: SwarmHandle, traffic: Traffic) -> (Self, LiveTask) {
         let (ask, joins) = mpsc::channel(JOINS_MAX);
         (Self(ask), LiveTask { joins, fleet, swarm, traffic })
+    }
+
+    /// A stream for one reader, which holds `place` as long as it reads.
+    ///
+    /// # Errors
+    /// When the server is stopping.
+    pub(super) async fn response(self, place: Errand) -> Result<Response, Refusal> {
+        let Some(Joined { snapshot, news }) = self.join().await else {
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
+        };
+        let reader = Reader { streams: self, snapshot: Some(snapshot), news, _place: place };
+        let stream = futures::stream::unfold(reader, async |mut reader| Some((reader.next().await?, reader)));
+        let mut response = Body::from_stream(stream.map(Ok::<_, io::Error>)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        Ok(response)
     }
 
     /// `None` when the server is stopping.
@@ -142,20 +156,6 @@ fn message(kind: &str, live: &Live) -> Bytes {
             Bytes::from_static(b":\n\n")
         }
     }
-}
-
-/// `GET /live`.
-pub(super) async fn live(Asked(admin): Asked) -> Result<Response, Refusal> {
-    let place = admin.streams.place()?;
-    let Some(joined) = admin.live.join().await else {
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
-    };
-    let reader =
-        Reader { streams: admin.live, snapshot: Some(joined.snapshot), news: joined.news, _place: place };
-    let stream = futures::stream::unfold(reader, async |mut reader| Some((reader.next().await?, reader)));
-    let mut response = Body::from_stream(stream.map(Ok::<_, io::Error>)).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    Ok(response)
 }
 
 /// One reader's place in the stream.
