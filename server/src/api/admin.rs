@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::errands::{Errands, Streams};
-use super::ops::Ops;
 use super::live::LiveStreams;
+use super::ops::Ops;
 use super::shapes::ServerStatus;
 use super::used::LastUsed;
 use crate::boot::BootKits;

@@ -1,17 +1,19 @@
 //! The admin's routes for machines and orders. Each passes its request to the fleet, whose answers are shapes already.
 //! Touches the fleet's handle.
 
-use axum::Json;
+use std::sync::Arc;
+
 use axum::extract::{Path, Query};
 use axum::response::Response;
+use axum::{Extension, Json};
 use common::id::{DeploymentId, MachineId};
 use serde::Deserialize;
 
 use super::admin::{Answered, JsonBody, bounded};
 use super::caller::Asked;
 use super::shapes::{
-    Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged, MachineCommand,
-    MachineShown, Pause, Retry, RetryLine,
+    Caller, Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged,
+    MachineCommand, MachineShown, Pause, Retry, RetryLine,
 };
 use crate::http::refusal::Refusal;
 
@@ -49,9 +51,12 @@ pub(super) async fn machine(Asked(admin): Asked, Path(name): Path<String>) -> An
 }
 
 /// What machines, deployments and swarms do now, as server-sent events.
-pub(super) async fn live(Asked(admin): Asked) -> Result<Response, Refusal> {
+pub(super) async fn live(
+    Asked(admin): Asked,
+    Extension(caller): Extension<Arc<Caller>>,
+) -> Result<Response, Refusal> {
     let place = admin.streams.place()?;
-    admin.live.response(place).await
+    admin.live.response(caller.scope.clone(), place).await
 }
 
 pub(super) async fn command(

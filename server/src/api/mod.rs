@@ -60,8 +60,8 @@ pub mod client;
 
 pub use admin::Admin;
 pub use errands::{Errands, Streams};
-pub use ops::{NoBackup, Ops, WriteBackup};
 pub use live::{LiveStreams, LiveTask};
+pub use ops::{NoBackup, Ops, WriteBackup};
 pub use routes::routes;
 pub use used::LastUsed;
 

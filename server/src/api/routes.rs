@@ -69,7 +69,7 @@ pub fn routes(admin: Admin) -> Router {
         (ORDER_FOR_ALL, "/freeze", post(fleet::freeze)),
         (LOOK, "/logs", get(log::logs)),
         (LOOK, "/events", get(log::events)),
-        (LOOK_AT_ALL, "/live", get(fleet::live)),
+        (LOOK, "/live", get(fleet::live)),
         (LOOK_AT_ALL, "/swarm", get(swarm::status)),
         (LOOK_AT_ALL, "/swarm/{image}", get(swarm::detail)),
         (LOOK_AT_ALL, "/swarm/limits", get(swarm::limits)),

@@ -38,4 +38,11 @@ impl Touched {
     pub(super) fn note_machine(&mut self, id: MachineId) {
         self.machines.insert(id);
     }
+
+    /// The deployments that were touched, and those with a job of a machine that was: whoever may see only some machines
+    /// sees more or less of these when a machine was moved or labelled.
+    pub(super) fn deployments_beside(&self, state: &State) -> BTreeSet<DeploymentId> {
+        let its = state.jobs.values().filter(|job| self.machines.contains(&job.machine));
+        self.deployments.iter().copied().chain(its.map(|job| job.deployment)).collect()
+    }
 }

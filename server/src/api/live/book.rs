@@ -9,13 +9,15 @@ use jiff::Timestamp;
 use super::super::shapes::live::{
     Live, LiveCounts, LiveDeployment, LiveGone, LiveMachine, LiveNode, LiveProgress, LiveServer, LiveSwarm,
 };
-use super::super::shapes::{NodeStatus, SwarmStatus};
+use super::super::shapes::{NodeStatus, Scope, SwarmStatus};
 use crate::fleet::live::FleetRows;
 use crate::traffic::SiteTraffic;
 
-/// Every entry as it was told last.
+/// Every entry as the readers of one scope were told it last.
 #[derive(Debug, Default)]
 pub(super) struct Book {
+    /// Whether they see some machines only: then of the swarms their agents alone, and nothing of sites.
+    is_part: bool,
     machines: BTreeMap<MachineId, (LiveMachine, LiveProgress)>,
     by_job: HashMap<JobId, MachineId>,
     deployments: BTreeMap<DeploymentId, LiveDeployment>,
@@ -26,21 +28,26 @@ pub(super) struct Book {
 }
 
 impl Book {
+    /// An empty book for the readers of `scope`.
+    pub(super) fn of(scope: &Scope) -> Self {
+        Self { is_part: !scope.is_everything(), ..Self::default() }
+    }
+
     /// Takes over what there is now, and returns what of it changed.
     pub(super) fn take(
         &mut self,
         rows: FleetRows,
-        swarms: Vec<SwarmStatus>,
-        sites: Vec<SiteTraffic>,
+        swarms: &[SwarmStatus],
+        sites: &[SiteTraffic],
         at: Timestamp,
     ) -> Live {
         let mut news = Live { at, ..Live::default() };
         self.take_fleet(rows, &mut news);
         self.take_swarms(swarms, &mut news);
-        for site in sites {
-            if self.sites.get(&site.site) != Some(&site) {
+        for site in sites.iter().filter(|_| !self.is_part) {
+            if self.sites.get(&site.site) != Some(site) {
                 self.sites.insert(site.site.clone(), site.clone());
-                news.sites.push(site);
+                news.sites.push(site.clone());
             }
         }
         news
@@ -65,25 +72,32 @@ impl Book {
     }
 
     fn take_fleet(&mut self, rows: FleetRows, news: &mut Live) {
-        let FleetRows { whole, machines, gone, deployments, frozen } = rows;
-        let mut gone: Vec<MachineId> = gone;
+        let FleetRows { whole, machines, mut gone, deployments, mut ended, frozen } = rows;
         if whole {
             let now: BTreeSet<MachineId> = machines.iter().map(|(machine, _)| machine.m).collect();
             gone.extend(self.machines.keys().filter(|id| !now.contains(id)));
+            let now: BTreeSet<DeploymentId> = deployments.iter().map(|order| order.d).collect();
+            ended.extend(self.deployments.keys().filter(|id| !now.contains(id)));
         }
         for id in gone {
             if let Some((machine, _)) = self.machines.remove(&id) {
-                machine.job.iter().for_each(|job| drop(self.by_job.remove(&job.j)));
+                if let Some(job) = machine.job {
+                    self.by_job.remove(&job.j);
+                }
                 news.gone.machines.push(id);
             }
         }
+        news.gone.deployments.extend(ended.into_iter().filter(|id| self.deployments.remove(id).is_some()));
         for (machine, progress) in machines {
             let id = machine.m;
             let before = self.machines.get(&id);
             if before.is_none_or(|(before, _)| *before != machine) {
-                let old = before.and_then(|(before, _)| before.job.as_ref()).map(|job| job.j);
-                old.iter().for_each(|job| drop(self.by_job.remove(job)));
-                machine.job.iter().for_each(|job| drop(self.by_job.insert(job.j, id)));
+                if let Some(old) = before.and_then(|(before, _)| before.job.as_ref()) {
+                    self.by_job.remove(&old.j);
+                }
+                if let Some(job) = &machine.job {
+                    self.by_job.insert(job.j, id);
+                }
                 news.machines.push(machine.clone());
             }
             if self.machines.get(&id).is_none_or(|(_, before)| *before != progress) {
@@ -104,10 +118,23 @@ impl Book {
         }
     }
 
-    fn take_swarms(&mut self, swarms: Vec<SwarmStatus>, news: &mut Live) {
+    fn take_swarms(&mut self, swarms: &[SwarmStatus], news: &mut Live) {
         let mut here: BTreeSet<String> = BTreeSet::new();
         let mut images: BTreeSet<ImageId> = BTreeSet::new();
-        for SwarmStatus { image, chunks, wire_bytes, injected_bytes, nodes } in swarms {
+        for status in swarms {
+            let seen = |node: &&NodeStatus| {
+                !self.is_part || node.job.is_some_and(|job| self.by_job.contains_key(&job))
+            };
+            let nodes: Vec<NodeStatus> = status.nodes.iter().filter(seen).cloned().collect();
+            if self.is_part && nodes.is_empty() {
+                continue;
+            }
+            let SwarmStatus { image, chunks, wire_bytes, .. } = *status;
+            let injected_bytes = if self.is_part {
+                nodes.iter().map(|node| node.from_server).sum()
+            } else {
+                status.injected_bytes
+            };
             images.insert(image);
             let swarm = LiveSwarm { image, chunks, wire_bytes, injected_bytes };
             if self.swarms.get(&image) != Some(&swarm) {
@@ -170,137 +197,4 @@ impl Book {
 }
 
 #[cfg(test)]
-mod tests {
-    use common::id::Hash;
-    use common::step::Step;
-    use common::wire::swarm::Bottleneck;
-
-    use super::*;
-    use crate::api::shapes::live::LiveJob;
-    use crate::api::shapes::{JobState, MachineState};
-
-    const MACHINES: u64 = 1000;
-    const AT_WORK: u64 = 200;
-
-    fn image() -> ImageId {
-        ImageId(Hash::of(b"debian"))
-    }
-
-    fn row(id: u64, second: u64) -> (LiveMachine, LiveProgress) {
-        let done = second.min(1) * (10_000_000_000 + id * 1_000 + second * 12_345_678);
-        let machine = LiveMachine {
-            m: MachineId(id),
-            name: format!("rack17-{id:02}"),
-            site: "branch".to_owned(),
-            state: MachineState::Deploying,
-            held: false,
-            doubted: false,
-            job: Some(LiveJob {
-                j: JobId(10_000 + id),
-                d: DeploymentId(12),
-                state: JobState::Running,
-                attempt: 1,
-                step: Some(Step::Transfer),
-                cause: None,
-                changed: Timestamp::UNIX_EPOCH,
-            }),
-            note: None,
-        };
-        (machine, LiveProgress { m: MachineId(id), d: done, t: 64 << 30 })
-    }
-
-    fn rows(whole: bool, ids: std::ops::RangeInclusive<u64>, second: u64) -> FleetRows {
-        let machines = ids.map(|id| row(id, second)).collect();
-        FleetRows { whole, machines, gone: vec![], deployments: vec![], frozen: None }
-    }
-
-    fn swarm(second: u64) -> SwarmStatus {
-        let node = |id: u64| NodeStatus {
-            job: Some(JobId(10_000 + id)),
-            name: format!("rack17-{id:02}"),
-            site: "branch".to_owned(),
-            connected: true,
-            held: 10_000 + u32::try_from(second).unwrap(),
-            leased: 3,
-            from_server: 100_000_000 + second,
-            from_peers: 10_000_000_000 + second * 11_000_000,
-            sent: 10_000_000_000 + second * 12_000_000,
-            sealed: false,
-            bottleneck: Some(Bottleneck::Net),
-        };
-        SwarmStatus {
-            image: image(),
-            chunks: 60_000,
-            wire_bytes: 30 << 30,
-            injected_bytes: second << 20,
-            nodes: (1..=AT_WORK).map(node).collect(),
-        }
-    }
-
-    fn at(second: u64) -> Timestamp {
-        Timestamp::from_second(i64::try_from(second).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn two_hundred_at_work_of_a_thousand_are_less_than_30_kib_a_second() {
-        let mut book = Book::default();
-        book.take(rows(true, 1..=MACHINES, 0), vec![swarm(0)], vec![], at(0));
-        let news = book.take(rows(false, 1..=AT_WORK, 1), vec![swarm(1)], vec![], at(1));
-        assert_eq!((news.progress.len(), news.counts.len()), (200, 200));
-        assert!(news.machines.is_empty() && news.nodes.is_empty(), "what moves is told apart from the rest");
-        let bytes = serde_json::to_string(&news).unwrap().len();
-        assert!(bytes < 30 << 10, "{bytes} bytes");
-        assert!(book.take(rows(false, 1..=AT_WORK, 1), vec![swarm(1)], vec![], at(2)).is_empty());
-    }
-
-    /// Whoever reads a snapshot and all changes knows what whoever reads a later snapshot does.
-    #[test]
-    fn changes_on_a_snapshot_are_a_later_snapshot() {
-        let mut book = Book::default();
-        book.take(rows(true, 1..=9, 0), vec![swarm(0)], vec![], at(0));
-        let early = book.snapshot(at(0));
-        let mut one = rows(false, 1..=3, 1);
-        one.gone = vec![MachineId(9)];
-        let mut less = swarm(1);
-        less.nodes.truncate(5);
-        let changes = [
-            book.take(one, vec![less], vec![], at(1)),
-            book.take(rows(false, 2..=2, 2), vec![], vec![], at(2)),
-        ];
-        let mut known = Reader::default();
-        known.hear(&early);
-        changes.iter().for_each(|news| known.hear(news));
-        let mut later = Reader::default();
-        later.hear(&book.snapshot(at(2)));
-        assert_eq!(known, later);
-        assert_eq!(known.machines.len(), 8);
-        assert!(known.nodes.is_empty(), "the nodes of a swarm end with it");
-    }
-
-    /// A reader that follows the rules in the head of the shapes' file.
-    #[derive(Debug, Default, PartialEq)]
-    struct Reader {
-        machines: BTreeMap<MachineId, LiveMachine>,
-        progress: BTreeMap<MachineId, LiveProgress>,
-        swarms: BTreeMap<ImageId, LiveSwarm>,
-        nodes: BTreeMap<String, LiveNode>,
-        counts: BTreeMap<String, LiveCounts>,
-    }
-
-    impl Reader {
-        fn hear(&mut self, news: &Live) {
-            self.machines.extend(news.machines.iter().map(|one| (one.m, one.clone())));
-            self.progress.extend(news.progress.iter().map(|one| (one.m, *one)));
-            self.swarms.extend(news.swarms.iter().map(|one| (one.image, one.clone())));
-            self.nodes.extend(news.nodes.iter().map(|one| (one.k.clone(), one.clone())));
-            self.counts.extend(news.counts.iter().map(|one| (one.k.clone(), one.clone())));
-            self.machines.retain(|id, _| !news.gone.machines.contains(id));
-            self.progress.retain(|id, _| !news.gone.machines.contains(id));
-            self.swarms.retain(|image, _| !news.gone.swarms.contains(image));
-            let ended =
-                |node: &LiveNode| news.gone.nodes.contains(&node.k) || news.gone.swarms.contains(&node.image);
-            self.nodes.retain(|_, node| !ended(node));
-            self.counts.retain(|key, _| self.nodes.contains_key(key));
-        }
-    }
-}
+pub(super) mod tests;

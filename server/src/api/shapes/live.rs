@@ -6,6 +6,9 @@
 //! could not follow (forget everything then), and `changes`. An entry of a list replaces the whole earlier entry of the
 //! same key; what is not in a message is as before; `gone` names the entries that ended. Rates are the reader's: two
 //! counts and the difference of their `at`.
+//!
+//! Whoever has a token for some machines only gets these: their jobs are what a deployment's sums are of, a swarm has
+//! their agents alone and as its `injected_bytes` what the server sent them, and there are no relays and no sites.
 
 use common::id::{DeploymentId, ImageId, JobId, MachineId};
 use common::step::Step;
@@ -79,9 +82,12 @@ pub struct LiveServer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LiveGone {
-    /// Machines that were forgotten.
+    /// Machines that were forgotten, or left the reader's scope.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub machines: Vec<MachineId>,
+    /// Deployments that have no machine in the reader's scope any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deployments: Vec<DeploymentId>,
     /// Images whose swarm has no member any more; its nodes ended with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub swarms: Vec<ImageId>,
@@ -94,7 +100,10 @@ impl LiveGone {
     /// Whether nothing ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.machines.is_empty() && self.swarms.is_empty() && self.nodes.is_empty()
+        self.machines.is_empty()
+            && self.deployments.is_empty()
+            && self.swarms.is_empty()
+            && self.nodes.is_empty()
     }
 }
 
@@ -168,6 +177,9 @@ pub struct LiveDeployment {
     pub ordered: Timestamp,
     /// Whether it still takes machines that appear later.
     pub open: bool,
+    /// Since when an admin has paused it; absent while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Timestamp>,
     /// Bytes that one copy of the image takes on the network.
     pub wire_bytes: u64,
     /// How many of its jobs are in each state.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use common::id::{DeploymentId, ImageId, JobId, MachineId};
 
 use super::super::decide::Fleet;
-use super::super::live::FleetRows;
+use super::super::live::{AskedRows, FleetRows};
 use super::super::machine::Machine;
 use super::super::order::{refused, selectors};
 use super::super::request::FleetError;
@@ -160,12 +160,12 @@ impl FleetHandle {
         self.look(move |fleet| fleet.state.find_deployment(id).and_then(|shown| fleet.part_of(shown))).await
     }
 
-    /// The rows of the live stream that may have changed since the last call; all of them when `whole`.
+    /// The rows of the live stream for the readers of each of the scopes that are asked for, in that order.
     ///
     /// # Errors
-    /// When the fleet has stopped, or nothing can be written: then the next call has to be for all.
-    pub async fn live_rows(&self, whole: bool) -> Result<FleetRows, FleetError> {
-        self.ask(move |fleet, _| fleet.live_rows(whole)).await
+    /// When the fleet has stopped, or nothing can be written: then the next call has to be for all rows.
+    pub async fn live_rows(&self, asked: Vec<AskedRows>) -> Result<Vec<FleetRows>, FleetError> {
+        self.ask(move |fleet, _| fleet.live_rows(&asked)).await
     }
 
     /// Says that nobody looks at the live stream any more.
