@@ -37,6 +37,9 @@ mod relays;
 // The route of the log, page by page and followed.
 mod log;
 
+// Pages of lists.
+mod pages;
+
 // The route of what happens now.
 mod live;
 

@@ -53,6 +53,7 @@ pub fn routes(admin: Admin) -> Router {
         (LOOK, "/machines", get(fleet::machines)),
         (ORDER, "/machines", post(fleet::command)),
         (LOOK, "/machines/nobody", get(fleet::nobody)),
+        (LOOK, "/machines/count", get(fleet::count)),
         (ORDER, "/machines/wake", post(relays::wake)),
         (LOOK, "/machines/{machine}", get(fleet::machine)),
         (LOOK_AT_ALL, "/relays", get(relays::list)),

@@ -1,12 +1,13 @@
 //! Core: machines and deployments as the live stream tells them: those that were touched since it looked last. A second
-//! of the stream costs the fleet as much as what happened in it, and for each scope a walk over the jobs. Touches `api`
+//! of the stream costs the fleet as much as what happened in it, and a walk over the jobs for each scope. Touches `api`
 //! and the fleet's state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use common::id::{DeploymentId, MachineId};
 
 use super::decide::Fleet;
+use super::deployment::Deployment;
 use super::machine::Machine;
 use super::scope::Reach;
 use super::state::State;
@@ -85,24 +86,18 @@ impl Fleet {
         FleetRows { whole: false, machines, gone, deployments, ended, frozen }
     }
 
-    /// The deployments of these numbers, counted over the jobs that `reach` has; without those of which it has none. One
-    /// pass over the jobs serves all of them.
+    /// The deployments of these numbers, counted over the jobs that `reach` has; without those of which it has none.
     fn live_deployments(&self, wanted: &BTreeSet<DeploymentId>, reach: &Reach<'_>) -> Vec<LiveDeployment> {
-        if wanted.is_empty() {
-            return vec![];
-        }
         let everything = reach.is_everything();
         let seen = |id| everything || self.state.machines.get(id).is_some_and(|machine| reach.has(machine));
-        let mut jobs: BTreeMap<DeploymentId, LiveJobs> = BTreeMap::new();
-        for job in self.state.jobs.values().filter(|job| wanted.contains(&job.deployment)) {
-            if seen(&job.machine) {
-                jobs.entry(job.deployment).or_default().count(job.state);
+        let shown = |order: &Deployment| {
+            let mut jobs = LiveJobs::default();
+            let mut is_seen = everything;
+            for job in self.state.jobs_of(order.id).filter(|job| seen(&job.machine)) {
+                jobs.count(job.state);
+                is_seen = true;
             }
-        }
-        let orders = wanted.iter().filter_map(|id| self.state.deployments.get(id));
-        orders
-            .filter(|order| everything || jobs.contains_key(&order.id))
-            .map(|order| LiveDeployment {
+            is_seen.then(|| LiveDeployment {
                 d: order.id,
                 image: order.image_name.clone(),
                 image_id: order.image,
@@ -110,9 +105,10 @@ impl Fleet {
                 open: order.open,
                 paused: order.paused,
                 wire_bytes: order.wire_bytes,
-                jobs: jobs.get(&order.id).copied().unwrap_or_default(),
+                jobs,
             })
-            .collect()
+        };
+        wanted.iter().filter_map(|id| shown(self.state.deployments.get(id)?)).collect()
     }
 
     /// Nobody looks any more: nothing is noted until the next call of [`Fleet::live_rows`].

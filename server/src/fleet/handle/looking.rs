@@ -11,7 +11,7 @@ use super::super::order::{refused, selectors};
 use super::super::request::FleetError;
 use super::super::rules::why_nobody;
 use super::FleetHandle;
-use crate::api::shapes::{DeploymentShown, Frozen, MachineShown, Selection};
+use crate::api::shapes::{DeploymentShown, Frozen, MachineCount, MachineShown, Selection};
 
 impl FleetHandle {
     /// The first `limit` machines with numbers above `after` that fit the selectors in `labels`, without the devices of
@@ -35,6 +35,25 @@ impl FleetHandle {
             fit.take(limit).map(|machine| fleet.state.show_machine(machine, rules, false)).collect()
         })
         .await
+    }
+
+    /// How many machines `selection` means; with no names and no selectors these are all. Where it is none, why.
+    ///
+    /// # Errors
+    /// When it names a machine that is not known or is malformed, or the fleet has stopped.
+    pub async fn count(&self, selection: Selection) -> Result<MachineCount, FleetError> {
+        if selection.machines.is_empty() && selection.labels.is_empty() {
+            let count = self.look(|fleet| {
+                let reach = fleet.reach();
+                fleet.state.machines.values().filter(|machine| reach.has(machine)).count()
+            });
+            return Ok(MachineCount { count: count.await?, nobody: None });
+        }
+        let labels = selection.labels.clone();
+        let chosen = self.look(move |fleet| fleet.select(&selection)).await?;
+        let count = chosen.map_err(FleetError::Refused)?.len();
+        let nobody = if count == 0 { self.why_nobody(&labels).await? } else { None };
+        Ok(MachineCount { count, nobody })
     }
 
     /// Why no machine fits the selectors in `labels`, with what comes nearest; `None` where some do, or nothing is known
@@ -145,9 +164,30 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn deployments(&self) -> Result<Vec<DeploymentShown>, FleetError> {
-        self.look(|fleet| {
-            let all = fleet.state.deployments.values().map(|order| fleet.state.show_deployment(order));
-            all.filter_map(|shown| fleet.part_of(shown)).collect()
+        self.deployments_after(None, usize::MAX, false).await
+    }
+
+    /// The first `limit` deployments behind `after`, with their jobs: in the order of their numbers, or the newest first.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn deployments_after(
+        &self,
+        after: Option<DeploymentId>,
+        limit: usize,
+        newest_first: bool,
+    ) -> Result<Vec<DeploymentShown>, FleetError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.look(move |fleet| {
+            let start = after.map_or(Unbounded, Excluded);
+            let shown = |order| fleet.part_of(fleet.state.show_deployment(order));
+            let all = &fleet.state.deployments;
+            if newest_first {
+                let earlier = all.range((Unbounded, start)).rev();
+                earlier.filter_map(|(_, order)| shown(order)).take(limit).collect()
+            } else {
+                all.range((start, Unbounded)).filter_map(|(_, order)| shown(order)).take(limit).collect()
+            }
         })
         .await
     }

@@ -294,6 +294,12 @@ pub(crate) async fn a_page_is_what_a_follower_would_have_seen(bench: &impl Bench
         (LogFilter { machines: Some(vec![MachineId(2)]), ..every() }, vec![]),
         (LogFilter { machines: Some(vec![MachineId(2), MachineId(1)]), ..every() }, vec![1, 2, 3, 4, 5, 6]),
         (LogFilter { machines: Some(vec![]), ..every() }, vec![]),
+        (LogFilter { machines: Some(vec![MachineId(1)]), step: Some(Step::Transfer), ..every() }, vec![1, 5]),
+        (LogFilter { machines: Some(vec![MachineId(1)]), since: Some(at(5)), ..every() }, vec![5, 6]),
+        (
+            LogFilter { machines: Some(vec![MachineId(1)]), deployment: Some(DeploymentId(2)), ..every() },
+            vec![],
+        ),
     ];
     for (filter, wanted) in filters {
         assert_eq!(ids(&*store, &filter, 0, 9).await, wanted, "{filter:?}");
