@@ -107,10 +107,8 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let (leases, kept) = leases::load(leases).await?;
     let orders = fleet.policies();
     peers.expect(move |site| orders.borrow().due.expects(site));
-    let Stores { images, kits, bundles } = stores.clone();
-    let boot_source = Arc::new(http::Stores { kits, bundles, images });
     let public =
-        http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery, peers);
+        http::public(fleet.clone(), boot_files(&stores), config.kernel_args.clone(), config.discovery, peers);
     let watch = watching(&watched, &doors, &stores, (&config, &traffic), &fleet);
     let backup = Backup { state: config.state.clone(), configuration: config.file.clone() };
     let (live, live_task) = api::LiveStreams::new(fleet.clone(), swarm.handle(), traffic.clone());
@@ -150,6 +148,12 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         leases,
         kept,
     })
+}
+
+/// What machines boot from.
+fn boot_files(stores: &Stores) -> Arc<http::Stores> {
+    let Stores { images, kits, bundles } = stores.clone();
+    Arc::new(http::Stores { kits, bundles, images })
 }
 
 /// What monitoring looks at, of what is bound and connected.

@@ -112,8 +112,10 @@ async fn a_live_stream_has_what_its_reader_may_see_and_ends_with_the_token() {
     let webs = bearer(&parts, "webs", &["--role", "viewer", "-l", "role=web"]).await;
     let refused = parts.raw(&get("/swarm/debian", &webs)).await;
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
-    let absent = parts.raw(&get("/swarm/debian", &wall)).await;
-    assert!(absent.starts_with("HTTP/1.1 404"), "{absent}");
+    let absent = parts.raw(&get(&format!("/swarm/{}", "0".repeat(64)), &wall)).await;
+    assert!(absent.starts_with("HTTP/1.1 404") && absent.contains("no machine takes"), "{absent}");
+    let unknown = parts.raw(&get("/swarm/debian", &wall)).await;
+    assert!(unknown.starts_with("HTTP/1.1 422") && unknown.contains("no image"), "{unknown}");
 
     let (mut all, mut part) =
         (parts.sent(&get("/live", &wall)).await, parts.sent(&get("/live", &webs)).await);
