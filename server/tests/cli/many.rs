@@ -50,7 +50,9 @@ async fn lists_come_in_pages_that_name_the_next() {
         run_at(parts.folder(), &["deploy", "start", "--image", "debian-12", "--machines", &machine, "--yes"])
             .await;
     }
-    run_at(parts.folder(), &["machine", "label", "m2", "m4", "m5", "role=web"]).await;
+    for machine in ["m2", "m4", "m5"] {
+        run_at(parts.folder(), &["machine", "label", machine, "role=web"]).await;
+    }
     let wall = bearer(&parts, "wall", &["--role", "viewer"]).await;
     let webs = bearer(&parts, "webs", &["--role", "viewer", "-l", "role=web"]).await;
     for (who, path, wanted) in [
