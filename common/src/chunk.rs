@@ -98,6 +98,14 @@ impl ChunkSet {
         &self.words
     }
 
+    /// One bit for each chunk, the lowest bit of a byte first, in base64 without padding; bits past the last chunk are 0.
+    #[must_use]
+    pub fn bits(&self) -> String {
+        use base64::Engine as _;
+        let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes)
+    }
+
     /// The chunks in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = ChunkIndex> + '_ {
         self.words.iter().zip(0u32..).flat_map(|(&word, at)| {
@@ -115,9 +123,7 @@ struct RawSet {
 
 impl From<ChunkSet> for RawSet {
     fn from(set: ChunkSet) -> Self {
-        use base64::Engine as _;
-        let bytes: Vec<u8> = set.words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        Self { len: set.len, bits: base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes) }
+        Self { len: set.len, bits: set.bits() }
     }
 }
 

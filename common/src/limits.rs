@@ -102,13 +102,14 @@ pub const ADMINS_MAX: usize = 64;
 pub const LONG_ERRANDS_MAX: usize = 48;
 
 /// Connections to the API's TLS port at once, from all addresses: people, their pages, and a Prometheus.
-pub const API_CONNECTIONS_MAX: usize = 512;
+pub const API_CONNECTIONS_MAX: usize = 1536;
 
 /// Of those, from one address: an office behind one is many people.
 pub const API_CONNECTIONS_PER_ADDRESS: usize = 64;
 
-/// Event streams at once, below the connections that there may be.
-pub const EVENT_STREAMS_MAX: usize = 256;
+/// Event streams at once, below the connections that there may be: a page has two. One that does not read costs what its
+/// connection has taken over, some 150 KiB.
+pub const EVENT_STREAMS_MAX: usize = 1024;
 
 /// How long the answer to a wrong token is held back: guessing is hopeless already, and should not fill a log.
 pub const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(300);

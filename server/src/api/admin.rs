@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::errands::{Errands, Streams};
+use super::live::LiveStreams;
 use super::ops::Ops;
 use super::shapes::ServerStatus;
 use super::used::LastUsed;
@@ -54,6 +55,8 @@ pub struct Admin {
     pub streams: Streams,
     /// Backups, metrics and checks.
     pub ops: Ops,
+    /// What machines, deployments and swarms do now, for as many readers as `streams` allows.
+    pub live: LiveStreams,
     /// Cancelled when the server stops, to end what would go on for ever: followers of the log, stalled uploads.
     pub cancel: CancellationToken,
 }

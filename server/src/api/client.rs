@@ -78,6 +78,26 @@ impl Client {
         whole(self.send(Method::GET, path, empty()).await?).await
     }
 
+    /// Reads a list page by page, from `path` on to wherever each page says that the next one is.
+    ///
+    /// # Errors
+    /// When no server answers, or with the server's refusal.
+    pub async fn pages<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Fault> {
+        let (mut all, mut path) = (vec![], path.to_owned());
+        loop {
+            let answer = self.send(Method::GET, &path, empty()).await?;
+            let next = next_page(answer.headers());
+            let page: Vec<T> = whole(answer).await?;
+            let is_empty = page.is_empty();
+            all.extend(page);
+            match next {
+                // A server that names the same page again and again would never end.
+                Some(next) if !is_empty && next != path => path = next,
+                _ => return Ok(all),
+            }
+        }
+    }
+
     /// Sends `body` as a POST to `path` and reads the JSON response.
     ///
     /// # Errors
@@ -271,6 +291,16 @@ pub fn url_part(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 
+/// Where the next page is, below [`PREFIX`]; `None` when this is the last.
+fn next_page(headers: &hyper::HeaderMap) -> Option<String> {
+    let links = headers.get_all("link").iter().filter_map(|link| link.to_str().ok());
+    let mut next = links.flat_map(|links| links.split(", ")).filter_map(|link| {
+        let (target, kind) = link.strip_prefix('<')?.split_once('>')?;
+        kind.contains("rel=\"next\"").then(|| target.strip_prefix(PREFIX)).flatten()
+    });
+    next.next().map(str::to_owned)
+}
+
 fn empty() -> Body {
     Full::default().map_err(|never| match never {}).boxed_unsync()
 }
@@ -382,5 +412,20 @@ mod tests {
     fn a_name_cannot_leave_its_place_in_a_path() {
         assert_eq!(url_part("52:54:00/../x?y"), "52%3A54%3A00%2F..%2Fx%3Fy");
         assert_eq!(url_part("Rack-1_a.b ü&"), "Rack-1_a.b%20%C3%BC%26");
+    }
+
+    #[test]
+    fn the_next_page_is_where_the_header_says() {
+        for (link, wanted) in [
+            ("</api/v1/machines?after=m2>; rel=\"next\"", Some("/machines?after=m2")),
+            ("</api/v1/x>; rel=\"prev\", </api/v1/y>; rel=\"next\"", Some("/y")),
+            ("</api/v1/x>; rel=\"prev\"", None),
+            ("<https://elsewhere.example/api/v1/x>; rel=\"next\"", None),
+            ("what?", None),
+        ] {
+            let mut headers = hyper::HeaderMap::new();
+            headers.insert("link", link.parse().unwrap());
+            assert_eq!(next_page(&headers).as_deref(), wanted, "{link}");
+        }
     }
 }

@@ -1,50 +1,84 @@
 //! The admin's routes for machines and orders. Each passes its request to the fleet, whose answers are shapes already.
 //! Touches the fleet's handle.
 
-use axum::Json;
+use std::sync::Arc;
+
 use axum::extract::{Path, Query};
+use axum::response::Response;
+use axum::{Extension, Json};
 use common::id::{DeploymentId, MachineId};
 use serde::Deserialize;
 
 use super::admin::{Answered, JsonBody, bounded};
 use super::caller::Asked;
+use super::pages::{self, DEPLOYMENTS_MAX, ENTRIES_MAX, Page};
 use super::shapes::{
-    Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged, MachineCommand,
-    MachineShown, Pause, Retry, RetryLine,
+    Caller, Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged,
+    MachineCommand, MachineCount, MachineShown, Pause, Retry, RetryLine, Selection,
 };
 use crate::http::refusal::Refusal;
 
 /// The query of a page of the list of machines: those with a greater number than `after` that fit the selectors in
-/// `labels`, all of them without a limit.
-#[derive(Debug, Deserialize)]
+/// `labels`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct MachinePage {
-    #[serde(default)]
-    after: u64,
-    limit: Option<usize>,
-    #[serde(default)]
+    after: Option<String>,
+    limit: Option<String>,
     labels: String,
 }
 
 pub(super) async fn machines(
     Asked(admin): Asked,
-    Query(page): Query<MachinePage>,
-) -> Answered<Vec<MachineShown>> {
-    let limit = page.limit.unwrap_or(usize::MAX);
-    let labels = texts(page.labels);
-    Ok(Json(admin.fleet.machines_after(MachineId(page.after), limit, &labels).await?))
+    Query(asked): Query<MachinePage>,
+) -> Result<Page<MachineShown>, Refusal> {
+    let limit = pages::limit(asked.limit.as_deref(), ENTRIES_MAX)?;
+    let after = MachineId(pages::after(asked.after.as_deref(), 'm')?.unwrap_or(0));
+    let machines = admin.fleet.machines_after(after, limit + 1, &texts(&asked.labels)).await?;
+    Ok(Page::of(machines, limit, |last| {
+        let mut query = vec![("after", last.id.to_string()), ("limit", limit.to_string())];
+        if !asked.labels.is_empty() {
+            query.push(("labels", asked.labels));
+        }
+        pages::next_at("/machines", &query)
+    }))
+}
+
+/// The query of what is said about machines without listing them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Which {
+    machines: String,
+    labels: String,
 }
 
 /// Why no machine fits the selectors of the query; null where some do.
-pub(super) async fn nobody(Asked(admin): Asked, Query(page): Query<MachinePage>) -> Answered<Option<String>> {
-    Ok(Json(admin.fleet.why_nobody(&texts(page.labels)).await?))
+pub(super) async fn nobody(Asked(admin): Asked, Query(which): Query<Which>) -> Answered<Option<String>> {
+    Ok(Json(admin.fleet.why_nobody(&texts(&which.labels)).await?))
 }
 
-fn texts(labels: String) -> Vec<String> {
-    if labels.is_empty() { vec![] } else { vec![labels] }
+/// How many machines the query means. Cheap enough to be asked while somebody types.
+pub(super) async fn count(Asked(admin): Asked, Query(which): Query<Which>) -> Answered<MachineCount> {
+    let Which { machines, labels } = which;
+    let selection = Selection { machines: texts(&machines), labels: texts(&labels) };
+    Ok(Json(admin.fleet.count(selection).await?))
+}
+
+fn texts(text: &str) -> Vec<String> {
+    if text.is_empty() { vec![] } else { vec![text.to_owned()] }
 }
 
 pub(super) async fn machine(Asked(admin): Asked, Path(name): Path<String>) -> Answered<MachineShown> {
     Ok(Json(admin.fleet.machine(bounded(name)?).await?))
+}
+
+/// What machines, deployments and swarms do now, as server-sent events.
+pub(super) async fn live(
+    Asked(admin): Asked,
+    Extension(caller): Extension<Arc<Caller>>,
+) -> Result<Response, Refusal> {
+    let place = admin.streams.place()?;
+    admin.live.response(caller.scope.clone(), place).await
 }
 
 pub(super) async fn command(
@@ -54,8 +88,27 @@ pub(super) async fn command(
     Ok(Json(admin.fleet.command(command).await?))
 }
 
-pub(super) async fn deployments(Asked(admin): Asked) -> Answered<Vec<DeploymentShown>> {
-    Ok(Json(admin.fleet.deployments().await?))
+/// The query of a page of the list of deployments: those behind `after`, the newest first if `newest` is set.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DeploymentPage {
+    after: Option<String>,
+    limit: Option<String>,
+    newest: bool,
+}
+
+pub(super) async fn deployments(
+    Asked(admin): Asked,
+    Query(asked): Query<DeploymentPage>,
+) -> Result<Page<DeploymentShown>, Refusal> {
+    let limit = pages::limit(asked.limit.as_deref(), DEPLOYMENTS_MAX)?;
+    let after = pages::after(asked.after.as_deref(), 'd')?.map(DeploymentId);
+    let deployments = admin.fleet.deployments_after(after, limit + 1, asked.newest).await?;
+    Ok(Page::of(deployments, limit, |last| {
+        let (after, limit) = (last.id.to_string(), limit.to_string());
+        let query = [("after", after), ("limit", limit), ("newest", asked.newest.to_string())];
+        pages::next_at("/deployments", &query)
+    }))
 }
 
 pub(super) async fn order(

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::Query;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use common::id::DeploymentId;
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc};
 
 use super::caller::Asked;
+use super::pages::{self, ENTRIES_MAX};
 use super::shapes::{LogEvent, LogQuery};
 use super::tasks::{events_of, lines_of};
 use crate::fleet::FleetHandle;
@@ -24,21 +26,63 @@ const PAGE: u32 = 500;
 /// How many lines are queued for a slow client.
 const LINES_MAX: usize = 256;
 
+/// The log, or with `limit` a page of it.
 pub(super) async fn logs(Asked(admin): Asked, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
-    let follow = query.follow;
+    if query.limit.is_some() {
+        return page(&admin.fleet, query).await;
+    }
+    let (follow, after) = (query.follow, query.after.unwrap_or(0));
     // A permit is needed also without `follow`: a client may stop reading in the middle, as a pager does.
     let errand = admin.errands.place()?;
     // Subscribed before the first page is read, so that no event is missed in between.
     let news = admin.fleet.follow();
     let filter = admin.fleet.log_filter(query).await?;
     let (lines, waiting) = mpsc::channel(LINES_MAX);
-    let first = admin.fleet.log_page(filter.clone(), 0, PAGE).await?;
+    let first = admin.fleet.log_page(filter.clone(), after, PAGE).await?;
     let told = Told { fleet: admin.fleet, filter, as_bytes: as_line, lines };
     // This task ends when the client disconnects, when the log ends, or when the server stops.
     tokio::spawn(async move {
-        admin.cancel.run_until_cancelled(told.all(first, 0, follow.then_some(news))).await
+        admin.cancel.run_until_cancelled(told.all(first, after, follow.then_some(news))).await
     });
     Ok(lines_of(errand, waiting))
+}
+
+/// A page of the log as JSON lines, with where the next one is.
+async fn page(fleet: &FleetHandle, query: LogQuery) -> Result<Response, Refusal> {
+    if query.follow {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "a page of the log ends, and cannot be followed")
+            .hint("leave out limit= or follow=, or read /events"));
+    }
+    let limit = pages::limit(query.limit.map(|limit| limit.to_string()).as_deref(), ENTRIES_MAX)?;
+    let filter = fleet.log_filter(query.clone()).await?;
+    let most = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+    let mut events = fleet.log_page(filter, query.after.unwrap_or(0), most).await?;
+    let is_last = events.len() <= limit;
+    events.truncate(limit);
+    let lines: Vec<u8> = events.iter().filter_map(as_line).flatten().collect();
+    let mut answer = Body::from(lines).into_response();
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    if let Some(last) = events.last().filter(|_| !is_last) {
+        answer.headers_mut().extend(pages::next_at("/logs", &words(&query, last.id, limit)));
+    }
+    Ok(answer)
+}
+
+/// The query of the page behind `last`.
+fn words(query: &LogQuery, last: u64, limit: usize) -> Vec<(&'static str, String)> {
+    let LogQuery { machines, labels, deployment, step, since, progress, .. } = query;
+    let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let all = [
+        ("after", Some(last.to_string())),
+        ("limit", Some(limit.to_string())),
+        ("machines", text(machines)),
+        ("labels", text(labels)),
+        ("deployment", deployment.map(|id| id.to_string())),
+        ("step", step.as_ref().and_then(text)),
+        ("since", since.map(|since| since.to_string())),
+        ("progress", progress.then(|| "true".to_owned())),
+    ];
+    all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 
 /// The query of the event stream.

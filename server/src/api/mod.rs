@@ -37,6 +37,12 @@ mod relays;
 // The route of the log, page by page and followed.
 mod log;
 
+// Pages of lists.
+mod pages;
+
+// The route of what happens now.
+mod live;
+
 // Long tasks and their progress lines.
 mod tasks;
 
@@ -57,6 +63,7 @@ pub mod client;
 
 pub use admin::Admin;
 pub use errands::{Errands, Streams};
+pub use live::{LiveStreams, LiveTask};
 pub use ops::{NoBackup, Ops, WriteBackup};
 pub use routes::routes;
 pub use used::LastUsed;

@@ -53,6 +53,7 @@ pub fn routes(admin: Admin) -> Router {
         (LOOK, "/machines", get(fleet::machines)),
         (ORDER, "/machines", post(fleet::command)),
         (LOOK, "/machines/nobody", get(fleet::nobody)),
+        (LOOK, "/machines/count", get(fleet::count)),
         (ORDER, "/machines/wake", post(relays::wake)),
         (LOOK, "/machines/{machine}", get(fleet::machine)),
         (LOOK_AT_ALL, "/relays", get(relays::list)),
@@ -69,7 +70,9 @@ pub fn routes(admin: Admin) -> Router {
         (ORDER_FOR_ALL, "/freeze", post(fleet::freeze)),
         (LOOK, "/logs", get(log::logs)),
         (LOOK, "/events", get(log::events)),
+        (LOOK, "/live", get(fleet::live)),
         (LOOK_AT_ALL, "/swarm", get(swarm::status)),
+        (LOOK_AT_ALL, "/swarm/{image}", get(swarm::detail)),
         (LOOK_AT_ALL, "/swarm/limits", get(swarm::limits)),
         (RULE, "/swarm/limits", post(swarm::limit)),
     ];

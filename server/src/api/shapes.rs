@@ -16,14 +16,15 @@
 //! | `GET /images/{name}/export` | | the raw image |
 //! | `DELETE /images/{name}` | | `{}` |
 //! | `POST /images/{name}/stage` | [`ImageStage`] | list of [`Staged`], of this image |
-//! | `GET /machines?labels=`, `GET /machines/{machine}` | | [`MachineShown`], one or a list |
+//! | `GET /machines?labels=` (a page), `GET /machines/{machine}` | | [`MachineShown`], one or a list |
 //! | `POST /machines` | [`MachineCommand`] | list of [`MachineChanged`] |
 //! | `GET /machines/nobody?labels=` | | why no machine fits, or null |
+//! | `GET /machines/count?machines=&labels=` | | [`MachineCount`] |
 //! | `POST /machines/wake` | [`MachineWake`] | list of [`MachineChanged`] |
 //! | `GET /relays` | | list of [`RelayShown`] |
 //! | `POST /relays` | [`RelayInvite`] | [`RelayInvited`] |
 //! | `DELETE /relays/{name}` | | [`RelayShown`] |
-//! | `GET /deployments`, `GET /deployments/{id}` | | [`DeploymentShown`], one or a list |
+//! | `GET /deployments?newest=` (a page), `GET /deployments/{id}` | | [`DeploymentShown`], one or a list |
 //! | `POST /deployments` | [`DeployOrder`] | [`DeployAnswer`] |
 //! | `POST /deployments/{id}/cancel` | [`Cancel`] | [`DeploymentShown`] |
 //! | `POST /deployments/{id}/pause` | [`Pause`] | [`DeploymentShown`] |
@@ -37,8 +38,14 @@
 //! | `POST /tokens` | [`TokenOrder`] | [`TokenMade`] |
 //! | `DELETE /tokens/{name}` | | [`TokenShown`] |
 //! | `GET /swarm` | | [`SwarmShown`] |
+//! | `GET /live` | | server-sent events, each a [`live::Live`]; does not end |
+//! | `GET /swarm/{image}` | | [`live::SwarmDetail`] |
 //! | `GET /swarm/limits` | | [`crate::traffic::LineLimits`] |
 //! | `POST /swarm/limits` | [`crate::traffic::LimitOrder`] | [`crate::traffic::LineLimits`] |
+//!
+//! A list that may be long is a page: `limit` entries behind the one of the number `after`. Where there is more, the
+//! answer has `Link: <…>; rel="next"` with the path of the next page; where a `limit` is missing or higher than what the
+//! server gives at once (1,000 machines or events, 100 deployments), it is that. Only `/logs` without `limit` is whole.
 //!
 //! An error is a [`common::wire::http::Refused`] with a status of 4xx or 5xx.
 
@@ -69,6 +76,9 @@ mod traits;
 // The status of a swarm.
 mod swarm;
 
+// What a dashboard is told as it happens.
+pub mod live;
+
 // Those who are told of events.
 mod subscriber;
 
@@ -91,7 +101,8 @@ pub use deployment::{
     ShownLine, WaitsFor,
 };
 pub use machine::{
-    Doubt, MachineAction, MachineChanged, MachineCommand, MachineShown, MachineState, MachineWake,
+    Doubt, MachineAction, MachineChanged, MachineCommand, MachineCount, MachineShown, MachineState,
+    MachineWake,
 };
 pub use relay::{
     ImageStage, RelayHolds, RelayInvite, RelayInvited, RelayShown, RelayState, Staged, StagedAt,
@@ -208,6 +219,10 @@ pub struct LogQuery {
     pub progress: bool,
     /// Whether the response goes on with new events as they happen.
     pub follow: bool,
+    /// Only events behind the one of this number; from the beginning when `None`.
+    pub after: Option<u64>,
+    /// Only a page of so many events; all of them when `None`.
+    pub limit: Option<u32>,
 }
 
 /// One event of the log.

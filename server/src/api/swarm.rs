@@ -4,11 +4,16 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
+use axum::extract::Path;
 use axum::http::StatusCode;
+use common::id::ImageId;
 
-use super::admin::{Answered, JsonBody};
+use super::admin::{Answered, JsonBody, bounded};
 use super::caller::Asked;
+use super::images::refused;
 use super::shapes::SwarmShown;
+use super::shapes::live::SwarmDetail;
+use crate::http::blocking;
 use crate::http::refusal::Refusal;
 use crate::swarm::Stopped;
 use crate::traffic::{LimitOrder, LineLimits};
@@ -19,6 +24,21 @@ const SITES_SHOWN: usize = 20;
 pub(super) async fn status(Asked(admin): Asked) -> Answered<SwarmShown> {
     let images = admin.swarm.status().await.map_err(no_swarm)?;
     Ok(Json(SwarmShown { images, sites: admin.traffic.shown() }))
+}
+
+/// The swarm of one image in detail; the image by its name, or by its id where it was removed meanwhile.
+pub(super) async fn detail(Asked(admin): Asked, Path(image): Path<String>) -> Answered<SwarmDetail> {
+    let name = bounded(image)?;
+    let (images, asked) = (admin.images.clone(), name.clone());
+    let id = match name.parse().map(ImageId) {
+        Ok(id) => id,
+        Err(_) => blocking(move || images.get(&asked)).await?.map_err(|error| refused(&error))?.id,
+    };
+    let detail = admin.swarm.detail(id).await.map_err(no_swarm)?;
+    detail.map(Json).ok_or_else(|| {
+        Refusal::absent(format!("no machine takes `{}` now", common::limits::cut(&name, 80)))
+            .hint("`swarmboot swarm status` shows the images that machines take")
+    })
 }
 
 pub(super) async fn limits(Asked(admin): Asked) -> Answered<LineLimits> {

@@ -21,7 +21,7 @@ use super::shapes::TaskLine;
 /// How many lines are queued for a slow client before the work waits too.
 const LINES_MAX: usize = 64;
 /// The longest time without anything in an event stream.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How many pieces of a streamed body are queued.
 const PIECES_MAX: usize = 16;
 /// The least time between two progress lines: a person can follow ten a second.

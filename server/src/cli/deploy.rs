@@ -35,7 +35,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn run(client: &Client, screen: &Screen, command: Deploy) -> Result<ExitCode, Fault> {
     match command {
         Deploy::Start(start) => return self::start(client, screen, *start).await,
-        Deploy::List => screen.deployments(&client.get::<Vec<DeploymentShown>>("/deployments").await?)?,
+        Deploy::List => screen.deployments(&client.pages("/deployments").await?)?,
         Deploy::Status { deployment } => screen.deployment(&self::deployment(client, deployment).await?)?,
         Deploy::Watch { deployment } => return watch(client, screen, deployment).await,
         Deploy::Retry(again) => return retry(client, screen, again).await,
@@ -54,7 +54,8 @@ async fn deployment(client: &Client, id: Option<DeploymentId>) -> Result<Deploym
     match id {
         Some(id) => client.get(&format!("/deployments/{id}")).await,
         None => {
-            let all: Vec<DeploymentShown> = client.get("/deployments").await?;
+            // A server of an earlier version sends all of them.
+            let all: Vec<DeploymentShown> = client.get("/deployments?newest=true&limit=1").await?;
             all.into_iter()
                 .max_by_key(|deployment| deployment.id)
                 .ok_or_else(|| Fault::failed("there is no deployment").hint("order one with `deploy start`"))

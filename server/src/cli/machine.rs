@@ -53,17 +53,7 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Machine) -> R
 
 /// All machines that fit `labels`, requested page by page, so that no response is too long, whatever machines have reported.
 async fn all(client: &Client, labels: &str) -> Result<Vec<MachineShown>, Fault> {
-    let mut machines: Vec<MachineShown> = vec![];
-    loop {
-        let after = machines.last().map_or(0, |machine| machine.id.0);
-        let page: Vec<MachineShown> =
-            client.get(&format!("/machines?after={after}&limit={PAGE}&labels={labels}")).await?;
-        let is_last = page.len() < PAGE;
-        machines.extend(page);
-        if is_last {
-            return Ok(machines);
-        }
-    }
+    client.pages(&format!("/machines?limit={PAGE}&labels={labels}")).await
 }
 
 fn one(machine: String) -> Change {

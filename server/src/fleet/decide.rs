@@ -66,6 +66,7 @@ use super::machine::{Machine, restored};
 use super::presence::Relays;
 use super::silence::Seen;
 use super::state::{Change, State};
+use super::touched::Touched;
 use crate::api::shapes::{Caller, JobState, MachineState};
 
 use boots::{Boots, SILENT};
@@ -119,6 +120,8 @@ pub struct Fleet {
     pub(super) relays: Relays,
     /// Whether the disk of the records is nearly full: machines that nobody let in are not recorded then.
     pub is_tight: bool,
+    /// What changed since the live stream looked last; `None` while nobody looks.
+    pub(super) touched: Option<Touched>,
 }
 
 /// The reply to a batch of events.
@@ -159,6 +162,7 @@ impl Fleet {
             left_out: 0,
             relays: Relays::default(),
             is_tight: false,
+            touched: None,
         }
     }
 
@@ -213,6 +217,9 @@ impl Fleet {
     }
 
     pub(super) fn put(&mut self, change: Change) {
+        if let Some(touched) = &mut self.touched {
+            touched.note(&change, &self.state);
+        }
         self.state.adopt(&change);
         self.after.changes.push(change);
     }

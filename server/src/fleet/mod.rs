@@ -106,6 +106,12 @@ pub mod relays;
 // Core: machines, jobs and deployments as the API shows them.
 mod show;
 
+// Core: the same for the live stream.
+pub mod live;
+
+// Core: what was touched since the live stream looked.
+mod touched;
+
 // The trait through which the fleet uses images, boot kits, the tailor and the swarm.
 pub mod provisioner;
 

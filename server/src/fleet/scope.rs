@@ -46,7 +46,12 @@ impl Reach<'_> {
 impl Fleet {
     /// What whoever asks may see; everything where the server asks for itself.
     pub(super) fn reach(&self) -> Reach<'_> {
-        let scope = self.caller.as_ref().map(|caller| &caller.scope).filter(|scope| !scope.is_everything());
+        self.reach_of(self.caller.as_ref().map(|caller| &caller.scope))
+    }
+
+    /// What somebody of this scope may see; everything where there is none.
+    pub(super) fn reach_of<'a>(&'a self, scope: Option<&'a Scope>) -> Reach<'a> {
+        let scope = scope.filter(|scope| !scope.is_everything());
         let labels = scope.and_then(|scope| Selectors::parse(&scope.labels).ok());
         Reach { scope, labels, rules: &self.settings.rules, machines: &self.state.machines }
     }

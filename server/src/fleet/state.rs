@@ -128,6 +128,7 @@ pub struct State {
     /// Conclusions about silent machines; not recorded, but drawn again after a restart.
     pub notes: BTreeMap<MachineId, Silence>,
     newest_job: HashMap<MachineId, JobId>,
+    by_deployment: HashMap<DeploymentId, BTreeSet<JobId>>,
     by_key: HashMap<PublicKey, MachineId>,
     by_mark: HashMap<Mark, BTreeSet<MachineId>>,
 }
@@ -167,6 +168,7 @@ impl State {
                 self.last_job = self.last_job.max(job.id.0);
                 let newest = self.newest_job.entry(job.machine).or_insert(job.id);
                 *newest = (*newest).max(job.id);
+                self.by_deployment.entry(job.deployment).or_default().insert(job.id);
                 self.jobs.insert(job.id, (**job).clone());
             }
             Change::Frozen(frozen) => {
@@ -226,7 +228,14 @@ impl State {
             }
         }
         self.notes.remove(&id);
-        self.jobs.retain(|_, job| job.machine != id);
+        let by_deployment = &mut self.by_deployment;
+        self.jobs.retain(|number, job| {
+            let stays = job.machine != id;
+            if let Some(jobs) = by_deployment.get_mut(&job.deployment).filter(|_| !stays) {
+                jobs.remove(number);
+            }
+            stays
+        });
         self.newest_job.remove(&id);
     }
 
@@ -301,7 +310,7 @@ impl State {
 
     /// The jobs of a deployment, ended or not.
     pub fn jobs_of(&self, deployment: DeploymentId) -> impl Iterator<Item = &Job> {
-        self.jobs.values().filter(move |job| job.deployment == deployment)
+        self.by_deployment.get(&deployment).into_iter().flatten().filter_map(|id| self.jobs.get(id))
     }
 
     /// The hardware of all machines whose hardware is not changed by any of `changes`.

@@ -2,18 +2,20 @@
 //! the exception: of each step only the newest row is kept, or a 40-minute transfer of a rack would fill the disk with
 //! it. Touches the database file.
 
-use std::path::Path;
+// Pages of it.
+mod page;
 
-use common::id::{DeploymentId, JobId, MachineId};
-use common::step::{Sources, Step, What};
-use rusqlite::types::Value;
-use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
+use common::step::What;
+use rusqlite::{Transaction, params};
 
-use super::connection::connect;
 use super::error::RecordsError;
-use super::values::{instant, json, number, parse, run, unsigned};
+use super::values::{json, number, run};
 use crate::api::shapes::LogEvent;
-use crate::fleet::store::{LogFilter, Since};
+
+pub use page::LogReader;
+
+/// The counter of the highest number of an event that was deleted because the log was too old or too large.
+pub(super) const FORGOTTEN: &str = "events-forgotten";
 
 /// Inserts one event; a progress event replaces the last one of the same machine, job and step.
 pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(), RecordsError> {
@@ -57,117 +59,4 @@ pub(super) fn write(transaction: &Transaction<'_>, event: &LogEvent) -> Result<(
             event.by,
         ],
     )
-}
-
-/// A connection that reads the log while another one writes it.
-#[derive(Debug)]
-pub struct LogReader(Connection);
-
-impl LogReader {
-    /// Opens a connection to the records in `path`.
-    ///
-    /// # Errors
-    /// When the file cannot be opened.
-    pub fn open(path: &Path) -> Result<Self, RecordsError> {
-        connect(path).map(Self).map_err(|source| RecordsError::Open { path: path.to_owned(), source })
-    }
-
-    /// The first `limit` events with numbers above `after` that `filter` wants, in order.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn page(&self, filter: &LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, RecordsError> {
-        let mut sql = String::from(
-            "select id, at, machine, name, deployment, job, attempt, step, kind, content, done, total, sources,
-                 by_machine, asked_by from events where id > $1",
-        );
-        let mut values = vec![Value::Integer(number(after))];
-        let mut and = |condition: &str, value: Value| {
-            values.push(value);
-            sql.push_str(&format!(" and {condition} ${}", values.len()));
-        };
-        if let Some(deployment) = filter.deployment {
-            and("deployment =", Value::Integer(number(deployment.0)));
-        }
-        if let Some(step) = &filter.step {
-            and("step =", Value::Text(step.name().to_owned()));
-        }
-        if let Some(since) = filter.since {
-            and("at >=", Value::Integer(since.as_millisecond()));
-        }
-        if !filter.progress {
-            and("kind <>", Value::Text("progress".to_owned()));
-        }
-        if let Some(machines) = &filter.machines {
-            // The ids are numbers, so nothing can be injected; a parameter for each could exceed SQLite's limit.
-            let list: Vec<_> = machines.iter().map(|id| id.0.to_string()).collect();
-            sql.push_str(&format!(" and machine in ({})", list.join(", ")));
-        }
-        sql.push_str(&format!(" order by id limit {limit}"));
-        let mut statement = self.0.prepare_cached(&sql).map_err(RecordsError::Read)?;
-        let rows = statement.query_map(params_from_iter(values), event).map_err(RecordsError::Read)?;
-        rows.map(|row| row.map_err(RecordsError::Read)?).collect()
-    }
-}
-
-/// The counter of the highest number of an event that was deleted because the log was too old or too large.
-pub(super) const FORGOTTEN: &str = "events-forgotten";
-
-impl LogReader {
-    /// The first `limit` events with numbers above `after`, without progress, with what is missing before them.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn since(&self, after: u64, limit: u32) -> Result<Since, RecordsError> {
-        // All three are read of the same state of the file.
-        let _together = self.0.unchecked_transaction().map_err(RecordsError::Read)?;
-        let one = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> Result<u64, RecordsError> {
-            self.0
-                .query_row(sql, values, |row| row.get::<_, i64>(0))
-                .map(unsigned)
-                .map_err(RecordsError::Read)
-        };
-        let sql = "select coalesce(max(last), 0) from counters where name = $1";
-        Ok(Since {
-            forgotten: one(sql, params![FORGOTTEN])?,
-            last: one("select coalesce(max(id), 0) from events", params![])?,
-            events: self.page(&LogFilter::default(), after, limit)?,
-        })
-    }
-}
-
-fn event(row: &Row<'_>) -> rusqlite::Result<Result<LogEvent, RecordsError>> {
-    let (id, at, name): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
-    let (machine, deployment): (Option<i64>, Option<i64>) = (row.get(2)?, row.get(4)?);
-    let (job, attempt): (Option<i64>, Option<i64>) = (row.get(5)?, row.get(6)?);
-    let (step, kind, content): (String, String, String) = (row.get(7)?, row.get(8)?, row.get(9)?);
-    let (done, total) = (unsigned(row.get(10)?), unsigned(row.get(11)?));
-    let sources: Option<String> = row.get(12)?;
-    let by_machine: i64 = row.get(13)?;
-    let by = row.get(14)?;
-    Ok((|| {
-        let what = match kind.as_str() {
-            "started" => What::Started,
-            "progress" => What::Progress { done, total },
-            "note" => What::Note { text: content },
-            "done" => What::Done { text: content },
-            "failed" => What::Failed { cause: content, last: false },
-            "failed-last" => What::Failed { cause: content, last: true },
-            other => return Err(RecordsError::Value { what: "kind of event", cause: other.to_owned() }),
-        };
-        Ok(LogEvent {
-            id: unsigned(id),
-            at: instant(at)?,
-            machine: machine.map(|id| MachineId(unsigned(id))),
-            name,
-            deployment: deployment.map(|id| DeploymentId(unsigned(id))),
-            job: job.map(|id| JobId(unsigned(id))),
-            attempt: attempt.map(|attempt| u32::try_from(attempt).unwrap_or(u32::MAX)),
-            step: Step::named(&step),
-            what,
-            sources: sources.map(|sources| parse::<Sources>("sources", &sources)).transpose()?,
-            by,
-            by_machine: by_machine != 0,
-        })
-    })())
 }

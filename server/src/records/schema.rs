@@ -184,6 +184,13 @@ create table cursors (
     after_event bigint not null
 );
 ",
+    // For a page of the log by step, and from a time on: without them SQLite reads the log from its beginning. Measured
+    // with a million events: 149 ms for a seldom step, 127 ms for the last thousand events, and 2.5 s for a seldom step of
+    // 1,900 machines; with them 0.3, 3.4 and 0.4 ms, for 34 bytes more of each event.
+    "
+create index events_step on events (step, id);
+create index events_block on events ((id / 4096), at);
+",
 ];
 
 /// The schema version that this program writes.

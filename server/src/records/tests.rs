@@ -16,6 +16,9 @@ mod spoiled;
 // Records of an earlier version.
 pub(super) mod written_before;
 
+// How much of a long log is read for a page.
+mod long_log;
+
 // The same, with relays and staged images.
 mod relays_before;
 

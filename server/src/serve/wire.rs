@@ -52,6 +52,8 @@ pub(super) struct Wired {
     pub(super) facts: mpsc::Receiver<SwarmFact>,
     pub(super) fleet: FleetHandle,
     pub(super) fleet_task: FleetTask,
+    /// The task of the live stream.
+    pub(super) live_task: api::LiveTask,
     /// The routes of the machines' HTTP listener.
     pub(super) public: Router,
     /// The routes of the admin's socket.
@@ -109,12 +111,11 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let (leases, kept) = leases::load(leases).await?;
     let orders = fleet.policies();
     peers.expect(move |site| orders.borrow().due.expects(site));
-    let Stores { images, kits, bundles } = stores.clone();
-    let boot_source = Arc::new(http::Stores { kits, bundles, images });
     let public =
-        http::public(fleet.clone(), boot_source, config.kernel_args.clone(), config.discovery, peers);
+        http::public(fleet.clone(), boot_files(&stores), config.kernel_args.clone(), config.discovery, peers);
     let watch = watching(&watched, &doors, &stores, (&config, &traffic), (&fleet, subscribers.handle()));
     let backup = Backup { state: config.state.clone(), configuration: config.file.clone() };
+    let (live, live_task) = api::LiveStreams::new(fleet.clone(), swarm.handle(), traffic.clone());
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),
@@ -128,6 +129,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         errands: api::Errands::default(),
         streams: api::Streams::default(),
         ops: api::Ops { backup: backup.door(), watch: Arc::clone(&watch) },
+        live,
         cancel: closing,
     });
     Ok(Wired {
@@ -142,6 +144,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         facts,
         fleet,
         fleet_task,
+        live_task,
         public,
         private,
         metrics: http::details(&watch).merge(http::words(&watch)),
@@ -150,6 +153,12 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         leases,
         kept,
     })
+}
+
+/// What machines boot from.
+fn boot_files(stores: &Stores) -> Arc<http::Stores> {
+    let Stores { images, kits, bundles } = stores.clone();
+    Arc::new(http::Stores { kits, bundles, images })
 }
 
 /// What monitoring looks at, of what is bound and connected.

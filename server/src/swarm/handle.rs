@@ -14,6 +14,7 @@ use common::trust::PublicKey;
 use common::wire::swarm::{Form, Member, Personality};
 
 use crate::api::shapes::SwarmStatus;
+use crate::api::shapes::live::SwarmDetail;
 
 /// Reads and repairs the chunks of images. Every call may block on a disk; the swarm makes them off its own task.
 pub trait ChunkSource: Send + Sync + 'static {
@@ -220,6 +221,7 @@ pub(super) enum Command {
     Expel { key: PublicKey, reason: Option<String> },
     IsHere(PublicKey, oneshot::Sender<bool>),
     Status(oneshot::Sender<Vec<SwarmStatus>>),
+    Detail(ImageId, oneshot::Sender<Option<SwarmDetail>>),
 }
 
 /// Sends requests to the swarm's task. Cheap to clone.
@@ -264,6 +266,16 @@ impl SwarmHandle {
     pub async fn status(&self) -> Result<Vec<SwarmStatus>, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Status(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// The swarm of `image` with the chunks that each member holds; `None` when it has no member.
+    ///
+    /// # Errors
+    /// When the swarm has ended.
+    pub async fn detail(&self, image: ImageId) -> Result<Option<SwarmDetail>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Detail(image, reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
 

@@ -9,6 +9,9 @@ mod gather;
 // Which neighbours each agent is told of.
 mod topology;
 
+// What the API shows of it.
+mod status;
+
 // Chunks that cannot be read, and how they are repaired.
 mod lost;
 mod search;
@@ -24,7 +27,6 @@ use common::wire::swarm::{Bottleneck, Neighbour, ToAgent, ToServer};
 use super::handle::{Admission, Part, SwarmFact};
 use super::inject::{Effect, Event, Injector};
 use super::release::{Linger, Presence, releasable};
-use crate::api::shapes::{NodeStatus, SwarmStatus};
 use gate::Gate;
 use lost::Lost;
 
@@ -412,34 +414,6 @@ impl ImageSwarm {
             }
         }
         out
-    }
-
-    /// The members and what each holds, for `swarm status`.
-    #[must_use]
-    pub fn status(&self) -> SwarmStatus {
-        let nodes = self.members.iter().map(|(key, member)| {
-            let counts = self.injector.as_ref().map_or((0, 0), |injector| injector.counts(key));
-            NodeStatus {
-                job: member.admission.job(),
-                name: member.admission.name.clone(),
-                site: member.admission.site.clone(),
-                connected: member.presence.connected,
-                held: member.presence.held.count(),
-                leased: counts.1,
-                from_server: member.from_server,
-                from_peers: member.from_peers,
-                sent: member.sent,
-                sealed: member.presence.sealed.is_some(),
-                bottleneck: member.bottleneck,
-            }
-        });
-        SwarmStatus {
-            image: self.image,
-            chunks: self.wire_image.as_ref().map_or(0, |wire_image| wire_image.wanted.count()),
-            wire_bytes: self.wire_image.as_ref().map_or(0, |wire_image| wire_image.wire_bytes),
-            injected_bytes: self.injected,
-            nodes: nodes.collect(),
-        }
     }
 }
 

@@ -164,6 +164,12 @@ impl Injector {
         })
     }
 
+    /// The speed of the uplink of `agent` in bytes a second, as its reports show it; `None` while it has sent nothing.
+    #[must_use]
+    pub fn uplink(&self, agent: &PublicKey) -> Option<u64> {
+        self.agents.get(agent)?.uplink
+    }
+
     fn lacking(&self, agent: &Agent) -> bool {
         agent.held.count() < self.wanted.count()
     }

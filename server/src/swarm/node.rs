@@ -319,6 +319,9 @@ impl Node {
                 let active = self.swarms.values().filter(|swarm| swarm.is_active());
                 reply.send(active.map(ImageSwarm::status).collect()).ok();
             }
+            Command::Detail(image, reply) => {
+                drop(reply.send(self.swarms.get(&image).map(ImageSwarm::detail)))
+            }
         }
     }
 

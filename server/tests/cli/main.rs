@@ -12,6 +12,9 @@
 // The server's parts, assembled as by `serve`, without its ports.
 mod parts;
 
+// Pages and streams for many.
+mod many;
+
 // The files that the commands name: an image, a kernel, keys.
 mod made;
 

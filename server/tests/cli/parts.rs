@@ -22,6 +22,7 @@ use server::backup::Backup;
 use server::boot::{BootKits, BootSettings};
 use server::fleet::decide::{Settings, WaiterBounds};
 use server::fleet::rules::{Rule, Rules};
+use server::fleet::state::Change;
 use server::fleet::{self, FleetHandle};
 use server::http;
 use server::image::Images;
@@ -33,7 +34,7 @@ use server::swarm;
 use server::tailor::{Bundles, Loaders};
 use server::traffic::{Sites, Traffic};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,11 @@ impl Parts {
     }
 
     pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// A server whose records have these changes already.
+    pub(crate) async fn with(before: &[Change]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         std::fs::create_dir(&state).unwrap();
@@ -88,12 +94,15 @@ impl Parts {
             key: keys.public(),
             peers: server::peers::Peers::default(),
         };
-        let records = Records::open(&state.join("records.sqlite")).unwrap();
+        let mut records = Records::open(&state.join("records.sqlite")).unwrap();
+        records.commit(before).unwrap();
         let (fleet, task) =
             fleet::start(Box::new(records), Arc::new(provisioning), keys.clone(), settings()).unwrap();
 
         let cancel = CancellationToken::new();
         let status = status(&keys, stores.clone(), &fleet);
+        let (live, live_task) = api::LiveStreams::new(fleet.clone(), swarm.clone(), Traffic::default());
+        tokio::spawn(live_task.run(cancel.clone()));
         let admin = api::routes(api::Admin {
             fleet: fleet.clone(),
             images: stores.images.clone(),
@@ -110,6 +119,7 @@ impl Parts {
                 backup: Backup { state: state.clone(), configuration: None }.door(),
                 ..api::Ops::default()
             },
+            live,
             cancel: cancel.clone(),
         });
         let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();
@@ -154,6 +164,11 @@ impl Parts {
 
     /// A connection to the API's TLS port over which these bytes were sent.
     pub(crate) async fn sent(&self, request: &str) -> TlsStream<TcpStream> {
+        self.sent_from(1, request).await
+    }
+
+    /// The same from the loopback's address of this number.
+    pub(crate) async fn sent_from(&self, address: u8, request: &str) -> TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let tls =
@@ -162,7 +177,10 @@ impl Parts {
                 .unwrap()
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-        let tcp = TcpStream::connect(self.api.0.trim_start_matches("https://")).await.unwrap();
+        let tcp = TcpSocket::new_v4().unwrap();
+        tcp.bind(([127, 0, 0, address], 0).into()).unwrap();
+        let server = self.api.0.trim_start_matches("https://").parse().unwrap();
+        let tcp = tcp.connect(server).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
         let mut stream = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -284,7 +302,7 @@ fn key(number: u8) -> KeyPair {
     KeyPair::from_secret([100 + number; 32])
 }
 
-fn report(number: u8, disks: &[&str]) -> HardwareReport {
+pub(crate) fn report(number: u8, disks: &[&str]) -> HardwareReport {
     let disk = |(at, contents): (usize, &&str)| Disk {
         size: 8 << 30,
         model: "Maker 8G".to_owned(),

@@ -55,7 +55,7 @@ impl FromStr for Role {
 }
 
 /// Which machines somebody may see and change. Empty for all of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Scope {
     /// Machines of these sites.

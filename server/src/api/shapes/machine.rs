@@ -169,6 +169,15 @@ pub enum MachineAction {
     Forget,
 }
 
+/// How many machines a selection means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineCount {
+    /// Their number.
+    pub count: usize,
+    /// Why it is none, with what comes nearest; null where there are some, or nothing is known to say.
+    pub nobody: Option<String>,
+}
+
 /// What a command did with one machine, or would do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MachineChanged {

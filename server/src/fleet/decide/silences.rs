@@ -53,6 +53,9 @@ impl Fleet {
             if self.state.notes.get(&id) == silence.as_ref() {
                 continue;
             }
+            if let Some(touched) = &mut self.touched {
+                touched.note_machine(id);
+            }
             let Some(silence) = silence else {
                 self.state.notes.remove(&id);
                 continue;

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use common::id::{DeploymentId, ImageId, JobId, MachineId};
 
 use super::super::decide::Fleet;
+use super::super::live::{AskedRows, FleetRows};
 use super::super::machine::Machine;
 use super::super::order::{refused, selectors};
 use super::super::request::FleetError;
 use super::super::rules::why_nobody;
 use super::FleetHandle;
-use crate::api::shapes::{DeploymentShown, Frozen, MachineShown, Selection};
+use crate::api::shapes::{DeploymentShown, Frozen, MachineCount, MachineShown, Selection};
 
 impl FleetHandle {
     /// The first `limit` machines with numbers above `after` that fit the selectors in `labels`, without the devices of
@@ -34,6 +35,25 @@ impl FleetHandle {
             fit.take(limit).map(|machine| fleet.state.show_machine(machine, rules, false)).collect()
         })
         .await
+    }
+
+    /// How many machines `selection` means; with no names and no selectors these are all. Where it is none, why.
+    ///
+    /// # Errors
+    /// When it names a machine that is not known or is malformed, or the fleet has stopped.
+    pub async fn count(&self, selection: Selection) -> Result<MachineCount, FleetError> {
+        if selection.machines.is_empty() && selection.labels.is_empty() {
+            let count = self.look(|fleet| {
+                let reach = fleet.reach();
+                fleet.state.machines.values().filter(|machine| reach.has(machine)).count()
+            });
+            return Ok(MachineCount { count: count.await?, nobody: None });
+        }
+        let labels = selection.labels.clone();
+        let chosen = self.look(move |fleet| fleet.select(&selection)).await?;
+        let count = chosen.map_err(FleetError::Refused)?.len();
+        let nobody = if count == 0 { self.why_nobody(&labels).await? } else { None };
+        Ok(MachineCount { count, nobody })
     }
 
     /// Why no machine fits the selectors in `labels`, with what comes nearest; `None` where some do, or nothing is known
@@ -144,9 +164,30 @@ impl FleetHandle {
     /// # Errors
     /// When the fleet has stopped.
     pub async fn deployments(&self) -> Result<Vec<DeploymentShown>, FleetError> {
-        self.look(|fleet| {
-            let all = fleet.state.deployments.values().map(|order| fleet.state.show_deployment(order));
-            all.filter_map(|shown| fleet.part_of(shown)).collect()
+        self.deployments_after(None, usize::MAX, false).await
+    }
+
+    /// The first `limit` deployments behind `after`, with their jobs: in the order of their numbers, or the newest first.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn deployments_after(
+        &self,
+        after: Option<DeploymentId>,
+        limit: usize,
+        newest_first: bool,
+    ) -> Result<Vec<DeploymentShown>, FleetError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.look(move |fleet| {
+            let start = after.map_or(Unbounded, Excluded);
+            let shown = |order| fleet.part_of(fleet.state.show_deployment(order));
+            let all = &fleet.state.deployments;
+            if newest_first {
+                let earlier = all.range((Unbounded, start)).rev();
+                earlier.filter_map(|(_, order)| shown(order)).take(limit).collect()
+            } else {
+                all.range((start, Unbounded)).filter_map(|(_, order)| shown(order)).take(limit).collect()
+            }
         })
         .await
     }
@@ -157,6 +198,22 @@ impl FleetHandle {
     /// When the fleet has stopped.
     pub async fn deployment(&self, id: DeploymentId) -> Result<Option<DeploymentShown>, FleetError> {
         self.look(move |fleet| fleet.state.find_deployment(id).and_then(|shown| fleet.part_of(shown))).await
+    }
+
+    /// The rows of the live stream for the readers of each of the scopes that are asked for, in that order.
+    ///
+    /// # Errors
+    /// When the fleet has stopped, or nothing can be written: then the next call has to be for all rows.
+    pub async fn live_rows(&self, asked: Vec<AskedRows>) -> Result<Vec<FleetRows>, FleetError> {
+        self.ask(move |fleet, _| fleet.live_rows(&asked)).await
+    }
+
+    /// Says that nobody looks at the live stream any more.
+    ///
+    /// # Errors
+    /// When the fleet has stopped.
+    pub async fn live_ends(&self) -> Result<(), FleetError> {
+        self.ask(|fleet, _| fleet.live_ends()).await
     }
 
     /// The freeze that is in force; `None` if there is none.

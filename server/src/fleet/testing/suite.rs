@@ -42,6 +42,7 @@ macro_rules! store_suite {
             known_hardware_is_not_read_again,
             of_progress_only_the_newest_is_kept,
             a_page_is_what_a_follower_would_have_seen,
+            an_event_that_is_dated_late_is_found_from_its_time_on,
             the_log_is_read_by_pages_and_by_many_at_once,
             old_events_are_forgotten_but_the_newest,
             the_oldest_events_are_forgotten_when_they_are_too_many,
@@ -294,12 +295,41 @@ pub(crate) async fn a_page_is_what_a_follower_would_have_seen(bench: &impl Bench
         (LogFilter { machines: Some(vec![MachineId(2)]), ..every() }, vec![]),
         (LogFilter { machines: Some(vec![MachineId(2), MachineId(1)]), ..every() }, vec![1, 2, 3, 4, 5, 6]),
         (LogFilter { machines: Some(vec![]), ..every() }, vec![]),
+        (LogFilter { machines: Some(vec![MachineId(1)]), step: Some(Step::Transfer), ..every() }, vec![1, 5]),
+        (LogFilter { machines: Some(vec![MachineId(1)]), since: Some(at(5)), ..every() }, vec![5, 6]),
+        (
+            LogFilter { machines: Some(vec![MachineId(1)]), deployment: Some(DeploymentId(2)), ..every() },
+            vec![],
+        ),
     ];
     for (filter, wanted) in filters {
         assert_eq!(ids(&*store, &filter, 0, 9).await, wanted, "{filter:?}");
         let same: Vec<u64> = all.iter().filter(|event| filter.wants(event)).map(|event| event.id).collect();
         assert_eq!(same, wanted, "a follower sees the same: {filter:?}");
     }
+}
+
+pub(crate) async fn an_event_that_is_dated_late_is_found_from_its_time_on(bench: &impl Bench) {
+    let mut store = bench.open();
+    let dated = |id: u64, second: i64| match note(id) {
+        Change::Event(mut event) => {
+            event.at = at(second);
+            Change::Event(event)
+        }
+        other => other,
+    };
+    // Many blocks of numbers, of which the first has one event that is later than thousands behind it.
+    let mut many: Vec<Change> = (1..=20_000).map(|id| dated(id, 1000)).collect();
+    many[9] = dated(10, 3000);
+    many[14_999] = dated(15_000, 2000);
+    store.commit(&many).await.unwrap();
+    let since = |second| LogFilter { since: Some(at(second)), ..every() };
+    assert_eq!(ids(&*store, &since(2000), 0, 9).await, [10, 15_000]);
+    assert_eq!(ids(&*store, &since(2000), 10, 9).await, [15_000]);
+    assert_eq!(ids(&*store, &since(2500), 0, 9).await, [10]);
+    assert_eq!(ids(&*store, &since(2500), 10, 9).await, [] as [u64; 0]);
+    assert_eq!(ids(&*store, &since(3001), 0, 9).await, [] as [u64; 0]);
+    assert_eq!(ids(&*store, &since(0), 19_998, 9).await, [19_999, 20_000]);
 }
 
 pub(crate) async fn the_log_is_read_by_pages_and_by_many_at_once(bench: &impl Bench) {
