@@ -178,6 +178,16 @@ create table answers (
     primary key (caller, request_key)
 );
 ",
+    "
+create table profiles (
+    id bigint primary key,
+    name text not null,
+    added bigint not null,
+    added_by text not null,
+    wish text not null
+);
+alter table deployments add column placed_with bigint;
+",
 ];
 
 /// The schema version that this program writes.
