@@ -119,6 +119,8 @@ pub enum Finish {
     Reboot,
     /// Switch the machine off.
     PowerOff,
+    /// Stay switched on and do nothing, until somebody restarts the machine.
+    Stay,
     /// End the process; for the agent as an ordinary process.
     Exit,
 }

@@ -73,6 +73,9 @@ pub mod records;
 // The manual: the pages under `server/docs`, as a browser shows them.
 pub mod docs;
 
+// Mistakes in texts that people write, each with its place.
+pub mod toml_text;
+
 // Magic packets, which switch machines on.
 pub mod magic;
 

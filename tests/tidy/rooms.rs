@@ -34,6 +34,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
             "traffic",
             "dashboard",
             "docs",
+            "toml_text",
             "magic",
             "whole_file",
             "noise",

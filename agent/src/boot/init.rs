@@ -111,6 +111,16 @@ pub fn reboot(console: &Console) -> ! {
     end(console, RebootMode::RB_AUTOBOOT, "restart")
 }
 
+/// Leaves the machine on, with nothing left to do, until somebody restarts it.
+pub fn stay(console: &Console) -> ! {
+    loop {
+        nix::unistd::sync();
+        console.say("done; this machine stays on: restart it to boot its new OS");
+        // Said again, because a screen that goes blank shows nothing.
+        std::thread::sleep(Duration::from_secs(600));
+    }
+}
+
 /// Switches the machine off.
 pub fn power_off(console: &Console) -> ! {
     end(console, RebootMode::RB_POWER_OFF, "switch off")

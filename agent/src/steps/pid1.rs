@@ -56,9 +56,11 @@ enum NoJob {
 }
 
 /// What the machine is to do when the main loop has ended.
+#[derive(Debug, PartialEq, Eq)]
 enum Then {
     Restart(String),
     PowerOff,
+    Stay,
 }
 
 /// PID 1's surroundings: the machine's consoles.
@@ -116,6 +118,7 @@ pub fn run() -> ! {
             init::reboot(&console)
         }
         Ok(Ok(Then::PowerOff)) => init::power_off(&console),
+        Ok(Ok(Then::Stay)) => init::stay(&console),
         Ok(Err(error)) => console.failed("the agent", &error, "this machine starts over in a minute"),
         // The panic hook has shown it.
         Err(_) => console.say("this machine starts over in a minute"),
@@ -158,13 +161,19 @@ fn live(console: &Console) -> Result<Then, NoJob> {
         console.say("the order is too old by now: asking again");
     }
     let Ok(end) = life.live(&runtime, (!expired).then_some(plan), backlog);
-    Ok(match end {
+    Ok(then(end))
+}
+
+/// What the machine is to do after the main loop has ended in this way.
+fn then(end: End) -> Then {
+    match end {
         End::Job(_, Finish::PowerOff) => Then::PowerOff,
+        End::Job(_, Finish::Stay) => Then::Stay,
         // PID 1 must not exit, whatever the plan says.
         End::Job(_, Finish::Reboot | Finish::Exit) => Then::Restart("restarting into the new OS".to_owned()),
         End::BootDisk(reason) => Then::Restart(format!("restarting: {reason}")),
         End::Stopped => Then::Restart("restarting".to_owned()),
-    })
+    }
 }
 
 /// Gives out small files to machines of this network, first of all the bundle that the loader left. Without it the
@@ -241,6 +250,15 @@ mod tests {
             "tuning": {"cache_bytes": 1, "fetch_parallel": 1, "write_backlog": 1, "sync_bytes": 1, "upload_parallel": 1},
             "finish": "reboot", "bundle": null,
         }})
+    }
+
+    #[test]
+    fn a_machine_does_at_the_end_what_its_plan_says() {
+        let after = |finish| then(End::Job(Outcome::Done, finish));
+        assert_eq!((after(Finish::PowerOff), after(Finish::Stay)), (Then::PowerOff, Then::Stay));
+        for finish in [Finish::Reboot, Finish::Exit] {
+            assert!(matches!(after(finish), Then::Restart(_)), "{finish:?}: PID 1 must not end");
+        }
     }
 
     #[test]

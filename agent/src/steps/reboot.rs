@@ -12,6 +12,7 @@ pub(super) async fn run(machine: &mut Machine) -> Result<String, StepError> {
     let text = match machine.plan.finish {
         Finish::Reboot => "restarting into the new OS",
         Finish::PowerOff => "switching off",
+        Finish::Stay => "staying on until somebody restarts it",
         Finish::Exit => "done",
     };
     Ok(text.to_owned())

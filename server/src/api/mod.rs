@@ -25,6 +25,9 @@ mod kits;
 // Routes for images.
 mod images;
 
+// Routes for profiles.
+mod profiles;
+
 // Routes for machines and orders.
 mod fleet;
 

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use super::admin::{Admin, Answered, answered};
 use super::caller::{Asked, Need, guard, identify};
 use super::shapes::{PREFIX, Role, ServerStatus};
-use super::{backup, fleet, images, kits, log, relays, swarm, tokens};
+use super::{backup, fleet, images, kits, log, profiles, relays, swarm, tokens};
 use crate::http::refusal::{Refusal, as_problem};
 use crate::http::{details, words};
 
@@ -59,6 +59,12 @@ pub fn routes(admin: Admin) -> Router {
         (LOOK_AT_ALL, "/relays", get(relays::list)),
         (RULE, "/relays", post(relays::invite)),
         (RULE, "/relays/{name}", delete(relays::revoke)),
+        (LOOK, "/profiles", get(profiles::list)),
+        // Its hooks run as root on whatever machine somebody orders by it: who may order for all of them may add it. A
+        // scope would not hold: others order by the same name.
+        (ORDER_FOR_ALL, "/profiles", post(profiles::add)),
+        (LOOK, "/profiles/{name}", get(profiles::show)),
+        (ORDER_FOR_ALL, "/profiles/{name}", delete(profiles::remove)),
         (LOOK, "/deployments", get(fleet::deployments)),
         (ORDER, "/deployments", post(fleet::order)),
         (ORDER, "/deployments/retry", post(fleet::retry)),

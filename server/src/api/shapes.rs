@@ -24,6 +24,9 @@
 //! | `GET /relays` | | list of [`RelayShown`] |
 //! | `POST /relays` | [`RelayInvite`] | [`RelayInvited`] |
 //! | `DELETE /relays/{name}` | | [`RelayShown`] |
+//! | `GET /profiles`, `GET /profiles/{name}` | | [`ProfileShown`], one or a list |
+//! | `POST /profiles` | [`ProfileAdd`] | [`ProfileAdded`] |
+//! | `DELETE /profiles/{name}` | | [`ProfileShown`] |
 //! | `GET /deployments?newest=` (a page), `GET /deployments/{id}` | | [`DeploymentShown`], one or a list |
 //! | `POST /deployments` | [`DeployOrder`] | [`DeployAnswer`] |
 //! | `POST /deployments/{id}/cancel` | [`Cancel`] | [`DeploymentShown`] |
@@ -73,6 +76,9 @@ mod retry;
 // What an image can boot on and be given.
 mod traits;
 
+// Profiles, and orders by them.
+mod profile;
+
 // The status of a swarm.
 mod swarm;
 
@@ -103,6 +109,10 @@ pub use deployment::{
 pub use machine::{
     Doubt, MachineAction, MachineChanged, MachineCommand, MachineCount, MachineShown, MachineState,
     MachineWake,
+};
+pub use profile::{
+    DeployPart, HookShown, ProfileAdd, ProfileAdded, ProfileChoice, ProfileFile, ProfileShown, ShownProfile,
+    UsedProfile, Wish,
 };
 pub use relay::{
     ImageStage, RelayHolds, RelayInvite, RelayInvited, RelayShown, RelayState, Staged, StagedAt,

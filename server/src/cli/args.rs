@@ -8,12 +8,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use self::access::{Login, Token};
 pub use self::backup::{Backup, Restore};
 pub use self::config::Config;
-pub use self::deploy::{Again, Deploy, Start};
+pub use self::deploy::{Again, AtEnd, Deploy, Start};
 pub use self::doctor::Doctor;
 pub use self::image::Image;
 pub use self::kit::Kit;
 pub use self::logs::Logs;
 pub use self::machine::{Change, Machine, Which};
+pub use self::profile::Profile;
 pub use self::relay::{Relay, Stage};
 pub use self::swarm::Swarm;
 use crate::config::Flags;
@@ -28,6 +29,7 @@ mod image;
 mod kit;
 mod logs;
 mod machine;
+mod profile;
 mod relay;
 mod swarm;
 
@@ -117,6 +119,9 @@ pub enum Ask {
     /// Machines: who is there, and what may be done with them.
     #[command(subcommand)]
     Machine(Machine),
+    /// Profiles: what a kind of machine is to become.
+    #[command(subcommand)]
+    Profile(Profile),
     /// Deployments: orders to write an image to machines.
     #[command(subcommand)]
     Deploy(Deploy),

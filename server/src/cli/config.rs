@@ -7,11 +7,12 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _};
 
 use super::args::{Args, Config};
+use super::show::words::mistake_line;
 use super::show::{Screen, talk};
 use crate::config::{self, Flags, Held, Source};
 use crate::dhcp4;
 use crate::fault::Fault;
-use crate::mistakes::{Mistake, Severity, check as look_through};
+use crate::mistakes::{Severity, check as look_through};
 
 pub(super) fn run(screen: &Screen, command: Config) -> Result<ExitCode, Fault> {
     match command {
@@ -31,27 +32,13 @@ fn check(screen: &Screen, flags: Flags) -> Result<ExitCode, Fault> {
         screen.json(&mistakes)?;
     } else {
         for mistake in &mistakes {
-            screen.line(&line(&name, mistake))?;
+            screen.line(&mistake_line(&name, mistake))?;
         }
         if !is_wrong {
             talk(&format!("{name}: `swarmboot serve` takes it"));
         }
     }
     Ok(ExitCode::from(if is_wrong { 2 } else { 0 }))
-}
-
-/// A mistake as compilers write it, so that editors find the place.
-fn line(name: &str, mistake: &Mistake) -> String {
-    let place = match (mistake.line, mistake.column) {
-        (Some(line), Some(column)) => format!("{name}:{line}:{column}"),
-        _ => name.to_owned(),
-    };
-    let severity = match mistake.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-    };
-    let hint = mistake.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-    format!("{place}: {severity}: {}{hint}", mistake.text)
 }
 
 fn show(screen: &Screen, flags: &Flags) -> Result<(), Fault> {

@@ -3,28 +3,23 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, IsTerminal as _};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use common::id::{DeploymentId, JobId};
-use common::plan::Finish;
 use common::step::Step;
 use common::text::bytes;
-use common::user_data::UserData;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::args::{Again, Deploy, Start, Which};
 use super::client::Client;
-use super::hooks;
-use super::machine::selection;
+use super::order::order;
 use super::show::words::step_words;
 use super::show::{Screen, talk};
 use crate::api::shapes::{
-    Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, JobShown, JobState, Pause, Retry,
-    RetryLine, RetryShown, Selection, Shown, ShownLine,
+    Cancel, DeployAnswer, DeployLine, DeploymentShown, Freeze, Frozen, JobShown, JobState, Pause, Retry,
+    RetryLine, RetryShown, Selection, Shown, ShownLine, ShownProfile,
 };
-use crate::config::lifetime;
 use crate::fault::{DONE_IN_PART, Fault};
 
 /// From this number of machines on, the admin confirms twice, the second time by typing the number.
@@ -92,7 +87,7 @@ async fn start(client: &Client, screen: &Screen, start: Start) -> Result<ExitCod
             return Err(Fault::failed("there is no machine that could be written"));
         }
         let is_above = writable > most(would.max_machines);
-        let what = format!("This overwrites the disks shown above, with {}.", order.image);
+        let what = format!("This overwrites the disks shown above, with {}.", images(&would));
         ask(&what, writable, is_above || writable >= ASK_TWICE_FROM)?;
         if is_above {
             // Their number was typed.
@@ -118,12 +113,28 @@ fn most(max_machines: u32) -> usize {
     usize::try_from(max_machines).unwrap_or(usize::MAX)
 }
 
-/// The machines of a dry run's answer that would be written, each with its disk.
+/// The names of the images that a dry run's answer would write.
+fn images(would: &DeployAnswer) -> String {
+    let parts = would.profiles.iter().map(|part| part.image.name.as_str());
+    let mut names: Vec<&str> = parts.collect();
+    names.dedup();
+    if names.is_empty() { would.image.name.clone() } else { names.join(" and ") }
+}
+
+/// The machines of a dry run's answer that would be written, each with its disk, and the profiles as they were.
 fn shown(would: &DeployAnswer) -> Shown {
     let writable = would.machines.iter().filter(|line| line.refused.is_none());
-    let machines =
-        writable.map(|line| ShownLine { machine: line.machine, disk: line.disk.clone() }).collect();
-    Shown { image: would.image.id, machines }
+    let line = |line: &DeployLine| ShownLine {
+        machine: line.machine,
+        disk: line.disk.clone(),
+        profile: line.profile.clone(),
+    };
+    let profiles = would.profiles.iter().map(|part| ShownProfile {
+        name: part.profile.name.clone(),
+        number: part.profile.number,
+        image: part.image.id,
+    });
+    Shown { image: would.image.id, machines: writable.map(line).collect(), profiles: profiles.collect() }
 }
 
 async fn retry(client: &Client, screen: &Screen, again: Again) -> Result<ExitCode, Fault> {
@@ -189,76 +200,6 @@ fn code(good: usize, all: usize) -> ExitCode {
         0 => ExitCode::FAILURE,
         _ => ExitCode::from(DONE_IN_PART),
     }
-}
-
-fn order(start: Start) -> Result<DeployOrder, Fault> {
-    let which = Which { machines: start.machines, labels: start.labels };
-    let selection = if start.open && which.machines.is_empty() {
-        Selection { machines: vec![], labels: which.labels }
-    } else {
-        selection(which)?
-    };
-    let expires = start.expires.as_deref().map(lifetime).transpose()?;
-    let user_data = start.user_data.as_deref().map(read_bytes).transpose()?.map(UserData);
-    if let Some(given) = &user_data
-        && given.len() > common::limits::USER_DATA_BYTES_MAX
-    {
-        return Err(Fault::usage(format!("user-data of {} bytes", given.len()))
-            .hint(format!("at most {} bytes are taken", common::limits::USER_DATA_BYTES_MAX)));
-    }
-    let mut ssh_keys = vec![];
-    for given in &start.ssh_key {
-        ssh_keys.extend(keys(given)?);
-    }
-    Ok(DeployOrder {
-        secrets_removed: false,
-        image: start.image,
-        selection,
-        open: start.open,
-        limit: start.limit,
-        disk: start.disk,
-        hostname: start.hostname,
-        ssh_keys,
-        user_data,
-        hooks: start.hook.iter().map(|given| hooks::hook(given)).collect::<Result<_, _>>()?,
-        hook_root: start.hook_root,
-        no_personalise: start.no_personalise,
-        no_confirm: start.no_confirm,
-        finish: if start.power_off { Finish::PowerOff } else { Finish::Reboot },
-        max_parallel: start.max_parallel,
-        max_machines: start.max_machines,
-        gather: start.gather,
-        gather_seconds: start.gather_seconds,
-        expires_seconds: expires.map(|life| life.unwrap_or(0).unsigned_abs()),
-        shown: None,
-        accept: start.accept,
-        dry_run: false,
-    })
-}
-
-fn read_bytes(path: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path)
-        .map_err(|error| Fault::failed(format!("cannot read {}", path.display())).because(&error))
-}
-
-fn read_text(path: &Path) -> Result<String, Fault> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Fault::failed(format!("cannot read {}", path.display())).because(&error))
-}
-
-/// An SSH public key as given, or the keys in a file.
-fn keys(given: &str) -> Result<Vec<String>, Fault> {
-    let is_key = |line: &str| line.split_whitespace().count() >= 2 && !line.starts_with('#');
-    if is_key(given) && !Path::new(given).exists() {
-        return Ok(vec![given.trim().to_owned()]);
-    }
-    let text = read_text(Path::new(given))?;
-    let keys: Vec<String> =
-        text.lines().map(str::trim).filter(|line| is_key(line)).map(str::to_owned).collect();
-    if keys.is_empty() {
-        return Err(Fault::usage(format!("{given} holds no SSH public key")));
-    }
-    Ok(keys)
 }
 
 /// Asks whether to go on, and where `counted` for the number of machines too.
@@ -405,13 +346,22 @@ mod tests {
     use super::super::args::{Args, Ask, Command, Output};
     use super::super::client::Target;
     use super::*;
-    use crate::api::shapes::{DeployLine, ImageShown, PREFIX};
+    use crate::api::shapes::{DeployOrder, ImageShown, PREFIX};
     use crate::fleet::bound::tests::disk;
 
     fn line(machine: u64, disk: Option<DiskIdentity>, refused: Option<&str>) -> DeployLine {
         let refused = refused.map(str::to_owned);
         let id = MachineId(machine);
-        DeployLine { machine: id, name: id.to_string(), target: None, disk, warnings: vec![], refused }
+        DeployLine {
+            machine: id,
+            name: id.to_string(),
+            target: None,
+            disk,
+            warnings: vec![],
+            profile: None,
+            hostname: None,
+            refused,
+        }
     }
 
     /// Answers every order with the same three machines, and records what it was sent.
@@ -438,7 +388,7 @@ mod tests {
         };
         let machines =
             vec![line(1, Some(disk("A")), None), line(2, Some(disk("B")), Some("held")), line(3, None, None)];
-        Json(DeployAnswer { deployment, image, machines, max_machines: 50, frozen: None })
+        Json(DeployAnswer { deployment, image, machines, profiles: vec![], max_machines: 50, frozen: None })
     }
 
     async fn ordered(flags: &[&str]) -> Vec<DeployOrder> {

@@ -24,6 +24,8 @@ mod image;
 mod kit;
 mod logs;
 mod machine;
+mod order;
+mod profile;
 mod relay;
 mod swarm;
 
@@ -105,6 +107,7 @@ async fn ask(client: &Client, screen: &Screen, command: Ask) -> Result<ExitCode,
         Ask::Kit(command) => kit::run(client, screen, command).await,
         Ask::Image(command) => image::run(client, screen, command).await,
         Ask::Machine(command) => machine::run(client, screen, command).await,
+        Ask::Profile(command) => profile::run(client, screen, command).await,
         Ask::Deploy(command) => deploy::run(client, screen, command).await,
         Ask::Logs(query) => logs::run(client, screen, query).await,
         Ask::Relay(command) => relay::run(client, screen, command).await,

@@ -7,6 +7,12 @@ pub(super) mod words;
 // Tokens, and who somebody is.
 mod access;
 
+// Orders, and what they would do.
+mod orders;
+
+// Profiles.
+mod profile;
+
 use std::io::Write as _;
 use std::path::Path;
 
@@ -19,8 +25,8 @@ use self::words::{
 };
 use super::args::Output;
 use crate::api::shapes::{
-    DeployAnswer, DeployLine, DeploymentShown, Frozen, ImageShown, ImageTraits, ImageUpdate, JobShown,
-    KitShown, LogEvent, MachineChanged, MachineShown, RetryLine, ServerStatus, Warning,
+    DeploymentShown, Frozen, ImageShown, ImageTraits, ImageUpdate, JobShown, KitShown, LogEvent,
+    MachineChanged, MachineShown, ServerStatus,
 };
 use crate::backup::Restored;
 use crate::fault::Fault;
@@ -311,42 +317,6 @@ impl Screen {
         })
     }
 
-    /// Prints what an order does, or would do, with each machine.
-    ///
-    /// # Errors
-    /// When standard output cannot be written.
-    pub fn answer(&self, answer: &DeployAnswer) -> Result<(), Fault> {
-        if self.wants_json() {
-            return self.json(answer);
-        }
-        let image = &answer.image;
-        let verb = answer.deployment.map_or_else(|| "would write".to_owned(), |id| format!("{id}: writes"));
-        print_line(&format!(
-            "{verb} {} ({}, {}, {} on the wire)",
-            image.name,
-            image.id.0.short(),
-            bytes(image.bytes),
-            bytes(image.wire_bytes)
-        ))?;
-        answer.machines.iter().try_for_each(machine_of_order)
-    }
-
-    /// Prints the jobs that are ordered again, or would be.
-    ///
-    /// # Errors
-    /// When standard output cannot be written.
-    pub fn retried(&self, lines: &[RetryLine], would: bool) -> Result<(), Fault> {
-        if self.wants_json() {
-            return self.json(&lines);
-        }
-        for RetryLine { job, deployment, image, line } in lines {
-            let verb = if would { "would order" } else { "ordered" };
-            print_line(&format!("{job} of {deployment}: {verb} {image} again"))?;
-            machine_of_order(line)?;
-        }
-        Ok(())
-    }
-
     /// Prints whether the server is frozen.
     ///
     /// # Errors
@@ -369,13 +339,17 @@ impl Screen {
         if self.wants_json() {
             return self.json(&deployments);
         }
-        let mut rows = table(&["ID", "IMAGE", "MACHINES", "DEPLOYED", "FAILED", "OPEN", "ORDERED"]);
+        let has_profiles = deployments.iter().any(|deployment| deployment.profile.is_some());
+        let mut head = vec!["ID", "IMAGE", "MACHINES", "DEPLOYED", "FAILED", "OPEN", "ORDERED"];
+        head.extend(has_profiles.then_some("PROFILE"));
+        let mut rows = table(&head);
         for deployment in deployments {
             let count = |over: &[crate::api::shapes::JobState]| {
                 deployment.jobs.iter().filter(|job| over.contains(&job.state)).count().to_string()
             };
             use crate::api::shapes::JobState::{Cancelled, Deployed, Failed, Refused};
-            rows.add_row([
+            let profile = deployment.profile.as_ref().map_or("-", |profile| &profile.name);
+            let mut row = vec![
                 deployment.id.to_string(),
                 deployment.image.clone(),
                 deployment.jobs.len().to_string(),
@@ -383,7 +357,9 @@ impl Screen {
                 count(&[Failed, Refused, Cancelled]),
                 if deployment.open { "yes" } else { "no" }.to_owned(),
                 when(deployment.ordered),
-            ]);
+            ];
+            row.extend(has_profiles.then(|| profile.to_owned()));
+            rows.add_row(row);
         }
         print_table(&rows)
     }
@@ -403,6 +379,13 @@ impl Screen {
             deployment.image_id.0.short(),
             when(deployment.ordered)
         ))?;
+        if let Some(profile) = &deployment.profile {
+            print_line(&format!("by the profile {}, as it was added {}", profile.name, when(profile.added)))?;
+        }
+        if !deployment.with.is_empty() {
+            let others: Vec<String> = deployment.with.iter().map(ToString::to_string).collect();
+            print_line(&format!("ordered together with {}", others.join(", ")))?;
+        }
         if let Some(since) = deployment.paused {
             print_line(&format!(
                 "paused since {}: nothing more of it begins until `deploy resume {}`",
@@ -482,18 +465,4 @@ impl Screen {
     pub fn event(&self, event: &LogEvent) -> Result<(), Fault> {
         if self.wants_json() { self.json(event) } else { print_line(&event_line(event)) }
     }
-}
-
-fn machine_of_order(line: &DeployLine) -> Result<(), Fault> {
-    let fate = match (&line.refused, &line.target) {
-        (Some(why), _) => format!("refused: {why}"),
-        (None, Some(target)) => format!("target:  {target}"),
-        (None, None) => "target:  chosen when the machine reports; one that is not blank is written only with --accept data".to_owned(),
-    };
-    print_line(&format!("{:<6} {:<16} {fate}", line.machine.to_string(), line.name))?;
-    // The line above says already that the hardware is not known.
-    let shown = line.warnings.iter().filter(|warning| **warning != Warning::HardwareUnknown);
-    shown
-        .filter(|_| line.refused.is_none())
-        .try_for_each(|warning| print_line(&format!("{:<23} warning: {warning}", "")))
 }

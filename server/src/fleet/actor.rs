@@ -248,6 +248,8 @@ impl Actor {
                 Change::Relay(_)
                 | Change::Stage(_)
                 | Change::Unstage(_)
+                | Change::Profile(_)
+                | Change::ProfileGone(_)
                 | Change::Answer(_)
                 | Change::AnswerGone { .. }
                 | Change::Cursor { .. } => {}

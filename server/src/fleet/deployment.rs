@@ -37,6 +37,8 @@ pub struct Deployment {
     pub open: bool,
     /// Since when an admin has paused it; nothing of it begins meanwhile.
     pub paused: Option<Timestamp>,
+    /// The first deployment of the order that it is part of; `None` where it is the whole order.
+    pub placed_with: Option<DeploymentId>,
 }
 
 impl Deployment {
@@ -98,7 +100,11 @@ impl Deployment {
             personalise: !ordered.no_personalise,
             hooks: self.request.hook_root().cloned(),
             gather: ordered.gather.is_some(),
-            finish: if report.firmware == Firmware::None { Finish::Exit } else { ordered.finish },
+            finish: if report.firmware == Firmware::None {
+                Finish::Exit
+            } else {
+                ordered.finish.unwrap_or_default()
+            },
             server,
             reporter: None,
         }
@@ -148,6 +154,7 @@ mod tests {
             request: serde_json::from_value(order).unwrap(),
             open,
             paused: None,
+            placed_with: None,
         }
     }
 

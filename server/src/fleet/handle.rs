@@ -11,6 +11,9 @@ mod ordering;
 // Queries about machines and deployments.
 mod looking;
 
+// Profiles.
+mod profiles;
+
 // Counts for monitoring.
 mod census;
 

@@ -46,6 +46,18 @@ pub mod rules;
 // Core: an order, parsed and checked.
 pub mod order;
 
+// Core: a profile, as it is on record.
+pub mod profile;
+
+// Core: the text of a profile, and the mistakes in it.
+pub mod profile_text;
+
+// Core, part of the fleet: profiles added and removed.
+mod profiles;
+
+// Core, part of the fleet: orders by profiles.
+mod by_profile;
+
 // Core: a deployment, one order for many machines.
 pub mod deployment;
 

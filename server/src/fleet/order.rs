@@ -13,11 +13,11 @@ use crate::api::shapes::{ACCEPTABLE, DeployOrder, Warning};
 use crate::tailor::{BadRule, TargetRule};
 
 /// The most SSH keys of one order.
-const SSH_KEYS_MAX: usize = 256;
+pub(super) const SSH_KEYS_MAX: usize = 256;
 /// The longest SSH key; an RSA key of 16,384 bits has about 2,800 characters.
 const SSH_KEY_MAX: usize = 16 << 10;
 /// The longest hostname pattern.
-const HOSTNAME_PATTERN_MAX: usize = 128;
+pub(super) const HOSTNAME_PATTERN_MAX: usize = 128;
 
 /// A parsed and checked order. Kept in the records as it was ordered, and parsed again when it is read from there.
 #[derive(Debug, Clone, Deserialize)]
@@ -74,6 +74,12 @@ impl CheckedOrder {
         let disk = ordered.disk.parse().map_err(|error: BadRule| {
             refused(error.to_string(), "such as bus=nvme,size>=100G; leave it out where there is one disk")
         })?;
+        if ordered.image.is_empty() {
+            return Err(refused(
+                "the order names no image",
+                "name one with --image, or a profile with --profile",
+            ));
+        }
         check_bounds(&ordered)?;
         let order = Self { selectors: selectors(&ordered.selection.labels)?, ordered, disk };
         if !order.names_machines() && order.selectors.is_empty() && !order.ordered.open {
@@ -180,6 +186,16 @@ fn user_data_warnings(order: &DeployOrder) -> Vec<Warning> {
     order.user_data.as_ref().map(warnings).unwrap_or_default()
 }
 
+/// Whether `text` is a line that may be an SSH public key.
+pub(super) fn is_ssh_key(text: &str) -> bool {
+    text.len() <= SSH_KEY_MAX && !text.chars().any(char::is_control) && text.contains(' ')
+}
+
+/// Whether `text` may be a pattern of hostnames.
+pub(super) fn is_pattern(text: &str) -> bool {
+    !text.is_empty() && text.len() <= HOSTNAME_PATTERN_MAX && !text.chars().any(char::is_control)
+}
+
 /// Checks everything of an order but its disk rule and labels.
 fn check_bounds(order: &DeployOrder) -> Result<(), Refused> {
     let bytes = order.user_data.as_ref().map_or(0, UserData::len);
@@ -197,21 +213,15 @@ fn check_bounds(order: &DeployOrder) -> Result<(), Refused> {
     if let Some(why) = Warning::refusal(&user_data_warnings(order), &order.accept) {
         return Err(refused(why, "with --no-confirm, machines are deployed as soon as their disk is whole"));
     }
-    let key =
-        |key: &String| key.len() <= SSH_KEY_MAX && !key.chars().any(char::is_control) && key.contains(' ');
-    if order.ssh_keys.len() > SSH_KEYS_MAX || !order.ssh_keys.iter().all(key) {
+    if order.ssh_keys.len() > SSH_KEYS_MAX || !order.ssh_keys.iter().all(|key| is_ssh_key(key)) {
         return Err(refused(
             "an SSH key is no line such as `ssh-ed25519 AAAA… name`",
             "give public keys, one a line",
         ));
     }
-    if order
-        .hostname
-        .as_ref()
-        .is_some_and(|name| name.len() > HOSTNAME_PATTERN_MAX || name.chars().any(char::is_control))
-    {
+    if order.hostname.as_ref().is_some_and(|pattern| !is_pattern(pattern)) {
         return Err(refused(
-            "the hostname pattern is too long or holds control characters",
+            "the hostname pattern is empty, too long or holds control characters",
             "such as web-{id}",
         ));
     }

@@ -29,6 +29,36 @@ use crate::tailor::known_as;
 
 /// How many unknown names a refusal lists.
 const UNKNOWN_SHOWN: usize = 8;
+
+/// What an order has written by one profile, or all of an order without profiles. It becomes a deployment.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The order, with what the profile says.
+    pub order: CheckedOrder,
+    /// Its image.
+    pub image: ImageShown,
+    /// Its machines.
+    pub lines: Vec<DeployLine>,
+}
+
+impl Part {
+    fn writes(&self) -> usize {
+        self.lines.iter().filter(|line| line.refused.is_none()).count()
+    }
+
+    /// How many machines it writes at least if all come that it waits for: an open one has said so with its limit.
+    fn least(&self) -> usize {
+        let ordered = self.order.as_ordered();
+        let limit = ordered.limit.filter(|_| ordered.open);
+        self.writes().max(limit.map_or(0, |limit| usize::try_from(limit).unwrap_or(usize::MAX)))
+    }
+
+    /// Whether anything is left of it to be placed.
+    fn is_placed(&self) -> bool {
+        self.order.as_ordered().open || self.writes() > 0
+    }
+}
+
 /// One machine of an order that is not placed yet.
 #[derive(Debug)]
 pub struct Candidate {
@@ -46,6 +76,10 @@ pub struct Candidate {
     pub warnings: Vec<Warning>,
     /// Names of the warnings that the order accepts.
     pub accepted: Vec<String>,
+    /// The name of the profile that it is ordered by, if any.
+    pub profile: Option<String>,
+    /// The hostname that its OS gets by that.
+    pub hostname: Option<String>,
 }
 
 impl Candidate {
@@ -67,7 +101,8 @@ impl Candidate {
         }
         let refused = self.refused.or(unfit).or_else(|| Warning::refusal(&warnings, &accepted));
         let (disk, target) = target.map(|target| (target.disk, target.words)).unzip();
-        DeployLine { machine: self.machine, name: self.name, target, disk, warnings, refused }
+        let Self { machine, name, profile, hostname, .. } = self;
+        DeployLine { machine, name, target, disk, warnings, profile, hostname, refused }
     }
 }
 
@@ -87,12 +122,6 @@ pub(super) fn hold_to(line: &mut DeployLine, disk: Option<&DiskIdentity>) {
         _ => None,
     };
     line.refused = line.refused.take().or(differs);
-}
-
-/// How many machines an order writes at least if all come that it waits for: an open one has said so with its limit.
-fn least_of(order: &CheckedOrder) -> usize {
-    let limit = order.as_ordered().limit.filter(|_| order.as_ordered().open);
-    limit.map_or(0, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 impl Fleet {
@@ -178,7 +207,11 @@ impl Fleet {
             chosen.truncate(room);
         }
         if chosen.is_empty() && !ordered.open {
-            return Err(self.means_nobody("no machine matches the order", &ordered.selection));
+            let error = match &ordered.profile {
+                Some(profile) => format!("no machine fits the profile `{}`", profile.name),
+                None => "no machine matches the order".to_owned(),
+            };
+            return Err(self.means_nobody(&error, &ordered.selection));
         }
         Ok(chosen.into_iter().filter_map(|id| self.candidate(id, &trial)).collect())
     }
@@ -193,6 +226,8 @@ impl Fleet {
             request: None,
             warnings: vec![],
             accepted: vec![],
+            profile: None,
+            hostname: None,
         };
         self.candidate(id, trial).unwrap_or_else(gone)
     }
@@ -218,6 +253,9 @@ impl Fleet {
             (request, Arc::clone(hardware))
         });
         let own = Arc::clone(&self.settings.own);
+        let ordered = order.request.as_ordered();
+        let profile = ordered.profile.as_ref().map(|profile| profile.name.clone());
+        let hostname = profile.as_ref().filter(|_| !ordered.no_personalise).map(|_| order.hostname(machine));
         Candidate {
             machine: machine.id,
             name: machine.shown_name(),
@@ -225,7 +263,9 @@ impl Fleet {
             own,
             request,
             warnings: order.request.user_data_warnings(),
-            accepted: order.request.as_ordered().accept.clone(),
+            accepted: ordered.accept.clone(),
+            profile,
+            hostname,
         }
     }
 
@@ -252,53 +292,78 @@ impl Fleet {
             wire_bytes: image.wire_bytes,
             open: order.as_ordered().open,
             paused: None,
+            placed_with: None,
             request: order,
         }
     }
 
-    /// Places an order for those of `lines` that are not refused.
+    /// As [`Fleet::place_all`], for an order of one part.
     ///
     /// # Errors
     /// When nothing is left to order.
-    pub fn place(
+    #[cfg(test)]
+    pub(crate) fn place(
         &mut self,
         order: CheckedOrder,
         image: &ImageShown,
         lines: &mut [DeployLine],
         now: Timestamp,
     ) -> Result<DeploymentId, Refused> {
+        let mut parts = [Part { order, image: image.clone(), lines: lines.to_vec() }];
+        let placed = self.place_all(&mut parts, now);
+        lines.clone_from_slice(&parts[0].lines);
+        placed.map(|placed| placed[0].unwrap())
+    }
+
+    /// Places an order for those machines of its parts that are not refused, and returns the deployment of each part;
+    /// `None` where a part has no machine left.
+    ///
+    /// # Errors
+    /// When nothing is left to order, or too much; then nothing is.
+    pub fn place_all(
+        &mut self,
+        parts: &mut [Part],
+        now: Timestamp,
+    ) -> Result<Vec<Option<DeploymentId>>, Refused> {
         self.check_frozen()?;
-        for line in lines.iter_mut().filter(|line| line.refused.is_none()) {
+        for line in parts.iter_mut().flat_map(|part| &mut part.lines).filter(|line| line.refused.is_none()) {
             // Checked again: an admin may have changed something while the tailor was asked.
             line.refused = match self.state.machines.get(&line.machine) {
                 Some(machine) => self.unavailable(machine),
                 None => Some("it was forgotten meanwhile".to_owned()),
             };
         }
-        if !order.as_ordered().open && lines.iter().all(|line| line.refused.is_some()) {
-            let reasons: Vec<_> = lines
-                .iter()
-                .filter_map(|line| Some(format!("{}: {}", line.name, line.refused.as_ref()?)))
-                .collect();
+        let count = parts.iter().filter(|part| part.is_placed()).count();
+        if count == 0 {
+            let lines = parts.iter().flat_map(|part| &part.lines);
+            let reasons: Vec<_> =
+                lines.filter_map(|line| Some(format!("{}: {}", line.name, line.refused.as_ref()?))).collect();
             return Err(Refused {
                 error: "the order can be carried out on none of its machines".to_owned(),
                 cause: Some(reasons.join("; ")),
                 hint: Some("`deploy start --dry-run` shows what an order would do".to_owned()),
             });
         }
-        let writes = lines.iter().filter(|line| line.refused.is_none()).count();
-        self.check_ceiling(writes.max(least_of(&order)), order.most(self.settings.max_machines))?;
-        let mut deployment = self.deployment(order, image, now);
+        let (ceiling, writes) = (self.settings.max_machines, parts.iter().map(Part::least).sum());
+        let most = parts.iter().map(|part| part.order.most(ceiling)).min();
+        self.check_ceiling(writes, most.unwrap_or(ceiling))?;
+        let first = (count > 1).then_some(DeploymentId(self.state.last_deployment + 1));
+        Ok(parts.iter().map(|part| part.is_placed().then(|| self.place_part(part, first, now))).collect())
+    }
+
+    fn place_part(&mut self, part: &Part, first: Option<DeploymentId>, now: Timestamp) -> DeploymentId {
+        let mut deployment = self.deployment(part.order.clone(), &part.image, now);
+        deployment.placed_with = first;
         // The lifetime of the settings at this time is recorded: a later change of them does not apply.
         let life = self.lifetime(&deployment).map_or(0, |life| life.unsigned_abs().as_secs());
         deployment.request.settle(life, self.settings.max_machines);
         let id = deployment.id;
         self.put(Change::Deployment(Box::new(deployment)));
-        for line in lines.iter().filter(|line| line.refused.is_none()) {
+        for line in part.lines.iter().filter(|line| line.refused.is_none()) {
             self.open_job(id, line.machine, line.disk.clone(), now);
         }
         self.tell_when_full(id, now);
-        Ok(id)
+        id
     }
 
     fn open_job(
@@ -326,10 +391,13 @@ impl Fleet {
             self.put_machine(known);
         }
         self.put(Change::Job(Box::new(job.clone())));
-        let image = self.state.deployments.get(&deployment).map_or("", |order| order.image_name.as_str());
+        let order = self.state.deployments.get(&deployment);
+        let image = order.map_or("", |order| order.image_name.as_str());
+        let profile = order.and_then(|order| order.request.as_ordered().profile.as_ref());
+        let by = profile.map_or_else(String::new, |profile| format!(", by the profile {}", profile.name));
         let text = match &self.caller {
-            Some(caller) => format!("{}: {image} is ordered", caller.who),
-            None => format!("{image} is ordered"),
+            Some(caller) => format!("{}: {image} is ordered{by}", caller.who),
+            None => format!("{image} is ordered{by}"),
         };
         self.log(now, Whose::Job(&job), Step::Decide, What::Note { text });
         Some(job)

@@ -106,7 +106,7 @@ impl Fleet {
         match made.plan.finish {
             _ if silent => Confirm::Never,
             Finish::Exit => Confirm::Never,
-            Finish::PowerOff => Confirm::Whenever,
+            Finish::PowerOff | Finish::Stay => Confirm::Whenever,
             Finish::Reboot => Confirm::Within(self.settings.confirm_within),
         }
     }

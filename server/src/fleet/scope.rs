@@ -82,6 +82,7 @@ impl Fleet {
             return Some(deployment);
         }
         deployment.jobs.retain(|job| reach.has_id(job.machine));
+        deployment.with.retain(|id| self.state.jobs_of(*id).any(|job| reach.has_id(job.machine)));
         (!deployment.jobs.is_empty()).then_some(deployment)
     }
 

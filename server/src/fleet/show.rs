@@ -92,6 +92,8 @@ impl State {
             id: order.id,
             image: order.image_name.clone(),
             image_id: order.image,
+            profile: order.request.as_ordered().profile.clone(),
+            with: self.placed_with(order),
             ordered: order.ordered,
             open: order.open,
             paused: order.paused,
@@ -106,6 +108,14 @@ impl State {
                 })
                 .collect(),
         }
+    }
+
+    /// The other deployments of the same order. They were placed at once, so their numbers follow each other.
+    fn placed_with(&self, order: &Deployment) -> Vec<DeploymentId> {
+        let Some(first) = order.placed_with else { return vec![] };
+        let all = self.deployments.range(first..).map(|(_, other)| other);
+        let same = all.take_while(|other| other.placed_with == Some(first));
+        same.map(|other| other.id).filter(|id| *id != order.id).collect()
     }
 
     /// The deployment with this number, as the API shows it.

@@ -14,6 +14,7 @@ use super::deployment::Deployment;
 use super::job::Job;
 use super::machine::Machine;
 use super::marks::Fingerprint;
+use super::profile::Profile;
 use super::relay::{Relay, StageOrder};
 use super::token::Token;
 use crate::api::shapes::{Frozen, JobState, LogEvent, Silence};
@@ -43,6 +44,10 @@ pub enum Change {
     Token(Box<Token>),
     /// The revoked token of this number is forgotten.
     TokenGone(u64),
+    /// A profile is new.
+    Profile(Box<Profile>),
+    /// The profile of this number is removed.
+    ProfileGone(u64),
     /// The answer to an order, for a caller who asks again.
     Answer(Box<KeptAnswer>),
     /// An answer is not kept any more.
@@ -106,11 +111,15 @@ pub struct State {
     pub stages: BTreeMap<u64, StageOrder>,
     /// The tokens of the API, by their numbers.
     pub tokens: BTreeMap<u64, Token>,
+    /// The profiles, by their numbers.
+    pub profiles: BTreeMap<u64, Profile>,
     /// Answers to orders of the last day, by who ordered and that caller's key.
     pub answers: BTreeMap<(String, String), KeptAnswer>,
     /// The event up to which each subscriber has got what it wants, by its name; also of subscribers that are not
     /// configured any more, in case they come back.
     pub cursors: BTreeMap<String, u64>,
+    /// The highest number of a profile, so that none is given again.
+    pub last_profile: u64,
     /// The highest number of a token, so that none is given again.
     pub last_token: u64,
     /// The highest number of an order to stage, so that none is given again.
@@ -187,6 +196,11 @@ impl State {
                 self.tokens.insert(token.number, (**token).clone());
             }
             Change::TokenGone(number) => drop(self.tokens.remove(number)),
+            Change::Profile(profile) => {
+                self.last_profile = self.last_profile.max(profile.number);
+                self.profiles.insert(profile.number, (**profile).clone());
+            }
+            Change::ProfileGone(number) => drop(self.profiles.remove(number)),
             Change::Answer(kept) => {
                 let key = (kept.of.who.clone(), kept.of.key.clone());
                 self.answers.insert(key, (**kept).clone());
@@ -300,6 +314,12 @@ impl State {
     #[must_use]
     pub fn token_named(&self, name: &str) -> Option<&Token> {
         self.tokens.values().find(|token| token.name == name && token.revoked.is_none())
+    }
+
+    /// The profile of this name.
+    #[must_use]
+    pub fn profile_named(&self, name: &str) -> Option<&Profile> {
+        self.profiles.values().find(|profile| profile.name == name)
     }
 
     /// The order to stage this image at this site.

@@ -9,9 +9,10 @@ use common::limits::DHCP_RANGE_MAX;
 use ipnet::Ipv4Net;
 use toml::de::DeTable;
 
-use super::found::{Mistake, Mistakes, Severity, read, values};
+use super::found::values;
 use crate::config::{Addresses, Config, File, Flags};
 use crate::dhcp4::Place;
+use crate::toml_text::{Mistake, Mistakes, Severity, read};
 use crate::traffic::Rate;
 
 /// What one machine takes over the line before the image, in bits: 12 MiB.
@@ -26,8 +27,8 @@ pub fn check(
     flags: Flags,
     place: impl FnOnce(&str) -> Option<Place>,
 ) -> (Option<Config>, Vec<Mistake>) {
-    let mut mistakes = Mistakes { text, found: vec![] };
-    let readable = read(&mut mistakes);
+    let mut mistakes = Mistakes::of(text);
+    let readable = read::<File>(&mut mistakes);
     if let Some(readable) = &readable {
         values(&mut mistakes, readable);
         subnets(&mut mistakes, readable);

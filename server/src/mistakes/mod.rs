@@ -6,5 +6,5 @@ mod found;
 // Core: everything that is wrong, of file, flags and interface together.
 mod check;
 
+pub use crate::toml_text::{Mistake, Severity};
 pub use check::check;
-pub use found::{Mistake, Severity};

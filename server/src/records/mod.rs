@@ -37,6 +37,9 @@ mod answers;
 // Tokens of the API.
 mod tokens;
 
+// Profiles.
+mod profiles;
+
 // The step log.
 mod log;
 
@@ -119,7 +122,11 @@ impl Records {
             write::write(&transaction, change)?;
         }
         transaction.commit().map_err(RecordsError::Write)?;
-        let secret = |change: &Change| matches!(change, Change::Deployment(order) if order.request.as_ordered().secrets_removed);
+        let secret = |change: &Change| match change {
+            Change::Deployment(order) => order.request.as_ordered().secrets_removed,
+            Change::ProfileGone(_) => true,
+            _ => false,
+        };
         if changes.iter().any(secret) {
             // The write-ahead log still holds the secrets that were overwritten. A reader may prevent the checkpoint;
             // then a later one does it.

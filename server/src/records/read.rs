@@ -14,7 +14,7 @@ use rusqlite::{Connection, Row, params};
 use super::error::RecordsError;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{all, instant, number, parse, text, unsigned, word};
-use super::{answers, relays, tokens};
+use super::{answers, profiles, relays, tokens};
 use crate::api::shapes::{DeployOrder, Doubt, Frozen, MachineState};
 use crate::fleet::boot_policy::IdleBoot;
 use crate::fleet::bound::{Bound, Marks};
@@ -34,7 +34,8 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
         state.adopt(&Change::Machine(Box::new(machine)));
     }
     load_hardware(connection, &mut state, known, &mut aside)?;
-    let sql = "select id, ordered, image, image_name, wire_bytes, demand, is_open, paused from deployments order by id";
+    let sql = "select id, ordered, image, image_name, wire_bytes, demand, is_open, paused, placed_with
+         from deployments order by id";
     for deployment in readable(connection, sql, "deployment", deployment, &mut aside)? {
         state.adopt(&Change::Deployment(Box::new(deployment)));
     }
@@ -63,6 +64,7 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
             "job" => state.last_job = unsigned(last),
             "stage" => state.last_stage = unsigned(last),
             "token" => state.last_token = unsigned(last),
+            "profile" => state.last_profile = unsigned(last),
             _ => {}
         }
     }
@@ -71,6 +73,9 @@ pub(super) fn load(connection: &Connection, known: &KnownHardware) -> Result<Sta
     }
     for token in readable(connection, tokens::TOKENS, "the token", tokens::token, &mut aside)? {
         state.adopt(&Change::Token(Box::new(token)));
+    }
+    for profile in readable(connection, profiles::PROFILES, "the profile", profiles::profile, &mut aside)? {
+        state.adopt(&Change::Profile(Box::new(profile)));
     }
     for order in readable(connection, relays::STAGES, "the order to stage", relays::stage, &mut aside)? {
         state.adopt(&Change::Stage(Box::new(order)));
@@ -293,7 +298,7 @@ fn deployment(row: &Row<'_>) -> Understood<Deployment> {
     let (id, ordered, wire): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(4)?);
     let (image, demand): (String, String) = (row.get(2)?, row.get(5)?);
     let image_name = row.get(3)?;
-    let (open, paused): (i64, Option<i64>) = (row.get(6)?, row.get(7)?);
+    let (open, paused, first): (i64, Option<i64>, Option<i64>) = (row.get(6)?, row.get(7)?, row.get(8)?);
     Ok((|| {
         Ok(Deployment {
             id: DeploymentId(unsigned(id)),
@@ -304,6 +309,7 @@ fn deployment(row: &Row<'_>) -> Understood<Deployment> {
             request: order(&demand)?,
             open: open != 0,
             paused: paused.map(instant).transpose()?,
+            placed_with: first.map(|first| DeploymentId(unsigned(first))),
         })
     })())
 }

@@ -179,6 +179,16 @@ create table answers (
 );
 ",
     "
+create table profiles (
+    id bigint primary key,
+    name text not null,
+    added bigint not null,
+    added_by text not null,
+    wish text not null
+);
+alter table deployments add column placed_with bigint;
+",
+    "
 create table cursors (
     subscriber text primary key,
     after_event bigint not null

@@ -11,9 +11,12 @@ use common::hooks::{Hook, RootRule};
 use common::id::{ImageId, Mac, MachineId};
 use common::plan::{DiskIdentity, Finish};
 use common::user_data::UserData;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::shapes::{DeployOrder, Doubt, JobState, MachineState, Selection, Shown, ShownLine};
+use crate::api::shapes::{
+    DeployOrder, Doubt, JobState, MachineState, Selection, Shown, ShownLine, UsedProfile,
+};
 use crate::fleet::bound::Marks;
 use crate::fleet::selectors::{is_one_label, of_one_label};
 
@@ -157,7 +160,32 @@ struct StoredShownLine {
     disk: Option<DiskIdentity>,
 }
 
-/// The column `demand` of a deployment: the order as it was placed.
+/// The profile that an order was placed by, as it was then.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredProfile {
+    name: String,
+    number: u64,
+    /// Milliseconds since 1970.
+    added: i64,
+}
+
+impl From<UsedProfile> for StoredProfile {
+    fn from(used: UsedProfile) -> Self {
+        let UsedProfile { name, number, added } = used;
+        Self { name, number, added: added.as_millisecond() }
+    }
+}
+
+impl From<StoredProfile> for UsedProfile {
+    fn from(stored: StoredProfile) -> Self {
+        let StoredProfile { name, number, added } = stored;
+        // A time that makes no sense does not make the order unreadable.
+        Self { name, number, added: Timestamp::from_millisecond(added).unwrap_or_default() }
+    }
+}
+
+/// The column `demand` of a deployment: the order as it was placed. The column `wish` of a profile: what it says, as an
+/// order that names no machines.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StoredOrder {
     image: String,
@@ -184,8 +212,10 @@ pub(super) struct StoredOrder {
     no_personalise: bool,
     #[serde(default)]
     no_confirm: bool,
-    #[serde(default)]
-    finish: Finish,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finish: Option<Finish>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    profile: Option<StoredProfile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_parallel: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,6 +262,7 @@ impl From<&DeployOrder> for StoredOrder {
             no_personalise: order.no_personalise,
             no_confirm: order.no_confirm,
             finish: order.finish,
+            profile: order.profile.map(StoredProfile::from),
             max_parallel: order.max_parallel,
             max_machines: order.max_machines,
             gather: order.gather,
@@ -249,7 +280,8 @@ impl From<&DeployOrder> for StoredOrder {
 
 impl From<StoredOrder> for DeployOrder {
     fn from(stored: StoredOrder) -> Self {
-        let line = |line: StoredShownLine| ShownLine { machine: line.machine, disk: line.disk };
+        let line =
+            |line: StoredShownLine| ShownLine { machine: line.machine, disk: line.disk, profile: None };
         let StoredSelection { machines, labels, grammar } = stored.selection;
         let read = |label: String| if grammar == 0 { of_one_label(&label) } else { label };
         Self {
@@ -267,6 +299,8 @@ impl From<StoredOrder> for DeployOrder {
             no_personalise: stored.no_personalise,
             no_confirm: stored.no_confirm,
             finish: stored.finish,
+            profiles: vec![],
+            profile: stored.profile.map(UsedProfile::from),
             max_parallel: stored.max_parallel,
             max_machines: stored.max_machines,
             gather: stored.gather,
@@ -275,6 +309,7 @@ impl From<StoredOrder> for DeployOrder {
             shown: stored.shown.map(|shown| Shown {
                 image: shown.image,
                 machines: shown.machines.into_iter().map(line).collect(),
+                profiles: vec![],
             }),
             accept: stored.accept,
             dry_run: stored.dry_run,

@@ -10,7 +10,7 @@ use rusqlite::{Transaction, params};
 use super::error::RecordsError;
 use super::stored::{StoredDoubt, StoredJobState, StoredMachineState, StoredMarks, StoredOrder};
 use super::values::{Written, json, number, run};
-use super::{answers, log, relays, tokens};
+use super::{answers, log, profiles, relays, tokens};
 use crate::api::shapes::Frozen;
 use crate::fleet::boot_policy::IdleBoot;
 use crate::fleet::deployment::Deployment;
@@ -38,6 +38,11 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> Written {
             count(transaction, "token", token.number)?;
             tokens::write_token(transaction, token)
         }
+        Change::Profile(profile) => {
+            count(transaction, "profile", profile.number)?;
+            profiles::write(transaction, profile)
+        }
+        Change::ProfileGone(id) => profiles::remove(transaction, *id),
         Change::Answer(kept) => answers::write(transaction, kept),
         Change::AnswerGone { who, key } => answers::remove(transaction, who, key),
         Change::TokenGone(id) => run(transaction, "delete from tokens where id = $1", params![number(*id)]),
@@ -170,8 +175,8 @@ fn pairs<T: rusqlite::types::FromSql>(
 fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> Written {
     run(
         transaction,
-        "insert into deployments (id, ordered, image, image_name, wire_bytes, demand, is_open, paused)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
+        "insert into deployments (id, ordered, image, image_name, wire_bytes, demand, is_open, paused, placed_with)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict (id) do update set is_open = excluded.is_open, demand = excluded.demand,
              paused = excluded.paused",
         params![
@@ -183,6 +188,7 @@ fn write_deployment(transaction: &Transaction<'_>, deployment: &Deployment) -> W
             json("order", &StoredOrder::from(deployment.request.as_ordered()))?,
             i64::from(deployment.open),
             deployment.paused.map(Timestamp::as_millisecond),
+            deployment.placed_with.map(|first| number(first.0)),
         ],
     )
 }

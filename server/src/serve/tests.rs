@@ -57,6 +57,7 @@ fn running_jobs(path: &Path, count: u32) -> Records {
         request: order,
         open: false,
         paused: None,
+        placed_with: None,
     }))];
     for number in 1..=count {
         let (id, key) = (MachineId(number.into()), machine_key(number).public());

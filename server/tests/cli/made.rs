@@ -52,6 +52,7 @@ pub(crate) fn files(folder: &Path) {
         "site.toml",
         b"interface = \"nowhere0\"\n[[site]]\nname = \"branch\"\nsubnets = [\"10.1.0.0/16\"]\nlimit = \"fast\"\n",
     );
+    profiles(&write);
     write(&format!("root/boot/vmlinuz-{RELEASE}"), &kernel_file(RELEASE));
     write(&format!("root/boot/config-{RELEASE}"), b"CONFIG_RD_ZSTD=y\n");
     let driver = format!("root/lib/modules/{RELEASE}/kernel/drivers/net/ethernet/realtek/r8169.ko");
@@ -59,6 +60,39 @@ pub(crate) fn files(folder: &Path) {
     write(&driver, &module_file(&["alias=pci:v000010ECd00008168sv*sd*bc*sc*i*", "depends=", &magic]));
     write("root/usr/lib/ipxe/undionly.kpxe", b"bios");
     write("root/boot/ipxe.efi", b"uefi");
+}
+
+/// Profiles, good and bad ones, and the files that they name.
+fn profiles(write: &dyn Fn(&str, &[u8])) {
+    write("profiles/setup.sh", b"#!/bin/sh\necho SECRET > /etc/secret\n");
+    write(
+        "profiles/web.toml",
+        b"image = \"debian-12\"\nmachines = \"role=web\"\nhostname = \"web-{id}\"\nssh_keys = [\"../key.pub\"]\n\
+          user_data_file = \"../user-data\"\nat_end = \"power-off\"\n",
+    );
+    write(
+        "profiles/db.toml",
+        b"image = \"debian-12\"\nmachines = \"role=db\"\nconfirm = false\nat_end = \"stay\"\n",
+    );
+    write(
+        "profiles/hooked.toml",
+        b"image = \"debian-12\"\nhook_root = \"2\"\n\n\
+          [[hook]]\nfile = \"setup.sh\"\ntimeout = 60\non_failure = \"continue\"\n",
+    );
+    write("profiles/rack.toml", b"image = \"debian-12\"\nmachines = \"rack in (a, b)\"\n");
+    write("profiles/mail.toml", b"image = \"debian-12\"\nmachines = \"role=mail\"\n");
+    write("profiles/plain.toml", b"image = \"debian-12\"\n");
+    write("profiles/warned.toml", b"image = \"debian-12\"\nuser_data = \"packages: [htop]\"\n");
+    write(
+        "profiles/typos.toml",
+        b"imgae = \"debian-12\"\nimage = \"debian-13\"\nmachines = \"memory>=much\"\ndisk = \"colour=red\"\n\
+          hostname = 7\nssh_keys = [\n  \"../key.pub\",\n  \"nowhere.pub\",\n]\nat_end = \"explode\"\n\n\
+          [[hook]]\nfile = \"setup.sh\"\ntimeout = 0\n\n[[hook]]\nscript = \"true\"\non-failure = \"fail\"\n",
+    );
+    write("profiles/every.toml", b"image = \"debian-12\"\nmachines = \"\"\n");
+    write("profiles/none.toml", b"");
+    write("profiles/words.toml", b"no profile at all\n");
+    write("profiles/bytes.toml", b"\xff\xfe");
 }
 
 /// A disk of 2 MiB with an MBR, boot code, and one partition.

@@ -212,6 +212,11 @@ async fn from_an_empty_server_to_orders_and_their_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn profiles_from_their_mistakes_to_what_stays_of_them() {
+    play("profiles.txt").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_do_what_from_another_host() {
     play("access.txt").await;
 }
@@ -301,6 +306,8 @@ async fn what_a_stranger_and_a_browser_get() {
     let kit =
         ask("POST /api/v1/kits", &bearer, r#"{"name":null,"kernel":null,"sources":[{"folder":"/"}]}"#).await;
     assert!(kit.starts_with("HTTP/1.1 403") && kit.contains("a file of the server's host"), "{kit}");
+    let typo = ask("POST /api/v1/profiles", &bearer, r#"{"name":"x","text":"imgae = 1"}"#).await;
+    assert!(typo.starts_with("HTTP/1.1 422") && typo.contains("1:1 there is no setting `imgae`"), "{typo}");
     let wrong = ask("DELETE /api/v1/status", &bearer, "").await;
     assert!(wrong.starts_with("HTTP/1.1 405"), "{wrong}");
 }

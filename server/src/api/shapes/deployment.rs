@@ -8,15 +8,24 @@ use common::user_data::UserData;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ImageShown, Selection, Silence, Warning};
+use super::{DeployPart, ImageShown, ProfileChoice, Selection, ShownProfile, Silence, UsedProfile, Warning};
 
 /// An order to write an image to machines.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DeployOrder {
-    /// The image, by name or id.
+    /// The image, by name or id. May be empty where profiles name it.
+    #[serde(default)]
     pub image: String,
     /// Which machines the order is for.
+    #[serde(default)]
     pub selection: Selection,
+    /// The profiles that say what the order itself does not; what it says goes before them. With several, each machine
+    /// must fit just one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<ProfileChoice>,
+    /// Set by the server: the profile that said part of this order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<UsedProfile>,
     /// Whether machines that appear later and match the labels are taken too.
     #[serde(default)]
     pub open: bool,
@@ -50,9 +59,9 @@ pub struct DeployOrder {
     /// Whether a job is done without a call home of the installed OS.
     #[serde(default)]
     pub no_confirm: bool,
-    /// What machines do at the end: restart, or switch off.
-    #[serde(default)]
-    pub finish: Finish,
+    /// What machines do at the end: restart, switch off, or stay on. `None` for what the profile says, else restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<Finish>,
     /// The most machines that are written at once; no limit when `None`. The others wait for their turn.
     #[serde(default)]
     pub max_parallel: Option<u32>,
@@ -90,6 +99,9 @@ pub struct Shown {
     pub image: ImageId,
     /// The machines that are to be written, with their disks.
     pub machines: Vec<ShownLine>,
+    /// The profiles of the order, with the image of each; that of the order is then the first one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<ShownProfile>,
 }
 
 /// One machine of an order, as a dry run showed it.
@@ -99,17 +111,23 @@ pub struct ShownLine {
     pub machine: MachineId,
     /// The disk that would be written; `None` when the machine's hardware was not known.
     pub disk: Option<DiskIdentity>,
+    /// The name of the profile that it is written by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
 }
 
 /// What an order did, or would do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeployAnswer {
-    /// The new deployment's number; `None` for a dry run.
+    /// The new deployment's number, of several the first one's; `None` for a dry run.
     pub deployment: Option<DeploymentId>,
-    /// The image that the order's name or id stands for.
+    /// The image that the order's name or id stands for; of several the first.
     pub image: ImageShown,
     /// One line for each machine that the order is for.
     pub machines: Vec<DeployLine>,
+    /// What is ordered by each profile; empty for an order without profiles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<DeployPart>,
     /// The most machines that the order may write: an order for more has to say their number.
     #[serde(default = "any")]
     pub max_machines: u32,
@@ -138,6 +156,12 @@ pub struct DeployLine {
     /// What an admin should know of this machine before ordering.
     #[serde(default)]
     pub warnings: Vec<Warning>,
+    /// The name of the profile that it is written by; `None` without profiles, or where it fits none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// The hostname that its OS gets by that profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// Why this machine would not be written; `None` when it would.
     pub refused: Option<String>,
 }
@@ -264,6 +288,12 @@ pub struct DeploymentShown {
     pub image: String,
     /// The image's id, because its name may belong to another image by now.
     pub image_id: ImageId,
+    /// The profile that it was ordered by, as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<UsedProfile>,
+    /// The other deployments of the same order, one for each profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<DeploymentId>,
     /// When it was ordered.
     pub ordered: Timestamp,
     /// Whether it still takes machines that appear later.

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use common::id::DeploymentId;
 
 use super::machine::Which;
+use super::profile::choice;
+use crate::api::shapes::ProfileChoice;
 
 /// What can be done with deployments.
 #[derive(Debug, Subcommand)]
@@ -103,14 +105,30 @@ pub struct Again {
     pub yes: bool,
 }
 
+/// What machines do at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AtEnd {
+    /// Restart into the new OS.
+    Reboot,
+    /// Switch off.
+    PowerOff,
+    /// Stay on and do nothing.
+    Stay,
+}
+
 /// Flags of `deploy start`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Example:\n  swarmboot deploy start --image debian-12 --machines m1,m2 --dry-run\n  \
-                        swarmboot deploy start --image debian-12 --machines rack1-[01-16] --disk bus=nvme")]
+                        swarmboot deploy start --image debian-12 --machines rack1-[01-16] --disk bus=nvme\n  \
+                        swarmboot deploy start --profile web --profile db=role=db --machines rack1-[01-16]")]
 pub struct Start {
-    /// The image, by name or the beginning of its id.
+    /// The image, by name or the beginning of its id [default: the profile's].
     #[arg(long)]
-    pub image: String,
+    pub image: Option<String>,
+    /// What this profile says, where no flag says anything else, for machines that
+    /// fit it or SELECTOR. Several take the machines that fit each of them.
+    #[arg(long = "profile", value_name = "NAME[=SELECTOR]", value_parser = choice)]
+    pub profiles: Vec<ProfileChoice>,
     /// Ids, names, serials or Ethernet addresses; hostlists such as rack1-[01-16].
     #[arg(long, value_name = "MACHINE")]
     pub machines: Vec<String>,
@@ -148,7 +166,7 @@ pub struct Start {
     #[arg(long, value_name = "FILE[,KEY=VALUE]")]
     pub hook: Vec<String>,
     /// Which partition is that root: auto, its number, or label=NAME.
-    #[arg(long, value_name = "WHICH", default_value = "auto", requires = "hook")]
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub hook_root: common::hooks::RootRule,
     /// Leave the image as it is: no hostname, no keys, no call home.
     #[arg(long)]
@@ -157,8 +175,11 @@ pub struct Start {
     #[arg(long)]
     pub no_confirm: bool,
     /// Switch machines off at the end instead of restarting them.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "at_end")]
     pub power_off: bool,
+    /// What machines do at the end [default: as the profile says, else reboot].
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub at_end: Option<AtEnd>,
     /// Hold the machines until so many have arrived, so that they transfer together.
     #[arg(long, value_name = "COUNT")]
     pub gather: Option<u32>,

@@ -4,12 +4,28 @@ use common::step::Sources;
 use common::text::{bytes, percent};
 
 use crate::api::shapes::{ImageShown, JobShown, LogEvent, MachineShown, StagedAt};
+use crate::toml_text::{Mistake, Severity};
 
 /// How many bytes the server sent, and how many copies of `wire` bytes that is.
 #[must_use]
 pub(in crate::cli) fn sent_copies(sent: u64, wire: u64) -> String {
     let hundredths = u128::from(sent) * 100 / u128::from(wire.max(1));
     format!("the server sent {} = {}.{:02} copies", bytes(sent), hundredths / 100, hundredths % 100)
+}
+
+/// A mistake as compilers write it, so that editors find the place.
+#[must_use]
+pub(in crate::cli) fn mistake_line(name: &str, mistake: &Mistake) -> String {
+    let place = match (mistake.line, mistake.column) {
+        (Some(line), Some(column)) => format!("{name}:{line}:{column}"),
+        _ => name.to_owned(),
+    };
+    let severity = match mistake.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let hint = mistake.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("{place}: {severity}: {}{hint}", mistake.text)
 }
 
 /// The state of a machine, with what an admin has said of it.

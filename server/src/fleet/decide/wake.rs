@@ -118,6 +118,8 @@ impl Fleet {
                 | Change::Unstage(_)
                 | Change::Token(_)
                 | Change::TokenGone(_)
+                | Change::Profile(_)
+                | Change::ProfileGone(_)
                 | Change::Answer(_)
                 | Change::AnswerGone { .. }
                 | Change::Cursor { .. }

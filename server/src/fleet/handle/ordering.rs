@@ -12,15 +12,17 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::answer::Keyed;
+use super::super::by_profile::Shares;
 use super::super::decide::Fleet;
-use super::super::order::CheckedOrder;
-use super::super::orders::{Candidate, hold_to};
+use super::super::order::{CheckedOrder, refused};
+use super::super::orders::{Candidate, Part, hold_to};
+use super::super::profile::wish;
 use super::super::request::FleetError;
 use super::super::retry::Again;
 use super::{FleetHandle, ORDERS_MAX};
 use crate::api::shapes::{
-    Cancel, DeployAnswer, DeployLine, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged,
-    MachineCommand, Pause, Retry, RetryLine,
+    Cancel, DeployAnswer, DeployLine, DeployOrder, DeployPart, DeploymentShown, Freeze, Frozen, ImageShown,
+    MachineChanged, MachineCommand, Pause, Retry, RetryLine,
 };
 
 impl FleetHandle {
@@ -42,36 +44,48 @@ impl FleetHandle {
         if let Some(answer) = self.answered(keyed.clone()).await? {
             return Ok(answer);
         }
-        let provisioner = Arc::clone(&self.provisioner);
-        let (order, image) = tokio::task::spawn_blocking(move || {
-            let order = CheckedOrder::check(order)?;
-            let image = provisioner.image(&order.as_ordered().image)?;
-            Ok((order, image))
+        let parts = self.parts_of(&order).await?;
+        let (asked, shown) = (order.clone(), parts.clone());
+        let shares = self.look(move |fleet| fleet.share_out(&asked, &shown)).await?;
+        let Shares { parts: shares, left_over } = shares.map_err(FleetError::Refused)?;
+        let mut ready = vec![];
+        for ((order, image), share) in parts.into_iter().zip(shares) {
+            let accepted = order.as_ordered().accept.clone();
+            let mut lines = self.preview(share, accepted).await?;
+            let shown = order.as_ordered().shown.iter().flat_map(|shown| &shown.machines);
+            lines.iter_mut().zip(shown).for_each(|(line, shown)| hold_to(line, shown.disk.as_ref()));
+            ready.push(Part { order, image, lines });
+        }
+        if order.dry_run {
+            let (frozen, ceiling) =
+                (self.frozen().await?, self.look(|fleet| fleet.settings.max_machines).await?);
+            let mut answer = answer_to(ready, &[], left_over, ceiling).map_err(FleetError::Refused)?;
+            answer.frozen = frozen;
+            return Ok(answer);
+        }
+        self.once(keyed, move |fleet, now| {
+            let placed = fleet.place_all(&mut ready, now)?;
+            answer_to(ready, &placed, left_over, fleet.settings.max_machines)
+        })
+        .await
+    }
+
+    /// The parts of an order, one for each of its profiles, each with its image.
+    async fn parts_of(&self, order: &DeployOrder) -> Result<Vec<(CheckedOrder, ImageShown)>, FleetError> {
+        let asked = order.clone();
+        let orders = self.look(move |fleet| fleet.orders_by_profile(&asked)).await?;
+        let (orders, provisioner) = (orders.map_err(FleetError::Refused)?, Arc::clone(&self.provisioner));
+        tokio::task::spawn_blocking(move || {
+            let part = |order: DeployOrder| {
+                let order = CheckedOrder::check(order)?;
+                let image = provisioner.image(&order.as_ordered().image)?;
+                Ok((order, image))
+            };
+            orders.into_iter().map(part).collect::<Result<_, Refused>>()
         })
         .await
         .map_err(FleetError::Worker)?
-        .map_err(FleetError::Refused)?;
-        let (asked, shown) = (order.clone(), image.clone());
-        let candidates = self.look(move |fleet| fleet.candidates(&asked, &shown)).await?;
-        let accepted = order.as_ordered().accept.clone();
-        let mut lines = self.preview(candidates.map_err(FleetError::Refused)?, accepted).await?;
-        for (line, shown) in
-            lines.iter_mut().zip(order.as_ordered().shown.iter().flat_map(|shown| &shown.machines))
-        {
-            hold_to(line, shown.disk.as_ref());
-        }
-        if order.as_ordered().dry_run {
-            let (frozen, ceiling) =
-                (self.frozen().await?, self.look(|fleet| fleet.settings.max_machines).await?);
-            let max_machines = order.most(ceiling);
-            return Ok(DeployAnswer { deployment: None, image, machines: lines, max_machines, frozen });
-        }
-        self.once(keyed, move |fleet, now| {
-            let max_machines = order.most(fleet.settings.max_machines);
-            let deployment = Some(fleet.place(order, &image, &mut lines, now)?);
-            Ok(DeployAnswer { deployment, image, machines: lines, max_machines, frozen: None })
-        })
-        .await
+        .map_err(FleetError::Refused)
     }
 
     /// Asks the tailor which disk it would write on each machine whose hardware is known, and has their bundles built: a
@@ -218,4 +232,29 @@ impl FleetHandle {
         let all = Arc::clone(&self.orders).acquire_many_owned(ORDERS_MAX);
         all.await.map_err(|_| FleetError::Stopping)
     }
+}
+
+/// The answer to an order of these parts, placed as these deployments: none where it is a dry run.
+fn answer_to(
+    parts: Vec<Part>,
+    placed: &[Option<DeploymentId>],
+    left_over: Vec<DeployLine>,
+    ceiling: u32,
+) -> Result<DeployAnswer, Refused> {
+    let first = parts.first().map(|part| (part.image.clone(), part.order.most(ceiling)));
+    let (image, max_machines) = first.ok_or_else(|| refused("the order has no parts", "name an image"))?;
+    let (mut machines, mut profiles) = (left_over, vec![]);
+    for (at, part) in parts.into_iter().enumerate() {
+        let ordered = part.order.as_ordered();
+        profiles.extend(ordered.profile.clone().map(|profile| DeployPart {
+            profile,
+            deployment: placed.get(at).copied().flatten(),
+            image: part.image,
+            wish: wish(ordered),
+        }));
+        machines.extend(part.lines);
+    }
+    machines.sort_by_key(|line| line.machine);
+    let deployment = placed.iter().copied().flatten().next();
+    Ok(DeployAnswer { deployment, image, machines, profiles, max_machines, frozen: None })
 }

@@ -40,6 +40,9 @@ mod expiry;
 // Pauses, turns and the ceiling of one order.
 mod pace;
 
+// Orders by profiles.
+mod profiles;
+
 // Machines that an order does not take.
 mod refused;
 

@@ -14,6 +14,7 @@ use super::super::deployment::Deployment;
 use super::super::job::Job;
 use super::super::machine::Machine;
 use super::super::marks::Fingerprint;
+use super::super::profile::Profile;
 use super::super::relay::{Relay, StageOrder};
 use super::super::state::{Change, State};
 use super::super::store::{KnownHardware, LogFilter, Store};
@@ -78,8 +79,8 @@ fn machine(id: u64) -> Machine {
 }
 
 fn deployment(id: u64) -> Deployment {
-    let request =
-        serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}, "user_data": "#!"});
+    let request = serde_json::json!({"image": "debian", "selection": {"machines": ["m1"]}, "user_data": "#!",
+            "profile": {"name": "web", "number": 1, "added": at(1)}});
     Deployment {
         id: DeploymentId(id),
         ordered: at(1),
@@ -89,6 +90,7 @@ fn deployment(id: u64) -> Deployment {
         request: serde_json::from_value(request).unwrap(),
         open: true,
         paused: Some(at(5)),
+        placed_with: Some(DeploymentId(1)),
     }
 }
 
@@ -143,6 +145,21 @@ fn stage(number: u64, not_before: Option<Timestamp>) -> Change {
     }))
 }
 
+fn profile(number: u64, name: &str) -> Change {
+    let wish = serde_json::json!({
+        "image": "debian", "selection": {"labels": ["role in (web, db)"]}, "user_data": "#!", "finish": "stay",
+        "hooks": [{"name": "setup", "script": "true", "timeout_seconds": 60, "on_failure": "continue"}],
+    });
+    let (name, by) = (name.to_owned(), "anna".to_owned());
+    Change::Profile(Box::new(Profile {
+        number,
+        name,
+        added: at(1),
+        by,
+        wish: serde_json::from_value(wish).unwrap(),
+    }))
+}
+
 fn answer(key: &str) -> Change {
     let of = Keyed { who: "ci".to_owned(), key: key.to_owned(), order: Hash::of(b"order") };
     Change::Answer(Box::new(KeptAnswer { of, answer: "{\"deployment\":\"d1\"}".to_owned(), at: at(5) }))
@@ -165,6 +182,9 @@ fn known() -> Vec<Change> {
         relay(2, true),
         stage(1, None),
         stage(2, Some(at(9))),
+        profile(1, "web"),
+        profile(2, "db"),
+        Change::ProfileGone(1),
         answer("k1"),
         answer("k2"),
         Change::AnswerGone { who: "ci".to_owned(), key: "k2".to_owned() },
@@ -176,7 +196,8 @@ fn known() -> Vec<Change> {
 fn plain(state: &State) -> String {
     let numbers = (state.last_event, state.last_machine, state.last_job, state.last_deployment);
     let (machines, orders, jobs) = (&state.machines, &state.deployments, &state.jobs);
-    let relays = (&state.relays, &state.stages, state.last_stage, &state.answers);
+    let relays =
+        (&state.relays, &state.stages, state.last_stage, &state.answers, &state.profiles, state.last_profile);
     format!("{machines:#?}\n{orders:#?}\n{jobs:#?}\n{numbers:?}\n{:?}\n{relays:#?}", state.frozen)
 }
 

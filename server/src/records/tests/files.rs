@@ -63,6 +63,32 @@ fn secrets_go_when_nobody_needs_them() {
 }
 
 #[test]
+fn a_profile_that_is_gone_leaves_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();
+    let mut fleet = Fleet::new(records.load().unwrap(), settings());
+    let secret = "password: SECRET-OF-A-PROFILE-12345";
+    let wish = || order(serde_json::json!({"image": "debian", "user_data": secret}));
+    let other = || order(serde_json::json!({"image": "debian", "user_data": "#!"}));
+    let holds = || {
+        std::fs::read_dir(dir.path()).unwrap().any(|entry| {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+        })
+    };
+    fleet.add_profile("web", wish(), false, Timestamp::UNIX_EPOCH).unwrap();
+    fleet.add_profile("db", wish(), false, Timestamp::UNIX_EPOCH).unwrap();
+    records.commit(&fleet.take_effects().changes).unwrap();
+    assert!(holds());
+    fleet.remove_profile("web", Timestamp::UNIX_EPOCH).unwrap();
+    fleet.add_profile("db", other(), true, Timestamp::UNIX_EPOCH).unwrap();
+    records.commit(&fleet.take_effects().changes).unwrap();
+    assert!(!holds(), "its bytes are still in a file");
+    let kept = records.load().unwrap();
+    assert_eq!((kept.profiles.len(), kept.last_profile), (1, 3));
+}
+
+#[test]
 fn the_oldest_events_go_when_there_are_too_many_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let mut records = Records::open(&dir.path().join("records.sqlite")).unwrap();

@@ -115,7 +115,7 @@ fn what_was_recorded_is_known() {
     assert_eq!(job.bound.disk, Some(DiskIdentity::of(&report.disks[0])));
     let order = state.deployments[&DeploymentId(2)].request.as_ordered();
     assert_eq!((order.limit, order.gather, order.expires_seconds), (Some(32), Some(4), Some(0)));
-    assert_eq!((order.finish, order.accept.len()), (Finish::PowerOff, 2));
+    assert_eq!((order.finish, order.accept.len()), (Some(Finish::PowerOff), 2));
     assert_eq!(order.shown.as_ref().map(|shown| shown.machines.len()), Some(2));
     assert!(state.deployments[&DeploymentId(3)].request.as_ordered().secrets_removed);
     assert!(state.deployments[&DeploymentId(4)].request.as_ordered().user_data.is_some());

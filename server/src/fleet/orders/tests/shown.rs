@@ -68,9 +68,13 @@ fn what_changed_since_it_was_shown_is_refused_by_name() {
     let text = serde_json::json!({"image": "debian", "selection": {"labels": ["role=web"]}});
     let mut order: DeployOrder = serde_json::from_value(text).unwrap();
     let lines = trial.lines(&order, "debian").unwrap();
-    let shown = |line: &DeployLine| ShownLine { machine: line.machine, disk: line.disk.clone() };
-    order.shown =
-        Some(Shown { image: image("debian").id, machines: lines.iter().take(3).map(shown).collect() });
+    let shown =
+        |line: &DeployLine| ShownLine { machine: line.machine, disk: line.disk.clone(), profile: None };
+    order.shown = Some(Shown {
+        image: image("debian").id,
+        machines: lines.iter().take(3).map(shown).collect(),
+        profiles: vec![],
+    });
 
     // m1 stays, m2 has another disk, m3 is forgotten, m4 was not shown.
     trial.reports(report(2, 2, blank("OTHER")));
