@@ -5,12 +5,13 @@ import { onceKey, part, post } from "./api.js";
 import { ask, ASK_TWICE_FROM, askText, confirmShown, notice, refused } from "./dialog.js";
 import { h } from "./dom.js";
 import { count } from "./format.js";
-import { putDeployment, store, touch } from "./store.js";
+import { putDeployment, store, tell, touch } from "./store.js";
 
 // The commands for machines: what the button says, what is sent, and whether it takes something away.
 export const COMMANDS = {
   approve: { label: "Approve", action: () => "approve" },
   label: { label: "Label…", action: askLabels },
+  inspect: { label: "Inspect", action: () => "inspect" },
   hold: { label: "Hold", action: () => "hold" },
   release: { label: "Release", action: () => "release" },
   reject: { label: "Reject", action: () => "reject", danger: true },
@@ -99,12 +100,19 @@ export async function cancel(id, machines = []) {
   await change(`/deployments/${part(id)}/cancel`, { selection: { machines, labels: [] }, reason: reason.value.trim() || null }, `${id} was cancelled`);
 }
 
+// Pauses a deployment, or lets it go on.
+export async function pause(id) {
+  const goes = !store.deployments.get(id).paused;
+  const said = goes ? "None of its jobs that wait begins until it is resumed. What runs goes on." : "Its jobs that wait begin as soon as their machines are there.";
+  if (!(await ask({ title: `${goes ? "Pause" : "Resume"} ${id}?`, body: h("p", null, said), act: goes ? "Pause" : "Resume" }))) return;
+  await change(`/deployments/${part(id)}/pause`, { pause: goes }, `${id} ${goes ? "is paused" : "goes on"}`);
+}
+
 async function change(path, body, said) {
   try {
-    const answer = await post(path, body);
-    if (answer?.jobs) putDeployment(answer);
+    putDeployment(await post(path, body));
     notice(said);
-    touch([], answer?.id ? [answer.id] : []);
+    tell();
   } catch (error) {
     refused(error);
   }

@@ -62,22 +62,14 @@ export async function remove(path) {
   return (await request("DELETE", path)).json();
 }
 
-// A list, page by page, whether pages come as a plain array or with a mark for the next one; `take` gets each page.
+// A list whose items have ascending ids, page by page; `take` gets each page.
 export async function pages(path, take, limit = 500) {
-  let after = null;
-  for (;;) {
-    const mark = after === null ? "" : `&after=${encodeURIComponent(after)}`;
-    const page = await get(`${path}${path.includes("?") ? "&" : "?"}limit=${limit}${mark}`);
-    const items = Array.isArray(page) ? page : (page.items ?? page.machines ?? []);
+  for (let after = 0; after !== null; ) {
+    const items = await get(`${path}?limit=${limit}&after=${after}`);
     take(items);
-    after = Array.isArray(page)
-      ? (items.length < limit ? null : numberOf(items.at(-1).id))
-      : (page.next ?? null);
-    if (after === null || items.length === 0) return;
+    after = items.length < limit ? null : items.at(-1).id.slice(1);
   }
 }
-
-const numberOf = (id) => String(id).replace(/^[a-z]/, "");
 
 // A response of JSON lines: `take` gets each line as it comes.
 export async function lines(path, take, options = {}) {

@@ -19,15 +19,21 @@ export function takeLive(store, kind, live) {
   }
   for (const one of live.deployments ?? []) {
     const known = store.deployments.get(one.d);
-    if (known) known.open = one.open;
-    else unknown.deployments.add(one.d);
+    const jobs = Object.values(one.jobs).reduce((sum, number) => sum + number, 0);
+    // When it was paused, and which jobs were added, is not told here.
+    if (!known || known.jobs.length !== jobs || Boolean(known.paused) !== Boolean(one.paused)) unknown.deployments.add(one.d);
+    else known.open = one.open;
   }
   for (const one of live.swarms ?? []) swarms.set(one.image, one);
   for (const one of live.nodes ?? []) nodes.set(one.k, { ...nodes.get(one.k), ...one });
   for (const one of live.counts ?? []) takeCounts(store, one);
   if (live.server && store.status) store.status.frozen = live.server.frozen ?? null;
   for (const id of live.gone?.machines ?? []) store.machines.delete(id);
-  for (const id of live.gone?.swarms ?? []) swarms.delete(id);
+  for (const id of live.gone?.deployments ?? []) store.deployments.delete(id);
+  for (const id of live.gone?.swarms ?? []) {
+    swarms.delete(id);
+    for (const [key, node] of nodes) if (node.image === id) nodes.delete(key);
+  }
   for (const key of live.gone?.nodes ?? []) nodes.delete(key);
   store.swarm = { images: shown(), sites: sites(store.swarm.sites, live.sites, kind) };
   return unknown;
@@ -63,6 +69,7 @@ function takeCounts(store, one) {
   job.sources.peers = Math.max(job.sources.peers, one.p);
   job.sources.uploaded = Math.max(job.sources.uploaded, one.u);
   store.meter.at(`job ${job.id}`, job.sources.server + job.sources.peers);
+  store.meter.at(`out ${job.id}`, one.u);
 }
 
 // The swarms, as `GET /swarm` shows them.

@@ -32,7 +32,6 @@ function show() {
   view?.close?.();
   const make = ROUTES[at.name] ?? ROUTES.missing;
   view = make(at);
-  document.title = `${view.title} – swarmboot`;
   shell.show(at.name, view);
   draw();
 }

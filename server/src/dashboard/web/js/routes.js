@@ -16,7 +16,7 @@ import { tokens } from "./views/tokens.js";
 
 const missing = () => ({
   title: "Nothing here",
-  root: h("p", null, "There is no such page. ", h("a", { href: "#/" }, "To the overview")),
+  root: h("p", null, "There is no such page. ", h("a", { href: "#/", class: "in-text" }, "To the overview")),
 });
 
 export const ROUTES = {

@@ -74,7 +74,7 @@ export class Shell {
       if (place === name) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
-    text(this.heading, view.title);
+    this.view = view;
     replace(this.actions, view.actions ?? []);
     replace(this.main, view.root);
     this.main.scrollTop = 0;
@@ -82,6 +82,9 @@ export class Shell {
   }
 
   update() {
+    // A view may learn its title only from what is read after it was opened.
+    text(this.heading, this.view.title);
+    document.title = `${this.view.title} – swarmboot`;
     text(this.connection, CONNECTION[store.connection]);
     this.connection.dataset.is = store.connection;
     const frozen = store.status?.frozen;

@@ -3,14 +3,20 @@
 
 import { get, pages, part, PREFIX } from "./api.js";
 import { takeLive } from "./live.js";
+import { who } from "./session.js";
 import { follow } from "./stream.js";
 import { Meter } from "./meter.js";
 
 // How many events of the log are kept for the views.
 const EVENTS_KEPT = 600;
-// Pause after which machines and deployments that events named are read anew, in milliseconds, and how many at once.
+// Pause after which what the streams named and did not tell is read anew, in milliseconds, and how many at once.
 const LOOK_AGAIN = 700;
 const LOOK_MOST = 40;
+// How many deployments are known, the newest: an old server has thousands.
+const ORDERS_KNOWN = 100;
+const ORDERS = `/deployments?newest=true&limit=${ORDERS_KNOWN}`;
+// Pause between two looks at everything while there is no live stream, because the server has too many already.
+const LOOK_PAUSE = 5000;
 
 export const store = {
   status: null,
@@ -34,7 +40,11 @@ const listeners = new Set();
 const ends = [];
 const stale = { machines: new Set(), deployments: new Set(), all: false };
 let timer = null;
-let looking = false;
+
+// Whether the token is for everything that the server has.
+export function whole() {
+  return who.scope.sites.length + who.scope.labels.length === 0;
+}
 
 // Calls `then` after each change; returns what ends that.
 export function changed(then) {
@@ -51,25 +61,23 @@ export async function start() {
   // The streams come first, so that nothing is missed while the lists are read.
   listen();
   const quiet = (asked) => asked.catch(() => null);
-  const [status, deployments, images, kits, relays, swarm, limits] = await Promise.all([
+  const [status, deployments, images, kits, relays, limits] = await Promise.all([
     get("/status"),
-    quiet(list("/deployments")),
-    quiet(list("/images")),
-    quiet(list("/kits")),
-    quiet(list("/relays")),
-    quiet(get("/swarm")),
-    quiet(get("/swarm/limits")),
+    quiet(get(ORDERS)),
+    quiet(get("/images")),
+    quiet(get("/kits")),
+    // Whose token is for a part is not asked for the whole: the browser itself would print each refusal.
+    whole() ? quiet(get("/relays")) : [],
+    whole() ? quiet(get("/swarm/limits")) : null,
   ]);
   Object.assign(store, {
     status,
     images: images ?? [],
     kits: kits ?? [],
     relays: relays ?? [],
-    swarm: swarm ?? store.swarm,
     limits: limits ?? store.limits,
   });
   for (const deployment of deployments ?? []) putDeployment(deployment);
-  measureSwarm();
   tell();
   await pages("/machines", (page) => {
     page.forEach(putMachine);
@@ -79,15 +87,9 @@ export async function start() {
   tell();
 }
 
-// A list that comes whole.
-async function list(path) {
-  const all = await get(path);
-  return Array.isArray(all) ? all : all.items;
-}
-
-// Follows the log, and what the live stream says in between.
+// Follows the log, and the live stream, which tells what every machine does now.
 function listen() {
-  ends.push(follow(`${PREFIX}/events?progress=true`, {
+  ends.push(follow(`${PREFIX}/events`, {
     take: (_, event) => takeEvent(event),
     state: (is, status) => {
       // After a gap the lists may have changed in ways that no event that comes now says; and who is not let in any more
@@ -97,27 +99,13 @@ function listen() {
       tell();
     },
   }));
+  let told = false;
   ends.push(follow(`${PREFIX}/live`, {
     take: (kind, live) => heard(takeLive(store, kind, live)),
-    state: (is, status) => is === "refused" && status !== 401 && lookAtSwarm(),
+    state: (is) => (told = is === "live"),
   }));
-}
-
-// A server without the live stream, or a token that is not for everything: the swarm is looked at now and then while a
-// deployment runs.
-function lookAtSwarm() {
-  if (looking) return;
-  looking = true;
-  const timer = setInterval(async () => {
-    if (![...store.deployments.values()].some(isLive)) return;
-    store.swarm = await get("/swarm").catch(() => store.swarm);
-    measureSwarm();
-    tell();
-  }, 3000);
-  ends.push(() => {
-    looking = false;
-    clearInterval(timer);
-  });
+  const timer = setInterval(() => !told && store.loaded && store.connection === "live" && lookAtAll(), LOOK_PAUSE);
+  ends.push(() => clearInterval(timer));
 }
 
 // Forgets everything, for who signs in next.
@@ -153,7 +141,7 @@ function measureJob(job, now) {
 }
 
 function measureDeployment(deployment, now) {
-  if (!isLive(deployment)) return;
+  if (!deployment || !isLive(deployment)) return;
   const received = deployment.jobs.reduce((sum, job) => sum + job.sources.server + job.sources.peers, 0);
   store.meter.at(`deployment ${deployment.id}`, received, now);
 }
@@ -174,25 +162,23 @@ function takeEvent(event) {
   const job = event.job ? jobOf(event.deployment, event.job) : null;
   if (job) {
     job.step = event.step;
-    if (event.kind === "progress") Object.assign(job, { done: event.done, total: event.total });
     if (event.kind === "started") Object.assign(job, { done: 0, total: 0 });
     if (event.sources) job.sources = event.sources;
     if (event.attempt) job.attempt = event.attempt;
     measureJob(job);
     measureDeployment(store.deployments.get(job.deployment));
   }
-  if (event.kind !== "progress") {
-    store.events.push(event);
-    if (store.events.length > EVENTS_KEPT) store.events.splice(0, store.events.length - EVENTS_KEPT);
-    if (event.machine) stale.machines.add(event.machine);
-    if (event.deployment) stale.deployments.add(event.deployment);
-    lookSoon();
-  }
+  store.events.push(event);
+  if (store.events.length > EVENTS_KEPT) store.events.splice(0, store.events.length - EVENTS_KEPT);
+  // What a job does is in the live stream. What a machine is made of, its labels and its OS are not.
+  if (event.machine && (!event.job || event.step === "confirm" || event.kind === "failed")) stale.machines.add(event.machine);
+  if (event.deployment && !event.machine) stale.deployments.add(event.deployment);
+  lookSoon();
   tell();
 }
 
 // Measures the rates of what the swarm's counts have grown by.
-export function measureSwarm() {
+function measureSwarm() {
   let sent = 0;
   for (const site of store.swarm.sites) {
     const all = Object.values(site.sent).reduce((sum, one) => sum + one, 0);
@@ -207,6 +193,7 @@ function heard(unknown) {
   for (const id of unknown.machines) stale.machines.add(id);
   for (const id of unknown.deployments) stale.deployments.add(id);
   if (unknown.machines.size || unknown.deployments.size) lookSoon();
+  for (const one of store.deployments.values()) measureDeployment(one);
   measureSwarm();
   tell();
 }
@@ -237,16 +224,11 @@ async function look() {
   const all = stale.all || machines.size > LOOK_MOST;
   Object.assign(stale, { machines: new Set(), deployments: new Set(), all: false });
   try {
-    const orders = stale.all || all ? list("/deployments") : Promise.all([...deployments].map(one("/deployments", store.deployments)));
+    const orders = all ? get(ORDERS) : Promise.all([...deployments].map(one("/deployments", store.deployments)));
     if (all) await pages("/machines", (page) => page.forEach(putMachine));
     else await Promise.all([...machines].map(one("/machines", store.machines)));
     for (const deployment of await orders) if (deployment) putDeployment(deployment);
-    if (all || deployments.size) {
-      const [swarm, status] = await Promise.all([get("/swarm"), get("/status")]);
-      store.swarm = swarm;
-      store.status = status;
-      measureSwarm();
-    }
+    if (all) store.status = await get("/status");
   } catch {
     // The server is gone or refuses; the stream tries again, and looks at all once it is back.
   }

@@ -1,27 +1,33 @@
-// How a swarm fills, on one canvas: a row for each machine, by site, as full as what it holds. A graph of two hundred
-// machines that all know each other is a ball of wool; rows keep their place, show who lags, and scale. Beside it stands
-// how much each was sent by the server and by peers, and sent itself. Touches the page.
+// How a swarm fills, on one canvas: a row for each machine, by site, with the chunks that it has where they stand on the
+// disk. A graph of two hundred machines that all know each other is a ball of wool; rows keep their place, show who lags,
+// and scale. Beside it stands what each was sent by the server and by peers, and sent itself. Touches the page.
 
 import { attribute, h, show, text, visible } from "./dom.js";
-import { byName, bytes, count, percent } from "./format.js";
-import { colours } from "./tiles.js";
+import { byName, bytes, count, percent, rate } from "./format.js";
+import { colours, sized } from "./tiles.js";
 
-const ROW = 7;
-const GAP = 1;
-const BREAK = 10;
+// Rows are high enough for a name while there are so many at the most.
+const NAMED_MOST = 40;
+const NAMES = 110;
+const [HIGH, LOW] = [15, 6];
+const GAP = 2;
+const BREAK = 18;
+// The width of what is drawn for neighbouring chunks, in pixels.
+const CELL = 2;
 
-// The drawing; `set(swarm)` fills it, with a swarm as `GET /swarm` shows it.
+// The drawing; `set(swarm, detail, speed)` fills it: a swarm as the live stream tells it, the chunks as
+// `GET /swarm/{image}` has them or null, and a function from a job to its rates.
 export function swarmMap() {
   const canvas = h("canvas", { role: "img", class: "swarm" });
   const words = h("p", { class: "hint" });
-  const key = h("p", { class: "key" }, h("span", { data: { part: "server" } }, "from the server"), h("span", { data: { part: "peers" } }, "from peers"), h("span", { data: { part: "uploaded" } }, "sent to peers"));
+  const key = h("p", { class: "key" }, [["server", "from the server"], ["peers", "from peers"], ["uploaded", "sent to peers"]].map(([part, name]) => h("span", { data: { part } }, name)));
   const node = h("div", null, words, key, canvas);
   let rows = [];
   canvas.addEventListener("mousemove", (event) => {
-    const row = rows.find((one) => event.offsetY >= one.y && event.offsetY < one.y + ROW + GAP);
-    canvas.title = row ? visible(`${row.node.name} (${row.node.site}): ${row.node.held} chunks; server ${bytes(row.node.from_server)}, peers ${bytes(row.node.from_peers)}, sent ${bytes(row.node.sent)}${row.node.connected ? "" : "; not connected"}`) : "";
+    const row = rows.find((one) => event.offsetY >= one.y && event.offsetY < one.y + one.high + GAP);
+    canvas.title = row ? visible(about(row)) : "";
   });
-  node.set = (swarm) => {
+  node.set = (swarm, detail, speed) => {
     show(canvas, Boolean(swarm?.nodes.length));
     show(key, Boolean(swarm?.nodes.length));
     if (!swarm?.nodes.length) {
@@ -33,45 +39,97 @@ export function swarmMap() {
     const said = `${count(swarm.nodes.length, "member")}, ${percent(held, swarm.chunks * swarm.nodes.length)} % of all chunks held, ${whole} complete`;
     text(words, said);
     attribute(canvas, "aria-label", said);
-    rows = draw(canvas, swarm);
+    rows = draw(canvas, swarm, detail?.image === swarm.image ? detail : null, speed);
   };
   return node;
 }
 
-function draw(canvas, swarm) {
+function about({ node, more, from, speed }) {
+  const parts = [`${node.held} chunks`, `from the server ${bytes(node.from_server)}`, `from peers ${bytes(node.from_peers)}`, `sent ${bytes(node.sent)}`];
+  if (speed.in) parts.push(`${rate(speed.in)} in`);
+  if (speed.out) parts.push(`${rate(speed.out)} out`);
+  if (more?.uplink) parts.push(`uplink ${rate(more.uplink)}`);
+  if (from.length) parts.push(`may fetch from ${from.slice(0, 6).join(", ")}${from.length > 6 ? ` and ${from.length - 6} more` : ""}`);
+  if (!node.connected) parts.push("not connected");
+  return `${node.name} (${node.site}): ${parts.join("; ")}`;
+}
+
+function draw(canvas, swarm, detail, speed) {
   const nodes = [...swarm.nodes].sort((one, other) => byName(one.site, other.site) || byName(one.name, other.name));
+  const named = nodes.length <= NAMED_MOST;
+  const high = named ? HIGH : LOW;
+  const details = new Map(detail?.nodes.map((one) => [one.job ?? one.name, one]));
   let y = 0;
   let site = null;
+  const sites = [];
   const rows = nodes.map((node) => {
-    if (site !== null && node.site !== site) y += BREAK;
+    if (node.site !== site) {
+      sites.push([node.site, y + BREAK / 2]);
+      y += BREAK;
+    }
     site = node.site;
-    const row = { y, node };
-    y += ROW + GAP;
+    const more = details.get(node.job ?? node.name);
+    const row = { y, high, node, more, from: more?.neighbours.map((at) => detail.nodes[at]?.name) ?? [], speed: speed(node.job) };
+    y += high + GAP;
     return row;
   });
   const width = Math.max(240, canvas.parentElement.clientWidth);
-  const scale = devicePixelRatio || 1;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(y * scale);
-  canvas.style.setProperty("width", `${width}px`);
-  canvas.style.setProperty("height", `${y}px`);
-  const to = canvas.getContext("2d");
-  to.setTransform(scale, 0, 0, scale, 0, 0);
-  const colour = colours(["track", "server", "peers", "uploaded"]);
-  const map = Math.floor(width * 0.7);
-  const most = Math.max(1, ...nodes.map((one) => one.sent));
-  for (const { y: at, node } of rows) {
-    to.fillStyle = colour.track;
-    to.fillRect(0, at, map, ROW);
-    const full = swarm.chunks ? (map * Math.min(node.held, swarm.chunks)) / swarm.chunks : 0;
-    const received = node.from_server + node.from_peers;
-    const server = received ? (full * node.from_server) / received : 0;
-    to.fillStyle = colour.server;
-    to.fillRect(0, at, server, ROW);
-    to.fillStyle = colour.peers;
-    to.fillRect(server, at, full - server, ROW);
-    to.fillStyle = colour.uploaded;
-    to.fillRect(map + 12, at, ((width - map - 12) * node.sent) / most, ROW);
+  const to = sized(canvas, width, y);
+  const colour = colours(["track", "server", "peers", "uploaded", "text", "quiet"]);
+  const left = named && width > 500 ? NAMES : 0;
+  const map = Math.floor((width - left) * 0.72);
+  const right = left + map + 12;
+  const most = Math.max(1, ...nodes.map((one) => Math.max(one.sent, one.from_server + one.from_peers)));
+  const long = (value) => ((width - right) * value) / most;
+  const wanted = detail && bits(detail.wanted);
+  to.font = "11px system-ui, sans-serif";
+  to.textBaseline = "middle";
+  to.fillStyle = colour.quiet;
+  for (const [name, at] of sites) to.fillText(visible(name || "unknown"), 0, at, width);
+  for (const { y: at, node, more } of rows) {
+    const fill = (name, x, wide, top = at, tall = high) => {
+      to.fillStyle = colour[name];
+      to.fillRect(x, top, wide, tall);
+    };
+    if (left) {
+      to.fillStyle = colour.text;
+      to.fillText(visible(node.name), 0, at + high / 2, NAMES - 8);
+    }
+    fill("track", left, map);
+    if (more) drawMap(fill, to, wanted, bits(more.map), detail.places, left, map);
+    else fill("peers", left, swarm.chunks ? (map * Math.min(node.held, swarm.chunks)) / swarm.chunks : 0);
+    const half = high / 2;
+    fill("server", right, long(node.from_server), at, half - 0.5);
+    fill("peers", right + long(node.from_server), long(node.from_peers), at, half - 0.5);
+    fill("uploaded", right, long(node.sent), at + half + 0.5, half - 0.5);
   }
   return rows;
+}
+
+// The bytes of a map, whose lowest bit is the first chunk's.
+function bits(map) {
+  return Uint8Array.from(atob(map + "=".repeat((4 - (map.length % 4)) % 4)), (one) => one.charCodeAt(0));
+}
+
+// One machine's chunks: each cell as dense as the part of its chunks that is there. Chunks that nobody fetches, zeros,
+// count as there. Neighbouring cells of one density are one rectangle.
+function drawMap(fill, to, wanted, has, places, left, width) {
+  const cells = Math.max(1, Math.min(places, Math.floor(width / CELL)));
+  const wide = width / cells;
+  let [begun, dense] = [0, 0];
+  const end = (cell) => {
+    to.globalAlpha = dense / 4;
+    if (dense) fill("peers", left + begun * wide, (cell - begun) * wide);
+  };
+  for (let cell = 0; cell < cells; cell += 1) {
+    const [from, until] = [Math.floor((cell * places) / cells), Math.floor(((cell + 1) * places) / cells)];
+    let there = 0;
+    for (let at = from; at < until; at += 1) if (((has[at >> 3] | ~wanted[at >> 3]) >> (at & 7)) & 1) there += 1;
+    const now = Math.floor((there * 4) / (until - from));
+    if (now === dense) continue;
+    end(cell);
+    [begun, dense] = [cell, now];
+  }
+  end(cells);
+  to.globalAlpha = 1;
 }

@@ -7,10 +7,28 @@ import { byName, percent } from "./format.js";
 const SIZE = 12;
 const GAP = 3;
 
-// The colours of the states, as the style sheet has them.
-export function colours(names, node = document.documentElement) {
-  const style = getComputedStyle(node);
-  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+// Colours of the style sheet, by their names, as they are in the theme that is drawn.
+export function colours(names) {
+  const probe = document.body.appendChild(h("i", { hidden: true }));
+  const all = names.map((name) => {
+    probe.style.setProperty("color", `var(--${name})`);
+    return [name, getComputedStyle(probe).color];
+  });
+  probe.remove();
+  return Object.fromEntries(all);
+}
+
+// Sets a canvas to this size, if it has another one; what is drawn on, in the page's pixels.
+export function sized(canvas, width, height) {
+  const scale = devicePixelRatio || 1;
+  if (canvas.width !== Math.round(width * scale)) canvas.width = Math.round(width * scale);
+  if (canvas.height !== Math.round(height * scale)) canvas.height = Math.round(height * scale);
+  canvas.style.setProperty("width", `${width}px`);
+  canvas.style.setProperty("height", `${height}px`);
+  const to = canvas.getContext("2d");
+  to.setTransform(scale, 0, 0, scale, 0, 0);
+  to.clearRect(0, 0, width, height);
+  return to;
 }
 
 const NAMES = ["discovered", "inspected", "approved", "deploying", "deployed", "failed", "rejected", "retired", "track", "held"];
@@ -44,16 +62,7 @@ export function tiles() {
 }
 
 function draw(canvas, machines, across) {
-  const scale = devicePixelRatio || 1;
-  const width = Math.min(across, machines.length) * (SIZE + GAP);
-  const height = Math.ceil(machines.length / across) * (SIZE + GAP);
-  if (canvas.width !== Math.round(width * scale)) canvas.width = Math.round(width * scale);
-  if (canvas.height !== Math.round(height * scale)) canvas.height = Math.round(height * scale);
-  canvas.style.setProperty("width", `${width}px`);
-  canvas.style.setProperty("height", `${height}px`);
-  const to = canvas.getContext("2d");
-  to.setTransform(scale, 0, 0, scale, 0, 0);
-  to.clearRect(0, 0, width, height);
+  const to = sized(canvas, Math.min(across, machines.length) * (SIZE + GAP), Math.ceil(machines.length / across) * (SIZE + GAP));
   const colour = colours(NAMES);
   machines.forEach((machine, at) => {
     const x = (at % across) * (SIZE + GAP);

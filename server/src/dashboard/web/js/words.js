@@ -145,8 +145,20 @@ export function trouble(machine) {
   return note && note.cause ? note : null;
 }
 
+// What a job that was not begun waits for.
+export function waits(job) {
+  switch (job.waits?.for) {
+    case "unfreeze": return "frozen";
+    case "release": return "machine is held";
+    case "identity": return "machine is in doubt";
+    case "resume": return "paused";
+    case "turn": return `its turn (${job.waits.most} at once)`;
+    default: return "machine to come";
+  }
+}
+
 // What helps against a cause of failure. The cause is the machine's own sentence; this finds the words that decide.
-function cure(cause, job) {
+export function cure(cause, job) {
   if (job?.state === "refused") return "nothing was written; correct the order or the machine, then retry";
   const rules = [
     [/no answer|unreachable|timed? ?out|connection|refused by/i, "look at its cable and switch port, then retry"],

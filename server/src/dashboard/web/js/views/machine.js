@@ -100,8 +100,8 @@ export function machine(at) {
       }, one.danger ? "danger quiet" : "")),
       button("Wake", () => wake(it()))]
     : [];
-  const known = store.machines.get(at.id);
-  return { title: known ? `${known.name}${known.name === at.id ? "" : ` (${at.id})`}` : at.id, root, actions, update, close: () => running.abort() };
+  const title = () => [...new Set([store.machines.get(at.id)?.name, at.id])].filter(Boolean).join(", ");
+  return { get title() { return title(); }, root, actions, update, close: () => running.abort() };
 }
 
 // The lines of a log, newest first.

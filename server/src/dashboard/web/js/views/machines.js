@@ -56,7 +56,7 @@ export function machines(at) {
     site: at.query.get("site") ?? "",
     label: at.query.get("label") ?? "",
     q: at.query.get("q") ?? "",
-    sort: at.query.get("sort") ?? "name",
+    sort: at.query.get("sort") ?? "state",
   };
   const chosen = new Set();
   let rows = [];
@@ -76,7 +76,7 @@ export function machines(at) {
   const root = h("div", { class: "list" }, h("div", { class: "filters" }, search, label, site, chips, found), scroll, bulk);
 
   const keep = () => {
-    const query = new URLSearchParams(Object.entries(wanted).filter(([key, value]) => value && !(key === "sort" && value === "name")));
+    const query = new URLSearchParams(Object.entries(wanted).filter(([key, value]) => value && !(key === "sort" && value === "state")));
     history.replaceState(null, "", `#/machines${query.size ? `?${query}` : ""}`);
     update();
   };

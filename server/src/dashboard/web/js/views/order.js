@@ -1,9 +1,9 @@
 // A new order: image, machines, what is given to the OS; then the plan of a dry run with each disk and what is on it;
 // then it is confirmed, and watched. Nothing is sent but a dry run before that. Touches the API.
 
-import { onceKey, post } from "../api.js";
+import { get, onceKey, post } from "../api.js";
 import { ask, ASK_TWICE_FROM, notice, refused } from "../dialog.js";
-import { h, replace } from "../dom.js";
+import { h, replace, text } from "../dom.js";
 import { bytes, count } from "../format.js";
 import { button, empty, section, table } from "../parts.js";
 import { may } from "../session.js";
@@ -12,29 +12,31 @@ import { warning } from "../words.js";
 
 export function order(at) {
   if (!may("operator")) return { title: "New order", root: empty("A viewer cannot order.", "an admin can make a token with the role operator") };
-  const field = (id, label, node, hint = null) => h("div", { class: "field" }, h("label", { for: id }, label), node, hint ? h("p", { class: "hint" }, hint) : null);
+  const field = (id, label, node, hint = null, more = null) => h("div", { class: "field" }, h("label", { for: id }, label), node, hint ? h("p", { class: "hint" }, hint) : null, more);
+  const found = h("p", { role: "status" });
   const input = (id, more = {}) => h("input", { type: "text", id, autocomplete: "off", spellcheck: "false", ...more });
   const image = h("select", { id: "image", required: true });
   const machines = input("machines", { value: at.query.get("machines") ?? "", placeholder: "rack1-[01-16], m7" });
-  const labels = input("labels", { placeholder: "role=web site=lab" });
+  const labels = input("labels", { placeholder: "role=web, site=lab, memory>=16G" });
   const disk = input("disk", { placeholder: "the only disk; or bus=nvme,size>=100G" });
   const hostname = input("hostname", { placeholder: "{name}" });
   const keys = h("textarea", { id: "keys", rows: 2, spellcheck: "false" });
   const data = h("textarea", { id: "data", rows: 3, spellcheck: "false" });
   const gather = input("gather", { inputmode: "numeric", placeholder: "do not wait" });
+  const most = input("most", { inputmode: "numeric", placeholder: "all" });
   const check = (id, label) => h("label", { class: "check", for: id }, h("input", { type: "checkbox", id }), label);
   const [open, leave, unconfirmed, off, accept] = [check("open", "Also machines that appear later and match the labels"), check("leave", "Leave the image as it is"), check("unconfirmed", "Do not wait for the call home"), check("off", "Switch off at the end"), check("accept", "Accept that another disk may boot")];
   const plan = h("div", { class: "plan", "aria-live": "polite" });
   const form = h("form", { class: "card form" },
-    field("image", "Image", image), field("machines", "Machines", machines, "names, ids, serials, addresses, hostlists; commas between"), field("labels", "Labels", labels, "machines that have all of them"),
+    field("image", "Image", image), field("machines", "Machines", machines, "names, ids, serials, addresses, hostlists; commas between"), field("labels", "Selectors", labels, "machines that fit all of them; commas between", found),
     field("disk", "Disk", disk), field("hostname", "Hostname", hostname),
-    h("details", null, h("summary", null, "More"), field("keys", "SSH keys", keys, "one in a line"), field("data", "User-data", data), field("gather", "Begin when so many have arrived", gather), open, leave, unconfirmed, off, accept),
+    h("details", null, h("summary", null, "More"), field("keys", "SSH keys", keys, "one in a line"), field("data", "User-data", data), field("gather", "Begin when so many have arrived", gather), field("most", "Most at once", most), open, leave, unconfirmed, off, accept),
     h("button", { type: "submit", class: "primary" }, "Show the plan"));
   const ticked = (label) => label.firstChild.checked;
   const split = (value) => value.split(/,(?![^[]*\])|\s+/).map((one) => one.trim()).filter(Boolean);
   const made = () => ({
     image: image.value,
-    selection: { machines: split(machines.value), labels: split(labels.value) },
+    selection: { machines: split(machines.value), labels: labels.value.trim() ? [labels.value.trim()] : [] },
     open: ticked(open),
     disk: disk.value.trim(),
     hostname: hostname.value.trim() || null,
@@ -44,9 +46,22 @@ export function order(at) {
     no_confirm: ticked(unconfirmed),
     ...(ticked(off) ? { finish: "power-off" } : {}),
     gather: Number(gather.value) || null,
+    max_parallel: Number(most.value) || null,
     accept: ticked(accept) ? ["other-disk"] : [],
   });
-  form.addEventListener("input", () => replace(plan));
+  // How many machines it is about, while it is typed; which disks it would take, the plan shows.
+  let timer = null;
+  const counted = async () => {
+    const query = new URLSearchParams({ machines: machines.value.trim(), labels: labels.value.trim() });
+    const { count: number, nobody } = query.get("machines") || query.get("labels") ? await get(`/machines/count?${query}`).catch((error) => ({ nobody: error.message })) : {};
+    text(found, number ? `This is about ${count(number, "machine")}.` : nobody);
+  };
+  form.addEventListener("input", ({ target }) => {
+    replace(plan);
+    clearTimeout(timer);
+    if (target === machines || target === labels) timer = setTimeout(counted, 400);
+  });
+  if (machines.value) counted();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const wanted = made();
@@ -79,12 +94,14 @@ function planned(would, go) {
 
 async function send(wanted, would) {
   const taken = would.machines.filter((line) => !line.refused);
-  const typed = taken.length >= ASK_TWICE_FROM ? String(taken.length) : null;
+  // Above the ceiling of one order the number counts for the server, too.
+  const over = taken.length > would.max_machines;
+  const typed = over || taken.length >= ASK_TWICE_FROM ? String(taken.length) : null;
   const sure = await ask({ title: `Overwrite ${count(taken.length, "disk")}?`, body: h("p", null, `This overwrites the disks shown in the plan with ${would.image.name}. What is on them is lost.`), act: "Overwrite and deploy", danger: true, typed });
   if (!sure) return;
   try {
     const shown = { image: would.image.id, machines: taken.map((line) => ({ machine: line.machine, disk: line.disk })) };
-    const answer = await post("/deployments", { ...wanted, shown, dry_run: false }, { once: onceKey() });
+    const answer = await post("/deployments", { ...wanted, ...(over ? { max_machines: taken.length } : {}), shown, dry_run: false }, { once: onceKey() });
     notice(`${answer.deployment} is ordered`);
     touch(answer.machines.map((line) => line.machine), [answer.deployment]);
     location.hash = `#/deployments/${answer.deployment}`;
