@@ -85,16 +85,25 @@ pub(super) enum Handshaking {
     Begun(Accept<TcpStream>),
     /// It is; what follows is HTTP.
     Done(TlsStream<TcpStream>),
+    /// It failed. Whoever serves the connection may ask once more before it drops it, and the handshake must not be.
+    Failed,
 }
 
 impl Handshaking {
     fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<TcpStream>>>> {
         if let Self::Begun(accept) = self {
-            *self = Self::Done(ready!(Pin::new(accept).poll(cx))?);
+            match ready!(Pin::new(accept).poll(cx)) {
+                Ok(stream) => *self = Self::Done(stream),
+                Err(error) => {
+                    *self = Self::Failed;
+                    return Poll::Ready(Err(error));
+                }
+            }
         }
         match self {
             Self::Done(stream) => Poll::Ready(Ok(Pin::new(stream))),
             Self::Begun(_) => Poll::Pending,
+            Self::Failed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }
@@ -122,7 +131,7 @@ impl AsyncWrite for Handshaking {
         match &mut *self {
             Self::Done(stream) => Pin::new(stream).poll_shutdown(cx),
             // Nothing was agreed on, so there is nothing to end; dropping it closes the connection.
-            Self::Begun(_) => Poll::Ready(Ok(())),
+            Self::Begun(_) | Self::Failed => Poll::Ready(Ok(())),
         }
     }
 }

@@ -320,7 +320,7 @@ impl Node {
                 reply.send(active.map(ImageSwarm::status).collect()).ok();
             }
             Command::Detail(image, reply) => {
-                drop(reply.send(self.swarms.get(&image).map(ImageSwarm::detail)))
+                reply.send(self.swarms.get(&image).map(ImageSwarm::detail)).ok();
             }
         }
     }

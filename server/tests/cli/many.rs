@@ -162,7 +162,7 @@ async fn a_thousand_streams_that_nobody_reads_hold_up_nobody() {
     let mut idle = vec![];
     for number in 0..1000_usize {
         let address = u8::try_from(2 + number / 50).unwrap();
-        idle.push(parts.sent_from(address, if number % 4 == 0 { &log } else { &live }).await);
+        idle.push(parts.sent_from(address, if number.is_multiple_of(4) { &log } else { &live }).await);
     }
     println!("1,000 streams are open after {:.1?}", begun.elapsed());
     let mut reader = parts.sent(&live).await;
@@ -208,7 +208,9 @@ fn machines(count: u64) -> Vec<Change> {
         let site = format!("10.0.{}.0/24", number % 50);
         let mut machine = Machine::new(MachineId(number), Fingerprint::default(), site, Timestamp::now());
         machine.name = Some(format!("rack{}-{}", number / 40, number % 40));
-        machine.labels.insert("role".to_owned(), if number % 3 == 0 { "web" } else { "db" }.to_owned());
+        machine
+            .labels
+            .insert("role".to_owned(), if number.is_multiple_of(3) { "web" } else { "db" }.to_owned());
         [Change::Machine(Box::new(machine)), Change::Hardware(MachineId(number), Arc::clone(&hardware))]
     };
     (1..=count).flat_map(of).collect()

@@ -127,7 +127,7 @@ fn a_part_has_the_agents_of_its_own_machines_only() {
     let moved = FleetRows { gone: vec![MachineId(2)], ..rows(false, 1..=1, 1) };
     let news = book.take(moved, &[swarm(1)], &[], at(2));
     assert_eq!((news.gone.machines, news.gone.nodes), (vec![MachineId(2)], vec!["j10002".to_owned()]));
-    let moved = FleetRows { gone: vec![MachineId(1), MachineId(3)], ..rows(false, 1..=0, 1) };
+    let moved = FleetRows { gone: vec![MachineId(1), MachineId(3)], ..FleetRows::default() };
     assert_eq!(book.take(moved, &[swarm(1)], &[], at(3)).gone.swarms, [image()]);
     let left = book.snapshot(at(3));
     assert!(left.machines.is_empty() && left.nodes.is_empty() && left.swarms.is_empty());
