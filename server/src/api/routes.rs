@@ -29,9 +29,9 @@ const ORDER_FOR_ALL: Need = Need::whole(Role::Operator);
 /// Changes the server.
 const RULE: Need = Need::whole(Role::Admin);
 
-/// The API's routes, below [`PREFIX`].
-pub fn routes(admin: Admin) -> Router {
-    let table: Vec<(Need, &str, MethodRouter<Admin>)> = vec![
+/// Every route below [`PREFIX`].
+fn table() -> Vec<(Need, &'static str, MethodRouter<Admin>)> {
+    vec![
         (LOOK, "/whoami", get(tokens::whoami)),
         (RULE, "/tokens", get(tokens::list)),
         (RULE, "/tokens", post(tokens::make)),
@@ -81,8 +81,12 @@ pub fn routes(admin: Admin) -> Router {
         (LOOK_AT_ALL, "/swarm/{image}", get(swarm::detail)),
         (LOOK_AT_ALL, "/swarm/limits", get(swarm::limits)),
         (RULE, "/swarm/limits", post(swarm::limit)),
-    ];
-    let routes = table.into_iter().fold(Router::new(), |router, (need, path, handler)| {
+    ]
+}
+
+/// The API's routes, below [`PREFIX`].
+pub fn routes(admin: Admin) -> Router {
+    let routes = table().into_iter().fold(Router::new(), |router, (need, path, handler)| {
         router.route(path, handler.route_layer(from_fn_with_state(need, guard)))
     });
     Router::new()

@@ -114,7 +114,6 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let public =
         http::public(fleet.clone(), boot_files(&stores), config.kernel_args.clone(), config.discovery, peers);
     let watch = watching(&watched, &doors, &stores, (&config, &traffic), (&fleet, subscribers.handle()));
-    let backup = Backup { state: config.state.clone(), configuration: config.file.clone() };
     let (live, live_task) = api::LiveStreams::new(fleet.clone(), swarm.handle(), traffic.clone());
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
@@ -128,7 +127,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         user_name: Arc::new(users::name),
         errands: api::Errands::default(),
         streams: api::Streams::default(),
-        ops: api::Ops { backup: backup.door(), watch: Arc::clone(&watch) },
+        ops: api::Ops { backup: backed_up(&config).door(), watch: Arc::clone(&watch) },
         live,
         cancel: closing,
     });
@@ -153,6 +152,11 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         leases,
         kept,
     })
+}
+
+/// What a backup is made of.
+fn backed_up(config: &Config) -> Backup {
+    Backup { state: config.state.clone(), configuration: config.file.clone() }
 }
 
 /// What machines boot from.
