@@ -96,6 +96,11 @@ impl LogReader {
     pub fn page(&self, filter: &LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, RecordsError> {
         // One view of the log for all statements: what is forgotten meanwhile would make a page seem the last.
         let _view = self.connection.unchecked_transaction().map_err(RecordsError::Read)?;
+        self.wanted(filter, after, limit)
+    }
+
+    /// The page, within a transaction that is open.
+    fn wanted(&self, filter: &LogFilter, after: u64, limit: u32) -> Result<Vec<LogEvent>, RecordsError> {
         let mut after = number(after);
         if let Some(since) = filter.since {
             after = self.skip_before(since.as_millisecond(), after)?;
@@ -227,9 +232,7 @@ impl LogReader {
         }
         Ok(found)
     }
-}
 
-impl LogReader {
     /// The first `limit` events with numbers above `after`, without progress, with what is missing before them.
     ///
     /// # Errors
@@ -247,7 +250,7 @@ impl LogReader {
         Ok(Since {
             forgotten: one(sql, params![FORGOTTEN])?,
             last: one("select coalesce(max(id), 0) from events", params![])?,
-            events: self.page(&LogFilter::default(), after, limit)?,
+            events: self.wanted(&LogFilter::default(), after, limit)?,
         })
     }
 }
