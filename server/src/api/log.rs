@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Query;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
 use common::id::DeploymentId;
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc};
+use utoipa::IntoParams;
 
+use super::admin::Query;
 use super::caller::Asked;
 use super::shapes::{LogEvent, LogQuery};
 use super::tasks::{events_of, lines_of};
@@ -24,6 +25,10 @@ const PAGE: u32 = 500;
 /// How many lines are queued for a slow client.
 const LINES_MAX: usize = 256;
 
+/// Reads the log, oldest first.
+///
+/// Does not end with `follow`.
+#[utoipa::path(get, path = "/logs", params(LogQuery), responses((status = 200, description = "JSON lines, each an event", body = LogEvent, content_type = "application/x-ndjson")))]
 pub(super) async fn logs(Asked(admin): Asked, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
     let follow = query.follow;
     // A permit is needed also without `follow`: a client may stop reading in the middle, as a pager does.
@@ -42,8 +47,9 @@ pub(super) async fn logs(Asked(admin): Asked, Query(query): Query<LogQuery>) -> 
 }
 
 /// The query of the event stream.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Since {
     /// The events after the one of this number; only new ones when it is left out.
     since: Option<u64>,
@@ -57,8 +63,10 @@ pub(super) struct Since {
     progress: bool,
 }
 
-/// The log as server-sent events, whose ids are those of the events: a client that lost its connection goes on behind
-/// the last one that it has, without loss or repetition (`Last-Event-ID`, as browsers send it).
+/// Follows the log as server-sent events, whose ids are those of the events.
+///
+/// A client that lost its connection goes on behind the last one that it has, without loss or repetition. Does not end.
+#[utoipa::path(get, path = "/events", params(Since, ("Last-Event-ID" = Option<String>, Header, description = "As browsers send it: counts before `since`")), responses((status = 200, description = "Server-sent events; the data of each is an event as JSON", body = LogEvent, content_type = "text/event-stream")))]
 pub(super) async fn events(
     Asked(admin): Asked,
     Query(query): Query<Since>,

@@ -16,15 +16,21 @@ use crate::traffic::{LimitOrder, LineLimits};
 /// How many sites an error message names.
 const SITES_SHOWN: usize = 20;
 
+/// Shows who has what of the images, and what was sent where.
+#[utoipa::path(get, path = "/swarm", responses((status = 200, description = "The swarms and the sites", body = SwarmShown)))]
 pub(super) async fn status(Asked(admin): Asked) -> Answered<SwarmShown> {
     let images = admin.swarm.status().await.map_err(no_swarm)?;
     Ok(Json(SwarmShown { images, sites: admin.traffic.shown() }))
 }
 
+/// Shows the limits on lines.
+#[utoipa::path(get, path = "/swarm/limits", responses((status = 200, description = "The limits in force", body = LineLimits)))]
 pub(super) async fn limits(Asked(admin): Asked) -> Answered<LineLimits> {
     Ok(Json(admin.traffic.limits()))
 }
 
+/// Sets or lifts the limit of a line.
+#[utoipa::path(post, path = "/swarm/limits", request_body = LimitOrder, responses((status = 200, description = "The limits in force now", body = LineLimits)))]
 pub(super) async fn limit(
     Asked(admin): Asked,
     JsonBody(order): JsonBody<LimitOrder>,

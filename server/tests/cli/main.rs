@@ -12,6 +12,9 @@
 // The server's parts, assembled as by `serve`, without its ports.
 mod parts;
 
+// Holds every answer of the server to its document.
+mod described;
+
 // The files that the commands name: an image, a kernel, keys.
 mod made;
 
@@ -201,6 +204,7 @@ async fn play(name: &str) {
         }
     }
     compare(name, &format!("{}\n", now.trim_end()));
+    assert!(parts.verdict() > 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -298,8 +302,34 @@ async fn what_a_stranger_and_a_browser_get() {
     let kit =
         ask("POST /api/v1/kits", &bearer, r#"{"name":null,"kernel":null,"sources":[{"folder":"/"}]}"#).await;
     assert!(kit.starts_with("HTTP/1.1 403") && kit.contains("a file of the server's host"), "{kit}");
-    let wrong = ask("DELETE /api/v1/status", &bearer, "").await;
-    assert!(wrong.starts_with("HTTP/1.1 405"), "{wrong}");
+    let wrong = ask("DELETE /api/v1/status", &bearer, "").await.to_lowercase();
+    assert!(wrong.starts_with("http/1.1 405") && wrong.contains("allow: get,head"), "{wrong}");
+    assert!(wrong.contains("application/problem+json"), "{wrong}");
+    // What cannot be read is refused as everything else is.
+    for line in [
+        "GET /api/v1/machines?limit=x",
+        "GET /api/v1/machines/%ff",
+        "PUT /api/v1/images/x?no_table=7",
+        "GET /api/v1/events?since=-1",
+        "POST /api/v1/machines",
+        "POST /api/v1/backup?images=2",
+    ] {
+        let answer = ask(line, &bearer, "{\"a").await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("problem+json"), "{line}: {answer}");
+    }
+    // The document and its page hold nothing of this server.
+    for (path, kind, word) in [
+        ("/api/v1/openapi.json", "content-type: application/json", r#""openapi":"3.1.0""#),
+        ("/api", "content-type: text/html", "<h1>the api</h1>"),
+    ] {
+        let answer = ask(&format!("GET {path}"), "", "").await.to_lowercase();
+        assert!(
+            answer.starts_with("http/1.1 200") && answer.contains(kind) && answer.contains(word),
+            "{path}"
+        );
+        assert!(answer.contains("content-security-policy: default-src 'none'"), "{path}");
+    }
+    parts.verdict();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

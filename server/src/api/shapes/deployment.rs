@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{ImageShown, Selection, Silence, Warning};
 
 /// An order to write an image to machines.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeployOrder {
     /// The image, by name or id.
     pub image: String,
@@ -84,7 +84,7 @@ fn is_auto(rule: &RootRule) -> bool {
 }
 
 /// What a dry run showed, sent back with the order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Shown {
     /// The image by its id, because its name may belong to another image by now.
     pub image: ImageId,
@@ -93,7 +93,7 @@ pub struct Shown {
 }
 
 /// One machine of an order, as a dry run showed it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShownLine {
     /// The machine, by its number.
     pub machine: MachineId,
@@ -102,7 +102,7 @@ pub struct ShownLine {
 }
 
 /// What an order did, or would do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeployAnswer {
     /// The new deployment's number; `None` for a dry run.
     pub deployment: Option<DeploymentId>,
@@ -124,7 +124,7 @@ fn any() -> u32 {
 }
 
 /// What an order means for one machine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeployLine {
     /// The machine, by its number.
     pub machine: MachineId,
@@ -143,7 +143,7 @@ pub struct DeployLine {
 }
 
 /// The states of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobState {
     /// Ordered, and its machine has not been given a plan yet.
@@ -185,7 +185,7 @@ impl JobState {
 }
 
 /// One machine's part of a deployment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobShown {
     /// The job's number, over all deployments.
     pub id: JobId,
@@ -222,7 +222,7 @@ pub struct JobShown {
 }
 
 /// What holds up a job that is ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "for", rename_all = "kebab-case")]
 pub enum WaitsFor {
     /// The end of a freeze: `deploy unfreeze`.
@@ -256,7 +256,7 @@ impl std::fmt::Display for WaitsFor {
 }
 
 /// A deployment: one order, with a job for each of its machines.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeploymentShown {
     /// Its number, which counts up over all orders.
     pub id: DeploymentId,
@@ -284,7 +284,7 @@ pub struct DeploymentShown {
 }
 
 /// Pauses a deployment, so that nothing more of it begins and what runs goes on; or ends the pause.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Pause {
     /// True to pause, false to go on.
     pub pause: bool,
@@ -294,7 +294,7 @@ pub struct Pause {
 }
 
 /// Cancels a deployment, or the jobs of some of its machines.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Cancel {
     /// Which machines; all of the deployment's when empty.
