@@ -317,6 +317,9 @@ async fn what_a_stranger_and_a_browser_get() {
         let answer = ask(line, &bearer, "{\"a").await;
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("problem+json"), "{line}: {answer}");
     }
+    // Shapes are objects, also where a list of their fields could be read.
+    let list = ask("POST /api/v1/swarm/limits", &bearer, "[null, null]").await;
+    assert!(list.starts_with("HTTP/1.1 400") && list.contains("no JSON object"), "{list}");
     // The document and its page hold nothing of this server.
     for (path, kind, word) in [
         ("/api/v1/openapi.json", "content-type: application/json", r#""openapi":"3.1.0""#),
