@@ -14,6 +14,8 @@ use futures::StreamExt as _;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
+use crate::parts::Parts;
+
 /// The document's path.
 const DOCUMENT: &str = "/api/v1/openapi.json";
 /// How long a line of a stream may be.
@@ -157,4 +159,44 @@ fn an_answer_that_differs_is_found() {
     for wrong in [&br#"{"a":-1}"#[..], br#"{"a":"1"}"#, b"{}", b"[]", b"{"] {
         assert!(valid(&validator, wrong).is_err(), "{}", String::from_utf8_lossy(wrong));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_gets_the_document_and_what_cannot_be_read_is_refused() {
+    let parts = Parts::start().await;
+    let bearer = crate::bearer(&parts, "chief", &["--role", "admin"]).await;
+    let ask = async |line: &str, header: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}Content-Length: {length}\r\n\r\n{body}"
+        );
+        parts.raw(&request).await
+    };
+    for line in [
+        "GET /api/v1/machines?limit=x",
+        "GET /api/v1/machines/%ff",
+        "PUT /api/v1/images/x?no_table=7",
+        "GET /api/v1/events?since=-1",
+        "POST /api/v1/machines",
+        "POST /api/v1/backup?images=2",
+    ] {
+        let answer = ask(line, &bearer, "{\"a").await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("problem+json"), "{line}: {answer}");
+    }
+    // Shapes are objects, also where a list of their fields could be read.
+    let list = ask("POST /api/v1/swarm/limits", &bearer, "[null, null]").await;
+    assert!(list.starts_with("HTTP/1.1 400") && list.contains("no JSON object"), "{list}");
+    // The document and its page hold nothing of this server.
+    for (path, kind, word) in [
+        ("/api/v1/openapi.json", "content-type: application/json", r#""openapi":"3.1.0""#),
+        ("/api", "content-type: text/html", "<h1>the api</h1>"),
+    ] {
+        let answer = ask(&format!("GET {path}"), "", "").await.to_lowercase();
+        assert!(
+            answer.starts_with("http/1.1 200") && answer.contains(kind) && answer.contains(word),
+            "{path}"
+        );
+        assert!(answer.contains("content-security-policy: default-src 'none'"), "{path}");
+    }
+    parts.verdict();
 }
