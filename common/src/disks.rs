@@ -13,6 +13,7 @@ use crate::list;
 
 /// How a disk is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Bus {
     /// NVM Express.
@@ -52,6 +53,7 @@ impl fmt::Display for Bus {
 
 /// What is on a disk, by its first and last MiB and some places between.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Contents {
     /// Zeros at every place that was read.
@@ -105,6 +107,7 @@ impl Contents {
 
 /// A file system on a disk, by the names under which an OS finds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Volume {
     /// The partition's number; 0 for the whole disk.
@@ -136,6 +139,7 @@ impl Volume {
 
 /// One disk as the kernel shows it; a disk behind two paths is two of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Disk {
     /// The kernel's name on this boot, such as `nvme0n1`. Never used to find a disk again, because names change.
     pub name: String,

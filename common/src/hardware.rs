@@ -30,6 +30,7 @@ pub const REPORT_VERSION: u32 = 1;
 
 /// The kind of firmware that started the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Firmware {
     /// Legacy BIOS.
@@ -47,6 +48,7 @@ pub enum Firmware {
 
 /// The machine's own names, from SMBIOS tables 1 to 3. Empty where the firmware gives none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct System {
     /// The manufacturer, as the firmware spells it.
@@ -67,6 +69,7 @@ pub struct System {
 
 /// The processors, all of which are of the first one's model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Cpu {
     /// The architecture as the kernel names it: `x86_64`, `aarch64`.
@@ -79,6 +82,7 @@ pub struct Cpu {
 
 /// One network interface that a cable can be plugged into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Nic {
     /// The kernel's name of it on this boot.
     pub name: String,
@@ -106,6 +110,7 @@ pub struct Nic {
 
 /// One device on a bus for which drivers are chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Device {
     /// Its address on its bus, such as `0000:00:1f.2`.
     pub address: String,
@@ -121,6 +126,7 @@ pub struct Device {
 
 /// A machine's hardware, as its loader (or an agent as an ordinary process) reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HardwareReport {
     /// The version of this document: 1.
     pub version: u32,

@@ -16,6 +16,7 @@ use crate::user_data::UserData;
 
 /// A script that runs with the new OS's root as its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Hook {
     /// Its name in the log: letters, digits, dots, dashes and underscores, 64 at the most.
     pub name: String,
@@ -35,6 +36,7 @@ fn seconds() -> u32 {
 
 /// What the failure of a hook means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// The job fails and the disk is not sealed, so it does not boot.

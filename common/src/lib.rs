@@ -65,6 +65,10 @@ pub mod hooks;
 // What crosses the network: HTTP bodies, and the swarm's messages.
 pub mod wire;
 
+// How names and texts appear in the document of the admin's API; the server only.
+#[cfg(feature = "schema")]
+mod schema;
+
 // What the tests of all crates share.
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

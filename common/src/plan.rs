@@ -52,6 +52,7 @@ pub enum Instruction {
 
 /// The stable marks of a disk. A disk is the target only if every mark that is not empty is equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DiskIdentity {
     /// The bus that it is on.
     pub bus: Bus,
@@ -112,6 +113,7 @@ impl DiskIdentity {
 
 /// What the machine does when its disk is sealed and it need not serve peers any longer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Finish {
     /// Restart into the new OS.

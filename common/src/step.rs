@@ -131,6 +131,7 @@ impl std::str::FromStr for Step {
 /// The sources of one machine's image bytes, and what fetching waited for. Wire bytes for `server` and `peers`, raw
 /// bytes of the image for the other sources.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Sources {
     /// Wire bytes received from the server.
@@ -172,6 +173,7 @@ impl Sources {
 
 /// What an event reports of its step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum What {
     /// The step began.

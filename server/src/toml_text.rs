@@ -16,7 +16,7 @@ const MOST: usize = 50;
 const ALIKE: f64 = 0.7;
 
 /// How bad a mistake is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// It works, and is hardly what was meant.
@@ -26,7 +26,7 @@ pub enum Severity {
 }
 
 /// Something that is wrong with a text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Mistake {
     /// How bad it is.
     pub severity: Severity,

@@ -48,6 +48,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
         &[
             "swarm",
             "line",
+            "schema",
             "wire",
             "hooks",
             "plan",

@@ -124,6 +124,7 @@ pub enum News {
 
 /// An error body: what, why and what to do, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Refused {
     /// What was refused, in one sentence.
     pub error: String,

@@ -73,6 +73,7 @@ impl std::fmt::Debug for Personality {
 
 /// What a transfer waits for most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Bottleneck {
     /// The network: chunks come more slowly than they could be written.

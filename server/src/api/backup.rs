@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::admin::Admin;
+use super::admin::{Admin, Query};
 use super::tasks::streamed_by;
 use crate::http::refusal::Refusal;
 
 /// The query of a backup.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
     /// Whether the images are part of it.
     #[serde(default = "yes")]
@@ -22,7 +23,10 @@ fn yes() -> bool {
     true
 }
 
+/// Writes a backup.
+///
 /// `POST` although it changes nothing: the answer holds the server's keys, so it must not be what a viewer may `GET`.
+#[utoipa::path(post, path = "/backup", params(Asked), responses((status = 200, description = "The backup; whoever reads it must see for himself that it is whole", body = Vec<u8>, content_type = "application/octet-stream")))]
 pub(super) async fn write(
     State(admin): State<Admin>,
     Query(asked): Query<Asked>,

@@ -16,6 +16,7 @@ use futures::StreamExt as _;
 use hyper::body::Body as _;
 use jiff::Timestamp;
 use tokio::sync::watch;
+use utoipa::IntoParams;
 
 use super::admin::Admin;
 use super::shapes::{Caller, Role, Scope};
@@ -159,6 +160,16 @@ impl FromRequestParts<Admin> for Asked {
         let key = order_key(&parts.headers)?;
         Ok(Self(Admin { fleet: state.fleet.asked_by(caller).under(key), ..state.clone() }))
     }
+}
+
+/// The header of an order, for the document.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code)]
+pub(super) struct OrderKey {
+    /// The caller's own name for this order: sent again under it, it is answered again and done once.
+    #[param(rename = "Idempotency-Key", pattern = "^[!-~]+$", min_length = 1, max_length = 128)]
+    key: Option<String>,
 }
 
 /// The caller's own name for an order.

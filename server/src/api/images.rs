@@ -2,22 +2,24 @@
 //! asks the fleet which jobs need an image.
 
 use axum::body::Body;
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use axum::{Extension, Json};
 use common::causes;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::admin::{Admin, Answered, JsonBody, answered, bounded};
+use super::admin::{Admin, Answered, JsonBody, Nothing, Path, Query, answered, bounded};
 use super::caller::{Asked, check_local};
-use super::shapes::{ImageAdd, ImageShown, ImageUpdate, ImageVerified};
+use super::shapes::{ImageAdd, ImageShown, ImageUpdate, ImageVerified, TaskLine};
 use super::tasks::{ProgressSender, inlet, task, written_by};
 use crate::http::refusal::Refusal;
 use crate::http::{Door, blocking};
 use crate::image::{AddSpec, Added, ImageError, ImageInfo, ImageSource, PartitionTable, Update};
 
+/// Lists the images.
+#[utoipa::path(get, path = "/images", responses((status = 200, description = "All images", body = Vec<ImageShown>)))]
 pub(super) async fn list(Asked(admin): Asked) -> Answered<Vec<ImageShown>> {
     let staged = admin.fleet.staged(None).await?;
     answered(move || {
@@ -28,6 +30,10 @@ pub(super) async fn list(Asked(admin): Asked) -> Answered<Vec<ImageShown>> {
     .await
 }
 
+/// Shows an image.
+///
+/// With what a site is sent whose machines hold another image.
+#[utoipa::path(get, path = "/images/{name}", params(("name" = String, Path, description = "The image's name or id")), responses((status = 200, description = "The image", body = ImageShown)))]
 pub(super) async fn show(Asked(admin): Asked, Path(name): Path<String>) -> Answered<ImageShown> {
     let staged = admin.fleet.staged(None).await?;
     answered(move || {
@@ -42,6 +48,10 @@ pub(super) async fn show(Asked(admin): Asked, Path(name): Path<String>) -> Answe
     .await
 }
 
+/// Adds an image from a file of the server's host.
+///
+/// Over the admin socket only; from elsewhere the image is sent.
+#[utoipa::path(post, path = "/images", request_body = ImageAdd, responses((status = 200, description = "JSON lines: progress and notes, and at last the image or the failure", body = TaskLine<ImageShown>, content_type = "application/x-ndjson")))]
 pub(super) async fn add(
     Asked(admin): Asked,
     Extension(door): Extension<Door>,
@@ -54,13 +64,20 @@ pub(super) async fn add(
 }
 
 /// The query of an upload.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Upload {
+    /// The sector size of the image in bytes, where its partition table does not show it.
     sector_bytes: Option<u32>,
+    /// Whether it is added although it has no partition table.
     #[serde(default)]
     no_table: bool,
 }
 
+/// Adds an image that is sent.
+///
+/// In one piece: when the connection breaks, nothing of it is kept.
+#[utoipa::path(put, path = "/images/{name}", params(("name" = String, Path, description = "The image's name"), Upload), request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The image: raw, or raw as gzip, xz or zstd, or qcow2"), responses((status = 200, description = "JSON lines: progress and notes, and at last the image or the failure", body = TaskLine<ImageShown>, content_type = "application/x-ndjson")))]
 pub(super) async fn upload(
     Asked(admin): Asked,
     Path(name): Path<String>,
@@ -108,6 +125,8 @@ fn add_to(
     Ok(shown(&image))
 }
 
+/// Reads an image's chunks and compares them with its manifest.
+#[utoipa::path(post, path = "/images/{name}/verify", params(("name" = String, Path, description = "The image's name or id")), responses((status = 200, description = "JSON lines: progress and notes, and at last what was found", body = TaskLine<ImageVerified>, content_type = "application/x-ndjson")))]
 pub(super) async fn verify(Asked(admin): Asked, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = bounded(name)?;
     Ok(task(admin.errands.place()?, move |sender: &mut ProgressSender<ImageVerified>| {
@@ -129,6 +148,8 @@ pub(super) async fn verify(Asked(admin): Asked, Path(name): Path<String>) -> Res
     }))
 }
 
+/// Sends an image as it was added, raw.
+#[utoipa::path(get, path = "/images/{name}/export", params(("name" = String, Path, description = "The image's name or id")), responses((status = 200, description = "The raw image", body = Vec<u8>, content_type = "application/octet-stream")))]
 pub(super) async fn export(Asked(admin): Asked, Path(name): Path<String>) -> Result<Response, Refusal> {
     let name = bounded(name)?;
     let (images, errand) = (admin.images.clone(), admin.errands.place()?);
@@ -140,7 +161,11 @@ pub(super) async fn export(Asked(admin): Asked, Path(name): Path<String>) -> Res
     }))
 }
 
-pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Answered<serde_json::Value> {
+/// Removes an image.
+///
+/// Refused while a job needs it, unless it has another name.
+#[utoipa::path(delete, path = "/images/{name}", params(("name" = String, Path, description = "The image's name or id")), responses((status = 200, description = "It is removed", body = Nothing)))]
+pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Answered<Nothing> {
     let name = bounded(name)?;
     let no_orders = admin.fleet.keep_orders_out().await?;
     let (images, asked) = (admin.images.clone(), name.clone());
@@ -162,7 +187,7 @@ pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Ans
     }
     admin.fleet.note(format!("removed the image {gone}")).await;
     drop(no_orders);
-    Ok(Json(serde_json::json!({})))
+    Ok(Json(Nothing {}))
 }
 
 /// An image as a shape.

@@ -1,21 +1,22 @@
 //! The admin's routes for boot kits, and the conversion of kits and their errors to shapes. Touches the kits.
 
 use axum::Extension;
-use axum::extract::Path;
 use axum::response::Response;
 use common::causes;
 use common::wire::http::Refused;
 use jiff::Timestamp;
 
-use super::admin::{Answered, JsonBody, answered, bounded};
+use super::admin::{Answered, JsonBody, Nothing, Path, answered, bounded};
 use super::caller::{Asked, check_local};
-use super::shapes::{KitImport, KitShown, KitSource};
+use super::shapes::{KitImport, KitShown, KitSource, TaskLine};
 use super::tasks::{ProgressSender, task};
 use crate::boot::Wanted;
 use crate::http::Door;
 use crate::http::refusal::Refusal;
 use crate::kit::{KitError, KitInfo, Progress, Source};
 
+/// Lists the boot kits.
+#[utoipa::path(get, path = "/kits", responses((status = 200, description = "All boot kits", body = Vec<KitShown>)))]
 pub(super) async fn list(Asked(admin): Asked) -> Answered<Vec<KitShown>> {
     answered(move || {
         let kits = admin.kits.store().list().map_err(|error| refused(&error))?;
@@ -24,6 +25,8 @@ pub(super) async fn list(Asked(admin): Asked) -> Answered<Vec<KitShown>> {
     .await
 }
 
+/// Shows a boot kit.
+#[utoipa::path(get, path = "/kits/{name}", params(("name" = String, Path, description = "The kit's name")), responses((status = 200, description = "The kit", body = KitShown)))]
 pub(super) async fn show(Asked(admin): Asked, Path(name): Path<String>) -> Answered<KitShown> {
     answered(move || {
         let info = admin.kits.store().info(&bounded(name)?).map_err(|error| refused(&error))?;
@@ -32,6 +35,10 @@ pub(super) async fn show(Asked(admin): Asked, Path(name): Path<String>) -> Answe
     .await
 }
 
+/// Imports a boot kit.
+///
+/// Sources other than the server's own system are files of its host, and named over its admin socket only.
+#[utoipa::path(post, path = "/kits", request_body = KitImport, responses((status = 200, description = "JSON lines: progress and notes, and at last the kit or the failure", body = TaskLine<KitShown>, content_type = "application/x-ndjson")))]
 pub(super) async fn import(
     Asked(admin): Asked,
     Extension(door): Extension<Door>,
@@ -55,12 +62,14 @@ pub(super) async fn import(
     }))
 }
 
-pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Answered<serde_json::Value> {
+/// Removes a boot kit.
+#[utoipa::path(delete, path = "/kits/{name}", params(("name" = String, Path, description = "The kit's name")), responses((status = 200, description = "It is removed", body = Nothing)))]
+pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Answered<Nothing> {
     answered(move || {
         let name = bounded(name)?;
         admin.kits.remove(&name).map_err(|error| refused(&error))?;
         admin.fleet.note_blocking(format!("removed the boot kit {name}"));
-        Ok(serde_json::json!({}))
+        Ok(Nothing {})
     })
     .await
 }

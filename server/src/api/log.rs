@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use common::id::DeploymentId;
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc};
+use utoipa::IntoParams;
 
+use super::admin::Query;
 use super::caller::Asked;
 use super::pages::{self, ENTRIES_MAX};
 use super::shapes::{LogEvent, LogQuery};
@@ -26,7 +27,10 @@ const PAGE: u32 = 500;
 /// How many lines are queued for a slow client.
 const LINES_MAX: usize = 256;
 
-/// The log, or with `limit` a page of it.
+/// Reads the log, oldest first.
+///
+/// Does not end with `follow`; with `limit` it is a page, with the next one in `Link`.
+#[utoipa::path(get, path = "/logs", params(LogQuery), responses((status = 200, description = "JSON lines, each an event", body = LogEvent, content_type = "application/x-ndjson")))]
 pub(super) async fn logs(Asked(admin): Asked, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
     if query.limit.is_some() {
         return page(&admin.fleet, query).await;
@@ -86,8 +90,9 @@ fn words(query: &LogQuery, last: u64, limit: usize) -> Vec<(&'static str, String
 }
 
 /// The query of the event stream.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Since {
     /// The events after the one of this number; only new ones when it is left out.
     since: Option<u64>,
@@ -101,8 +106,10 @@ pub(super) struct Since {
     progress: bool,
 }
 
-/// The log as server-sent events, whose ids are those of the events: a client that lost its connection goes on behind
-/// the last one that it has, without loss or repetition (`Last-Event-ID`, as browsers send it).
+/// Follows the log as server-sent events, whose ids are those of the events.
+///
+/// A client that lost its connection goes on behind the last one that it has, without loss or repetition. Does not end.
+#[utoipa::path(get, path = "/events", params(Since, ("Last-Event-ID" = Option<String>, Header, description = "As browsers send it: counts before `since`")), responses((status = 200, description = "Server-sent events; the data of each is an event as JSON", body = LogEvent, content_type = "text/event-stream")))]
 pub(super) async fn events(
     Asked(admin): Asked,
     Query(query): Query<Since>,

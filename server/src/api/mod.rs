@@ -13,6 +13,9 @@ mod used;
 // Who asks, and what a route needs of them.
 mod caller;
 
+// The document of the API, and a page of it.
+mod document;
+
 // The table of routes.
 mod routes;
 

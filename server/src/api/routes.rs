@@ -4,15 +4,18 @@
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Json, Router};
+use utoipa::OpenApi;
 
 use super::admin::{Admin, Answered, answered};
 use super::caller::{Asked, Need, guard, identify};
+use super::document::{Row, of};
 use super::shapes::{PREFIX, Role, ServerStatus};
 use super::{backup, fleet, images, kits, log, profiles, relays, swarm, tokens};
-use crate::http::refusal::{Refusal, as_problem};
+use crate::http::refusal::{Problem, Refusal, as_problem};
 use crate::http::{details, words};
 
 /// The longest request body, in bytes: an order with user-data and keys fits several times.
@@ -29,60 +32,83 @@ const ORDER_FOR_ALL: Need = Need::whole(Role::Operator);
 /// Changes the server.
 const RULE: Need = Need::whole(Role::Admin);
 
-/// Every route below [`PREFIX`].
-fn table() -> Vec<(Need, &'static str, MethodRouter<Admin>)> {
-    vec![
-        (LOOK, "/whoami", get(tokens::whoami)),
-        (RULE, "/tokens", get(tokens::list)),
-        (RULE, "/tokens", post(tokens::make)),
-        (RULE, "/tokens/{name}", delete(tokens::revoke)),
-        (LOOK, "/status", get(status)),
-        (LOOK, "/kits", get(kits::list)),
-        (RULE, "/kits", post(kits::import)),
-        (LOOK, "/kits/{name}", get(kits::show)),
-        (RULE, "/kits/{name}", delete(kits::remove)),
-        (LOOK, "/images", get(images::list)),
-        (RULE, "/images", post(images::add)),
-        (LOOK, "/images/{name}", get(images::show)),
-        (RULE, "/images/{name}", put(images::upload)),
-        (RULE, "/images/{name}", delete(images::remove)),
-        (ORDER_FOR_ALL, "/images/{name}/verify", post(images::verify)),
-        // An image may hold what its maker would not show everybody.
-        (RULE, "/images/{name}/export", get(images::export)),
-        (ORDER_FOR_ALL, "/images/{name}/stage", post(relays::stage)),
-        (LOOK, "/machines", get(fleet::machines)),
-        (ORDER, "/machines", post(fleet::command)),
-        (LOOK, "/machines/nobody", get(fleet::nobody)),
-        (LOOK, "/machines/count", get(fleet::count)),
-        (ORDER, "/machines/wake", post(relays::wake)),
-        (LOOK, "/machines/{machine}", get(fleet::machine)),
-        (LOOK_AT_ALL, "/relays", get(relays::list)),
-        (RULE, "/relays", post(relays::invite)),
-        (RULE, "/relays/{name}", delete(relays::revoke)),
-        (LOOK, "/profiles", get(profiles::list)),
-        // Its hooks run as root on whatever machine somebody orders by it: who may order for all of them may add it. A
-        // scope would not hold: others order by the same name.
-        (ORDER_FOR_ALL, "/profiles", post(profiles::add)),
-        (LOOK, "/profiles/{name}", get(profiles::show)),
-        (ORDER_FOR_ALL, "/profiles/{name}", delete(profiles::remove)),
-        (LOOK, "/deployments", get(fleet::deployments)),
-        (ORDER, "/deployments", post(fleet::order)),
-        (ORDER, "/deployments/retry", post(fleet::retry)),
-        (LOOK, "/deployments/{id}", get(fleet::deployment)),
-        (ORDER, "/deployments/{id}/pause", post(fleet::pause)),
-        (ORDER, "/deployments/{id}/cancel", post(fleet::cancel)),
-        // A backup holds the server's keys.
-        (RULE, "/backup", post(backup::write)),
-        (ORDER_FOR_ALL, "/freeze", post(fleet::freeze)),
-        (LOOK, "/logs", get(log::logs)),
-        (LOOK, "/events", get(log::events)),
-        (LOOK, "/live", get(fleet::live)),
-        (LOOK_AT_ALL, "/swarm", get(swarm::status)),
-        (LOOK_AT_ALL, "/swarm/{image}", get(swarm::detail)),
-        (LOOK_AT_ALL, "/swarm/limits", get(swarm::limits)),
-        (RULE, "/swarm/limits", post(swarm::limit)),
-    ]
+/// Makes of the table what runs, and what is written in the document of the API.
+macro_rules! table {
+    ($(($need:ident, $path:literal, $method:ident($($handler:ident)::+))),+ $(,)?) => {
+        /// What each route needs, where it is, and who handles it.
+        fn table() -> Vec<(Need, &'static str, MethodRouter<Admin>)> {
+            vec![$(($need, $path, $method($($handler)::+))),+]
+        }
+
+        /// The same for the document.
+        pub(super) const ROWS: &[Row] = &[$(Row { need: $need, method: stringify!($method), path: $path }),+];
+
+        #[derive(OpenApi)]
+        #[openapi(paths($($($handler)::+),+), components(schemas(Problem)))]
+        struct Described;
+
+        /// The document of the API.
+        pub(super) fn document() -> utoipa::openapi::OpenApi {
+            of(Described::openapi(), ROWS)
+        }
+    };
 }
+
+// A further route is a line here, and above its handler the attribute `#[utoipa::path(…)]` with the same method and path,
+// its parameters, its body and what it answers with; the first line of the handler's comment is what people read. What it
+// needs of whoever asks, its errors and its name in the document come from this table. Shapes derive `ToSchema`, queries
+// `IntoParams`. Without the attribute it does not compile; the tests of `document.rs` find an attribute that differs.
+table![
+    (LOOK, "/whoami", get(tokens::whoami)),
+    (RULE, "/tokens", get(tokens::list)),
+    (RULE, "/tokens", post(tokens::make)),
+    (RULE, "/tokens/{name}", delete(tokens::revoke)),
+    (LOOK, "/status", get(status)),
+    (LOOK, "/kits", get(kits::list)),
+    (RULE, "/kits", post(kits::import)),
+    (LOOK, "/kits/{name}", get(kits::show)),
+    (RULE, "/kits/{name}", delete(kits::remove)),
+    (LOOK, "/images", get(images::list)),
+    (RULE, "/images", post(images::add)),
+    (LOOK, "/images/{name}", get(images::show)),
+    (RULE, "/images/{name}", put(images::upload)),
+    (RULE, "/images/{name}", delete(images::remove)),
+    (ORDER_FOR_ALL, "/images/{name}/verify", post(images::verify)),
+    // An image may hold what its maker would not show everybody.
+    (RULE, "/images/{name}/export", get(images::export)),
+    (ORDER_FOR_ALL, "/images/{name}/stage", post(relays::stage)),
+    (LOOK, "/machines", get(fleet::machines)),
+    (ORDER, "/machines", post(fleet::command)),
+    (LOOK, "/machines/nobody", get(fleet::nobody)),
+    (LOOK, "/machines/count", get(fleet::count)),
+    (ORDER, "/machines/wake", post(relays::wake)),
+    (LOOK, "/machines/{machine}", get(fleet::machine)),
+    (LOOK_AT_ALL, "/relays", get(relays::list)),
+    (RULE, "/relays", post(relays::invite)),
+    (RULE, "/relays/{name}", delete(relays::revoke)),
+    (LOOK, "/profiles", get(profiles::list)),
+    // Its hooks run as root on whatever machine somebody orders by it: who may order for all of them may add it. A
+    // scope would not hold: others order by the same name.
+    (ORDER_FOR_ALL, "/profiles", post(profiles::add)),
+    (LOOK, "/profiles/{name}", get(profiles::show)),
+    (ORDER_FOR_ALL, "/profiles/{name}", delete(profiles::remove)),
+    (LOOK, "/deployments", get(fleet::deployments)),
+    (ORDER, "/deployments", post(fleet::order)),
+    (ORDER, "/deployments/retry", post(fleet::retry)),
+    (LOOK, "/deployments/{id}", get(fleet::deployment)),
+    (ORDER, "/deployments/{id}/pause", post(fleet::pause)),
+    (ORDER, "/deployments/{id}/cancel", post(fleet::cancel)),
+    // A backup holds the server's keys.
+    (RULE, "/backup", post(backup::write)),
+    (ORDER_FOR_ALL, "/freeze", post(fleet::freeze)),
+    (LOOK, "/logs", get(log::logs)),
+    (LOOK, "/events", get(log::events)),
+    (LOOK, "/live", get(fleet::live)),
+    (LOOK_AT_ALL, "/swarm", get(swarm::status)),
+    (LOOK_AT_ALL, "/swarm/{image}", get(swarm::detail)),
+    (LOOK_AT_ALL, "/swarm/limits", get(swarm::limits)),
+    (RULE, "/swarm/limits", post(swarm::limit)),
+];
 
 /// The API's routes, below [`PREFIX`].
 pub fn routes(admin: Admin) -> Router {
@@ -96,17 +122,23 @@ pub fn routes(admin: Admin) -> Router {
             Refusal::absent("the server does not know this request")
                 .hint("client and server are of different versions")
         })
+        .method_not_allowed_fallback(async || {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with this")
+        })
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
         .layer(from_fn_with_state(admin.clone(), identify))
         .layer(map_response(as_problem))
         .with_state(admin.clone())
         // One word each, for whatever watches over servers.
         .merge(words(&admin.ops.watch))
-        // Anybody may load the page: it holds nothing, and asks for a token.
+        // Anybody may load these: they hold nothing, and the page asks for a token.
         .merge(crate::dashboard::routes())
+        .merge(super::document::routes(document))
         .merge(crate::docs::routes())
 }
 
+/// Shows the server itself, without its machines.
+#[utoipa::path(get, path = "/status", responses((status = 200, description = "The server's status", body = ServerStatus)))]
 async fn status(Asked(admin): Asked) -> Answered<ServerStatus> {
     let (status, notes) = (Arc::clone(&admin.status), admin.fleet.notes().await?);
     let (frozen, warnings) = (admin.fleet.frozen().await?, admin.fleet.warnings().await?);

@@ -130,7 +130,7 @@ pub use warning::{ACCEPTABLE, Warning};
 pub const PREFIX: &str = "/api/v1";
 
 /// One line of the response of a long task.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskLine<T> {
     /// How far the task is.
@@ -151,7 +151,7 @@ pub enum TaskLine<T> {
 }
 
 /// The answer to `status`: the server itself, without its machines.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerStatus {
     /// The version of the server's program, which may differ from the client's.
     pub version: String,
@@ -177,7 +177,7 @@ pub struct ServerStatus {
 }
 
 /// Where the API is served over TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ApiShown {
     /// Its base URL.
     pub url: String,
@@ -186,7 +186,7 @@ pub struct ApiShown {
 }
 
 /// Freezes the server, so that it starts nothing new, or ends the freeze.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Freeze {
     /// True to freeze, false to end the freeze.
     pub freeze: bool,
@@ -196,7 +196,7 @@ pub struct Freeze {
 }
 
 /// A freeze that is in force: nothing new is started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Frozen {
     /// When the freeze began.
     pub since: Timestamp,
@@ -212,8 +212,9 @@ impl std::fmt::Display for Frozen {
 }
 
 /// The query of the log: which events are wanted.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(default)]
+#[into_params(parameter_in = Query)]
 pub struct LogQuery {
     /// Of these machines, comma-separated; all when empty.
     pub machines: String,
@@ -236,7 +237,7 @@ pub struct LogQuery {
 }
 
 /// One event of the log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LogEvent {
     /// The event's number, which counts up over all events.
     pub id: u64,

@@ -21,12 +21,17 @@ use crate::traffic::{LimitOrder, LineLimits};
 /// How many sites an error message names.
 const SITES_SHOWN: usize = 20;
 
+/// Shows who has what of the images, and what was sent where.
+#[utoipa::path(get, path = "/swarm", responses((status = 200, description = "The swarms and the sites", body = SwarmShown)))]
 pub(super) async fn status(Asked(admin): Asked) -> Answered<SwarmShown> {
     let images = admin.swarm.status().await.map_err(no_swarm)?;
     Ok(Json(SwarmShown { images, sites: admin.traffic.shown() }))
 }
 
-/// The swarm of one image in detail; the image by its name, or by its id where it was removed meanwhile.
+/// Shows the swarm of one image in detail.
+///
+/// The image by its name, or by its id where it was removed meanwhile.
+#[utoipa::path(get, path = "/swarm/{image}", params(("image" = String, Path, description = "The image's name or id")), responses((status = 200, description = "Its agents with what each has", body = SwarmDetail)))]
 pub(super) async fn detail(Asked(admin): Asked, Path(image): Path<String>) -> Answered<SwarmDetail> {
     let name = bounded(image)?;
     let (images, asked) = (admin.images.clone(), name.clone());
@@ -41,10 +46,14 @@ pub(super) async fn detail(Asked(admin): Asked, Path(image): Path<String>) -> An
     })
 }
 
+/// Shows the limits on lines.
+#[utoipa::path(get, path = "/swarm/limits", responses((status = 200, description = "The limits in force", body = LineLimits)))]
 pub(super) async fn limits(Asked(admin): Asked) -> Answered<LineLimits> {
     Ok(Json(admin.traffic.limits()))
 }
 
+/// Sets or lifts the limit of a line.
+#[utoipa::path(post, path = "/swarm/limits", request_body = LimitOrder, responses((status = 200, description = "The limits in force now", body = LineLimits)))]
 pub(super) async fn limit(
     Asked(admin): Asked,
     JsonBody(order): JsonBody<LimitOrder>,

@@ -23,7 +23,7 @@ struct Files;
 const FIRST: &str = "index";
 
 /// Nothing but what the server itself hands out, and no scripts.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
+pub(crate) const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
 /// The names of all pages without their endings, in the order of the first page's links; those that it does not name

@@ -98,8 +98,8 @@ struct Told(Refused);
 
 /// An error as a problem of RFC 9457. `title` and `detail` are for clients that know no more than that; `error`, `cause`
 /// and `hint` are what the command line prints.
-#[derive(Debug, Serialize)]
-struct Problem {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Problem {
     r#type: &'static str,
     title: String,
     status: u16,

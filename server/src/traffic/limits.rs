@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rate::Rate;
 
 /// The rate limits in force; also what the configuration sets.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LineLimits {
     /// For everything that the server sends; `None` is unlimited.
     pub server: Option<Rate>,
@@ -17,7 +17,7 @@ pub struct LineLimits {
 }
 
 /// A change of one limit, as the API receives it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LimitOrder {
     /// The site whose limit changes; `None` for the server's own line.
     pub site: Option<String>,

@@ -16,7 +16,7 @@ use super::sites::Sites;
 use super::tally::{Kind, SentByKind};
 
 /// What the server has sent into one site since it started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SiteTraffic {
     /// The site's name, or [`super::OTHER_SITES`].
     pub site: String,

@@ -38,6 +38,18 @@ impl TryFrom<u64> for Rate {
     }
 }
 
+impl utoipa::PartialSchema for Rate {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::Integer)
+            .minimum(Some(LEAST))
+            .description(Some("A rate in bits per second."))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Rate {}
+
 impl From<Rate> for u64 {
     fn from(rate: Rate) -> Self {
         rate.0

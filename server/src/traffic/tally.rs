@@ -67,7 +67,7 @@ impl Kind {
 }
 
 /// Bytes that were sent, by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SentByKind {
     /// Answers of the DHCP server.
     pub dhcp: u64,

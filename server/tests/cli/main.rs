@@ -18,6 +18,9 @@ mod many;
 // The log as a stream, and orders that are sent again.
 mod requests;
 
+// Holds every answer of the server to its document.
+mod described;
+
 // The files that the commands name: an image, a kernel, keys.
 mod made;
 
@@ -206,6 +209,7 @@ async fn play(name: &str) {
         }
     }
     compare(name, &format!("{}\n", now.trim_end()));
+    assert!(parts.verdict() > 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -310,8 +314,9 @@ async fn what_a_stranger_and_a_browser_get() {
     assert!(kit.starts_with("HTTP/1.1 403") && kit.contains("a file of the server's host"), "{kit}");
     let typo = ask("POST /api/v1/profiles", &bearer, r#"{"name":"x","text":"imgae = 1"}"#).await;
     assert!(typo.starts_with("HTTP/1.1 422") && typo.contains("1:1 there is no setting `imgae`"), "{typo}");
-    let wrong = ask("DELETE /api/v1/status", &bearer, "").await;
-    assert!(wrong.starts_with("HTTP/1.1 405"), "{wrong}");
+    let wrong = ask("DELETE /api/v1/status", &bearer, "").await.to_lowercase();
+    assert!(wrong.starts_with("http/1.1 405") && wrong.contains("allow: get,head"), "{wrong}");
+    assert!(wrong.contains("application/problem+json"), "{wrong}");
 }
 
 /// A token of `role`, with further flags, as a header.

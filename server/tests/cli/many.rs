@@ -35,7 +35,11 @@ fn ids(body: &str) -> Vec<String> {
     let id = |value: &serde_json::Value| value["id"].to_string().trim_matches('"').to_owned();
     match serde_json::from_str::<Vec<serde_json::Value>>(body) {
         Ok(all) => all.iter().map(id).collect(),
-        Err(_) => body.lines().filter_map(|line| Some(id(&serde_json::from_str(line).ok()?))).collect(),
+        // A body that is sent in chunks has the length of each on a line of its own.
+        Err(_) => {
+            let objects = body.lines().filter(|line| line.starts_with('{'));
+            objects.map(|line| id(&serde_json::from_str(line).unwrap())).collect()
+        }
     }
 }
 

@@ -39,6 +39,8 @@ use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::described::Described;
+
 /// The address at which machines would reach this server.
 const HTTP: ([u8; 4], u16) = ([10, 0, 0, 1], 8069);
 const KEY: [u8; 32] = [9; 32];
@@ -50,6 +52,7 @@ pub(crate) struct Parts {
     /// The API's URL, and the fingerprint of its certificate.
     api: (String, String),
     certificate: CertificateDer<'static>,
+    described: Described,
     cancel: CancellationToken,
 }
 
@@ -122,6 +125,8 @@ impl Parts {
             live,
             cancel: cancel.clone(),
         });
+        let described = Described::by(&admin).await;
+        let admin = described.around(admin);
         let socket = http::bind_admin(&folder.path().join("admin.sock")).await.unwrap();
         let (listener, certificate) = api_listener().await;
         let fingerprint = Fingerprint::of(&certificate).to_string();
@@ -131,7 +136,12 @@ impl Parts {
         tokio::spawn(node.run(cancel.clone()));
         tokio::spawn(task.run(cancel.clone()));
         tokio::spawn(async move { while told.recv().await.is_some() {} });
-        Self { folder, fleet, api, certificate, cancel }
+        Self { folder, fleet, api, certificate, described, cancel }
+    }
+
+    /// Fails when an answer of this server did not fit its document; returns how many did.
+    pub(crate) fn verdict(&self) -> usize {
+        self.described.verdict()
     }
 
     /// The API's URL, and the fingerprint of its certificate.

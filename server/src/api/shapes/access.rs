@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What somebody may do; each role may do all that the ones before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// May look at everything but secrets.
@@ -55,7 +57,7 @@ impl FromStr for Role {
 }
 
 /// Which machines somebody may see and change. Empty for all of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Scope {
     /// Machines of these sites.
@@ -97,7 +99,7 @@ pub struct Caller {
 }
 
 /// The answer to `whoami`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WhoAmI {
     /// As the log names you.
     pub who: String,
@@ -110,7 +112,7 @@ pub struct WhoAmI {
 }
 
 /// Asks for a new token.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TokenOrder {
     /// Its name, by which the log names whoever uses it.
     pub name: String,
@@ -125,7 +127,7 @@ pub struct TokenOrder {
 }
 
 /// A new token. The server keeps only its hash: this is the only time that it is shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TokenMade {
     /// The token itself, which is a secret.
     pub token: String,
@@ -134,7 +136,7 @@ pub struct TokenMade {
 }
 
 /// A token, without what it is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TokenShown {
     /// Its name; that of a revoked one may have been given again.
     pub name: String,

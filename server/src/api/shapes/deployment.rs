@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{DeployPart, ImageShown, ProfileChoice, Selection, ShownProfile, Silence, UsedProfile, Warning};
 
 /// An order to write an image to machines.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeployOrder {
     /// The image, by name or id. May be empty where profiles name it.
     #[serde(default)]
@@ -93,7 +93,7 @@ fn is_auto(rule: &RootRule) -> bool {
 }
 
 /// What a dry run showed, sent back with the order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Shown {
     /// The image by its id, because its name may belong to another image by now.
     pub image: ImageId,
@@ -105,7 +105,7 @@ pub struct Shown {
 }
 
 /// One machine of an order, as a dry run showed it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShownLine {
     /// The machine, by its number.
     pub machine: MachineId,
@@ -117,7 +117,7 @@ pub struct ShownLine {
 }
 
 /// What an order did, or would do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeployAnswer {
     /// The new deployment's number, of several the first one's; `None` for a dry run.
     pub deployment: Option<DeploymentId>,
@@ -142,7 +142,7 @@ fn any() -> u32 {
 }
 
 /// What an order means for one machine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeployLine {
     /// The machine, by its number.
     pub machine: MachineId,
@@ -167,7 +167,7 @@ pub struct DeployLine {
 }
 
 /// The states of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobState {
     /// Ordered, and its machine has not been given a plan yet.
@@ -209,7 +209,7 @@ impl JobState {
 }
 
 /// One machine's part of a deployment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobShown {
     /// The job's number, over all deployments.
     pub id: JobId,
@@ -246,7 +246,7 @@ pub struct JobShown {
 }
 
 /// What holds up a job that is ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "for", rename_all = "kebab-case")]
 pub enum WaitsFor {
     /// The end of a freeze: `deploy unfreeze`.
@@ -280,7 +280,7 @@ impl std::fmt::Display for WaitsFor {
 }
 
 /// A deployment: one order, with a job for each of its machines.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeploymentShown {
     /// Its number, which counts up over all orders.
     pub id: DeploymentId,
@@ -314,7 +314,7 @@ pub struct DeploymentShown {
 }
 
 /// Pauses a deployment, so that nothing more of it begins and what runs goes on; or ends the pause.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Pause {
     /// True to pause, false to go on.
     pub pause: bool,
@@ -324,7 +324,7 @@ pub struct Pause {
 }
 
 /// Cancels a deployment, or the jobs of some of its machines.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Cancel {
     /// Which machines; all of the deployment's when empty.

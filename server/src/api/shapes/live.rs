@@ -20,7 +20,7 @@ use super::{Frozen, JobState, MachineState};
 use crate::traffic::SiteTraffic;
 
 /// One message of the stream.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Live {
     /// When it was put together, by the server's clock.
@@ -71,7 +71,7 @@ impl Live {
 }
 
 /// The server itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LiveServer {
     /// The freeze that is in force; null when there is none.
     #[serde(default)]
@@ -79,7 +79,7 @@ pub struct LiveServer {
 }
 
 /// Entries that ended, by their keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct LiveGone {
     /// Machines that were forgotten, or left the reader's scope.
@@ -108,7 +108,7 @@ impl LiveGone {
 }
 
 /// A machine, by its number. Its step's units are in [`LiveProgress`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LiveMachine {
     /// The machine, by its number.
     pub m: MachineId,
@@ -133,7 +133,7 @@ pub struct LiveMachine {
 }
 
 /// A machine's newest job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LiveJob {
     /// The job's number.
     pub j: JobId,
@@ -154,7 +154,7 @@ pub struct LiveJob {
 }
 
 /// How far the step of a machine's newest job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LiveProgress {
     /// The machine, by its number.
     pub m: MachineId,
@@ -165,7 +165,7 @@ pub struct LiveProgress {
 }
 
 /// A deployment's sums; the jobs of its machines are in [`LiveMachine`] as long as they are the newest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LiveDeployment {
     /// The deployment's number.
     pub d: DeploymentId,
@@ -187,7 +187,7 @@ pub struct LiveDeployment {
 }
 
 /// How many jobs are in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct LiveJobs {
     /// Their machines have not been given a plan yet.
@@ -222,7 +222,7 @@ impl LiveJobs {
 }
 
 /// The swarm of one image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LiveSwarm {
     /// The image, by the hash of its manifest.
     pub image: ImageId,
@@ -235,7 +235,7 @@ pub struct LiveSwarm {
 }
 
 /// An agent or a relay in a swarm. What it has and sent is in [`LiveCounts`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LiveNode {
     /// Its key in this stream: the job's number, or for a relay `NAME@IMAGE` with the image's first digits.
     pub k: String,
@@ -255,7 +255,7 @@ pub struct LiveNode {
 }
 
 /// What an agent or relay has and sent, counted since it joined.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LiveCounts {
     /// Its key, that of its [`LiveNode`].
     pub k: String,
@@ -281,7 +281,7 @@ fn is_zero(count: &u32) -> bool {
 }
 
 /// One image's swarm in detail: who holds which chunks, and who may take them from whom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SwarmDetail {
     /// The image, by the hash of its manifest.
     pub image: ImageId,
@@ -302,7 +302,7 @@ pub struct SwarmDetail {
 }
 
 /// One agent or relay of a swarm in detail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SwarmNode {
     /// What `swarm status` shows of it.
     #[serde(flatten)]

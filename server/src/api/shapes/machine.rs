@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{JobShown, Selection, Silence};
 
 /// The states of a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MachineState {
     /// It was seen; no admin has done anything with it yet.
@@ -50,7 +50,7 @@ impl MachineState {
 
 /// Why a machine's identity is in doubt: it shows marks of another one on record, and not all of them. It gets no plan
 /// until an admin has said whether it is that one (`merge`) or not (`release`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Doubt {
     /// The other machine, whose marks it shows.
     pub other: MachineId,
@@ -71,7 +71,7 @@ impl std::fmt::Display for Doubt {
 }
 
 /// A machine, as `machine list` and `machine show` print it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MachineShown {
     /// The number that the server gave it.
     pub id: MachineId,
@@ -114,7 +114,7 @@ pub struct MachineShown {
 }
 
 /// A command for machines.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MachineCommand {
     /// The machines that the command is for.
     pub selection: Selection,
@@ -126,7 +126,7 @@ pub struct MachineCommand {
 }
 
 /// A request to wake machines with magic packets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MachineWake {
     /// The machines to wake.
     pub selection: Selection,
@@ -136,7 +136,7 @@ pub struct MachineWake {
 }
 
 /// What can be done with a machine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MachineAction {
     /// Approves it: open deployments may take it.
@@ -170,7 +170,7 @@ pub enum MachineAction {
 }
 
 /// How many machines a selection means.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MachineCount {
     /// Their number.
     pub count: usize,
@@ -179,7 +179,7 @@ pub struct MachineCount {
 }
 
 /// What a command did with one machine, or would do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MachineChanged {
     /// The machine, by its number.
     pub machine: MachineId,

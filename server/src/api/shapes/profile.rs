@@ -15,7 +15,7 @@ use super::ImageShown;
 use crate::toml_text::Mistake;
 
 /// Adds a profile, or with `dry_run` only looks for mistakes in it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProfileAdd {
     /// Its name: letters, digits, dots, dashes and underscores.
     pub name: String,
@@ -33,7 +33,7 @@ pub struct ProfileAdd {
 }
 
 /// A file that a profile's text names.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProfileFile {
     /// What it holds: a text, or `{"base64": …}` where it is none.
@@ -43,7 +43,7 @@ pub enum ProfileFile {
 }
 
 /// The answer to [`ProfileAdd`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProfileAdded {
     /// The profile as it is stored; `None` for a dry run.
     pub profile: Option<ProfileShown>,
@@ -52,7 +52,7 @@ pub struct ProfileAdded {
 }
 
 /// A profile.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProfileShown {
     /// Its name.
     pub name: String,
@@ -68,7 +68,7 @@ pub struct ProfileShown {
 }
 
 /// What a profile says, or an order with it, without anything secret.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Wish {
     /// The image's name.
     pub image: String,
@@ -102,7 +102,7 @@ pub struct Wish {
 }
 
 /// A hook without its script.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HookShown {
     /// Its name.
     pub name: String,
@@ -115,7 +115,7 @@ pub struct HookShown {
 }
 
 /// One profile of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProfileChoice {
     /// Its name.
     pub name: String,
@@ -125,7 +125,7 @@ pub struct ProfileChoice {
 }
 
 /// The profile by which something was ordered, as it was then: what it says now may be something else.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UsedProfile {
     /// Its name.
     pub name: String,
@@ -136,7 +136,7 @@ pub struct UsedProfile {
 }
 
 /// The profile of a dry run, sent back with the order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShownProfile {
     /// Its name.
     pub name: String,
@@ -147,7 +147,7 @@ pub struct ShownProfile {
 }
 
 /// What an order did, or would do, by one profile.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeployPart {
     /// The profile.
     pub profile: UsedProfile,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A request to invite a relay to a site.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RelayInvite {
     /// The site that it is to serve; its subnets are known from the configuration.
     pub site: String,
@@ -20,7 +20,7 @@ pub struct RelayInvite {
 }
 
 /// An invitation, shown once: the server keeps nothing that could enrol a relay.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RelayInvited {
     /// The relay's name.
     pub name: String,
@@ -35,7 +35,7 @@ pub struct RelayInvited {
 }
 
 /// What has become of an invitation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RelayState {
     /// Its word was not used yet.
@@ -51,7 +51,7 @@ pub enum RelayState {
 }
 
 /// A relay, as `relay list` prints it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RelayShown {
     /// Its name; that of a revoked one may be given again.
     pub name: String,
@@ -68,6 +68,7 @@ pub struct RelayShown {
     /// The version that it last said.
     pub version: Option<String>,
     /// Where the site's machines reach it; `None` while it is away.
+    #[schema(value_type = Option<String>)]
     pub http: Option<SocketAddr>,
     /// Bytes that its cache may still take; `None` where it does not say.
     pub free_bytes: Option<u64>,
@@ -78,7 +79,7 @@ pub struct RelayShown {
 }
 
 /// How much of an image a relay has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RelayHolds {
     /// The image.
     pub image: ImageId,
@@ -93,7 +94,7 @@ pub struct RelayHolds {
 }
 
 /// A request to stage an image at a site, to change when and how fast, or to end that.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImageStage {
     /// The site, whose relays fetch the image.
     pub site: String,
@@ -109,7 +110,7 @@ pub struct ImageStage {
 }
 
 /// An image that is staged at a site, as `image list` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Staged {
     /// The image.
     pub image: ImageId,
@@ -124,7 +125,7 @@ pub struct Staged {
 }
 
 /// How much of a staged image one relay has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StagedAt {
     /// The relay's name.
     pub relay: String,

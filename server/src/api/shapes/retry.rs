@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{DeployLine, Selection};
 
 /// Orders jobs again that failed or were refused.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Retry {
     /// The deployment whose jobs are retried; `None` for each machine's newest job.
@@ -25,7 +25,7 @@ pub struct Retry {
 }
 
 /// One job, as a dry run showed it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RetryShown {
     /// The job that failed or was refused.
     pub job: JobId,
@@ -34,7 +34,7 @@ pub struct RetryShown {
 }
 
 /// One job that is ordered again, or would be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RetryLine {
     /// The job that failed or was refused.
     pub job: JobId,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Machines named by an admin: ids, names, serials, Ethernet addresses, hostlists such as `rack1-[01-16]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Selection {
     /// Ids, names, serials or Ethernet addresses, each possibly a hostlist.

@@ -9,21 +9,24 @@ use serde::{Deserialize, Serialize};
 use super::{ImageTraits, Staged};
 
 /// One source of a boot kit's files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KitSource {
     /// The server's own operating system.
     Host,
     /// A folder with the layout of a root file system.
+    #[schema(value_type = String)]
     Folder(PathBuf),
     /// A file that is a Debian package.
+    #[schema(value_type = String)]
     Deb(PathBuf),
     /// The archive of an iPXE release.
+    #[schema(value_type = String)]
     Ipxe(PathBuf),
 }
 
 /// A request to import a boot kit. Paths are of the server's host.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct KitImport {
     /// The kit's name; `None` for its kernel's version.
     pub name: Option<String>,
@@ -34,7 +37,7 @@ pub struct KitImport {
 }
 
 /// A boot kit, as `kit list` and `kit show` print it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct KitShown {
     /// The kit's name, which is part of the URLs that machines boot from.
     pub name: String,
@@ -67,11 +70,12 @@ pub struct KitShown {
 }
 
 /// A request to add an image from a file of the server's host.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImageAdd {
     /// The name to add it under.
     pub name: String,
     /// The path on the server's host.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// The sector size of the image in bytes, where its partition table does not show it.
     pub sector_bytes: Option<u32>,
@@ -81,7 +85,7 @@ pub struct ImageAdd {
 }
 
 /// An image, as `image list` and `image show` print it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImageShown {
     /// The image's name, by which it is ordered; one image may have several.
     pub name: String,
@@ -117,7 +121,7 @@ pub struct ImageShown {
 }
 
 /// What an image costs a site whose machines hold another one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImageUpdate {
     /// The name of the image that they hold.
     pub from: String,
@@ -126,7 +130,7 @@ pub struct ImageUpdate {
 }
 
 /// What `image verify` found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImageVerified {
     /// The image's name.
     pub name: String,

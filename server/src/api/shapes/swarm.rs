@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::traffic::SiteTraffic;
 
 /// One agent in the swarm, as `swarm status` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NodeStatus {
     /// The job that it carries out; `None` for a relay.
     pub job: Option<JobId>,
@@ -35,7 +35,7 @@ pub struct NodeStatus {
 }
 
 /// What `swarm status` shows: who has what, and what was sent where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SwarmShown {
     /// Each image's swarm that has members.
     pub images: Vec<SwarmStatus>,
@@ -44,7 +44,7 @@ pub struct SwarmShown {
 }
 
 /// The status of one image's swarm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SwarmStatus {
     /// The image, by the hash of its manifest.
     pub image: ImageId,

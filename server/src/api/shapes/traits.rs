@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What was found in an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImageTraits {
     /// The version of the inspection that found these; an image that an earlier one inspected is inspected again.
     pub looked: u32,
@@ -24,7 +24,7 @@ pub struct ImageTraits {
 }
 
 /// A partition's marks, by which an installed OS finds its file systems, perhaps on another disk of the machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PartitionMarks {
     /// The partition's number in the table, from 1, as Linux counts.
     pub number: u32,
@@ -43,7 +43,7 @@ pub struct PartitionMarks {
 }
 
 /// Whether a BIOS boots an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "boots", rename_all = "kebab-case")]
 pub enum BiosBoot {
     /// There is boot code in the first sector, and a place for what it loads.
@@ -55,7 +55,7 @@ pub enum BiosBoot {
 }
 
 /// Whether UEFI firmware boots an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "boots", rename_all = "kebab-case")]
 pub enum UefiBoot {
     /// An EFI system partition has the default loader, `EFI/BOOT/BOOTX64.EFI`.
@@ -75,7 +75,7 @@ pub enum UefiBoot {
 }
 
 /// Whether an image has cloud-init that would use the data that it is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "found", rename_all = "kebab-case")]
 pub enum CloudInit {
     /// cloud-init was found.

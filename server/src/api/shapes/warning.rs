@@ -9,7 +9,7 @@ use super::{BiosBoot, CloudInit, UefiBoot};
 
 /// One warning. To add one: a variant here, its sentence in `Display`, and if it refuses the machine, its word in
 /// [`Warning::stops`] and [`ACCEPTABLE`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "warning", rename_all = "kebab-case")]
 pub enum Warning {
     /// The machine has not reported its hardware, so no disk can be shown.
