@@ -41,6 +41,9 @@ mod arp;
 // Packets that wait for an ARP probe.
 mod checks;
 
+// Core: what another server offers.
+mod offer;
+
 // Other DHCP servers on the network.
 mod rivals;
 

@@ -6,12 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use common::id::Mac;
-use common::limits::DHCP_RIVAL_FILE_BYTES_MAX;
 use nix::sys::socket::{MsgFlags, send};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use super::options::{HEADER, MAGIC, Options};
+use super::offer::Offer;
+use super::options::{HEADER, MAGIC};
 use super::rivals::Ears;
 use super::wire::{Interface, frame};
 
@@ -141,29 +141,17 @@ fn question(kind: u8, mac: Mac, own: Ipv4Addr, asked: Asked) -> Vec<u8> {
 
 /// The answer in a DHCP packet from `source`; `None` if it is no offer or acknowledgement, or not for us.
 fn read(packet: &[u8], source: Ipv4Addr) -> Option<Answer> {
-    let header = packet.get(..HEADER).filter(|header| header[0] == 2 && header[HEADER - 4..] == MAGIC)?;
-    let asked = [Asked::Bios, Asked::Uefi].into_iter().find(|asked| header[4..8] == number(*asked))?;
-    let options = Options::of(packet);
-    if !matches!(options.get(53), [2 | 5]) {
-        return None;
-    }
-    let server = <[u8; 4]>::try_from(options.get(54)).map_or(source, Ipv4Addr::from);
-    let overloaded = options.get(52).first().is_some_and(|value| value & 1 != 0);
-    let field = if overloaded { &[][..] } else { &header[108..236] };
+    let Offer { transaction, options, server, addresses, file } = Offer::of(packet, source)?;
+    let asked = [Asked::Bios, Asked::Uefi].into_iter().find(|asked| *transaction == number(*asked))?;
     Some(Answer {
         server,
         asked,
         second: false,
-        addresses: header[16..20] != [0; 4],
+        addresses,
         pxe: options.get(60).starts_with(b"PXEClient"),
         menu: !options.get(43).is_empty(),
-        file: [options.get(67), field].into_iter().map(printable).find(|file| !file.is_empty()),
+        file,
     })
-}
-
-fn printable(name: &[u8]) -> String {
-    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-    name[..name.len().min(DHCP_RIVAL_FILE_BYTES_MAX)].escape_ascii().to_string()
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 
-use common::limits::{DHCP_RIVAL_FILE_BYTES_MAX, DHCP_RIVALS_MAX};
+use common::limits::DHCP_RIVALS_MAX;
 use nix::sys::socket::bind;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::options::{HEADER, MAGIC, Options};
+use super::offer::Offer;
 use super::wire::Interface;
 
 /// Seconds after which a server that was not seen again is forgotten: a day.
@@ -84,24 +84,10 @@ fn packet(frame: &[u8]) -> Option<(&[u8], Ipv4Addr)> {
 /// The server that sent this Ethernet frame; `None` if the frame is no DHCP offer or acknowledgement.
 fn read(frame: &[u8]) -> Option<Rival> {
     let (packet, source) = packet(frame)?;
-    let header = packet.get(..HEADER).filter(|header| header[0] == 2 && header[HEADER - 4..] == MAGIC)?;
-    let options = Options::of(packet);
-    // Only offers and acknowledgements; a refusal gives nothing.
-    if !matches!(options.get(53), [2 | 5]) {
-        return None;
-    }
-    let server = <[u8; 4]>::try_from(options.get(54)).map_or(source, Ipv4Addr::from);
-    let overloaded = options.get(52).first().is_some_and(|value| value & 1 != 0);
-    let field = if overloaded { &[][..] } else { &header[108..236] };
-    let file = [options.get(67), field].into_iter().map(printable).find(|file| !file.is_empty());
+    let Offer { options, server, addresses, file, .. } = Offer::of(packet, source)?;
     let pxe = options.get(60).starts_with(b"PXEClient") || options.get(60).starts_with(b"HTTPClient");
     let boots = file.or_else(|| pxe.then(|| "PXE".to_owned()));
-    Some(Rival { address: server, addresses: header[16..20] != [0; 4], boots })
-}
-
-fn printable(name: &[u8]) -> String {
-    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-    name[..name.len().min(DHCP_RIVAL_FILE_BYTES_MAX)].escape_ascii().to_string()
+    Some(Rival { address: server, addresses, boots })
 }
 
 /// Receives the answers of other servers.
