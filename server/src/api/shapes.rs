@@ -1,50 +1,8 @@
 //! The requests and responses of the admin's API; they are also what `-o json` prints, so their field names are part of
 //! the interface. Touches `common`.
 //!
-//! Routes, all below [`PREFIX`]. Long tasks answer with JSON lines, each a [`TaskLine`].
-//!
-//! | route | body | answer |
-//! | --- | --- | --- |
-//! | `GET /status` | | [`ServerStatus`] |
-//! | `GET /kits`, `GET /kits/{name}` | | [`KitShown`], one or a list |
-//! | `POST /kits` | [`KitImport`] | lines, `TaskLine<KitShown>` |
-//! | `DELETE /kits/{name}` | | `{}` |
-//! | `GET /images`, `GET /images/{name}` | | [`ImageShown`], one or a list |
-//! | `POST /images` | [`ImageAdd`] | lines, `TaskLine<ImageShown>` |
-//! | `PUT /images/{name}?sector_bytes=` | the image's bytes as a stream | lines, `TaskLine<ImageShown>` |
-//! | `POST /images/{name}/verify` | | lines, `TaskLine<ImageVerified>` |
-//! | `GET /images/{name}/export` | | the raw image |
-//! | `DELETE /images/{name}` | | `{}` |
-//! | `POST /images/{name}/stage` | [`ImageStage`] | list of [`Staged`], of this image |
-//! | `GET /machines?labels=` (a page), `GET /machines/{machine}` | | [`MachineShown`], one or a list |
-//! | `POST /machines` | [`MachineCommand`] | list of [`MachineChanged`] |
-//! | `GET /machines/nobody?labels=` | | why no machine fits, or null |
-//! | `GET /machines/count?machines=&labels=` | | [`MachineCount`] |
-//! | `POST /machines/wake` | [`MachineWake`] | list of [`MachineChanged`] |
-//! | `GET /relays` | | list of [`RelayShown`] |
-//! | `POST /relays` | [`RelayInvite`] | [`RelayInvited`] |
-//! | `DELETE /relays/{name}` | | [`RelayShown`] |
-//! | `GET /profiles`, `GET /profiles/{name}` | | [`ProfileShown`], one or a list |
-//! | `POST /profiles` | [`ProfileAdd`] | [`ProfileAdded`] |
-//! | `DELETE /profiles/{name}` | | [`ProfileShown`] |
-//! | `GET /deployments?newest=` (a page), `GET /deployments/{id}` | | [`DeploymentShown`], one or a list |
-//! | `POST /deployments` | [`DeployOrder`] | [`DeployAnswer`] |
-//! | `POST /deployments/{id}/cancel` | [`Cancel`] | [`DeploymentShown`] |
-//! | `POST /deployments/{id}/pause` | [`Pause`] | [`DeploymentShown`] |
-//! | `POST /deployments/retry` | [`Retry`] | list of [`RetryLine`] |
-//! | `POST /backup?images=` | | a backup, which holds the server's keys |
-//! | `POST /freeze` | [`Freeze`] | [`Frozen`], or null |
-//! | `GET /logs?…` ([`LogQuery`]) | | lines of [`LogEvent`]; does not end with `follow` |
-//! | `GET /events?since=…` | | [`LogEvent`]s as server-sent events; does not end |
-//! | `GET /whoami` | | [`WhoAmI`] |
-//! | `GET /tokens` | | list of [`TokenShown`] |
-//! | `POST /tokens` | [`TokenOrder`] | [`TokenMade`] |
-//! | `DELETE /tokens/{name}` | | [`TokenShown`] |
-//! | `GET /swarm` | | [`SwarmShown`] |
-//! | `GET /live` | | server-sent events, each a [`live::Live`]; does not end |
-//! | `GET /swarm/{image}` | | [`live::SwarmDetail`] |
-//! | `GET /swarm/limits` | | [`crate::traffic::LineLimits`] |
-//! | `POST /swarm/limits` | [`crate::traffic::LimitOrder`] | [`crate::traffic::LineLimits`] |
+//! Which route takes and answers with which of them stands at its handler, and in the document that is made of those, `GET
+//! /api/v1/openapi.json`; the routes are a table in `api/routes.rs`. Long tasks answer with JSON lines, each a [`TaskLine`].
 //!
 //! A list that may be long is a page: `limit` entries behind the one of the number `after`. Where there is more, the
 //! answer has `Link: <…>; rel="next"` with the path of the next page; where a `limit` is missing or higher than what the
