@@ -371,6 +371,21 @@ pub const RELAY_ANSWER_BYTES_MAX: usize = 4 << 20;
 /// The most images that a relay may name in a request.
 pub const RELAY_IMAGES_MAX: usize = 128;
 
+/// The most images that are being sent in pieces at once: each may take as much of the disk as it has bytes.
+pub const UPLOADS_MAX: usize = 8;
+
+/// How long what came of such an image is kept after its last piece: a night, and the next morning.
+pub const UPLOAD_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// The most bytes of such an image: as many as an image may have.
+pub const UPLOAD_BYTES_MAX: u64 = CHUNKS_MAX as u64 * CHUNK_BYTES as u64;
+
+/// Bytes of the disk that such images leave free, for the log and for what else the server writes.
+pub const UPLOAD_SPACE_LEFT: u64 = 256 << 20;
+
+/// How long a piece may bring nothing before its line is taken for dead.
+pub const UPLOAD_SILENCE: Duration = Duration::from_secs(120);
+
 const _: () = assert!(REPORT_BYTES_MAX + EVENTS_BYTES_MAX <= BODIES_BYTES_PER_ADDRESS);
 const _: () = assert!(BODIES_BYTES_PER_ADDRESS + BODIES_BYTES_RESERVED < BODIES_BYTES_MAX);
 const _: () = assert!(LONG_ERRANDS_MAX < ADMINS_MAX);

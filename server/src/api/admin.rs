@@ -19,6 +19,7 @@ use super::errands::{Errands, Streams};
 use super::live::LiveStreams;
 use super::ops::Ops;
 use super::shapes::ServerStatus;
+use super::uploads::Uploads;
 use super::used::LastUsed;
 use crate::boot::BootKits;
 use crate::fleet::FleetHandle;
@@ -39,6 +40,8 @@ pub struct Admin {
     pub fleet: FleetHandle,
     /// The image store.
     pub images: Images,
+    /// Images that are being sent.
+    pub uploads: Uploads,
     /// The boot kits, and which of them machines boot.
     pub kits: Arc<BootKits>,
     /// The swarm's status.

@@ -1,6 +1,9 @@
 //! The client of the API: HTTP/1.1 over the server's Unix socket, or over TLS with a token, with one connection for each
 //! request. Responses of JSON lines are passed on line by line as they arrive. Touches that connection and nothing else.
 
+// Images in pieces, over lines that break.
+mod sending;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,10 +47,12 @@ pub struct Client {
 /// The pauses before an order is sent again whose answer was lost.
 const RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
-/// What became of a request that the server did not refuse.
+/// What became of a request.
 enum Sent {
     /// It is answered.
     Answer(Response<Incoming>),
+    /// The server refused it.
+    Refused(StatusCode, Fault),
     /// The connection broke: nobody knows whether the server took it.
     Lost(Fault),
 }
@@ -118,14 +123,14 @@ impl Client {
         let key = hex::encode(bits);
         let mut pauses = RETRIES.iter();
         loop {
-            let sent = self.send_keyed(Method::POST, path, json(body)?, Some(&key)).await;
+            let sent = self.send_with(Method::POST, path, json(body)?, Some(("idempotency-key", &key))).await;
             let lost = match sent {
                 Ok(Sent::Answer(answer)) => match whole_or_lost(answer).await {
                     Ok(bytes) => return serde_json::from_slice(&bytes).map_err(|error| unreadable(&error)),
                     Err(lost) => lost,
                 },
                 Ok(Sent::Lost(lost)) => lost,
-                Err(refused) => return Err(refused),
+                Ok(Sent::Refused(_, fault)) | Err(fault) => return Err(fault),
             };
             match pauses.next() {
                 Some(pause) => tokio::time::sleep(*pause).await,
@@ -221,18 +226,19 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>, Fault> {
-        match self.send_keyed(method, path, body, None).await? {
+        match self.send_with(method, path, body, None).await? {
             Sent::Answer(answer) => Ok(answer),
-            Sent::Lost(fault) => Err(fault),
+            Sent::Refused(_, fault) | Sent::Lost(fault) => Err(fault),
         }
     }
 
-    async fn send_keyed(
+    /// Sends a request with one more header.
+    async fn send_with(
         &self,
         method: Method,
         path: &str,
         body: Body,
-        key: Option<&str>,
+        header: Option<(&'static str, &str)>,
     ) -> Result<Sent, Fault> {
         let (stream, host): (Box<dyn Pipe>, String) = match &self.target {
             Target::Socket(path) => {
@@ -248,23 +254,28 @@ impl Client {
         };
         // The connection's task ends by itself when the response has been read or dropped.
         tokio::spawn(connection);
+        let kind = match method {
+            Method::PUT => "application/octet-stream",
+            Method::PATCH => "application/partial-upload",
+            _ => "application/json",
+        };
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{PREFIX}{path}"))
             .header("host", host)
-            .header("content-type", "application/json");
+            .header("content-type", kind);
         if let Target::Remote(remote) = &self.target {
             request = request.header("authorization", format!("Bearer {}", remote.token));
         }
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
         }
         let request = request
             .body(body)
             .map_err(|error| Fault::usage(format!("`{path}` cannot be asked for")).because(&error))?;
         match sender.send_request(request).await {
             Ok(answer) if answer.status().is_success() => Ok(Sent::Answer(answer)),
-            Ok(answer) => Err(refusal(answer).await),
+            Ok(answer) => Ok(Sent::Refused(answer.status(), refusal(answer).await)),
             Err(error) => Ok(Sent::Lost(broke_off(&error))),
         }
     }

@@ -76,7 +76,7 @@ pub(super) struct Upload {
 
 /// Adds an image that is sent.
 ///
-/// In one piece: when the connection breaks, nothing of it is kept.
+/// In one piece: when the connection breaks, nothing of it is kept. `/uploads` is for lines that break.
 #[utoipa::path(put, path = "/images/{name}", params(("name" = String, Path, description = "The image's name"), Upload), request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The image: raw, or raw as gzip, xz or zstd, or qcow2"), responses((status = 200, description = "JSON lines: progress and notes, and at last the image or the failure", body = TaskLine<ImageShown>, content_type = "application/x-ndjson")))]
 pub(super) async fn upload(
     Asked(admin): Asked,
@@ -95,7 +95,7 @@ pub(super) async fn upload(
     Ok(task(errand, move |sender| add_to(&admin, spec, sender)))
 }
 
-fn add_to(
+pub(super) fn add_to(
     admin: &Admin,
     spec: AddSpec,
     sender: &mut ProgressSender<ImageShown>,

@@ -28,6 +28,9 @@ mod kits;
 // Routes for images.
 mod images;
 
+// Routes for images that are sent in pieces.
+mod uploads;
+
 // Routes for profiles.
 mod profiles;
 
@@ -72,6 +75,7 @@ pub use errands::{Errands, Streams};
 pub use live::{LiveStreams, LiveTask};
 pub use ops::{NoBackup, Ops, WriteBackup};
 pub use routes::routes;
+pub use uploads::Uploads;
 pub use used::LastUsed;
 
 pub(crate) use images::{refused as image_refused, shown as image_shown};

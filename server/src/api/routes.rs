@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn_with_state, map_response};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use axum::{Json, Router};
 use utoipa::OpenApi;
 
@@ -14,7 +14,7 @@ use super::admin::{Admin, Answered, answered};
 use super::caller::{Asked, Need, guard, identify};
 use super::document::{Row, of};
 use super::shapes::{PREFIX, Role, ServerStatus};
-use super::{backup, fleet, images, kits, log, profiles, relays, swarm, tokens};
+use super::{backup, fleet, images, kits, log, profiles, relays, swarm, tokens, uploads};
 use crate::http::refusal::{Problem, Refusal, as_problem};
 use crate::http::{details, words};
 
@@ -77,6 +77,12 @@ table![
     // An image may hold what its maker would not show everybody.
     (RULE, "/images/{name}/export", get(images::export)),
     (ORDER_FOR_ALL, "/images/{name}/stage", post(relays::stage)),
+    (RULE, "/uploads", get(uploads::list)),
+    (RULE, "/uploads", post(uploads::open)),
+    (RULE, "/uploads/{id}", get(uploads::show)),
+    (RULE, "/uploads/{id}", patch(uploads::append)),
+    (RULE, "/uploads/{id}", delete(uploads::give_up)),
+    (RULE, "/uploads/{id}/image", post(uploads::finish)),
     (LOOK, "/machines", get(fleet::machines)),
     (ORDER, "/machines", post(fleet::command)),
     (LOOK, "/machines/nobody", get(fleet::nobody)),

@@ -13,6 +13,9 @@
 // Shapes of boot kits and images.
 mod stores;
 
+// Images that are sent in pieces.
+mod upload;
+
 // Relays, and which images are staged at them.
 mod relay;
 
@@ -82,6 +85,7 @@ pub use stores::{ImageAdd, ImageShown, ImageUpdate, ImageVerified, KitImport, Ki
 pub use subscriber::{SubscriberShown, SubscriberState};
 pub use swarm::{NodeStatus, SwarmShown, SwarmStatus};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};
+pub use upload::{UploadEnd, UploadOrder, UploadShown};
 pub use warning::{ACCEPTABLE, Warning};
 
 /// The path that all routes of the admin's API begin with.

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::kit::absolute;
 use super::progress::Progress;
 use super::show::{Screen, talk};
-use crate::api::shapes::{ImageAdd, ImageShown, ImageVerified, TaskLine};
+use crate::api::shapes::{ImageAdd, ImageShown, ImageVerified, TaskLine, UploadOrder};
 use crate::fault::Fault;
 
 /// Bytes of an upload that are read at once.
@@ -43,18 +43,23 @@ async fn add(
     sector: Option<u32>,
     no_table: bool,
 ) -> Result<ImageShown, Fault> {
-    let mut progress = Progress::new("reading", None);
+    let is_sent = !client.is_local();
+    let mut progress = Progress::new(if is_sent { "sending" } else { "reading" }, None);
     let on_line = |line: TaskLine<ImageShown>| match line {
         TaskLine::Progress { done, total, text } => progress.set(done, total, &text),
         TaskLine::Note(text) => progress.note(&text),
         TaskLine::Done(_) | TaskLine::Failed(_) => {}
     };
     let is_stream = file == Path::new("-");
-    if is_stream || !client.is_local() {
+    if is_sent {
+        let input = if is_stream { standard_input()? } else { opened(file).await? };
+        let order = UploadOrder { name, bytes: None, sector_bytes: sector, no_table };
+        return client.send_image(order, input, on_line).await;
+    }
+    if is_stream {
         let sector = sector.map(|bytes| format!("&sector_bytes={bytes}")).unwrap_or_default();
         let query = format!("?no_table={no_table}{sector}");
-        let input = if is_stream { standard_input()? } else { opened(file).await? };
-        let pieces = ReaderStream::with_capacity(input, PIECE_BYTES);
+        let pieces = ReaderStream::with_capacity(standard_input()?, PIECE_BYTES);
         return client.upload(&format!("/images/{name}{query}"), pieces.boxed(), on_line).await;
     }
     let order = ImageAdd { name, path: absolute(file)?, sector_bytes: sector, no_table };

@@ -25,6 +25,7 @@ mod names;
 mod sweep;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,6 +112,23 @@ impl Images {
         }));
         images.tidy();
         Ok(images)
+    }
+
+    /// Checks that an image may have this name.
+    ///
+    /// # Errors
+    /// When it is not allowed.
+    pub fn check_name(&self, name: &str) -> Result<(), ImageError> {
+        check_name(name)
+    }
+
+    /// An empty file without a name where images are kept, for one that has not wholly come; it is gone when it is
+    /// closed.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn scratch(&self) -> io::Result<File> {
+        self.0.blobs.scratch()
     }
 
     /// Cancels every running add, verify and export; each fails with `ImageError::Stopped`.

@@ -55,6 +55,7 @@ pub(super) async fn start(wired: Wired, supervisor: &mut Supervisor, ends: &Ends
         supervisor.listener("metrics", done(door.run(wired.metrics, METRICS_BOUNDS, ends.outer.clone())));
     }
     supervisor.listener("live", done(wired.live_task.run(ends.outer.clone())));
+    supervisor.listener("uploads", done(wired.uploads.tend(ends.outer.clone())));
     supervisor.worker("traffic", done(carried::log(fleet.clone(), wired.traffic, ends.inner.clone())));
     supervisor.worker("subscribers", wired.subscribers.run(fleet.clone(), ends.inner.clone()));
     supervisor.worker("watchdog", done(notify::watchdog(fleet.clone(), ends.inner.clone())));

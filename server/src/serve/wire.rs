@@ -54,6 +54,8 @@ pub(super) struct Wired {
     pub(super) fleet_task: FleetTask,
     /// The task of the live stream.
     pub(super) live_task: api::LiveTask,
+    /// Images that are being sent in pieces.
+    pub(super) uploads: api::Uploads,
     /// The routes of the machines' HTTP listener.
     pub(super) public: Router,
     /// The routes of the admin's socket.
@@ -115,9 +117,11 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         http::public(fleet.clone(), boot_files(&stores), config.kernel_args.clone(), config.discovery, peers);
     let watch = watching(&watched, &doors, &stores, (&config, &traffic), (&fleet, subscribers.handle()));
     let (live, live_task) = api::LiveStreams::new(fleet.clone(), swarm.handle(), traffic.clone());
+    let uploads = api::Uploads::default();
     let private = api::routes(api::Admin {
         fleet: fleet.clone(),
         images: stores.images.clone(),
+        uploads: uploads.clone(),
         kits: Arc::clone(&stores.kits),
         swarm: swarm.handle(),
         traffic: traffic.clone(),
@@ -144,6 +148,7 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         fleet,
         fleet_task,
         live_task,
+        uploads,
         public,
         private,
         metrics: http::details(&watch).merge(http::words(&watch)),

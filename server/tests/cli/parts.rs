@@ -109,6 +109,7 @@ impl Parts {
         let admin = api::routes(api::Admin {
             fleet: fleet.clone(),
             images: stores.images.clone(),
+            uploads: api::Uploads::default(),
             kits: Arc::clone(&stores.kits),
             swarm,
             traffic: Traffic::default(),
