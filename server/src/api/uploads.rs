@@ -148,10 +148,13 @@ pub(super) async fn finish(
 }
 
 fn found(admin: &Admin, caller: &Caller, id: &str) -> Result<Arc<Upload>, Refusal> {
-    admin.uploads.get(id, &caller.who).ok_or_else(|| {
-        Refusal::absent("there is no such upload of yours")
-            .hint("one that nobody goes on with is removed after a day, and by a restart of the server: begin again")
-    })
+    admin.uploads.get(id, &caller.who).ok_or_else(gone)
+}
+
+fn gone() -> Refusal {
+    Refusal::absent("there is no such upload of yours").hint(
+        "one that nobody goes on with is removed after a day, and by a restart of the server: begin again",
+    )
 }
 
 fn with_offset(shown: UploadShown) -> Response {
@@ -171,6 +174,7 @@ fn refused(error: &NotTaken) -> Refusal {
         NotTaken::Space { .. } => {
             (StatusCode::UNPROCESSABLE_ENTITY, "remove images that nobody needs, or send it compressed")
         }
+        NotTaken::Gone => return gone(),
         NotTaken::Busy => (StatusCode::CONFLICT, "wait until it has ended"),
         NotTaken::Place { .. } | NotTaken::Broke(_) => {
             (StatusCode::CONFLICT, "`GET` the upload, and go on from its `offset`")

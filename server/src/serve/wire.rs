@@ -106,15 +106,12 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
     let provisioning = provisioning(&stores, &home, swarm.handle(), peers.clone());
     let settings = settings(&config, files, &home, (&url, swarm.handle().addresses()));
     let keys = home.keys.clone();
-    let start = move || fleet::start(records, provisioning, keys, settings);
-    let (fleet, fleet_task) =
-        aside(move || start().map_err(|error| Fault::failed("cannot start the fleet").because(&error)))
-            .await?;
+    let start =
+        move || fleet::start(records, provisioning, keys, settings).map_err(|error| not_started(&error));
+    let (fleet, fleet_task) = aside(start).await?;
     let (leases, kept) = leases::load(leases).await?;
-    let orders = fleet.policies();
-    peers.expect(move |site| orders.borrow().due.expects(site));
-    let public =
-        http::public(fleet.clone(), boot_files(&stores), config.kernel_args.clone(), config.discovery, peers);
+    expect(&peers, &fleet);
+    let public = public(&config, &stores, &fleet, peers);
     let watch = watching(&watched, &doors, &stores, (&config, &traffic), (&fleet, subscribers.handle()));
     let (live, live_task) = api::LiveStreams::new(fleet.clone(), swarm.handle(), traffic.clone());
     let uploads = api::Uploads::default();
@@ -157,6 +154,21 @@ pub(super) async fn wire(bound: Bound, closing: CancellationToken) -> Result<Wir
         leases,
         kept,
     })
+}
+
+/// The routes of the machines' HTTP listener.
+fn public(config: &Config, stores: &Stores, fleet: &FleetHandle, peers: Peers) -> Router {
+    http::public(fleet.clone(), boot_files(stores), config.kernel_args.clone(), config.discovery, peers)
+}
+
+/// Tells the peers' side for which sites machines are expected.
+fn expect(peers: &Peers, fleet: &FleetHandle) {
+    let orders = fleet.policies();
+    peers.expect(move |site| orders.borrow().due.expects(site));
+}
+
+fn not_started(error: &dyn std::error::Error) -> Fault {
+    Fault::failed("cannot start the fleet").because(error)
 }
 
 /// What a backup is made of.

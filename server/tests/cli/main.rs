@@ -18,6 +18,9 @@ mod many;
 // The log as a stream, and orders that are sent again.
 mod requests;
 
+// Images that are sent over lines that break.
+mod uploads;
+
 // Holds every answer of the server to its document.
 mod described;
 

@@ -45,6 +45,9 @@ pub(super) enum NotTaken {
         /// Bytes that may be taken.
         free: u64,
     },
+    /// It was removed meanwhile.
+    #[error("it was removed meanwhile")]
+    Gone,
     /// Another request for the same upload is at work.
     #[error("another request goes on with this upload")]
     Busy,
@@ -142,9 +145,10 @@ impl Uploads {
         mine
     }
 
-    /// Forgets an upload; its bytes are gone when nobody reads them any more.
+    /// Forgets an upload; its bytes are gone when nobody reads them any more. Whoever waits for its turn does in vain.
     pub(super) fn remove(&self, upload: &Upload) {
         self.0.lock().remove(&upload.id);
+        upload.turn.close();
     }
 
     /// Removes uploads that nobody went on with, until `cancel`.
@@ -192,7 +196,8 @@ impl Upload {
         let turn = tokio::time::timeout(TURN_TIME, Arc::clone(&self.turn).acquire_owned()).await;
         match turn {
             Ok(Ok(turn)) => Ok((turn, mine)),
-            Ok(Err(_)) | Err(_) => Err(NotTaken::Busy),
+            Ok(Err(_)) => Err(NotTaken::Gone),
+            Err(_) => Err(NotTaken::Busy),
         }
     }
 
