@@ -111,6 +111,9 @@ pub const API_CONNECTIONS_PER_ADDRESS: usize = 64;
 /// connection has taken over, some 150 KiB.
 pub const EVENT_STREAMS_MAX: usize = 1024;
 
+/// ...and those over the admin's socket: with the long errands fewer than [`ADMINS_MAX`], so that orders have a connection.
+pub const SOCKET_STREAMS_MAX: usize = 8;
+
 /// How long the answer to a wrong token is held back: guessing is hopeless already, and should not fill a log.
 pub const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(300);
 
@@ -388,7 +391,7 @@ pub const UPLOAD_SILENCE: Duration = Duration::from_secs(120);
 
 const _: () = assert!(REPORT_BYTES_MAX + EVENTS_BYTES_MAX <= BODIES_BYTES_PER_ADDRESS);
 const _: () = assert!(BODIES_BYTES_PER_ADDRESS + BODIES_BYTES_RESERVED < BODIES_BYTES_MAX);
-const _: () = assert!(LONG_ERRANDS_MAX < ADMINS_MAX);
+const _: () = assert!(LONG_ERRANDS_MAX + SOCKET_STREAMS_MAX < ADMINS_MAX);
 const _: () = assert!(EVENT_STREAMS_MAX < API_CONNECTIONS_MAX);
 const _: () = assert!(WIRE_CHUNK_BYTES_MAX <= CHUNK_BYTES);
 const _: () = assert!((CHUNKS_MAX as usize).div_ceil(8) < CONTROL_MESSAGE_BYTES_MAX);

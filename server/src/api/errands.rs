@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use common::limits::{EVENT_STREAMS_MAX, LONG_ERRANDS_MAX};
+use common::limits::{EVENT_STREAMS_MAX, LONG_ERRANDS_MAX, SOCKET_STREAMS_MAX};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::http::Door;
 use crate::http::refusal::Refusal;
 
 /// The limit on long requests, shared by all handlers.
@@ -34,21 +35,28 @@ impl Errands {
     }
 }
 
-/// The limit on event streams, shared by all handlers.
+/// The limits on event streams, shared by all handlers: over TLS, and over the admin's socket, which has fewer connections.
 #[derive(Debug, Clone)]
-pub struct Streams(Arc<Semaphore>);
+pub struct Streams {
+    remote: Arc<Semaphore>,
+    local: Arc<Semaphore>,
+}
 
 impl Default for Streams {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(EVENT_STREAMS_MAX)))
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { remote: places(EVENT_STREAMS_MAX), local: places(SOCKET_STREAMS_MAX) }
     }
 }
 
 impl Streams {
-    /// A permit for a stream, or a refusal when [`EVENT_STREAMS_MAX`] are open already.
-    pub(super) fn place(&self) -> Result<Errand, Refusal> {
-        let full = format!("{EVENT_STREAMS_MAX} event streams are open already");
-        place_in(&self.0, full, "close pages that nobody looks at")
+    /// A permit for a stream at `door`, or a refusal when [`EVENT_STREAMS_MAX`] or [`SOCKET_STREAMS_MAX`] are open already.
+    pub(super) fn place(&self, door: Door) -> Result<Errand, Refusal> {
+        let (places, most) = match door {
+            Door::Socket(_) => (&self.local, SOCKET_STREAMS_MAX),
+            Door::Api | Door::Machines => (&self.remote, EVENT_STREAMS_MAX),
+        };
+        place_in(places, format!("{most} event streams are open already"), "close those that nobody looks at")
     }
 }
 

@@ -17,6 +17,7 @@ use super::shapes::{
     Caller, Cancel, DeployAnswer, DeployOrder, DeploymentShown, Freeze, Frozen, MachineChanged,
     MachineCommand, MachineCount, MachineShown, Pause, Retry, RetryLine, Selection,
 };
+use crate::http::Door;
 use crate::http::refusal::Refusal;
 
 /// The query of a page of the list of machines: those with a greater number than `after` that fit the selectors in
@@ -98,8 +99,9 @@ pub(super) async fn machine(Asked(admin): Asked, Path(name): Path<String>) -> An
 pub(super) async fn live(
     Asked(admin): Asked,
     Extension(caller): Extension<Arc<Caller>>,
+    Extension(door): Extension<Door>,
 ) -> Result<Response, Refusal> {
-    let place = admin.streams.place()?;
+    let place = admin.streams.place(door)?;
     admin.live.response(caller.scope.clone(), place).await
 }
 

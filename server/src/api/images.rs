@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::admin::{Admin, Answered, JsonBody, Nothing, Path, Query, answered, bounded};
+use super::admin::{Admin, Answered, JsonBody, Path, Query, answered, bounded};
 use super::caller::{Asked, check_local};
-use super::shapes::{ImageAdd, ImageShown, ImageUpdate, ImageVerified, TaskLine};
+use super::shapes::{ImageAdd, ImageRemoved, ImageShown, ImageUpdate, ImageVerified, TaskLine};
 use super::tasks::{ProgressSender, inlet, task, written_by};
 use crate::http::refusal::Refusal;
 use crate::http::{Door, blocking};
@@ -164,8 +164,8 @@ pub(super) async fn export(Asked(admin): Asked, Path(name): Path<String>) -> Res
 /// Removes an image.
 ///
 /// Refused while a job needs it, unless it has another name.
-#[utoipa::path(delete, path = "/images/{name}", params(("name" = String, Path, description = "The image's name or id")), responses((status = 200, description = "It is removed", body = Nothing)))]
-pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Answered<Nothing> {
+#[utoipa::path(delete, path = "/images/{name}", params(("name" = String, Path, description = "The image's name or id")), responses((status = 200, description = "It is removed", body = ImageRemoved)))]
+pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Answered<ImageRemoved> {
     let name = bounded(name)?;
     let no_orders = admin.fleet.keep_orders_out().await?;
     let (images, asked) = (admin.images.clone(), name.clone());
@@ -187,7 +187,10 @@ pub(super) async fn remove(Asked(admin): Asked, Path(name): Path<String>) -> Ans
     }
     admin.fleet.note(format!("removed the image {gone}")).await;
     drop(no_orders);
-    Ok(Json(Nothing {}))
+    let profiles = admin.fleet.profiles().await?.into_iter();
+    let profiles =
+        profiles.filter(|profile| profile.wish.image == gone).map(|profile| profile.name).collect();
+    Ok(Json(ImageRemoved { profiles }))
 }
 
 /// An image as a shape.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -20,6 +21,7 @@ use super::shapes::{LogEvent, LogQuery};
 use super::tasks::{events_of, lines_of};
 use crate::fleet::FleetHandle;
 use crate::fleet::store::LogFilter;
+use crate::http::Door;
 use crate::http::refusal::Refusal;
 
 /// How many events are read from the records at once.
@@ -113,9 +115,10 @@ pub(super) struct Since {
 pub(super) async fn events(
     Asked(admin): Asked,
     Query(query): Query<Since>,
+    Extension(door): Extension<Door>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let place = admin.streams.place()?;
+    let place = admin.streams.place(door)?;
     let news = admin.fleet.follow();
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).or(query.since);
     let after = match last {

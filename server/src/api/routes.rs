@@ -7,13 +7,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use utoipa::OpenApi;
 
 use super::admin::{Admin, Answered, answered};
 use super::caller::{Asked, Need, guard, identify};
 use super::document::{Row, of};
-use super::shapes::{PREFIX, Role, ServerStatus};
+use super::shapes::{Caller, PREFIX, Role, ServerStatus};
 use super::{backup, fleet, images, kits, log, profiles, relays, swarm, tokens, uploads};
 use crate::http::refusal::{Problem, Refusal, as_problem};
 use crate::http::{details, words};
@@ -145,10 +145,14 @@ pub fn routes(admin: Admin) -> Router {
 
 /// Shows the server itself, without its machines.
 #[utoipa::path(get, path = "/status", responses((status = 200, description = "The server's status", body = ServerStatus)))]
-async fn status(Asked(admin): Asked) -> Answered<ServerStatus> {
+async fn status(Asked(admin): Asked, Extension(caller): Extension<Arc<Caller>>) -> Answered<ServerStatus> {
     let (status, notes) = (Arc::clone(&admin.status), admin.fleet.notes().await?);
     let (frozen, warnings) = (admin.fleet.frozen().await?, admin.fleet.warnings().await?);
     let Json(mut status) = answered(move || Ok(ServerStatus { frozen, ..status() })).await?;
     status.warnings.extend(warnings.into_iter().chain(notes));
+    // Where events of the whole server go to is none of theirs.
+    if !caller.scope.is_everything() {
+        status.subscribers.clear();
+    }
     Ok(Json(status))
 }

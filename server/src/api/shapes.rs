@@ -81,7 +81,9 @@ pub use relay::{
 pub use retry::{Retry, RetryLine, RetryShown};
 pub use selection::Selection;
 pub use silence::Silence;
-pub use stores::{ImageAdd, ImageShown, ImageUpdate, ImageVerified, KitImport, KitShown, KitSource};
+pub use stores::{
+    ImageAdd, ImageRemoved, ImageShown, ImageUpdate, ImageVerified, KitImport, KitShown, KitSource,
+};
 pub use subscriber::{SubscriberShown, SubscriberState};
 pub use swarm::{NodeStatus, SwarmShown, SwarmStatus};
 pub use traits::{BiosBoot, CloudInit, ImageTraits, PartitionMarks, UefiBoot};

@@ -105,7 +105,7 @@ pub(super) async fn whoami(client: &Client, screen: &Screen) -> Result<ExitCode,
 pub(super) async fn run(client: &Client, screen: &Screen, command: Token) -> Result<ExitCode, Fault> {
     match command {
         Token::Create { name, role, sites, labels, expires } => {
-            let expires_seconds = expires.as_deref().map(life).transpose()?;
+            let expires_seconds = expires.as_deref().map(seconds).transpose()?;
             let order = TokenOrder { name, role, scope: Scope { sites, labels }, expires_seconds };
             let made: TokenMade = client.post("/tokens", &order).await?;
             screen.token_made(&made)?;
@@ -119,9 +119,10 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Token) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-fn life(text: &str) -> Result<u64, Fault> {
-    units::seconds(text).and_then(|seconds| u64::try_from(seconds).ok()).ok_or_else(|| {
-        Fault::usage(format!("`{}` is no time for a token to live", text.escape_debug()))
-            .hint("write 12h or 90d")
+/// A span of time as whole seconds.
+pub(super) fn seconds(text: &str) -> Result<u64, Fault> {
+    let seconds = units::seconds(text).and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.ok_or_else(|| {
+        Fault::usage(format!("`{}` is no time", text.escape_debug())).hint("write 90m, 12h or 7d")
     })
 }

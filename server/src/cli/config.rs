@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _};
+use common::causes::with_causes;
 
 use super::args::{Args, Config};
 use super::show::words::mistake_line;
@@ -12,7 +13,8 @@ use super::show::{Screen, talk};
 use crate::config::{self, Flags, Held, Source};
 use crate::dhcp4;
 use crate::fault::Fault;
-use crate::mistakes::{Severity, check as look_through};
+use crate::mistakes::{Mistake, Severity, check as look_through};
+use crate::subscribers::{self, SubscriberError};
 
 pub(super) fn run(screen: &Screen, command: Config) -> Result<ExitCode, Fault> {
     match command {
@@ -25,7 +27,8 @@ fn check(screen: &Screen, flags: Flags) -> Result<ExitCode, Fault> {
     let path = config::file_of(&flags);
     let text = path.as_deref().map(config::text_of).transpose()?.unwrap_or_default();
     let place = |name: &str| dhcp4::interface_address(name).ok().map(|interface| interface.place());
-    let (_, mistakes) = look_through(&text, flags, place);
+    let (config, mut mistakes) = look_through(&text, flags, place);
+    mistakes.extend(config.iter().flat_map(unopened));
     let is_wrong = mistakes.iter().any(|mistake| mistake.severity == Severity::Error);
     let name = path.map_or_else(|| "flags and environment".to_owned(), |path| path.display().to_string());
     if screen.wants_json() {
@@ -39,6 +42,19 @@ fn check(screen: &Screen, flags: Flags) -> Result<ExitCode, Fault> {
         }
     }
     Ok(ExitCode::from(if is_wrong { 2 } else { 0 }))
+}
+
+/// Secrets and authorities of webhooks that cannot be used. Where only the rights of whoever checks are missing, the
+/// service may have them.
+fn unopened(config: &crate::config::Config) -> Vec<Mistake> {
+    let as_mistake = |error: SubscriberError| Mistake {
+        severity: if error.is_of_this_user() { Severity::Warning } else { Severity::Error },
+        line: None,
+        column: None,
+        text: with_causes(&error),
+        hint: Some(error.hint().to_owned()),
+    };
+    subscribers::refused(&config.subscriptions).into_iter().map(as_mistake).collect()
 }
 
 fn show(screen: &Screen, flags: &Flags) -> Result<(), Fault> {

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::kit::absolute;
 use super::progress::Progress;
 use super::show::{Screen, talk};
-use crate::api::shapes::{ImageAdd, ImageShown, ImageVerified, TaskLine, UploadOrder};
+use crate::api::shapes::{ImageAdd, ImageRemoved, ImageShown, ImageVerified, TaskLine, UploadOrder};
 use crate::fault::Fault;
 
 /// Bytes of an upload that are read at once.
@@ -31,7 +31,12 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Image) -> Res
         Image::Verify { name } => return verify(client, screen, &name).await,
         Image::Export { name, file } => export(client, &name, &file).await?,
         Image::Stage(stage) => super::relay::stage(client, screen, stage).await?,
-        Image::Remove { name } => client.delete(&format!("/images/{name}")).await?,
+        Image::Remove { name } => {
+            let removed: ImageRemoved = client.delete_for(&format!("/images/{name}")).await?;
+            if !removed.profiles.is_empty() {
+                talk(&format!("note: without an image now: the profiles {}", removed.profiles.join(", ")));
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

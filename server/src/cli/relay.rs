@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use common::text::{bytes, percent};
 use jiff::Timestamp;
 
+use super::access::seconds;
 use super::args::{Relay, Stage};
 use super::client::{Client, url_part};
 use super::show::words::{has, when};
@@ -12,7 +13,6 @@ use super::show::{Screen, talk};
 use crate::api::shapes::{ImageStage, RelayHolds, RelayInvite, RelayInvited, RelayShown, RelayState, Staged};
 use crate::fault::Fault;
 use crate::traffic::Rate;
-use crate::units;
 
 pub(super) async fn run(client: &Client, screen: &Screen, command: Relay) -> Result<ExitCode, Fault> {
     match command {
@@ -34,11 +34,6 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Relay) -> Res
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn seconds(text: &str) -> Result<u64, Fault> {
-    let seconds = units::seconds(text).and_then(|seconds| u64::try_from(seconds).ok());
-    seconds.ok_or_else(|| Fault::usage(format!("`{text}` is no time")).hint("write 90m, 24h or 7d"))
 }
 
 fn show_invited(screen: &Screen, invited: &RelayInvited) -> Result<(), Fault> {

@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use rust_embed::Embed;
 
+pub(crate) use page::escaped;
+
 /// The files of the manual.
 #[derive(Embed)]
 #[folder = "docs/"]

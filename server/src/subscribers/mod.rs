@@ -51,7 +51,7 @@ mod handle;
 mod run;
 
 pub use handle::Handle;
-pub use open::{SubscriberError, open};
+pub use open::{SubscriberError, open, refused};
 pub use run::{Opened, Stopped};
 pub use settings::{BadTarget, Export, Place, Secret, Subscriptions, SyslogTarget, Webhook, WebhookUrl};
 pub use wants::{BadWants, Level, Wants};

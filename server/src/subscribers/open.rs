@@ -99,6 +99,25 @@ pub fn open(subscriptions: &Subscriptions, source: &str, host: &str) -> Result<O
     Ok(Opened::new(all))
 }
 
+/// What `serve` would refuse of `subscriptions` here, as this user: secrets and authorities that cannot be used.
+#[must_use]
+pub fn refused(subscriptions: &Subscriptions) -> Vec<SubscriberError> {
+    let opened = subscriptions.webhooks.iter().map(|webhook| open_webhook(webhook, &Arc::from("")));
+    opened.filter_map(Result::err).collect()
+}
+
+impl SubscriberError {
+    /// Whether it may be otherwise for the service's user: rights and credentials are that user's.
+    #[must_use]
+    pub fn is_of_this_user(&self) -> bool {
+        match self {
+            Self::Unreadable { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
+            Self::NoCredentials { .. } => true,
+            Self::Secret { .. } | Self::Authority { .. } | Self::Tls(_) => false,
+        }
+    }
+}
+
 fn open_webhook(webhook: &Webhook, source: &Arc<str>) -> Result<Ready, SubscriberError> {
     let secrets = secrets(&webhook.name, &webhook.secret)?;
     let tls = match webhook.url.is_tls {

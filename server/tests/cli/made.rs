@@ -41,6 +41,12 @@ pub(crate) fn files(folder: &Path) {
           secrets_file = \"x\"\n[[webhook]]\nname = \"c\"\nurl = \"https://a\"\nsecret_file = \"/etc/c\"\n\
           steps = [\"transfre\"]\n[export]\njournal = true\nsyslog = \"10.0.0.5\"\n",
     );
+    write(
+        "unopened.toml",
+        b"interface = \"lo\"\n[[webhook]]\nname = \"chat\"\nurl = \"https://chat.example/hush\"\nsecret_file = \"nowhere\"\n\
+          [[webhook]]\nname = \"ops\"\nurl = \"https://chat.example/hush\"\nsecret_file = \"words.txt\"\n\
+          [[webhook]]\nname = \"wall\"\nurl = \"https://chat.example/hush\"\nsecret_credential = \"wall\"\n",
+    );
     write("range.toml", b"interface = \"nowhere0\"\ndhcp_range = \"10.0.0.9\"\n");
     write(
         "rule.toml",

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::docs::escaped;
+
 /// The page of `document`.
 pub(super) fn html(document: &Value) -> String {
     let mut main = String::new();
@@ -23,11 +25,11 @@ pub(super) fn html(document: &Value) -> String {
         "<p>For programs: <a href=\"{0}/openapi.json\">{0}/openapi.json</a> (OpenAPI {1}). For people: \
          <a href=\"/docs\">the manual</a>.</p>\n<pre>curl --cacert server.pem -H \"Authorization: Bearer $TOKEN\" \
          https://SERVER:8470{0}/status</pre>",
-        text(prefix),
-        text(document["openapi"].as_str().unwrap_or_default())
+        escaped(prefix),
+        escaped(document["openapi"].as_str().unwrap_or_default())
     );
     for (group, operations) in &groups {
-        let _ = writeln!(main, "<h2 id=\"{0}\">{0}</h2>", text(group));
+        let _ = writeln!(main, "<h2 id=\"{0}\">{0}</h2>", escaped(group));
         for (path, method, operation) in operations {
             one(&mut main, prefix, path, method, operation);
         }
@@ -37,14 +39,14 @@ pub(super) fn html(document: &Value) -> String {
         let _ = writeln!(
             main,
             "<h3 id=\"shape-{0}\">{0}</h3>\n<p>{1}</p>",
-            text(name),
+            escaped(name),
             prose(&schema["description"])
         );
         shape(&mut main, schema);
     }
     let mut list = String::new();
     for group in groups.keys().copied().chain(["shapes"]) {
-        let _ = writeln!(list, "<li><a href=\"#{0}\">{0}</a></li>", text(group));
+        let _ = writeln!(list, "<li><a href=\"#{0}\">{0}</a></li>", escaped(group));
     }
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -60,11 +62,11 @@ fn one(out: &mut String, prefix: &str, path: &str, method: &str, operation: &Val
     let _ = writeln!(
         out,
         "<h3 id=\"{}\">{}</h3>\n<p><code>{} {}{}</code></p>\n<p>{} Needs the role <strong>{}</strong>{}.</p>",
-        text(id),
+        escaped(id),
         prose(&operation["summary"]),
-        text(&method.to_uppercase()),
-        text(prefix),
-        text(path),
+        escaped(&method.to_uppercase()),
+        escaped(prefix),
+        escaped(path),
         prose(&operation["description"]),
         prose(&operation["x-role"]),
         if operation["x-scope"] == "everything" { ", for everything" } else { "" },
@@ -97,16 +99,16 @@ fn one(out: &mut String, prefix: &str, path: &str, method: &str, operation: &Val
         out,
         "<table>\n<tr><th>where</th><th>what</th><th>kind</th><th></th></tr>\n{rows}\
          <tr><td>{}</td><td>application/problem+json</td><td></td><td>{errors}</td></tr>\n</table>",
-        text(&problems.join(", "))
+        escaped(&problems.join(", "))
     );
 }
 
 fn row(out: &mut String, place: &str, name: &Value, kind: &str, words: &Value) {
-    let name = text(name.as_str().unwrap_or_default());
+    let name = escaped(name.as_str().unwrap_or_default());
     let _ = writeln!(
         out,
         "<tr><td>{}</td><td>{name}</td><td>{kind}</td><td>{}</td></tr>",
-        text(place),
+        escaped(place),
         prose(words)
     );
 }
@@ -148,7 +150,7 @@ fn table(out: &mut String, schema: &Value) {
         let _ = writeln!(
             out,
             "<tr><td>{}</td><td>{}{may}</td><td>{}</td></tr>",
-            text(name),
+            escaped(name),
             kind(field),
             prose(&field["description"])
         );
@@ -159,12 +161,12 @@ fn table(out: &mut String, schema: &Value) {
 /// The kind of a value in a few words, with links to shapes.
 fn kind(schema: &Value) -> String {
     if let Some(target) = schema["$ref"].as_str() {
-        let name = text(target.rsplit('/').next().unwrap_or_default());
+        let name = escaped(target.rsplit('/').next().unwrap_or_default());
         return format!("<a href=\"#shape-{name}\">{name}</a>");
     }
     if let Some(words) = schema["enum"].as_array() {
         let words: Vec<String> =
-            words.iter().map(|word| format!("<code>{}</code>", text(&plain(word)))).collect();
+            words.iter().map(|word| format!("<code>{}</code>", escaped(&plain(word)))).collect();
         return words.join(", ");
     }
     for (of, between) in [("oneOf", " or "), ("anyOf", " or "), ("allOf", " with ")] {
@@ -177,7 +179,7 @@ fn kind(schema: &Value) -> String {
     }
     if schema["properties"].is_object() {
         let names =
-            fields(&schema["properties"]).map(|(name, field)| format!("{}: {}", text(name), kind(field)));
+            fields(&schema["properties"]).map(|(name, field)| format!("{}: {}", escaped(name), kind(field)));
         return format!("{{{}}}", names.collect::<Vec<_>>().join(", "));
     }
     if schema["type"] == "array" {
@@ -187,8 +189,8 @@ fn kind(schema: &Value) -> String {
         return format!("map of {}", kind(&schema["additionalProperties"]));
     }
     match &schema["type"] {
-        Value::Array(kinds) => text(&kinds.iter().map(plain).collect::<Vec<_>>().join(" or ")),
-        kind => text(&plain(kind)),
+        Value::Array(kinds) => escaped(&kinds.iter().map(plain).collect::<Vec<_>>().join(" or ")),
+        kind => escaped(&plain(kind)),
     }
 }
 
@@ -205,13 +207,9 @@ fn fields(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
 fn prose(value: &Value) -> String {
     let parts = value.as_str().unwrap_or_default().split('`').enumerate();
     let as_html = |(at, part): (usize, &str)| {
-        if at % 2 == 1 { format!("<code>{}</code>", text(part)) } else { text(part) }
+        if at % 2 == 1 { format!("<code>{}</code>", escaped(part)) } else { escaped(part) }
     };
     parts.map(as_html).collect()
-}
-
-fn text(plain: &str) -> String {
-    plain.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

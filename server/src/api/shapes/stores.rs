@@ -129,6 +129,13 @@ pub struct ImageUpdate {
     pub wire_bytes: u64,
 }
 
+/// What is left of an image that was removed.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ImageRemoved {
+    /// The profiles that name it, which nothing can be ordered by until there is an image of that name again.
+    pub profiles: Vec<String>,
+}
+
 /// What `image verify` found.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImageVerified {
