@@ -150,6 +150,75 @@ async function mending(person) {
   await needs.waitFor({ state: "hidden" });
 }
 
+const profile = (site) => `image = "debian-12"\nmachines = "rack=r1, site=${site}"\npersonalise = false\nconfirm = false\n`;
+
+// Adds a profile: with a mistake first, whose place is shown and leads there.
+async function keeping(person) {
+  await person.go("profiles");
+  const wrong_ = profile("lab").replace("image", "imgae");
+  await person.page.getByLabel("Name", { exact: true }).fill("web");
+  await person.page.getByLabel("TOML text").fill(wrong_);
+  await person.button("Check and keep").click();
+  const place = person.page.getByRole("button", { name: "1:1", exact: true }).first();
+  await place.waitFor();
+  await person.says("there is no setting `imgae`");
+  await person.look("a profile with a mistake");
+  await person.picture("profile-mistake");
+  await place.press("Enter");
+  right((await person.page.evaluate(() => document.activeElement.id)) === "p-text", "a mistake does not lead to its place");
+  right(JSON.parse(admin("-o", "json", "profile", "list")).length === 0, "a profile with a mistake is kept");
+  for (const [name, site] of [["web", "lab"], ["db", "branch"]]) {
+    await person.page.getByLabel("Name", { exact: true }).fill(name);
+    await person.page.getByLabel("TOML text").fill(profile(site));
+    await person.button("Check and keep").click();
+    await person.says(`${name} is kept`);
+  }
+  await person.button("web").click();
+  await person.says("not personalised; then it restarts");
+  await person.look("profiles");
+  await person.picture("profiles");
+}
+
+// Orders by both at once, and pauses and cancels what was ordered together.
+async function together(person) {
+  await person.go("order?profile=web");
+  await person.page.getByLabel("web", { exact: false }).first().waitFor();
+  right(await person.page.locator("#profile-web").isChecked(), "the profile that was chosen is not ticked");
+  await person.page.locator("#profile-db").check();
+  await person.page.getByText("More", { exact: true }).click();
+  await person.page.getByLabel("At the end").selectOption("stay");
+  await person.button("Show the plan").click();
+  const act = person.button(`Overwrite ${MACHINES} disks…`);
+  await act.waitFor();
+  await person.look("plan by profiles");
+  await person.picture("plan-profiles");
+  await act.click();
+  await person.confirm(MACHINES);
+  await person.page.waitForURL(/#\/deployments\/d2$/);
+  await person.page.locator(".placed").getByText("ordered together with").waitFor();
+  const both = () => ["d2", "d3"].map((id) => JSON.parse(admin("-o", "json", "deploy", "status", id)));
+  right(both().map((one) => one.jobs.length).join() === "4,8", "the profiles do not share the machines");
+  for (const [name, done, is] of [["Pause…", "paused", true], ["Resume…", "resumed", false]]) {
+    await person.button(name).click();
+    await person.page.getByLabel("Also d3, ordered together with it").check();
+    await person.confirm();
+    await person.says(`d2, d3: ${done}`);
+    right(both().every((one) => Boolean(one.paused) === is), `not both are ${done}`);
+  }
+  await person.button("Cancel…").click();
+  await person.page.getByLabel("Also d3, ordered together with it").check();
+  await person.confirm();
+  await person.says("d2, d3: cancelled");
+  right(both().every((one) => one.jobs.every((it) => ["cancelled", "deployed", "failed"].includes(it.state))), "not both are cancelled");
+  await person.go("profiles");
+  for (const left of [1, 0]) {
+    await person.button("Remove").first().click();
+    await person.confirm();
+    await until("the profile to be gone", () => JSON.parse(admin("-o", "json", "profile", "list")).length === left);
+    await person.page.waitForFunction((rows) => document.querySelectorAll("main tbody tr").length === rows, left);
+  }
+}
+
 async function strings(person) {
   const evil = JSON.parse(admin("-o", "json", "machine", "list")).find((one) => one.hardware?.system.serial.startsWith("javascript"));
   await person.go("machines?q=javascript");
@@ -162,10 +231,10 @@ async function strings(person) {
   await person.picture("hostile-machine");
 }
 
-const WAYS = ["Approve", "Label…", "Hold", "Release", "Reject", "Name…", "Forget", "Wake", "Deploy…", "Retry…", "Inspect", "Pause…", "Cancel…", "Retry failed…", "New order", "New token…", "Freeze or unfreeze…", "Limit the server…", "Limit…"];
+const WAYS = ["Approve", "Label…", "Hold", "Release", "Reject", "Name…", "Forget", "Wake", "Deploy…", "Retry…", "Inspect", "Pause…", "Cancel…", "Retry failed…", "New order", "New token…", "Freeze or unfreeze…", "Limit the server…", "Limit…", "Order…", "Remove", "Check and keep"];
 
 async function viewing(viewer, text) {
-  for (const place of ["", "machines?q=box", "machines/m1", "deployments", "deployments/d1", "order", "tokens", "settings", "sites", "images", "log"]) {
+  for (const place of ["", "machines?q=box", "machines/m1", "deployments", "deployments/d1", "order", "tokens", "settings", "sites", "images", "profiles", "log"]) {
     await viewer.go(place);
     if (place.startsWith("machines?")) await viewer.page.getByLabel("Select all that are found").check();
     for (const name of WAYS) right((await viewer.button(name).count()) === 0, `a viewer has a button ${name} at ${place}`);
@@ -228,6 +297,9 @@ try {
   await watching(operator);
   said("operator: a failed machine, its log, retry");
   await mending(operator);
+  said("operator: profiles, and two deployments of one order");
+  await keeping(operator);
+  await together(operator);
   said("operator: strings of a hostile machine");
   await strings(operator);
   await elsewhere(operator);
@@ -237,7 +309,7 @@ try {
   await viewing(viewer, tokens.viewer);
   await viewer.leave();
   said("every page in dark, light and on a phone");
-  await everywhere(tokens.admin, [["", "overview"], ["machines", "machines"], ["machines/m1", "machine"], ["deployments", "deployments"], ["deployments/d1", "deployment"], ["order?machines=box1", "order"], ["images", "images"], ["kits", "kits"], ["sites", "sites"], ["log", "log"], ["tokens", "tokens"], ["settings", "settings"], ["nowhere", "nothing"]]);
+  await everywhere(tokens.admin, [["", "overview"], ["machines", "machines"], ["machines/m1", "machine"], ["deployments", "deployments"], ["deployments/d1", "deployment"], ["order?machines=box1", "order"], ["profiles", "profiles"], ["images", "images"], ["kits", "kits"], ["sites", "sites"], ["log", "log"], ["tokens", "tokens"], ["settings", "settings"], ["nowhere", "nothing"]]);
 } finally {
   await close();
 }

@@ -46,6 +46,9 @@ mod swarm;
 // What a dashboard is told as it happens.
 pub mod live;
 
+// Who holds which chunks, and what changed.
+pub mod maps;
+
 // Those who are told of events.
 mod subscriber;
 

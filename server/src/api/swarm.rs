@@ -4,15 +4,16 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use common::id::ImageId;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::admin::{Answered, JsonBody, bounded};
+use super::admin::{Answered, JsonBody, Path, Query, bounded};
 use super::caller::Asked;
 use super::images::refused;
 use super::shapes::SwarmShown;
-use super::shapes::live::SwarmDetail;
+use super::shapes::maps::SwarmAnswer;
 use crate::http::blocking;
 use crate::http::refusal::Refusal;
 use crate::swarm::Stopped;
@@ -28,19 +29,35 @@ pub(super) async fn status(Asked(admin): Asked) -> Answered<SwarmShown> {
     Ok(Json(SwarmShown { images, sites: admin.traffic.shown() }))
 }
 
+/// The query of one image's swarm.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Since {
+    /// The `mark` of the last answer; empty at first. Then the chunk maps are told alone, as they have changed since.
+    since: Option<String>,
+}
+
 /// Shows the swarm of one image in detail.
 ///
-/// The image by its name, or by its id where it was removed meanwhile.
-#[utoipa::path(get, path = "/swarm/{image}", params(("image" = String, Path, description = "The image's name or id")), responses((status = 200, description = "Its agents with what each has", body = SwarmDetail)))]
-pub(super) async fn detail(Asked(admin): Asked, Path(image): Path<String>) -> Answered<SwarmDetail> {
+/// The image by its name, or by its id where it was removed meanwhile. To draw it all the time, ask with `since`.
+#[utoipa::path(get, path = "/swarm/{image}", params(("image" = String, Path, description = "The image's name or id"), Since), responses((status = 200, description = "Its agents with what each has; with `since` which chunks each has, or gained", body = SwarmAnswer)))]
+pub(super) async fn detail(
+    Asked(admin): Asked,
+    Path(image): Path<String>,
+    Query(Since { since }): Query<Since>,
+) -> Answered<SwarmAnswer> {
     let name = bounded(image)?;
     let (images, asked) = (admin.images.clone(), name.clone());
     let id = match name.parse().map(ImageId) {
         Ok(id) => id,
         Err(_) => blocking(move || images.get(&asked)).await?.map_err(|error| refused(&error))?.id,
     };
-    let detail = admin.swarm.detail(id).await.map_err(no_swarm)?;
-    detail.map(Json).ok_or_else(|| {
+    let answer = match since {
+        Some(since) => admin.swarm.maps(id, Some(since)).await.map(|maps| maps.map(SwarmAnswer::Maps)),
+        None => admin.swarm.detail(id).await.map(|detail| detail.map(SwarmAnswer::Detail)),
+    };
+    answer.map_err(no_swarm)?.map(Json).ok_or_else(|| {
         Refusal::absent(format!("no machine takes `{}` now", common::limits::cut(&name, 80)))
             .hint("`swarmboot swarm status` shows the images that machines take")
     })

@@ -11,7 +11,7 @@ use common::step::Step;
 use common::text::bytes;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::args::{Again, Deploy, Start, Which};
+use super::args::{Again, Deploy, Start};
 use super::client::Client;
 use super::order::order;
 use super::show::words::step_words;
@@ -32,14 +32,19 @@ pub(super) async fn run(client: &Client, screen: &Screen, command: Deploy) -> Re
         Deploy::Start(start) => return self::start(client, screen, *start).await,
         Deploy::List => screen.deployments(&client.pages("/deployments").await?)?,
         Deploy::Status { deployment } => screen.deployment(&self::deployment(client, deployment).await?)?,
-        Deploy::Watch { deployment } => return watch(client, screen, deployment).await,
+        Deploy::Watch { deployment, together } => return watch(client, screen, deployment, together).await,
         Deploy::Retry(again) => return retry(client, screen, again).await,
         Deploy::Freeze { reason } => freeze(client, screen, true, reason).await?,
         Deploy::Unfreeze { reason } => freeze(client, screen, false, reason).await?,
-        Deploy::Pause { deployment, reason } => pause(client, screen, deployment, true, reason).await?,
-        Deploy::Resume { deployment, reason } => pause(client, screen, deployment, false, reason).await?,
-        Deploy::Cancel { deployment, which, reason, yes } => {
-            cancel(client, screen, deployment, which, reason, yes).await?;
+        Deploy::Pause { deployment, together, reason } => {
+            pause(client, screen, deployment, Pause { pause: true, reason, together }).await?;
+        }
+        Deploy::Resume { deployment, together, reason } => {
+            pause(client, screen, deployment, Pause { pause: false, reason, together }).await?;
+        }
+        Deploy::Cancel { deployment, together, which, reason, yes } => {
+            let selection = Selection { machines: which.machines, labels: which.labels };
+            cancel(client, screen, deployment, Cancel { selection, reason, together }, yes).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -187,11 +192,34 @@ async fn pause(
     client: &Client,
     screen: &Screen,
     deployment: DeploymentId,
-    pause: bool,
-    reason: Option<String>,
+    pause: Pause,
 ) -> Result<(), Fault> {
-    let path = format!("/deployments/{deployment}/pause");
-    screen.deployment(&client.post(&path, &Pause { pause, reason }).await?)
+    let done = client.post(&format!("/deployments/{deployment}/pause"), &pause).await?;
+    changed(client, screen, done, pause.together).await
+}
+
+/// Prints a deployment that was changed, and if `together` those that were with it.
+async fn changed(
+    client: &Client,
+    screen: &Screen,
+    done: DeploymentShown,
+    together: bool,
+) -> Result<(), Fault> {
+    if !together {
+        return screen.deployment(&done);
+    }
+    screen.deployments_whole(&with_others(client, done).await?)
+}
+
+/// A deployment and the others of its order, ascending.
+async fn with_others(client: &Client, one: DeploymentShown) -> Result<Vec<DeploymentShown>, Fault> {
+    let mut all = vec![];
+    for id in &one.with {
+        all.push(deployment(client, Some(*id)).await?);
+    }
+    all.push(one);
+    all.sort_by_key(|deployment| deployment.id);
+    Ok(all)
 }
 
 fn code(good: usize, all: usize) -> ExitCode {
@@ -234,8 +262,7 @@ async fn cancel(
     client: &Client,
     screen: &Screen,
     deployment: DeploymentId,
-    which: Which,
-    reason: Option<String>,
+    order: Cancel,
     yes: bool,
 ) -> Result<(), Fault> {
     if !yes && std::io::stdin().is_terminal() {
@@ -246,24 +273,39 @@ async fn cancel(
             return Err(Fault::failed("nothing was cancelled"));
         }
     }
-    let order = Cancel { selection: Selection { machines: which.machines, labels: which.labels }, reason };
-    screen.deployment(&client.post(&format!("/deployments/{deployment}/cancel"), &order).await?)
+    let done = client.post(&format!("/deployments/{deployment}/cancel"), &order).await?;
+    changed(client, screen, done, order.together).await
 }
 
-async fn watch(client: &Client, screen: &Screen, id: Option<DeploymentId>) -> Result<ExitCode, Fault> {
+async fn watch(
+    client: &Client,
+    screen: &Screen,
+    id: Option<DeploymentId>,
+    together: bool,
+) -> Result<ExitCode, Fault> {
     let id = deployment(client, id).await?.id;
     let mut view = View::new();
     loop {
-        let now = deployment(client, Some(id)).await?;
-        view.show(&now);
-        if !now.jobs.is_empty() && now.jobs.iter().all(|job| job.state.is_over()) {
+        let one = deployment(client, Some(id)).await?;
+        let now = if together { with_others(client, one).await? } else { vec![one] };
+        now.iter().for_each(|deployment| view.show(deployment));
+        if now.iter().all(is_over) {
             drop(view);
-            screen.deployment(&now)?;
-            let good = now.jobs.iter().filter(|job| job.state == JobState::Deployed).count();
-            return Ok(code(good, now.jobs.len()));
+            match now.as_slice() {
+                [one] if !together => screen.deployment(one)?,
+                all => screen.deployments_whole(all)?,
+            }
+            let jobs = || now.iter().flat_map(|deployment| &deployment.jobs);
+            let good = jobs().filter(|job| job.state == JobState::Deployed).count();
+            return Ok(code(good, jobs().count()));
         }
         tokio::time::sleep(WATCH_EVERY).await;
     }
+}
+
+/// Whether it has jobs, and none of them goes on.
+fn is_over(deployment: &DeploymentShown) -> bool {
+    !deployment.jobs.is_empty() && deployment.jobs.iter().all(|job| job.state.is_over())
 }
 
 /// The state and step of a job, as the last line about it had them.

@@ -364,6 +364,17 @@ impl Screen {
         print_table(&rows)
     }
 
+    /// Prints several deployments, each as [`Self::deployment`] does; as JSON one list.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn deployments_whole(&self, deployments: &[DeploymentShown]) -> Result<(), Fault> {
+        if self.wants_json() {
+            return self.json(&deployments);
+        }
+        deployments.iter().try_for_each(|deployment| self.deployment(deployment))
+    }
+
     /// Prints a deployment and its jobs, with where the image's bytes came from.
     ///
     /// # Errors

@@ -88,7 +88,7 @@ pub mod reports;
 // Core, part of the fleet: gives a machine its plan, or refuses it.
 mod plans;
 
-// Core, part of the fleet: placing and cancelling orders.
+// Core, part of the fleet: placing orders.
 pub mod orders;
 
 // Core, part of the fleet: an admin's commands for machines.
@@ -105,6 +105,9 @@ mod answers;
 
 // Core, part of the fleet: freezing, so that nothing new begins.
 mod freeze;
+
+// Core, part of the fleet: what was ordered together, and cancelling it.
+mod together;
 
 // Core, part of the fleet: pausing a deployment, and how many of its machines are written at once.
 mod pace;

@@ -1,5 +1,5 @@
-//! Core, part of the fleet: an admin's orders: which machines are meant, what an order would do to each, placing it,
-//! and cancelling it. Touches `api`, `common` and the other cores of the fleet.
+//! Core, part of the fleet: an admin's orders: which machines are meant, what an order would do to each, and
+//! placing it. Touches `api`, `common` and the other cores of the fleet.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::plans::OWN_DISK;
 use super::provisioner::{NoPlan, PlanRequest, Target};
 use super::rules::why_nobody;
 use super::state::Change;
-use crate::api::shapes::{Cancel, DeployLine, ImageShown, JobState, MachineState, Selection, Warning};
+use crate::api::shapes::{DeployLine, ImageShown, JobState, MachineState, Selection, Warning};
 use crate::tailor::known_as;
 
 /// How many unknown names a refusal lists.
@@ -448,37 +448,6 @@ impl Fleet {
             order.takes(machine, self.state.jobs_of(order.id).count(), &self.settings.rules)
         };
         open.filter(taken).find(|order| !had(order)).map(|order| order.id)
-    }
-
-    /// Cancels a deployment, or its jobs for the selected machines.
-    ///
-    /// # Errors
-    /// When there is no such deployment, or the selection is refused.
-    pub fn cancel(&mut self, id: DeploymentId, cancel: &Cancel, now: Timestamp) -> Result<(), Refused> {
-        let hint = "`swarmboot deploy list` shows the deployments";
-        let is_seen = self.may_see_any_of(id);
-        let Some(mut order) = self.state.deployments.get(&id).filter(|_| is_seen).cloned() else {
-            return Err(refused(format!("there is no deployment {id}"), hint));
-        };
-        let everyone = cancel.selection.machines.is_empty() && cancel.selection.labels.is_empty();
-        let chosen = self.select(&cancel.selection)?;
-        if everyone && order.open && self.reach().is_everything() {
-            order.open = false;
-            self.put(Change::Deployment(Box::new(order)));
-        }
-        let reason = cancel.reason.clone().unwrap_or_else(|| format!("{} cancelled it", self.caller_name()));
-        let reach = self.reach();
-        let jobs: Vec<JobId> = self
-            .state
-            .jobs_of(id)
-            .filter(|job| everyone || chosen.contains(&job.machine))
-            .filter(|job| reach.has_id(job.machine))
-            .map(|job| job.id)
-            .collect();
-        for job in jobs {
-            self.happen(job, JobEvent::Cancelled(reason.clone()), now);
-        }
-        Ok(())
     }
 }
 

@@ -56,34 +56,47 @@ impl State {
 }
 
 impl Fleet {
-    /// Pauses a deployment, or ends its pause. To pause it again is no error, and keeps the time.
+    /// Pauses a deployment or all of its order, or ends the pause. To pause it again is no error, and keeps the time. Of
+    /// several, those of which nothing is left are passed over.
     ///
     /// # Errors
-    /// When there is no such deployment, or nothing of it is left to begin.
+    /// When there is no such deployment, or nothing of it is left to begin; then none is paused.
     pub fn pause(&mut self, id: DeploymentId, pause: &Pause, now: Timestamp) -> Result<(), Refused> {
-        let is_seen = self.may_see_any_of(id);
-        let Some(mut order) = self.state.deployments.get(&id).filter(|_| is_seen).cloned() else {
-            let hint = "`swarmboot deploy list` shows the deployments";
-            return Err(refused(format!("there is no deployment {id}"), hint));
-        };
+        let ids = self.meant(id, pause.together)?;
+        let orders: Vec<Deployment> =
+            ids.iter().filter_map(|id| self.state.deployments.get(id)).cloned().collect();
         let reach = self.reach();
-        let is_whole = !order.open && self.state.jobs_of(id).all(|job| reach.has_id(job.machine));
-        if !reach.is_everything() && !is_whole {
+        let is_whole = |order: &&Deployment| {
+            let all_seen = !order.open && self.state.jobs_of(order.id).all(|job| reach.has_id(job.machine));
+            reach.is_everything() || all_seen
+        };
+        if let Some(order) = orders.iter().find(|order| !is_whole(order)) {
             return Err(refused(
-                format!("{id} has machines that your token is not for, and a pause is for all of them"),
+                format!(
+                    "{} has machines that your token is not for, and a pause is for all of them",
+                    order.id
+                ),
                 "`swarmboot machine hold` holds those that it is for",
             ));
         }
-        let is_left = order.open || self.state.jobs_of(id).any(|job| !job.state.is_over());
-        if pause.pause && !is_left {
+        let is_left =
+            |order: &Deployment| order.open || self.state.jobs_of(order.id).any(|job| !job.state.is_over());
+        let left: Vec<Deployment> =
+            orders.into_iter().filter(|order| !pause.pause || is_left(order)).collect();
+        if left.is_empty() {
             return Err(refused(
                 format!("{id} is over: nothing of it is left to pause"),
                 "`swarmboot deploy status` shows what became of each machine",
             ));
         }
-        if pause.pause == order.paused.is_some() {
-            return Ok(());
+        for order in left.into_iter().filter(|order| pause.pause != order.paused.is_some()) {
+            self.pause_one(order, pause, now);
         }
+        Ok(())
+    }
+
+    fn pause_one(&mut self, mut order: Deployment, pause: &Pause, now: Timestamp) {
+        let id = order.id;
         let reason = pause.reason.as_ref().map(|text| cut(&harmless(text), EVENT_TEXT_MAX / 2).to_owned());
         let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let text = match order.paused {
@@ -100,7 +113,6 @@ impl Fleet {
         order.paused = pause.pause.then_some(now);
         self.put(Change::Deployment(Box::new(order)));
         self.log(now, Whose::Order(id), Step::Decide, What::Note { text });
-        Ok(())
     }
 
     /// What holds `job` back in its deployment; `None` for one that has begun.

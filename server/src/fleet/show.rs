@@ -111,7 +111,7 @@ impl State {
     }
 
     /// The other deployments of the same order. They were placed at once, so their numbers follow each other.
-    fn placed_with(&self, order: &Deployment) -> Vec<DeploymentId> {
+    pub(super) fn placed_with(&self, order: &Deployment) -> Vec<DeploymentId> {
         let Some(first) = order.placed_with else { return vec![] };
         let all = self.deployments.range(first..).map(|(_, other)| other);
         let same = all.take_while(|other| other.placed_with == Some(first));

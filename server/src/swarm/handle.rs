@@ -15,6 +15,7 @@ use common::wire::swarm::{Form, Member, Personality};
 
 use crate::api::shapes::SwarmStatus;
 use crate::api::shapes::live::SwarmDetail;
+use crate::api::shapes::maps::SwarmMaps;
 
 /// Reads and repairs the chunks of images. Every call may block on a disk; the swarm makes them off its own task.
 pub trait ChunkSource: Send + Sync + 'static {
@@ -222,6 +223,7 @@ pub(super) enum Command {
     IsHere(PublicKey, oneshot::Sender<bool>),
     Status(oneshot::Sender<Vec<SwarmStatus>>),
     Detail(ImageId, oneshot::Sender<Option<SwarmDetail>>),
+    Maps(ImageId, Option<String>, oneshot::Sender<Option<SwarmMaps>>),
 }
 
 /// Sends requests to the swarm's task. Cheap to clone.
@@ -276,6 +278,17 @@ impl SwarmHandle {
     pub async fn detail(&self, image: ImageId) -> Result<Option<SwarmDetail>, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Detail(image, reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Who holds which chunks in the swarm of `image`, whole or what changed since the answer whose mark `since` is; `None`
+    /// when it has no member.
+    ///
+    /// # Errors
+    /// When the swarm has ended.
+    pub async fn maps(&self, image: ImageId, since: Option<String>) -> Result<Option<SwarmMaps>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Maps(image, since, reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
 

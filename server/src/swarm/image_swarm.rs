@@ -12,6 +12,9 @@ mod topology;
 // What the API shows of it.
 mod status;
 
+// The chunks that each member holds, by differences.
+mod maps;
+
 // Chunks that cannot be read, and how they are repaired.
 mod lost;
 mod search;
@@ -29,6 +32,7 @@ use super::inject::{Effect, Event, Injector};
 use super::release::{Linger, Presence, releasable};
 use gate::Gate;
 use lost::Lost;
+use maps::Maps;
 
 /// The interval of [`ImageSwarm::tick`].
 pub const TICK: Duration = Duration::from_millis(100);
@@ -126,6 +130,8 @@ pub struct ImageSwarm {
     injected: u64,
     /// Whether members came, left or were spared since lists of neighbours were last sent.
     stale: bool,
+    /// How it looked to those who asked lately.
+    maps: Maps,
 }
 
 impl ImageSwarm {
@@ -144,6 +150,7 @@ impl ImageSwarm {
             rng_seed,
             injected: 0,
             stale: false,
+            maps: Maps::default(),
         }
     }
 
@@ -329,6 +336,7 @@ impl ImageSwarm {
         out.extend(self.inject(Event::Tick, now));
         out.extend(self.look_for_lost(now));
         out.extend(self.release(now));
+        self.maps.forget(now);
         let linger = self.linger;
         let over = |member: &Member| {
             member.expelled.as_ref().is_some_and(|(at, _)| now >= *at + FAREWELL)

@@ -322,6 +322,12 @@ impl Node {
             Command::Detail(image, reply) => {
                 reply.send(self.swarms.get(&image).map(ImageSwarm::detail)).ok();
             }
+            Command::Maps(image, since, reply) => {
+                let now = self.now();
+                reply
+                    .send(self.swarms.get_mut(&image).and_then(|swarm| swarm.maps(since.as_deref(), now)))
+                    .ok();
+            }
         }
     }
 

@@ -321,6 +321,9 @@ pub struct Pause {
     /// Why, for the log.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Whether all that was ordered together with it (its `with`) is meant too: then all of it, or nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub together: bool,
 }
 
 /// Cancels a deployment, or the jobs of some of its machines.
@@ -331,4 +334,7 @@ pub struct Cancel {
     pub selection: Selection,
     /// Why, for the log and for the machines' consoles.
     pub reason: Option<String>,
+    /// Whether all that was ordered together with it (its `with`) is meant too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub together: bool,
 }

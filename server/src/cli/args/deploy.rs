@@ -25,6 +25,9 @@ pub enum Deploy {
     Watch {
         /// Which; the newest when not given.
         deployment: Option<DeploymentId>,
+        /// And all that was ordered together with it, by other profiles.
+        #[arg(long)]
+        together: bool,
     },
     /// Order again what was refused or has failed, after another look at the disks.
     Retry(Again),
@@ -46,6 +49,9 @@ pub enum Deploy {
     Pause {
         /// The deployment, such as d3.
         deployment: DeploymentId,
+        /// And all that was ordered together with it, by other profiles.
+        #[arg(long)]
+        together: bool,
         /// Why; goes to the log.
         #[arg(long)]
         reason: Option<String>,
@@ -54,6 +60,9 @@ pub enum Deploy {
     Resume {
         /// The deployment, such as d3.
         deployment: DeploymentId,
+        /// And all that was ordered together with it, by other profiles.
+        #[arg(long)]
+        together: bool,
         /// Why; goes to the log.
         #[arg(long)]
         reason: Option<String>,
@@ -63,6 +72,9 @@ pub enum Deploy {
     Cancel {
         /// The deployment, such as d3.
         deployment: DeploymentId,
+        /// And all that was ordered together with it, by other profiles.
+        #[arg(long)]
+        together: bool,
         /// Only these machines.
         #[command(flatten)]
         which: Which,

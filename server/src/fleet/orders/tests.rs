@@ -21,7 +21,7 @@ use super::super::reports::Next;
 use super::super::state::State;
 use super::*;
 use crate::api::shapes::{
-    DeployOrder, MachineAction, MachineChanged, MachineCommand, Retry, RetryLine, RetryShown, Shown,
+    Cancel, DeployOrder, MachineAction, MachineChanged, MachineCommand, Retry, RetryLine, RetryShown, Shown,
     ShownLine,
 };
 

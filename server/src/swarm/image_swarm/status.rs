@@ -2,11 +2,14 @@
 //! whom it may fetch from. Touches the swarm's state alone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use common::trust::PublicKey;
 
+use super::maps::{Look, Node, two_digits};
 use super::{ImageSwarm, Member};
 use crate::api::shapes::live::{SwarmDetail, SwarmNode};
+use crate::api::shapes::maps::SwarmMaps;
 use crate::api::shapes::{NodeStatus, SwarmStatus};
 
 impl ImageSwarm {
@@ -50,6 +53,33 @@ impl ImageSwarm {
             injected_bytes,
             into_sites,
             nodes: nodes.collect(),
+        }
+    }
+
+    /// The members and which chunks each holds; only what changed, if `since` is the mark of an answer that is kept.
+    pub(in super::super) fn maps(&mut self, since: Option<&str>, now: Duration) -> Option<SwarmMaps> {
+        self.maps.forget(now);
+        if self.maps.is_due(now) {
+            self.maps.number(&self.members);
+            let nodes = self
+                .members
+                .iter()
+                .filter_map(|(key, member)| Some((self.maps.number_of(key)?, self.node_map(key, member))));
+            let nodes = nodes.collect();
+            let wanted = self.wire_image.as_ref().map(|wire_image| wire_image.wanted.clone());
+            self.maps.keep(Look::new(now, wanted, nodes));
+        }
+        self.maps.answer(since, self.image)
+    }
+
+    fn node_map(&self, key: &PublicKey, member: &Member) -> Node {
+        let told = member.told.iter().flat_map(|(list, _)| list);
+        let relay = || format!("{}@{}", member.admission.name, self.image.0.short());
+        Node {
+            k: member.admission.job().map_or_else(relay, |job| job.to_string()),
+            held: member.presence.held.clone(),
+            uplink: self.injector.as_ref().and_then(|injector| injector.uplink(key)).map_or(0, two_digits),
+            neighbours: told.filter_map(|other| self.maps.number_of(&other.key)).collect(),
         }
     }
 

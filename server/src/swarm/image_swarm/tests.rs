@@ -12,7 +12,7 @@ use super::super::handle::Gather;
 use super::topology::neighbours_of;
 use super::*;
 
-fn key(number: u8) -> PublicKey {
+pub(super) fn key(number: u8) -> PublicKey {
     KeyPair::from_secret([number; 32]).public()
 }
 
@@ -20,7 +20,7 @@ fn at(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn admission(number: u8, gather: Option<Gather>) -> Admission {
+pub(super) fn admission(number: u8, gather: Option<Gather>) -> Admission {
     of(1, number, gather)
 }
 
@@ -48,11 +48,11 @@ fn of(deployment: u64, number: u8, gather: Option<Gather>) -> Admission {
     }
 }
 
-fn swarm() -> ImageSwarm {
+pub(super) fn swarm() -> ImageSwarm {
     ImageSwarm::new(ImageId(Hash([0; 32])), Linger::default(), 1)
 }
 
-fn hello(swarm: &mut ImageSwarm, number: u8, started: bool, now: Duration) -> Vec<Out> {
+pub(super) fn hello(swarm: &mut ImageSwarm, number: u8, started: bool, now: Duration) -> Vec<Out> {
     let mut wanted = ChunkSet::new(8);
     (0..8).for_each(|chunk| {
         wanted.insert(ChunkIndex(chunk));

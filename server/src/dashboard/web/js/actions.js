@@ -84,34 +84,48 @@ export async function retry({ deployment = null, machines = [] }) {
   }
 }
 
+// A box that says whether those that were ordered together with a deployment are meant too; null for one alone.
+function togetherBox({ with: others = [] }) {
+  if (!others.length) return null;
+  const node = h("input", { type: "checkbox", id: "together" });
+  return Object.assign(h("label", { class: "check", for: "together" }, node, `Also ${others.join(", ")}, ordered together with it`), { node });
+}
+
 // Cancels a deployment, or its jobs of some machines.
 export async function cancel(id, machines = []) {
   const deployment = store.deployments.get(id);
   const over = (job) => ["deployed", "failed", "refused", "cancelled"].includes(job.state);
   const open = deployment.jobs.filter((job) => !over(job) && (machines.length === 0 || machines.includes(job.machine)));
   const reason = h("input", { type: "text", id: "reason", autocomplete: "off" });
+  const also = togetherBox(deployment);
   const body = [
     h("p", null, `${count(open.length, "job")} of ${id} (${deployment.image}) would end. A machine that has begun to write its disk is left without an OS until it is ordered again.`),
+    also,
     h("label", { for: "reason" }, "Reason, for the log"),
     reason,
   ];
   const typed = open.length >= ASK_TWICE_FROM ? String(open.length) : null;
   if (!(await ask({ title: `Cancel ${id}?`, body, act: "Cancel the jobs", cancel: "Leave it", danger: true, typed }))) return;
-  await change(`/deployments/${part(id)}/cancel`, { selection: { machines, labels: [] }, reason: reason.value.trim() || null }, `${id} was cancelled`);
+  await change(deployment, "cancel", { selection: { machines, labels: [] }, reason: reason.value.trim() || null }, also, "cancelled");
 }
 
 // Pauses a deployment, or lets it go on.
 export async function pause(id) {
-  const goes = !store.deployments.get(id).paused;
+  const deployment = store.deployments.get(id);
+  const goes = !deployment.paused;
+  const also = togetherBox(deployment);
   const said = goes ? "None of its jobs that wait begins until it is resumed. What runs goes on." : "Its jobs that wait begin as soon as their machines are there.";
-  if (!(await ask({ title: `${goes ? "Pause" : "Resume"} ${id}?`, body: h("p", null, said), act: goes ? "Pause" : "Resume" }))) return;
-  await change(`/deployments/${part(id)}/pause`, { pause: goes }, `${id} ${goes ? "is paused" : "goes on"}`);
+  if (!(await ask({ title: `${goes ? "Pause" : "Resume"} ${id}?`, body: [h("p", null, said), also], act: goes ? "Pause" : "Resume" }))) return;
+  await change(deployment, "pause", { pause: goes }, also, goes ? "paused" : "resumed");
 }
 
-async function change(path, body, said) {
+async function change({ id, with: others = [] }, verb, body, also, done) {
+  const together = Boolean(also?.node.checked);
+  const all = together ? [id, ...others] : [id];
   try {
-    putDeployment(await post(path, body));
-    notice(said);
+    putDeployment(await post(`/deployments/${part(id)}/${verb}`, { ...body, together }));
+    notice(`${all.join(", ")}: ${done}`);
+    touch([], together ? others : []);
     tell();
   } catch (error) {
     refused(error);

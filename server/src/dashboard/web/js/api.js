@@ -2,6 +2,7 @@
 // network and the session.
 
 import { current } from "./session.js";
+import { split } from "./stream.js";
 
 // The path that all routes begin with.
 export const PREFIX = "/api/v1";
@@ -74,16 +75,7 @@ export async function pages(path, take, limit = 500) {
 // A response of JSON lines: `take` gets each line as it comes.
 export async function lines(path, take, options = {}) {
   const answer = await request(options.method ?? "GET", path, options.body, options);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let held = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    held += value;
-    const parts = held.split("\n");
-    held = parts.pop();
-    for (const part of parts) if (part) take(JSON.parse(part));
-  }
+  await split(answer.body, "\n", (line) => line && take(JSON.parse(line)));
 }
 
 // A key for one order: the same for each try of it, so that a repeated request orders once.

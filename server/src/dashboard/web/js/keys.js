@@ -9,6 +9,7 @@ const GO = {
   m: ["#/machines", "machines"],
   d: ["#/deployments", "deployments"],
   n: ["#/order", "new order"],
+  p: ["#/profiles", "profiles"],
   i: ["#/images", "images"],
   s: ["#/sites", "sites and relays"],
   k: ["#/kits", "boot kits"],

@@ -21,7 +21,8 @@ export function stack(className = "") {
   const bar = h("div", { class: `stack ${className}`, role: "img" });
   bar.set = (parts, total, label) => {
     const all = total ?? parts.reduce((sum, one) => sum + one.value, 0);
-    attribute(bar, "aria-label", label ?? parts.filter((one) => one.value).map((one) => `${one.label ?? one.value} ${one.name}`).join(", "));
+    const words = parts.filter((one) => one.value).map((one) => `${one.label ?? one.value} ${one.name}`).join(", ");
+    attribute(bar, "aria-label", label ?? (words || "nothing"));
     keyed(bar, parts.filter((one) => one.value > 0), (one) => one.name, (one) => h("div", { data: { part: one.name } }), (node, one) => {
       node.style.setProperty("flex-basis", `${all > 0 ? (one.value * 100) / all : 0}%`);
       node.title = `${one.name}: ${one.label ?? one.value}`;
@@ -126,6 +127,11 @@ export function facts(pairs) {
 // A link to a machine.
 export function machineLink(id, name) {
   return h("a", { href: `#/machines/${encodeURIComponent(id)}`, class: "name" }, name);
+}
+
+// A control with its label, and a hint below it.
+export function field(node, label, hint = null, more = null) {
+  return h("div", { class: "field" }, h("label", { for: node.id }, label), node, hint ? h("p", { class: "hint" }, hint) : null, more);
 }
 
 // A button.

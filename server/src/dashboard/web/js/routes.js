@@ -10,6 +10,7 @@ import { machine } from "./views/machine.js";
 import { machines } from "./views/machines.js";
 import { order } from "./views/order.js";
 import { overview } from "./views/overview.js";
+import { profiles } from "./views/profiles.js";
 import { settings } from "./views/settings.js";
 import { sites } from "./views/sites.js";
 import { tokens } from "./views/tokens.js";
@@ -24,6 +25,7 @@ export const ROUTES = {
   machines: (at) => (at.id ? machine(at) : machines(at)),
   deployments: (at) => (at.id ? deployment(at) : deployments(at)),
   order,
+  profiles,
   images,
   kits,
   sites,

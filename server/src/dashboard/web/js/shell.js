@@ -13,6 +13,7 @@ const PLACES = [
   ["machines", "#/machines", "Machines"],
   ["deployments", "#/deployments", "Deployments"],
   ["order", "#/order", "New order", "operator"],
+  ["profiles", "#/profiles", "Profiles"],
   ["images", "#/images", "Images"],
   ["kits", "#/kits", "Boot kits"],
   ["sites", "#/sites", "Sites & relays"],

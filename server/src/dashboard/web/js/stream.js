@@ -56,9 +56,22 @@ function open(path, last, signal) {
   return fetch(path, { headers, signal, cache: "no-store", credentials: "omit" });
 }
 
-async function read(body, running, take) {
+// Reads a response's text: `take` gets each part that ends with `end`, as it comes.
+export async function split(body, end, take, heard = () => {}) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    heard();
+    held += value;
+    const parts = held.split(end);
+    held = parts.pop();
+    for (const part of parts) take(part);
+  }
+}
+
+async function read(body, running, take) {
   let timer = null;
   const heard = () => {
     clearTimeout(timer);
@@ -66,15 +79,7 @@ async function read(body, running, take) {
   };
   heard();
   try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      heard();
-      held += value;
-      const parts = held.split(/\r?\n\r?\n/);
-      held = parts.pop();
-      for (const part of parts) deliver(part, take);
-    }
+    await split(body, /\r?\n\r?\n/, (part) => deliver(part, take), heard);
   } finally {
     clearTimeout(timer);
   }

@@ -15,8 +15,22 @@ const BREAK = 18;
 // The width of what is drawn for neighbouring chunks, in pixels.
 const CELL = 2;
 
-// The drawing; `set(swarm, detail, speed)` fills it: a swarm as the live stream tells it, the chunks as
-// `GET /swarm/{image}` has them or null, and a function from a job to its rates.
+// What is known of the chunks after `answer` of `GET /swarm/{image}?since=`: whole, or what changed of `known`.
+export function takeMaps(known, answer) {
+  if (!answer.since) known = { nodes: new Map(), wanted: bits(answer.wanted ?? "") };
+  else if (known?.mark !== answer.since) return null;
+  for (const number of answer.gone ?? []) known.nodes.delete(number);
+  for (const [number, { map, got = [], ...news }] of Object.entries(answer.nodes)) {
+    const node = known.nodes.get(Number(number)) ?? {};
+    known.nodes.set(Number(number), Object.assign(node, news));
+    if (map !== undefined) node.has = bits(map);
+    for (const chunk of got) node.has[chunk >> 3] |= 1 << (chunk & 7);
+  }
+  return Object.assign(known, { image: answer.image, mark: answer.mark, places: answer.places });
+}
+
+// The drawing; `set(swarm, maps, speed)` fills it: a swarm as the live stream tells it, the chunks as `takeMaps` has
+// them or null, and a function from a job to its rates.
 export function swarmMap() {
   const canvas = h("canvas", { role: "img", class: "swarm" });
   const words = h("p", { class: "hint" });
@@ -27,7 +41,7 @@ export function swarmMap() {
     const row = rows.find((one) => event.offsetY >= one.y && event.offsetY < one.y + one.high + GAP);
     canvas.title = row ? visible(about(row)) : "";
   });
-  node.set = (swarm, detail, speed) => {
+  node.set = (swarm, maps, speed) => {
     show(canvas, Boolean(swarm?.nodes.length));
     show(key, Boolean(swarm?.nodes.length));
     if (!swarm?.nodes.length) {
@@ -39,7 +53,7 @@ export function swarmMap() {
     const said = `${count(swarm.nodes.length, "member")}, ${percent(held, swarm.chunks * swarm.nodes.length)} % of all chunks held, ${whole} complete`;
     text(words, said);
     attribute(canvas, "aria-label", said);
-    rows = draw(canvas, swarm, detail?.image === swarm.image ? detail : null, speed);
+    rows = draw(canvas, swarm, maps?.image === swarm.image ? maps : null, speed);
   };
   return node;
 }
@@ -54,11 +68,12 @@ function about({ node, more, from, speed }) {
   return `${node.name} (${node.site}): ${parts.join("; ")}`;
 }
 
-function draw(canvas, swarm, detail, speed) {
+function draw(canvas, swarm, maps, speed) {
   const nodes = [...swarm.nodes].sort((one, other) => byName(one.site, other.site) || byName(one.name, other.name));
   const named = nodes.length <= NAMED_MOST;
   const high = named ? HIGH : LOW;
-  const details = new Map(detail?.nodes.map((one) => [one.job ?? one.name, one]));
+  const byKey = new Map([...(maps?.nodes.values() ?? [])].map((one) => [one.k, one]));
+  const names = new Map(nodes.map((one) => [one.k, one.name]));
   let y = 0;
   let site = null;
   const sites = [];
@@ -68,8 +83,8 @@ function draw(canvas, swarm, detail, speed) {
       y += BREAK;
     }
     site = node.site;
-    const more = details.get(node.job ?? node.name);
-    const row = { y, high, node, more, from: more?.neighbours.map((at) => detail.nodes[at]?.name) ?? [], speed: speed(node.job) };
+    const more = byKey.get(node.k);
+    const row = { y, high, node, more, from: more?.neighbours.map((at) => names.get(maps.nodes.get(at)?.k)) ?? [], speed: speed(node.job) };
     y += high + GAP;
     return row;
   });
@@ -81,7 +96,6 @@ function draw(canvas, swarm, detail, speed) {
   const right = left + map + 12;
   const most = Math.max(1, ...nodes.map((one) => Math.max(one.sent, one.from_server + one.from_peers)));
   const long = (value) => ((width - right) * value) / most;
-  const wanted = detail && bits(detail.wanted);
   to.font = "11px system-ui, sans-serif";
   to.textBaseline = "middle";
   to.fillStyle = colour.quiet;
@@ -96,7 +110,7 @@ function draw(canvas, swarm, detail, speed) {
       to.fillText(visible(node.name), 0, at + high / 2, NAMES - 8);
     }
     fill("track", left, map);
-    if (more) drawMap(fill, to, wanted, bits(more.map), detail.places, left, map);
+    if (more) drawMap(fill, to, maps.wanted, more.has, maps.places, left, map);
     else fill("peers", left, swarm.chunks ? (map * Math.min(node.held, swarm.chunks)) / swarm.chunks : 0);
     const half = high / 2;
     fill("server", right, long(node.from_server), at, half - 0.5);

@@ -3,6 +3,7 @@
 
 import { attribute, h, visible } from "./dom.js";
 import { byName, percent } from "./format.js";
+import { far } from "./summary.js";
 
 const SIZE = 12;
 const GAP = 3;
@@ -77,9 +78,9 @@ function tile(to, x, y, machine, colour) {
   to.fillStyle = runs ? colour.track : (colour[machine.state] ?? colour.track);
   to.fillRect(x, y, SIZE, SIZE);
   if (runs) {
-    const far = job?.step === "transfer" && job.total ? job.done / job.total : ["verify", "personalise", "seal", "linger", "reboot", "confirm"].includes(job?.step) ? 1 : 0.08;
+    const part = Math.max(0.08, job ? far(job) : 0);
     to.fillStyle = colour.deploying;
-    to.fillRect(x, y + SIZE * (1 - far), SIZE, SIZE * far);
+    to.fillRect(x, y + SIZE * (1 - part), SIZE, SIZE * part);
   }
   // Shapes besides colours: a cross for what failed, an open square for what nobody has looked at.
   if (machine.state === "failed") {

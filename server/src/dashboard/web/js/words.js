@@ -1,6 +1,8 @@
 // Core: the words for states, steps, warnings and conclusions: what the command line says, in the same words. A kind
 // that this page does not know is shown by its name. Touches nothing.
 
+import { bytes } from "./format.js";
+
 // The states of a machine, in the order of its way.
 export const MACHINE_STATES = ["failed", "deploying", "discovered", "inspected", "approved", "deployed", "rejected", "retired"];
 
@@ -99,6 +101,22 @@ export function warning(it) {
     case "call-home-bare": return { text: "the user-data switches the scripts of vendor-data off, so the call home cannot say which disk it comes from" };
     default: return { text: String(it.warning ?? it) };
   }
+}
+
+// What a profile says of each machine, as the command line does: all but the image and the machines.
+export function wishWords(it) {
+  const hook = (one) => `hook ${one.name} (${one.timeout_seconds} s${one.on_failure === "continue" ? ", may fail" : ""})`;
+  const parts = [
+    it.disk && `disk ${it.disk}`,
+    it.personalise ? it.hostname && `hostname ${it.hostname}` : "not personalised",
+    it.ssh_keys && (it.ssh_keys === 1 ? "1 SSH key" : `${it.ssh_keys} SSH keys`),
+    it.user_data_bytes !== null && `user-data of ${bytes(it.user_data_bytes)}`,
+    ...it.hooks.map(hook),
+    it.hook_root !== "auto" && `hooks in ${it.hook_root}`,
+    !it.confirm && it.personalise && "no call home",
+    { "power-off": "then it is switched off", stay: "then it stays on" }[it.at_end] ?? "then it restarts",
+  ];
+  return parts.filter(Boolean).join("; ");
 }
 
 // What is concluded of a silent machine: what it did last, and the cure.

@@ -25,7 +25,7 @@ impl Trial {
     }
 
     fn pause(&mut self, id: DeploymentId, pause: bool) -> Result<(), Refused> {
-        self.fleet.pause(id, &Pause { pause, reason: None }, self.now)
+        self.fleet.pause(id, &Pause { pause, reason: None, together: false }, self.now)
     }
 
     fn waits(&self, machine: u8) -> Option<WaitsFor> {

@@ -2,7 +2,7 @@
 
 use super::super::super::by_profile::Shares;
 use super::*;
-use crate::api::shapes::{ProfileChoice, Scope, ShownProfile};
+use crate::api::shapes::{Pause, ProfileChoice, Scope, ShownProfile};
 
 /// Machines 1 to 4; the first two are labelled `role=web`, the third `role=db`, and all `rack=a`.
 fn trial() -> Trial {
@@ -161,6 +161,36 @@ fn several_profiles_are_ordered_at_once_or_not_at_all() {
     trial.cancel(DeploymentId(1));
     trial.order_by(&by(&["web"], &["m1"])).unwrap();
     assert!(trial.fleet.state.find_deployment(DeploymentId(3)).unwrap().with.is_empty());
+}
+
+#[test]
+fn what_was_ordered_together_is_paused_and_cancelled_together() {
+    let mut trial = trial();
+    trial.order_by(&by(&["web", "db"], &[])).unwrap();
+    trial.order_by(&by(&["any"], &["m4"])).unwrap();
+    let paused = |trial: &Trial| {
+        let all = trial.fleet.state.deployments.values();
+        all.map(|order| order.paused.is_some()).collect::<Vec<_>>()
+    };
+    let pause = |trial: &mut Trial, id, pause, together| {
+        trial.fleet.pause(DeploymentId(id), &Pause { pause, reason: None, together }, trial.now)
+    };
+    // Whichever of them is named; and what was ordered by itself is not with them.
+    pause(&mut trial, 2, true, true).unwrap();
+    assert_eq!(paused(&trial), [true, true, false]);
+    pause(&mut trial, 2, false, false).unwrap();
+    pause(&mut trial, 1, false, true).unwrap();
+    assert_eq!(paused(&trial), [false; 3]);
+    // One that is over is passed over; when all are, that is said.
+    trial.cancel(DeploymentId(2));
+    pause(&mut trial, 2, true, true).unwrap();
+    assert_eq!(paused(&trial), [true, false, false]);
+    let cancel = Cancel { together: true, ..Cancel::default() };
+    trial.fleet.cancel(DeploymentId(2), &cancel, trial.now).unwrap();
+    assert!(trial.fleet.state.jobs_of(DeploymentId(1)).all(|job| job.state.is_over()));
+    assert!(trial.fleet.state.jobs_of(DeploymentId(3)).all(|job| !job.state.is_over()));
+    assert!(pause(&mut trial, 1, true, true).is_err());
+    assert!(trial.fleet.cancel(DeploymentId(9), &cancel, trial.now).is_err());
 }
 
 #[test]

@@ -3,49 +3,51 @@
 
 import { get, part } from "../api.js";
 import { cancel, pause, retry } from "../actions.js";
-import { h, keyed, show, text } from "../dom.js";
-import { ago, byName, bytes, copies, percent, rate, span } from "../format.js";
+import { h, keyed, replace, show, text } from "../dom.js";
+import { ago, byName, bytes, rate, span } from "../format.js";
 import { remaining } from "../meter.js";
-import { button, figure, line, machineLink, progress, section, sourceParts, stack, state, sumSources, table, update as updateState } from "../parts.js";
+import { button, figure, machineLink, progress, section, sourceParts, stack, state, table, update as updateState } from "../parts.js";
 import { may } from "../session.js";
 import { isLive, putDeployment, store, tell, whole } from "../store.js";
-import { swarmMap } from "../swarm.js";
-import { BOTTLENECKS, cure, JOB_STATES, waits } from "../words.js";
+import { summary } from "../summary.js";
+import { swarmMap, takeMaps } from "../swarm.js";
+import { BOTTLENECKS, cure, waits } from "../words.js";
 import { drawLog } from "./machine.js";
-import { intoSites, sums } from "./overview.js";
 
-// How many machines' rows are drawn; the list of machines has the others.
+// How many machines' rows are drawn; the list of machines has the others. Making a row takes longer than filling it: so
+// many more are made with each drawing, and the page answers meanwhile.
 const ROWS_SHOWN = 300;
+const ROWS_MORE = 50;
 // Pause between two looks at the chunks of all machines, in milliseconds.
 const LOOK = 2000;
 
 export function deployment(at) {
-  const [far, speed, eta, out, slow] = [figure("Done"), figure("Rate"), figure("ETA"), figure("Copies out of the server"), figure("Held up by")];
-  const spark = line(240, 40);
-  const jobs = stack("tall");
-  const said = h("p", { class: "hint" });
-  const from = stack();
-  const fromSaid = h("p", { class: "hint" });
-  const sites = h("ul", { class: "chips", "aria-label": "Copies into each site" });
+  const all = summary(240, 40);
+  const slow = figure("Held up by");
   const map = swarmMap();
   const rows = table("Jobs", ["Machine", "Site", "State", "Step", "Progress", ["Rate", "number"], ["ETA", "number"], "Held up by", "Where its bytes came from"]);
   const log = h("ol", { class: "log" });
   const missing = h("p", { role: "status" });
   const paused = h("p", { class: "banner warning", role: "status", hidden: true });
+  const placed = h("p", { class: "hint placed" });
   const go = button("", () => pause(at.id));
-  let detail = null;
-  const root = h("div", { class: "deployment" }, missing, paused, h("section", { class: "figures", "aria-label": "In numbers" }, far, speed, eta, out, slow, spark),
-    section("Jobs by state", jobs, said), section("Bytes by source", from, fromSaid, sites), section("Swarm", map), section("Machines", rows), section("Log", log));
+  let maps = null;
+  let drawn = 0;
+  const root = h("div", { class: "deployment" }, missing, paused, placed, h("section", { class: "figures", "aria-label": "In numbers" }, all.figures, slow, all.spark),
+    section("Jobs by state", all.jobs.bar, all.jobs.words), section("Bytes by source", all.from, all.words, all.sites), section("Swarm", map), section("Machines", rows), section("Log", log));
 
   if (!store.deployments.has(at.id)) {
     get(`/deployments/${part(at.id)}`).then((one) => { putDeployment(one); update(); }, (error) => text(missing, [error.message, error.hint].filter(Boolean).join(": ")));
   }
-  // The chunks are read only while somebody looks and something comes.
+  // The chunks are read only while somebody looks and something comes, and then what changed of them.
+  let asked = false;
   const looking = setInterval(async () => {
     const id = store.deployments.get(at.id)?.image_id;
     const swarm = store.swarm.images.find((one) => one.image === id);
-    if (document.hidden || !whole() || !swarm?.nodes.length || (detail && swarm.nodes.every((one) => one.sealed))) return;
-    detail = await get(`/swarm/${part(id)}`).catch(() => null);
+    if (asked || document.hidden || !whole() || !swarm?.nodes.length || (maps && swarm.nodes.every((one) => one.sealed))) return;
+    asked = true;
+    maps = await get(`/swarm/${part(id)}?since=${maps?.mark ?? ""}`).then((answer) => takeMaps(maps, answer), () => null);
+    asked = false;
     tell();
   }, LOOK);
   const rates = (job) => ({ in: store.meter.rate(`job ${job}`), out: store.meter.rate(`out ${job}`) });
@@ -55,27 +57,19 @@ export function deployment(at) {
     if (!it) return;
     show(paused, Boolean(it.paused));
     text(paused, `Paused ${ago(it.paused)}: jobs that wait do not begin, what runs goes on.`);
+    show(placed, Boolean(it.profile));
+    if (it.profile && !placed.firstChild) replace(placed, `By the profile ${it.profile.name}, as it was added ${ago(it.profile.added)}`, it.with?.length ? [", ordered together with ", it.with.map((id) => h("a", { href: `#/deployments/${id}`, class: "in-text" }, id))] : null, ".");
     show(go, isLive(it));
     text(go, it.paused ? "Resume…" : "Pause…");
-    const sum = sums(it);
-    far.set(`${percent(sum.done, sum.total)} %`, `${(sum.jobs.get("deployed") ?? 0) + (sum.jobs.get("written") ?? 0)} of ${sum.total} written`);
-    speed.set(rate(sum.speed), "into all disks");
-    eta.set(Number.isFinite(sum.remaining) ? span(sum.remaining) : isLive(it) ? "–" : "over", "for those that transfer");
-    spark.set(store.meter.line(`deployment ${it.id}`));
-    jobs.set(JOB_STATES.map((name) => ({ name, value: sum.jobs.get(name) ?? 0 })), sum.total);
-    text(said, JOB_STATES.filter((name) => sum.jobs.get(name)).map((name) => `${sum.jobs.get(name)} ${name}`).join(", "));
-    const all = sumSources(it.jobs.map((job) => job.sources));
-    from.set(sourceParts(all));
-    text(fromSaid, sourceParts(all).filter((one) => one.value).map((one) => `${one.name} ${one.label}`).join(" · ") || "Nothing came yet.");
-    const swarm = store.swarm.images.find((one) => one.image === it.image_id);
-    out.set(swarm ? copies(swarm.injected_bytes, swarm.wire_bytes) : "–", swarm ? `${bytes(swarm.injected_bytes)} of ${bytes(swarm.wire_bytes)} a copy` : "");
-    keyed(sites, intoSites(swarm), (one) => one.site, () => h("li"), (chip, one) => text(chip, `${one.site} ${one.copies}× · ${bytes(one.sent)}`));
+    const swarm = all.set(it);
     const nodes = new Map((swarm?.nodes ?? []).map((node) => [node.job, node]));
     slow.set(...holdUp(swarm?.nodes ?? []));
-    map.set(swarm, detail, rates);
+    map.set(swarm, maps, rates);
     const order = { failed: 0, refused: 1, running: 2, ordered: 3, written: 4, deployed: 5, cancelled: 6 };
     const sorted = [...it.jobs].sort((one, other) => order[one.state] - order[other.state] || byName(one.name, other.name));
-    keyed(rows.body, sorted.slice(0, ROWS_SHOWN), (job) => job.id, jobRow, (node, job) => node.set(job, nodes.get(job.id)));
+    drawn = Math.min(sorted.length, ROWS_SHOWN, drawn + ROWS_MORE);
+    keyed(rows.body, sorted.slice(0, drawn), (job) => job.id, jobRow, (node, job) => node.set(job, nodes.get(job.id)));
+    if (drawn < Math.min(sorted.length, ROWS_SHOWN)) tell();
     drawLog(log, store.events.filter((event) => event.deployment === it.id).slice(-100).reverse(), true);
   }
   const actions = may("operator")

@@ -1,12 +1,11 @@
 // The list of deployments, the newest first. Touches the state.
 
 import { h, keyed, show, text } from "../dom.js";
-import { ago, bytes, percent, rate, span } from "../format.js";
-import { button, empty, stack, table } from "../parts.js";
+import { ago, bytes, percent, rate } from "../format.js";
+import { button, empty, table } from "../parts.js";
 import { may } from "../session.js";
-import { isLive, store } from "../store.js";
-import { JOB_STATES } from "../words.js";
-import { sums } from "./overview.js";
+import { store } from "../store.js";
+import { jobsBar, sums } from "../summary.js";
 
 export function deployments() {
   const list = table("Deployments", ["Order", "Image", "Jobs", ["Done", "number"], ["Rate", "number"], ["ETA", "number"], "Ordered"]);
@@ -23,16 +22,15 @@ export function deployments() {
 }
 
 function row(first) {
-  const bar = stack();
-  const [said, far, speed, eta, when] = [h("p", { class: "hint" }), h("td", { class: "number" }), h("td", { class: "number" }), h("td", { class: "number" }), h("td")];
-  const node = h("tr", null, h("th", { scope: "row" }, h("a", { href: `#/deployments/${first.id}` }, first.id)), h("td", null, first.image, h("span", { class: "hint" }, ` ${bytes(first.wire_bytes)}`)), h("td", { class: "wide" }, bar, said), far, speed, eta, when);
+  const jobs = jobsBar();
+  const [far, speed, eta, when] = [h("td", { class: "number" }), h("td", { class: "number" }), h("td", { class: "number" }), h("td")];
+  const node = h("tr", null, h("th", { scope: "row" }, h("a", { href: `#/deployments/${first.id}` }, first.id)), h("td", null, first.image, h("span", { class: "hint" }, ` ${bytes(first.wire_bytes)}${first.profile ? `, by the profile ${first.profile.name}` : ""}`)), h("td", { class: "wide" }, jobs.bar, jobs.words), far, speed, eta, when);
   node.set = (one) => {
     const sum = sums(one);
-    bar.set(JOB_STATES.map((name) => ({ name, value: sum.jobs.get(name) ?? 0 })), sum.total);
-    text(said, JOB_STATES.filter((name) => sum.jobs.get(name)).map((name) => `${sum.jobs.get(name)} ${name}`).join(", ") || "no job");
+    jobs.set(sum);
     text(far, `${percent(sum.done, sum.total)} %`);
     text(speed, rate(sum.speed));
-    text(eta, Number.isFinite(sum.remaining) ? span(sum.remaining) : isLive(one) ? "–" : "over");
+    text(eta, sum.eta);
     text(when, ago(one.ordered));
   };
   return node;

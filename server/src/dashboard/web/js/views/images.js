@@ -12,17 +12,10 @@ export function images() {
   const list = table("Images", ["Image", ["Size", "number"], ["On the network", "number"], ["Zeros", "number"], "BIOS", "UEFI", "Staged", "Added"]);
   const none = empty("There is no image yet.", "swarmboot image add NAME FILE");
   const more = h("div", { "aria-live": "polite" });
-  const look = async (name) => {
-    try {
-      const it = await get(`/images/${part(name)}`);
-      replace(more, section(it.name, facts([
-        ["Id", short(it.id)], ["Made from", it.source], ["Partition table", it.partition_table], ["Sectors", `${it.sector_bytes} bytes`], ["Chunks", it.chunks],
-        ["Boots on BIOS", boots(it.traits?.bios)], ["Boots on UEFI", boots(it.traits?.uefi)], ["Can be personalised", it.traits?.not_personalised ? `no: ${it.traits.not_personalised}` : "yes"], ["cloud-init", cloudInit(it.traits?.cloud_init)],
-        ["What it shares", (it.updates ?? []).map((one) => `${bytes(one.wire_bytes)} instead of ${bytes(it.wire_bytes)} where ${one.from} is`).join("; ") || "nothing with another image here"]])));
-    } catch (error) {
-      refused(error);
-    }
-  };
+  const look = (name) => get(`/images/${part(name)}`).then((it) => replace(more, section(it.name, facts([
+    ["Id", short(it.id)], ["Made from", it.source], ["Partition table", it.partition_table], ["Sectors", `${it.sector_bytes} bytes`], ["Chunks", it.chunks],
+    ["Boots on BIOS", boots(it.traits?.bios)], ["Boots on UEFI", boots(it.traits?.uefi)], ["Can be personalised", it.traits?.not_personalised ? `no: ${it.traits.not_personalised}` : "yes"], ["cloud-init", cloudInit(it.traits?.cloud_init)],
+    ["What it shares", (it.updates ?? []).map((one) => `${bytes(one.wire_bytes)} instead of ${bytes(it.wire_bytes)} where ${one.from} is`).join("; ") || "nothing with another image here"]]))), refused);
   const update = () => {
     show(none, store.images.length === 0);
     show(list, store.images.length > 0);

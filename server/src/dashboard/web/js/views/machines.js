@@ -7,8 +7,8 @@ import { command, COMMANDS, wake } from "../actions.js";
 import { button, machineLink, state, update as updateState } from "../parts.js";
 import { may } from "../session.js";
 import { store } from "../store.js";
+import { countBy } from "../summary.js";
 import { MACHINE_STATES, trouble } from "../words.js";
-import { countBy } from "./overview.js";
 
 // The height of a row in pixels, as the style sheet has it, and rows drawn above and below what is seen.
 const ROW = 36;

@@ -1,11 +1,11 @@
 // The wall: what needs a person first, then what runs, then everything there is by state and site. Touches the state.
 
 import { attribute, h, keyed, show, text } from "../dom.js";
-import { ago, byName, bytes, copies, count, percent, rate, span } from "../format.js";
-import { remaining } from "../meter.js";
-import { figure, line, section, sourceParts, stack, state, sumSources } from "../parts.js";
+import { ago, byName, count, rate } from "../format.js";
+import { figure, line, section, stack, state } from "../parts.js";
 import { isLive, store } from "../store.js";
-import { JOB_STATES, MACHINE_STATES, trouble } from "../words.js";
+import { countBy, summary } from "../summary.js";
+import { MACHINE_STATES, trouble } from "../words.js";
 import { tiles } from "../tiles.js";
 
 // How many causes and deployments the wall shows; the rest is counted.
@@ -51,28 +51,6 @@ export function overview() {
     drawSites(sites, machines);
   };
   return { title: "Overview", root, update };
-}
-
-// The deployment's jobs, how far they are together, and when that will be all.
-export function sums(deployment) {
-  const jobs = countBy(deployment.jobs, (job) => job.state);
-  const at = deployment.jobs.filter((job) => job.state === "running" && job.step === "transfer");
-  const left = at.reduce((sum, job) => sum + Math.max(0, job.total - job.done), 0);
-  const speed = at.reduce((sum, job) => sum + store.meter.rate(`job ${job.id}`), 0);
-  const parts = deployment.jobs.map((job) => {
-    if (["deployed", "written"].includes(job.state)) return 1;
-    if (job.state !== "running") return 0;
-    if (job.step === "transfer") return job.total > 0 ? job.done / job.total : 0;
-    return ["verify", "personalise", "seal", "linger", "reboot", "confirm"].includes(job.step) ? 1 : 0;
-  });
-  const done = parts.reduce((sum, one) => sum + one, 0);
-  return { jobs, done, total: deployment.jobs.length, speed, remaining: at.length ? remaining(left, speed) : NaN };
-}
-
-export function countBy(items, key) {
-  const by = new Map();
-  for (const item of items) by.set(key(item), (by.get(key(item)) ?? 0) + 1);
-  return by;
 }
 
 function drawFailed(list, box, machines) {
@@ -123,37 +101,11 @@ function drawStates(bar, legend, by, total) {
 }
 
 function liveCard(first) {
-  const jobs = stack();
-  const from = stack("thin");
-  const spark = line(160, 36);
-  const [far, speed, eta, left] = [figure("Done"), figure("Rate"), figure("ETA"), figure("Copies out")];
-  const sources = h("p", { class: "hint" });
-  const into = h("ul", { class: "chips", "aria-label": "Copies into each site" });
+  const it = summary(160, 36, "thin");
   const node = h("article", { class: "card live", "aria-label": `Deployment ${first.id}` },
     h("header", null, h("h3", null, h("a", { href: `#/deployments/${first.id}` }, first.image)), h("span", { class: "hint" }, `${first.id} · ${ago(first.ordered)}`)),
-    jobs, h("div", { class: "figures small" }, far, speed, eta, left, spark), from, sources, into);
-  node.set = (deployment) => {
-    const sum = sums(deployment);
-    jobs.set(JOB_STATES.map((name) => ({ name, value: sum.jobs.get(name) ?? 0 })), sum.total);
-    far.set(`${percent(sum.done, sum.total)} %`, `${(sum.jobs.get("deployed") ?? 0) + (sum.jobs.get("written") ?? 0)} of ${sum.total}`);
-    speed.set(rate(sum.speed), "into all disks");
-    eta.set(Number.isFinite(sum.remaining) ? span(sum.remaining) : "–", "for those that transfer");
-    spark.set(store.meter.line(`deployment ${deployment.id}`));
-    const swarm = store.swarm.images.find((one) => one.image === deployment.image_id);
-    left.set(swarm ? copies(swarm.injected_bytes, swarm.wire_bytes) : "–", swarm ? bytes(swarm.injected_bytes) : "");
-    const all = sumSources(deployment.jobs.map((job) => job.sources));
-    from.set(sourceParts(all));
-    text(sources, sourceParts(all).filter((one) => one.value).map((one) => `${one.name} ${one.label}`).join(" · "));
-    keyed(into, intoSites(swarm), (one) => one.site, () => h("li"), (chip, one) => text(chip, `${one.site} ${one.copies}×`));
-  };
-  return node;
-}
-
-// Copies of a swarm's image that the server sent into each site.
-export function intoSites(swarm) {
-  const by = new Map();
-  for (const one of swarm?.nodes ?? []) by.set(one.site, (by.get(one.site) ?? 0) + one.from_server);
-  return [...by].map(([site, sent]) => ({ site, sent, copies: copies(sent, swarm.wire_bytes) })).sort((one, other) => byName(one.site, other.site));
+    it.jobs.bar, h("div", { class: "figures small" }, it.figures, it.spark), it.from, it.words, it.sites);
+  return Object.assign(node, { set: it.set });
 }
 
 function drawSites(box, machines) {

@@ -4,7 +4,7 @@ import { get, part, post, remove } from "../api.js";
 import { ask, notice, refused } from "../dialog.js";
 import { h, replace } from "../dom.js";
 import { ago, when } from "../format.js";
-import { button, empty, table } from "../parts.js";
+import { button, empty, field, table } from "../parts.js";
 import { may } from "../session.js";
 
 export function tokens() {
@@ -30,7 +30,6 @@ export function tokens() {
     const sites = h("input", { type: "text", id: "t-sites", autocomplete: "off" });
     const labels = h("input", { type: "text", id: "t-labels", autocomplete: "off" });
     const days = h("input", { type: "text", id: "t-days", inputmode: "numeric", value: "90" });
-    const field = (node, label) => [h("label", { for: node.id }, label), node];
     const body = [field(name, "Name, by which the log names who uses it"), field(role, "Role"), field(sites, "Only these sites, commas between; empty for all"), field(labels, "Only machines with these labels"), field(days, "Days until it expires; empty for never")];
     if (!(await ask({ title: "New token", body, act: "Make it" }))) return;
     const words = (text) => text.split(",").map((one) => one.trim()).filter(Boolean);
