@@ -23,9 +23,12 @@ struct Disk {
     file_system: &'static str,
 }
 
-fn command(program: &str, arguments: &[&str]) {
+/// Runs a program that has to succeed; returns what it said.
+fn command(program: &str, arguments: &[&str]) -> String {
     let ended = std::process::Command::new(program).args(arguments).output().unwrap();
-    assert!(ended.status.success(), "{program}: {}", String::from_utf8_lossy(&ended.stderr));
+    let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
+    assert!(ended.status.success(), "{program}: {said}");
+    said
 }
 
 /// A folder with what is in a root, a busybox as its shell, for all that a hook looks at.
@@ -63,7 +66,7 @@ fn disk_of(file_system: &'static str, subvolumes: &[&str]) -> Disk {
     // XFS takes no less.
     let bytes: u64 = 300 << 20;
     let folder = tempfile::tempdir().unwrap();
-    let _ = root_in(folder.path());
+    root_in(folder.path());
     let (made, top) = (folder.path().join("made"), folder.path().join("top"));
     std::fs::create_dir(&top).unwrap();
     std::fs::File::create(&made).unwrap().set_len(bytes).unwrap();
@@ -143,11 +146,13 @@ impl Disk {
         let mut out = std::fs::File::create(&alone).unwrap();
         std::io::copy(&mut std::io::Read::take(part, self.bytes), &mut out).unwrap();
         let alone = alone.to_str().unwrap();
-        match self.file_system {
+        let said = match self.file_system {
             "xfs" => command("xfs_repair", &["-n", alone]),
             "btrfs" => command("btrfs", &["check", "--readonly", alone]),
             _ => command("e2fsck", &["-fn", alone]),
-        }
+        };
+        // Neither takes a journal that was left with something in it for a fault.
+        assert!(!said.contains("recovery") && !said.contains("ALERT"), "{said}");
     }
 
     /// The file `name` of the root, as it is on the disk.
