@@ -36,6 +36,9 @@ mod proven;
 // A machine that does not come up is reported.
 mod silence;
 
+// Hooks in roots of ext4, XFS and btrfs, and a power cut in them.
+mod hooks;
+
 // Commands that are refused, and their errors.
 mod refusals;
 

@@ -40,6 +40,17 @@ pub fn earlier() -> Result<PathBuf> {
     images.into_iter().next().context("image.sh named no image")
 }
 
+/// Image A with other roots: with XFS, and with btrfs in the subvolume `@`, which is not its default one.
+///
+/// # Errors
+/// When they cannot be built; the script has printed why on standard error.
+pub fn other_roots() -> Result<(PathBuf, PathBuf)> {
+    match script("roots.sh")?.as_slice() {
+        [xfs, btrfs] => Ok((xfs.clone(), btrfs.clone())),
+        other => bail!("roots.sh named {} images instead of two", other.len()),
+    }
+}
+
 /// The packages for `kit import --deb …`: a kernel with all its drivers, and iPXE.
 ///
 /// # Errors

@@ -212,7 +212,9 @@ fn work(run: &Run, server_key: PublicKey, listen: String) -> anyhow::Result<Exit
             say(&format!("nothing to do: {reason}"));
             ExitCode::SUCCESS
         }
-        End::Job(Outcome::Failed(_) | Outcome::FailedSealed(_), _) | End::Stopped => ExitCode::from(FAILED),
+        End::AnotherAgent | End::Stopped | End::Job(Outcome::Failed(_) | Outcome::FailedSealed(_), _) => {
+            ExitCode::from(FAILED)
+        }
     })
 }
 

@@ -4,6 +4,10 @@ use std::io;
 
 use common::hooks::NoRoot;
 use common::table::TableError;
+use common::text::{harmless, some_of};
+
+/// How many subvolumes an error names.
+const NAMED: usize = 8;
 
 /// The error of a hook, or of what it needs.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,13 @@ pub enum HookError {
         "{0} holds no system: it has no etc/os-release; name the root with --hook-root, by number or label=NAME"
     )]
     NoSystem(String),
+    /// Several subvolumes of a btrfs hold a system, and none is its default one.
+    #[error(
+        "the root's btrfs holds systems in the subvolumes {}: make the one that is meant its default one in the image \
+         (btrfs subvolume set-default)",
+        some_of(.0.iter().map(|name| harmless(name)), NAMED, ", ")
+    )]
+    SeveralSystems(Vec<String>),
     /// A folder that every system has is missing, or is no folder.
     #[error("the root has no folder /{0} to mount on")]
     NoPlace(&'static str),

@@ -6,6 +6,9 @@ mod output;
 // Core: which bytes of the disk are the root.
 pub mod region;
 
+// Core: which subvolume of a btrfs is the root.
+mod subvolume;
+
 // The kernel's means: loop devices, mounts, namespaces, limits.
 mod sandbox;
 

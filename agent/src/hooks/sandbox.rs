@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,11 +19,14 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chroot, fchdir, setsid};
 
 use super::error::HookError;
+use super::subvolume::{SUBVOLUME_INODE, root_subvolume};
 
 /// Where everything of a script is mounted: hidden by a file system of its own in a namespace of its own.
 const RUN: &str = "/run";
 /// The new root there.
 const ROOT: &str = "/run/root";
+/// Where the top of a btrfs is looked through for the root.
+const TOP: &str = "/run/top";
 /// The most processes of a script at once: a system's package manager starts dozens, a fork bomb thousands.
 const PROCESSES: &str = "2048";
 /// How often a loop device is asked for when others take the free one first.
@@ -72,6 +75,8 @@ const AUTOCLEAR: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Way {
     old_root: File,
+    /// The subvolume that is the root; none where that is the file system's default one, or has no subvolumes.
+    subvolume: Option<String>,
     /// The loop device's entry in sysfs, and what is said there of its file.
     behind: (PathBuf, String),
 }
@@ -123,11 +128,46 @@ pub(super) fn mount_root(
     let (device, path, behind) = attach(disk, bytes, sector_bytes)?;
     // XFS refuses a UUID that is mounted, as on a host whose own root is of the same image.
     let options = (file_system == "xfs").then_some("nouuid");
-    let result = mount(Some(&path), ROOT, Some(file_system), MsFlags::MS_NOATIME, options);
+    let what = || format!("the root, which has the file system {file_system}");
+    mounted(what(), mount(Some(&path), ROOT, Some(file_system), MsFlags::MS_NOATIME, options))?;
+    let mut subvolume = None;
+    if file_system == "btrfs" && !is_system(Path::new(ROOT)) {
+        subvolume = mount_subvolume(&path)?;
+    }
+    // Not before: a device without a user is freed.
     drop(device);
-    let what = format!("the root, which has the file system {file_system}");
-    mounted(what, result)?;
-    Ok(Way { old_root, behind })
+    Ok(Way { old_root, subvolume, behind })
+}
+
+/// Puts the subvolume of the btrfs on `device` that holds a system where its default one is; returns its name. None when
+/// no subvolume does: the default one stays.
+fn mount_subvolume(device: &Path) -> Result<Option<String>, HookError> {
+    let failed = |source| HookError::System { what: "cannot look for the root's subvolume", source };
+    fs::create_dir(TOP).map_err(failed)?;
+    let top = mount(Some(device), TOP, Some("btrfs"), MsFlags::MS_NOATIME, Some("subvolid=5"));
+    mounted("the top of the root's btrfs", top)?;
+    let mut found = vec![];
+    for entry in fs::read_dir(TOP).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let is_subvolume = entry.metadata().is_ok_and(|it| it.is_dir() && it.ino() == SUBVOLUME_INODE);
+        if is_subvolume && is_system(&entry.path()) {
+            found.extend(entry.file_name().into_string());
+        }
+    }
+    let chosen = root_subvolume(found)?;
+    if let Some(name) = &chosen {
+        // A bind, because a name with a comma would be no option of a mount.
+        umount2(ROOT, MntFlags::empty()).map_err(|errno| failed(errno.into()))?;
+        let from = Path::new(TOP).join(name);
+        mounted("the root's subvolume", mount(Some(&from), ROOT, none(), MsFlags::MS_BIND, none()))?;
+    }
+    umount2(TOP, MntFlags::empty()).map_err(|errno| failed(errno.into()))?;
+    Ok(chosen)
+}
+
+/// Whether a system is below `root`. A link counts as it stands: it points into the new root, not into the agent's.
+fn is_system(root: &Path) -> bool {
+    ["etc/os-release", "usr/lib/os-release"].iter().any(|path| root.join(path).symlink_metadata().is_ok())
 }
 
 type Attached = (File, PathBuf, (PathBuf, String));
@@ -179,10 +219,14 @@ fn attach(disk: &File, bytes: &Range<u64>, sector_bytes: u32) -> Result<Attached
 
 impl Way {
     /// Whether the root holds a system.
+    #[allow(clippy::unused_self)] // It is mounted as long as there is a way back.
     pub(super) fn has_system(&self) -> bool {
-        // A link counts as it stands: it points into the new root, not into the agent's.
-        let there = |path: &str| Path::new(ROOT).join(path).symlink_metadata().is_ok();
-        there("etc/os-release") || there("usr/lib/os-release")
+        is_system(Path::new(ROOT))
+    }
+
+    /// The subvolume that is the root, where the file system does not say so itself.
+    pub(super) fn subvolume(&self) -> Option<&str> {
+        self.subvolume.as_deref()
     }
 
     /// Mounts what a script expects in a root, puts `script` there, and makes the new root the thread's. Returns the

@@ -21,6 +21,8 @@ use crate::disk::device::Device;
 
 /// How often a running script is looked after.
 const LOOK: u16 = 200;
+/// The most bytes of a subvolume's name in the log.
+const NAME: usize = 80;
 /// How long a killed script may take to end: a call to a failing disk cannot be interrupted.
 const DYING: Duration = Duration::from_secs(60);
 
@@ -71,6 +73,9 @@ fn in_mounts(script: &Script<'_>) -> Result<(), HookError> {
     let old_root = enter()?;
     let group = Group::new();
     let way = mount_root(old_root, &disk, &region.bytes, device.sector_bytes(), region.file_system)?;
+    if let Some(name) = way.subvolume() {
+        (script.tell)(format!("runs in the subvolume {}", cut(&harmless(name), NAME)));
+    }
     let result = if way.has_system() {
         way.go(&hook.script.0).and_then(|path| in_root(script, path, group.as_ref()))
     } else {

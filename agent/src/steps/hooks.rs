@@ -4,18 +4,19 @@
 //! A power cut is harmless: the next attempt reads the disk again, fetches what the scripts changed, and runs them anew
 //! on the image as it was ordered.
 
+use std::io;
 use std::sync::Arc;
 
 use common::causes::with_causes;
 use common::chunk::ChunkIndex;
 use common::hooks::{Hooks, OnFailure};
 use common::manifest::Manifest;
-use common::plan::DiskIdentity;
+use common::plan::Plan;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::error::StepError;
-use super::machine::Machine;
+use super::machine::{Machine, ScriptRunner};
 use super::run::StepReporter;
 use crate::disk::device::Device;
 use crate::disk::held::Held;
@@ -23,7 +24,7 @@ use crate::disk::scan::scan;
 use crate::disk::seal::Seal;
 use crate::hooks::error::HookError;
 use crate::hooks::region::Region;
-use crate::hooks::script::{Script, run as run_script};
+use crate::hooks::script::Script;
 
 /// What the thread that runs the hooks is given.
 struct Work {
@@ -34,6 +35,7 @@ struct Work {
     held: Held,
     seal: Seal,
     reporter: StepReporter,
+    run_script: ScriptRunner,
     stop: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether peers may still ask for chunks.
     serves: bool,
@@ -43,7 +45,7 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
     let personality = machine.personality.as_ref().ok_or(StepError::NotJoined)?;
     let hooks = personality.hooks.clone().ok_or(HookError::NoScripts)?;
     let hostname = personality.hostname.clone();
-    let environment = environment(&hooks, hostname, &machine.plan.target);
+    let environment = environment(&hooks, hostname, &machine.plan);
     let heard = machine.membership.as_ref().map(|membership| membership.heard.clone());
     let serves = heard.as_ref().is_some_and(|heard| !heard.borrow().released);
     let (sink, cancel) = (Arc::clone(&machine.context.sink), machine.context.cancel.clone());
@@ -52,6 +54,7 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
         dismissed || cancel.is_cancelled() || sink.cancelled().is_some()
     };
     let prepared = machine.seal.clone();
+    let run_script = machine.context.run_script;
     let target = machine.target()?;
     let seal = match prepared {
         Some(seal) => seal,
@@ -65,10 +68,13 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
         held: target.held.clone(),
         seal,
         reporter: reporter.clone(),
+        run_script,
         stop: Box::new(stop),
         serves,
     };
-    let result = spawn_blocking(move || work.run()).await?;
+    // Not an error that may pass: a second try would run the scripts on what the first has left.
+    let panicked = |error| HookError::System { what: "the hooks panicked", source: io::Error::other(error) };
+    let result = spawn_blocking(move || work.run()).await.map_err(panicked)?;
     if let Some(heard) = machine.membership.as_ref().map(|membership| membership.heard.clone())
         && let Some(reason) = heard.borrow().cancelled.clone()
     {
@@ -81,12 +87,14 @@ pub(super) async fn run(machine: &mut Machine, reporter: &StepReporter) -> Resul
 }
 
 /// What the scripts are told of their machine.
-fn environment(hooks: &Hooks, hostname: String, disk: &DiskIdentity) -> Vec<(&'static str, String)> {
+fn environment(hooks: &Hooks, hostname: String, plan: &Plan) -> Vec<(&'static str, String)> {
+    let disk = &plan.target;
     let mark = [&disk.serial, &disk.wwn, &disk.path].into_iter().find(|mark| !mark.trim().is_empty());
     vec![
         ("SWARMBOOT_MACHINE", hooks.machine.to_string()),
         ("SWARMBOOT_HOSTNAME", hostname),
         ("SWARMBOOT_DEPLOYMENT", hooks.deployment.to_string()),
+        ("SWARMBOOT_ATTEMPT", plan.attempt.to_string()),
         ("SWARMBOOT_SITE", hooks.site.clone()),
         ("SWARMBOOT_DISK", mark.map(|mark| mark.trim().to_owned()).unwrap_or_default()),
     ]
@@ -112,7 +120,7 @@ impl Work {
                 stop: &*self.stop,
                 tell: &tell,
             };
-            match run_script(&script) {
+            match (self.run_script)(&script) {
                 Ok(()) => {}
                 Err(error) if error.is_of_script() && hook.on_failure == OnFailure::Continue => {
                     self.reporter.note(format!("{}; going on, as ordered", with_causes(&error)));
@@ -133,7 +141,7 @@ impl Work {
     }
 
     /// Finds the chunks that are still the image's, so that peers get them again.
-    fn take_back(&self, region: &Region) -> std::io::Result<()> {
+    fn take_back(&self, region: &Region) -> io::Result<()> {
         self.device.drop_cache()?;
         let inside = |chunk: &ChunkIndex| {
             let end = chunk.offset() + u64::from(self.manifest.raw_len(*chunk));

@@ -99,6 +99,11 @@ pub trait Host: Send + Sync + 'static {
     /// When they cannot be listed.
     fn disks(&self) -> Result<Vec<Disk>, Self::Error>;
 
+    /// Whether this agent lacks what the plan needs, and the machine has to boot again to get another one.
+    fn lacks(&self, _: &Plan) -> bool {
+        false
+    }
+
     /// Whether to ask for another order after this outcome. Also shows a failure to a person.
     fn goes_on_after(&self, outcome: &Outcome) -> bool;
 }
@@ -110,6 +115,8 @@ pub enum End {
     Job(Outcome, Finish),
     /// The server has no job for this machine, with its reason: the machine is to boot its own disk.
     BootDisk(String),
+    /// The next order needs another agent than this one: the machine is to boot again. Nothing was written for it.
+    AnotherAgent,
     /// Cancelled while waiting for an order.
     Stopped,
 }
@@ -174,6 +181,7 @@ impl<H: Host> Life<H> {
     fn order(&self, runtime: &Runtime, done: Option<Attempt>) -> ControlFlow<End, Box<Plan>> {
         let mut say = |text: &str| self.host.say(text);
         match runtime.block_on(self.asking.order(done, &self.cancel, &mut say)) {
+            Answer::Plan(_, plan) if self.host.lacks(&plan) => ControlFlow::Break(End::AnotherAgent),
             Answer::Plan(machine, plan) => ControlFlow::Continue(Box::new(self.host.takes(machine, *plan))),
             Answer::BootDisk(reason) => ControlFlow::Break(End::BootDisk(reason)),
             Answer::Stopped => ControlFlow::Break(End::Stopped),
@@ -191,6 +199,7 @@ impl<H: Host> Life<H> {
             disks: self.host.disks()?,
             listen: self.listen.clone(),
             boot_files: self.boot_files.clone(),
+            run_script: crate::hooks::script::run,
             cancel: self.cancel.clone(),
         })
     }
@@ -407,6 +416,10 @@ mod tests {
             sink.event(Step::Agent, What::Started, None);
         }
 
+        fn lacks(&self, plan: &Plan) -> bool {
+            plan.steps.contains(&Step::Hooks)
+        }
+
         fn disks(&self) -> Result<Vec<Disk>, Infallible> {
             Ok(vec![])
         }
@@ -447,6 +460,15 @@ mod tests {
         assert!(failed.starts_with("defragment: failed: this agent"), "{failed}");
         let events = server.requests().into_iter().filter(|request| request.path == EVENTS).count();
         assert!(events > 0, "the log has what happened before the next order is asked for");
+    }
+
+    #[test]
+    fn an_order_for_which_this_agent_lacks_something_is_left_to_the_next_boot() {
+        let hooked = Plan { steps: vec![Step::Hooks], attempt: 2, ..plan() };
+        let server = server(vec![Instruction::Deploy(Box::new(hooked))]);
+        let (end, lines) = live(&server, Some(plan()), true);
+        assert!(matches!(end, End::AnotherAgent), "{end:?}");
+        assert!(!lines.iter().any(|line| line.starts_with("hooks")), "{lines:?}");
     }
 
     #[test]

@@ -23,10 +23,15 @@ use crate::disk::device::Device;
 use crate::disk::held::Held;
 use crate::disk::seal::Seal;
 use crate::fetch::Server;
+use crate::hooks::error::HookError;
+use crate::hooks::script::Script;
 use crate::swarm::{DeltaBases, SwarmConfig};
 
 /// How often a waiting step checks for a cancel and for progress.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs one script of the hooks: through the kernel, or as a test does.
+pub(super) type ScriptRunner = fn(&Script<'_>) -> Result<(), HookError>;
 
 /// What a job is given beside its plan.
 #[derive(Clone)]
@@ -43,6 +48,8 @@ pub(super) struct Context {
     pub(super) listen: String,
     /// The small files that this machine gives out; none if it does not.
     pub(super) boot_files: Option<BootFiles>,
+    /// Runs the scripts of the step `hooks`.
+    pub(super) run_script: ScriptRunner,
     /// Ends the job at a point where that is safe.
     pub(super) cancel: CancellationToken,
 }

@@ -14,7 +14,7 @@ use common::causes::with_causes;
 use common::hardware::Disk;
 use common::id::{Hash, MachineId};
 use common::plan::{Finish, Instruction, Plan, Verdict};
-use common::step::StepEvent;
+use common::step::{Step, StepEvent};
 use common::trust::{PublicKey, Signed, Untrusted};
 use common::wire::objects::OBJECTS_PORT;
 use tokio::runtime::Runtime;
@@ -66,6 +66,8 @@ enum Then {
 /// PID 1's surroundings: the machine's consoles.
 struct FirstProcess {
     console: Console,
+    /// The bundle that the machine booted with, whose modules are loaded.
+    bundle: Option<Hash>,
 }
 
 impl Host for FirstProcess {
@@ -90,6 +92,11 @@ impl Host for FirstProcess {
 
     fn disks(&self) -> Result<Vec<Disk>, Infallible> {
         Ok(inspect::disks::list(Path::new("/")))
+    }
+
+    /// A bundle has the file system of the root in which its hooks run, and its modules are gone by now.
+    fn lacks(&self, plan: &Plan) -> bool {
+        plan.steps.contains(&Step::Hooks) && plan.bundle.map(|(hash, _)| hash) != self.bundle
     }
 
     fn goes_on_after(&self, outcome: &Outcome) -> bool {
@@ -149,13 +156,14 @@ fn live(console: &Console) -> Result<Then, NoJob> {
     let report = Arc::new(move || inspect::report(Path::new("/"), &reporter));
     let runtime = runtime().map_err(NoJob::Runtime)?;
     let cancel = CancellationToken::new();
-    let boot_files = give_out(console, net, plan.bundle.map(|(hash, _)| hash), &server, &runtime, &cancel);
+    let bundle = plan.bundle.map(|(hash, _)| hash);
+    let boot_files = give_out(console, net, bundle, &server, &runtime, &cancel);
     let life = Life {
         asking: Asking { server, key: machine_key, report },
         listen: LISTEN.to_owned(),
         boot_files,
         cancel: cancel.clone(),
-        host: Arc::new(FirstProcess { console: console.clone() }),
+        host: Arc::new(FirstProcess { console: console.clone(), bundle }),
     };
     if expired {
         console.say("the order is too old by now: asking again");
@@ -172,6 +180,9 @@ fn then(end: End) -> Then {
         // PID 1 must not exit, whatever the plan says.
         End::Job(_, Finish::Reboot | Finish::Exit) => Then::Restart("restarting into the new OS".to_owned()),
         End::BootDisk(reason) => Then::Restart(format!("restarting: {reason}")),
+        End::AnotherAgent => {
+            Then::Restart("restarting: the order has hooks, for which another agent is needed".to_owned())
+        }
         End::Stopped => Then::Restart("restarting".to_owned()),
     }
 }

@@ -104,6 +104,7 @@ pub(super) async fn joined_on(
         disks: vec![disk.clone()],
         listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
         cancel: CancellationToken::new(),
+        run_script: crate::hooks::script::run,
         boot_files: None,
     };
     let skip = cleared(manifest, disk.size);

@@ -81,3 +81,61 @@ impl Needs {
 fn closure<'a>(index: &'a ModuleIndex, wanted: &BTreeSet<&str>) -> BTreeSet<&'a str> {
     index.load_order_of(wanted.iter().copied()).into_iter().map(|module| module.name.as_str()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use common::modules::Module;
+
+    use super::*;
+
+    fn module(name: &str, depends: &[&str], pre: &[&str], aliases: &[&str]) -> Module {
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let path = format!("kernel/{name}.ko");
+        let (depends, pre, aliases) = (owned(depends), owned(pre), owned(aliases));
+        Module { name: name.to_owned(), path, depends, pre, aliases, ..Module::default() }
+    }
+
+    /// As Debian's kernel has them.
+    fn kit(without: &str) -> ModuleIndex {
+        let mut modules = vec![
+            module("loop", &[], &[], &[]),
+            module("xfs", &["libcrc32c"], &[], &["fs-xfs"]),
+            module(
+                "btrfs",
+                &["zstd_compress", "raid6_pq", "xor", "libcrc32c"],
+                &["blake2b-256", "crypto-crc32c"],
+                &[],
+            ),
+            module("libcrc32c", &[], &["crc32c"], &[]),
+            module("zstd_compress", &[], &[], &[]),
+            module("raid6_pq", &[], &[], &[]),
+            module("xor", &[], &[], &[]),
+            module("blake2b_generic", &[], &[], &["blake2b-256"]),
+            module("crc32c_generic", &[], &[], &["crc32c", "crypto-crc32c"]),
+        ];
+        modules.retain(|module| module.name != without);
+        ModuleIndex::new("6.1".to_owned(), modules, ["ext4".to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn a_root_is_mounted_by_its_file_system_and_all_that_needs() {
+        let with = |file_system| {
+            let mut needs = Needs::default();
+            needs.add_for_hooks(&kit(""), file_system).map(|()| needs.modules.join(" "))
+        };
+        assert_eq!(with("ext4").unwrap(), "loop", "ext4 is part of this kernel");
+        assert_eq!(with("xfs").unwrap(), "crc32c_generic libcrc32c loop xfs");
+        assert_eq!(
+            with("btrfs").unwrap(),
+            "blake2b_generic btrfs crc32c_generic libcrc32c loop raid6_pq xor zstd_compress"
+        );
+    }
+
+    #[test]
+    fn a_kit_that_cannot_mount_the_root_is_told_before_anything_is_written() {
+        for (without, file_system) in [("xfs", "xfs"), ("btrfs", "btrfs"), ("loop", "ext4")] {
+            let lacks = Needs::default().add_for_hooks(&kit(without), file_system);
+            assert_eq!(lacks, Err(without.to_owned()));
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! Scripts on a real file system, through the kernel: mounts, namespaces, limits. Each test needs root, a loop device,
-//! `mke2fs` and a static busybox in /bin/busybox, so tests/run runs them by name: `cargo test -p swarmboot-agent --lib --
+//! `mke2fs`, `mkfs.xfs`, `mkfs.btrfs` and a static busybox in /bin/busybox, so tests/run runs them by name: `cargo test -p swarmboot-agent --lib --
 //! --ignored hooks`. `SWARMBOOT_TEST_BUSYBOX` names another busybox.
 
 use std::path::{Path, PathBuf};
@@ -19,17 +19,21 @@ const BYTES: u64 = 32 << 20;
 struct Disk {
     folder: tempfile::TempDir,
     device: FileDevice,
+    bytes: u64,
+    file_system: &'static str,
 }
 
-fn command(program: &str, arguments: &[&str]) {
+/// Runs a program that has to succeed; returns what it said.
+fn command(program: &str, arguments: &[&str]) -> String {
     let ended = std::process::Command::new(program).args(arguments).output().unwrap();
-    assert!(ended.status.success(), "{program}: {}", String::from_utf8_lossy(&ended.stderr));
+    let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
+    assert!(ended.status.success(), "{program}: {said}");
+    said
 }
 
-/// A disk with an ext4 root, which holds a busybox as its shell.
-fn disk() -> Disk {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
+/// A folder with what is in a root, a busybox as its shell, for all that a hook looks at.
+fn root_in(folder: &Path) -> PathBuf {
+    let root = folder.join("root");
     for place in ["dev", "proc", "run", "sys", "etc", "bin"] {
         std::fs::create_dir_all(root.join(place)).unwrap();
     }
@@ -39,6 +43,13 @@ fn disk() -> Disk {
     for name in ["sh", "cat", "dd", "echo", "env", "head", "ls", "mount", "rm", "sleep", "tr", "wc", "yes"] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
     }
+    root
+}
+
+/// A disk with an ext4 root.
+fn disk() -> Disk {
+    let folder = tempfile::tempdir().unwrap();
+    let root = root_in(folder.path());
     let path = folder.path().join("disk");
     let file = std::fs::File::create(&path).unwrap();
     file.set_len(START + BYTES + (1 << 20)).unwrap();
@@ -47,7 +58,36 @@ fn disk() -> Disk {
     let blocks = (BYTES >> 12).to_string();
     command("mke2fs", &["-q", "-t", "ext4", "-b", "4096", "-E", &at, "-d", &from, &to, &blocks]);
     let device = FileDevice::open(&path, false).unwrap();
-    Disk { folder, device }
+    Disk { folder, device, bytes: BYTES, file_system: "ext4" }
+}
+
+/// A disk with a root of XFS or btrfs; of btrfs in these subvolumes, and in none where there are none.
+fn disk_of(file_system: &'static str, subvolumes: &[&str]) -> Disk {
+    // XFS takes no less.
+    let bytes: u64 = 300 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    root_in(folder.path());
+    let (made, top) = (folder.path().join("made"), folder.path().join("top"));
+    std::fs::create_dir(&top).unwrap();
+    std::fs::File::create(&made).unwrap().set_len(bytes).unwrap();
+    command(&format!("mkfs.{file_system}"), &["-q", made.to_str().unwrap()]);
+    // In mounts of its own, which end with it.
+    let mut script =
+        format!("set -e; cd {}; mount -o loop made top; cp -a root/. top/", folder.path().display());
+    if !subvolumes.is_empty() {
+        script = script.replace("cp -a root/. top/", "true");
+    }
+    for name in subvolumes {
+        script.push_str(&format!("; btrfs subvolume create 'top/{name}'; cp -a root/. 'top/{name}/'"));
+    }
+    command("unshare", &["--mount", "sh", "-c", &format!("{script}; umount top")]);
+    let path = folder.path().join("disk");
+    let mut file = std::fs::File::create(&path).unwrap();
+    file.set_len(START + bytes + (1 << 20)).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(START)).unwrap();
+    std::io::copy(&mut std::fs::File::open(&made).unwrap(), &mut file).unwrap();
+    let device = FileDevice::open(&path, false).unwrap();
+    Disk { folder, device, bytes, file_system }
 }
 
 impl Disk {
@@ -72,7 +112,7 @@ impl Disk {
             timeout_seconds: seconds,
             on_failure: OnFailure::Fail,
         };
-        let region = Region { number: 1, bytes: START..START + BYTES, file_system: "ext4" };
+        let region = Region { number: 1, bytes: START..START + self.bytes, file_system: self.file_system };
         let said = Mutex::new(vec![]);
         let result = run(&Script {
             device: &self.device,
@@ -96,6 +136,23 @@ impl Disk {
             assert!(!behind.contains(name), "{:?} holds the disk: {result:?}", entry.file_name());
         }
         assert!(!std::fs::read_to_string("/proc/self/mounts").unwrap().contains("/run/root"));
+    }
+
+    /// Checks the file system as it is on the disk: it has to be whole and unmounted, with nothing in its log.
+    fn check(&self) {
+        let alone = self.folder.path().join("alone");
+        let mut part = std::fs::File::open(self.path()).unwrap();
+        std::io::Seek::seek(&mut part, std::io::SeekFrom::Start(START)).unwrap();
+        let mut out = std::fs::File::create(&alone).unwrap();
+        std::io::copy(&mut std::io::Read::take(part, self.bytes), &mut out).unwrap();
+        let alone = alone.to_str().unwrap();
+        let said = match self.file_system {
+            "xfs" => command("xfs_repair", &["-n", alone]),
+            "btrfs" => command("btrfs", &["check", "--readonly", alone]),
+            _ => command("e2fsck", &["-fn", alone]),
+        };
+        // Neither takes a journal that was left with something in it for a fault.
+        assert!(!said.contains("recovery") && !said.contains("ALERT"), "{said}");
     }
 
     /// The file `name` of the root, as it is on the disk.
@@ -216,4 +273,34 @@ fn what_is_no_root_is_refused() {
     let (result, _) = disk.run(b"true\n", 60);
     assert!(matches!(result, Err(HookError::NoSystem(_))), "{result:?}");
     assert!(Path::new("/run").is_dir());
+}
+
+/// What a script does to its root, and what it leaves of itself, on each file system.
+#[test]
+#[ignore = "needs root, loop devices and a static busybox"]
+fn every_file_system_is_left_whole_and_unmounted() {
+    let disks = [disk(), disk_of("xfs", &[]), disk_of("btrfs", &[]), disk_of("btrfs", &["@", "@.old"])];
+    for (at, disk) in disks.iter().enumerate() {
+        let (result, said) = disk.run(b"echo one >> /etc/made; cat /etc/made\n", 60);
+        assert!(result.is_ok(), "{at}: {result:?} {said:?}");
+        assert_eq!(said.contains(&"runs in the subvolume @".to_owned()), at == 3, "{at}: {said:?}");
+        disk.check();
+        // A child that writes on and holds a file open.
+        let left = b"(exec 3>/kept; while :; do echo x >&3; done) & sleep 1\n";
+        let (result, _) = disk.run(left, 60);
+        assert!(result.is_ok(), "{at}: {result:?}");
+        disk.check();
+        let (result, _) = disk.run(b"while :; do echo x >> /late; done\n", 1);
+        assert!(matches!(result, Err(HookError::Late { .. })), "{at}: {result:?}");
+        disk.check();
+        let (result, _) = disk.run(b"dd if=/dev/zero of=/large bs=1M\n", 120);
+        assert!(cause(result).contains("No space left"), "{at}");
+        disk.check();
+        let (result, said) = disk.run(b"rm /large; echo two >> /etc/made; cat /etc/made\n", 60);
+        assert!(result.is_ok(), "{at}: {result:?}");
+        assert_eq!(said[said.len() - 2..], ["one", "two"], "{at}");
+        disk.check();
+    }
+    let (result, _) = disk_of("btrfs", &["a", "b"]).run(b"true\n", 60);
+    assert!(cause(result).contains("systems in the subvolumes a, b"));
 }
