@@ -103,7 +103,8 @@ image() { # KIND UUID
 }
 
 echo "roots.sh: making image A with XFS and with btrfs" >&2
-image xfs 5b0e0000-0000-4000-8000-00000000000e
-image btrfs 5b0f0000-0000-4000-8000-00000000000f
+# Standard output is for the paths alone.
+image xfs 5b0e0000-0000-4000-8000-00000000000e >&2
+image btrfs 5b0f0000-0000-4000-8000-00000000000f >&2
 echo "$key" >"$dir/roots/key"
 printf '%s\n' "$dir/roots/debian-xfs.img" "$dir/roots/debian-btrfs.img"
