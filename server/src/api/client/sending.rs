@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 16 << 20;
 /// Bytes that are given to the connection at once: each is a sign of life.
 const SLICE_BYTES: usize = 64 << 10;
 /// How long nothing of a piece may go out before its line is taken for dead.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(120);
 /// The pauses before the first tries after a break; then the last again and again.
 const PAUSES: [Duration; 6] = [
     Duration::from_millis(100),
@@ -165,8 +165,7 @@ impl Client {
     async fn taken_up(&self, order: &UploadOrder) -> Result<UploadShown, Fault> {
         if order.bytes.is_some() {
             let mine: Vec<UploadShown> = self.get("/uploads").await?;
-            let same = |one: &UploadShown| one.name == order.name && one.bytes == order.bytes;
-            if let Some(upload) = mine.into_iter().find(same) {
+            if let Some(upload) = mine.into_iter().find(|one| one.fits(order)) {
                 return Ok(upload);
             }
         }
@@ -301,7 +300,7 @@ fn passes(status: StatusCode) -> bool {
 }
 
 fn dead() -> Fault {
-    Fault::failed("the line is dead").hint("nothing went out for a minute")
+    Fault::failed("the line is dead").hint("nothing went out for two minutes")
 }
 
 /// `piece` as a body of slices that are counted as they go out.

@@ -20,6 +20,18 @@ pub struct UploadOrder {
     pub no_table: bool,
 }
 
+impl UploadShown {
+    /// Whether it is what `order` announces, so that it can be gone on with: the sender says how long it is, and asks for
+    /// the same. What came is compared by its hash at the end.
+    #[must_use]
+    pub fn fits(&self, order: &UploadOrder) -> bool {
+        let Self { name, bytes, sector_bytes, no_table, .. } = self;
+        bytes.is_some()
+            && (name, bytes, sector_bytes, no_table)
+                == (&order.name, &order.bytes, &order.sector_bytes, &order.no_table)
+    }
+}
+
 /// An image that is being sent in pieces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UploadShown {
@@ -31,6 +43,10 @@ pub struct UploadShown {
     pub offset: u64,
     /// How many come in all, where that was said.
     pub bytes: Option<u64>,
+    /// The sector size that was announced.
+    pub sector_bytes: Option<u32>,
+    /// Whether it is added although it has no partition table.
+    pub no_table: bool,
     /// When it was announced.
     pub opened: Timestamp,
     /// When it is removed unless another piece comes.

@@ -180,8 +180,9 @@ impl Uploads {
 impl Upload {
     pub(super) fn shown(&self) -> UploadShown {
         let offset = self.come.lock().offset;
-        let (id, name, bytes) = (self.id.clone(), self.order.name.clone(), self.order.bytes);
-        UploadShown { id, name, offset, bytes, opened: self.opened, expires: self.expires() }
+        let UploadOrder { name, bytes, sector_bytes, no_table } = self.order.clone();
+        let (id, opened, expires) = (self.id.clone(), self.opened, self.expires());
+        UploadShown { id, name, offset, bytes, sector_bytes, no_table, opened, expires }
     }
 
     fn expires(&self) -> Timestamp {
