@@ -19,6 +19,9 @@ const IMAGE_BYTES: usize = 40 << 20;
 /// What a connection brings upward before it is cut.
 const CUT_AFTER: u64 = 5 << 20;
 
+/// Within this the server has read what was on its way to it, which a later request would end: the bounds on what is sent
+/// again count on that.
+const READ_TIME: Duration = Duration::from_secs(2);
 /// How long a connection brings no answer before it is cut.
 const MUTE_TIME: Duration = Duration::from_secs(1);
 
@@ -75,6 +78,7 @@ impl Proxy {
                     let is_due = matches!(cut, Cut::Upward(times) if brought > CUT_AFTER && self.cuts.load(Ordering::SeqCst) < times);
                     if is_due {
                         self.cuts.fetch_add(1, Ordering::SeqCst);
+                        tokio::time::sleep(READ_TIME).await;
                         return;
                     }
                 }
@@ -150,6 +154,7 @@ async fn an_image_goes_on_where_the_line_broke() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    tokio::time::sleep(READ_TIME).await;
     let before = proxy.upward.load(Ordering::SeqCst);
     let (ok, said) = done(sending(&parts, &proxy.url, &chief, "killed")).await;
     assert!(ok && said.contains("of it from before"), "{said}");
