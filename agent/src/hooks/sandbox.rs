@@ -132,7 +132,10 @@ pub(super) fn mount_root(
     mounted(what(), mount(Some(&path), ROOT, Some(file_system), MsFlags::MS_NOATIME, options))?;
     let mut subvolume = None;
     if file_system == "btrfs" && !is_system(Path::new(ROOT)) {
-        subvolume = mount_subvolume(&path)?;
+        subvolume = mount_subvolume(&path).inspect_err(|_| {
+            // Nothing else would unmount these before the thread ends. Whichever is not mounted any more fails.
+            let _ = (umount2(TOP, MntFlags::empty()), umount2(ROOT, MntFlags::empty()));
+        })?;
     }
     // Not before: a device without a user is freed.
     drop(device);
