@@ -374,13 +374,22 @@ async fn pieces(
 
 async fn task_lines<T: DeserializeOwned>(
     answer: Response<Incoming>,
-    mut on_line: impl FnMut(TaskLine<T>),
+    on_line: impl FnMut(TaskLine<T>),
 ) -> Result<T, Fault> {
+    task_end(answer, on_line).await?.map_err(Fault::from)
+}
+
+/// Passes the lines of a long task on to `on_line` up to the last, and returns what that says: the result, or why there is
+/// none. An error when the line broke before it.
+async fn task_end<T: DeserializeOwned>(
+    answer: Response<Incoming>,
+    mut on_line: impl FnMut(TaskLine<T>),
+) -> Result<Result<T, Refused>, Fault> {
     let mut lines = Lines::new(answer);
     while let Some(line) = lines.next::<TaskLine<T>>().await? {
         match line {
-            TaskLine::Done(done) => return Ok(done),
-            TaskLine::Failed(refused) => return Err(refused.into()),
+            TaskLine::Done(done) => return Ok(Ok(done)),
+            TaskLine::Failed(refused) => return Ok(Err(refused)),
             other => on_line(other),
         }
     }

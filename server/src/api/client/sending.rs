@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::{Body, Client, Lines, Sent, empty, json, whole};
+use super::{Body, Client, Sent, empty, json, task_end, whole};
 use crate::api::shapes::{ImageShown, TaskLine, UploadEnd, UploadOrder, UploadShown};
 use crate::fault::Fault;
 
@@ -228,10 +228,8 @@ impl Client {
         let (mut patience, mut asked) = (Patience::default(), false);
         loop {
             let why = match self.send_with(Method::POST, &path, json(end)?, None).await {
-                Ok(Sent::Answer(answer)) => match last_line(Lines::new(answer), told).await {
-                    Ok(TaskLine::Done(image)) => return Ok(image),
-                    Ok(TaskLine::Failed(refused)) => return Err(Ended::Failed(refused.into())),
-                    Ok(_) => Fault::failed("the server ended the task without a word"),
+                Ok(Sent::Answer(answer)) => match task_end(answer, &mut *told).await {
+                    Ok(added) => return added.map_err(|refused| Ended::Failed(refused.into())),
                     Err(lost) => lost,
                 },
                 Ok(Sent::Refused(StatusCode::NOT_FOUND, _)) if asked => return self.found(upload).await,
@@ -323,15 +321,4 @@ async fn silent(sent: &AtomicU64) {
         }
         tokio::time::sleep(SILENCE).await;
     }
-}
-
-/// Passes lines on up to the last.
-async fn last_line(mut lines: Lines, told: Told<'_>) -> Result<TaskLine<ImageShown>, Fault> {
-    while let Some(line) = lines.next::<TaskLine<ImageShown>>().await? {
-        match line {
-            TaskLine::Done(_) | TaskLine::Failed(_) => return Ok(line),
-            TaskLine::Progress { .. } | TaskLine::Note(_) => told(line),
-        }
-    }
-    Err(Fault::failed("the server ended the task without a word"))
 }
